@@ -1,0 +1,202 @@
+"""What flows down the line: frozen types, canonical JSON, and the two hashes. Standard library only.
+
+Every artifact is a frozen dataclass. A field annotated `Blob` is payload (bytes when made; a read-only memory map when
+it comes back from the store); every other field must be plain JSON. `pack` and `unpack` are the whole wire format.
+
+    key     what would make an artifact: stage, its version, canonical config, parents' digests, seed, code digest.
+            Equal key means the work can be skipped.
+    digest  sha256 of what was made. Identity. Training is not bit-stable, so one hash for both would lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Blob = bytes | memoryview
+Json = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]; mypy has no good recursive spelling
+
+A = TypeVar("A")
+
+
+def canonical_json(value: Json) -> bytes:
+    """The one spelling of a JSON value that is hashed: sorted keys, no blanks, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256(data: Blob) -> str:
+    """Hex sha256 of a blob."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def stage_key(
+    stage: str, version: int, config: Json, parents: Mapping[str, str], seed: int, code: str = ""
+) -> str:
+    """Hex sha256 of everything that would make an artifact.
+
+    `parents` maps a parent's stage name to its *digest* (not its key): a retrained teacher that came out different
+    makes everything after it run again. `code` is the digest of the code that builds the network.
+    """
+    recipe = {"stage": stage, "version": version, "config": config, "parents": dict(parents), "seed": seed,
+              "code": code}
+    return sha256(canonical_json(recipe))
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """An artifact in wire form: its type's name, its JSON facts, its named blobs."""
+
+    kind: str
+    facts: Mapping[str, Json]
+    blobs: Mapping[str, Blob]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the payload: sha256 over the type, the facts and each blob's own sha256."""
+        blobs = {name: sha256(blob) for name, blob in self.blobs.items()}
+        return sha256(canonical_json({"kind": self.kind, "facts": dict(self.facts), "blobs": blobs}))
+
+
+def _is_blob(field: dataclasses.Field[Any]) -> bool:
+    return field.type in ("Blob", Blob)
+
+
+def pack(artifact: Any) -> Packed:
+    """Split a frozen dataclass into JSON facts and blobs. Raises TypeError if a fact is not plain JSON."""
+    facts: dict[str, Json] = {}
+    blobs: dict[str, Blob] = {}
+    for field in dataclasses.fields(artifact):
+        value = getattr(artifact, field.name)
+        if _is_blob(field):
+            blobs[field.name] = value
+        else:
+            facts[field.name] = json.loads(canonical_json(value))
+    return Packed(type(artifact).__name__, facts, blobs)
+
+
+def unpack(cls: type[A], packed: Packed) -> A:
+    """The inverse of `pack`. Raises ValueError when the wire form is of another type or lacks a field."""
+    if packed.kind != cls.__name__:
+        raise ValueError(f"expected an artifact of type {cls.__name__}, found {packed.kind}")
+    values = {**packed.facts, **packed.blobs}
+    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if values.keys() != names:
+        raise ValueError(f"{cls.__name__}: fields {sorted(values.keys() ^ names)} do not match")
+    return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Decoded images at one base size, with labels and splits.
+
+    `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else RGB).
+    `images`: one row an image, in the order of `pixels`: {"name", "sha256" (of the source file's bytes, or of the
+    pixels where there is no file), "label" (index into classes), "split": "train"|"val"|"test", "group"}.
+    """
+
+    name: str
+    classes: list[str]
+    px: int
+    channels: int
+    images: list[dict[str, Json]]
+    facts: dict[str, Json]  # licence, source, synthetic (bool), skipped files, warnings
+    pixels: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the device will see: images decoded straight to the network's input size by the deployed preprocessing.
+
+    Each blob is uint8 [n, px, px, channels] (NHWC). `rows` holds for each part ("val", "test", "calibration", "golden")
+    the indices into `Dataset.images`. Calibration images come from train, golden images from test.
+    """
+
+    px: int
+    channels: int
+    rows: dict[str, list[int]]
+    val: Blob
+    test: Blob
+    calibration: Blob
+    golden: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network without pickle: the builder's name and options rebuild it, the safetensors fill it.
+
+    `mean` and `std`: per channel, for inputs scaled to 0..1. `taps`: names of modules whose outputs adapters may use.
+    `history`: one row an epoch {"epoch", "loss", ...}. `metrics`: {"val": {...}} as `metrics.evaluate` returns.
+    """
+
+    arch: str
+    options: dict[str, Json]  # num_classes, in_chans, widths of a pruned net
+    px: int
+    mean: list[float]
+    std: list[float]
+    history: list[dict[str, Json]]
+    facts: dict[str, Json]  # params, macs, where the weights came from, licence
+    state: Blob  # safetensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Logits of one network on one set of images: float32 [n, classes], C order."""
+
+    stage: str
+    n: int
+    classes: int
+    logits: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantNetwork:
+    """A network trained with int8 in the loop, after its ranges are frozen.
+
+    `state`: safetensors of the fake-quantised graph (weights, biases, fake-quant parameters). `ranges`: learned
+    activation ranges, one row an edge of the int8 graph {"edge", "scale" (float64), "zero_point" (int8)}.
+    """
+
+    arch: str
+    options: dict[str, Json]
+    px: int
+    mean: list[float]
+    std: list[float]
+    history: list[dict[str, Json]]
+    rules: dict[str, Json]  # what the profile asked for: io dtype, per-channel classifier, pooling, softmax
+    ranges: list[dict[str, Json]]
+    facts: dict[str, Json]
+    state: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """The trained int8 network as a float ONNX whose weights lie on the int8 grid, with the learned ranges beside it.
+
+    `onnx`: the float graph that is converted (batch 1, NCHW). `qdq`: the same network with Q/DQ pairs, for ONNX
+    Runtime. `ranges`: {onnx tensor name: {"scale", "zero_point"}}; `weights`: {name: {"scale": [...], "axis"}}.
+    """
+
+    px: int
+    ranges: dict[str, dict[str, Json]]
+    weights: dict[str, dict[str, Json]]
+    onnx: Blob
+    qdq: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteModel:
+    """The int8 flatbuffer and what is known of its tensors."""
+
+    facts: dict[str, Json]  # ops {OP: count}, full_integer, input, output, bytes
+    correspondence: list[dict[str, Json]]  # which learned range each TFLite tensor was given
+    tflite: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """The JSON of certificate.json (schema edgekd.certificate/1)."""
+
+    body: dict[str, Json]
