@@ -1,0 +1,45 @@
+# Nothing else is needed to use or to change the project. Each target does its own set-up.
+#   make install   .venv with edgekd in it, every dependency pinned by hash
+#   make demo      teacher -> int8 .tflite -> certificate -> report, on synthetic images, in minutes
+#   make test      every test
+#   make check     lint, types, architecture
+.PHONY: install demo test check lock clean
+
+UV_VERSION := 0.13.9
+DEMO := builds/demo
+
+# The first Python of at least 3.12: by name, or as pyenv keeps them.
+find_python = for p in python3.12 python3.13 python3.14 python3 python \
+	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python3 2>/dev/null); do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && { echo "$$p"; break; }; done
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@python=$$($(find_python)); \
+	if [ -z "$$python" ]; then echo "edgekd needs Python 3.12 or newer, and none was found." >&2; exit 2; fi; \
+	rm -rf .venv; \
+	"$$python" -m venv .venv || { echo "the venv module is missing: apt-get install python3-venv" >&2; exit 2; }
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install
+	.venv/bin/edgekd build models/demo.recipe --profile pi4 --out $(DEMO)
+
+test: install
+	.venv/bin/python -m pytest
+
+check: install
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest tests/test_architecture.py
+
+# Pins for every platform and Python from 3.12 on; hashes and no addresses.
+lock: .venv/installed
+	.venv/bin/uv pip compile pyproject.toml --extra dev --extra efficientnet-lite --universal --python-version 3.12 \
+		--generate-hashes --no-header --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv builds
