@@ -1,0 +1,89 @@
+"""Adapters: what joins a student's features to a teacher's of another shape, built from the shapes seen.
+
+They exist in training only. `tokens_to_map` turns a ViT's tokens into a map; `Orthogonal` projects pooled features;
+`Grid` aligns maps; `Exit` is a small classifier on an early map.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekd.errors import RecipeError
+
+JITTER = 1e-5  # added to the Gram matrix before Cholesky: keeps float32 positive definite, moves Q by 1e-5
+
+
+def tokens_to_map(features: Tensor, prefix: int) -> Tensor:
+    """Tokens [b, prefix + h*w, d] -> map [b, d, h, w], class and register tokens dropped; a map [b, d, h, w] as it is.
+
+    Raises RecipeError for anything else, or when the tokens do not form a square.
+    """
+    if features.ndim == 4:
+        return features
+    if features.ndim != 3:
+        raise RecipeError(f"a tap gives features of shape {list(features.shape)}; expected [b, d, h, w] or [b, n, d]",
+                          "mend the taps in the model's file")
+    patches = features[:, prefix:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise RecipeError(f"{patches.shape[1]} tokens do not form a square map", "use a square input size")
+    return patches.transpose(1, 2).reshape(len(features), -1, side, side)
+
+
+def resize_map(features: Tensor, side: int) -> Tensor:
+    """A map at side x side: averaged when it shrinks (antialiased), bilinear when it grows."""
+    if features.shape[-1] == side:
+        return features
+    return F.interpolate(features, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+class Orthogonal(nn.Module):
+    """A linear map [b, d_in] -> [b, d_out] whose rows (or columns, when it widens) are orthonormal.
+
+    W = L^-1 A with A A^T = L L^T (Cholesky): differentiable, and 100 times as fast on a CPU as torch's parametrization
+    by matrix exponential or Householder products. VkD, arXiv 2403.06213.
+    """
+
+    def __init__(self, d_in: int, d_out: int, stream: torch.Generator) -> None:
+        super().__init__()
+        self.narrow = min(d_in, d_out)
+        self.raw = nn.Parameter(torch.randn(self.narrow, max(d_in, d_out), generator=stream) / max(d_in, d_out) ** 0.5)
+        self.widens = d_out > d_in
+
+    def weight(self) -> Tensor:
+        """The orthonormal matrix, [d_out, d_in]."""
+        gram = self.raw @ self.raw.T
+        lower = torch.linalg.cholesky(gram + JITTER * torch.eye(self.narrow))
+        rows = torch.linalg.solve_triangular(lower, self.raw, upper=False)
+        return rows.T if self.widens else rows
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight())
+
+
+class Grid(nn.Module):
+    """A 1x1 convolution from the student's channels to the teacher's, at the student's own grid."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(d_in, d_out, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.project(features)
+
+
+class Exit(nn.Module):
+    """An OFA exit (arXiv 2310.19444): separable convolution with stride 2, average pooling, linear."""
+
+    def __init__(self, d_in: int, classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(d_in, d_in, 3, stride=2, padding=1, groups=d_in, bias=False)
+        self.pointwise = nn.Conv2d(d_in, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = F.relu(self.norm(self.pointwise(self.depthwise(features))))
+        return self.head(features.mean((2, 3)))
