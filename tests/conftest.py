@@ -1,0 +1,22 @@
+"""What tests share: the repository's place, the shared data where it is present, one thread for torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch is imported; more threads than cores only fight
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture
+def xrays() -> Path:
+    """The real chest X-rays, where this checkout has them beside it."""
+    folder = SHARED / "data" / "chest-xray"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here: real X-rays are not part of the repository")
+    return folder
