@@ -1,0 +1,95 @@
+"""Views: the same seed gives the same view in any batch and order, and each knob does what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from edgekd import views
+from edgekd.recipe import ViewsConfig
+
+STILL = ViewsConfig(scale=0, shift=0, rotate=0, aspect=0, flip=0, brightness=0, contrast=0, gamma=0, blur=0, noise=0,
+                    erase=0, mixup=0)
+
+
+def images(n: int = 6, px: int = 40, channels: int = 1) -> np.ndarray:
+    """Smooth random blobs, uint8 [n, c, px, px]."""
+    coarse = torch.rand(n, channels, 5, 5, generator=torch.Generator().manual_seed(1))
+    return (torch.nn.functional.interpolate(coarse, (px, px), mode="bicubic").clamp(0, 1) * 255).byte().numpy()
+
+
+def renderer(px: int = 32, **kwargs: int) -> views.Renderer:
+    return views.Renderer(images(**kwargs), px, [0.5], [0.5])
+
+
+def test_any_batch_any_order() -> None:
+    """Bit-equal: this is what makes a cached teacher equal to a live one."""
+    drawn = views.draw(ViewsConfig(), 3, 1, 6, torch.arange(6))
+    together = renderer().views(torch.arange(6), drawn)
+    for rows in (torch.tensor([4]), torch.tensor([5, 0, 4]), torch.arange(5, -1, -1)):
+        assert torch.equal(renderer().views(rows, drawn), together[rows])
+
+
+def test_seeds_and_views_differ() -> None:
+    rows = torch.arange(6)
+    base = renderer().views(rows, views.draw(ViewsConfig(), 0, 0, 6, rows))
+    assert torch.equal(base, renderer().views(rows, views.draw(ViewsConfig(), 0, 0, 6, rows)))
+    for seed, view in ((1, 0), (0, 1)):
+        assert not torch.allclose(base, renderer().views(rows, views.draw(ViewsConfig(), seed, view, 6, rows)))
+
+
+def test_no_augmentation_is_the_plain_image() -> None:
+    rows = torch.arange(6)
+    still = renderer(px=40).views(rows, views.draw(STILL, 0, 0, 6, rows))
+    assert torch.allclose(still, renderer(px=40).plain(rows), atol=1e-3)
+
+
+def test_mirror() -> None:
+    rows = torch.arange(6)
+    flipped = renderer(px=40).views(rows, views.draw(dataclasses.replace(STILL, flip=1), 0, 0, 6, rows))
+    assert torch.allclose(flipped, renderer(px=40).plain(rows).flip(-1), atol=1e-3)
+
+
+def test_mixup_is_the_weighted_sum_of_two_views() -> None:
+    rows = torch.arange(6)
+    config = dataclasses.replace(STILL, mixup=0.4)
+    drawn = views.draw(config, 0, 0, 6, rows)
+    plain = renderer(px=40).plain(rows)
+    share = drawn.share.view(-1, 1, 1, 1)
+    assert bool((drawn.share >= 0.5).all())
+    assert bool((drawn.share < 0.999).any())
+    expected = share * plain + (1 - share) * plain[drawn.partner]
+    assert torch.allclose(renderer(px=40).views(rows, drawn), expected, atol=2e-3)
+
+
+def test_partners_come_from_the_training_rows() -> None:
+    among = torch.tensor([1, 4])
+    drawn = views.draw(ViewsConfig(), 0, 0, 6, among)
+    assert set(drawn.partner.tolist()) <= {1, 4}
+
+
+def test_erase_hides_a_rectangle() -> None:
+    rows = torch.arange(6)
+    drawn = views.draw(dataclasses.replace(STILL, erase=1), 0, 0, 6, rows)
+    changed = (renderer(px=40).views(rows, drawn) - renderer(px=40).plain(rows)).abs() > 5e-3
+    share = changed.float().mean((1, 2, 3))
+    assert bool((share > 0.005).all())
+    assert bool((share < 0.2).all())
+
+
+def test_grey_is_repeated_and_normalised() -> None:
+    pixels = np.full((1, 1, 8, 8), 255, np.uint8)
+    shown = views.Renderer(pixels, 8, [0.5, 0.4, 0.3], [0.5, 0.2, 0.1]).plain(torch.tensor([0]))
+    assert shown.shape == (1, 3, 8, 8)
+    assert torch.allclose(shown[0, :, 0, 0], torch.tensor([1.0, 3.0, 7.0]))
+
+
+def test_values_stay_in_range() -> None:
+    rows = torch.arange(6)
+    wild = ViewsConfig(brightness=0.9, contrast=0.9, gamma=1.5, noise=0.5)
+    shown = views.render(torch.from_numpy(images()), views.draw(wild, 0, 0, 6, rows), 32)
+    assert bool(torch.isfinite(shown).all())
+    assert float(shown.min()) >= 0
+    assert float(shown.max()) <= 1
