@@ -142,21 +142,31 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Logits of one network on one set of images: float32 [n, classes], C order."""
+class Knowledge:
+    """What the teacher says about `views` seeded views of each training image (rows in the order of `rows`).
 
-    stage: str
-    n: int
+    Float16, C order: `logits` [views, n, classes], `pooled` [views, n, features], `grid` [views, n, channels, side,
+    side] (empty when no loss asks for it).
+    """
+
+    views: int
+    rows: list[int]
     classes: int
+    features: int
+    grid_shape: list[int]  # [channels, side, side] or []
     logits: Blob
+    pooled: Blob
+    grid: Blob
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantNetwork:
     """A network trained with int8 in the loop, after its ranges are frozen.
 
-    `state`: safetensors of the fake-quantised graph (weights, biases, fake-quant parameters). `ranges`: learned
-    activation ranges, one row an edge of the int8 graph {"edge", "scale" (float64), "zero_point" (int8)}.
+    `ranges`: learned activation ranges, one row an edge of the int8 graph {"edge", "op" (TFLite's, that writes it),
+X
+    `state`: safetensors; for each layer NAME.weight (float32 as trained, batch norm folded), NAME.bias (float32) and
+    NAME.scale (float32 [out] or [1]): the int8 weight is round(weight / scale).
     """
 
     arch: str
@@ -167,6 +177,7 @@ class QuantNetwork:
     history: list[dict[str, Json]]
     rules: dict[str, Json]  # what the profile asked for: io dtype, per-channel classifier, pooling, softmax
     ranges: list[dict[str, Json]]
+    layers: list[dict[str, Json]]
     facts: dict[str, Json]
     state: Blob
 
@@ -175,8 +186,10 @@ class QuantNetwork:
 class Exported:
     """The trained int8 network as a float ONNX whose weights lie on the int8 grid, with the learned ranges beside it.
 
-    `onnx`: the float graph that is converted (batch 1, NCHW). `qdq`: the same network with Q/DQ pairs, for ONNX
-    Runtime. `ranges`: {onnx tensor name: {"scale", "zero_point"}}; `weights`: {name: {"scale": [...], "axis"}}.
+    `onnx`: the float graph that is converted (batch 1, NCHW; its "input" is scale * (pixel - 128 - zero_point)).
+    `qdq`: the same network with Q/DQ pairs, for ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: {edge, which
+    is also the tensor's name in `onnx`: {"scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
+    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}.
     """
 
     px: int
@@ -198,5 +211,27 @@ class LiteModel:
 @dataclasses.dataclass(frozen=True)
 class Certificate:
     """The JSON of certificate.json (schema edgekd.certificate/1)."""
+
+    body: dict[str, Json]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Answers of every stage's network to the same test images.
+
+    `logits`: float32 [len(stages), n, classes], C order; `stages` in waterfall order: "teacher" (where there is one),
+    "student", "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8 [n, classes].
+    """
+
+    stages: list[str]
+    classes: int
+    labels: list[int]
+    logits: Blob
+    codes: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The JSON of one bench run (schema edgekd.bench/1)."""
 
     body: dict[str, Json]

@@ -1,0 +1,119 @@
+"""The house rules: who imports whom, what stays light, one vocabulary. A new module must find its floor."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "edgekd"
+MODULES = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p
+           for p in PACKAGE.rglob("*.py") if "_data" not in p.parts}
+HEAVY = {"torch", "torchvision", "torchao", "timm", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow",
+         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL"}
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """Dotted names that a module imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def own(path: Path, top_level_only: bool = False) -> set[str]:
+    return {name for name in imports(path, top_level_only) if name in MODULES and name != "edgekd"}
+
+
+def libraries(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def test_no_circle() -> None:
+    """Imports at the top of modules form no circle."""
+    graph = {name: own(path, top_level_only=True) for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_stages_stand_alone() -> None:
+    """A stage imports no other stage, not the store, the pipeline or anything above it."""
+    above = {"edgekd.store", "edgekd.pipeline", "edgekd.building", "edgekd.cli", "edgekd.console", "edgekd.report"}
+    for name, path in MODULES.items():
+        if name.startswith("edgekd.stages."):
+            wrong = {other for other in own(path) if other in above or other.startswith("edgekd.stages.")}
+            assert not wrong, f"{name} imports {sorted(wrong)}"
+
+
+def test_ground_floor_is_standard_library() -> None:
+    """errors, artifacts, recipe, context, store, models and resources need nothing installed."""
+    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports"):
+        found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__"}
+        assert not found, f"edgekd.{name} imports {sorted(found)}"
+
+
+@pytest.mark.parametrize(("library", "allowed"), [
+    ("timm", {"edgekd.networks"}),
+    ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),
+    ("torchao", {"edgekd.quantizer", "edgekd.quantnet", "edgekd.fakequant", "edgekd.graphs"}),
+    ("PIL", {"edgekd.images", "edgekd.examples", "edgekd.providers"}),
+    ("rich", {"edgekd.console"}),
+    ("jinja2", {"edgekd.html_report"}),
+])
+def test_one_door_for_each_library(library: str, allowed: set[str]) -> None:
+    """A library with a narrow job is imported in its own room only."""
+    users = {name for name, path in MODULES.items() if library in libraries(path)}
+    assert users <= allowed, f"{library} is imported by {sorted(users - allowed)}"
+
+
+def test_the_runner_is_whole_by_itself() -> None:
+    """edgebench.py is copied to boards alone: nothing of edgekd, nothing but numpy and a runtime."""
+    found = libraries(MODULES["edgekd.edgebench"]) - set(sys.stdlib_module_names) - {"__future__"}
+    assert found <= {"numpy", "ai_edge_litert", "tflite_runtime", "tensorflow"}
+
+
+def test_lean_import() -> None:
+    """`import edgekd` and the command line load none of the heavy libraries."""
+    code = "import sys, edgekd, edgekd.cli; edgekd.cli._parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert not loaded & HEAVY
+
+
+def test_every_module_says_what_it_is() -> None:
+    """Line 1 of each module is its docstring, and README's map names it."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for name, path in MODULES.items():
+        assert path.read_text(encoding="utf-8").startswith('"""'), f"{name} does not start with its docstring"
+        if name != "edgekd":
+            assert path.name in readme or path.name == "__init__.py", f"README does not mention {path.name}"
+
+
+def test_no_drawer_for_everything() -> None:
+    """No utils, helpers, common or misc."""
+    assert not {name.split(".")[-1] for name in MODULES} & {"utils", "helpers", "common", "misc", "tools"}
+
+
+def test_exit_only_at_the_door() -> None:
+    """Only the command line and the runner end the process."""
+    for name, path in MODULES.items():
+        if name not in ("edgekd.cli", "edgekd.edgebench", "edgekd.__main__"):
+            assert "sys.exit" not in path.read_text(encoding="utf-8").replace("calls `sys.exit`", ""), name
