@@ -1,0 +1,218 @@
+"""Device profile TOML -> DeviceProfile: what a device is and what may run on it, as data with a source a figure.
+
+In the file every figure is `{ value = ..., source = "..." }`. Users add a device by writing such a file and giving
+its path: `--profile ./my_board.toml`. With `extends = "pi4"` a file needs to say only what differs from that profile.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import ProfileError, UnknownName, nearest
+from edgekd.resources import folder
+
+AUTO = "auto"  # as a value: counted on the machine that reads the profile
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """One device. Every figure's origin is in `sources`, by field name.
+
+    `runtime`: the package that runs models there. `machine`: what `uname -m` says there, "" for any. `board`: text that
+    the device's own name holds, "" for any. `clock_mhz`: MHz, 0 when not known. `cores`, `threads`: how many it has and
+    how many a run uses. `cpu_flags`: of /proc/cpuinfo, those that choose int8 kernels. `memory_mib`: MiB, of the
+    smallest board sold. `io_dtype`: "int8" or "uint8". `classifier_weights`: "per-channel" or "per-tensor", of the last
+    FULLY_CONNECTED. `pooling`: "mean" or "average_pool", the global one. `channel_multiple`: widths that waste no
+    kernel lanes. `ops`: TFLite op -> why it may be used. `deprecated`: what to use instead, or "".
+    `measured_on_hardware`: whether EdgeKD itself was ever run on such a device.
+    """
+
+    name: str
+    title: str
+    runtime: str
+    machine: str
+    board: str
+    cpu: str
+    clock_mhz: int
+    cores: int
+    threads: int
+    cpu_flags: tuple[str, ...]
+    memory_mib: int
+    io_dtype: str
+    classifier_weights: str
+    pooling: str
+    channel_multiple: int
+    ops: Mapping[str, str]
+    notes: tuple[str, ...]
+    deprecated: str
+    measured_on_hardware: bool
+    sources: Mapping[str, str]
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What training must know of the device, as `int8.Int8Rules` takes it: the file computes what QAT trained."""
+        return {"io_dtype": self.io_dtype, "classifier": self.classifier_weights.replace("-", "_"),
+                "pooling": self.pooling}
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as plain JSON, for `edgekd profiles NAME --json`."""
+        return {key: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+                for key, value in vars(self).items()}
+
+
+# What a profile file holds: key -> what its value must be. A figure stands with its source.
+Check = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _count_or_auto(value: Any) -> bool:
+    return _count(value) or value == AUTO
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _one_of(*names: str) -> Check:
+    return lambda value: value in names
+
+
+PLAIN: dict[str, tuple[Check, str]] = {
+    "name": (_text, "text"),
+    "title": (_text, "text"),
+    "notes": (_texts, "a list of texts"),
+    "deprecated": (_text, "text"),
+    "measured_on_hardware": (lambda value: isinstance(value, bool), "true or false"),
+}
+FIGURES: dict[str, tuple[Check, str]] = {
+    "runtime": (_text, "text"),
+    "machine": (_text, "text"),
+    "board": (_text, "text"),
+    "cpu": (_text, "text"),
+    "clock_mhz": (_whole, "a whole number of MHz, 0 when not known"),
+    "cores": (_count_or_auto, 'a whole number above 0, or "auto"'),
+    "threads": (_count_or_auto, 'a whole number above 0, or "auto"'),
+    "cpu_flags": (_texts, "a list of texts"),
+    "memory_mib": (_count_or_auto, 'a whole number of MiB above 0, or "auto"'),
+    "io_dtype": (_one_of("int8", "uint8"), '"int8" or "uint8"'),
+    "classifier_weights": (_one_of("per-channel", "per-tensor"), '"per-channel" or "per-tensor"'),
+    "pooling": (_one_of("mean", "average_pool"), '"mean" or "average_pool"'),
+    "channel_multiple": (_count, "a whole number above 0"),
+}
+OWN = ("name", "title", "measured_on_hardware")  # never inherited: each file says these of its own device
+COUNTED: dict[str, Callable[[], int]] = {
+    "cores": lambda: os.cpu_count() or 1,
+    "threads": lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    "memory_mib": lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+}
+
+
+def profile_names() -> list[str]:
+    """The names of the profiles that come with EdgeKD, sorted."""
+    return sorted(path.stem for path in folder("device_profiles").glob("*.toml"))
+
+
+def load_profile(name_or_path: str) -> DeviceProfile:
+    """A profile by name ("pi4"), or from a file ("./my_board.toml"). Raises UnknownName or ProfileError."""
+    if name_or_path.endswith(".toml") or os.sep in name_or_path:
+        return read_profile(Path(name_or_path))
+    names = profile_names()
+    if name_or_path not in names:
+        raise UnknownName("device profile", name_or_path, names,
+                          f"EdgeKD has {', '.join(names)}; --profile ./my_board.toml reads a file of your own")
+    return read_profile(folder("device_profiles") / f"{name_or_path}.toml")
+
+
+def read_profile(path: Path) -> DeviceProfile:
+    """A profile from its file. Raises ProfileError that names the file and the key."""
+    body = _body(path)
+    _keys(path, "", body, (*PLAIN, *FIGURES, "ops"))
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, (check, expected) in PLAIN.items():
+        values[key] = _checked(path, key, body[key], check, expected)
+    for key, (check, expected) in FIGURES.items():
+        figure = _table(path, key, body[key], ("value", "source"))
+        values[key] = _checked(path, f"{key}.value", figure["value"], check, expected)
+        sources[key] = _source(path, f"{key}.source", figure["source"])
+        if values[key] == AUTO and key in COUNTED:
+            values[key] = COUNTED[key]()
+    ops = _table(path, "ops", body["ops"], ("source", "legal"))
+    sources["ops"] = _source(path, "ops.source", ops["source"])
+    legal = _checked(path, "ops.legal", ops["legal"], lambda value: isinstance(value, dict), "a table of OP = reason")
+    values["ops"] = {op: _checked(path, f"ops.legal.{op}", reason, _text, "text") for op, reason in legal.items()}
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return DeviceProfile(**fields, sources=sources)
+
+
+def _body(path: Path, came_from: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's top-level keys over those of the profile it extends, whole keys at a time."""
+    if path in came_from:
+        raise ProfileError(f"{path}: extends leads back to this file", "let it extend another profile, or none")
+    try:
+        with path.open("rb") as file:
+            own = tomllib.load(file)
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be read: {error.strerror}",
+                           "`edgekd profiles` lists the profiles that come with EdgeKD") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path} is not TOML: {error}", "correct that line") from error
+    if "extends" not in own:
+        return own
+    base, names = own.pop("extends"), profile_names()
+    if base not in names:
+        raise ProfileError(f"{path}: extends is {base!r}, which is not a profile that comes with EdgeKD",
+                           f"known: {', '.join(names)}")
+    inherited = _body(folder("device_profiles") / f"{base}.toml", (*came_from, path))
+    return {**{key: value for key, value in inherited.items() if key not in OWN}, **own}
+
+
+def _keys(path: Path, within: str, body: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse unknown and missing keys."""
+    expected = list(known)
+    for key in body:
+        if key not in expected:
+            near = nearest(key, [*expected, "extends"])
+            raise ProfileError(f"{path}: unknown key {within}{key}",
+                               f"did you mean {within}{near}?" if near else f"known keys: {', '.join(expected)}")
+    missing = [key for key in expected if key not in body]
+    if missing:
+        raise ProfileError(f"{path}: the key {within}{missing[0]} is missing",
+                           f"write it; {folder('device_profiles') / 'pi4.toml'} is an example")
+
+
+def _table(path: Path, key: str, value: Any, known: Iterable[str]) -> Mapping[str, Any]:
+    expected = list(known)
+    if not isinstance(value, dict):
+        raise ProfileError(f"{path}: {key} is {value!r}, not a table of {' and '.join(expected)}",
+                           f'write {key} = {{ value = ..., source = "where the figure comes from" }}')
+    _keys(path, f"{key}.", value, expected)
+    return value
+
+
+def _checked(path: Path, key: str, value: Any, check: Check, expected: str) -> Any:
+    if not check(value):
+        raise ProfileError(f"{path}: {key} is {value!r}, not {expected}", f"correct {key}")
+    return value
+
+
+def _source(path: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ProfileError(f"{path}: {key} is empty", "say where the figure comes from, were it your own measurement")
+    return value
