@@ -29,6 +29,7 @@ class DataConfig:
     test_share: float = 0.15  # only where the source has no test split of its own
     group_column: str = "patient_key"  # manifest.csv's column that must not straddle train and val
     on_error: Literal["refuse", "skip"] = "refuse"
+    duplicates: Literal["refuse", "drop"] = "refuse"  # one image in two splits or two classes
     limit: int = 0  # images a class and split, 0 = all
     calibration: int = 256  # images whose activations initialise the QAT observers
     golden: int = 32  # test images that travel with the model

@@ -21,12 +21,12 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def ramp(height: int = 20, width: int = 30) -> np.ndarray:
+def ramp(height: int = 20, width: int = 30) -> images.Pixels:
     """A grey image in which every corner differs."""
     return (np.arange(height)[:, None] * 5 + np.arange(width) * 3).astype(np.uint8)
 
 
-def colours(height: int = 20, width: int = 30) -> np.ndarray:
+def colours(height: int = 20, width: int = 30) -> images.Pixels:
     """An RGB image whose channels differ."""
     return np.stack([ramp(height, width), 255 - ramp(height, width), ramp(height, width) // 2], axis=2)
 

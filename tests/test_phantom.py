@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgekd import phantom
 from edgekd.data import open_source
@@ -56,7 +57,7 @@ def test_it_looks_like_a_radiograph() -> None:
 
 def test_diseases_show_where_they_should() -> None:
     """Class means differ from normal in the right places: heart, and the angles at the bases."""
-    by_class: dict[str, list[np.ndarray]] = {name: [] for name in phantom.CLASSES}
+    by_class: dict[str, list[NDArray[np.float64]]] = {name: [] for name in phantom.CLASSES}
     for index in range(240):
         by_class[phantom.label(index)].append(phantom.render(5, index, 48).astype(float))
     mean = {name: np.mean(images, axis=0) for name, images in by_class.items()}

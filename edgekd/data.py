@@ -1,0 +1,325 @@
+"""From a source of images to a Dataset (decoded, checked, split) and to the Inputs that the device will see.
+
+    open_source(text)                       "phantom", "elpv", "medmnist:NAME" or a folder
+    build_dataset(source, config)           every image at one base size, with labels, splits and what was odd about it
+    build_inputs(source, dataset, px, seed) val, test, calibration and golden images at the network's own input size
+
+Nothing here is random beyond the seed: the same source, config and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd import checks, images
+from edgekd.artifacts import Dataset, Inputs, sha256
+from edgekd.errors import DataError, UnknownName
+from edgekd.folders import EXPECTED, FolderSource, shown
+from edgekd.images import Pixels
+from edgekd.providers import ElpvSource, MedmnistSource, PhantomSource
+from edgekd.recipe import DataConfig
+from edgekd.sources import SPLITS, Item, Source
+from edgekd.splits import draw, hold_out
+
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+# Two decoders saturate the two cores of a small machine; JPEG and PNG decoding leave Python's lock.
+_THREADS = 2
+# Images in flight at a time: an error or an interrupt is then seen within a second, and memory stays flat.
+_BATCH = 128
+
+_BUILT_IN = ("phantom", "elpv", "medmnist:pneumoniamnist")
+
+
+def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN) -> Source:
+    """The source that `--data` names.
+
+    "phantom[:COUNT][@PX]"   built-in synthetic radiographs
+    "elpv"                   2,624 photographs of solar cells (extra "elpv"; non-commercial licence)
+    "medmnist:NAME[@PX]"     a MedMNIST set (extra "medmnist"; downloads once)
+    anything else            a folder; `./phantom` is a folder, too
+
+    Raises UnknownName for something that is neither, MissingExtra without a package, DataError for a bad folder.
+    """
+    name, _, size = text.partition("@")
+    kind, _, rest = name.partition(":")
+    if kind == "phantom":
+        count = _whole(rest, text) if rest else None
+        options = {"px": _whole(size, text)} if size else {}
+        return PhantomSource(**options) if count is None else PhantomSource(count, **options)
+    if text == "elpv":
+        return ElpvSource()
+    if kind == "medmnist":
+        return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
+    path = Path(text).expanduser()
+    if path.exists() or "/" in text or "\\" in text:
+        return FolderSource(path, group_column)
+    beside = [entry.name for entry in Path().iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    raise UnknownName("data", text, [*_BUILT_IN, *beside],
+                      f"give one of {', '.join(_BUILT_IN)}, or a folder: {EXPECTED}")
+
+
+def _whole(text: str, whole: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise DataError(f"--data {whole}: {text!r} is not a whole number",
+                        "for example phantom:600, phantom:600@128 or medmnist:pneumoniamnist@64")
+    return int(text)
+
+
+# --- building a dataset ----------------------------------------------------------------------------------------------
+
+
+def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: Progress | None = None) -> Dataset:
+    """Read, decode, check and split a source. Two threads; each file is read once and hashed.
+
+    Splits that the source brings are kept. A missing test is split off all images (`test_share`), a missing val off
+    train (`val_share`): stratified by class, whole groups only, duplicates counted as one group.
+
+    Refused with DataError and a list: unreadable images (unless on_error="skip"), one image in two splits or in two
+    classes (unless duplicates="drop"), fewer than two classes, a class with fewer than FEWEST images in a split.
+    What is odd but usable goes into `facts["warnings"]`.
+    """
+    items = _limited(source.items(), config.limit, seed)
+    classes = sorted({item.label for item in items})
+    if len(classes) < 2:
+        raise DataError(f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED)
+    native = source.native_px()
+    px = min(config.cache_px, native) if native else config.cache_px
+    canvas = _Canvas(len(items), px)
+    kept: list[Item] = []
+    hashes: list[str] = []
+    greys: list[bool] = []
+    failures: list[DataError] = []
+    tiny = 0
+    for item, found in _decoded(source, items, px, config.fit, progress):
+        if isinstance(found, DataError):
+            failures.append(found)
+            continue
+        canvas.add(found.pixels)
+        kept.append(item)
+        hashes.append(found.sha256)
+        greys.append(found.pixels.ndim == 2)
+        tiny += found.shortest < checks.TINY_PX
+    if failures and config.on_error == "refuse":
+        raise checks.unreadable(source.name, failures)
+
+    drop, duplicates = checks.duplicates(source.name, kept, hashes, config.duplicates)
+    stay = [index for index in range(len(kept)) if index not in drop]
+    canvas.keep(stay)
+    kept = [kept[index] for index in stay]
+    hashes = [hashes[index] for index in stay]
+    greys = [greys[index] for index in stay]
+    splits = _split(kept, hashes, config, seed)
+    checks.enough(source.name, kept, splits, classes)
+
+    numbers = {name: index for index, name in enumerate(classes)}
+    table = [{"name": item.name, "sha256": digest, "label": numbers[item.label], "split": split, "group": item.group}
+             for item, digest, split in zip(kept, hashes, splits, strict=True)]
+    counts = {split: dict(sorted(Counter(item.label for item, own in zip(kept, splits, strict=True)
+                                         if own == split).items())) for split in SPLITS}
+    groups = checks.group_facts(kept, splits)
+    warnings = [*source.facts.get("warnings", []), *checks.warnings(kept, greys, groups, duplicates, tiny)]
+    if failures:
+        warnings.append(f"{len(failures)} unreadable images were skipped")
+    facts = {**source.facts, "fit": config.fit, "seed": seed, "counts": counts, "groups": groups,
+             "duplicates": duplicates, "skipped": [str(failure.what) for failure in failures],
+             "ignored": source.facts.get("ignored", {}), "warnings": warnings}
+    return Dataset(source.name, classes, px, canvas.channels, table, facts, canvas.blob())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """One image read: its pixels at the size asked for (HxW if grey in fact), its hash, its shorter side before."""
+
+    pixels: Pixels
+    sha256: str
+    shortest: int
+
+
+def _read(source: Source, item: Item, px: int, fit: str) -> _Found | DataError:
+    """Load, hash, decode and fit one image; a DataError is handed back so that all of them can be listed."""
+    try:
+        loaded = source.load(item)
+        if isinstance(loaded, bytes):
+            digest, picture = sha256(loaded), images.decode(loaded, item.name)
+        else:
+            digest, picture = sha256(np.ascontiguousarray(loaded).tobytes()), loaded
+    except DataError as error:
+        return error
+    fitted = images.fit(picture, px, fit)
+    return _Found(images.as_grey(fitted) if images.is_grey(fitted) else fitted, digest, min(picture.shape[:2]))
+
+
+def _decoded(
+    source: Source, items: Sequence[Item], px: int, fit: str, progress: Progress | None
+) -> Iterator[tuple[Item, _Found | DataError]]:
+    """Every item with what was read, in order, from two threads."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for start in range(0, len(items), _BATCH):
+            batch = items[start:start + _BATCH]
+            found = threads.map(lambda item: _read(source, item, px, fit), batch)
+            for offset, pair in enumerate(zip(batch, found, strict=True)):
+                yield pair
+                if progress:
+                    progress(start + offset + 1, len(items))
+
+
+class _Canvas:
+    """Room for n images, grey until the first coloured one comes: then what is there is repeated to RGB."""
+
+    def __init__(self, count: int, px: int) -> None:
+        self._pixels: Pixels = np.empty((count, 1, px, px), np.uint8)
+        self._used = 0
+
+    @property
+    def channels(self) -> int:
+        return int(self._pixels.shape[1])
+
+    def add(self, image: Pixels) -> None:
+        if image.ndim == 3 and self.channels == 1:
+            coloured = np.empty((len(self._pixels), 3, *self._pixels.shape[2:]), np.uint8)
+            coloured[:self._used] = self._pixels[:self._used]
+            self._pixels = coloured
+        self._pixels[self._used] = image.transpose(2, 0, 1) if image.ndim == 3 else image
+        self._used += 1
+
+    def keep(self, indices: list[int]) -> None:
+        """Leave these rows, in place: each moves towards the front or stays."""
+        for to, index in enumerate(indices):
+            if to != index:
+                self._pixels[to] = self._pixels[index]
+        self._used = len(indices)
+
+    def blob(self) -> memoryview:
+        """The rows used, without a copy, read-only."""
+        used = self._pixels[:self._used]
+        used.flags.writeable = False
+        return memoryview(used.reshape(-1))
+
+
+def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
+    """At most `limit` images a class and split, drawn by the seed; the order stays."""
+    if not limit:
+        return items
+    cells: dict[tuple[str | None, str], list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        cells[item.split, item.label].append(index)
+    rng = np.random.default_rng([seed, limit])
+    chosen = {int(index) for cell in cells.values() for index in rng.permutation(cell)[:limit]}
+    return [item for index, item in enumerate(items) if index in chosen]
+
+
+def _split(items: list[Item], hashes: list[str], config: DataConfig, seed: int) -> list[str]:
+    """The split of each item: the source's own, with test and val split off where it has none."""
+    splits = [item.split or "train" for item in items]
+    groups = _tied(items, hashes)
+    for into, share, stream in (("test", config.test_share, seed), ("val", config.val_share, seed + 1)):
+        if into in splits:
+            continue
+        pool = [index for index, split in enumerate(splits) if split == "train"]
+        for chosen in hold_out([items[index].label for index in pool], [groups[index] for index in pool],
+                               share, stream, into):
+            splits[pool[chosen]] = into
+    return splits
+
+
+def _tied(items: list[Item], hashes: list[str]) -> list[str]:
+    """A group for each item: its own group or itself, joined where two groups hold the same image."""
+    names = [f"g:{item.group}" if item.group is not None else f"i:{item.name}" for item in items]
+    parent = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    first: dict[str, str] = {}
+    for name, digest in zip(names, hashes, strict=True):
+        one, other = sorted((root(name), root(first.setdefault(digest, name))))
+        parent[other] = one
+    return [root(name) for name in names]
+
+
+# --- what the device will see ----------------------------------------------------------------------------------------
+
+
+def build_inputs(source: Source, dataset: Dataset, px: int, seed: int, fit: str = "squash", calibration: int = 256,
+                 golden: int = 32, progress: Progress | None = None) -> Inputs:
+    """Decode val, test, calibration (drawn from train) and golden (drawn from test) straight to `px` by `fit`.
+
+    The drawn sets are stratified by class and fixed by the seed; each holds all there is where fewer are asked for.
+    Every image is read again from the source and its sha256 compared with the dataset's row.
+
+    Raises DataError naming an image that is gone or has changed since the dataset was built.
+    """
+    if calibration < 1 or golden < 1:
+        raise DataError(f"calibration = {calibration}, golden = {golden}: each needs at least one image",
+                        "usual values are 256 and 32")
+    parts = {"val": rows(dataset, "val"), "test": rows(dataset, "test"),
+             "calibration": _drawn(dataset, "train", calibration, seed),
+             "golden": _drawn(dataset, "test", golden, seed)}
+    wanted = sorted({int(row) for part in ("val", "test", "calibration") for row in parts[part]})
+    known = {item.name: item for item in source.items()}
+    gone = [dataset.images[row]["name"] for row in wanted if dataset.images[row]["name"] not in known]
+    if gone:
+        raise DataError(f"{source.name}: {len(gone)} images are gone since the dataset was built: {shown(gone)}",
+                        "put them back, or run the build again so that the data stage starts over")
+    items = [known[dataset.images[row]["name"]] for row in wanted]
+    decoded = np.empty((len(wanted), px, px, dataset.channels), np.uint8)
+    changed: list[str] = []
+    for place, (item, found) in enumerate(_decoded(source, items, px, fit, progress)):
+        if isinstance(found, DataError) or found.sha256 != dataset.images[wanted[place]]["sha256"]:
+            changed.append(item.name)
+        elif dataset.channels == 1:
+            decoded[place] = found.pixels[..., None]
+        else:
+            decoded[place] = images.as_rgb(found.pixels)
+    if changed:
+        raise DataError(f"{source.name}: {len(changed)} images changed since the dataset was built: {shown(changed)}",
+                        "put the old files back, or run the build again so that the data stage starts over")
+    where = {row: place for place, row in enumerate(wanted)}
+    blobs = {name: decoded[[where[int(row)] for row in part]].tobytes() for name, part in parts.items()}
+    return Inputs(px, dataset.channels, {name: [int(row) for row in part] for name, part in parts.items()}, **blobs)
+
+
+def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.int64]:
+    pool = rows(dataset, split)
+    return pool[draw([int(label) for label in labels(dataset, split)], count, seed)]
+
+
+# --- what training asks for ------------------------------------------------------------------------------------------
+
+
+def rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
+    """Indices into `dataset.images` of one split, int64 [k]. Raises UnknownName for a split that does not exist."""
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS, f"one of {', '.join(SPLITS)}")
+    return np.array([index for index, row in enumerate(dataset.images) if row["split"] == split], np.int64)
+
+
+def labels(dataset: Dataset, split: str | None = None) -> NDArray[np.int64]:
+    """Class indices, int64 [k], in the order of `rows(dataset, split)`; of every image when `split` is None."""
+    every = np.array([row["label"] for row in dataset.images], np.int64)
+    return every if split is None else every[rows(dataset, split)]
+
+
+def pixels(dataset: Dataset) -> Pixels:
+    """All images as a read-only view, uint8 [n, channels, px, px] (NCHW). No copy."""
+    return np.frombuffer(dataset.pixels, np.uint8).reshape(-1, dataset.channels, dataset.px, dataset.px)
+
+
+def input_images(inputs: Inputs, part: str, channels: int) -> Pixels:
+    """One part of the inputs as a network takes them: uint8 [n, px, px, channels] (NHWC); grey is repeated.
+
+    `part`: "val", "test", "calibration" or "golden".
+    """
+    images_of = np.frombuffer(getattr(inputs, part), np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
+    return images_of if inputs.channels == channels else np.repeat(images_of, channels, axis=3)

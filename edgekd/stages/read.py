@@ -1,0 +1,20 @@
+"""source -> data: decoded images, labels and splits. source, data -> inputs: what the device will see."""
+
+from __future__ import annotations
+
+from edgekd import data
+from edgekd.artifacts import Dataset, Inputs
+from edgekd.context import Context
+from edgekd.recipe import DataConfig
+
+
+def run(*, config: DataConfig, fingerprint: str, context: Context) -> Dataset:
+    """Decode every image once. `fingerprint` stands for the source's content in the stage's key."""
+    return data.build_dataset(context.source, config, context.seed,
+                              lambda done, total: context.progress("images", done, total))
+
+
+def inputs(dataset: Dataset, *, px: int, fit: str, calibration: int, golden: int, context: Context) -> Inputs:
+    """Decode validation, test, calibration and golden images straight to the student's input size."""
+    return data.build_inputs(context.source, dataset, px, context.seed, fit, calibration, golden,
+                             lambda done, total: context.progress("inputs", done, total))
