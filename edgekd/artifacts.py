@@ -164,9 +164,9 @@ class QuantNetwork:
     """A network trained with int8 in the loop, after its ranges are frozen.
 
     `ranges`: learned activation ranges, one row an edge of the int8 graph {"edge", "op" (TFLite's, that writes it),
-X
-    `state`: safetensors; for each layer NAME.weight (float32 as trained, batch norm folded), NAME.bias (float32) and
-    NAME.scale (float32 [out] or [1]): the int8 weight is round(weight / scale).
+    "scale" (a float32 value), "zero_point" (int8)}. `layers`: one row a layer with weights {"name", "op" (TFLite's),
+    "source", "target" (edges)}. `state`: safetensors; for each layer NAME.weight (float32 as trained, batch norm folded),
+    NAME.bias (float32) and NAME.scale (float32 [out] or [1]): the int8 weight is round(weight / scale).
     """
 
     arch: str
@@ -188,7 +188,7 @@ class Exported:
 
     `onnx`: the float graph that is converted (batch 1, NCHW; its "input" is scale * (pixel - 128 - zero_point)).
     `qdq`: the same network with Q/DQ pairs, for ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: {edge, which
-    is also the tensor's name in `onnx`: {"scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
+    is also the tensor's name in `onnx`: {"op", "scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
     "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}.
     """
 

@@ -1,0 +1,154 @@
+"""The two fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step.
+
+Both round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
+2013, arXiv:1308.3432). They are torchao `FakeQuantizeBase`s, so that `prepare_qat_pt2e` knows how to insert them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchao.quantization.pt2e.fake_quantize import FakeQuantizeBase
+
+from edgekd.int8 import (
+    BIAS_LIMIT,
+    INT8_MAX,
+    INT8_MIN,
+    MULTIPLIER_FLOOR,
+    SCALE_FLOOR,
+    WEIGHT_LIMIT,
+    Range,
+    range_from_minmax,
+)
+
+PHASES = (
+    "float",  # quantise nothing, observe nothing
+    "calibrate",  # quantise nothing, widen the ranges to all that was seen
+    "observe",  # quantise, and let the ranges follow by a moving average
+    "frozen",  # quantise with fixed ranges
+)
+# Share of the newest batch in the moving average of a range: the value of torch's MovingAverageMinMaxObserver. The
+# average starts from calibrated minima and maxima, so it follows the training and does not have to find the range.
+OBSERVE_RATE = 0.01
+
+
+class ActivationFakeQuant(FakeQuantizeBase):
+    """Per-tensor asymmetric int8 fake-quantisation of one edge of the graph.
+
+    Input and output: float32, any shape. `fixed`, when given, is the range for ever (input pixels, softmax).
+    Raises ValueError from `range` when nothing was observed yet.
+    """
+
+    def __init__(self, fixed: Range | None = None, **_: Any) -> None:
+        super().__init__()
+        self.phase = "float"
+        self.fixed = fixed
+        self.register_buffer("low", torch.tensor(float("inf"), dtype=torch.float64))
+        self.register_buffer("high", torch.tensor(float("-inf"), dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+        if fixed is not None:
+            self.set_range(fixed)
+
+    @property
+    def range(self) -> Range:
+        """The range in use, as the file will hold it."""
+        if self.fixed is None and not torch.isfinite(self.low):
+            raise ValueError("this edge has no range yet: calibrate first")
+        return Range(float(self.scale), int(self.zero_point))
+
+    def set_range(self, value: Range) -> None:
+        """Use this range from now on."""
+        self.scale.fill_(value.scale)
+        self.zero_point.fill_(value.zero_point)
+        self.low.fill_(value.scale * (INT8_MIN - value.zero_point))
+        self.high.fill_(value.scale * (INT8_MAX - value.zero_point))
+
+    def observe(self, x: Tensor) -> None:
+        """Let one batch move the range: widen it in phase "calibrate", by a moving average in phase "observe"."""
+        low, high = (bound.double() for bound in torch.aminmax(x.detach()))
+        if self.phase == "calibrate" or not torch.isfinite(self.low):
+            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
+        else:
+            low = self.low + OBSERVE_RATE * (low - self.low)
+            high = self.high + OBSERVE_RATE * (high - self.high)
+        self.low.copy_(low)
+        self.high.copy_(high)
+        if bool(torch.isfinite(low) & torch.isfinite(high)):  # a diverged batch is the training loop's to report
+            found = range_from_minmax(float(low), float(high))
+            self.scale.fill_(found.scale)
+            self.zero_point.fill_(found.zero_point)
+
+    def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
+        """(scale float32, zero point int32), as torchao asks for them."""
+        return self.scale, self.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` on the int8 grid (or as it is, in the phases that do not quantise)."""
+        if self.phase == "float":
+            return x
+        if self.fixed is None and self.phase in ("calibrate", "observe"):
+            self.observe(x)
+        if self.phase == "calibrate":
+            return x
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, INT8_MIN, INT8_MAX)
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """scale * round(w / scale) forward, identity backward: no weight is ever outside the grid, so none is clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+        return torch.round(weight / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+class PerChannelWeightFakeQuant(FakeQuantizeBase):  # torchao hands `ch_axis` only to classes with PerChannel in the name
+    """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
+
+    Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
+    `attach` tells it the edges of its layer, from which the floor of the scales follows
+    (`edgekd.int8.weight_scale_floor`).
+    """
+
+    def __init__(self, granularity: str = "per_channel", **_: Any) -> None:
+        super().__init__()
+        self.granularity = granularity
+        self.phase = "float"
+        # In a tuple, so that nn.Module does not register them a second time as children of this module.
+        self.layer: tuple[ActivationFakeQuant, ActivationFakeQuant, nn.Module | None] | None = None
+
+    def attach(self, source: ActivationFakeQuant, target: ActivationFakeQuant, bias_owner: nn.Module | None) -> None:
+        """Say which edges the layer reads and writes and which module holds its bias (as `.bias`)."""
+        self.layer = (source, target, bias_owner)
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """float32 [out] (or [1]): max|w| / 127, floored."""
+        with torch.no_grad():
+            flat = weight.detach().abs().flatten(1).amax(dim=1).double() / WEIGHT_LIMIT
+            flat = flat.clamp_(min=SCALE_FLOOR)
+            if self.layer is not None:
+                source, target, owner = self.layer
+                flat = torch.maximum(flat, target.scale.double() * MULTIPLIER_FLOOR / source.scale.double())
+                if owner is not None and isinstance(owner.bias, Tensor):
+                    flat = torch.maximum(flat, owner.bias.detach().double().abs() / (source.scale.double() * BIAS_LIMIT))
+            if self.granularity == "per_tensor":
+                flat = flat.amax(dim=0, keepdim=True)
+            return flat.float()
+
+    def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
+        """torchao asks observers for their parameters; a weight's are a function of the weight: use `scales`."""
+        raise NotImplementedError("use scales(weight)")
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight on the int8 grid (or as it is, in the phases that do not quantise)."""
+        if self.phase in ("float", "calibrate"):
+            return weight
+        scale = self.scales(weight)
+        grid: Tensor = _RoundToGrid.apply(weight, scale.reshape([-1] + [1] * (weight.ndim - 1)))
+        return grid

@@ -1,0 +1,293 @@
+"""The network under int8 training: prepared from a float module, calibrated, trained, finished, and rebuilt from bytes.
+
+    network = prepare(model, px, mean, std)      BN folded, fake-quantisers at every edge of the int8 graph
+    calibrate(network, batches)                  first ranges
+    ... train ...                                set_phase(network, "frozen") after the first part
+    finish(network)                              weights, biases, scales and ranges as plain data
+    restore(qnet, model)                         the same network again, without pickle
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from torch import Tensor, fx, nn
+from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
+from edgekd import graphs
+from edgekd.artifacts import QuantNetwork
+from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
+from edgekd.fakequant import PHASES, ActivationFakeQuant, PerChannelWeightFakeQuant
+from edgekd.int8 import INT8_MIN, Int8Rules, Range, input_fold, input_range
+from edgekd.quantizer import TfliteQuantizer, activation_of, is_compute, tflite_op
+
+PREDICT_BATCH = 64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer with weights: its name (the float network's module), TFLite op, and the edges it reads and writes."""
+
+    name: str
+    op: str
+    source: str
+    target: str
+    weight: str  # path of the parameter in the graph module
+    bias: str
+    quantiser: str  # path of the weight's fake-quantiser
+
+
+class QatNetwork(nn.Module):
+    """A network with int8 in the loop.
+
+    forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to float32 [n, classes] on the output's
+    int8 grid. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path of its
+    fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: dropout and batch norm are gone.
+    """
+
+    def __init__(self, graph: fx.GraphModule, rules: Int8Rules, px: int, mean: Sequence[float], std: Sequence[float]
+                 ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.rules = rules
+        self.px = px
+        self.mean = [float(m) for m in mean]
+        self.std = [float(s) for s in std]
+        self.input_range = input_range(self.mean, self.std)
+        self.register_buffer("_mean", torch.tensor(self.mean).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std).reshape(1, -1, 1, 1), persistent=False)
+        self.edges = _name_edges(graph)
+        self.writers = _writers(graph)
+        self.layers = _find_layers(graph)
+        for layer in self.layers:
+            quantiser = graph.get_submodule(layer.quantiser)
+            assert isinstance(quantiser, PerChannelWeightFakeQuant)
+            quantiser.attach(self.edge(layer.source), self.edge(layer.target),
+                             graph.get_submodule(layer.bias.rpartition(".")[0]))
+
+    def edge(self, name: str) -> ActivationFakeQuant:
+        """The fake-quantiser of an edge."""
+        module = self.graph.get_submodule(self.edges[name])
+        assert isinstance(module, ActivationFakeQuant)
+        return module
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        """x' of pixel values 0..255 (float32 or uint8, NCHW): scale * (pixel - 128 - zero_point), float32."""
+        return (pixels.float() + float(INT8_MIN - self.input_range.zero_point)) * self.input_range.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = torch.round((x * self._std + self._mean) * 255.0).clamp(0.0, 255.0)
+        logits: Tensor = self.graph(self.pixels(pixels))
+        return logits
+
+
+def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
+    """{edge name: path of its fake-quantiser}, and the same name in each fake-quantiser node's meta["edge"].
+
+    An edge is named after the module that made it (in the float network), the image "input", the result "output".
+    """
+    edges: dict[str, str] = {}
+    output = next(node for node in reversed(graph.graph.nodes) if node.op == "output").args[0]
+    for node in graph.graph.nodes:
+        if node.op != "call_module" or not isinstance(graph.get_submodule(node.target), ActivationFakeQuant):
+            continue
+        made_by = node.args[0]
+        if made_by.op == "placeholder":
+            name = "input"
+        elif node is output:
+            name = "output"
+        else:
+            name = graphs.module_of(made_by) or made_by.name
+        while name in edges:
+            stem, _, count = name.partition("#")
+            name = f"{stem}#{int(count or 1) + 1}"
+        edges[name] = str(node.target)
+        node.meta["edge"] = name
+    return edges
+
+
+def _writers(graph: fx.GraphModule) -> dict[str, str]:
+    """{edge name: the TFLite op that writes it}, "INPUT" for the image."""
+    writers: dict[str, str] = {}
+    for node in graph.graph.nodes:
+        if "edge" not in node.meta:
+            continue
+        made_by = node.args[0]
+        if made_by.op == "placeholder":
+            writers[node.meta["edge"]] = "INPUT"
+            continue
+        before = made_by.args[0]
+        fused = activation_of(made_by) is not None and before.op == "call_function"
+        writers[node.meta["edge"]] = tflite_op(before if fused else made_by)
+    return writers
+
+
+def _find_layers(graph: fx.GraphModule) -> list[Layer]:
+    layers: list[Layer] = []
+    for node in graph.graph.nodes:
+        weight = node.args[1] if is_compute(node) and len(node.args) > 1 else None
+        if not (isinstance(weight, fx.Node) and weight.op == "call_module"):
+            continue
+        if not isinstance(graph.get_submodule(str(weight.target)), PerChannelWeightFakeQuant):
+            continue
+        target = node
+        while "edge" not in target.meta:
+            (target,) = target.users
+        path = str(weight.args[0].target)
+        layers.append(Layer(path.rpartition(".")[0], tflite_op(node), node.args[0].meta["edge"], target.meta["edge"], path,
+                            str(node.args[2].target), str(weight.target)))
+    names = [layer.weight for layer in layers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UnsupportedNetwork(f"the weight {name!r} is used by {names.count(name)} layers",
+                                     "take a student that shares no weights between layers")
+    return layers
+
+
+def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[float], rules: Int8Rules | None = None
+            ) -> QatNetwork:
+    """The int8 training form of a float network; `model` is left as it was, save that it is put in eval form.
+
+    `px`: the square input's side; `mean`, `std`: per channel, for pixels scaled to 0..1. The graph starts in phase
+    "float". Raises UnsupportedNetwork, naming the op and the module, for a network that has no int8 form.
+    """
+    rules = rules or Int8Rules()
+    grid = input_range(mean, std)
+    graph = graphs.capture(model, torch.zeros(2, len(mean), px, px))
+    graphs.fold_batch_norms(graph)
+    graphs.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
+    graphs.give_all_biases(graph)
+    graphs.write_global_pooling(graph, rules.pooling)
+    if rules.softmax == "append":
+        graphs.append_softmax(graph)
+    for node in graph.graph.nodes:
+        if is_compute(node):
+            tflite_op(node)  # refuse before torchao sees the graph
+    prepared = prepare_qat_pt2e(graph, TfliteQuantizer(rules, grid))
+    plain = fx.GraphModule(prepared, prepared.graph)  # without torchao's ban on train() and eval()
+    return QatNetwork(plain, rules, px, mean, std)
+
+
+def set_phase(network: QatNetwork, phase: str) -> None:
+    """Put every fake-quantiser in one of the phases of `edgekd.fakequant.PHASES`."""
+    if phase not in PHASES:
+        raise ValueError(f"phase is {phase!r}; it can be one of {PHASES}")
+    for module in network.modules():
+        if isinstance(module, (ActivationFakeQuant, PerChannelWeightFakeQuant)):
+            module.phase = phase
+
+
+def calibrate(network: QatNetwork, batches: Iterable[Tensor]) -> int:
+    """Set the first ranges from inputs (as forward takes them) and enter phase "observe"; gives the number of images.
+
+    Ranges are the plain minima and maxima over all that is shown. Raises DataError when nothing is, and
+    TrainingDiverged when a range is not finite.
+    """
+    set_phase(network, "calibrate")
+    seen = 0
+    with torch.no_grad():
+        for x in batches:
+            network(x)
+            seen += len(x)
+    if not seen:
+        raise DataError("there are no calibration images", "give at least one image of the training split")
+    _check_finite(network)
+    set_phase(network, "observe")
+    return seen
+
+
+def _check_finite(network: QatNetwork) -> None:
+    for name in network.edges:
+        edge = network.edge(name)
+        if not (torch.isfinite(edge.low) and torch.isfinite(edge.high)):
+            raise TrainingDiverged(f"the range of {name!r} is {float(edge.low)} .. {float(edge.high)}",
+                                   "lower the learning rate of the qat stage")
+    for layer in network.layers:
+        for path in (layer.weight, layer.bias):
+            if not bool(torch.isfinite(graphs.getattr_path(network.graph, path)).all()):
+                raise TrainingDiverged(f"{path!r} holds NaN or infinity", "lower the learning rate of the qat stage")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What int8 training gives: the parts of a QuantNetwork.
+
+    `ranges`: {"edge", "op" (the TFLite op that writes it, or INPUT), "scale", "zero_point"} an edge. `layers`: {"name", "op", "source", "target"} a layer with weights.
+    `state`: safetensors with, for each layer, `NAME.weight` float32 as trained, `NAME.bias` float32 [out] and `NAME.scale`
+    float32 [out] (or [1]): the int8 codes are round(weight / scale).
+    """
+
+    ranges: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+    state: bytes
+
+
+def finish(network: QatNetwork) -> Finished:
+    """Freeze the ranges, observe the weight scales once more after the last step, and give all of it as plain data."""
+    _check_finite(network)
+    set_phase(network, "frozen")
+    state: dict[str, Tensor] = {}
+    for layer in network.layers:
+        weight = graphs.getattr_path(network.graph, layer.weight).detach()
+        quantiser = network.graph.get_submodule(layer.quantiser)
+        assert isinstance(quantiser, PerChannelWeightFakeQuant)
+        state[f"{layer.name}.weight"] = weight
+        state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
+        state[f"{layer.name}.scale"] = quantiser.scales(weight)
+    ranges = []
+    for name in network.edges:
+        found = network.edge(name).range
+        ranges.append({"edge": name, "op": network.writers[name], "scale": found.scale,
+                       "zero_point": found.zero_point})
+    layers = [{"name": layer.name, "op": layer.op, "source": layer.source, "target": layer.target}
+              for layer in network.layers]
+    plain = {name: value.cpu().float().contiguous().clone() for name, value in state.items()}
+    return Finished(ranges, layers, safetensors.torch.save(plain))
+
+
+def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
+    """The network of a QuantNetwork, frozen. `model`: the float network its builder gives, with any weights.
+
+    Raises WeightsError when the artifact is of another network.
+    """
+    network = prepare(model, qnet.px, qnet.mean, qnet.std, Int8Rules.from_dict(qnet.rules))
+    state = safetensors.torch.load(bytes(qnet.state))
+    learned = {row["edge"]: Range(row["scale"], row["zero_point"]) for row in qnet.ranges}
+    names = [layer.name for layer in network.layers]
+    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
+    if learned.keys() != network.edges.keys() or state.keys() != expected:
+        odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
+        raise WeightsError(f"the trained int8 network of {qnet.arch!r} does not fit the network built now: {odd[:4]}",
+                           "build again from the qat stage; the student's builder or options changed")
+    for name, value in learned.items():
+        network.edge(name).set_range(value)
+    for layer in network.layers:
+        for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
+            parameter, value = graphs.getattr_path(network.graph, path), state[f"{layer.name}.{part}"]
+            if parameter.shape != value.shape:
+                raise WeightsError(f"{layer.name}.{part} is {list(value.shape)} in the artifact and "
+                                   f"{list(parameter.shape)} in the network", "build again from the qat stage")
+            with torch.no_grad():
+                parameter.copy_(value)
+    set_phase(network, "frozen")
+    return network.eval()
+
+
+def predict(network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PREDICT_BATCH) -> npt.NDArray[np.float32]:
+    """Logits of the fake-quantised network: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
+
+    Runs in the phase the network is in; call it on a finished or restored network for the figures of the file.
+    """
+    device = next(network.parameters()).device
+    rows = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            part = torch.from_numpy(np.ascontiguousarray(images[start:start + batch])).to(device)
+            rows.append(network.graph(network.pixels(part.permute(0, 3, 1, 2))).cpu().numpy())
+    return np.concatenate(rows).astype(np.float32)

@@ -1,0 +1,37 @@
+"""QAT graph -> ONNX: the trained int8 network as a float graph on the int8 grid, its Q/DQ twin, and the learned ranges."""
+
+from __future__ import annotations
+
+import safetensors.numpy
+from torch import nn
+
+from edgekd import networks
+from edgekd.artifacts import Exported, QuantNetwork
+from edgekd.context import Context
+from edgekd.onnx_writer import write_onnx
+from edgekd.quantnet import restore
+
+
+def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
+    """Both ONNX forms of a trained int8 network. `model`: the float network its builder gives, with any weights.
+
+    Raises WeightsError when the artifact does not fit the network.
+    """
+    network = restore(qnet, model)
+    state = safetensors.numpy.load(bytes(qnet.state))
+    ranges = {row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges}
+    weights = {
+        row["target"]: {
+            "layer": row["name"], "op": row["op"], "source": row["source"], "axis": 0,
+            "scale": [float(value) for value in state[f"{row['name']}.scale"]],
+        }
+        for row in qnet.layers
+    }
+    return Exported(px=qnet.px, ranges=ranges, weights=weights, onnx=write_onnx(network, state, "float"),
+                    qdq=write_onnx(network, state, "qdq"))
+
+
+def run(qat: QuantNetwork, *, context: Context) -> Exported:
+    """The stage: the float network is built anew from the artifact's builder and options."""
+    del context  # nothing random, nothing long
+    return export(qat, networks.create(qat.arch, qat.options))

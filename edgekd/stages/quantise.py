@@ -1,0 +1,62 @@
+"""data, inputs, distil -> qat: the student trained with TFLite's int8 arithmetic in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd import data, losses, metrics, networks, views
+from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
+from edgekd.context import Context
+from edgekd.int8 import Int8Rules
+from edgekd.quantnet import calibrate, finish, predict, prepare, set_phase
+from edgekd.recipe import QatConfig, ViewsConfig
+from edgekd.targets import Batch, Feed
+from edgekd.training import FitPlan, Step, fit
+
+
+def run(dataset: Dataset, inputs: Inputs, student: Network, *, config: QatConfig, rules: Mapping[str, Any],
+        view: ViewsConfig, balance: str, context: Context) -> QuantNetwork:
+    """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
+
+    Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
+    that the last weights are tuned to the ranges that ship. Raises UnsupportedNetwork, before any training, for an op
+    that has no int8 rule.
+    """
+    teacher = networks.restore(student)
+    network = prepare(networks.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules))
+    shown = data.input_images(inputs, "calibration", len(student.mean))
+    calibrate(network, (networks.normalised(shown[start : start + config.batch], student.mean, student.std)
+                        for start in range(0, len(shown), config.batch)))
+    labels = torch.from_numpy(data.labels(dataset))
+    feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
+                torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,
+                config.batch, balance)
+    frozen_from = round(config.epochs * feed.steps * config.observe)
+
+    def loss(batch: Batch, step: Step) -> Tensor:
+        set_phase(network, "observe" if step.index < frozen_from else "frozen")
+        with torch.no_grad():
+            said = teacher(batch.images)
+        logits = network(batch.images)
+        return (config.alpha * losses.kd(logits, said, config.temperature)
+                + (1 - config.alpha) * losses.cross_entropy(logits, batch.targets))
+
+    val = data.input_images(inputs, "val", len(student.mean))
+    val_labels = data.labels(dataset, "val")
+
+    def evaluate(kept: nn.Module) -> dict[str, float]:
+        set_phase(network, "frozen")  # looking at the validation set must not move a range
+        return metrics.quick(predict(network, val), val_labels)
+
+    history = fit(network, network, feed.epoch, loss, FitPlan(config.epochs, config.lr, config.weight_decay, 0.05,
+                                                                       optimiser=config.optimiser),
+                  what="qat", steps=feed.steps, checkpoint=context.checkpoint, evaluate=evaluate,
+                  progress=context.progress)
+    done = finish(network)
+    return QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
+                        history=history, rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers,
+                        facts={"name": student.facts["name"]}, state=done.state)
