@@ -14,7 +14,7 @@ from edgekd.context import MemoryCheckpoint
 from edgekd.errors import TrainingDiverged
 from edgekd.training import FitPlan, Step
 
-PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9)
+PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9, optimiser="adamw")
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
 
