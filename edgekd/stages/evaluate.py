@@ -1,0 +1,46 @@
+"""teacher, distil, qat, export, convert -> evaluate: every network's answers to the same test images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgekd import data, lite, networks, onnx_runner, views
+from edgekd.artifacts import Dataset, Evaluation, Exported, Inputs, LiteModel, Network, QuantNetwork
+from edgekd.context import Context
+from edgekd.inference import logits_of, precision
+from edgekd.quantnet import predict, restore
+
+BATCH = 64
+
+
+def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Network, qat: QuantNetwork,
+        exported: Exported, model: LiteModel, *, wanted_precision: str, context: Context) -> Evaluation:
+    """Run all of them. The teacher sees the images at its own size, the others exactly the device's inputs."""
+    labels = data.labels(dataset, "test")
+    images = data.input_images(inputs, "test", len(student.mean))
+    answers: dict[str, np.ndarray] = {}
+    names = (["teacher"] if teacher is not None else []) + ["student", "qat", "onnx", "tflite"]
+
+    def told(stage: str, logits: np.ndarray) -> None:
+        answers[stage] = logits
+        context.progress("evaluate", len(answers), len(names))
+
+    if teacher is not None:
+        net = networks.restore(teacher)
+        render = views.Renderer(data.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+        rows = torch.from_numpy(data.rows(dataset, "test"))
+        told("teacher", logits_of(net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted_precision, net)))
+    told("student", logits_of(networks.restore(student),
+                              (networks.normalised(part, student.mean, student.std) for part in _parts(images))))
+    told("qat", predict(restore(qat, networks.create(qat.arch, qat.options)), images))
+    told("onnx", onnx_runner.logits(exported.qdq, images))
+    told("tflite", lite.logits(model.tflite, images))
+    codes = lite.run(model.tflite, images)
+    stacked = np.stack([answers[name] for name in names]).astype(np.float32)
+    return Evaluation(stages=names, classes=stacked.shape[-1], labels=labels.tolist(), logits=stacked.tobytes(),
+                      codes=codes.tobytes())
+
+
+def _parts(images: np.ndarray) -> list[np.ndarray]:
+    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]

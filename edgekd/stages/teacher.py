@@ -1,0 +1,128 @@
+"""data -> teacher: a network that knows. Fine-tuned, trained from nothing, or frozen with a linear head on its features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekd import data, losses, metrics, networks, views
+from edgekd.artifacts import Dataset, Network
+from edgekd.context import Context
+from edgekd.errors import RecipeError
+from edgekd.inference import logits_and_features, logits_of, precision
+from edgekd.models import ModelSpec
+from edgekd.recipe import TeacherConfig, ViewsConfig
+from edgekd.training import FitPlan, balanced, fit, shuffled
+
+HEAD_STEPS = 200  # L-BFGS iterations; a convex problem of a few thousand weights converges well before
+
+
+def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: ViewsConfig, px: int, weights_sha256: str,
+        context: Context) -> Network:
+    """Train or fit the teacher on the training split and evaluate it on validation and test.
+
+    `px`: its input size. Raises WeightsError for weights that do not fit, RecipeError for a frozen network without any.
+    """
+    if config.mode == "frozen" and (config.weights == "none" or not (config.weights or model.package)):
+        raise RecipeError(f"a frozen teacher needs weights, and {model.name} has none",
+                          f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out")
+    classes = len(dataset.classes)
+    options: dict[str, Any] = {"img_size": px} if networks.accepts_size(model.arch) else {}
+    torch.manual_seed(context.seed)
+    net, origin = networks.pretrained(model, config.weights, classes, {**model.options, **options})
+    mean, std = networks.normalisation(model, net)
+    render = views.Renderer(data.pixels(dataset), px, mean, std)
+    train = torch.from_numpy(data.rows(dataset, "train"))
+    labels = torch.from_numpy(data.labels(dataset))
+    if config.mode == "frozen":
+        history = _fit_head(net, render, train, labels, classes, config, view, context)
+    else:
+        history = _finetune(net, render, train, labels, classes, config, view, context, dataset)
+    dtype = precision(config.precision, net)
+    found = {}
+    for split in ("val", "test"):
+        rows = torch.from_numpy(data.rows(dataset, split))
+        answers = logits_of(net, (render.plain(part) for part in rows.split(config.batch)), dtype)
+        found[split] = metrics.evaluate(answers, labels[rows].numpy())
+    return Network(
+        arch=model.arch, options={**model.options, **options, "num_classes": classes}, px=px, mean=mean, std=std,
+        history=history,
+        facts={"name": model.name, "weights": origin, "mode": config.mode, "licence": model.licence,
+               "metrics": found, **networks.size(net, px)},
+        state=networks.to_bytes(net.state_dict()),
+    )
+
+
+def _finetune(net: nn.Module, render: views.Renderer, train: Tensor, labels: Tensor, classes: int,
+              config: TeacherConfig, view: ViewsConfig, context: Context, dataset: Dataset) -> list[dict[str, Any]]:
+    """All weights, fresh views every epoch, classes sampled evenly, cross-entropy on mixed labels."""
+    count = len(data.labels(dataset))
+    weights = balanced(labels[train], classes)
+    val = torch.from_numpy(data.rows(dataset, "val"))
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        drawn = views.draw(view, context.seed, epoch, count, among=train)
+        for order in shuffled(len(train), config.batch, context.seed, epoch, weights):
+            rows = train[order]
+            own, other = (losses.soften(labels[r], classes, 0.1) for r in (rows, drawn.partner[rows]))
+            yield render.views(rows, drawn), losses.mixed(own, other, drawn.share[rows])
+
+    def loss(batch: tuple[Tensor, Tensor], _step: Any) -> Tensor:
+        return losses.cross_entropy(net(batch[0]), batch[1])
+
+    def evaluate(kept: nn.Module) -> dict[str, float]:
+        answers = logits_of(kept, (render.plain(part) for part in val.split(config.batch)))
+        return metrics.quick(answers, labels[val].numpy())
+
+    plan = FitPlan(config.epochs, config.lr, config.weight_decay, ema=0.99, optimiser=config.optimiser)
+    return fit(net, net, batches, loss, plan, what="teacher", steps=len(train) // min(config.batch, len(train)),
+               checkpoint=context.checkpoint, evaluate=evaluate, progress=context.progress)
+
+
+def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Tensor, classes: int,
+              config: TeacherConfig, view: ViewsConfig, context: Context) -> list[dict[str, Any]]:
+    """Logistic regression on the frozen backbone's pooled features of plain and augmented training images."""
+    head = net.get_classifier()
+    if not isinstance(head, nn.Linear):
+        raise RecipeError(f"the classifier of {type(net).__name__} is not one linear layer", "use teacher.mode = \"finetune\"")
+    plain = dataclasses.replace(view, mixup=0.0)  # a mixed image has no single label to regress on
+    dtype = precision(config.precision, net)
+    features, total, done = [], (1 + config.head_views) * len(train), 0
+    for number in range(-1, config.head_views):
+        drawn = views.draw(plain, context.seed, number, len(labels), among=train) if number >= 0 else None
+        for rows in train.split(config.batch):
+            images = render.plain(rows) if drawn is None else render.views(rows, drawn)
+            features.append(logits_and_features(net, images, dtype)[1].clone())
+            done += len(rows)
+            context.progress("teacher features", done, total)
+    x, y = torch.cat(features), labels[train].repeat(1 + config.head_views)
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    weight, bias = _logistic((x - mean) / std, y, classes, config.head_decay)
+    with torch.no_grad():
+        head.weight.copy_(weight / std)
+        head.bias.copy_(bias - (weight / std) @ mean)
+    return []
+
+
+def _logistic(x: Tensor, y: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
+    """Balanced multinomial logistic regression: mean weighted cross-entropy + decay/2 |W|^2, by L-BFGS."""
+    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    each = balanced(y, classes)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = (F.cross_entropy(F.linear(x, weight, bias), y, reduction="none") * each).mean()
+        value = value + decay / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+    return weight.detach(), bias.detach()
+
