@@ -1,0 +1,127 @@
+"""Which test images are worth a look: where int8 errs, where the networks part ways, where int8 is barely right."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgekd import metrics
+from edgekd.artifacts import Dataset, Evaluation, Inputs
+
+MOST_PX = 160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
+
+Mask = NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order."""
+
+    png: bytes
+    name: str
+    label: str
+    answers: dict[str, tuple[str, float]]
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """Images that were chosen for one reason, the most telling first (largest `score`)."""
+
+    why: Callable[[int], str]
+    rows: Mask
+    score: NDArray[np.float64]
+
+
+def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int = 12) -> list[Example]:
+    """At most `count` test images, spread over reasons and over classes. Equal artifacts give an equal choice.
+
+    Every reason first gets an equal part of the places; what a reason cannot fill goes to the others in their order.
+    """
+    labels = np.asarray(evaluation.labels, np.int64)
+    count = min(count, len(labels))
+    if count < 1:
+        return []
+    shape = (len(evaluation.stages), len(labels), evaluation.classes)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
+    chances = {stage: metrics.probabilities(logits[number]) for number, stage in enumerate(evaluation.stages)}
+    pools = _pools(chances, labels)
+    picked: dict[int, int] = {}  # row -> number of the pool it came from
+    fair = max(1, count // len(pools))
+    for room in (fair, count):
+        for number in range(len(pools)):
+            _fill(picked, pools, number, labels, min(count, len(picked) + room))
+    pictures = np.frombuffer(inputs.test, np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
+    names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
+    shown = sorted(picked.items(), key=lambda item: item[1])  # stable: within a pool, in the order of picking
+    return [
+        Example(_png(pictures[row]), names[row], dataset.classes[labels[row]],
+                {stage: _answer(p[row], dataset.classes) for stage, p in chances.items()}, pools[number].why(row))
+        for row, number in shown
+    ]
+
+
+def _pools(chances: dict[str, NDArray[np.float64]], labels: NDArray[np.int64]) -> list[_Pool]:
+    """The reasons to show an image, each image in the first that fits. Only networks that were evaluated are named."""
+    said = {stage: p.argmax(1) for stage, p in chances.items()}
+    last = "tflite" if "tflite" in said else list(said)[-1]
+    name = "int8" if last == "tflite" else last
+    sure = chances[last].max(1)
+    right = said[last] == labels
+    pools: list[_Pool] = []
+
+    def wrong(row: int) -> str:
+        others = [stage for stage in ("teacher", "student") if stage in said and stage != last]
+        correct = [stage for stage in others if said[stage][row] == labels[row]]
+        if not others:
+            return f"{name} is wrong"
+        return f"{name} is wrong, {' and '.join(correct)} right" if correct else f"{name} is wrong, as all are"
+
+    def differ(one: str, other: str) -> Callable[[int], str]:
+        return lambda row: f"{one} and {other} differ, {name} is {'right' if right[row] else 'wrong'}"
+
+    if "student" in said and last != "student":
+        pools.append(_Pool(differ("student", name), said["student"] != said[last], sure))
+    if "teacher" in said and "student" in said:
+        pools.append(_Pool(differ("teacher", "student"), said["teacher"] != said["student"], sure))
+    pools.append(_Pool(wrong, ~right, sure))
+    pools.append(_Pool(lambda _: "right, but least sure", right, -sure))
+    pools.append(_Pool(lambda _: "right and sure", right, sure))
+    return pools
+
+
+def _fill(picked: dict[int, int], pools: list[_Pool], number: int, labels: NDArray[np.int64], until: int) -> None:
+    """Add images of one pool until `until` are picked, always of the class that has the fewest so far."""
+    pool = pools[number]
+    order = np.argsort(-pool.score, kind="stable")
+    waiting = [int(row) for row in order if pool.rows[row] and int(row) not in picked]
+    have = Counter(int(labels[row]) for row in picked)
+    while waiting and len(picked) < until:
+        row = min(waiting, key=lambda r: have[int(labels[r])])  # the first of equals: the most telling
+        waiting.remove(row)
+        picked[row] = number
+        have[int(labels[row])] += 1
+
+
+def _answer(chances: NDArray[np.float64], classes: list[str]) -> tuple[str, float]:
+    best = int(chances.argmax())
+    return classes[best], float(chances[best])
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """A small PNG of one image [px, px, channels]; one channel, or three equal ones, become a grey PNG."""
+    if pixels.shape[2] == 3 and not (pixels == pixels[..., :1]).all():
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+    else:
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    if max(image.size) > MOST_PX:
+        image.thumbnail((MOST_PX, MOST_PX), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""artifacts -> report.json (schema edgekd.report/1), and the table of it for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import edgekd
+from edgekd import metrics
+from edgekd.artifacts import Certificate, Dataset, Evaluation, LiteModel, Measurement, Network, sha256
+from edgekd.pipeline import Done, Job, load
+
+SCHEMA = "edgekd.report/1"
+
+
+def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
+    """The report of whatever stages have finished; parts of stages that have not are absent."""
+    dataset: Dataset = load(done, "data")
+    body: dict[str, Any] = {
+        "schema": SCHEMA, "edgekd": edgekd.__version__, "profile": job.profile.name, "seed": job.recipe.seed,
+        "data": _data(dataset, done["data"].entry.digest),
+        "stages": [{"stage": name, "key": d.entry.key, "digest": d.entry.digest,
+                    "seconds": round(d.entry.seconds, 2), "cached": d.cached} for name, d in done.items()],
+        "models": {name: _model(load(done, stage)) for name, stage in (("teacher", "teacher"), ("student", "distil"))
+                   if stage in done},
+        "training": {name: load(done, name).history for name in ("teacher", "distil", "qat") if name in done},
+    }
+    if "evaluate" in done:
+        body["accuracy"] = waterfall(load(done, "evaluate"), dataset.classes)
+    if "convert" in done:
+        body["artifact"] = artifact(load(done, "convert"))
+        body["device"] = device(job, load(done, "convert"))
+    if "certify" in done:
+        body["certificate"] = certificate_summary(load(done, "certify"))
+    if "bench" in done:
+        measurement: Measurement = load(done, "bench")
+        body["bench"] = [measurement.body]
+    return body
+
+
+def _data(dataset: Dataset, digest: str) -> dict[str, Any]:
+    count = {split: sum(row["split"] == split for row in dataset.images) for split in ("train", "val", "test")}
+    return {"name": dataset.name, "digest": digest, "classes": dataset.classes, **count, **dataset.facts}
+
+
+def _model(network: Network) -> dict[str, Any]:
+    return {"arch": network.arch, "params": network.facts["params"], "macs": network.facts["macs"],
+            "input": [network.px, network.px, len(network.mean)], **network.facts}
+
+
+def waterfall(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
+    """Accuracy after each stage on the same images, and what each stage flipped."""
+    labels = np.asarray(evaluation.labels)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), len(labels), -1)
+    rows = []
+    for number, stage in enumerate(evaluation.stages):
+        row: dict[str, Any] = {"stage": stage, **metrics.evaluate(logits[number], labels)}
+        del row["n"]
+        unchanged = {"agree_with_previous": None, "flips_bad": 0, "flips_good": 0}
+        row |= metrics.flips(logits[number - 1], logits[number], labels) if number else unchanged
+        rows.append(row)
+    final = logits[-1]
+    return {"split": "test", "n": len(labels), "metric": "top1", "waterfall": rows,
+            "confusion": {"classes": classes, "counts": metrics.confusion(final, labels).tolist()}}
+
+
+def artifact(model: LiteModel) -> dict[str, Any]:
+    """The "artifact" block: what the file is."""
+    return {"path": "model.tflite", "sha256": sha256(model.tflite), **model.facts}
+
+
+def device(job: Job, model: LiteModel) -> dict[str, Any]:
+    """The "device" block. Latency is not predicted yet, and says so."""
+    ops = {name: count for name, count in model.facts["ops"].items()}
+    legal = {name: count for name, count in ops.items() if name in job.profile.ops}
+    fallback = [{"op": name, "count": count} for name, count in ops.items() if name not in legal]
+    return {"predicted": {"latency_ms": None, "low_ms": None, "high_ms": None, "basis": "no latency model yet"},
+            "memory": {"file_bytes": model.facts["bytes"]},
+            "mapped": {"ops": sum(ops.values()), "mapped": sum(legal.values()), "fallback": fallback}}
+
+
+def certificate_summary(certificate: Certificate) -> dict[str, Any]:
+    """certificate.json without its histogram."""
+    body = dict(certificate.body)
+    body["end_to_end"] = {k: v for k, v in body.get("end_to_end", {}).items() if k != "histogram"}
+    return body
+
+
+def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
+    """What the result fails, each in one sentence; empty when the build is good."""
+    failed = []
+    certificate = report.get("certificate")
+    if certificate and not certificate["passed"]:
+        for failure in certificate["failures"][:5]:
+            place = failure.get("tensor") or failure.get("op") or ""
+            failed.append(f"certificate: {failure['check']} at {place}: expected {failure['expected']}, found "
+                          f"{failure['found']}; {failure['next_step']}")
+    if "accuracy" in report:
+        rows = {row["stage"]: row for row in report["accuracy"]["waterfall"]}
+        lost = rows["student"]["top1"] - rows["tflite"]["top1"]
+        limit = job.recipe.certify.max_drop
+        # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
+        if lost > limit + 0.5 / report["accuracy"]["n"]:
+            failed.append(f"accuracy: int8 loses {lost:.1%} of top-1 against the float student, at most {limit:.1%} is "
+                          f"allowed; train longer with --set qat.epochs={job.recipe.qat.epochs * 2}")
+    return failed
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for a table; a dash where there is none."""
+    return "–" if value is None or (isinstance(value, float) and math.isnan(value)) else f"{value:.{digits}f}"
