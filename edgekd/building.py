@@ -1,0 +1,105 @@
+"""What `edgekd build` does: the job from its settings, the fold over the stages, and the files in the out folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgekd import data, devices, models, recipe
+from edgekd.artifacts import Dataset
+from edgekd.pipeline import Done, Job, load, run
+from edgekd.recipe import Recipe
+from edgekd.store import Store, facts_json
+
+# Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
+MODEL_FILES = ("model.tflite", "model.onnx", "golden.npz", "certificate.json", "bench/local.json",
+               "uncertified.tflite")
+
+
+class Watcher(Protocol):
+    """Who is told about a build: the console, or a test."""
+
+    def progress(self, what: str, done: int, total: int, **figures: float) -> None: ...
+
+    def stage(self, name: str, done: Done | None) -> None: ...
+
+
+def job(settings: Recipe, profile: str) -> Job:
+    """Check every name before any work is done, and open the data source."""
+    device = devices.load_profile(profile)
+    names = [("student", settings.distil.student)]
+    if settings.teacher.name != "none":
+        names.append(("teacher", settings.teacher.name))
+    for role, name in names:
+        if name not in models.names():
+            from edgekd import networks  # torch: only for a name without a file in models/
+
+            networks.check_known(name, role)
+    return Job(settings, device, data.open_source(settings.data.source, settings.data.group_column))
+
+
+def default_name(job: Job) -> str:
+    """DATA-STUDENT-PROFILE, with nothing in it that a file system or a shell minds."""
+    parts = (Path(job.source.name).name, job.recipe.distil.student, job.profile.name)
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("._") or "data" for part in parts)
+
+
+def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
+          ) -> tuple[dict[str, Any], list[str]]:
+    """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
+    from edgekd import report  # numpy and the stages' types
+
+    store = Store(out, shared)
+    with store.lock():
+        store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
+        done = run(job, store, until, watcher.progress, watcher.stage)
+        body = report.build_report(job, done)
+        failed = body["gates"] = report.gates(job, body)
+        _publish(store, job, done, body)
+    return body, failed
+
+
+def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> None:
+    """Write the contract's files. The model is called model.tflite only when its certificate passed."""
+    from edgekd.examples import choose
+    from edgekd.golden import golden_npz
+    from edgekd.html_report import page
+
+    dataset: Dataset = load(done, "data")
+    files: dict[str, bytes] = {"labels.txt": "".join(f"{name}\n" for name in dataset.classes).encode(),
+                               "lineage.json": facts_json(lineage(job, done))}
+    if "export" in done:
+        files["model.onnx"] = bytes(load(done, "export").qdq)
+    if "certify" in done:
+        certificate = load(done, "certify").body
+        name = "model.tflite" if certificate["passed"] else "uncertified.tflite"
+        body["artifact"]["path"] = name
+        files[name] = bytes(load(done, "convert").tflite)
+        files["certificate.json"] = facts_json(certificate)
+        files["golden.npz"] = golden_npz(load(done, "inputs"), load(done, "evaluate"), load(done, "distil"))
+    if "bench" in done:
+        files["bench/local.json"] = facts_json(load(done, "bench").body)
+    files["report.json"] = facts_json(body)
+    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
+    files["report.html"] = page(body, examples).encode()
+    for name in MODEL_FILES:
+        if name not in files:
+            store.withdraw(name)
+    for name, payload in files.items():
+        store.publish(name, payload)
+
+
+def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
+    """What was made from what: each stage's key, digest and parents, and the licences on the way."""
+    from edgekd.pipeline import STAGES
+
+    parents = {stage.name: [p for p in stage.parents if p in done] for stage in STAGES}
+    sources = {"data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
+               "student": {"name": job.student.name, "licence": job.student.licence or "not stated"}}
+    if job.teacher is not None:
+        sources["teacher"] = {"name": job.teacher.name, "licence": job.teacher.licence or "not stated"}
+    return {"schema": "edgekd.lineage/1", "sources": sources,
+            "stages": [{"stage": name, "key": d.entry.key, "digest": d.entry.digest,
+                        "parents": {p: done[p].entry.digest for p in parents[name]}} for name, d in done.items()]}

@@ -1,0 +1,227 @@
+"""`edgekd build`, whole: a small real build on phantom images, its files, its cache, its kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd import cli, lite
+from edgekd.artifacts import sha256
+
+# One epoch of everything on 120 phantom images at 32 px: every stage's real code in a few seconds.
+SMALL = ["build", "--profile", "pi4", "--data", "phantom:120@40", "--teacher", "resnet18", "--student", "mobilenetv2_035",
+         *(part for text in ("data.input_px=32", "teacher.epochs=1", "distil.epochs=2", "qat.epochs=1", "distil.grid=0.5",
+                             "distil.exits=0.5", "views.per_image=2", "bench.runs=5", "bench.min_seconds=0.05",
+                             "data.golden=8", "data.calibration=32", "certify.max_drop=1", "certify.min_agreement=0")
+           for part in ("--set", text))]
+
+
+def run(*arguments: str) -> int:
+    return cli.main([*SMALL, *arguments])
+
+
+def report(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_text())
+
+
+def cached(out: Path) -> dict[str, bool]:
+    return {row["stage"]: row["cached"] for row in report(out)["stages"]}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("small") / "out"
+    assert run("--out", str(out)) == 0
+    return out
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "out"))
+
+
+def test_every_file_of_the_contract(built: Path) -> None:
+    for name in ("model.tflite", "model.onnx", "labels.txt", "golden.npz", "report.json", "report.html",
+                 "certificate.json", "lineage.json", "bench/local.json", "recipe.toml"):
+        assert (built / name).stat().st_size > 0, name
+    assert not list(built.rglob(".tmp-*"))
+
+
+def test_report_follows_its_schema(built: Path) -> None:
+    body = report(built)
+    assert body["schema"] == "edgekd.report/1"
+    assert {"edgekd", "profile", "seed", "data", "stages", "models", "accuracy", "artifact", "certificate", "device",
+            "bench"} <= body.keys()
+    assert {"name", "digest", "classes", "train", "val", "test"} <= body["data"].keys()
+    assert body["data"]["synthetic"] is True
+    assert all({"stage", "key", "digest", "seconds", "cached"} <= row.keys() for row in body["stages"])
+    for model in ("teacher", "student"):
+        assert {"arch", "params", "macs", "input"} <= body["models"][model].keys()
+    rows = body["accuracy"]["waterfall"]
+    assert [row["stage"] for row in rows] == ["teacher", "student", "qat", "onnx", "tflite"]
+    assert all({"top1", "top1_ci95", "auc", "agree_with_previous", "flips_bad", "flips_good"} <= row.keys()
+               for row in rows)
+    artifact = body["artifact"]
+    model = (built / "model.tflite").read_bytes()
+    assert (artifact["sha256"], artifact["bytes"]) == (sha256(model), len(model))
+    assert artifact["full_integer"] is True
+    assert artifact["input"]["dtype"] == artifact["output"]["dtype"] == "int8"
+    assert not {"QUANTIZE", "DEQUANTIZE", "TRANSPOSE"} & artifact["ops"].keys()
+
+
+def test_the_certificate_is_whole(built: Path) -> None:
+    body = json.loads((built / "certificate.json").read_text())
+    assert body["schema"] == "edgekd.certificate/1"
+    assert body["passed"] is True
+    assert body["ranges"]["identical"] == body["ranges"]["tensors"] > 0
+    assert body["weights"]["identical_codes"] == body["weights"]["total_codes"] > 0
+    assert body["op_local"]["max_lsb"] <= 1
+    assert body["model_sha256"] == sha256((built / "model.tflite").read_bytes())
+
+
+def test_golden_answers_are_the_models(built: Path) -> None:
+    with np.load(built / "golden.npz", allow_pickle=False) as golden:
+        answers = lite.run((built / "model.tflite").read_bytes(), golden["inputs"])
+        assert np.array_equal(answers, golden["logits_int8"])
+        assert golden["inputs"].shape == (8, 32, 32, 3)
+
+
+def test_labels_are_in_the_order_of_the_outputs(built: Path) -> None:
+    assert (built / "labels.txt").read_text().splitlines() == report(built)["data"]["classes"]
+
+
+def test_adapters_leave_no_trace(built: Path, tmp_path: Path) -> None:
+    """A distilled student and one that never saw a teacher export the same list of ops."""
+    assert run("--teacher", "none", "--out", str(tmp_path / "alone"), "--store", str(built / "store")) == 0
+    alone = report(tmp_path / "alone")
+    assert alone["artifact"]["ops"] == report(built)["artifact"]["ops"]
+    assert alone["models"]["student"]["params"] == report(built)["models"]["student"]["params"]
+    assert [row["stage"] for row in alone["accuracy"]["waterfall"]] == ["student", "qat", "onnx", "tflite"]
+
+
+def test_a_second_run_does_nothing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()}
+    start = time.perf_counter()
+    assert run("--out", str(copy), "--json") == 0
+    assert time.perf_counter() - start < 60  # not a benchmark: a rebuild would also train
+    assert all(cached(copy).values())
+    assert json.loads(capsys.readouterr().out)["schema"] == "edgekd.report/1"
+    assert {path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()} == before
+
+
+def test_a_late_setting_reruns_only_what_follows(copy: Path) -> None:
+    assert run("--out", str(copy), "--set", "qat.lr=1e-4") == 0
+    ran = [name for name, was in cached(copy).items() if not was]
+    assert ran == ["qat", "export", "convert", "evaluate", "certify", "bench"]
+
+
+def test_a_broken_entry_is_found_by_its_digest_and_rebuilt(copy: Path) -> None:
+    blob = next((copy / "store").glob("convert-*")) / "tflite.bin"
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    digests = {row["stage"]: row["digest"] for row in report(copy)["stages"]}
+    assert run("--out", str(copy)) == 0
+    assert cached(copy)["convert"] is False
+    # what follows is cached again: converting anew gives the same bytes
+    assert {row["stage"]: row["digest"] for row in report(copy)["stages"]} == digests
+    assert cached(copy)["certify"] is True
+
+
+def test_until_stops_and_withdraws_what_is_no_longer_true(copy: Path) -> None:
+    assert run("--out", str(copy), "--until", "distil", "--seed", "5") == 0
+    assert list(cached(copy)) == ["data", "inputs", "teacher", "knowledge", "distil"]
+    assert not (copy / "model.tflite").exists()
+    assert not (copy / "certificate.json").exists()
+
+
+def test_verify_and_report(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(built), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert cli.main(["report", str(built)]) == 0
+    text = capsys.readouterr().out
+    assert "certificate" in text
+    assert "passed" in text
+    assert "synthetic" in text
+    assert cli.main(["report", str(built), str(built)]) == 0
+
+
+@pytest.mark.parametrize("damage", ["byte", "labels", "certificate", "golden"])
+def test_verify_finds_tampering(copy: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+    match damage:
+        case "byte":
+            data = bytearray((copy / "model.tflite").read_bytes())
+            data[-40_000] ^= 4  # inside the weights
+            (copy / "model.tflite").write_bytes(data)
+        case "labels":
+            (copy / "labels.txt").write_text("b\na\n")
+        case "certificate":
+            body = json.loads((copy / "certificate.json").read_text())
+            (copy / "certificate.json").write_text(json.dumps(body | {"passed": False}))
+        case "golden":
+            with np.load(copy / "golden.npz") as golden:
+                arrays = dict(golden)
+            arrays["logits_int8"] = arrays["logits_int8"][::-1]
+            np.savez(copy / "golden.npz", **arrays)
+    assert cli.main(["verify", str(copy)]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_bench_of_a_build(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(built), "--local", "--runs", "5", "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["golden"]["argmax_agreement"] == 1.0
+    assert body["model_sha256"] == sha256((built / "model.tflite").read_bytes())
+
+
+def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An impossible gate: the model keeps its name only if the certificate passed, and the reason is said."""
+    assert run("--out", str(copy), "--set", "certify.max_drop=0", "--set", "qat.lr=0.5") in (0, 1)
+    assert run("--out", str(copy), "--set", "certify.min_agreement=1", "--set", "qat.lr=0.5") in (0, 1)
+    body = report(copy)
+    passed = body["certificate"]["passed"]
+    assert (copy / "model.tflite").exists() == passed
+    assert (copy / "uncertified.tflite").exists() != passed
+    capsys.readouterr()
+
+
+def test_twenty_kills(tmp_path: Path) -> None:
+    """SIGKILL at random moments: each time the next run goes on, and no finished stage ever changes."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "edgekd", *SMALL, "--out", str(out)]
+    seen: dict[str, str] = {}
+    moments = random.Random(0)
+    kills = 0
+    while kills < 20:
+        if (out / "report.json").exists():
+            shutil.rmtree(out)  # the build got through: start over from nothing
+            seen.clear()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                 env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            child.wait(timeout=moments.uniform(2.0, 9.0))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            kills += 1
+        entries = {path.name: json.loads((path / "entry.json").read_text())["digest"]
+                   for path in (out / "store").glob("[a-z]*-*") if path.is_dir()}
+        for name, digest in seen.items():
+            assert entries.get(name) == digest, f"{name} changed after a kill"
+        seen.update(entries)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert not list(out.rglob(".tmp-*"))
+    assert not list(out.rglob(".broken-*"))
+    final = {row["stage"]: row["digest"] for row in report(out)["stages"]}
+    for name, digest in seen.items():
+        assert final[name.split("-")[0]] == digest
