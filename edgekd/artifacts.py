@@ -14,12 +14,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 Blob = bytes | memoryview
 Json = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]; mypy has no good recursive spelling
-
-A = TypeVar("A")
 
 
 def canonical_json(value: Json) -> bytes:
@@ -77,7 +75,7 @@ def pack(artifact: Any) -> Packed:
     return Packed(type(artifact).__name__, facts, blobs)
 
 
-def unpack(cls: type[A], packed: Packed) -> A:
+def unpack[A](cls: type[A], packed: Packed) -> A:
     """The inverse of `pack`. Raises ValueError when the wire form is of another type or lacks a field."""
     if packed.kind != cls.__name__:
         raise ValueError(f"expected an artifact of type {cls.__name__}, found {packed.kind}")

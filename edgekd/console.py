@@ -91,8 +91,8 @@ class Console:
     def show_bench(self, run: Mapping[str, Any]) -> None:
         """One measurement. An emulated one has no times to show."""
         latency, memory, golden = run["latency_ms"], run["memory_kib"], run.get("golden")
-        where = f"{_safe(run['profile'])} ({_safe(run['transport'])}, {_safe(str(run['host'].get('cpu') or 'cpu'))}, " \
-                f"{run['runtime']['threads']} thread{'s' if run['runtime']['threads'] != 1 else ''})"
+        threads, cpu = run["runtime"]["threads"], str(run["host"].get("cpu") or "cpu")
+        where = f"{_safe(run['profile'])} ({_safe(run['transport'])}, {_safe(cpu)}, {threads} threads)"
         if run["emulated"]:
             self._out.print(f"[bold]bench[/] {where}: emulated, so its times are void")
         else:

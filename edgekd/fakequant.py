@@ -100,15 +100,16 @@ class _RoundToGrid(torch.autograd.Function):
     """scale * round(w / scale) forward, identity backward: no weight is ever outside the grid, so none is clipped."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+    def forward(_ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
         return torch.round(weight / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
 
 
-class PerChannelWeightFakeQuant(FakeQuantizeBase):  # torchao hands `ch_axis` only to classes with PerChannel in the name
+# torchao hands `ch_axis` only to classes with PerChannel in their name.
+class PerChannelWeightFakeQuant(FakeQuantizeBase):
     """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
 
     Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
@@ -136,13 +137,14 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):  # torchao hands `ch_axis` on
                 source, target, owner = self.layer
                 flat = torch.maximum(flat, target.scale.double() * MULTIPLIER_FLOOR / source.scale.double())
                 if owner is not None and isinstance(owner.bias, Tensor):
-                    flat = torch.maximum(flat, owner.bias.detach().double().abs() / (source.scale.double() * BIAS_LIMIT))
+                    bias = owner.bias.detach().double().abs()
+                    flat = torch.maximum(flat, bias / (source.scale.double() * BIAS_LIMIT))
             if self.granularity == "per_tensor":
                 flat = flat.amax(dim=0, keepdim=True)
             return flat.float()
 
     def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
-        """torchao asks observers for their parameters; a weight's are a function of the weight: use `scales`."""
+        """Refuses: torchao asks observers for this, but a weight's scales are a function of the weight: `scales`."""
         raise NotImplementedError("use scales(weight)")
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ OPTIONS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class LiteTensor:
-    """One tensor: `scale` float32 and `zero_point` int64 are empty when it is not quantised; `data` is None unless constant."""
+    """A tensor. `scale` (float32), `zero_point` (int64): empty unless quantised; `data`: None unless constant."""
 
     index: int
     name: str
@@ -130,8 +130,8 @@ def read(data: bytes | memoryview) -> LiteGraph:
     """
     data = bytes(data)
     if len(data) < 8 or data[4:8] != IDENTIFIER:
-        raise ModelFileError(f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of {IDENTIFIER!r}",
-                             "give a file written by a TFLite converter")
+        raise ModelFileError(f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
+                             f"{IDENTIFIER!r}", "give a file written by a TFLite converter")
     parts = schema()
     if struct.unpack_from("<I", data)[0] + 4 > len(data):
         raise _broken("its root lies outside the file")
@@ -221,7 +221,7 @@ class ModelBuilder:
     """Builds a model the way TensorFlow's converter lays an int8 model out.
 
     Op versions and their deprecated codes; buffer 0 empty and then one buffer for each tensor, in order; static shapes
-    without a signature; a signature_def that names input and output; `min_runtime_version`, padded with zeros to 16 bytes.
+    without a signature; a signature_def that names input and output; `min_runtime_version`, zero-padded to 16 bytes.
     Equal calls give equal bytes.
     """
 
@@ -285,7 +285,8 @@ class ModelBuilder:
         metadata = parts.MetadataT()
         metadata.name, metadata.buffer = "min_runtime_version", len(self._tensors) + 1
         model.metadata = [metadata]
-        blobs = [None, *(None if data is None else data.tobytes() for data in self._data), newest.encode().ljust(16, b"\0")]
+        blobs = [None, *(None if data is None else data.tobytes() for data in self._data),
+                 newest.encode().ljust(16, b"\0")]
         signature = parts.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = "serving_default", 0
         signature.inputs, signature.outputs = (

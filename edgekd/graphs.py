@@ -1,6 +1,6 @@
 """From a float nn.Module to the plain aten graph that int8 training works on: exported, batch norm folded, tidied.
 
-Every pass rewrites a graph in place and keeps the function it computes. Nothing here knows about quantisation, save that
+Every pass rewrites a graph in place and keeps the function it computes. Nothing here knows of quantisation, save that
 global pooling takes the form the device profile asks for.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from edgekd.errors import UnsupportedNetwork
 
 aten = torch.ops.aten
+Node = Any  # an fx.Node; the type of its args is a union of twenty kinds that nothing here can narrow
 
 # Nodes that give their first argument back in a network that is in eval form.
 IDENTITY = frozenset({
@@ -33,8 +34,8 @@ CONVOLUTIONS = frozenset({aten.conv2d.default, aten.conv2d.padding})
 def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """The aten graph of `model` in eval form, for any batch size.
 
-    `example`: float32 [n >= 2, channels, px, px]; only its shape matters. The graph has one input and one output and holds
-    copies of the parameters. Raises UnsupportedNetwork when torch.export cannot follow the network's Python.
+    `example`: float32 [n >= 2, channels, px, px]; only its shape matters. The graph has one input and one output and
+    holds copies of the parameters. Raises UnsupportedNetwork when torch.export cannot follow the network's Python.
     """
     model.eval()
     batch = torch.export.Dim("batch", min=1)
@@ -55,17 +56,17 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
             raise UnsupportedNetwork(f"{type(model).__name__} gives {len(outputs)} outputs; int8 training takes one",
                                      "strip adapters and auxiliary exits before QAT")
         _output(graph).args = (outputs[0],)
-    for node in list(graph.nodes):
+    for node in nodes_of(graph):
         if node.op == "call_module" and node.target == "_guards_fn":
             graph.erase_node(node)
     root = nn.Module()
     for name, parameter in model.named_parameters():
         _place(root, name, nn.Parameter(parameter.detach().clone()))
     for name, value in list(captured.named_buffers()) + [
-        (n, getattr_path(captured, n)) for n in {str(n.target) for n in graph.nodes if n.op == "get_attr"}]:
+        (n, getattr_path(captured, n)) for n in {str(n.target) for n in nodes_of(graph) if n.op == "get_attr"}]:
         if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not has_path(root, name):
             _place(root, name, value.detach().clone())
-    for node in graph.nodes:
+    for node in nodes_of(graph):
         if node.op == "get_attr" and not has_path(root, str(node.target)):
             _place(root, str(node.target), nn.Parameter(getattr_path(captured, str(node.target)).detach().clone()))
     plain = fx.GraphModule(root, graph)
@@ -100,17 +101,22 @@ def _place(root: nn.Module, path: str, value: Tensor) -> None:
         module.register_buffer(name, value)
 
 
-def _output(graph: fx.Graph) -> fx.Node:
+def _output(graph: fx.Graph) -> Node:
     return next(node for node in reversed(graph.nodes) if node.op == "output")
 
 
-def module_of(node: fx.Node) -> str:
+def nodes_of(graph: fx.Graph) -> list[Node]:
+    """The nodes of a graph, as they are now: the graph may change while they are walked."""
+    return list(graph.nodes)
+
+
+def module_of(node: Node) -> str:
     """Dotted name of the module whose forward made this node, "" for the network's own forward."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
 
 
-def shape_of(node: fx.Node) -> list[int]:
+def shape_of(node: Node) -> list[int]:
     """Shape of a node's value with the batch as 1: list of int."""
     dims = list(node.meta["val"].shape)
     return [1 if index == 0 and not isinstance(dim, int) else int(dim) for index, dim in enumerate(dims)]
@@ -118,7 +124,7 @@ def shape_of(node: fx.Node) -> list[int]:
 
 def drop_identities(network: fx.GraphModule) -> None:
     """Remove nodes that do nothing in eval form: dropout, clones, casts to the dtype a tensor has."""
-    for node in list(network.graph.nodes):
+    for node in nodes_of(network.graph):
         same_dtype = node.target is aten.to.dtype and node.args[1] is torch.float32
         if node.op == "call_function" and (node.target in IDENTITY or same_dtype):
             node.replace_all_uses_with(node.args[0])
@@ -128,8 +134,8 @@ def drop_identities(network: fx.GraphModule) -> None:
 
 def make_functional(network: fx.GraphModule) -> None:
     """Replace in-place ops by plain ones: a fake-quantiser behind `relu_` must not see its own input overwritten."""
-    order = {node: index for index, node in enumerate(network.graph.nodes)}
-    for node in network.graph.nodes:
+    order = {node: index for index, node in enumerate(nodes_of(network.graph))}
+    for node in nodes_of(network.graph):
         if node.target in OUT_OF_PLACE:
             node.target = OUT_OF_PLACE[node.target]
             for user in list(node.args[0].users):  # whoever reads the input later meant the changed value
@@ -145,7 +151,7 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
     UnsupportedNetwork for a batch norm that follows anything else.
     """
     graph = network.graph
-    for node in list(graph.nodes):
+    for node in nodes_of(graph):
         if node.target is not aten.batch_norm.default:
             continue
         layer = node.args[0]
@@ -154,8 +160,9 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
             raise UnsupportedNetwork(
                 f"the batch norm {module_of(node)!r} does not follow a convolution of its own, so it cannot be folded",
                 "take a student whose batch norms directly follow convolutions")
-        gamma, beta, mean, variance = (None if arg is None else getattr_path(network, arg.target).detach().double()
-                                       for arg in node.args[1:5])
+        parameters: list[Any] = [None if arg is None else getattr_path(network, arg.target).detach().double()
+                                 for arg in node.args[1:5]]
+        gamma, beta, mean, variance = parameters
         factor = (variance + float(node.args[7])).rsqrt()
         factor = factor if gamma is None else factor * gamma
         weight = getattr_path(network, layer.args[1].target)
@@ -171,13 +178,13 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
     _clean(network)
 
 
-def bias_of(network: fx.GraphModule, layer: fx.Node) -> Tensor | None:
+def bias_of(network: fx.GraphModule, layer: Node) -> Tensor | None:
     """The bias parameter of a convolution or linear node, or None."""
     bias = layer.args[2] if len(layer.args) > 2 else None
     return None if bias is None else getattr_path(network, bias.target)
 
 
-def set_bias(network: fx.GraphModule, layer: fx.Node, value: Tensor) -> None:
+def set_bias(network: fx.GraphModule, layer: Node, value: Tensor) -> None:
     """Give a convolution or linear node this bias, float32 [out], beside its weight: `<module of the weight>.bias`."""
     bias = layer.args[2] if len(layer.args) > 2 else None
     if bias is not None:
@@ -195,7 +202,7 @@ def set_bias(network: fx.GraphModule, layer: fx.Node, value: Tensor) -> None:
 
 def give_all_biases(network: fx.GraphModule) -> None:
     """Give every convolution and linear layer a bias (zeros where it had none), as every TFLite int8 layer has one."""
-    for node in list(network.graph.nodes):
+    for node in nodes_of(network.graph):
         if (node.target in CONVOLUTIONS or node.target is aten.linear.default) and bias_of(network, node) is None:
             weight = getattr_path(network, node.args[1].target)
             set_bias(network, node, torch.zeros(weight.shape[0], dtype=weight.dtype))
@@ -208,7 +215,7 @@ def write_global_pooling(network: fx.GraphModule, form: str) -> None:
     A head written `x.mean((2, 3))` otherwise leaves a TRANSPOSE and a lone RELU6 in the file.
     """
     graph = network.graph
-    for node in list(graph.nodes):
+    for node in nodes_of(graph):
         if node.target is aten.mean.dim:
             source, dims = node.args[0], sorted(d % 4 for d in node.args[1])
             if len(shape_of(source)) != 4 or dims != [2, 3]:
@@ -256,8 +263,8 @@ def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
     """
     if bool((gain == 1).all()) and bool((offset == 0).all()):
         return
-    readers: list[fx.Node] = []
-    pending = [next(node for node in network.graph.nodes if node.op == "placeholder")]
+    readers: list[Node] = []
+    pending = [next(node for node in nodes_of(network.graph) if node.op == "placeholder")]
     while pending:
         for user in pending.pop().users:
             if not isinstance(user.meta.get("val"), Tensor):
@@ -268,8 +275,9 @@ def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
                 readers.append(user)
             else:
                 raise UnsupportedNetwork(
-                    f"the input goes into {user.target} in {module_of(user)!r}, so that its normalisation cannot be folded",
-                    "give mean = std = 0.5 for all channels in models/*.toml, or a student that starts with a convolution")
+                    f"the input goes into {user.target} in {module_of(user)!r}, so its normalisation cannot be folded",
+                    "give mean = std = 0.5 for all channels in models/*.toml, or take a student that starts with a "
+                    "convolution")
     for layer in readers:
         weight = getattr_path(network, layer.args[1].target)
         groups = layer.args[6] if len(layer.args) > 6 else 1

@@ -47,6 +47,6 @@ def logits_of(model: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype = 
 def logits_and_features(model: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Logits float32 [b, k] and the pooled features float32 [b, d] that the classifier saw."""
     with autocast(dtype):
-        features = model.forward_head(model.forward_features(images), pre_logits=True)
+        features = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
     features = features.float()  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
-    return model.get_classifier()(features), features
+    return model.get_classifier()(features), features  # type: ignore[operator]

@@ -28,7 +28,8 @@ MULTIPLIER_FLOOR = 2.0**-31
 # a normal float32 and r / scale finite. Any real edge of a network is many orders wider.
 SCALE_FLOOR = 2.0**-30
 
-SAME_SCALE_OPS = frozenset({  # input and output share scale and zero point (spec, "Int8 quantized operator specifications")
+# Input and output share scale and zero point (spec, "Int8 quantized operator specifications").
+SAME_SCALE_OPS = frozenset({
     "AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "RESHAPE", "RESIZE_BILINEAR", "SPACE_TO_DEPTH", "PAD", "PADV2",
     "GATHER", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND", "TRANSPOSE", "SQUEEZE", "MAXIMUM", "MINIMUM", "SLICE",
 })
@@ -98,8 +99,8 @@ def input_range(mean: Sequence[float], std: Sequence[float]) -> Range:
     """The fixed range of an image input, so that a uint8 pixel p becomes the code p - 128 and nothing else.
 
     The network's own input is x_c = (p/255 - mean_c) / std_c, so one step of p is 1 / (255 * std_c), and x_c = 0 at
-    p = 255 * mean_c. One tensor has one scale: the mean of the channels' 1/std and the mean of their means are taken; what
-    a channel differs from that is folded into the first convolution (`input_fold`). With equal channels and
+    p = 255 * mean_c. One tensor has one scale: the mean of the channels' 1/std and the mean of their means are taken;
+    what a channel differs from that is folded into the first convolution (`input_fold`). With equal channels and
     255 * mean whole, nothing is left to fold. Raises UnsupportedNetwork when zero is outside 0..255.
     """
     step = sum(1.0 / (255.0 * s) for s in std) / len(std)
@@ -135,9 +136,8 @@ def weight_codes(weight: FloatArray, scale: npt.NDArray[np.float32], axis: int) 
 
     The quotient is float32 on purpose: it is the division that the fake-quantiser does in training, bit for bit.
     """
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    quotient = weight.astype(np.float32) / scale.astype(np.float32).reshape(shape if scale.size > 1 else [1] * weight.ndim)
+    shape = [-1 if index == axis and scale.size > 1 else 1 for index in range(weight.ndim)]
+    quotient = weight.astype(np.float32) / scale.astype(np.float32).reshape(shape)
     return np.clip(np.rint(quotient), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
 
 

@@ -1,4 +1,4 @@
-"""Reference arithmetic of TFLite's int8 ops: exact integer accumulators, one rounding. What certify holds a runtime against.
+"""Reference arithmetic of TFLite's int8 ops: exact integer accumulators, one rounding. What certify measures against.
 
 Every kernel computes the real number the operation means from the codes it is given, in float64 (sums of int8 products
 stay far under 2^53, so they are exact), multiplies by the scales once and rounds half to even. Runtimes use fixed-point
@@ -46,15 +46,16 @@ class Operand:
 
     @property
     def centred(self) -> Real:
-        """codes - zero_point, float64."""
+        """Codes minus zero point, float64."""
         return self.codes.astype(np.float64) - self.zero_point
 
     @property
     def real(self) -> Real:
-        """scale * (codes - zero_point), float64."""
+        """Scale times centred codes, float64."""
         return self.centred * self.scale
 
 
+# (the operator, its inputs, its output tensor) -> the output codes
 Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
 
 
@@ -101,17 +102,17 @@ def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """CONV_2D: int8 [n, h, w, c] with weights [o, kh, kw, c] and int32 bias [o]."""
     weight = inputs[1].codes.astype(np.float64)
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, weight.shape[1:3], op.options, 0.0):
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
         sums = sums + seen @ weight[:, row, column, :].T
     return _finish_layer(sums, op, inputs, output)
 
 
 def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """DEPTHWISE_CONV_2D: int8 [n, h, w, c] with weights [1, kh, kw, c * multiplier]; output channel c * multiplier + m."""
+    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier]; output channel c * multiplier + m."""
     weight = inputs[1].codes.astype(np.float64)
     multiplier = weight.shape[3] // inputs[0].codes.shape[3]
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, weight.shape[1:3], op.options, 0.0):
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
         sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
     return _finish_layer(sums, op, inputs, output)
 
@@ -134,7 +135,7 @@ def mul(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     return to_codes(real, output, op.options["fusedActivationFunction"])
 
 
-def mean(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def mean(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """MEAN over constant axes."""
     axes = tuple(int(axis) for axis in inputs[1].codes.reshape(-1))
     return to_codes(inputs[0].centred.mean(axis=axes) * inputs[0].scale, output).reshape(output.shape)
@@ -165,19 +166,19 @@ def _clamp_to_activation(codes: Real, op: LiteOp, output: LiteTensor) -> Codes:
     return to_codes((codes - zero_point) * scale, output, op.options.get("fusedActivationFunction", 0))
 
 
-def pad(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def pad(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """PAD with the code of zero; PADV2 with the code it is given."""
     amounts = [tuple(int(value) for value in pair) for pair in inputs[1].codes]
     fill = int(inputs[2].codes.reshape(-1)[0]) if len(inputs) > 2 else int(output.zero_point[0])
     return np.pad(inputs[0].codes.astype(np.int64), amounts, constant_values=fill)
 
 
-def reshape(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def reshape(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """RESHAPE and SQUEEZE: the same codes."""
     return inputs[0].codes.astype(np.int64).reshape(output.shape)
 
 
-def transpose(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def transpose(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
     """TRANSPOSE: the same codes, axes permuted."""
     return inputs[0].codes.astype(np.int64).transpose([int(axis) for axis in inputs[1].codes])
 
@@ -194,26 +195,26 @@ def softmax(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     return to_codes(powers / powers.sum(axis=-1, keepdims=True), output)
 
 
-def logistic(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def logistic(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """LOGISTIC: 1 / (1 + exp(-x))."""
     return to_codes(1.0 / (1.0 + np.exp(-inputs[0].real)), output)
 
 
-def hard_swish(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+def hard_swish(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """HARD_SWISH: x * relu6(x + 3) / 6 (Howard et al. 2019, arXiv:1905.02244)."""
     real = inputs[0].real
     return to_codes(real * np.clip(real + 3.0, 0.0, 6.0) / 6.0, output)
 
 
 def _lone_activation(activation: int) -> Kernel:
-    def run(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    def run(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
         return to_codes(inputs[0].real, output, activation)
     return run
 
 
 KERNELS: dict[str, Kernel] = {
-    "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add, "MUL": mul,
-    "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
+    "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add,
+    "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
     "RESHAPE": reshape, "SQUEEZE": reshape, "TRANSPOSE": transpose, "CONCATENATION": concatenation, "SOFTMAX": softmax,
     "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
 }

@@ -92,8 +92,8 @@ class LiteRunner:
         int8 inputs get pixel - 128, uint8 the pixels. Raises DataError when the images do not fit the model.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
-            raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} {images.shape[1:]}",
-                            "decode images to the model's own size")
+            raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "
+                            f"{images.shape[1:]}", "decode images to the model's own size")
         return np.concatenate([self.invoke(quantize_pixels(image[None], self.input)) for image in images])
 
 

@@ -1,8 +1,8 @@
-"""Lowers the exported float ONNX to an int8 TFLite model: NCHW to NHWC, fused activations, PAD or SAME, codes and scales.
+"""Lowers the exported float ONNX to an int8 TFLite model: NCHW to NHWC, fused activations, PAD or SAME, codes, scales.
 
-The graph is one we wrote ourselves (`edgekd.onnx_writer`): some fifteen kinds of node, every tensor named after its edge.
-So each tensor's learned range is found by name, the layout is known, and no general converter has to be steered. The
-arithmetic that a file must keep is checked afterwards, op by op, by `edgekd.stages.certify`.
+The graph is one we wrote ourselves (`edgekd.onnx_writer`): some fifteen kinds of node, every tensor named after its
+edge. So each tensor's learned range is found by name, the layout is known, and no general converter has to be steered.
+The arithmetic that a file must keep is checked afterwards, op by op, by `edgekd.stages.certify`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Lowering:
         import onnx
 
         try:
-            model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(bytes(exported.onnx)), strict_mode=True)
+            loaded = onnx.load_model_from_string(bytes(exported.onnx))
+            model = onnx.shape_inference.infer_shapes(loaded, strict_mode=True)
         except Exception as error:  # protobuf's DecodeError and onnx's own errors share no base
             raise ModelFileError(f"the exported ONNX cannot be read: {error}", "run the export stage again") from error
         graph = model.graph
@@ -72,7 +73,8 @@ class Lowering:
         """The weight and bias tensors of the layer that writes `edge`; `weight` float32 in TFLite's layout."""
         layer = self.exported.weights.get(edge)
         if layer is None or layer["op"] != op:
-            raise UnsupportedNetwork(f"{op} -> {edge}: no trained layer of this kind writes it", "report the student's name")
+            raise UnsupportedNetwork(f"{op} -> {edge}: no trained layer of this kind writes it",
+                                     "report the student's name")
         axis, scale = int8.WEIGHTED_OPS[op], np.asarray(layer["scale"], np.float32)
         codes = int8.weight_codes(weight, scale, axis)
         column = [-1 if index == axis and scale.size > 1 else 1 for index in range(weight.ndim)]
@@ -108,7 +110,7 @@ class Lowering:
         if node.op_type == "Relu":
             return "RELU"
         if node.op_type == "Clip":
-            bounds = tuple(float(self.constants[name]) for name in node.input[1:])
+            bounds = (float(self.constants[node.input[1]]), float(self.constants[node.input[2]]))
             return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}.get(bounds)
         return None
 
@@ -126,8 +128,8 @@ class Lowering:
 def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, Json]]]:
     """The int8 .tflite of an exported network, and the correspondence rows of `LiteModel`.
 
-    Raises UnsupportedNetwork, naming the op and the edge, for a node that has no lowering; ModelFileError for an ONNX that is
-    broken or whose weights are not on the int8 grid.
+    Raises UnsupportedNetwork, naming the op and the edge, for a node that has no lowering; ModelFileError for an ONNX
+    that is broken or whose weights are not on the int8 grid.
     """
     state = Lowering(exported)
     state.activation(state.input)
@@ -181,8 +183,9 @@ def _conv(state: Lowering, node: Any) -> None:
 def _gemm(state: Lowering, node: Any) -> None:
     edge, fused = state.result(node)
     weight, bias = state.constants[node.input[1]], state.constants[node.input[2]]
-    state.builder.op("FULLY_CONNECTED", [state.activation(node.input[0]), *state.weights(edge, weight, bias, "FULLY_CONNECTED")],
-                     [state.activation(edge)], {"fusedActivationFunction": fused})
+    layer = state.weights(edge, weight, bias, "FULLY_CONNECTED")
+    state.builder.op("FULLY_CONNECTED", [state.activation(node.input[0]), *layer], [state.activation(edge)],
+                     {"fusedActivationFunction": fused})
 
 
 def _pairwise(op: str) -> Callable[[Lowering, Any], None]:

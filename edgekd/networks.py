@@ -221,7 +221,7 @@ def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
         nonlocal macs
         weight = module.weight
         positions = output.numel() // (output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1])
-        macs += positions * weight.numel()
+        macs += positions * weight.numel()  # type: ignore[operator]
 
     handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     try:

@@ -3,8 +3,8 @@
     "float"  no quantisation nodes; weights are code * scale, so they lie on the int8 grid; input float32 x'
     "qdq"    QuantizeLinear/DequantizeLinear at every edge, int8 weights, int32 biases; input uint8 pixels
 
-Written op by op from the same table of ops that has int8 rules, rather than by torch.onnx: every tensor then carries the
-name of its edge, equal networks give equal bytes, and no translation of quantised ops has to be supplied.
+Written op by op from the same table of ops that has int8 rules, rather than by torch.onnx: every tensor then carries
+the name of its edge, equal networks give equal bytes, and no translation of quantised ops has to be supplied.
 x' = scale * (pixel - 128 - zero_point) is what the int8 input tensor means (`edgekd.int8.input_range`).
 """
 
@@ -17,10 +17,9 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import fx
 
 from edgekd import int8
-from edgekd.graphs import getattr_path, shape_of
+from edgekd.graphs import Node, nodes_of, shape_of
 from edgekd.quantizer import activation_of
 from edgekd.quantnet import Layer, QatNetwork
 
@@ -40,7 +39,7 @@ class _Writer:
         self.form = form
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.names: dict[fx.Node, str] = {}
+        self.names: dict[Node, str] = {}
         self.layers: dict[str, Layer] = {layer.weight: layer for layer in network.layers}
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
@@ -54,7 +53,7 @@ class _Writer:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
         return output
 
-    def parameter(self, node: fx.Node) -> str:
+    def parameter(self, node: Node) -> str:
         """The ONNX tensor of a layer's weight, on the int8 grid."""
         layer = self.layers[str(node.args[0].target)]  # node is the weight's fake-quantiser
         weight, scale = self.state[f"{layer.name}.weight"], self.state[f"{layer.name}.scale"]
@@ -81,7 +80,7 @@ class _Writer:
             self.constant(f"{name}_int32", codes, np.int32), self.constant(f"{name}_scale", steps, np.float32)],
             name, axis=0)
 
-    def edge(self, node: fx.Node) -> None:
+    def edge(self, node: Node) -> None:
         """A fake-quantiser of an activation."""
         source, name = self.names[node.args[0]], str(node.meta["edge"])
         if self.form == "float" or name == "input":
@@ -93,7 +92,7 @@ class _Writer:
         codes = self.emit("QuantizeLinear", [source, *parameters], f"{name}_int8")
         self.names[node] = self.emit("DequantizeLinear", [codes, *parameters], f"{name}_dequantized")
 
-    def input(self, node: fx.Node) -> onnx.ValueInfoProto:
+    def input(self, node: Node) -> onnx.ValueInfoProto:
         """The graph's input: x' in float32, or (qdq) pixels in uint8."""
         shape = shape_of(node)
         self.names[node] = "input"
@@ -105,7 +104,7 @@ class _Writer:
             self.constant("input_zero_point", grid.zero_point - int8.INT8_MIN, np.uint8)], "input_dequantized")
         return helper.make_tensor_value_info("input", TensorProto.UINT8, shape)
 
-    def compute(self, node: fx.Node, name: str) -> None:
+    def compute(self, node: Node, name: str) -> None:
         """One computing node, written to the tensor `name`."""
         self.names[node] = EMITTERS[node.target](self, node, name)
 
@@ -113,14 +112,14 @@ class _Writer:
 def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: str) -> bytes:
     """The network as ONNX bytes. `state`: the arrays of `Finished.state`; `form`: one of FORMS.
 
-    Tensors are named after their edges ("input", "output", else the module's name); with equal arguments the bytes are equal.
+    Tensors are named after their edges ("input", "output", else the module's name); equal arguments give equal bytes.
     """
     if form not in FORMS:
         raise ValueError(f"form is {form!r}; it can be one of {FORMS}")
     writer = _Writer(network, state, form)
     quantised = _edge_after(network)
     inputs, result = [], ""
-    for node in network.graph.graph.nodes:
+    for node in nodes_of(network.graph.graph):
         if node.op == "placeholder":
             inputs.append(writer.input(node))
         elif node.op == "call_module" and "edge" in node.meta:
@@ -141,8 +140,8 @@ def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: str) -> 
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _edge_after(network: QatNetwork) -> dict[fx.Node, str]:
-    return {node.args[0]: str(node.meta["edge"]) for node in network.graph.graph.nodes if "edge" in node.meta}
+def _edge_after(network: QatNetwork) -> dict[Node, str]:
+    return {node.args[0]: str(node.meta["edge"]) for node in nodes_of(network.graph.graph) if "edge" in node.meta}
 
 
 def _ints(args: tuple[Any, ...], index: int, default: int) -> list[int]:
@@ -150,12 +149,12 @@ def _ints(args: tuple[Any, ...], index: int, default: int) -> list[int]:
     return [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)] * 2
 
 
-def _layer(writer: _Writer, node: fx.Node) -> tuple[str, str, str]:
+def _layer(writer: _Writer, node: Node) -> tuple[str, str, str]:
     layer = writer.layers[str(node.args[1].args[0].target)]
     return writer.names[node.args[0]], writer.parameter(node.args[1]), writer.bias(layer)
 
 
-def _conv(writer: _Writer, node: fx.Node, name: str) -> str:
+def _conv(writer: _Writer, node: Node, name: str) -> str:
     strides, dilations = _ints(node.args, 3, 1), _ints(node.args, 5, 1)
     kernel = shape_of(node.args[1].args[0])[2:]
     groups = int(node.args[6]) if len(node.args) > 6 else 1
@@ -169,11 +168,11 @@ def _conv(writer: _Writer, node: fx.Node, name: str) -> str:
                        dilations=dilations, group=groups)
 
 
-def _linear(writer: _Writer, node: fx.Node, name: str) -> str:
+def _linear(writer: _Writer, node: Node, name: str) -> str:
     return writer.emit("Gemm", list(_layer(writer, node)), name, transB=1)
 
 
-def _activation(writer: _Writer, node: fx.Node, name: str) -> str:
+def _activation(writer: _Writer, node: Node, name: str) -> str:
     source = writer.names[node.args[0]]
     kind = activation_of(node)
     if kind == "RELU":
@@ -183,20 +182,20 @@ def _activation(writer: _Writer, node: fx.Node, name: str) -> str:
                                 writer.constant(f"clip_{high:g}", high, np.float32)], name)
 
 
-def _pairwise(op: str) -> Callable[[_Writer, fx.Node, str], str]:
-    def write(writer: _Writer, node: fx.Node, name: str) -> str:
+def _pairwise(op: str) -> Callable[[_Writer, Node, str], str]:
+    def write(writer: _Writer, node: Node, name: str) -> str:
         return writer.emit(op, [writer.names[node.args[0]], writer.names[node.args[1]]], name)
     return write
 
 
-def _unary(op: str) -> Callable[[_Writer, fx.Node, str], str]:
-    def write(writer: _Writer, node: fx.Node, name: str) -> str:
+def _unary(op: str) -> Callable[[_Writer, Node, str], str]:
+    def write(writer: _Writer, node: Node, name: str) -> str:
         return writer.emit(op, [writer.names[node.args[0]]], name)
     return write
 
 
-def _pool(op: str) -> Callable[[_Writer, fx.Node, str], str]:
-    def write(writer: _Writer, node: fx.Node, name: str) -> str:
+def _pool(op: str) -> Callable[[_Writer, Node, str], str]:
+    def write(writer: _Writer, node: Node, name: str) -> str:
         kernel = _ints(node.args, 1, 1)
         given = len(node.args) > 2 and node.args[2]
         strides = _ints(node.args, 2, 1) if given else kernel
@@ -207,29 +206,30 @@ def _pool(op: str) -> Callable[[_Writer, fx.Node, str], str]:
     return write
 
 
-def _pad(writer: _Writer, node: fx.Node, name: str) -> str:
+def _pad(writer: _Writer, node: Node, name: str) -> str:
     rank, amounts = len(shape_of(node)), list(node.args[1])  # torch: last dimension first, (begin, end) pairs
     begins, ends = [0] * rank, [0] * rank
     for index in range(len(amounts) // 2):
         begins[rank - 1 - index], ends[rank - 1 - index] = int(amounts[2 * index]), int(amounts[2 * index + 1])
-    return writer.emit("Pad", [writer.names[node.args[0]], writer.constant(f"{name}_pads", begins + ends, np.int64)], name)
+    pads = writer.constant(f"{name}_pads", begins + ends, np.int64)
+    return writer.emit("Pad", [writer.names[node.args[0]], pads], name)
 
 
-def _reshape(writer: _Writer, node: fx.Node, name: str) -> str:
+def _reshape(writer: _Writer, node: Node, name: str) -> str:
     return writer.emit("Reshape", [writer.names[node.args[0]],
                                    writer.constant(f"{name}_shape", shape_of(node), np.int64)], name)
 
 
-def _concat(writer: _Writer, node: fx.Node, name: str) -> str:
+def _concat(writer: _Writer, node: Node, name: str) -> str:
     return writer.emit("Concat", [writer.names[part] for part in node.args[0]], name,
                        axis=int(node.args[1]) if len(node.args) > 1 else 0)
 
 
-def _softmax(writer: _Writer, node: fx.Node, name: str) -> str:
+def _softmax(writer: _Writer, node: Node, name: str) -> str:
     return writer.emit("Softmax", [writer.names[node.args[0]]], name, axis=int(node.args[1]))
 
 
-EMITTERS: dict[Any, Callable[[_Writer, fx.Node, str], str]] = {
+EMITTERS: dict[Any, Callable[[_Writer, Node, str], str]] = {
     aten.conv2d.default: _conv, aten.conv2d.padding: _conv, aten.linear.default: _linear,
     aten.relu.default: _activation, aten.relu6.default: _activation, aten.hardtanh.default: _activation,
     aten.add.Tensor: _pairwise("Add"), aten.mul.Tensor: _pairwise("Mul"), aten.sigmoid.default: _unary("Sigmoid"),

@@ -119,7 +119,7 @@ STAGES: tuple[Stage, ...] = (
           code=("networks", "views"), needs_teacher=True),
     Stage("distil", 1, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge"), _distil,
           code=("networks", "views", "adapters", "losses")),
-    Stage("qat", 1, "edgekd.stages.quantise:run", artifacts.QuantNetwork, ("data", "inputs", "distil"), _qat,
+    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil"), _qat,
           code=("networks", "views", "quantnet", "graphs", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,

@@ -1,4 +1,4 @@
-"""The torchao quantizer that annotates an aten graph by TFLite's int8 rules: what is observed, where, and shared with what.
+"""The torchao quantizer that annotates an aten graph by TFLite's int8 rules: what is observed, where, shared with what.
 
 One table says which aten op becomes which TFLite op and what its output's range is. A range is observed *after* the
 fused activation, because that is the tensor the int8 op writes; observing before ReLU6 cost 5 points of top-1 on
@@ -23,7 +23,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgekd.errors import UnsupportedNetwork
 from edgekd.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
-from edgekd.graphs import module_of, shape_of
+from edgekd.graphs import Node, module_of, nodes_of, shape_of
 from edgekd.int8 import FIXED_OUTPUT, INT8_MAX, INT8_MIN, WEIGHT_LIMIT, Int8Rules, Range
 
 aten = torch.ops.aten
@@ -72,7 +72,7 @@ INSTEAD: dict[str, str] = {
 }
 
 
-def activation_of(node: fx.Node) -> str | None:
+def activation_of(node: Node) -> str | None:
     """TFLite's name of a node that is an activation function ("RELU", "RELU6", "RELU_N1_TO_1"), else None."""
     if node.target is aten.relu.default:
         return "RELU"
@@ -85,7 +85,7 @@ def activation_of(node: fx.Node) -> str | None:
     return None
 
 
-def fused_activation(node: fx.Node) -> fx.Node | None:
+def fused_activation(node: Node) -> Node | None:
     """The activation node that becomes part of `node`'s TFLite op, or None."""
     if not RULES[node.target].fuses or len(node.users) != 1:
         return None
@@ -93,7 +93,7 @@ def fused_activation(node: fx.Node) -> fx.Node | None:
     return user if activation_of(user) else None
 
 
-def tflite_op(node: fx.Node) -> str:
+def tflite_op(node: Node) -> str:
     """The TFLite op a node becomes; raises UnsupportedNetwork, naming the op and the module, when it has no rule."""
     rule = RULES.get(node.target)
     name = str(node.target).removeprefix("aten.").split(".")[0].rstrip("_")
@@ -123,7 +123,8 @@ def tflite_op(node: fx.Node) -> str:
         raise refuse("average pooling with padding")
     if node.target is aten.hardtanh.default and activation_of(node) != "RELU6":
         raise refuse(f"the op hardtanh({node.args[1]}, {node.args[2]}) by itself")
-    if node.target is aten.pad.default and (len(node.args) > 2 and node.args[2] != "constant" or _fill(node, 3) != 0):
+    constant = len(node.args) <= 2 or node.args[2] == "constant"
+    if node.target is aten.pad.default and (not constant or _fill(node, 3) != 0):
         raise refuse("padding with anything but zeros")
     if node.target is aten.constant_pad_nd.default and _fill(node, 2) != 0:
         raise refuse("padding with anything but zeros")
@@ -135,11 +136,11 @@ def _pair(args: tuple[Any, ...], index: int) -> list[int]:
     return list(value) if isinstance(value, (list, tuple)) else [value, value]
 
 
-def _fill(node: fx.Node, index: int) -> float:
+def _fill(node: Node, index: int) -> float:
     return float(node.args[index] or 0.0) if len(node.args) > index else 0.0
 
 
-def is_compute(node: fx.Node) -> bool:
+def is_compute(node: Node) -> bool:
     """Whether a node computes a tensor (not a parameter, an input, an output or a batch size)."""
     return node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor)
 
@@ -171,8 +172,8 @@ class TfliteQuantizer(Quantizer):
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Write a quantisation annotation on every node. Raises UnsupportedNetwork for an op with no rule."""
-        fused: set[fx.Node] = set()
-        for node in model.graph.nodes:
+        fused: set[Node] = set()
+        for node in nodes_of(model.graph):
             if node.op == "placeholder":
                 node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
                     output_qspec=spec(self.input_range), _annotated=True)
@@ -183,9 +184,9 @@ class TfliteQuantizer(Quantizer):
                 self._annotate_op(node, last, op)
         return model
 
-    def _annotate_op(self, node: fx.Node, last: fx.Node, op: str) -> None:
+    def _annotate_op(self, node: Node, last: Node, op: str) -> None:
         rule = RULES[node.target]
-        inputs: dict[fx.Node, QuantizationSpecBase | None] = {}
+        inputs: dict[Node, QuantizationSpecBase | None] = {}
         sources = node.args[0] if node.target is aten.cat.default else [
             arg for arg in node.args[:2] if isinstance(arg, fx.Node) and arg.op != "get_attr"]
         for source in sources:

@@ -1,10 +1,9 @@
 """The network under int8 training: prepared from a float module, calibrated, trained, finished, and rebuilt from bytes.
 
-    network = prepare(model, px, mean, std)      BN folded, fake-quantisers at every edge of the int8 graph
-    calibrate(network, batches)                  first ranges
-    ... train ...                                set_phase(network, "frozen") after the first part
-    finish(network)                              weights, biases, scales and ranges as plain data
-    restore(qnet, model)                         the same network again, without pickle
+prepare    BN folded, fake-quantisers at every edge of the int8 graph
+calibrate  first ranges; then train, with set_phase(network, "frozen") after the first part
+finish     weights, biases, scales and ranges as plain data
+restore    the same network again, without pickle
 """
 
 from __future__ import annotations
@@ -47,9 +46,13 @@ class QatNetwork(nn.Module):
     """A network with int8 in the loop.
 
     forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to float32 [n, classes] on the output's
-    int8 grid. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path of its
-    fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: dropout and batch norm are gone.
+    int8 grid. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path
+    of its fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: dropout and batch norm are
+    gone.
     """
+
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(self, graph: fx.GraphModule, rules: Int8Rules, px: int, mean: Sequence[float], std: Sequence[float]
                  ) -> None:
@@ -78,7 +81,7 @@ class QatNetwork(nn.Module):
         return module
 
     def pixels(self, pixels: Tensor) -> Tensor:
-        """x' of pixel values 0..255 (float32 or uint8, NCHW): scale * (pixel - 128 - zero_point), float32."""
+        """What pixel values 0..255 (float32 or uint8, NCHW) mean to the graph: scale * (pixel - 128 - zero_point)."""
         return (pixels.float() + float(INT8_MIN - self.input_range.zero_point)) * self.input_range.scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,8 +96,8 @@ def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
     An edge is named after the module that made it (in the float network), the image "input", the result "output".
     """
     edges: dict[str, str] = {}
-    output = next(node for node in reversed(graph.graph.nodes) if node.op == "output").args[0]
-    for node in graph.graph.nodes:
+    output = next(node for node in reversed(graphs.nodes_of(graph.graph)) if node.op == "output").args[0]
+    for node in graphs.nodes_of(graph.graph):
         if node.op != "call_module" or not isinstance(graph.get_submodule(node.target), ActivationFakeQuant):
             continue
         made_by = node.args[0]
@@ -115,7 +118,7 @@ def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
 def _writers(graph: fx.GraphModule) -> dict[str, str]:
     """{edge name: the TFLite op that writes it}, "INPUT" for the image."""
     writers: dict[str, str] = {}
-    for node in graph.graph.nodes:
+    for node in graphs.nodes_of(graph.graph):
         if "edge" not in node.meta:
             continue
         made_by = node.args[0]
@@ -130,7 +133,7 @@ def _writers(graph: fx.GraphModule) -> dict[str, str]:
 
 def _find_layers(graph: fx.GraphModule) -> list[Layer]:
     layers: list[Layer] = []
-    for node in graph.graph.nodes:
+    for node in graphs.nodes_of(graph.graph):
         weight = node.args[1] if is_compute(node) and len(node.args) > 1 else None
         if not (isinstance(weight, fx.Node) and weight.op == "call_module"):
             continue
@@ -139,9 +142,10 @@ def _find_layers(graph: fx.GraphModule) -> list[Layer]:
         target = node
         while "edge" not in target.meta:
             (target,) = target.users
-        path = str(weight.args[0].target)
-        layers.append(Layer(path.rpartition(".")[0], tflite_op(node), node.args[0].meta["edge"], target.meta["edge"], path,
-                            str(node.args[2].target), str(weight.target)))
+        parameter: graphs.Node = weight.args[0]
+        path = str(parameter.target)
+        layers.append(Layer(path.rpartition(".")[0], tflite_op(node), node.args[0].meta["edge"], target.meta["edge"],
+                            path, str(node.args[2].target), str(weight.target)))
     names = [layer.weight for layer in layers]
     for name in names:
         if names.count(name) > 1:
@@ -166,7 +170,7 @@ def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[floa
     graphs.write_global_pooling(graph, rules.pooling)
     if rules.softmax == "append":
         graphs.append_softmax(graph)
-    for node in graph.graph.nodes:
+    for node in graphs.nodes_of(graph.graph):
         if is_compute(node):
             tflite_op(node)  # refuse before torchao sees the graph
     prepared = prepare_qat_pt2e(graph, TfliteQuantizer(rules, grid))
@@ -218,9 +222,9 @@ def _check_finite(network: QatNetwork) -> None:
 class Finished:
     """What int8 training gives: the parts of a QuantNetwork.
 
-    `ranges`: {"edge", "op" (the TFLite op that writes it, or INPUT), "scale", "zero_point"} an edge. `layers`: {"name", "op", "source", "target"} a layer with weights.
-    `state`: safetensors with, for each layer, `NAME.weight` float32 as trained, `NAME.bias` float32 [out] and `NAME.scale`
-    float32 [out] (or [1]): the int8 codes are round(weight / scale).
+    `ranges`: {"edge", "op" (the TFLite op that writes it, or INPUT), "scale", "zero_point"} an edge. `layers`: {"name",
+    "op", "source", "target"} a layer with weights. `state`: safetensors with, for each layer, `NAME.weight` float32 as
+    trained, `NAME.bias` float32 [out] and `NAME.scale` float32 [out] (or [1]): the codes are round(weight / scale).
     """
 
     ranges: list[dict[str, Any]]
@@ -269,12 +273,12 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
         network.edge(name).set_range(value)
     for layer in network.layers:
         for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
-            parameter, value = graphs.getattr_path(network.graph, path), state[f"{layer.name}.{part}"]
-            if parameter.shape != value.shape:
-                raise WeightsError(f"{layer.name}.{part} is {list(value.shape)} in the artifact and "
+            parameter, trained = graphs.getattr_path(network.graph, path), state[f"{layer.name}.{part}"]
+            if parameter.shape != trained.shape:
+                raise WeightsError(f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
                                    f"{list(parameter.shape)} in the network", "build again from the qat stage")
             with torch.no_grad():
-                parameter.copy_(value)
+                parameter.copy_(trained)
     set_phase(network, "frozen")
     return network.eval()
 

@@ -74,7 +74,7 @@ def artifact(model: LiteModel) -> dict[str, Any]:
 
 def device(job: Job, model: LiteModel) -> dict[str, Any]:
     """The "device" block. Latency is not predicted yet, and says so."""
-    ops = {name: count for name, count in model.facts["ops"].items()}
+    ops = dict(model.facts["ops"])
     legal = {name: count for name, count in ops.items() if name in job.profile.ops}
     fallback = [{"op": name, "count": count} for name, count in ops.items() if name not in legal]
     return {"predicted": {"latency_ms": None, "low_ms": None, "high_ms": None, "basis": "no latency model yet"},

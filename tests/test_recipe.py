@@ -42,7 +42,8 @@ def test_nearest_name(text: str, near: str) -> None:
 @pytest.mark.parametrize(("text", "part"), [
     ("data.input_px=large", "a whole number"), ("distil.lr=true", "a number"), ("distil.lr=inf", "finite"),
     ("data.input_px=1", "32"), ("data.input_px", "stage.key=value"), ("data=3", "section"), ("seed=-1", "2^32"),
-    ("distil.alpha=1.5", "0 .. 1"), ("data.val_share=0.9", "0.5"), ("data.limit=-1", "0 .."), ("distil.epochs=0", "1 .."), ("views.per_image=0", "1 .."),
+    ("distil.alpha=1.5", "0 .. 1"), ("data.val_share=0.9", "0.5"), ("data.limit=-1", "0 .."),
+    ("distil.epochs=0", "1 .."), ("views.per_image=0", "1 .."),
 ])
 def test_wrong_values(text: str, part: str) -> None:
     with pytest.raises(RecipeError) as found:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artifacts import Packed, Network, canonical_json, pack, stage_key, unpack
+from edgekd.artifacts import Network, Packed, canonical_json, pack, stage_key, unpack
 from edgekd.errors import StoreError
 from edgekd.store import Store
 
@@ -43,7 +43,7 @@ def test_key_depends_on_everything_that_makes_it() -> None:
 
 def test_canonical_json_refuses_nan() -> None:
     assert canonical_json({"b": 1, "a": [True, None, "é"]}) == '{"a":[true,null,"é"],"b":1}'.encode()
-    with pytest.raises(ValueError, match="NaN|nan|Out of range"):
+    with pytest.raises(ValueError, match=r"NaN|nan|Out of range"):
         canonical_json(float("nan"))
 
 

@@ -44,8 +44,8 @@ class Distiller(nn.Module):
         """The recipe's loss on one batch; feature losses grow linearly over the first `ramp` of the steps."""
         c = self.config
         with networks.watch(self.student, self.tap_names if self.taught and (c.grid or c.exits) else []) as seen:
-            pooled = self.student.forward_head(self.student.forward_features(batch.images), pre_logits=True)
-        logits = self.student.get_classifier()(F.dropout(pooled, c.drop, self.training))
+            pooled = self.student.forward_head(self.student.forward_features(batch.images), pre_logits=True)  # type: ignore[operator]
+        logits = self.student.get_classifier()(F.dropout(pooled, c.drop, self.training))  # type: ignore[operator]
         value = losses.cross_entropy(logits, batch.targets, self.class_weights)
         if not self.taught:
             return value
@@ -67,7 +67,7 @@ class Distiller(nn.Module):
 def _shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> dict[str, torch.Size]:
     with torch.inference_mode(), networks.watch(student, taps) as seen:
         blank = torch.zeros(1, channels, px, px)
-        pooled = student.forward_head(student.forward_features(blank), pre_logits=True)
+        pooled = student.forward_head(student.forward_features(blank), pre_logits=True)  # type: ignore[operator]
     return {"pooled": pooled.shape, **{tap: seen[tap].shape for tap in taps}}
 
 

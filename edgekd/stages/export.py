@@ -1,4 +1,4 @@
-"""QAT graph -> ONNX: the trained int8 network as a float graph on the int8 grid, its Q/DQ twin, and the learned ranges."""
+"""qat -> export: the trained int8 network as a float ONNX on the int8 grid, its Q/DQ twin, and the learned ranges."""
 
 from __future__ import annotations
 

@@ -1,37 +1,62 @@
-"""The int8 training stage's own steps around the shared training loop: prepare, calibrate, freeze on time, finish."""
+"""data, inputs, distil -> qat: the student trained with TFLite's int8 arithmetic in the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from edgekd.artifacts import QuantNetwork
-from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, restore, set_phase
+import torch
+from torch import Tensor, nn
 
-__all__ = ["QatNetwork", "calibrate", "finish", "predict", "prepare", "quant_network", "restore", "set_phase", "step_hook"]
-
-# Share of the steps in which ranges still follow the training. Ranges that move until the end leave the last weights
-# tuned to ranges that are gone; torchvision's recipe freezes observers after half of its 8 epochs, from calibrated
-# starts the ranges settle sooner.
-OBSERVE_SHARE = 0.3
-
-
-def step_hook(network: QatNetwork, total_steps: int, observe_share: float = OBSERVE_SHARE) -> Callable[[int], None]:
-    """A callback for the training loop: called with the number of each step (0 first), it freezes the ranges on time."""
-    last = int(total_steps * observe_share)
-
-    def on_step(step: int) -> None:
-        if step == last:
-            set_phase(network, "frozen")
-
-    return on_step
+from edgekd import data, losses, metrics, networks, views
+from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
+from edgekd.context import Context
+from edgekd.int8 import Int8Rules
+from edgekd.quantnet import calibrate, finish, predict, prepare, set_phase
+from edgekd.recipe import QatConfig, ViewsConfig
+from edgekd.targets import Batch, Feed
+from edgekd.training import FitPlan, Step, fit
 
 
-def quant_network(network: QatNetwork, *, arch: str, options: dict[str, Any], history: list[dict[str, Any]],
-                  facts: dict[str, Any] | None = None) -> QuantNetwork:
-    """The artifact of a trained network: ranges frozen, weight scales observed once more. `arch`, `options`: what
-    rebuilds the float network that `prepare` was given."""
+def run(dataset: Dataset, inputs: Inputs, student: Network, *, config: QatConfig, rules: Mapping[str, Any],
+        view: ViewsConfig, balance: str, context: Context) -> QuantNetwork:
+    """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
+
+    Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
+    that the last weights are tuned to the ranges that ship. Raises UnsupportedNetwork, before any training, for an op
+    that has no int8 rule.
+    """
+    teacher = networks.restore(student)
+    network = prepare(networks.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules))
+    shown = data.input_images(inputs, "calibration", len(student.mean))
+    calibrate(network, (networks.normalised(shown[start : start + config.batch], student.mean, student.std)
+                        for start in range(0, len(shown), config.batch)))
+    labels = torch.from_numpy(data.labels(dataset))
+    feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
+                torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,
+                config.batch, balance)
+    frozen_from = round(config.epochs * feed.steps * config.observe)
+
+    def loss(batch: Batch, step: Step) -> Tensor:
+        set_phase(network, "observe" if step.index < frozen_from else "frozen")
+        with torch.no_grad():
+            said = teacher(batch.images)
+        logits = network(batch.images)
+        return (config.alpha * losses.kd(logits, said, config.temperature)
+                + (1 - config.alpha) * losses.cross_entropy(logits, batch.targets))
+
+    val = data.input_images(inputs, "val", len(student.mean))
+    val_labels = data.labels(dataset, "val")
+
+    def evaluate(kept: nn.Module) -> dict[str, float]:
+        set_phase(network, "frozen")  # looking at the validation set must not move a range
+        return metrics.quick(predict(network, val), val_labels)
+
+    history = fit(network, network, feed.epoch, loss, FitPlan(config.epochs, config.lr, config.weight_decay, 0.05,
+                                                                       optimiser=config.optimiser),
+                  what="qat", steps=feed.steps, checkpoint=context.checkpoint, evaluate=evaluate,
+                  progress=context.progress)
     done = finish(network)
-    return QuantNetwork(arch=arch, options=options, px=network.px, mean=network.mean, std=network.std, history=history,
-                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts=facts or {},
-                        state=done.state)
+    return QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
+                        history=history, rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers,
+                        facts={"name": student.facts["name"]}, state=done.state)

@@ -87,7 +87,7 @@ def _finetune(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
 def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Tensor, classes: int,
               config: TeacherConfig, view: ViewsConfig, context: Context) -> list[dict[str, Any]]:
     """Logistic regression on the frozen backbone's pooled features of plain and augmented training images."""
-    head = net.get_classifier()
+    head = net.get_classifier()  # type: ignore[operator]
     if not isinstance(head, nn.Linear):
         raise RecipeError(f"the classifier of {type(net).__name__} is not one linear layer", "use teacher.mode = \"finetune\"")
     plain = dataclasses.replace(view, mixup=0.0)  # a mixed image has no single label to regress on

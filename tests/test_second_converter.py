@@ -1,0 +1,58 @@
+"""An independent witness: onnx2tf reads the exported float graph and must compute the same answers as ours.
+
+The file that ships is lowered by `edgekd.lowering`; this converter shares no code with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd import networks, onnx_runner, quantnet
+from edgekd.artifacts import QuantNetwork
+from edgekd.stages.convert import convert
+from edgekd.stages.export import export
+
+
+def trained(arch: str, px: int) -> QuantNetwork:
+    """A calibrated network of random weights."""
+    torch.manual_seed(0)
+    network = quantnet.prepare(networks.create(arch, {"num_classes": 3}), px, [0.5] * 3, [0.5] * 3)
+    quantnet.calibrate(network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1])
+    done = quantnet.finish(network)
+    return QuantNetwork(arch=arch, options={"num_classes": 3}, px=px, mean=[0.5] * 3, std=[0.5] * 3, history=[],
+                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+
+
+def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
+    onnx2tf = pytest.importorskip("onnx2tf")
+    from ai_edge_litert.interpreter import Interpreter
+
+    exported = export(trained("mobilenetv2_035", 64), networks.create("mobilenetv2_035", {"num_classes": 3}))
+    (tmp_path / "m.onnx").write_bytes(exported.onnx)  # a copy: onnx2tf rewrites its input in place
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls onnxsim
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        onnx2tf.convert(input_onnx_file_path=str(tmp_path / "m.onnx"), output_folder_path=str(tmp_path / "out"),
+                        tflite_backend="flatbuffer_direct", non_verbose=True)
+    theirs = Interpreter(str(next((tmp_path / "out").glob("*float32.tflite"))))
+    theirs.allocate_tensors()
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
+    theirs.set_tensor(theirs.get_input_details()[0]["index"], x.transpose(0, 2, 3, 1))
+    theirs.invoke()
+    found = theirs.get_tensor(theirs.get_output_details()[0]["index"])
+    session = onnx_runner._session(bytes(exported.onnx))
+    expected = session.run(None, {session.get_inputs()[0].name: x})[0]
+    assert np.allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_converting_twice_gives_the_same_bytes() -> None:
+    qnet = trained("mobilenetv2_035", 32)
+    exported = export(qnet, networks.create(qnet.arch, qnet.options))
+    assert convert(exported).tflite == convert(exported).tflite
