@@ -47,8 +47,8 @@ class QatNetwork(nn.Module):
 
     forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to float32 [n, classes] on the output's
     int8 grid. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path
-    of its fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: dropout and batch norm are
-    gone.
+    of its fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: neither dropout nor batch
+    norm is left.
     """
 
     _mean: Tensor

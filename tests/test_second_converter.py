@@ -13,29 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from edgekd import networks, onnx_runner, quantnet
-from edgekd.artifacts import QuantNetwork
+from edgekd import networks, onnx_runner
 from edgekd.stages.convert import convert
 from edgekd.stages.export import export
-
-
-def trained(arch: str, px: int) -> QuantNetwork:
-    """A calibrated network of random weights."""
-    torch.manual_seed(0)
-    network = quantnet.prepare(networks.create(arch, {"num_classes": 3}), px, [0.5] * 3, [0.5] * 3)
-    quantnet.calibrate(network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1])
-    done = quantnet.finish(network)
-    return QuantNetwork(arch=arch, options={"num_classes": 3}, px=px, mean=[0.5] * 3, std=[0.5] * 3, history=[],
-                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+from tests.trained import calibrated
 
 
 def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
     onnx2tf = pytest.importorskip("onnx2tf")
     from ai_edge_litert.interpreter import Interpreter
 
-    exported = export(trained("mobilenetv2_035", 64), networks.create("mobilenetv2_035", {"num_classes": 3}))
+    exported = export(calibrated("mobilenetv2_035", 64), networks.create("mobilenetv2_035", {"num_classes": 3}))
     (tmp_path / "m.onnx").write_bytes(exported.onnx)  # a copy: onnx2tf rewrites its input in place
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls onnxsim
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -53,6 +42,6 @@ def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
 
 
 def test_converting_twice_gives_the_same_bytes() -> None:
-    qnet = trained("mobilenetv2_035", 32)
+    qnet = calibrated("mobilenetv2_035", 32)
     exported = export(qnet, networks.create(qnet.arch, qnet.options))
     assert convert(exported).tflite == convert(exported).tflite

@@ -1,0 +1,20 @@
+"""A small int8 network for tests: random weights, ranges calibrated on random images, no training."""
+
+from __future__ import annotations
+
+import torch
+
+from edgekd import networks, quantnet
+from edgekd.artifacts import QuantNetwork
+
+HALF = [0.5] * 3
+
+
+def calibrated(arch: str, px: int, classes: int = 3) -> QuantNetwork:
+    """The QuantNetwork of a timm network that was only calibrated."""
+    torch.manual_seed(0)
+    network = quantnet.prepare(networks.create(arch, {"num_classes": classes}), px, HALF, HALF)
+    quantnet.calibrate(network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1])
+    done = quantnet.finish(network)
+    return QuantNetwork(arch=arch, options={"num_classes": classes}, px=px, mean=HALF, std=HALF, history=[],
+                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
