@@ -133,9 +133,14 @@ def drop_identities(network: fx.GraphModule) -> None:
 
 
 def make_functional(network: fx.GraphModule) -> None:
-    """Replace in-place ops by plain ones: a fake-quantiser behind `relu_` must not see its own input overwritten."""
+    """Replace in-place ops by plain ones: a fake-quantiser behind `relu_` must not see its own input overwritten.
+
+    `view` becomes `reshape`: the graph was captured on NCHW memory and may be fed channels_last.
+    """
     order = {node: index for index, node in enumerate(nodes_of(network.graph))}
     for node in nodes_of(network.graph):
+        if node.target is aten.view.default:
+            node.target = aten.reshape.default
         if node.target in OUT_OF_PLACE:
             node.target = OUT_OF_PLACE[node.target]
             for user in list(node.args[0].users):  # whoever reads the input later meant the changed value

@@ -121,7 +121,7 @@ def images(count: int, px: int, classes: int = 3, seed: int = 0) -> tuple[np.nda
 
 
 def normalised(pixels: np.ndarray, mean: list[float], std: list[float]) -> Tensor:
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 

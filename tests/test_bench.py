@@ -302,7 +302,9 @@ def test_a_job_that_ends_leaves_no_children(temp, monkeypatch):
 
 def test_ctrl_c_leaves_nothing(tmp_path, temp):
     mark = f"edgekd-test-{os.getpid()}-interrupted"
-    script = ("import sys; from edgekd.transports import *\n"
+    script = ("import signal, sys; from edgekd.transports import *\n"
+              # a shell's background jobs, CI's among them, are started with SIGINT ignored
+              "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
               "job = Job({'job.py': b'import time; time.sleep(60)'}, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"
               "LocalTransport().run(job, lambda share: None)\n")
     process = subprocess.Popen([sys.executable, "-c", script, mark], stderr=subprocess.PIPE,
