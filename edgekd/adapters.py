@@ -49,7 +49,9 @@ class Orthogonal(nn.Module):
     def __init__(self, d_in: int, d_out: int, stream: torch.Generator) -> None:
         super().__init__()
         self.narrow = min(d_in, d_out)
-        self.raw = nn.Parameter(torch.randn(self.narrow, max(d_in, d_out), generator=stream) / max(d_in, d_out) ** 0.5)
+        # Orthonormal from the start: a square Gaussian matrix is nearly singular, and its Gram matrix worse.
+        start = torch.linalg.qr(torch.randn(max(d_in, d_out), self.narrow, generator=stream))[0]
+        self.raw = nn.Parameter(start.T.contiguous())
         self.widens = d_out > d_in
 
     def weight(self) -> Tensor:

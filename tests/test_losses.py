@@ -67,7 +67,7 @@ def test_ofa_pulls_towards_teacher_and_label() -> None:
 def test_orthogonal_stays_orthonormal_under_training(d_in: int, d_out: int) -> None:
     adapter = adapters.Orthogonal(d_in, d_out, generator("t"))
     optimiser = torch.optim.SGD(adapter.parameters(), lr=0.5)
-    x, y = torch.randn(32, d_in), torch.randn(32, d_out)
+    x, y = (torch.randn(32, d, generator=torch.Generator().manual_seed(d + 1)) for d in (d_in, d_out))
     first = None
     for _ in range(20):
         loss = (adapter(x) - y).square().mean()
