@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edgekd.errors import RecipeError
 
-JITTER = 1e-5  # added to the Gram matrix before Cholesky: keeps float32 positive definite, moves Q by 1e-5
+JITTER = 1e-6  # times the Gram matrix's mean diagonal, added before Cholesky: keeps float32 positive definite
 
 
 def tokens_to_map(features: Tensor, prefix: int) -> Tensor:
@@ -57,7 +57,8 @@ class Orthogonal(nn.Module):
     def weight(self) -> Tensor:
         """The orthonormal matrix, [d_out, d_in]."""
         gram = self.raw @ self.raw.T
-        lower = torch.linalg.cholesky(gram + JITTER * torch.eye(self.narrow))
+        jitter = JITTER * gram.diagonal().mean().detach()
+        lower = torch.linalg.cholesky(gram + jitter * torch.eye(self.narrow))
         rows = torch.linalg.solve_triangular(lower, self.raw, upper=False)
         return rows.T if self.widens else rows
 

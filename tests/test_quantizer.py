@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 from torch import Tensor, nn
 
 from edgekd.artifacts import QuantNetwork, pack, unpack
 from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.int8 import Int8Rules
 from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, restore, set_phase
+from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 
 HALF = [0.5] * 3
 

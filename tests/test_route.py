@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from tests.small_networks import MEAN, SMALL, STD, artifact, calibrated, images, normalised
 from torch import nn
 
 from edgekd import flatbuffer, lite, onnx_runner
@@ -22,6 +21,7 @@ from edgekd.quantnet import calibrate, predict, prepare, restore, set_phase
 from edgekd.stages.certify import certify
 from edgekd.stages.convert import convert
 from edgekd.stages.export import export
+from tests.small_networks import MEAN, SMALL, STD, artifact, calibrated, images, normalised
 
 PX = 64
 HALF = [0.5] * 3
@@ -63,10 +63,10 @@ def route() -> Route:
         for step in range(steps):
             part = slice(step * 32 % 192, step * 32 % 192 + 32)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x[part]), y[part]).backward()
+            nn.functional.cross_entropy(network(x[part]), y[part], label_smoothing=0.1).backward()
             optimizer.step()
 
-    train(model, 48, 0.02)
+    train(model, 48, 0.1)
     for module in model.modules():  # statistics of the last weights, not of the way there
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
@@ -75,9 +75,9 @@ def route() -> Route:
         model(x)
     network = prepare(model, PX, HALF, HALF)
     calibrate(network, x.split(32))
-    train(network, 6, 0.005)
+    train(network, 6, 1e-4)
     set_phase(network, "frozen")
-    train(network, 6, 0.005)
+    train(network, 6, 1e-4)
     return follow(artifact(network, "mobilenetv2_050"), mobilenet, *images(200, PX, seed=1))
 
 
