@@ -1,7 +1,8 @@
-"""The two fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step.
+"""The fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step, biases.
 
-Both round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
-2013, arXiv:1308.3432). They are torchao `FakeQuantizeBase`s, so that `prepare_qat_pt2e` knows how to insert them.
+All round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
+2013, arXiv:1308.3432). The first two are torchao `FakeQuantizeBase`s, so that `prepare_qat_pt2e` knows how to insert
+them; biases depend on both and are inserted afterwards.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgekd.int8 import (
     BIAS_LIMIT,
     INT8_MAX,
     INT8_MIN,
+    MULTIPLIER_CEILING,
     MULTIPLIER_FLOOR,
     SCALE_FLOOR,
     WEIGHT_LIMIT,
@@ -97,7 +99,7 @@ class ActivationFakeQuant(FakeQuantizeBase):
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """scale * round(w / scale) forward, identity backward: no weight is ever outside the grid, so none is clipped."""
+    """scale * round(w / scale) forward, clipped to the grid; identity backward, for the few clipped weights too."""
 
     @staticmethod
     def forward(_ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
@@ -113,14 +115,15 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
     """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
 
     Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
-    `attach` tells it the edges of its layer, from which the floor of the scales follows
-    (`edgekd.int8.weight_scale_floor`).
+    `attach` tells it the edges of its layer, from which the bounds of the scales
+    follow (`edgekd.int8.weight_scale_floor`, `weight_scale_ceiling`).
     """
 
     def __init__(self, granularity: str = "per_channel", **_: Any) -> None:
         super().__init__()
         self.granularity = granularity
         self.phase = "float"
+        self.scale = torch.ones(1)  # of the last forward pass; the bias is rounded with it
         # In a tuple, so that nn.Module does not register them a second time as children of this module.
         self.layer: tuple[ActivationFakeQuant, ActivationFakeQuant, nn.Module | None] | None = None
 
@@ -129,7 +132,7 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
         self.layer = (source, target, bias_owner)
 
     def scales(self, weight: Tensor) -> Tensor:
-        """float32 [out] (or [1]): max|w| / 127, floored."""
+        """float32 [out] (or [1]): max|w| / 127, within the floor and the ceiling that the layer's edges set."""
         with torch.no_grad():
             flat = weight.detach().abs().flatten(1).amax(dim=1).double() / WEIGHT_LIMIT
             flat = flat.clamp_(min=SCALE_FLOOR)
@@ -139,6 +142,7 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
                 if owner is not None and isinstance(owner.bias, Tensor):
                     bias = owner.bias.detach().double().abs()
                     flat = torch.maximum(flat, bias / (source.scale.double() * BIAS_LIMIT))
+                flat = torch.minimum(flat, MULTIPLIER_CEILING * target.scale.double() / source.scale.double())
             if self.granularity == "per_tensor":
                 flat = flat.amax(dim=0, keepdim=True)
             return flat.float()
@@ -151,6 +155,28 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
         """The weight on the int8 grid (or as it is, in the phases that do not quantise)."""
         if self.phase in ("float", "calibrate"):
             return weight
-        scale = self.scales(weight)
-        grid: Tensor = _RoundToGrid.apply(weight, scale.reshape([-1] + [1] * (weight.ndim - 1)))
+        self.scale = self.scales(weight)
+        grid: Tensor = _RoundToGrid.apply(weight, self.scale.reshape([-1] + [1] * (weight.ndim - 1)))
         return grid
+
+
+class BiasFakeQuant(nn.Module):
+    """Rounds a bias, float32 [out], to whole steps of s_in * s_w, as the int32 bias of the file is.
+
+    In most layers half a step is a thousandth of an output code. Where the multiplier is large (batch norms folded over
+    channels that hardly vary) it is many codes, and a network trained without it is not the one that ships.
+    """
+
+    def __init__(self, weight: PerChannelWeightFakeQuant, source: ActivationFakeQuant) -> None:
+        super().__init__()
+        self.layer = (weight, source)  # in a tuple, so that they are not registered twice
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """`bias` in whole steps; call it after the weight's fake-quantiser."""
+        weight, source = self.layer
+        if weight.phase in ("float", "calibrate"):
+            return bias
+        with torch.no_grad():
+            step = weight.scale.double() * source.scale.double()
+            whole = (torch.round(bias.double() / step) * step).float()
+        return bias + (whole - bias).detach()

@@ -24,6 +24,9 @@ BIAS_LIMIT = 2.0**30
 # QuantizeMultiplier (tflite/kernels/internal/quantization_util.cc) turns a multiplier under 2^-32 into zero and
 # XNNPACK refuses it; one bit of margin for the float32 rounding of the scales.
 MULTIPLIER_FLOOR = 2.0**-31
+# XNNPACK refuses the whole model when one channel's multiplier reaches 2^8 ("failed to create XNNPACK runtime"). One
+# accumulator step then moves the output through all its 256 codes, so nothing is lost by clipping such weights.
+MULTIPLIER_CEILING = 255.0
 # The smallest scale of an activation that never moved, or of a weight channel that is all zero: it keeps the scale
 # a normal float32 and r / scale finite. Any real edge of a network is many orders wider.
 SCALE_FLOOR = 2.0**-30
@@ -123,12 +126,16 @@ def input_fold(mean: Sequence[float], std: Sequence[float]) -> tuple[npt.NDArray
     return step / grid.scale, step * (zero_pixel - 255.0 * np.asarray(mean, np.float64))
 
 
-def weight_scales(weight: FloatArray, axis: int | None, floor: FloatArray | float = 0.0) -> npt.NDArray[np.float32]:
-    """Symmetric scales max|w| / 127, floored: float32 [channels along `axis`], or [1] when axis is None."""
+def weight_scales(weight: FloatArray, axis: int | None, floor: FloatArray | float = 0.0, ceiling: float = math.inf
+                  ) -> npt.NDArray[np.float32]:
+    """Symmetric scales max|w| / 127 within bounds: float32 [channels along `axis`], or [1] when axis is None.
+
+    Weights beyond 127 * ceiling are clipped.
+    """
     flat = np.abs(weight).reshape(1, -1) if axis is None else np.abs(np.moveaxis(weight, axis, 0)).reshape(
         weight.shape[axis], -1)
     scale = np.maximum(flat.max(axis=1).astype(np.float64) / WEIGHT_LIMIT, SCALE_FLOOR)
-    return np.maximum(scale, floor).astype(np.float32)
+    return np.minimum(np.maximum(scale, floor), ceiling).astype(np.float32)
 
 
 def weight_codes(weight: FloatArray, scale: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
@@ -150,6 +157,15 @@ def weight_scale_floor(bias: FloatArray, input_scale: float, output_scale: float
     """
     by_bias = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
     return np.maximum(by_bias, output_scale * MULTIPLIER_FLOOR / input_scale)
+
+
+def weight_scale_ceiling(input_scale: float, output_scale: float) -> float:
+    """The largest weight scale a channel may have: s_in * s_w / s_out <= 255.
+
+    Batch norms over channels that hardly vary (running variance near zero) fold into weights some hundred times too
+    large; a mobilenetv2_050 after 48 steps from scratch reached a multiplier of 2^11.
+    """
+    return MULTIPLIER_CEILING * output_scale / input_scale
 
 
 def bias_codes(bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

@@ -22,7 +22,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 from edgekd import graphs
 from edgekd.artifacts import QuantNetwork
 from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
-from edgekd.fakequant import PHASES, ActivationFakeQuant, PerChannelWeightFakeQuant
+from edgekd.fakequant import PHASES, ActivationFakeQuant, BiasFakeQuant, PerChannelWeightFakeQuant
 from edgekd.int8 import INT8_MIN, Int8Rules, Range, input_fold, input_range
 from edgekd.quantizer import TfliteQuantizer, activation_of, is_compute, tflite_op
 
@@ -73,6 +73,7 @@ class QatNetwork(nn.Module):
             assert isinstance(quantiser, PerChannelWeightFakeQuant)
             quantiser.attach(self.edge(layer.source), self.edge(layer.target),
                              graph.get_submodule(layer.bias.rpartition(".")[0]))
+        _round_biases(graph, {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers})
 
     def edge(self, name: str) -> ActivationFakeQuant:
         """The fake-quantiser of an edge."""
@@ -152,6 +153,21 @@ def _find_layers(graph: fx.GraphModule) -> list[Layer]:
             raise UnsupportedNetwork(f"the weight {name!r} is used by {names.count(name)} layers",
                                      "take a student that shares no weights between layers")
     return layers
+
+
+def _round_biases(graph: fx.GraphModule, layers: dict[str, tuple[str, str]]) -> None:
+    """Put a BiasFakeQuant before each layer; `layers`: {bias: paths of the weight's and the input's fake-quantisers}."""
+    for number, node in enumerate(graphs.nodes_of(graph.graph)):
+        bias = node.args[2] if is_compute(node) and len(node.args) > 2 else None
+        if isinstance(bias, fx.Node) and bias.op == "get_attr":
+            weight, source = (graph.get_submodule(path) for path in layers[str(bias.target)])
+            assert isinstance(weight, PerChannelWeightFakeQuant)
+            assert isinstance(source, ActivationFakeQuant)
+            name = f"bias_fake_quant_{number}"
+            graph.add_module(name, BiasFakeQuant(weight, source))
+            with graph.graph.inserting_before(node):
+                node.args = (*node.args[:2], graph.graph.call_module(name, (bias,)), *node.args[3:])
+    graph.recompile()
 
 
 def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[float], rules: Int8Rules | None = None

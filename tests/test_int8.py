@@ -23,6 +23,7 @@ from edgekd.int8 import (
     input_range,
     range_from_minmax,
     weight_codes,
+    weight_scale_ceiling,
     weight_scale_floor,
     weight_scales,
 )
@@ -128,15 +129,17 @@ def test_bias_outside_int32_is_refused() -> None:
         bias_codes(np.array([0.0, 1.0], np.float32), 1e-6, np.array([1.0, 1e-9], np.float32))
 
 
-def test_training_applies_the_same_floor() -> None:
-    """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales gives with the floor."""
+def test_training_applies_the_same_bounds() -> None:
+    """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales gives within bounds."""
     source, target, layer = ActivationFakeQuant(Range(0.02, 0)), ActivationFakeQuant(Range(0.05, 3)), torch.nn.Linear(6, 4)
     with torch.no_grad():
-        layer.weight.mul_(torch.tensor([1.0, 1e-4, 1e-9, 1e-13]).reshape(-1, 1))
+        layer.weight.mul_(torch.tensor([1.0, 1e6, 1e-9, 1e-13]).reshape(-1, 1))
     quantiser = PerChannelWeightFakeQuant()
     quantiser.attach(source, target, layer)
     floor = weight_scale_floor(layer.bias.detach().numpy(), float(source.scale), float(target.scale))
-    expected = weight_scales(layer.weight.detach().numpy(), 0, floor)
+    ceiling = weight_scale_ceiling(float(source.scale), float(target.scale))
+    expected = weight_scales(layer.weight.detach().numpy(), 0, floor, ceiling)
+    assert (expected * float(source.scale) / float(target.scale)).max() < 256
     assert quantiser.scales(layer.weight).numpy().tobytes() == expected.tobytes()
 
 
