@@ -95,6 +95,7 @@ class DistilConfig:
     grid: float = 0.0  # weight of the grid-aligned feature loss
     exits: float = 0.0  # weight of the OFA exits
     ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
+    seed: int = 0  # another one repeats the training, from other first weights, on the same split, teacher and views
 
 
 @dataclasses.dataclass(frozen=True)

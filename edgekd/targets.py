@@ -43,7 +43,8 @@ def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
 class Feed:
     """Batches of seeded views of the training images `train` (rows into the data set).
 
-    `labels`: int64, one for every image of the data set. `balance`: "sample" draws classes evenly.
+    `labels`: int64, one for every image of the data set. `seed` draws the views, `repeat` the order in which they come
+    as well. `balance`: "sample" draws classes evenly.
     """
 
     render: views.Renderer
@@ -56,6 +57,7 @@ class Feed:
     balance: str = "none"
     smoothing: float = 0.0
     knowledge: dict[str, Tensor] | None = None
+    repeat: int = 0
 
     @property
     def steps(self) -> int:
@@ -67,7 +69,7 @@ class Feed:
         number = epoch % self.config.per_image
         drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
         weights = balanced(self.labels[self.train], self.classes) if self.balance == "sample" else None
-        for order in shuffled(len(self.train), self.batch, self.seed, epoch, weights):
+        for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             own, other = (losses.soften(self.labels[r], self.classes, self.smoothing)
                           for r in (rows, drawn.partner[rows]))

@@ -2,8 +2,9 @@
 
     python tools/compare_teaching.py --data DIR --teacher NAME@FILE --student mobilenetv2_050 --seeds 0 1 2
 
-Every row is a whole build down to the certified int8 file. Builds share one store, so the script resumes where it was
-stopped. Prints a Markdown table with the mean and each seed's value.
+Every row is a whole build down to the certified int8 file. A seed is the student's: its first weights and the order of
+its images. Split, teacher and views are those of the recipe's own seed, the same in every row. Builds share one store,
+so the script resumes where it was stopped. Prints a Markdown table with the mean and each seed's value.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, A
     student, _, student_weights = arguments.student.partition("@")
     overrides = {"data.source": arguments.data, "teacher.name": name, "teacher.weights": weights,
                  "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
-                 "distil.student": student, "distil.weights": student_weights, "seed": seed}
+                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed}
     job = building.job(recipe.load(arguments.recipe, arguments.set, overrides), arguments.profile)
     out = arguments.out / f"{student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)

@@ -78,7 +78,8 @@ def run(dataset: Dataset, knowledge: Knowledge | None, *, config: DistilConfig, 
     Raises RecipeError when the grid loss asks for maps that the knowledge lacks.
     """
     classes = len(dataset.classes)
-    torch.manual_seed(context.seed)
+    seed = context.seed + config.seed
+    torch.manual_seed(seed)
     student, origin = networks.pretrained(model, config.weights, classes, model.options)
     mean, std = networks.normalisation(model, student)
     said = arrays(knowledge) if knowledge is not None else {}
@@ -88,13 +89,12 @@ def run(dataset: Dataset, knowledge: Knowledge | None, *, config: DistilConfig, 
     train = torch.from_numpy(data.rows(dataset, "train"))
     val = torch.from_numpy(data.rows(dataset, "val"))
     feed = Feed(views.Renderer(data.pixels(dataset), px, mean, std), train, labels, classes, view, context.seed,
-                config.batch, config.balance, config.label_smoothing, said)
+                config.batch, config.balance, config.label_smoothing, said, config.seed)
     class_weights = None
     if config.balance == "loss":
         by_row = balanced(labels[train], classes)
         class_weights = torch.stack([by_row[labels[train] == k][0] for k in range(classes)])
-    distiller = Distiller(student, networks.taps(model, student), config, classes, px, len(mean), said, class_weights,
-                          context.seed)
+    distiller = Distiller(student, networks.taps(model, student), config, classes, px, len(mean), said, class_weights, seed)
 
     def evaluate(kept: nn.Module) -> dict[str, float]:
         answers = logits_of(kept, (feed.render.plain(rows) for rows in val.split(config.batch)))
