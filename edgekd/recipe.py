@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from edgekd import methods
 from edgekd.errors import RecipeError, UnknownName
 
 
@@ -96,6 +97,7 @@ class DistilConfig:
     exits: float = 0.0  # weight of the OFA exits
     ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
     seed: int = 0  # another one repeats the training, from other first weights, on the same split, teacher and views
+    losses: tuple[methods.Term, ...] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +169,9 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 
+LOSSES = "distil.losses"  # the one table inside a section
+
+
 def load(path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe, apply `--set` strings, then `overrides` ({"data.source": ..., "seed": ...}).
 
@@ -210,10 +215,14 @@ def _literal(text: str) -> Any:
 def _build(values: Mapping[str, Any], where: str) -> Recipe:
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     seed = 0
+    added: dict[str, Any] = {}
     for key, value in values.items():
         section, dot, name = key.partition(".")
         if key == "seed":
             seed = _typed(key, value, int, where)
+            continue
+        if key == LOSSES or key.startswith(f"{LOSSES}."):
+            _add_loss(added, key.removeprefix(LOSSES).lstrip("."), value, where)
             continue
         if section not in SECTIONS:
             raise UnknownName("recipe section", section, [*SECTIONS, "seed"],
@@ -225,9 +234,24 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
             raise UnknownName("recipe key", key, [f"{section}.{known}" for known in hints],
                               f"keys of [{section}]: {', '.join(hints)} (in {where})")
         sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
+    sections["distil"]["losses"] = methods.read(added, where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
     return Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+
+
+def _add_loss(added: dict[str, Any], name: str, value: Any, where: str) -> None:
+    """Lay `distil.losses[.NAME[.PARAMETER]] = value` over what came before it."""
+    loss, dot, parameter = name.partition(".")
+    if not loss:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: distil.losses is {value!r}, expected a table", "--set distil.losses.NAME=WEIGHT")
+        added.update(value)
+    elif not dot:
+        added[loss] = value
+    else:
+        before = added.get(loss, {})
+        added[loss] = {**(before if isinstance(before, Mapping) else {"weight": before}), parameter: value}
 
 
 def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
@@ -266,7 +290,11 @@ def to_toml(recipe: Recipe) -> str:
         lines += ["", f"[{section}]"]
         for field in dataclasses.fields(SECTIONS[section]):
             value = getattr(getattr(recipe, section), field.name)
-            lines.append(f"{field.name} = {_toml_value(value)}")
+            if field.name != "losses":
+                lines.append(f"{field.name} = {_toml_value(value)}")
+    lines += ["", f"[{LOSSES}]"]
+    lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
+              for name, table in methods.plain(recipe.distil.losses).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -5,60 +5,46 @@ Training then costs the student only. float16 keeps logits to 3 digits, which is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from torch import Tensor
 
-from edgekd import data, networks, views
-from edgekd.adapters import resize_map, tokens_to_map
+from edgekd import data, views
 from edgekd.artifacts import Dataset, Knowledge, Network
+from edgekd.asking import BLOCK, Oracle
 from edgekd.context import Context
-from edgekd.inference import logits_and_features, precision
 from edgekd.models import ModelSpec
 from edgekd.recipe import ViewsConfig
 
-BATCH = 64
+ASKED = 4 * BLOCK  # images between two reports of progress
 
 
-def run(dataset: Dataset, teacher: Network, *, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
-        grid_side: int, context: Context) -> Knowledge:
-    """Ask the teacher about `view.per_image` views of every training image.
+def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
+        grid_side: int, cam_side: int, context: Context) -> Knowledge:
+    """Ask the teacher about `view.per_image` views of every training image; further teachers give their logits.
 
-    `grid_side`: side of the feature map that the grid loss aligns to, 0 keeps none (a map is 20 to 100 times as large
-    as the pooled features).
+    `grid_side`, `cam_side`: side of the feature map and of the class activation maps that the losses align to, 0 keeps
+    none (a map is 20 to 100 times as large as the pooled features).
     """
-    net = networks.restore(teacher)
-    dtype = precision(wanted_precision, net)
-    render = views.Renderer(data.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+    pixels = data.pixels(dataset)
+    first = Oracle(teacher, pixels, wanted_precision=wanted_precision, model=model, grid_side=grid_side, cam_side=cam_side)
+    more = [Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others]
     train = torch.from_numpy(data.rows(dataset, "train"))
-    count = len(dataset.images)
-    tap = networks.taps(model, net)[-1]
-    prefix = getattr(net, "num_prefix_tokens", 0)
-    logits, pooled, grids = [], [], []
-
-    def answers() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        with networks.watch(net, [tap] if grid_side else []) as seen:
-            for number in range(view.per_image):
-                drawn = views.draw(view, context.seed, number, count, train)
-                for rows in train.split(BATCH):
-                    said, features = logits_and_features(net, render.views(rows, drawn), dtype)
-                    grid = resize_map(tokens_to_map(seen[tap].float(), prefix), grid_side) if grid_side else None
-                    yield said, features, grid
-
-    total, done = view.per_image * len(train), 0
-    for said, features, grid in answers():
-        logits.append(said.half().numpy())
-        pooled.append(features.half().numpy())
-        if grid is not None:
-            grids.append(grid.half().numpy())
-        done += len(said)
-        context.progress("teacher views", done, total)
+    kept: dict[str, np.ndarray] = {}
+    for number in range(view.per_image):
+        drawn = views.draw(view, context.seed, number, len(dataset.images), train)
+        for start in range(0, len(train), ASKED):
+            rows = train[start : start + ASKED]
+            answers = first.ask(rows, drawn)
+            if more:
+                answers["others"] = torch.stack([other.ask(rows, drawn)["logits"] for other in more], 1)
+            for name, value in answers.items():
+                if name not in kept:
+                    # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
+                    kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
+                kept[name][number, start : start + ASKED] = value.numpy()
+            context.progress("teacher views", number * len(train) + start + len(rows), view.per_image * len(train))
+    blobs = {name: kept[name].tobytes() if name in kept else b"" for name in ("logits", "pooled", "grid", "cams", "others")}
     return Knowledge(
-        views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=pooled[0].shape[1],
-        grid_shape=list(grids[0].shape[1:]) if grids else [],
-        logits=np.concatenate(logits).tobytes(), pooled=np.concatenate(pooled).tobytes(),
-        grid=np.concatenate(grids).tobytes() if grids else b"",
-    )
-
+        views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
+        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
+        facts={"source": "teacher"}, **blobs)
