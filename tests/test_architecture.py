@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_every_module_says_what_it_is() -> None:
         assert path.read_text(encoding="utf-8").startswith('"""'), f"{name} does not start with its docstring"
         if name != "edgekd":
             assert path.name in readme or path.name == "__init__.py", f"README does not mention {path.name}"
+
+
+def test_imports_follow_the_map() -> None:
+    """A module imports, when it is loaded, only from its own row of README's map and from rows above."""
+    rows = [line for line in (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+            if line.startswith("| ") and ".py`" in line]
+    floor = {("edgekd.stages." if "`edgekd/stages/`" in row else "edgekd.") + name: number
+             for number, row in enumerate(rows) for name in re.findall(r"`(\w+)\.py`", row)}
+    assert len(floor) > 50
+    for name, path in MODULES.items():
+        if name in floor:
+            below = {other for other in own(path, top_level_only=True) if floor.get(other, 0) > floor[name]}
+            assert not below, f"{name} stands above {sorted(below)} in README's map and imports it"
 
 
 def test_no_drawer_for_everything() -> None:
