@@ -37,7 +37,6 @@ class Oracle:
         self.prefix = getattr(self.net, "num_prefix_tokens", 0)
         self.tap = networks.taps(model, self.net)[-1] if grid_side else ""
         self.grid_side, self.cam_side = grid_side, cam_side
-        self.calls = 0  # images that went through the network
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
         """Answers about the given view of images `rows` (int64 [b]), in blocks of BLOCK, the last one filled up."""
@@ -45,7 +44,6 @@ class Oracle:
         for block in rows.split(BLOCK):
             filled = torch.cat([block, block[-1:].expand(BLOCK - len(block))])
             found.append({name: value[: len(block)] for name, value in self._block(filled, drawn).items()})
-        self.calls += len(rows)
         return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd import data, devices, models, recipe
+from edgekd import data, devices, methods, models, recipe
 from edgekd.artifacts import Dataset
 from edgekd.pipeline import Done, Job, load, run
 from edgekd.recipe import Recipe
@@ -32,12 +32,15 @@ def job(settings: Recipe, profile: str) -> Job:
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
         names.append(("teacher", settings.teacher.name))
+        names += [("teacher", other.partition("@")[0]) for other in settings.teacher.others]
     for role, name in names:
         if name not in models.names():
             from edgekd import networks  # torch: only for a name without a file in models/
 
             networks.check_known(name, role)
-    return Job(settings, device, data.open_source(settings.data.source, settings.data.group_column))
+    source = data.open_source(settings.data.source, settings.data.group_column)
+    methods.check(settings.distil.losses, len({item.label for item in source.items()}))
+    return Job(settings, device, source)
 
 
 def default_name(job: Job) -> str:

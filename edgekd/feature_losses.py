@@ -23,7 +23,7 @@ def pooled(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def srd(student: Tensor, teacher: Tensor, *, power: float) -> Tensor:
-    """log of the sum of |student - teacher|^power over batch and features, both batch-normalised [b, d].
+    """Logarithm of the sum of |student - teacher|^power over batch and features, both batch-normalised [b, d].
 
     Miles and Mikolajczyk 2023, arXiv 2303.11098. The logarithm softens as the difference shrinks: halving every
     difference lowers the loss by power * log 2, whatever its size.

@@ -62,7 +62,7 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dkd(student: Tensor, teacher: Tensor, targets: Tensor, *, alpha: float, beta: float, temperature: float) -> Tensor:
-    """alpha TCKD + beta NCKD, each T^2 KL (Zhao et al. 2022, arXiv 2203.08679, equation 7).
+    """Decoupled KD: alpha TCKD + beta NCKD, each T^2 KL (Zhao et al. 2022, arXiv 2203.08679, equation 7).
 
     TCKD compares target against all others as two classes, NCKD the distribution among the others. KD is the case alpha =
     1, beta = 1 - p_teacher(target), a row. Raises RecipeError for 2 classes: NCKD is then always 0.
@@ -72,7 +72,7 @@ def dkd(student: Tensor, teacher: Tensor, targets: Tensor, *, alpha: float, beta
     s, t = student / temperature, teacher / temperature
 
     def two(logits: Tensor) -> Tensor:
-        """log (p(target), 1 - p(target)), [b, 2]."""
+        """Logarithms of (p(target), 1 - p(target)), [b, 2]."""
         log_p = F.log_softmax(logits, 1)
         return torch.stack([log_p[target], torch.logsumexp(_others(log_p, target), 1)], 1)
 

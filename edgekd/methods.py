@@ -24,11 +24,12 @@ Labels = Literal["one", "many"]  # how many labels an image has: softmax and cro
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One loss. `weight`: what a line without one takes, the published one where there is one. `needs`: which of the teacher's answers, "logits", "pooled", "grid" or
-    "cams"; empty for a loss that needs no teacher. `grows`: whether it is ramped by `distil.ramp` when it names no ramp
-    of its own (feature losses are: an adapter that has learned nothing yet only disturbs).
+    """One loss, and where it holds.
 
-    `not_two` and `not_many` say why it is refused for 2 classes and for several labels an image; empty: it works.
+    `weight`: what a line without one takes, the published one where there is one. `needs`: which of the teacher's answers
+    it reads, "logits", "pooled", "grid" or "cams"; empty for a loss that needs no teacher. `grows`: whether it is ramped by
+    `distil.ramp` when it names no ramp of its own (feature losses are: an adapter that has learned nothing yet only
+    disturbs). `not_two` and `not_many` say why it is refused for 2 classes and for several labels an image; empty: it works.
     """
 
     title: str

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from edgekd import ensembles, feature_losses, methods, networks, terms
 from edgekd.errors import RecipeError
+from edgekd.proposing import Corrector
 from edgekd.recipe import DistilConfig
 from edgekd.targets import Batch
 from edgekd.terms import Seen, Setting
@@ -81,7 +82,8 @@ def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: method
 class Objective(nn.Module):
     """A student with the adapters that its losses need; `loss` is their weighted sum on one batch."""
 
-    def __init__(self, config: DistilConfig, what: Plan, at: Setting, class_weights: Tensor | None = None) -> None:
+    def __init__(self, config: DistilConfig, what: Plan, at: Setting, class_weights: Tensor | None = None,
+                 corrector: Corrector | None = None) -> None:
         super().__init__()
         self.student = at.student
         self.config, self.what, self.at, self.class_weights = config, what, at, class_weights
@@ -94,6 +96,7 @@ class Objective(nn.Module):
         self.schedule = [*((weight, ramp) for _, weight, ramp in what.keyed),
                          *((term.weight, ramp) for term, ramp in what.terms)]
         self.to(memory_format=torch.channels_last)
+        self.corrector = corrector
 
     def see(self, images: Tensor) -> Seen:
         """One forward pass of the student, with what the terms read on the way."""
@@ -105,7 +108,8 @@ class Objective(nn.Module):
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
         """The recipe's loss on one batch; a term with a ramp grows linearly from 0 over that share of the steps."""
-        return self.value(self.see(batch.images), batch, step)
+        seen = self.see(batch.images)
+        return self.value(seen, batch if self.corrector is None else self.corrector(batch, seen.logits), step)
 
     def value(self, seen: Seen, batch: Batch, step: Step) -> Tensor:
         """The loss of what was seen."""

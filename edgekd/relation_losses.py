@@ -25,7 +25,7 @@ def _angles(features: Tensor) -> Tensor:
 
 
 def rkd(student: Tensor, teacher: Tensor, *, distance: float, angle: float) -> Tensor:
-    """distance * Huber(distances / their mean) + angle * Huber(cosines of all angles), relational KD.
+    """Relational KD: distance * Huber(distances / their mean) + angle * Huber(cosines of all angles).
 
     Park et al. 2019, arXiv 1904.05068: blind to rotation, shift and scale of either network's features. Costs b^3 d.
     """

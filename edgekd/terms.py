@@ -161,6 +161,8 @@ class Infonce(nn.Module):
 class Fair(nn.Module):
     """MFD on a linear projection of the pooled features; needs to know each image's group."""
 
+    groups: Tensor
+
     def __init__(self, at: Setting) -> None:
         super().__init__()
         if at.groups is None:
@@ -171,7 +173,7 @@ class Fair(nn.Module):
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         assert batch.rows is not None
         return feature_losses.fair(self.project(seen.pooled), said(batch, "pooled"), batch.targets.argmax(1),
-                                   self.groups[batch.rows])  # type: ignore[index]
+                                   self.groups[batch.rows])
 
 
 class Maps(nn.Module):
@@ -230,6 +232,8 @@ class Mutual(nn.Module):
 class Robust(nn.Module):
     """RSLAD: KL to the teacher's clean answer, 5/6 on attacked views and 1/6 on clean ones; no label takes part."""
 
+    calls: Tensor
+
     def __init__(self, at: Setting, epsilon: float, steps: float, temperature: float) -> None:
         super().__init__()
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (at.mean, at.std))
@@ -239,8 +243,8 @@ class Robust(nn.Module):
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         teacher = said(batch, "logits")
-        stream = generator("attack", self.seed, int(self.calls))  # type: ignore[arg-type]
-        self.calls += 1  # type: ignore[operator]
+        stream = generator("attack", self.seed, int(self.calls))
+        self.calls += 1
         moved = attack(self.student[0], batch.images, lambda logits: losses.kd(logits, teacher, 1.0), steps=self.steps,
                        stream=stream, **self.box)
         attacked = losses.kd(self.student[0](moved), teacher, self.temperature)

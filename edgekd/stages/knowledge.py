@@ -5,10 +5,12 @@ Training then costs the student only. float16 keeps logits to 3 digits, which is
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from edgekd import data, views
+from edgekd import answer_logs, data, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.asking import BLOCK, Oracle
 from edgekd.context import Context
@@ -48,3 +50,15 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
         views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
         grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
         facts={"source": "teacher"}, **blobs)
+
+
+def from_logs(dataset: Dataset, *, path: str, file_sha256: str, max_days: float, context: Context) -> Knowledge:
+    """Knowledge from a log of answers (`answer_logs`): logits alone, one view, of the training images that it speaks of.
+
+    Raises DataError naming the file and the line.
+    """
+    found = answer_logs.read(Path(path), dataset.images, dataset.classes, max_days)
+    return Knowledge(
+        views=1, rows=found.rows, classes=len(dataset.classes), features=0, grid_shape=[], cam_side=0, teachers=1,
+        facts=found.facts, logits=np.log(found.probabilities).astype(np.float16).tobytes(), pooled=b"", grid=b"", cams=b"",
+        others=b"")
