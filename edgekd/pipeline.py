@@ -191,6 +191,8 @@ def _plain(value: Any) -> Any:
     """Settings as plain JSON for the key."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     return value
 
 

@@ -260,9 +260,15 @@ def _e2kd(own: Tensor, batch: Batch) -> Tensor:
                                    said(batch, "logits").argmax(1))
 
 
+PLACES = {"attention", "cat", "e2kd"}  # losses that compare where, and say nothing of a map with one place
+
+
 def build(term: Term, at: Setting) -> nn.Module:
     """The module of a term. Raises RecipeError for a student or a setting that it does not fit."""
     p = dict(term.parameters)
+    if term.name in PLACES and at.shapes["last"][-1] < 2:
+        raise RecipeError(f"distil.losses.{term.name} compares places, and the student's last map has one",
+                          "raise data.input_px: a MobileNet divides it by 32")
     match term.name:
         case "kd_standardised" | "per_label" as name:
             function = getattr(logit_losses, name)
