@@ -13,8 +13,8 @@ from edgekd.errors import DataError, EdgeKDError
 
 CLASSES = ["bird", "cat", "dog", "eel"]
 IMAGES: list[dict[str, Any]] = [
-    {"name": "train/cat/1.jpg", "sha256": "a" * 64, "split": "train"}, {"name": "train/dog/2.jpg", "sha256": "b" * 64, "split": "train"},
-    {"name": "train/dog/3.jpg", "sha256": "c" * 64, "split": "train"}, {"name": "test/dog/4.jpg", "sha256": "d" * 64, "split": "test"}]
+    {"name": name, "sha256": letter * 64, "split": name.partition("/")[0]}
+    for name, letter in (("train/cat/1.jpg", "a"), ("train/dog/2.jpg", "b"), ("train/dog/3.jpg", "c"), ("test/dog/4.jpg", "d"))]
 TOP = "image,sha256,time,model,class_1,p_1,class_2,p_2\n"
 
 

@@ -61,9 +61,12 @@ def test_what_several_labels_leave_undefined_is_refused(name: str) -> None:
         methods.check((Term(name, 1.0),), 14, "many")
 
 
-def test_a_build_is_refused_before_anything_is_trained() -> None:
+def test_a_build_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -> None:
+    for name in ("train/cat/1.png", "train/dog/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"not read")
     with pytest.raises(RecipeError, match=r"distil\.losses\.dkd is not defined for 2 classes"):
-        building.job(recipe.load(None, ["distil.losses.dkd=1"], {"data.source": "phantom:120@40"}), "pi4")
+        building.job(recipe.load(None, ["distil.losses.dkd=1"], {"data.source": str(tmp_path)}), "pi4")
 
 
 def test_the_plan_says_what_it_leaves_out() -> None:
