@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from edgekd import data, devices, methods, models, recipe
 from edgekd.artifacts import Dataset
-from edgekd.pipeline import Done, Job, load, run
+from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
 from edgekd.store import Store, facts_json
 
@@ -96,9 +96,7 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
 
 def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """What was made from what: each stage's key, digest and parents, and the licences on the way."""
-    from edgekd.pipeline import STAGES
-
-    parents = {stage.name: [p for p in stage.parents if p in done] for stage in STAGES}
+    parents = {stage.name: [p for p in stage.parents if p in done] for stage in stages(job)}
     sources = {"data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
                "student": {"name": job.student.name, "licence": job.student.licence or "not stated"}}
     if job.teacher is not None:

@@ -111,7 +111,7 @@ def _distil(job: Job) -> Settings:
 
 def _qat(job: Job) -> Settings:
     return {"config": job.recipe.qat, "rules": dict(job.profile.rules), "view": job.recipe.views,
-            "balance": job.recipe.distil.balance}
+            "balance": "none" if job.recipe.distil.labels == "withheld" else job.recipe.distil.balance}
 
 
 def _evaluate(job: Job) -> Settings:

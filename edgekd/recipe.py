@@ -303,9 +303,10 @@ def to_toml(recipe: Recipe) -> str:
             value = getattr(getattr(recipe, section), field.name)
             if field.name != "losses":
                 lines.append(f"{field.name} = {_toml_value(value)}")
-    lines += ["", f"[{LOSSES}]"]
-    lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
-              for name, table in methods.plain(recipe.distil.losses).items()]
+        if section == "distil":
+            lines += ["", f"[{LOSSES}]"]
+            lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
+                      for name, table in methods.plain(recipe.distil.losses).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import building, methods, objective, recipe
+from edgekd import building, methods, objective, pipeline, recipe
 from edgekd.errors import RecipeError, UnknownName
 from edgekd.methods import METHODS, Term
 from edgekd.recipe import DistilConfig
@@ -83,6 +83,40 @@ def test_the_plan_says_what_it_leaves_out() -> None:
     assert "distil.pooled was left out" in logged.notes[0]
     with pytest.raises(RecipeError, match="pooled"):
         objective.plan(config, ("logits",), 3)
+
+
+@pytest.mark.parametrize(("sets", "expected"), [
+    ([], {"teacher": ("data",), "knowledge": ("data", "teacher")}),
+    (['teacher.others=["resnet34", "resnet18@none"]'],
+     {"teacher": ("data",), "teacher2": ("data",), "teacher3": ("data",),
+      "knowledge": ("data", "teacher", "teacher2", "teacher3")}),
+    (["distil.answers=live"], {"teacher": ("data",)}), (["distil.answers=corrected"], {"teacher": ("data",)}),
+    (["distil.logs=log.csv"], {"knowledge": ("data",)}), (["teacher.name=none"], {}),
+])
+def test_each_mode_runs_the_stages_it_needs(sets: list[str], expected: dict[str, tuple[str, ...]]) -> None:
+    job = building.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
+    found = {stage.name: stage.parents for stage in pipeline.stages(job) if stage.name.startswith(("teacher", "knowledge"))}
+    assert found == expected
+
+
+def test_further_teachers_leave_the_first_as_it_is() -> None:
+    """Its settings do not change, so that it is not trained again; another teacher's name and weights are its own."""
+    made = [building.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
+            for sets in ([], ['teacher.others=["resnet34@none"]'])]
+    rows = [{stage.name: stage.settings(job) for stage in pipeline.stages(job) if stage.name.startswith("teacher")}
+            for job in made]
+    assert rows[0]["teacher"] == rows[1]["teacher"]
+    other = rows[1]["teacher2"]
+    assert (other["model"].name, other["config"].name, other["config"].weights) == ("resnet34", "resnet34", "none")
+
+
+def test_lists_of_teachers_round_trip(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    odd = recipe.load(None, [], {"teacher.others": ('a "b"', "resnet34@x.safetensors")})
+    file.write_text(recipe.to_toml(odd))
+    assert recipe.load(file) == odd
+    with pytest.raises(RecipeError, match="a list of texts"):
+        recipe.load(None, ["teacher.others=resnet34"])
 
 
 def test_with_several_labels_kd_is_replaced_and_says_so() -> None:

@@ -55,7 +55,8 @@ KD = {"distil.alpha": 0.9, "distil.pooled": 0.0}
 LABELS = {"distil.alpha": 0.0, "distil.pooled": 0.0}
 IN_PLACE_OF_KD = ("kd_standardised", "dkd", "nkd", "dist", "dist_batch")
 WITHOUT_TEACHER = tuple(name for name, method in methods.METHODS.items() if not method.needs)
-LEFT_OUT = {"per_label": "for several labels an image", "fair": "needs images with groups"}
+LEFT_OUT = {"per_label": "it is for several labels an image", "fair": "it needs images with groups",
+            "live": "its student is the cached teacher's, bit for bit"}
 
 
 def rows(log: Path, second: str) -> list[Row]:
