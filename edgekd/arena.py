@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from edgekd.flatbuffer import LiteGraph
@@ -167,3 +171,27 @@ def _block(spans: list[tuple[int, int]], home: tuple[int, int] | None) -> int:
             if start <= high + ALIGNMENT and end >= low - ALIGNMENT and (start < low or end > high):
                 low, high, grown = min(low, start), max(high, end), True
     return high - low
+
+
+APART_TIMEOUT_S = 60  # a file that makes the interpreter hang is stopped; reading and allocating takes about a second
+
+
+def measure_apart(data: bytes) -> int | None:
+    """`measure` of a .tflite with the reference kernels, in a process of its own, so that a file that crashes the
+    interpreter does not take this one with it. None where it crashed, refused the file, or never came back.
+    """
+    home = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
+    try:
+        done = subprocess.run([sys.executable, "-m", "edgekd.arena"], input=data, capture_output=True, check=False,
+                              timeout=APART_TIMEOUT_S, env={**os.environ, "PYTHONPATH": path})
+    except (subprocess.TimeoutExpired, OSError):
+        return None
+    said = done.stdout.split()
+    return int(said[-1]) if done.returncode == 0 and said and said[-1].isdigit() else None
+
+
+if __name__ == "__main__":
+    from edgekd.lite import LiteRunner
+
+    print(measure(LiteRunner(sys.stdin.buffer.read(), kernels="reference").interpreter))

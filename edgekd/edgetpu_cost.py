@@ -11,23 +11,22 @@ from typing import Any
 
 from edgekd.workload import Work
 
-SRAM = 8 * 2**20  # coral.ai, Edge TPU compiler, "Parameter data caching": roughly 8 MB
 # The executable: the custom op of google-coral/test_data's mobilenet_v1_0.25_128_quant_edgetpu.tflite holds 778,324
 # bytes of which 478,804 are parameters, and the graph has 31 ops. One pair of files: an estimate, not a law.
 EXECUTABLE_BYTES_AN_OP = (778_324 - 478_804) / 31
 
 
-def cache(works: Sequence[Work], scratch_bytes: int) -> dict[str, Any]:
+def cache(works: Sequence[Work], scratch_bytes: int, sram_bytes: int) -> dict[str, Any]:
     """Bytes of SRAM, executable, scratch, budget, cached and streamed parameters of the ops mapped to the Edge TPU.
 
-    `scratch_bytes`: activations alive at once. Predicted: real logs show budgets from 1.1 MiB (wide activations) over
+    `scratch_bytes`: activations alive at once; `sram_bytes`: the profile's parameter_cache_mib. Predicted: real logs show budgets from 1.1 MiB (wide activations) over
     6.9 to 7.1 MiB (larger classifiers) to 7.9 MiB (tiny ones).
     """
     parameters = sum(row.parameter_bytes for row in works)
     executable = round(EXECUTABLE_BYTES_AN_OP * len(works))
-    budget = max(0, SRAM - executable - scratch_bytes)
-    return {"sram_bytes": SRAM, "executable_bytes": executable, "scratch_bytes": scratch_bytes, "budget_bytes": budget,
-            "cached_bytes": min(parameters, budget), "streamed_bytes": max(0, parameters - budget), "predicted": True}
+    budget = max(0, sram_bytes - executable - scratch_bytes)
+    return {"sram_bytes": sram_bytes, "executable_bytes": executable, "scratch_bytes": scratch_bytes, "budget_bytes": budget,
+            "cached_bytes": min(parameters, budget), "streamed_bytes": max(0, parameters - budget)}
 
 
 def features(works: Sequence[Work], streamed_bytes: float) -> dict[str, float]:

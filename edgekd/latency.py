@@ -267,7 +267,10 @@ class LatencyModel:
         width = (self.far if strange else self.near) ** 2 + sum(factor.spread**2 for factor in self.factors)
         scale = math.prod(factor.value for factor in self.factors)
         spread = math.exp(math.sqrt(width))
-        return {"latency_ms": total * scale, "low_ms": total * scale / spread, "high_ms": total * scale * spread,
+        high = total * scale * spread
+        if total < self.span[0] / REACH:  # far below the fastest row: all that is known is that it is no slower than that
+            high = max(high, self.span[0] * scale)
+        return {"latency_ms": total * scale, "low_ms": total * scale / spread, "high_ms": high,
                 "basis": self.basis(strange)}
 
     def strange(self, features: Mapping[str, float]) -> str:
