@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from edgekd.flatbuffer import LiteGraph, LiteOp, LiteTensor
 
+# What may stand in a squeeze-and-excite branch, between the pooling and the MUL.
 GATES = frozenset({"LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "CONV_2D", "FULLY_CONNECTED", "RESHAPE",
-                   "ADD", "MUL", "MEAN", "AVERAGE_POOL_2D", "QUANTIZE", "DEQUANTIZE", "MINIMUM", "MAXIMUM"})  # ops of an SE branch
+                   "ADD", "MUL", "MEAN", "AVERAGE_POOL_2D", "QUANTIZE", "DEQUANTIZE", "MINIMUM", "MAXIMUM"})
 SMALLER = 0.75  # the next size down that is proposed: 96 -> 64 px, 224 -> 160 px, rounded to a multiple of 32
 GRAIN = 32  # of input sizes: the total stride of the MobileNets, so that no map has a ragged edge
 

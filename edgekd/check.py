@@ -143,7 +143,7 @@ def ranked(graph: LiteGraph, profile: DeviceProfile, before: Assessment) -> list
         more = len(before.mapped.fallback) - len(after.mapped.fallback)
         joined = before.mapped.partitions - after.mapped.partitions
         saves = gain is not None and gain > WORTH * before.predicted["latency_ms"]
-        if not saves and (more <= 0 and joined <= 0 or more < 0 or joined < 0):
+        if not saves and ((more <= 0 and joined <= 0) or more < 0 or joined < 0):
             continue
         why = [f"{more} more ops map" if more > 0 else "", f"{joined} fewer delegate parts" if joined > 0 else "",
                f"{gain:.3g} ms less" if saves else ""]

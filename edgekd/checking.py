@@ -20,6 +20,8 @@ from edgekd.models import ModelSpec, spec
 from edgekd.recipe import Recipe
 
 CLASSES = 10  # of a student checked by name: no data says how many, and the classifier is a small part of any student
+UNALLOCATED = ("the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an op "
+               "that this runtime lacks")
 VERSION = 1  # of the answer that a build keeps; another one is asked anew
 
 
@@ -31,10 +33,8 @@ def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> dict[
     profile = load_profile(profile_name)
     if text.endswith(".tflite"):
         return check_file(Path(text), profile)
-    if text.endswith(".toml"):
-        settings = recipe.load(Path(text), sets)
-    else:
-        settings = recipe.load(None, sets, {"distil.student": text})
+    is_recipe = text.endswith(".toml")
+    settings = recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
     return check_student(spec(settings.distil.student), settings, profile, CLASSES)
 
 
@@ -53,8 +53,7 @@ def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
     if not is_compiled(graph):  # its custom op needs libedgetpu
         measured = measure_apart(data)
         if measured is None:
-            notes = ("the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an "
-                     "op that this runtime lacks",)
+            notes = (UNALLOCATED,)
     return {**check(graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes),
             **_compiled(data, profile)}
 

@@ -243,7 +243,8 @@ def _profiles(arguments: argparse.Namespace) -> int:
     if names and names[0] == "fit":
         return _fit(arguments)
     if len(names) > 1:
-        raise RecipeError(f"edgekd profiles takes one name, found {len(names)}", "edgekd profiles fit NAME BENCH.json... refits")
+        raise RecipeError(f"edgekd profiles takes one name, found {len(names)}",
+                          "edgekd profiles fit NAME BENCH.json... refits one")
     profiles = [devices.load_profile(name) for name in (names or devices.profile_names())]
     return _listing([profile.to_json() for profile in profiles], bool(names), arguments.json)
 

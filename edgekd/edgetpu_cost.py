@@ -19,8 +19,8 @@ EXECUTABLE_BYTES_AN_OP = (778_324 - 478_804) / 31
 def cache(works: Sequence[Work], scratch_bytes: int, sram_bytes: int) -> dict[str, Any]:
     """Bytes of SRAM, executable, scratch, budget, cached and streamed parameters of the ops mapped to the Edge TPU.
 
-    `scratch_bytes`: activations alive at once; `sram_bytes`: the profile's parameter_cache_mib. Predicted: real logs show budgets from 1.1 MiB (wide activations) over
-    6.9 to 7.1 MiB (larger classifiers) to 7.9 MiB (tiny ones).
+    `scratch_bytes`: activations alive at once; `sram_bytes`: the profile's parameter_cache_mib. Predicted: real logs
+    show budgets from 1.1 MiB (wide activations) over 6.9 to 7.1 MiB (larger classifiers) to 7.9 MiB (tiny ones).
     """
     parameters = sum(row.parameter_bytes for row in works)
     executable = round(EXECUTABLE_BYTES_AN_OP * len(works))

@@ -2,11 +2,11 @@
 
     t = sum_j c_j x_j,   c_j >= 0,   minimising  sum_i (t_i / y_i - 1)^2
 
-`x` are counts that follow from shapes (`workload.features`, `edgetpu.features`), `y` measured milliseconds. Each `c_j` has a meaning (nanoseconds a MAC, a
-byte, an op), which is why none may be negative. The loss is relative, so that a 2 ms network weighs as much as a 90 ms
-one. Intervals are split-conformal on the absolute log-ratio of held-out predictions (Vovk et al. 2005, Algorithmic
-Learning in a Random World; Barber et al. 2021, arXiv 1905.02928), or, with fewer than CONFORMAL_ROWS rows, Student's
-prediction interval on the same log-ratios.
+`x` are counts that follow from shapes (`workload.features`, `edgetpu_cost.features`), `y` measured milliseconds. Each
+`c_j` has a meaning (nanoseconds a MAC, a byte, an op), which is why none may be negative. The loss is relative, so that a
+2 ms network weighs as much as a 90 ms one. Intervals are split-conformal on the absolute log-ratio of held-out predictions
+(Vovk et al. 2005, Algorithmic Learning in a Random World; Barber et al. 2021, arXiv 1905.02928), or, with fewer than
+CONFORMAL_ROWS rows, Student's prediction interval on the same log-ratios.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.7
 
 
 def nnls(matrix: Array, target: Array) -> Array:
-    """argmin |Ax - b| with x >= 0, A [m, n], b [m]: the active-set method of Lawson and Hanson 1974, chapter 23."""
+    """The x of least |Ax - b| with x >= 0, A [m, n], b [m]: the active-set method of Lawson and Hanson 1974, chapter 23."""
     length = np.linalg.norm(matrix, axis=0)
     length[length == 0] = 1.0
     scaled = matrix / length
@@ -146,9 +146,10 @@ def solve(rows: Sequence[Row], prior: Prior | None = None) -> Array:
     the scaled prior's coefficient, or the pointwise one: NNLS would call it free.
     """
     matrix, times = design(rows)
-    relative, target = matrix / times[:, None], np.ones(len(rows))
+    relative: Array = matrix / times[:, None]
+    target: Array = np.ones(len(rows))
     names = list(rows[0].features)
-    start = np.zeros(len(names))
+    start: Array = np.zeros(len(names))
     if prior is not None:
         start = np.array([prior.coefficients.get(name, 0.0) for name in names])
         start = start * float(np.exp(-np.mean(np.log(np.maximum(relative @ start, 1e-12)))))

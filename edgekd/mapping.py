@@ -21,8 +21,8 @@ OTHER_FORMATS = frozenset({"QUANTIZE", "DEQUANTIZE"})  # they stand between form
 class Mapped:
     """The verdicts of one model on one device. `origin`: "predicted", or "compiled file" where it was read back.
 
-    `share_of_macs`: of the multiply-accumulates, None where the file no longer says. `partitions`: delegate parts. `islands`: runs of float ops in an
-    otherwise integer graph, {"first", "last" (op indices), "ops"}.
+    `share_of_macs`: of the multiply-accumulates, None where the file no longer says. `partitions`: delegate parts.
+    `islands`: runs of float ops in an otherwise integer graph, {"first", "last" (op indices), "ops"}.
     """
 
     consumer: str

@@ -8,7 +8,6 @@ NNAPI 1.0; 28, 29, 30 and 31 are NNAPI 1.1, 1.2, 1.3 and feature level 5; featur
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 from edgekd.flatbuffer import LiteGraph, LiteOp, LiteTensor
@@ -217,13 +216,13 @@ def _arg(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _lev
 
 def _transpose_conv(_op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
                     ) -> Refusal | None:
-    return None if inputs[0].data is not None and inputs[1].data is not None else (VARIANT, "shape and filter must be constant")
+    constant = inputs[0].data is not None and inputs[1].data is not None
+    return None if constant else (VARIANT, "shape and filter must be constant")
 
 
 def _elements(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
               ) -> Refusal | None:
-    return (RANK, "its output has more than rank 4") if len(outputs[0].shape) > 4 and math.prod(
-        outputs[0].shape) else None
+    return (RANK, "its output has more than rank 4") if len(outputs[0].shape) > 4 else None
 
 
 def _reshape(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, name: str) -> Refusal | None:

@@ -23,6 +23,7 @@ from edgekd.flatbuffer import read
 from edgekd.latency import LatencyModel, Prior, Row
 
 BENCH = "edgekd.bench/1"
+EXPECTED = "name bench JSON files, as edgekd bench --json prints them"
 FEWEST = 4  # models: with fewer, leaving one out leaves nothing to learn a spread from
 ENOUGH = 8  # models: from here on the interval is worth having
 STAND_IN = "pi4"  # whose coefficients are the prior of a profile that has none: a CPU with the same kernels
@@ -86,11 +87,11 @@ def _bench(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}", "name bench JSON files, as edgekd bench --json prints them") from None
+        raise ProfileError(f"{path}: {error.strerror}", EXPECTED) from None
     except ValueError as error:
-        raise ProfileError(f"{path} is not JSON: {error}", "name bench JSON files, as edgekd bench --json prints them") from None
+        raise ProfileError(f"{path} is not JSON: {error}", EXPECTED) from None
     if not isinstance(body, dict) or body.get("schema") != BENCH:
-        raise ProfileError(f"{path}: schema is not {BENCH}", "name bench JSON files, as edgekd bench --json prints them")
+        raise ProfileError(f"{path}: its schema is not {BENCH}", EXPECTED)
     try:
         p50, emulated = float(body["latency_ms"]["p50"]), body["emulated"]
         _ = (body["model_sha256"] + "", body["runtime"]["name"], body["runtime"]["version"], int(body["runtime"]["threads"]),
