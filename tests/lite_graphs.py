@@ -125,7 +125,7 @@ class Net:
 
 
 def separable(hard_swish: bool = False, squeeze_excite: bool = False, side: int = 64, width: int = 16) -> Net:
-    """A MobileNetV3-like stub: stem, optional hard-swish, depthwise, optional squeeze-and-excite, pointwise, MEAN, classifier."""
+    """A MobileNetV3-like stub: stem, hard-swish, depthwise, squeeze-and-excite, pointwise, MEAN, classifier."""
     net = Net((1, side, side, 3))
     net.conv(width, 3, 2)
     shape = T((1, side // 2, side // 2, width))

@@ -119,7 +119,7 @@ def test_far_below_the_rows_the_upper_bound_is_the_fastest_row():
 
 def test_eight_models_are_enough_with_a_prior():
     """Eight Pi 4 rows of another runtime (Pixel 3's CPU), chosen by seed, predict the nine others."""
-    prior = latency.Prior({name: value for name, value in fit(PI4, "", "", 4, "int8").coefficients.items()}, 0.3)
+    prior = latency.Prior(fit(PI4, "", "", 4, "int8").coefficients, 0.3)
     rows = fit_profile.fit_rows(fit_profile.read_rows("android-cpu"), "int8")
     wrong = []
     for seed in range(10):
