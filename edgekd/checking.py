@@ -89,7 +89,7 @@ def before_build(student: ModelSpec, settings: Recipe, profile: DeviceProfile, k
     Raises GateFailed when the profile's floor is not met.
     """
     asked = {"version": VERSION, "student": dataclasses.asdict(student), "px": settings.data.input_px,
-             "profile": profile.to_json()}
+             "profile": profile.to_json(), "latency": _digest(profile.latency)}
     key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
     try:
         body: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -98,6 +98,13 @@ def before_build(student: ModelSpec, settings: Recipe, profile: DeviceProfile, k
     if not isinstance(body, dict) or body.get("key") != key:
         body = {**check_student(student, settings, profile, CLASSES), "key": key}
     return body
+
+
+def _digest(path: str) -> str:
+    try:
+        return artifacts.sha256(Path(path).read_bytes()) if path else ""
+    except OSError:
+        return ""  # `check` says what is wrong with it
 
 
 def refuse(body: dict[str, Any]) -> None:

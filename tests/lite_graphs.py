@@ -80,12 +80,20 @@ class Net:
         return len(self.graph.tensors) - 1
 
     def op(
-        self, name: str, output: T, *extra: T | int, version: int = 1, inputs: list[int] | None = None, **options: Any
+        self,
+        name: str,
+        output: T,
+        *extra: T | int,
+        version: int = 1,
+        inputs: list[int] | None = None,
+        custom: str = "",
+        **options: Any,
     ) -> int:
         """Add an op on the last tensor (or `inputs`) and `extra`, which are new tensors or indices; gives its output."""
         code = schema.OperatorCodeT()
         code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        code.customCode = custom or None
         self.model.operatorCodes.append(code)
         made = schema.OperatorT()
         made.opcodeIndex = len(self.model.operatorCodes) - 1

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import edgetpu_compiler, edgetpu_rules
+from edgekd import edgetpu_compiler, edgetpu_file, edgetpu_rules
 from edgekd.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
 from edgekd.errors import DeviceError
+from tests.lite_graphs import Net, T
 
 V16 = """Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
@@ -179,3 +180,40 @@ def test_a_compiler_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(edgetpu_compiler, "GRACE_S", 0)
     with pytest.raises(DeviceError, match="was stopped"):
         compile_model(b"source", script(tmp_path, "time.sleep(600)"), timeout_s=1)
+
+
+def compiled_net() -> Net:
+    """What a compiler leaves behind of a network whose ARG_MAX it cannot map."""
+    net = Net((1, 8, 8, 3))
+    net.op("CUSTOM", T((1, 10)), custom="edgetpu-custom-op")
+    net.op("ARG_MAX", T((1,), "INT32"), T((1,), "INT32", [1]), version=2)
+    return net
+
+
+def test_the_cpu_tail_is_read_back():
+    graph = compiled_net().read()
+    found = edgetpu_file.read_back(graph)
+    assert edgetpu_file.is_compiled(graph)
+    assert (found.executables, found.cpu, found.tail) == ((0,), ("ARG_MAX",), ("ARG_MAX",))
+    other = Net((1, 8, 8, 3))
+    other.op("CUSTOM", T((1, 10)), custom="TFLite_Detection_PostProcess")
+    assert not edgetpu_file.is_compiled(other.read())
+
+
+def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from edgekd import building
+
+    (tmp_path / "twin").write_bytes(compiled_net().bytes())
+    copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes())"
+    script(tmp_path, f"print({V16!r})\n{copied}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    device: dict[str, object] = {}
+    files = building._compiled(b"source", device)
+    assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
+    assert b"16.0.384591198" in files["model_edgetpu.log"]
+    assert isinstance(device["compiler"], dict)
+    assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
+    assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert building._compiled(b"source", device) == {}
+    assert device["compiler"] is None

@@ -1,6 +1,6 @@
 """Picks the rows that the profiles' latency models rest on out of a table of published measurements, with their features.
 
-    python tools/collect_rows.py published_latencies.csv      writes device_profiles/NAME.latency.csv
+    python -m tools.collect_rows published_latencies.csv      writes device_profiles/NAME.latency.csv
 
 A row is `use = fit` (a model whose shapes are known), or one half of a ratio between two runtimes or boards:
 `over:WHAT` and `under:WHAT`, paired by model. tools/fit_profile.py reads nothing but what is written here.
