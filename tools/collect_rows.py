@@ -2,7 +2,8 @@
 
     python -m tools.collect_rows published_latencies.csv      writes device_profiles/NAME.latency.csv
 
-A row is `use = fit` (a model whose shapes are known), or one half of a ratio between two runtimes or boards:
+A row is `use = fit` (a model whose shapes are known), `other` (the same on another runtime or board: it only tests the
+fit), or one half of a ratio between two runtimes or boards:
 `over:WHAT` and `under:WHAT`, paired by model. tools/fit_profile.py reads nothing but what is written here.
 """
 
@@ -65,8 +66,8 @@ def network(model: str, px: int, precision: str) -> tuple[str, tuple[Work, ...]]
     return family, tuple(captured(how(), px, precision))  # type: ignore[arg-type]
 
 
-def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False) -> list[Row]:
-    """Rows whose networks are known, with features."""
+def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False, use: str = "fit") -> list[Row]:
+    """Rows whose networks are known, with features. `use`: "fit", or "other" for those that only test the fit."""
     found = []
     for row in rows:
         precision = "int8" if row["precision"] == "int8" else "fp32"
@@ -79,7 +80,7 @@ def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False) -> list[Row]:
             counts = edgetpu_features(works, max(0, parameters - USABLE_SRAM))
         else:
             counts = cpu_features(works)
-        found.append({**_plain(row, "fit"), "precision": precision, "family": family,
+        found.append({**_plain(row, use), "precision": precision, "family": family,
                       **{name: f"{value:.0f}" for name, value in counts.items()}})
     return found
 
@@ -115,6 +116,8 @@ def collect(table: list[Row]) -> dict[str, list[Row]]:
                 and threads in (None, row["threads"]) and precision in (None, row["precision"])]
 
     ruy = pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu 20.04, fan)", "cpu:tflite-2.4.1-ruy")
+    others = [*pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu, fan)", "cpu:tflite-2.5.0-ruy"),
+              *pick("Raspberry Pi 4B r1.4 1.8GHz (aarch64 Ubuntu 21.10, passive Flirc)", "cpu:tflite-2.7.1-ruy")]
     readme = pick("Raspberry Pi 4 (BCM2711, aarch64)", "cpu:xnnpack")
     pi4_new = pick("Raspberry Pi 4B 4GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
     pi5_new = pick("Raspberry Pi 5 8GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
@@ -124,7 +127,7 @@ def collect(table: list[Row]) -> dict[str, list[Row]]:
     pixel = "Pixel 3 (Android 10)"
     edgetpu = [row for row in table if row["accelerator"] == "edgetpu"]
     return {
-        "pi4": [*fit_rows(ruy),
+        "pi4": [*fit_rows(ruy), *fit_rows(others, use="other"),
                 *ratio_rows("XNNPACK over ruy", [*readme, *pi4_new], [*ruy, *old["Raspberry Pi 4"]], spelling)],
         "pi5": ratio_rows("Pi 5 over Pi 4", pi5_new, pi4_new, spelling),
         "pi3": ratio_rows("Pi 3B over Pi 4", old["Raspberry Pi 3B"], old["Raspberry Pi 4"], spelling),

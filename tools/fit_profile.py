@@ -55,12 +55,26 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
                    tuple(dict.fromkeys(sources[what]))) for what, pairs in halves.items()]
 
 
-def fit_rows(rows: list[dict[str, str]], precision: str) -> list[latency.Row]:
-    """The rows that carry features."""
+def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> list[latency.Row]:
+    """The rows that carry features: those fitted, or the others that only test the fit."""
     return [latency.Row(row["model"], row["family"],
                         {key: float(value) for key, value in row.items() if key not in META},
                         float(row["latency_ms"]), row["source"])
-            for row in rows if row["use"] == "fit" and row["precision"] == precision]
+            for row in rows if row["use"] == use and row["precision"] == precision]
+
+
+def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -> list[str]:
+    """A line for each other runtime or board: error and coverage of the model without its factors."""
+    bare = dataclasses.replace(model, factors=())
+    lines = []
+    for place in dict.fromkeys((row["device"], row["runtime"]) for row in rows if row["use"] == "other"):
+        own = fit_rows([row for row in rows if (row["device"], row["runtime"]) == place], precision, "other")
+        told = [bare.predict(row.features) for row in own]
+        wrong = [abs(1 - p["latency_ms"] / row.latency_ms) for p, row in zip(told, own, strict=True)]
+        held = sum(p["low_ms"] <= row.latency_ms <= p["high_ms"] for p, row in zip(told, own, strict=True))
+        lines.append(f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, worst {max(wrong):.1%}; "
+                     f"intervals hold {held / len(own):.1%} of {len(own)}")
+    return lines
 
 
 def fit(profile: str) -> dict[str, LatencyModel]:
@@ -89,6 +103,8 @@ def show(profile: str, models: Mapping[str, LatencyModel]) -> None:
               f"  5-fold mean {found['mean']:.1%}, worst {found['worst']:.1%}; across families mean {across}; 90 % intervals "
               f"hold {found['coverage']:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
               f"x{math.exp(model.far):.2f} far")
+        for line in elsewhere(read_rows(profile), precision, model):
+            print(line)
         for factor in model.factors:
             print(f"  factor {factor.value:.3f}, spread x{math.exp(factor.spread):.2f}: {factor.what}")
         print("  " + ", ".join(f"{name} {cost * 1e6:.3g} ns" for name, cost in model.coefficients.items()))
