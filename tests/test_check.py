@@ -217,7 +217,7 @@ def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
     profile.write_text('extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
                        'memory_mib = { value = 1, source = "test" }\nmax_memory_share = { value = 0.1, source = "test" }\n')
     done = subprocess.run(
-        [sys.executable, "-m", "edgekd", "build", "--profile", str(profile), "--data", "phantom:24", "--teacher", "none",
+        [sys.executable, "-m", "edgekd", "build", "--profile", str(profile), "--data", "phantom:120@40", "--teacher", "none",
          "--student", "mobilenetv2_035", "--set", "data.input_px=32", "--out", str(tmp_path / "out")],
         capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 1, done.stderr
