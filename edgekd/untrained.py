@@ -5,18 +5,16 @@ Shapes and ops do not depend on the weights, so what `check` says of this file h
 
 from __future__ import annotations
 
-import safetensors.numpy
 import torch
 
 from edgekd import networks, quantnet
-from edgekd.artifacts import Exported
+from edgekd.artifacts import QuantNetwork
 from edgekd.int8 import Int8Rules
-from edgekd.lowering import lower
 from edgekd.models import ModelSpec
-from edgekd.onnx_writer import write_onnx
+from edgekd.stages.convert import convert
+from edgekd.stages.export import from_network
 
 SEED = 0  # of the random images; ranges follow from them, shapes do not
-DESCRIPTION = "EdgeKD int8, untrained"
 
 
 def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
@@ -27,15 +25,12 @@ def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = networks.create(spec.arch, {**spec.options, "num_classes": classes})
+        options = {**spec.options, "num_classes": classes}
+        model = networks.create(spec.arch, options)
         mean, std = networks.normalisation(spec, model)
         network = quantnet.prepare(model, px, mean, std, rules)
         quantnet.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
         done = quantnet.finish(network)
-    state = safetensors.numpy.load(done.state)
-    ranges = {row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in done.ranges}
-    weights = {row["target"]: {"layer": row["name"], "op": row["op"], "source": row["source"], "axis": 0,
-                               "scale": [float(value) for value in state[f"{row['name']}.scale"]]} for row in done.layers}
-    data, _ = lower(Exported(px=px, ranges=ranges, weights=weights, onnx=write_onnx(network, state, "float"), qdq=b""),
-                    DESCRIPTION)
-    return data
+    qnet = QuantNetwork(arch=spec.arch, options=options, px=px, mean=mean, std=std, history=[], rules=rules.to_dict(),
+                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    return bytes(convert(from_network(qnet, network)).tflite)
