@@ -112,8 +112,8 @@ class Console:
             f"{'[green]passed[/]' if body['passed'] else '[red]FAILED[/]'}")
         say(f"  ops      {mapped['mapped']} of {mapped['ops']} map on {_safe(mapped['consumer'])}{share} "
             f"({mapped['origin']}; {mapped['partitions']} parts)")
-        for (op, status, why), count in _grouped(mapped["fallback"]).items():
-            say(f"           {count} {_safe(op)}: {_safe(status)}" + (f" ({_safe(why)})" if why else ""))
+        for (op, status), whys in _grouped(mapped["fallback"]).items():
+            say(f"           {len(whys)} {_safe(op)}: {_safe(status)}" + (f" ({_safe(whys[0])})" if whys[0] else ""))
         for island in mapped["float_islands"]:
             say(f"           [yellow]float[/] ops {island['first']} to {island['last']}")
         said = memory["interpreter_arena_bytes"]
@@ -154,12 +154,11 @@ class Console:
         self._out.print(table)
 
 
-def _grouped(fallback: list[Mapping[str, Any]]) -> dict[tuple[str, str, str], int]:
-    """{(op, status, why): count}, in order of the first of each."""
-    found: dict[tuple[str, str, str], int] = {}
+def _grouped(fallback: list[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """{(op, status): reasons}, in order of the first of each."""
+    found: dict[tuple[str, str], list[str]] = {}
     for row in fallback:
-        key = (row["op"], row["status"], row["why"])
-        found[key] = found.get(key, 0) + 1
+        found.setdefault((row["op"], row["status"]), []).append(row["why"])
     return found
 
 

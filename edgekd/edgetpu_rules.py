@@ -63,15 +63,17 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
         return alone
     made_by = {output: op.index for op in graph.ops for output in op.outputs}
     below: set[int] = set()  # ops that depend on a mapped op
-    cut: set[int] = set()  # ops that depend on one that left the partition
+    cut: dict[int, int] = {}  # ops that depend on one that left the partition -> the first of those
     result = []
     for op, verdict in zip(graph.ops, alone, strict=True):
         producers = {made_by[index] for index in op.inputs if index in made_by}
-        if producers & cut and verdict.mapped:
-            first = min(producers & cut)
-            verdict = Verdict(op.index, op.name, False, ANOTHER_SUBGRAPH, f"it needs {graph.ops[first].name} #{first}")
-        if producers & cut or (not verdict.mapped and producers & below):
-            cut.add(op.index)
+        root = min((cut[index] for index in producers if index in cut), default=None)
+        if root is not None and verdict.mapped:
+            verdict = Verdict(op.index, op.name, False, ANOTHER_SUBGRAPH, f"it comes after {graph.ops[root].name} #{root}")
+        if root is not None:
+            cut[op.index] = root
+        elif not verdict.mapped and producers & below:
+            cut[op.index] = op.index
         if verdict.mapped or producers & below:
             below.add(op.index)
         result.append(verdict)
