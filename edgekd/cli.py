@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--json", action="store_true", help="print report.json")
     build.set_defaults(run=_build)
 
+    check = verbs.add_parser("check", help="before training: ops, memory, latency and what to edit, for a device")
+    check.add_argument("model", metavar="STUDENT|MODEL.tflite|RECIPE.toml")
+    check.add_argument("--profile", default=DEFAULT_PROFILE, help="the device (default: %(default)s)")
+    check.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting")
+    check.add_argument("--json", action="store_true", help="print the whole answer")
+    check.set_defaults(run=_check)
+
     bench = verbs.add_parser("bench", help="latency, memory and golden agreement of a .tflite on a device")
     bench.add_argument("model", type=Path, metavar="MODEL.tflite|DIR")
     bench.add_argument("--profile", default="host", help="the device (default: %(default)s)")
@@ -94,11 +101,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--json", action="store_true")
     report.set_defaults(run=_report)
 
-    for name, text, function in (("profiles", "the devices", _profiles), ("models", "the networks", _models)):
-        verb = verbs.add_parser(name, help=f"list {text} that are known, or show one")
-        verb.add_argument("name", nargs="?", metavar="NAME")
-        verb.add_argument("--json", action="store_true")
-        verb.set_defaults(run=function)
+    profiles = verbs.add_parser("profiles", help="list the devices that are known, show one, or refit its latency model")
+    profiles.add_argument("names", nargs="*", metavar="NAME | fit NAME BENCH.json...",
+                          help="`fit` refits NAME from your own measurements")
+    profiles.add_argument("--models", type=Path, action="append", default=[], metavar="DIR",
+                          help="fit: where the measured .tflite files lie, if not beside their measurements")
+    profiles.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="fit: where the new profile goes")
+    profiles.add_argument("--json", action="store_true")
+    profiles.set_defaults(run=_profiles)
+
+    models = verbs.add_parser("models", help="list the networks that are known, or show one")
+    models.add_argument("name", nargs="?", metavar="NAME")
+    models.add_argument("--json", action="store_true")
+    models.set_defaults(run=_models)
 
     new = verbs.add_parser("new", help="write a recipe with every setting and its default")
     new.add_argument("folder", type=Path, metavar="DIR")
@@ -149,6 +164,20 @@ def _build(arguments: argparse.Namespace) -> int:
         console.show_report(body, out, arguments.until)
     if failed:
         raise GateFailed("\n  ".join(failed))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edgekd import checking
+    from edgekd.console import Console
+
+    body = checking.check_named(arguments.model, arguments.profile, arguments.set)
+    if arguments.json:
+        print(json.dumps(body, indent=1))
+    else:
+        Console().show_check(body)
+    if not body["passed"]:
+        raise GateFailed("\n  ".join(body["failures"]), checking.next_step(body))
     return 0
 
 
@@ -210,8 +239,28 @@ def _report(arguments: argparse.Namespace) -> int:
 def _profiles(arguments: argparse.Namespace) -> int:
     from edgekd import devices
 
-    profiles = [devices.load_profile(name) for name in ([arguments.name] if arguments.name else devices.profile_names())]
-    return _listing([profile.to_json() for profile in profiles], arguments)
+    names = arguments.names
+    if names and names[0] == "fit":
+        return _fit(arguments)
+    if len(names) > 1:
+        raise RecipeError(f"edgekd profiles takes one name, found {len(names)}",
+                          "edgekd profiles fit NAME BENCH.json... refits one")
+    profiles = [devices.load_profile(name) for name in (names or devices.profile_names())]
+    return _listing([profile.to_json() for profile in profiles], bool(names), arguments.json)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from edgekd import refit
+
+    if len(arguments.names) < 3:
+        raise RecipeError("edgekd profiles fit needs a profile and measurements",
+                          "edgekd profiles fit pi4 bench/*.json")
+    made = refit.refit(arguments.names[1], [Path(name) for name in arguments.names[2:]], arguments.models, arguments.out)
+    if arguments.json:
+        print(json.dumps(made.to_json(), indent=1))
+    else:
+        print("\n".join(made.lines()))
+    return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -223,13 +272,13 @@ def _models(arguments: argparse.Namespace) -> int:
     if arguments.name and arguments.name not in models.names():
         raise UnknownName("model", arguments.name, models.names(), "any other timm name can still be tried in a build")
     return _listing([asdict(models.spec(name)) for name in ([arguments.name] if arguments.name else models.names())],
-                    arguments)
+                    bool(arguments.name), arguments.json)
 
 
-def _listing(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print(json.dumps(rows[0] if arguments.name else rows, indent=1))
-    elif arguments.name:
+def _listing(rows: list[dict[str, Any]], one: bool, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(rows[0] if one else rows, indent=1))
+    elif one:
         for key, value in rows[0].items():
             if value not in ("", [], {}, (), None):
                 print(f"{key:20} {value if not isinstance(value, list | tuple) else ', '.join(map(str, value))}")

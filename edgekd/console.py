@@ -104,6 +104,37 @@ class Console:
         for warning in run.get("warnings", []):
             self._out.print(f"      [yellow]note[/] {_safe(warning)}")
 
+    def show_check(self, body: Mapping[str, Any]) -> None:
+        """What a device will make of a model."""
+        say, mapped, memory, predicted = self._out.print, body["mapped"], body["memory"], body["predicted"]
+        share = "" if mapped["share_of_macs"] is None else f", {mapped['share_of_macs']:.0%} of the multiply-accumulates"
+        say(f"[bold]{_safe(body['model'])}[/] on [bold]{_safe(body['profile'])}[/]: "
+            f"{'[green]passed[/]' if body['passed'] else '[red]FAILED[/]'}")
+        say(f"  ops      {mapped['mapped']} of {mapped['ops']} map on {_safe(mapped['consumer'])}{share} "
+            f"({mapped['origin']}; {mapped['partitions']} parts)")
+        for (op, status), whys in _grouped(mapped["fallback"]).items():
+            say(f"           {len(whys)} {_safe(op)}: {_safe(status)}" + (f" ({_safe(whys[0])})" if whys[0] else ""))
+        for island in mapped["float_islands"]:
+            say(f"           [yellow]float[/] ops {island['first']} to {island['last']}")
+        said = memory["interpreter_arena_bytes"]
+        say(f"  memory   arena {memory['arena_bytes'] / 1024:.0f} KiB"
+            + (f" (the interpreter took {said / 1024:.0f})" if said is not None else "")
+            + f", parameters {memory['parameter_bytes'] / 1024:.0f} KiB")
+        if "streaming_ms" in memory:
+            links = ", ".join(f"{link} {cost:.2g} ms" for link, cost in memory["streaming_ms"].items())
+            say(f"           Edge TPU: {memory['edgetpu_cached_bytes'] / 1024:.0f} KiB cached of "
+                f"{memory['edgetpu_budget_bytes'] / 1024:.0f}, {memory['edgetpu_streamed_bytes'] / 1024:.0f} KiB streamed "
+                f"each time ({links}); predicted")
+        if predicted["latency_ms"] is None:
+            say(f"  latency  not predicted: {_safe(predicted['basis'])}")
+        else:
+            say(f"  latency  {predicted['latency_ms']:.3g} ms, {predicted['low_ms']:.3g} to {predicted['high_ms']:.3g}; "
+                f"{_safe(predicted['basis'])}")
+        for edit in body["edits"]:
+            say(f"  edit     {_safe(edit['edit'])}: {_safe(edit['why'])} [dim]({_safe(edit['how'])})[/]")
+        for note in body["notes"]:
+            say(f"  [yellow]note[/]     {_safe(note)}")
+
     def show_comparison(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Several builds, a row each."""
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
@@ -121,6 +152,14 @@ class Console:
                 number(runs[-1].get("latency_ms", {}).get("p50"), 2),
             )
         self._out.print(table)
+
+
+def _grouped(fallback: list[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """{(op, status): reasons}, in order of the first of each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in fallback:
+        found.setdefault((row["op"], row["status"]), []).append(row["why"])
+    return found
 
 
 def _safe(text: str) -> str:

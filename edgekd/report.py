@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 import edgekd
-from edgekd import metrics
+from edgekd import check, metrics
 from edgekd.artifacts import Certificate, Dataset, Evaluation, LiteModel, Measurement, Network, sha256
+from edgekd.flatbuffer import read
 from edgekd.pipeline import Done, Job, load
 
 SCHEMA = "edgekd.report/1"
@@ -73,13 +74,11 @@ def artifact(model: LiteModel) -> dict[str, Any]:
 
 
 def device(job: Job, model: LiteModel) -> dict[str, Any]:
-    """The "device" block. Latency is not predicted yet, and says so."""
-    ops = dict(model.facts["ops"])
-    legal = {name: count for name, count in ops.items() if name in job.profile.ops}
-    fallback = [{"op": name, "count": count} for name, count in ops.items() if name not in legal]
-    return {"predicted": {"latency_ms": None, "low_ms": None, "high_ms": None, "basis": "no latency model yet"},
-            "memory": {"file_bytes": model.facts["bytes"]},
-            "mapped": {"ops": sum(ops.values()), "mapped": sum(legal.values()), "fallback": fallback}}
+    """The "device" block: what `edgekd check` says of the finished file."""
+    found = check.assess(read(model.tflite), job.profile)
+    memory = {key: value for key, value in found.memory.items() if key.endswith("_bytes")}
+    return {"predicted": found.predicted, "memory": {"file_bytes": model.facts["bytes"], **memory},
+            "mapped": found.mapped.to_json()}
 
 
 def certificate_summary(certificate: Certificate) -> dict[str, Any]:

@@ -92,6 +92,15 @@ def test_the_runner_is_whole_by_itself() -> None:
     assert found <= {"numpy", "ai_edge_litert", "tflite_runtime", "tensorflow"}
 
 
+def test_what_a_check_needs() -> None:
+    """The rules, the arena and the latency model look at graphs: no torch, no runtime, no network."""
+    for name in ("workload", "latency", "verdicts", "edgetpu_rules", "nnapi_rules", "edgetpu_cost", "edgetpu_file",
+                 "edgetpu_compiler", "mapping", "advice", "check", "refit"):
+        found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__", "numpy"}
+        assert not found, f"edgekd.{name} imports {sorted(found)}"
+        assert not own(MODULES[f"edgekd.{name}"]) & {"edgekd.networks", "edgekd.lite", "edgekd.pipeline", "edgekd.cli"}
+
+
 def test_lean_import() -> None:
     """`import edgekd` and the command line load none of the heavy libraries."""
     code = "import sys, edgekd, edgekd.cli; edgekd.cli._parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
