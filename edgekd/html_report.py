@@ -246,7 +246,7 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
             plot.append(charts.Interval(name, row["top1"], low, high, "" if first else f"{lost} lost, {won} won"))
         if bounds and _real(change.get("top1")):
             allowed = _at(row, "budget", "top1")
-            moved.append(charts.Change(name, change["top1"], *bounds, allowed if _real(allowed) else None, judged,
+            moved.append(charts.Change(name, change["top1"], bounds[0], bounds[1], allowed if _real(allowed) else None, judged,
                                        str(row.get("state"))))
         if row.get("flipped"):
             flipped.append(_flipped(name, row))

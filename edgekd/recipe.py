@@ -109,6 +109,7 @@ class QatConfig:
     alpha: float = 1.0  # share of the float student's soft targets
     temperature: float = 2.0
     observe: float = 0.5  # share of the steps after which ranges are frozen
+    pin: str = ""  # "EDGE=99.9, *=99.99": ranges held at percentiles of the calibration images; `report --why` says which
 
 
 @dataclasses.dataclass(frozen=True)
