@@ -98,7 +98,7 @@ class Console:
         say = self._out.print
         whole = why["whole"]
         say(f"[bold]why[/] on {why['images']} {_safe(why['split'])} images: int8 lies {whole['kl']:.4f} nats from the same "
-            f"weights in float, top-1 {whole['top1'] * 100:+.1f} points")
+            f"weights in float, top-1 {whole['top1'] * 100:+.1f} points. {_safe(why['reading'])}")
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
         for name in ("op", "tensor", "KL alone", "95 %", "top-1", "KL it gives back", "rank"):
             table.add_column(name, justify="left" if name in ("op", "tensor") else "right", overflow="fold")
@@ -108,7 +108,10 @@ class Console:
                           f"{row['without']['kl_gained']:+.5f}", f"{row['without']['rank']}")
         say(table)
         for number_, remedy in enumerate(why["remedies"], 1):
-            say(f"  {number_}. {_safe(remedy['text'])}\n     [dim]{_safe(remedy['next_step'])}[/]")
+            sure = "" if remedy["sure"] else ", which may be chance"
+            bound = ", at most" if remedy["bound"] else ""
+            say(f"  {number_}. {_safe(remedy['text'])} From {remedy['kl_before']:.3g} to {remedy['kl_after']:.3g} nats "
+                f"from the float student{bound}{sure}.\n     [dim]{_safe(remedy['next_step'])}[/]")
         if not why["remedies"]:
             say("  no remedy that was tried brings int8 closer to float")
 

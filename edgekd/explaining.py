@@ -24,6 +24,7 @@ CODE = ("sensitivity", "remedies", "clipping", "quantnet", "graphs", "quantizer"
 IMAGES = 256  # validation images: a divergence that matters is seen in them, and MobileNetV2 takes minutes on two cores
 WORST = 5  # ops that remedies are tried on, by KL alone; and as many again by what they give back in float
 GIVES_BACK = 3
+NOTHING = 1e-3  # nats: probabilities then move by 2.2 points at most on average (Pinsker: sqrt(KL / 2))
 TRAINING_SHARE = 2.0  # times the other divergence, for training or rounding to be called the larger
 
 
@@ -130,6 +131,8 @@ def reading(whole: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     """What the two divergences say of where to look: at int8's rounding or at the training with it."""
     told = (f"QAT's training moved the weights' answers {training['kl']:.3g} nats from the float student's, and rounding "
             f"them to int8 {whole['kl']:.3g} nats further")
+    if max(training["kl"], whole["kl"]) < NOTHING:
+        return f"{told}: both next to nothing, so what follows ranks small differences."
     if training["kl"] > TRAINING_SHARE * whole["kl"]:
         return f"{told}: look at the training (qat.lr, qat.epochs, qat.alpha) before the ops."
     if whole["kl"] > TRAINING_SHARE * training["kl"]:

@@ -238,7 +238,8 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
                       "top1_bound": _bound(row.get("top1_ci95"), _percent),
                       "auc": _number(row.get("auc")), "auc_bound": _bound(row.get("auc_ci95"), _number),
                       "change": charts.points(change["top1"]) if _real(change.get("top1")) else "",
-                      "change_bound": _between(bounds), "judged": judged, "style": style,
+                      "change_bound": _between(bounds), "auc_change": _signed(change.get("auc")),
+                      "auc_change_bound": " to ".join(_signed(x) for x in change.get("auc_ci95") or []), "judged": judged, "style": style,
                       "agree": "" if first else _percent(row.get("agree_with_previous")),
                       "lost": "" if first else lost, "won": "" if first else won})
         if _real(row.get("top1")):
@@ -269,6 +270,11 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
 
 def _between(bounds: Any) -> str:
     return f"{charts.points(bounds[0])} to {charts.points(bounds[1])}" if bounds else ""
+
+
+def _signed(value: Any) -> str:
+    """A difference of AUCs: three decimals and a proper sign."""
+    return f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000") if _real(value) else ""
 
 
 def _flipped(stage: str, row: Mapping[str, Any]) -> Block:
@@ -311,12 +317,12 @@ def _why(body: Mapping[str, Any]) -> Block | None:
             "bar": charts.bar((alone.get("kl") or 0.0) / most), "kl": _tiny(alone.get("kl")),
             "kl_bound": " to ".join(_tiny(x) for x in alone.get("kl_ci95") or []),
             "top1": charts.points(alone["top1"]) if _real(alone.get("top1")) else "–",
-            "auc": f"{alone['auc']:+.4f}".replace("-", "−") if _real(alone.get("auc")) else "–",
+            "auc": _signed(alone.get("auc")) or "–",
             "back": _tiny(without.get("kl_gained")), "rank": without.get("rank")})
     remedies = [{"kind": remedy.get("kind"), "text": remedy.get("text"), "next_step": remedy.get("next_step"),
                  "kl": f"{_tiny(remedy.get('kl_before'))} → {_tiny(remedy.get('kl_after'))}",
                  "top1": charts.points(remedy["top1"]) if _real(remedy.get("top1")) else "–",
-                 "bound": bool(remedy.get("bound"))} for remedy in why.get("remedies") or []]
+                 "bound": bool(remedy.get("bound")), "sure": remedy.get("sure") is not False} for remedy in why.get("remedies") or []]
     return {"images": _whole(why.get("images")), "split": why.get("split"), "calibration": _whole(why.get("calibration")),
             "kl": _tiny(whole.get("kl")), "top1": charts.points(whole["top1"]) if _real(whole.get("top1")) else "–",
             "trained_kl": _tiny(_at(why, "training", "kl")), "reading": why.get("reading"),

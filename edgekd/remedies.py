@@ -179,8 +179,8 @@ def rank(candidates: Sequence[Candidate], before: Floats, reference: Floats, lab
          most: int = MOST) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the best `most`, all that were tried), by KL to `reference`, the float student's answers.
 
-    A remedy is told when its gain's paired 95 % interval leaves zero out; one a kind and op; one bound at most, and only
-    where fewer real remedies than `most` hold up.
+    Those whose gain's paired 95 % interval leaves zero out ("sure") come first; what gains nothing is not told. One for
+    an op, and one for a kind that changes all; a bound at most, where there are fewer real remedies than `most`.
     """
     each = metrics.divergence(before, reference)
     counts = metrics.resamples(labels, before.shape[1], seed)
@@ -191,15 +191,16 @@ def rank(candidates: Sequence[Candidate], before: Floats, reference: Floats, lab
         rows.append({"kind": candidate.kind, "what": candidate.what, "text": candidate.text,
                      "next_step": candidate.next_step, "bound": candidate.bound, "kl_before": float(each.mean()),
                      "kl_after": float(each.mean() - gain.mean()), "kl_gain_ci95": [float(low), float(high)],
+                     "sure": bool(low > 0),
                      "top1": metrics.top1(candidate.logits, labels) - metrics.top1(before, labels),
                      "auc": _auc_change(before, candidate.logits, labels)})
-    rows.sort(key=lambda row: (row["kl_after"], row["what"]))
+    rows.sort(key=lambda row: (not row["sure"], row["kl_after"], row["what"]))
     good: dict[tuple[bool, str], dict[str, Any]] = {}
     for row in rows:
-        if row["kl_gain_ci95"][0] > 0:
+        if row["kl_after"] < row["kl_before"]:
             good.setdefault((row["bound"], row["what"] if row["what"] != "all ops" else row["kind"]), row)
     real = [row for row in good.values() if not row["bound"]]
-    bounds = [row for row in good.values() if row["bound"]]
+    bounds = [row for row in good.values() if row["bound"] and row["sure"]]
     return [*real[:most], *bounds[: max(0, min(1, most - len(real)))]], rows
 
 

@@ -60,7 +60,7 @@ def accuracy(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str
         rows.append(row)
     return {"split": "test", "n": len(labels), "metric": "top1", "waterfall": rows,
             "paired": {"method": metrics.METHOD, "paper": metrics.PAPER, "draws": metrics.RESAMPLES, "seed": seed,
-                       "test": "exact McNemar (1947) on flipped images, for small counts"},
+                       "test": "exact McNemar test of the flipped images (McNemar 1947)"},
             "verdict": verdict(rows),
             "confusion": {"classes": list(classes), "counts": metrics.confusion(logits[-1], labels).tolist()}}
 
