@@ -239,8 +239,8 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
                       "auc": _number(row.get("auc")), "auc_bound": _bound(row.get("auc_ci95"), _number),
                       "change": charts.points(change["top1"]) if _real(change.get("top1")) else "",
                       "change_bound": _between(bounds), "auc_change": _signed(change.get("auc")),
-                      "auc_change_bound": " to ".join(_signed(x) for x in change.get("auc_ci95") or []), "judged": judged, "style": style,
-                      "agree": "" if first else _percent(row.get("agree_with_previous")),
+                      "auc_change_bound": " to ".join(_signed(x) for x in change.get("auc_ci95") or []),
+                      "judged": judged, "style": style, "agree": "" if first else _percent(row.get("agree_with_previous")),
                       "lost": "" if first else lost, "won": "" if first else won})
         if _real(row.get("top1")):
             low, high = row["top1_ci95"] if _bound(row.get("top1_ci95"), _percent) else (row["top1"], row["top1"])
@@ -322,7 +322,8 @@ def _why(body: Mapping[str, Any]) -> Block | None:
     remedies = [{"kind": remedy.get("kind"), "text": remedy.get("text"), "next_step": remedy.get("next_step"),
                  "kl": f"{_tiny(remedy.get('kl_before'))} → {_tiny(remedy.get('kl_after'))}",
                  "top1": charts.points(remedy["top1"]) if _real(remedy.get("top1")) else "–",
-                 "bound": bool(remedy.get("bound")), "sure": remedy.get("sure") is not False} for remedy in why.get("remedies") or []]
+                 "bound": bool(remedy.get("bound")), "sure": remedy.get("sure") is not False}
+                for remedy in why.get("remedies") or []]
     return {"images": _whole(why.get("images")), "split": why.get("split"), "calibration": _whole(why.get("calibration")),
             "kl": _tiny(whole.get("kl")), "top1": charts.points(whole["top1"]) if _real(whole.get("top1")) else "–",
             "trained_kl": _tiny(_at(why, "training", "kl")), "reading": why.get("reading"),
