@@ -49,13 +49,13 @@ def default_name(job: Job) -> str:
 def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
           ) -> tuple[dict[str, Any], list[str]]:
     """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
-    from edgekd import explaining, report  # numpy and the stages' types
+    from edgekd import explaining, published, report  # numpy and the stages' types
 
     store = Store(out, shared)
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         done = run(job, store, until, watcher.progress, watcher.stage)
-        body = report.build_report(job, done)
+        body = published.with_results(out, report.build_report(job, done))
         why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
         if why is not None:
             body["why"] = why  # `edgekd report --why` was asked of this very network before

@@ -185,6 +185,8 @@ def _verdict(say: Any, verdict: Mapping[str, Any] | None) -> None:
     say(f"[{colour}]verdict[/] {_safe(verdict['text'])}")
     for note in verdict["notes"]:
         say(f"        also: {_safe(note)}")
+    if verdict.get("next_step"):
+        say(f"        next: {_safe(verdict['next_step'])}")
 
 
 def _artifact(say: Any, body: Mapping[str, Any]) -> None:

@@ -262,6 +262,7 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
     return {"table": table, "chart": charts.intervals(plot, label), "n": _whole(n), "device": _carried_back(body),
             "changes": charts.changes(moved, changed), "flipped": [part for part in flipped if part["bad"] or part["good"]],
             "verdict": verdict and {"text": verdict.get("text"), "notes": verdict.get("notes") or [],
+                                    "next_step": verdict.get("next_step"),
                                     "style": {"good": "good", "bad": "bad"}.get(str(verdict.get("state")), "warn")},
             "method": paired.get("method"), "paper": paired.get("paper"), "draws": _whole(paired.get("draws")),
             "seed": paired.get("seed"), "test": paired.get("test"),

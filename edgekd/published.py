@@ -15,21 +15,28 @@ from edgekd.verifying import read_json
 
 Body = dict[str, Any]
 
+OWN = "local.json"  # the build's own run: report.json holds it already, or a newer one
+
 
 def read_report(folder: Path) -> Body:
     """report.json, with every result under bench/ that is of the same file. Raises ModelFileError."""
-    body = read_json(folder / "report.json", "edgekd.report/1")
+    return with_results(folder, read_json(folder / "report.json", "edgekd.report/1"))
+
+
+def with_results(folder: Path, body: Mapping[str, Any]) -> Body:
+    """A report with the results that lie under the folder's bench/ and are of its file, and the verdict they lead to."""
     known = [run for run in body.get("bench") or [] if isinstance(run, Mapping)]
     digest = (body.get("artifact") or {}).get("sha256")
     for path in sorted((folder / "bench").glob("*.json")):
-        run = _run(path)
+        run = _run(path) if path.name != OWN else {}
         if run.get("schema") == "edgekd.bench/1" and run.get("model_sha256") == digest and run not in known:
             known.append(run)
+    found = dict(body)
     if known:
-        body["bench"] = known
+        found["bench"] = known
         if "accuracy" in body:
-            body["accuracy"] = waterfall.carried_back(body["accuracy"], known, str(body.get("profile")))
-    return body
+            found["accuracy"] = waterfall.carried_back(body["accuracy"], known, str(body.get("profile")))
+    return found
 
 
 def _run(path: Path) -> Body:

@@ -21,6 +21,13 @@ Row = dict[str, Any]
 
 NAMES = {"teacher": "the teacher", "student": "the float student", "pruned": "pruning", "qat": "QAT",
          "onnx": "the ONNX export", "tflite": "the TFLite conversion", "device": "the device"}
+# What to do about a stage that is beyond its budget.
+NEXT = {"student": "train it longer (distil.epochs), wider or at more pixels (data.input_px), or learn from another teacher",
+        "pruned": "prune fewer channels, or train longer after pruning",
+        "qat": "`edgekd report --why` and the build's folder names the ops that cost most and what helps",
+        "onnx": "read the certificate's failures: they name the tensor or op; then build again from the export stage",
+        "tflite": "read the certificate's failures: they name the tensor or op; then convert again",
+        "device": "compare runtime and delegate with the build's, and the file's sha256 with report.json's"}
 ROUNDING = ("onnx", "tflite", "device")  # stages that may change answers by rounding alone
 NAMED = 100  # flipped images named in report.json, each way and stage; the counts are of all of them
 CHANCE = 0.05  # the other side of a 95 % interval
@@ -120,7 +127,8 @@ def judge(stage: str, row: Mapping[str, Any], before: str, n: int) -> Verdict:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The first stage whose loss is beyond its budget: {"stage", "state": "good"|"unclear"|"bad", "text", "notes"}.
+    """The first stage whose loss is beyond its budget: {"stage", "state": "good"|"unclear"|"bad", "text", "notes",
+    "next_step"}.
 
     A stage whose loss may be chance is named as the culprit only when no other is. `notes` say what else is amiss.
     """
@@ -130,14 +138,14 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         alone = len(rows) == 1
         text = "Only one network was evaluated: there is nothing to compare." if alone else \
             "No stage lost more than its budget allows."
-        return {"stage": None, "state": "good", "text": text, "notes": []}
+        return {"stage": None, "state": "good", "text": text, "notes": [], "next_step": None}
     culprit = (beyond or unclear)[0]
-    name = _sentence(culprit["stage"])
-    text = f"{name} is where accuracy was lost." if beyond else \
-        f"{name} may have lost more than its budget, but it cannot be told from chance."
-    text += f" {culprit['verdict']}."
+    name, figures = NAMES.get(culprit["stage"], culprit["stage"]), culprit["verdict"].partition(": ")[2]
+    text = f"The first stage beyond its budget is {name}: {figures}." if beyond else \
+        f"{_sentence(culprit['stage'])} may be beyond its budget, but that cannot be told from chance: {figures}."
     notes = [f"{row['verdict']}." for row in [*beyond, *unclear] if row is not culprit]
-    return {"stage": culprit["stage"], "state": "bad" if beyond else "unclear", "text": text, "notes": notes}
+    return {"stage": culprit["stage"], "state": "bad" if beyond else "unclear", "text": text, "notes": notes,
+            "next_step": NEXT.get(culprit["stage"])}
 
 
 def ran_on(run: Mapping[str, Any], profile: str) -> bool:

@@ -226,6 +226,9 @@ def test_a_result_carried_back_reaches_the_verdict(copy: Path, capsys: pytest.Ca
     assert body["accuracy"]["device"]["state"] == "beyond"
     assert cli.main(["report", str(copy)]) == 0
     assert "8 images" in capsys.readouterr().out
+    assert run("--out", str(copy)) == 0  # the next build counts it in
+    assert report(copy)["accuracy"]["device"]["n"] == 8
+    assert "On the device, 8 stored images" in (copy / "report.html").read_text()
 
 
 def test_pinned_ranges_are_trained_with(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
