@@ -21,7 +21,9 @@ STAGE = "why"
 VERSION = 1
 PARENTS = ("data", "inputs", "distil", "qat")
 CODE = ("sensitivity", "remedies", "clipping", "quantnet", "graphs", "quantizer", "fakequant", "int8")
-IMAGES = 256  # validation images: a divergence that matters is seen in them, and MobileNetV2 takes minutes on two cores
+# Validation images: a divergence that matters shows in them. A student of more than LARGE multiply-adds an image gets half
+# as many, so that MobileNetV2 at 224 px (300 M) stays a matter of minutes on two cores.
+IMAGES, FEWER_IMAGES, LARGE = 256, 128, 100e6
 WORST = 5  # ops that remedies are tried on, by KL alone; and as many again by what they give back in float
 GIVES_BACK = 3
 NOTHING = 1e-3  # nats: probabilities then move by 2.2 points at most on average (Pinsker: sqrt(KL / 2))
@@ -31,8 +33,8 @@ TRAINING_SHARE = 2.0  # times the other divergence, for training or rounding to 
 def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
     """The key of a build's sensitivity run."""
     parents = {name: done[name].entry.digest for name in PARENTS}
-    plain = {"images": IMAGES, "lr": config.lr, "temperature": config.temperature, "epochs": config.epochs,
-             "pin": config.pin}
+    plain = {"images": [IMAGES, FEWER_IMAGES, LARGE], "lr": config.lr, "temperature": config.temperature,
+             "epochs": config.epochs, "pin": config.pin}
     return artifacts.stage_key(STAGE, VERSION, plain, parents, seed, source_digest(CODE))
 
 
@@ -86,7 +88,8 @@ def run(done: Mapping[str, Done], config: QatConfig, seed: int, progress: Progre
     dataset, inputs = load(done, "data"), load(done, "inputs")
     float_student, trained = load(done, "distil"), load(done, "qat")
     channels = len(trained.mean)
-    picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:IMAGES])
+    count = FEWER_IMAGES if float_student.facts["macs"] > LARGE else IMAGES
+    picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:count])
     images = data.input_images(inputs, "val", channels)[picked]
     labels = data.labels(dataset, "val")[picked]
     network = restore(trained, networks.create(trained.arch, trained.options))

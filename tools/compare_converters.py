@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -277,9 +278,11 @@ def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
     (folder / "student.json").write_text(json.dumps({"arch": student.arch, "options": student.options, "px": student.px,
                                                      "mean": student.mean, "std": student.std}))
     np.save(folder / "calibration.npy", calibration)
-    torch.onnx.export(networks.restore(student), (torch.zeros(1, len(student.mean), student.px, student.px),),
-                      str(folder / "float.onnx"), input_names=["input"], output_names=["output"], dynamo=True,
-                      external_data=False, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is old: the new one writes average pooling as a Loop
+        torch.onnx.export(networks.restore(student), (torch.zeros(1, len(student.mean), student.px, student.px),),
+                          str(folder / "float.onnx"), input_names=["input"], output_names=["output"], dynamo=False,
+                          opset_version=17)
 
 
 def row(name: str, model: bytes, seconds: float | None, student: np.ndarray, labels: np.ndarray, logits: np.ndarray,
