@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ ONNX2TF = ("onnx2tf==2.6.9", "onnxsim==0.6.5")
 PINS: dict[str, tuple[str, ...]] = {
     "onnx2tf": ONNX2TF,
     "ai-edge-quantizer": ("ai-edge-quantizer==0.10.0", "ai-edge-litert==2.3.0"),
-    "tensorflow": ("tensorflow==2.21.0", *ONNX2TF),
+    "tensorflow": ("tensorflow==2.21.0", "tf-keras==2.21.0", "keras==3.15.0", *ONNX2TF),
     "litert-torch": ("litert-torch==0.10.0", "torch==2.14.1", "torchao==0.18.0", "timm==1.0.31", "safetensors==0.8.0"),
 }
 TITLES = {"onnx2tf": "onnx2tf, its int8 option", "ai-edge-quantizer": "ai-edge-quantizer, its calibration",
@@ -43,7 +44,7 @@ TITLES = {"onnx2tf": "onnx2tf, its int8 option", "ai-edge-quantizer": "ai-edge-q
 INSTALL_S, CONVERT_S = 1800, 1800  # TensorFlow is half a gigabyte; TensorFlow's converter calibrates image by image
 WARMUP = 20  # calls of each file before any is timed
 REASON_LETTERS = 160  # of an error shown in the table; the log holds all of it
-FLOAT_OPS = ("QUANTIZE", "DEQUANTIZE", "TRANSPOSE")  # named beside the total of ops: what a full-integer file has none of
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "TRANSPOSE")  # named beside the total: a clean full-integer file has none
 
 
 # In a converter's own environment ------------------------------------------------------------------------------------
@@ -188,9 +189,11 @@ def convert(name: str, cache: Path, folder: Path) -> tuple[bytes, float]:
 
 
 def last_words(text: str) -> str:
-    """The last line that says something, short enough for a table."""
+    """What went wrong, short enough for a table: the first error of a chain, else the last line that says something."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not set(line.strip()) <= set("^~─╰╯│ ")]
-    return lines[-1][:REASON_LETTERS].replace("|", "/") if lines else ""
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
+    told = (errors or lines[-1:] or [""])[0]
+    return (told if len(told) <= REASON_LETTERS else told[:REASON_LETTERS] + "…").replace("|", "/")
 
 
 # The figures ---------------------------------------------------------------------------------------------------------
@@ -285,19 +288,36 @@ def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
                           opset_version=17)
 
 
+def ops(model: bytes) -> tuple[dict[str, int], int]:
+    """({op: count}, how many of them write floats), as the interpreter lists them.
+
+    edgekd's own reader refuses files that keep weights behind the flatbuffer, as newer converters write them.
+    """
+    from edgekd.lite import load_runtime
+
+    module = load_runtime()[1]
+    interpreter = module.Interpreter(
+        model_content=model, experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    interpreter.allocate_tensors()
+    floats = {tensor["index"] for tensor in interpreter.get_tensor_details() if tensor["dtype"] == np.float32}
+    listed = interpreter._get_ops_details()
+    counts: dict[str, int] = {}
+    for op in listed:
+        counts[op["op_name"]] = counts.get(op["op_name"], 0) + 1
+    return counts, sum(any(index in floats for index in op["outputs"]) for op in listed)
+
+
 def row(name: str, model: bytes, seconds: float | None, student: np.ndarray, labels: np.ndarray, logits: np.ndarray,
         times: np.ndarray, own: np.ndarray) -> str:
-    from edgekd import lite, metrics
+    from edgekd import metrics
 
-    facts = lite.describe(model)
-    odd = [f"{facts['ops'][op]} {op}" for op in FLOAT_OPS if op in facts["ops"]]
-    ops = f"{sum(facts['ops'].values())}" + (f" ({', '.join(odd)})" if odd else "") + (
-        "" if facts["full_integer"] else ", float left")
+    counts, in_float = ops(model)
+    odd = [f"{counts[op]} {op}" for op in CONVERSIONS if op in counts] + ([f"{in_float} in float"] if in_float else [])
     area = metrics.auc(logits, labels)
     cells = [name, f"{metrics.top1(logits, labels):.2%}", "–" if area is None else f"{area:.4f}",
              f"{(logits.argmax(1) == student.argmax(1)).mean():.2%}", f"{metrics.divergence(logits, student).mean():.2g}",
-             ops, f"{len(model) / 1024:.0f}", "–" if seconds is None else f"{seconds:.1f}",
-             f"{np.median(times):.3f}", f"{np.median(times / own):.2f}"]
+             f"{sum(counts.values())}" + (f" ({', '.join(odd)})" if odd else ""), f"{len(model) / 1024:.0f}",
+             "–" if seconds is None else f"{seconds:.1f}", f"{np.median(times):.3f}", f"{np.median(times / own):.2f}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -386,10 +406,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def histogram(model: bytes) -> str:
-    from edgekd import lite
-
-    counts = lite.describe(model)["ops"]
-    return ", ".join(f"{count} {op}" for op, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return ", ".join(f"{count} {op}" for op, count in sorted(ops(model)[0].items(), key=lambda item: (-item[1], item[0])))
 
 
 if __name__ == "__main__":
