@@ -88,7 +88,9 @@ def _compared(stage: str, before: np.ndarray, after: np.ndarray, labels: np.ndar
              "now": classes[now[image]], "margin_lsb": round(float(margin[image]), 2) if output_scale else None}
             for image in chosen]
     if stage not in ROUNDING:
-        row["budget"] = {"top1": getattr(budget, f"{stage}_top1"), "auc": getattr(budget, f"{stage}_auc")}
+        # a trained stage that has no budget of its own may lose what QAT may
+        row["budget"] = {part: getattr(budget, f"{stage}_{part}", getattr(budget, f"qat_{part}"))
+                         for part in ("top1", "auc")}
         return row
     row["budget"] = {"top1": 0.0, "auc": budget.rounding_auc, "rounding_lsb": budget.rounding_lsb}
     row["beyond_rounding"] = int(((was != now) & (margin > budget.rounding_lsb)).sum()) if output_scale else None

@@ -116,6 +116,7 @@ def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     import timm
     import torch
     from litert_torch.quantize import pt2e_quantizer, quant_config
+    from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     model = timm.create_model(facts["arch"], pretrained=False, **facts["options"]).eval()
@@ -129,7 +130,7 @@ def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     with torch.no_grad():
         for image in images:
             prepared(image)
-    quantised = convert_pt2e(prepared, fold_quantize=False)
+    quantised = move_exported_model_to_eval(convert_pt2e(prepared, fold_quantize=False))
     made = litert_torch.convert(quantised, (images[0],), strict_export=True,
                                 quant_config=quant_config.QuantConfig(pt2e_quantizer=work))
     made.export(str(folder / "litert-torch.raw"))
