@@ -19,7 +19,7 @@ from edgekd.remedies import Case
 from tests import small_networks
 from tests.small_networks import MEAN, PX, STD, normalised
 
-COUNT = 24  # a whole batch and a part of one
+COUNT = 20  # whole batches and a part of one
 PICTURES, LABELS = small_networks.images(COUNT, PX, seed=5)
 SPOILED = "stem.2"  # the first convolution: everything is made of it, and its range is its own
 

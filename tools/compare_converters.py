@@ -363,8 +363,10 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     dataset, sets, student, trained = (load(done, name) for name in ("data", "inputs", "distil", "qat"))
     channels = len(student.mean)
     calibration = np.array(data.input_images(sets, "calibration", channels))
-    count = arguments.images or None
-    images, labels = data.input_images(sets, "test", channels)[:count], data.labels(dataset, "test")[:count]
+    images, labels = data.input_images(sets, "test", channels), data.labels(dataset, "test")
+    if arguments.images:  # spread over the whole set, which is sorted by class
+        picked = np.unique(np.linspace(0, len(images) - 1, min(arguments.images, len(images))).round().astype(int))
+        images, labels = images[picked], labels[picked]
     said = logits_of(networks.restore(student), (networks.normalised(images[first : first + 64], student.mean, student.std)
                                                  for first in range(0, len(images), 64)))
     prepare(folder, student, calibration)
@@ -401,7 +403,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         print(row(name, *models[name], said, labels, runner_answers, times[name], times["EdgeKD, QAT"]))
     for name, reason in failed.items():
         print(f"| {name} | – {reason} | | | | | | | | |")
-    print("\nOps by file:\n")
+    print("\nConversion: from the trained float network to the file, calibration included; for EdgeKD with QAT only from "
+          "the exported network, since training comes before it.\n\nOps by file:\n")
     for name in answers:
         print(f"* {name}: {histogram(models[name][0])}")
 
