@@ -30,9 +30,14 @@ NOTHING = 1e-3  # nats: probabilities then move by 2.2 points at most on average
 TRAINING_SHARE = 2.0  # times the other divergence, for training or rounding to be called the larger
 
 
+def float_stage(done: Mapping[str, Done]) -> str:
+    """The stage whose float network QAT started from: "prune" where the student was pruned, else "distil"."""
+    return "prune" if "prune" in done else "distil"
+
+
 def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
     """The key of a build's sensitivity run."""
-    parents = {name: done[name].entry.digest for name in PARENTS}
+    parents = {name: done[name].entry.digest for name in (*PARENTS, float_stage(done))}
     plain = {"images": [IMAGES, FEWER_IMAGES, LARGE], "lr": config.lr, "temperature": config.temperature,
              "epochs": config.epochs, "pin": config.pin}
     return artifacts.stage_key(STAGE, VERSION, plain, parents, seed, source_digest(CODE))
@@ -86,7 +91,7 @@ def run(done: Mapping[str, Done], config: QatConfig, seed: int, progress: Progre
     from edgekd.quantnet import restore
 
     dataset, inputs = load(done, "data"), load(done, "inputs")
-    float_student, trained = load(done, "distil"), load(done, "qat")
+    float_student, trained = load(done, float_stage(done)), load(done, "qat")
     channels = len(trained.mean)
     count = FEWER_IMAGES if float_student.facts["macs"] > LARGE else IMAGES
     picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:count])

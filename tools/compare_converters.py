@@ -349,6 +349,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     """Convert with all, measure all, print the table."""
     from edgekd import data, networks
     from edgekd.errors import EdgeKDError
+    from edgekd.explaining import float_stage
     from edgekd.inference import logits_of
     from edgekd.pipeline import load
     from edgekd.published import finished, read_report
@@ -360,7 +361,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
                         ("data", "inputs", "distil", "qat", "convert"))
     except EdgeKDError as error:
         raise SystemExit(str(error)) from None
-    dataset, sets, student, trained = (load(done, name) for name in ("data", "inputs", "distil", "qat"))
+    dataset, sets, student, trained = (load(done, name) for name in ("data", "inputs", float_stage(done), "qat"))
     channels = len(student.mean)
     calibration = np.array(data.input_images(sets, "calibration", channels))
     images, labels = data.input_images(sets, "test", channels), data.labels(dataset, "test")
