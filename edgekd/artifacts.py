@@ -233,3 +233,10 @@ class Measurement:
     """The JSON of one bench run (schema edgekd.bench/1)."""
 
     body: dict[str, Json]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """The JSON of one sensitivity run (schema edgekd.why/1), as it stands in report.json under "why"."""
+
+    body: dict[str, Json]

@@ -50,7 +50,7 @@ def default_name(job: Job) -> str:
 def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
           ) -> tuple[dict[str, Any], list[str]]:
     """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
-    from edgekd import report  # numpy and the stages' types
+    from edgekd import explaining, published, report  # numpy and the stages' types
 
     store = Store(out, shared)
     with store.lock():
@@ -60,7 +60,10 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
             store.publish("check.json", facts_json(checked))
             checking.refuse(checked)
         done = run(job, store, until, watcher.progress, watcher.stage)
-        body = report.build_report(job, done)
+        body = published.with_results(out, report.build_report(job, done))
+        why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
+        if why is not None:
+            body["why"] = why  # `edgekd report --why` was asked of this very network before
         failed = body["gates"] = report.gates(job, body)
         _publish(store, job, done, body)
     return body, failed

@@ -98,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", help="show one build, or several side by side")
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    report.add_argument("--why", action="store_true", help="find the ops that int8 costs most, and what would help")
+    report.add_argument("--store", type=Path, metavar="DIR", help="for --why: the store the build was given, if any")
     report.add_argument("--json", action="store_true")
     report.set_defaults(run=_report)
 
@@ -224,15 +226,34 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from edgekd.console import Console
-    from edgekd.verifying import read_json
+    from edgekd.published import read_report
 
-    bodies = [read_json(folder / "report.json", "edgekd.report/1") for folder in arguments.folders]
+    if arguments.why:
+        return _why(arguments)
+    bodies = [read_report(folder) for folder in arguments.folders]
     if arguments.json:
         print(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1))
     elif len(bodies) == 1:
         Console().show_report(bodies[0], arguments.folders[0], None)
     else:
         Console().show_comparison(dict(zip(map(str, arguments.folders), bodies, strict=True)))
+    return 0
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from edgekd import explaining
+    from edgekd.console import Console
+
+    if len(arguments.folders) != 1:
+        raise RecipeError(f"--why takes one folder, found {len(arguments.folders)}", "run it on each build in turn")
+    (folder,) = arguments.folders
+    console = Console()
+    with console:
+        body = explaining.explain(folder, arguments.store, console.progress)
+    if arguments.json:
+        print(json.dumps(body, indent=1))
+    else:
+        console.show_report(body, folder, None)
     return 0
 
 

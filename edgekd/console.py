@@ -17,6 +17,8 @@ import rich.table
 from edgekd.pipeline import Done
 from edgekd.report import number
 
+WORST_OPS = 8  # rows of a sensitivity run shown in the terminal; report.json holds all
+MARKS = {"first": "", "within": "[green]within[/]", "unclear": "[yellow]unclear[/]", "beyond": "[red]beyond[/]"}
 DIGEST_LETTERS = 12  # of a digest shown to a person: enough to tell two apart
 
 
@@ -78,6 +80,9 @@ class Console:
             f"{data['val']} val, {data['test']} test; for [bold]{_safe(body['profile'])}[/], seed {body['seed']}")
         if "accuracy" in body:
             say(_waterfall(body["accuracy"]))
+            _verdict(say, body["accuracy"].get("verdict"))
+        if "why" in body:
+            self.show_why(body["why"])
         if "artifact" in body:
             _artifact(say, body)
         if "certificate" in body:
@@ -87,6 +92,28 @@ class Console:
         if until is not None:
             say(f"stopped after {until}, as asked")
         say(f"report: {_safe(str(out / 'report.html'))}")
+
+    def show_why(self, why: Mapping[str, Any]) -> None:
+        """A sensitivity run: the ops that cost most, and the remedies that helped most."""
+        say = self._out.print
+        whole = why["whole"]
+        say(f"[bold]why[/] on {why['images']} {_safe(why['split'])} images: int8 lies {whole['kl']:.4f} nats from the same "
+            f"weights in float, top-1 {whole['top1'] * 100:+.1f} points. {_safe(why['reading'])}")
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+        for name in ("op", "tensor", "KL alone", "95 %", "top-1", "KL it gives back", "rank"):
+            table.add_column(name, justify="left" if name in ("op", "tensor") else "right", overflow="fold")
+        for row in why["ops"][:WORST_OPS]:
+            table.add_row(_safe(row["op"]), _safe(row["name"]), f"{row['alone']['kl']:.5f}",
+                          "–".join(f"{x:.5f}" for x in row["alone"]["kl_ci95"]), f"{row['alone']['top1'] * 100:+.1f}",
+                          f"{row['without']['kl_gained']:+.5f}", f"{row['without']['rank']}")
+        say(table)
+        for number_, remedy in enumerate(why["remedies"], 1):
+            sure = "" if remedy["sure"] else ", which may be chance"
+            bound = ", at most" if remedy["bound"] else ""
+            say(f"  {number_}. {_safe(remedy['text'])} From {remedy['kl_before']:.3g} to {remedy['kl_after']:.3g} nats "
+                f"from the float student{bound}{sure}.\n     [dim]{_safe(remedy['next_step'])}[/]")
+        if not why["remedies"]:
+            say("  no remedy that was tried brings int8 closer to float")
 
     def show_bench(self, run: Mapping[str, Any]) -> None:
         """One measurement. An emulated one has no times to show."""
@@ -170,18 +197,35 @@ def _safe(text: str) -> str:
 def _waterfall(accuracy: Mapping[str, Any]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=f"accuracy on {accuracy['n']} test images",
                              title_justify="left")
-    for name in ("stage", "top-1", "95 %", "AUC", "95 % ", "agrees", "lost", "won"):
+    for name in ("stage", "top-1", "95 %", "AUC", "change", "95 % ", "agrees", "lost", "won", "budget"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in accuracy["waterfall"]:
-        first = row["agree_with_previous"] is None
-        area = row.get("auc_ci95")
+        first, change = row["agree_with_previous"] is None, row.get("change")
         table.add_row(
-            row["stage"], f"{row['top1']:.1%}", "–".join(f"{x:.1%}" for x in row["top1_ci95"]), number(row["auc"], 4),
-            "–".join(f"{x:.3f}" for x in area) if area else "–",
+            row["stage"], f"{row['top1']:.1%}", "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]),
+            number(row["auc"], 4), f"{change['top1'] * 100:+.1f}" if change else "",
+            " to ".join(f"{x * 100:+.1f}" for x in change["top1_ci95"]) if change else "",
             "" if first else f"{row['agree_with_previous']:.1%}", "" if first else str(row["flips_bad"]),
-            "" if first else str(row["flips_good"]),
+            "" if first else str(row["flips_good"]), MARKS.get(row.get("state", ""), ""),
         )
+    row = accuracy.get("device")
+    if row:
+        table.add_row(f"device, {row['n']} images", f"{row['top1']:.1%}",
+                      "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]), "–", "", "",
+                      f"{row['agree_with_previous']:.1%}", "", "", MARKS[row["state"]])
     return table
+
+
+def _verdict(say: Any, verdict: Mapping[str, Any] | None) -> None:
+    """Which stage lost accuracy; nothing for a report of an edgekd that did not judge."""
+    if not verdict:
+        return
+    colour = {"good": "green", "unclear": "yellow", "bad": "red"}[verdict["state"]]
+    say(f"[{colour}]verdict[/] {_safe(verdict['text'])}")
+    for note in verdict["notes"]:
+        say(f"        also: {_safe(note)}")
+    if verdict.get("next_step"):
+        say(f"        next: {_safe(verdict['next_step'])}")
 
 
 def _artifact(say: Any, body: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +155,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _code(stage: Stage) -> str:
-    """Digest of the modules that build the stage's network and of the library's version that they call."""
-    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in stage.code]
+def source_digest(modules: Sequence[str]) -> str:
+    """Digest of modules that build a network and of the library's version that they call; "" without modules."""
+    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return artifacts.sha256("\0".join([*texts, importlib.metadata.version("timm")]).encode()) if texts else ""
 
 
@@ -184,7 +184,8 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
         settings = stage.settings(job)
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
-        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, _code(stage))
+        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
+                                  source_digest(stage.code))
         entry = store.find(stage.name, key)
         cached = entry is not None
         if entry is None:

@@ -72,6 +72,21 @@ def test_ground_floor_is_standard_library() -> None:
         assert not found, f"edgekd.{name} imports {sorted(found)}"
 
 
+def test_a_report_is_read_and_judged_without_torch() -> None:
+    """The verdict, the page and what reads an out folder need numpy at most; only --why itself runs a network."""
+    for name in ("waterfall", "metrics", "report", "published", "explaining", "html_report", "charts", "console"):
+        found = {other.split(".")[0] for other in imports(MODULES[f"edgekd.{name}"], top_level_only=True)}
+        assert not found & {"torch", "torchao", "timm", "onnx"}, name
+
+
+def test_the_sensitivity_run_knows_no_store() -> None:
+    """sensitivity, remedies and clipping compute; explaining.py alone reads and writes what they need."""
+    above = {"edgekd.store", "edgekd.pipeline", "edgekd.report", "edgekd.published", "edgekd.explaining"}
+    for name in ("sensitivity", "remedies", "clipping", "waterfall"):
+        wrong = {other for other in own(MODULES[f"edgekd.{name}"]) if other in above or ".stages" in other}
+        assert not wrong, f"edgekd.{name} imports {sorted(wrong)}"
+
+
 @pytest.mark.parametrize(("library", "allowed"), [
     ("timm", {"edgekd.networks"}),
     ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),

@@ -35,8 +35,9 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
                               (networks.normalised(part, student.mean, student.std) for part in _parts(images))))
     told("qat", predict(restore(qat, networks.create(qat.arch, qat.options)), images))
     told("onnx", onnx_runner.logits(exported.qdq, images))
-    told("tflite", lite.logits(model.tflite, images))
-    codes = lite.run(model.tflite, images)
+    runner = lite.LiteRunner(model.tflite)
+    codes = runner.codes(images)
+    told("tflite", lite.tensor_range(runner.output).dequantize(codes))
     stacked = np.stack([answers[name] for name in names]).astype(np.float32)
     return Evaluation(stages=names, classes=stacked.shape[-1], labels=labels.tolist(), logits=stacked.tobytes(),
                       codes=codes.tobytes())

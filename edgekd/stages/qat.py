@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd import data, losses, metrics, networks, views
+from edgekd import clipping, data, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
@@ -29,8 +29,14 @@ def run(dataset: Dataset, inputs: Inputs, student: Network, *, config: QatConfig
     teacher = networks.restore(student)
     network = prepare(networks.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules))
     shown = data.input_images(inputs, "calibration", len(student.mean))
-    calibrate(network, (networks.normalised(shown[start : start + config.batch], student.mean, student.std)
-                        for start in range(0, len(shown), config.batch)))
+    pinned = clipping.parse(config.pin)
+    batches = [networks.normalised(shown[start : start + config.batch], student.mean, student.std)
+               for start in range(0, len(shown), config.batch)]
+    calibrate(network, batches)
+    if pinned:
+        set_phase(network, "float")
+        clipping.pin(network, pinned, clipping.observe(network, batches, context.seed))
+        set_phase(network, "observe")
     labels = torch.from_numpy(data.labels(dataset))
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
                 torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,
