@@ -42,6 +42,14 @@ def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
     return model.eval().to(memory_format=torch.channels_last)
 
 
+def reparameterised(model: nn.Module) -> nn.Module:
+    """A copy whose training-time branches are merged into one convolution each (RepVGG, arXiv 2101.03697; MobileOne).
+
+    Exact but for float32 rounding; a network without such branches is copied as it is. In eval form.
+    """
+    return timm.utils.model.reparameterize_model(model.eval())
+
+
 def restore(network: Network) -> nn.Module:
     """The network of an artifact, in eval mode."""
     model = create(network.arch, network.options)
