@@ -22,6 +22,7 @@ from edgekd.int8 import PADDING_SAME, SATURATION, windows
 PADDING_VALID = 1  # schema.fbs, enum Padding
 # schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8 saturation carries it out.
 FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, SATURATION: 0}
+INNER = "/int8"  # of an input or output that is uint8 outside: the tensor behind or before its QUANTIZE
 ON_GRID = 1e-3  # how far, in steps, a weight may lie from its code: float32 of code * scale errs by under 1e-5
 
 
@@ -49,6 +50,7 @@ class Lowering:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
         self.input, self.output = graph.input[0].name, graph.output[0].name
+        self.ports = {self.input, self.output} if exported.io_dtype == "uint8" else set[str]()
         self.done: set[str] = set()  # nodes that were merged into an earlier one, by their output
         self.pad_of: dict[str, tuple[str, list[int]]] = {}  # output of a Pad left to the Conv behind it: (input, pads)
         self.stored: dict[str, str] = {}  # output of a Transpose to the file's order: its input, the same tensor there
@@ -65,11 +67,18 @@ class Lowering:
         learned = self.exported.ranges.get(edge)
         if learned is None:
             raise UnsupportedNetwork(f"the tensor {edge!r} has no learned range", "report the student's name")
-        name = name or edge
+        name = name or (f"{edge}{INNER}" if edge in self.ports else edge)
         if name not in self.builder.indices:
             self.rows.append({"tensor": name, "edge": edge, "kind": "activation"})
         return self.builder.tensor(name, self.lite_shape(edge) if shape is None else shape, "INT8",
                                    scale=[learned["scale"]], zero_point=[learned["zero_point"]])
+
+    def port(self, edge: str) -> int:
+        """The uint8 tensor that an app sees for the int8 tensor of an edge: the same real numbers, codes 128 higher."""
+        learned = self.exported.ranges[edge]
+        self.rows.append({"tensor": edge, "edge": edge, "kind": "activation"})
+        return self.builder.tensor(edge, self.lite_shape(edge), "UINT8", scale=[learned["scale"]],
+                                   zero_point=[learned["zero_point"] - int8.INT8_MIN])
 
     def weights(self, edge: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], op: str) -> list[int]:
         """The weight and bias tensors of the layer that writes `edge`; `weight` float32 in TFLite's layout."""
@@ -145,6 +154,8 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, J
     that is broken or whose weights are not on the int8 grid.
     """
     state = Lowering(exported)
+    if state.ports:
+        state.builder.op("QUANTIZE", [state.port(state.input)], [state.activation(state.input)], None)
     state.activation(state.input)
     for node in state.nodes:
         if node.output[0] in state.done:
@@ -154,6 +165,9 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, J
             raise UnsupportedNetwork(f"the ONNX op {node.op_type} -> {node.output[0]!r} has no int8 lowering",
                                      "take a student of the models that `edgekd models` lists")
         handler(state, node)
+    if state.ports:
+        inner = state.activation(state.output)
+        state.builder.op("QUANTIZE", [inner], [state.port(state.output)], None)
     data = state.builder.finish(state.input, state.output, description)
     return data, state.rows
 

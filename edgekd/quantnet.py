@@ -86,8 +86,8 @@ class QatNetwork(nn.Module):
         for name, op in self.writers.items():
             if op == "HARD_SWISH":
                 self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
-        self._trunk = (_before_softmax(graph),)  # in a tuple, so that its modules are not registered twice
         _round_biases(graph, {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers})
+        self._trunk = (_before_softmax(graph),)  # in a tuple, so that its modules are not registered twice
 
     def edge(self, name: str) -> ActivationFakeQuant:
         """The fake-quantiser of an edge."""
@@ -124,12 +124,14 @@ class QatNetwork(nn.Module):
 def _before_softmax(graph: fx.GraphModule) -> fx.GraphModule:
     """The same modules and parameters up to the logits: what training takes its loss from."""
     shorter = fx.Graph()
-    value = shorter.graph_copy(graph.graph, {})
-    value = value.args[0] if isinstance(value, fx.Node) and "edge" in value.meta else value
-    if not (isinstance(value, fx.Node) and value.target is torch.ops.aten.softmax.int):
+    quantised = shorter.graph_copy(graph.graph, {})
+    assert isinstance(quantised, fx.Node)
+    softmax = quantised.args[0]
+    if not (isinstance(softmax, fx.Node) and softmax.target is torch.ops.aten.softmax.int):
         return graph
-    shorter.output(value.args[0])
-    shorter.eliminate_dead_code()
+    shorter.output(softmax.args[0])
+    shorter.erase_node(quantised)
+    shorter.erase_node(softmax)
     return fx.GraphModule(graph, shorter)
 
 
