@@ -174,13 +174,13 @@ def _odd_order(node: Node) -> str:
 
 
 def window_pads(node: Node) -> list[int]:
-    """[top, left, bottom, right] of a pool, with what ceil_mode reads past the end of the map."""
+    """[top, left, bottom, right] that a pool reads outside its map: ceil_mode reads past the end, a stride may skip it."""
     kernel, pads = _pair(node.args, 1), _pair(node.args, 3)
     strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
     ends = []
     for axis, (size, out) in enumerate(zip(shape_of(node.args[0])[2:], shape_of(node)[2:], strict=True)):
         reach = (out - 1) * strides[axis] + kernel[axis]
-        ends.append(max(pads[axis], reach - size - pads[axis]))
+        ends.append(max(reach - size - pads[axis], 0))
     return [*pads, *ends]
 
 
