@@ -199,11 +199,11 @@ def bias_codes(bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float
 class Int8Rules:
     """What the device profile asks of the int8 graph, read before any training.
 
-    `io_dtype`: dtype of the file's input and output; "uint8" puts one QUANTIZE (code - 128, exact) behind the input and one
-    before the output, as TensorFlow's converter does, because uint8 kernels have no per-channel weights. `classifier`: how FULLY_CONNECTED weights are scaled (one scale a
-    row, or one for the tensor where the runtime is old or the compiler wants it). `pooling`: how global average
-    pooling is written (MEAN has a range of its own, AVERAGE_POOL_2D keeps its input's). `softmax`: whether the file
-    ends in logits or in a SOFTMAX.
+    `io_dtype`: dtype of the file's input and output; "uint8" puts one QUANTIZE (code - 128, exact) behind the input
+    and one before the output, as TensorFlow's converter does, because uint8 kernels have no per-channel weights.
+    `classifier`: how FULLY_CONNECTED weights are scaled (one scale a row, or one for the tensor where the runtime is old
+    or the compiler wants it). `pooling`: how global average pooling is written (MEAN has a range of its own,
+    AVERAGE_POOL_2D keeps its input's). `softmax`: whether the file ends in logits or in a SOFTMAX.
     """
 
     io_dtype: str = "int8"

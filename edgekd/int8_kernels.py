@@ -224,5 +224,6 @@ KERNELS: dict[str, Kernel] = {
     "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add,
     "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
     "RESHAPE": reshape, "SQUEEZE": reshape, "TRANSPOSE": transpose, "CONCATENATION": concatenation, "SOFTMAX": softmax,
-    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "SLICE": slice_, "QUANTIZE": quantize, "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
+    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "SLICE": slice_, "QUANTIZE": quantize,
+    "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
 }

@@ -89,7 +89,8 @@ class LiteRunner:
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
 
-        int8 inputs get pixel - 128, uint8 the pixels; uint8 outputs give code - 128, as `tensor_range` counts them. Raises DataError when the images do not fit the model.
+        int8 inputs get pixel - 128, uint8 the pixels; uint8 outputs give code - 128, as `tensor_range` counts them.
+        Raises DataError when the images do not fit the model.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
             raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "

@@ -55,9 +55,9 @@ class QatNetwork(nn.Module):
     """A network with int8 in the loop.
 
     forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits, float32 [n, classes], on their
-    int8 grid; a softmax that the rules append is left to `predict`. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path
-    of its fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: neither dropout nor batch
-    norm is left.
+    int8 grid; a softmax that the rules append is left to `predict`. Pixels are rounded to whole numbers first, as the
+    device's are. `edges` maps an edge's name to the path of its fake-quantiser; `layers` lists what has weights. train()
+    and eval() change nothing: neither dropout nor batch norm is left.
     """
 
     _mean: Tensor

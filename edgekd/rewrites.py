@@ -221,7 +221,7 @@ def _constant(network: fx.GraphModule, value: Any, node: Node) -> Tensor | None:
         return torch.full((shape[1],), float(value), dtype=torch.float64)
     if not (isinstance(value, fx.Node) and value.op == "get_attr") or len(shape) < 2:
         return None
-    held = getattr_path(network, value.target).detach().double()
+    held = getattr_path(network, str(value.target)).detach().double()
     full = held.reshape([1] * (len(shape) - held.ndim) + list(held.shape))
     if full.ndim != len(shape) or any(size != 1 for axis, size in enumerate(full.shape) if axis != 1):
         return None
