@@ -111,7 +111,7 @@ class HardExcite(nn.Module):
         self.stem, self.reduce, self.expand = block(3, 8, 2, nn.Hardswish), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
         self.gate, self.head = nn.Hardsigmoid(), Head(8)
         with torch.no_grad():
-            self.expand.weight *= 20  # so that the gate reaches both its ends
+            self.expand.weight *= 100  # so that the gate reaches both its ends
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
