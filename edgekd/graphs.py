@@ -119,6 +119,11 @@ def module_of(node: Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
+def where(node: Node) -> str:
+    """Where a node was made, as messages say it: "in module 'blocks.0'"."""
+    return f"in module {module_of(node)!r}" if module_of(node) else "in the network's own forward"
+
+
 def shape_of(node: Node) -> list[int]:
     """Shape of a node's value with the batch as 1: list of int. A fake-quantiser has the shape of what it reads."""
     node = node.args[0] if node.op == "call_module" else node

@@ -23,7 +23,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgekd.errors import UnsupportedNetwork
 from edgekd.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
-from edgekd.graphs import Node, module_of, nodes_of, shape_of
+from edgekd.graphs import Node, nodes_of, shape_of, where
 from edgekd.int8 import FIXED_OUTPUT, INT8_MAX, INT8_MIN, PADDING_SAME, SATURATION, WEIGHT_LIMIT, Int8Rules, Range, windows
 
 aten = torch.ops.aten
@@ -102,9 +102,8 @@ def tflite_op(node: Node) -> str:
     for check in (_odd_convolution, _odd_pool, _odd_pairing, _odd_border, _odd_order):
         what = what or check(node)
     if what or rule is None:
-        where = f"in module {module_of(node)!r}" if module_of(node) else "in the network's own forward"
         instead = INSTEAD.get(op_name(node), "a student of the models that `edgekd models` lists")
-        raise UnsupportedNetwork(f"{what} {where} has no int8 rule", f"use {instead}")
+        raise UnsupportedNetwork(f"{what} {where(node)} has no int8 rule", f"use {instead}")
     weight = _weight(node)
     if weight is not None and _groups(node) > 1 and shape_of(weight)[1] == 1:
         return "DEPTHWISE_CONV_2D"

@@ -35,6 +35,7 @@ from edgekd.graphs import (
     place,
     set_bias,
     shape_of,
+    where,
 )
 
 aten = torch.ops.aten
@@ -116,8 +117,8 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
         return source
     if len(shape_of(source)) != 4:
         raise UnsupportedNetwork(
-            f"the affine map {node.target} in module {module_of(node)!r} follows neither a layer of its own nor a map, so it "
-            "has no int8 rule", "take a student of the models that `edgekd models` lists")
+            f"the op {node.target} {where(node)} follows neither a layer of its own nor a map, so it has no int8 rule",
+            "take a student of the models that `edgekd models` lists")
     return pointwise(network, node, source, gain, offset)
 
 
@@ -178,7 +179,7 @@ def lone_batch_norms(network: fx.GraphModule) -> None:
                                        for arg in node.args[1:5])
         if len(shape_of(node)) != 4:
             raise UnsupportedNetwork(
-                f"the batch norm {module_of(node)!r} follows neither a layer of its own nor a map, so it has no int8 rule",
+                f"the batch norm {where(node)} follows neither a layer of its own nor a map, so it has no int8 rule",
                 "take a student whose batch norms directly follow convolutions")
         assert variance is not None
         assert mean is not None
@@ -292,6 +293,6 @@ def _linear_readers(flat: Node) -> list[Node]:
                 pending.append(user)
             else:
                 raise UnsupportedNetwork(
-                    f"a map flattened in module {module_of(flat)!r} goes into {user.target}, so that its order cannot be "
+                    f"a map flattened {where(flat)} goes into {user.target}, so that its order cannot be "
                     "folded into weights", "take a student that pools to 1x1 before it flattens")
     return layers

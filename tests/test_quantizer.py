@@ -145,7 +145,7 @@ class FlatConv(nn.Module):
         return x + x
 
 
-@pytest.mark.parametrize(("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in module")])
+@pytest.mark.parametrize(("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in the network")])
 def test_a_form_without_a_rule_is_refused(model: nn.Module, words: str) -> None:
     with pytest.raises(UnsupportedNetwork, match=words) as caught:
         prepare(model, PX, HALF, HALF)
