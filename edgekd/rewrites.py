@@ -4,6 +4,7 @@
     scalars         x * a + b per channel joins the layer before it, or becomes a 1x1 depthwise convolution
     batch norm      after an addition, a concatenation or an activation: a 1x1 depthwise convolution
     hard-sigmoid    clamp(x/6 + 1/2, 0, 1): x/6 + 1/2 joins the layer before; the clamp is the saturation of int8
+    adaptive pool   to a size that divides the map: an average pool of equal windows; to the map's own size: nothing
     average pool    a counted border is a PAD before it (TFLite's own border is never counted)
     split, chunk    slices; a slice of everything is nothing
     flatten         of a map beyond 1x1: in the file's order (height, width, channel), the next layer's columns permuted
@@ -57,6 +58,7 @@ def rewrite(network: fx.GraphModule) -> None:
     lone_batch_norms(network)
     scalars(network)
     hard_sigmoids(network)
+    even_windows(network)
     counted_borders(network)
     flatten_as_stored(network)
 
@@ -237,6 +239,21 @@ def hard_sigmoids(network: fx.GraphModule) -> None:
             gain, offset = (torch.full((_channels(source),), value, dtype=torch.float64) for value in HARD_SIGMOID)
             line = affine(network, node, source, gain, offset)
             _replace(network, node, call_like(network, node, aten.hardtanh.default, (line, 0.0, 1.0)))
+    clean(network)
+
+
+def even_windows(network: fx.GraphModule) -> None:
+    """adaptive_avg_pool2d whose windows are all alike; a global one is left to `graphs.write_global_pooling`."""
+    for node in nodes_of(network.graph):
+        if node.target is not aten.adaptive_avg_pool2d.default or list(node.args[1]) == [1, 1]:
+            continue
+        source, sizes = node.args[0], shape_of(node.args[0])[2:]
+        outputs = shape_of(node)[2:]
+        if sizes == outputs:
+            _replace(network, node, source)
+        elif all(size % out == 0 for size, out in zip(sizes, outputs, strict=True)):
+            kernel = [size // out for size, out in zip(sizes, outputs, strict=True)]
+            _replace(network, node, call_like(network, node, aten.avg_pool2d.default, (source, kernel, kernel)))
     clean(network)
 
 

@@ -179,16 +179,16 @@ class Grouped(nn.Module):
 
 
 class Borders(nn.Module):
-    """Average pools: a border that is counted, one that is not, and a ragged end."""
+    """Average pools: a border that is counted, one that is not, a ragged end, and adaptive ones with equal windows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.counted = block(3, 8, 2), nn.AvgPool2d(3, 1, 1)
         self.inside, self.ragged = nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.AvgPool2d(3, 2, ceil_mode=True)
-        self.head = Head(8)
+        self.even, self.same, self.head = nn.AdaptiveAvgPool2d(4), nn.AdaptiveAvgPool2d(4), Head(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.ragged(self.inside(self.counted(self.stem(x)))))
+        return self.head(self.same(self.even(self.ragged(self.inside(self.counted(self.stem(x)))))))
 
 
 class FlatMaps(nn.Module):

@@ -186,7 +186,7 @@ def test_artifacts_survive_the_store(route: Route) -> None:
     ("Ghost", {}, {"CONCATENATION": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "MEAN": 1,
                    "MUL": 1, "PAD": 1, "RESHAPE": 1, "SLICE": 3}),
     ("Grouped", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RESHAPE": 1}),
-    ("Borders", {}, {"AVERAGE_POOL_2D": 3, "CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 2, "RESHAPE": 1}),
+    ("Borders", {}, {"AVERAGE_POOL_2D": 4, "CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 2, "RESHAPE": 1}),
     ("FlatMaps", {}, {"ADD": 1, "CONV_2D": 1, "FULLY_CONNECTED": 2, "HARD_SWISH": 1, "MAX_POOL_2D": 1, "RESHAPE": 1}),
 ])
 def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str, int]) -> None:
