@@ -187,12 +187,14 @@ class Exported:
     `onnx`: the float graph that is converted (batch 1, NCHW; its "input" is scale * (pixel - 128 - zero_point)).
     `qdq`: the same network with Q/DQ pairs, for ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: {edge, which
     is also the tensor's name in `onnx`: {"op", "scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
-    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}.
+    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}. `io_dtype`: "int8" or "uint8", of the file's
+    input and output.
     """
 
     px: int
     ranges: dict[str, dict[str, Json]]
     weights: dict[str, dict[str, Json]]
+    io_dtype: str
     onnx: Blob
     qdq: Blob
 

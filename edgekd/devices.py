@@ -52,6 +52,9 @@ class DeviceProfile:
     io_dtype: str
     classifier_weights: str
     pooling: str
+    softmax: str
+    hard_swish: str
+    squeeze_excite: str
     channel_multiple: int
     mapper: str
     api_level: int
@@ -72,7 +75,13 @@ class DeviceProfile:
     def rules(self) -> dict[str, Any]:
         """What training must know of the device, as `int8.Int8Rules` takes it: the file computes what QAT trained."""
         return {"io_dtype": self.io_dtype, "classifier": self.classifier_weights.replace("-", "_"),
-                "pooling": self.pooling}
+                "pooling": self.pooling, "softmax": self.softmax}
+
+    @property
+    def edits(self) -> dict[str, str]:
+        """What training must change in the student, as `edgekd.edits.apply` takes it; empty when it may stay as it is."""
+        wanted = {"hard_swish": self.hard_swish, "squeeze_excite": self.squeeze_excite}
+        return {name: value for name, value in wanted.items() if value != "keep"}
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON, for `edgekd profiles NAME --json`."""
@@ -136,6 +145,9 @@ FIGURES: dict[str, tuple[Check, str]] = {
     "io_dtype": (_one_of("int8", "uint8"), '"int8" or "uint8"'),
     "classifier_weights": (_one_of("per-channel", "per-tensor"), '"per-channel" or "per-tensor"'),
     "pooling": (_one_of("mean", "average_pool"), '"mean" or "average_pool"'),
+    "softmax": (_one_of("none", "append"), '"none" or "append"'),
+    "hard_swish": (_one_of("keep", "relu6"), '"keep" or "relu6"'),
+    "squeeze_excite": (_one_of("keep", "remove", "hard_gate"), '"keep", "remove" or "hard_gate"'),
     "channel_multiple": (_count, "a whole number above 0"),
     "mapper": (_one_of("kernels", "edgetpu", "nnapi"), '"kernels", "edgetpu" or "nnapi"'),
     "api_level": (_whole, "an Android API level, 0 elsewhere"),

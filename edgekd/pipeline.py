@@ -40,8 +40,11 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec."""
-        return models.spec(self.recipe.distil.student)
+        """The student's spec, with the edits that the device asks for."""
+        spec = models.spec(self.recipe.distil.student)
+        if not self.profile.edits:
+            return spec
+        return dataclasses.replace(spec, options={**spec.options, "edits": self.profile.edits})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +121,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("knowledge", 1, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
           code=("networks", "views"), needs_teacher=True),
     Stage("distil", 1, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge"), _distil,
-          code=("networks", "views", "adapters", "losses")),
+          code=("networks", "edits", "views", "adapters", "losses")),
     Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil"), _qat,
-          code=("networks", "views", "quantnet", "graphs", "quantizer", "fakequant", "int8")),
+          code=("networks", "edits", "views", "quantnet", "graphs", "rewrites", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,
           code=("lowering", "flatbuffer")),

@@ -31,8 +31,8 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         }
         for row in qnet.layers
     }
-    return Exported(px=qnet.px, ranges=ranges, weights=weights, onnx=write_onnx(network, state, "float"),
-                    qdq=write_onnx(network, state, "qdq"))
+    return Exported(px=qnet.px, ranges=ranges, weights=weights, io_dtype=network.rules.io_dtype,
+                    onnx=write_onnx(network, state, "float"), qdq=write_onnx(network, state, "qdq"))
 
 
 def run(qat: QuantNetwork, *, context: Context) -> Exported:
