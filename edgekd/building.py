@@ -25,6 +25,8 @@ class Watcher(Protocol):
 
     def stage(self, name: str, done: Done | None) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
 
 def job(settings: Recipe, profile: str) -> Job:
     """Check every name before any work is done, and open the data source."""
@@ -54,7 +56,7 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
     store = Store(out, shared)
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
-        done = run(job, store, until, watcher.progress, watcher.stage)
+        done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
         body = report.build_report(job, done)
         failed = body["gates"] = report.gates(job, body)
         _publish(store, job, done, body)
