@@ -28,7 +28,7 @@ IMPORTANCE: dict[str, Callable[[], Callable[[Any], Tensor | None]]] = {
 }
 BY_PLACE = {OPTYPE.SLICE, OPTYPE.SPLIT, OPTYPE.UNBIND, OPTYPE.EXPAND}  # code that names channels by number or count
 OWN_OPS = tp.ops.__name__  # nodes for what is no layer: additions, activations, reshapes
-FIRST = "the first convolution: every later layer sees through it"
+FIRST = "the first convolution, through which every later layer sees"
 OUTPUTS = "the classes"
 
 

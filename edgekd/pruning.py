@@ -63,9 +63,9 @@ class Plan:
     macs: int
 
     def rows(self) -> list[dict[str, object]]:
-        """A row a group, as plain JSON: what it was, what it becomes, what goes with it, why it stays whole."""
+        """A row a group, as plain JSON: what it was, what it becomes, why it stays whole."""
         return [{"group": group.name, "before": group.width, "after": group.width - len(self.cuts.get(group.name, ())),
-                 "layers": [member.layer for member in group.members], "whole": group.whole} for group in self.groups]
+                 "whole": group.whole} for group in self.groups]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,11 +167,14 @@ def table(plan: Plan, title: str) -> str:
     share = plan.macs / plan.macs_before - 1
     lines = [f"{title}: {plan.macs_before / 1e6:.2f} M -> {plan.macs / 1e6:.2f} M MACs ({share:+.1%})"]
     longest = max(len(group.name) for group in plan.groups)
+    whole: dict[str, list[str]] = {}
     for group in plan.groups:
         lost = len(plan.cuts.get(group.name, ()))
-        others = list(dict.fromkeys(member.layer for member in group.members if member.layer != group.name))
-        more = f" and {len(others) - NAMED_LAYERS} more" if len(others) > NAMED_LAYERS else ""
-        with_it = f"with {', '.join(others[:NAMED_LAYERS])}{more}" if others else ""
-        told = f"{group.width - lost:>5}  {with_it}" if lost else f"    =  {group.whole or 'nothing to take'}"
-        lines.append(f"  {group.name:<{longest}} {group.width:>5} -> {told}")
-    return "\n".join(lines)
+        if lost:
+            others = list(dict.fromkeys(member.layer for member in group.members if member.layer != group.name))
+            more = f" and {len(others) - NAMED_LAYERS} more" if len(others) > NAMED_LAYERS else ""
+            lines.append(f"  {group.name:<{longest}} {group.width:>5} -> {group.width - lost:>5}  with "
+                         f"{', '.join(others[:NAMED_LAYERS])}{more}")
+        else:
+            whole.setdefault(group.whole or "nothing to take at this ratio and multiple", []).append(group.name)
+    return "\n".join([*lines, *(f"  whole, {reason}: {', '.join(names)}" for reason, names in whole.items())])

@@ -275,12 +275,25 @@ def test_pruning_leaves_what_came_before_in_the_store(built: Path, tmp_path: Pat
 
 
 def test_nothing_to_take_fails_before_training(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*SMALL, "--store", str(built / "store"), "--out", str(tmp_path / "out"), "--set", "prune.ratio=0.01"]
+    arguments = [*SMALL, "--store", str(built / "store"), "--out", str(tmp_path / "out"), "--set", "prune.ratio=0.005"]
     assert cli.main(arguments) == 1
     said = capsys.readouterr().err
     assert "MACs do not fall" in said
     assert "multiples of 8" in said
     assert "cut 1" not in said
+
+
+def test_taylor_on_a_students_own_loss(built: Path, tmp_path: Path) -> None:
+    """Torch-Pruning's issue 303: Taylor left MobileNetV2 as it was. Here the loss's gradients decide, and it falls."""
+    assert cli.main([*SMALL, "--store", str(built / "store"), "--until", "prune", "--out", str(tmp_path / "out"),
+                     *(part for text in ("prune.ratio=0.4", "prune.importance=taylor", "prune.scope=isomorphic",
+                                         "prune.steps=1", "prune.epochs=1", "prune.batches=1")
+                       for part in ("--set", text))]) == 0
+    models = json.loads((tmp_path / "out" / "report.json").read_text())["models"]
+    assert models["pruned"]["macs"] < 0.8 * models["student"]["macs"]
+    lost = {row["group"]: 1 - row["after"] / row["before"] for row in models["pruned"]["groups"]}
+    hidden = [share for name, share in lost.items() if name.endswith("conv_pw") and name != "blocks.0.0.conv_pw"]
+    assert len(set(hidden)) > 2  # ranked together, they lose unequal shares
 
 
 def test_the_plan_is_printed_first_and_a_killed_build_goes_on(

@@ -60,7 +60,7 @@ class _Work:
         if self.config.importance == "taylor":
             _gradients(self.net, self.taught, self.config.batches)
         classifier = _name_of(self.net, self.net.get_classifier())  # type: ignore[operator]
-        keep = {module or classifier: f"{loss} reads it" for module, loss in self.taught.read().items()}
+        keep = {module or classifier: f"read by {loss}" for module, loss in self.taught.read().items()}
         return coupling.survey(self.net, self.student.px, len(self.student.mean), self.config.importance, keep)
 
     def _plan(self, found: coupling.Survey, share: float) -> Plan:
