@@ -74,7 +74,8 @@ class _Work:
     def announce(self) -> None:
         """Print what the whole way will take, and refuse it here, before any training, when that is nothing."""
         if self.step or self.is_cut:
-            self.context.say(f"prune: goes on at cut {self.step + 1} of {self.config.steps}")
+            if self.step < self.config.steps:
+                self.context.say(f"prune: goes on at cut {self.step + 1} of {self.config.steps}")
             return
         whole = self._plan(self.first_survey, 1.0)
         if whole.macs >= whole.macs_before:
