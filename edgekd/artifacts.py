@@ -220,7 +220,8 @@ class Evaluation:
     """Answers of every stage's network to the same test images.
 
     `logits`: float32 [len(stages), n, classes], C order; `stages` in waterfall order: "teacher" (where there is one),
-    "student", "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8 [n, classes].
+    "student", "pruned" (where there is one), "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8
+    [n, classes].
     """
 
     stages: list[str]

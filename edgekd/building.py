@@ -26,6 +26,8 @@ class Watcher(Protocol):
 
     def stage(self, name: str, done: Done | None) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
 
 def job(settings: Recipe, profile: str) -> Job:
     """Check every name before any work is done, and open the data source."""
@@ -59,7 +61,7 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
             checked = checking.before_build(job.student, job.recipe, job.profile, out / "check.json")
             store.publish("check.json", facts_json(checked))
             checking.refuse(checked)
-        done = run(job, store, until, watcher.progress, watcher.stage)
+        done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
         body = published.with_results(out, report.build_report(job, done))
         why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
         if why is not None:

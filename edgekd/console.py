@@ -71,6 +71,10 @@ class Console:
         how = "cached" if done.cached else f"{done.entry.seconds:.1f} s"
         self._err.print(f"[green]✓[/] {name:<10} {how:>9}  [dim]{done.entry.digest[:DIGEST_LETTERS]}[/]")
 
+    def say(self, text: str) -> None:
+        """A stage's own words, such as the plan of a cut, above the bar."""
+        self._err.print("".join(c if c.isprintable() or c == "\n" else "?" for c in text), markup=False, soft_wrap=True)
+
     def show_report(self, body: Mapping[str, Any], out: Path, until: str | None) -> None:
         """One build: what each stage cost, what the file is, whether it is certified, where everything lies."""
         say = self._out.print

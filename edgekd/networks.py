@@ -20,7 +20,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from edgekd import edits
+from edgekd import edits, widths
 from edgekd.artifacts import Blob, Network
 from edgekd.errors import MissingExtra, RecipeError, UnknownName, WeightsError
 from edgekd.models import ModelSpec, check_name
@@ -30,7 +30,9 @@ HEAD_STD = 0.01  # of a fresh classifier's weights, as in torchvision's MobileNe
 
 
 def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
-    """A network of random weights, in channels_last, in eval mode. `options`: the builder's, and "edits" (`edgekd.edits`).
+    """A network of random weights, in channels_last, in eval mode.
+
+    `options`: the builder's, with "edits" (`edgekd.edits`) and "widths" (`edgekd.widths`).
 
     Raises UnknownName for a name timm does not have and RecipeError for a size or option that the network refuses.
     """
@@ -45,11 +47,13 @@ def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _builder(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != edits.KEY}
+    return {key: value for key, value in options.items() if key not in (edits.KEY, widths.KEY)}
 
 
 def _edited(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    return edits.apply(model, options.get(edits.KEY, {})).eval().to(memory_format=torch.channels_last)
+    edits.apply(model, options.get(edits.KEY, {}))
+    widths.apply(model, options.get(widths.KEY, {}))
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def reparameterised(model: nn.Module) -> nn.Module:
@@ -246,24 +250,29 @@ def from_bytes(blob: Blob) -> State:
     return safetensors.torch.load(bytes(blob))
 
 
-def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
-    """Parameters, and multiply-accumulates of one image at px x px (convolutions and linear layers)."""
-    macs = 0
+def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
+    """Multiply-accumulates of one image at px x px, by layer, in the order in which convolutions and linear layers run."""
+    names: dict[nn.Module, str] = {layer: name for name, layer in model.named_modules()
+                                   if isinstance(layer, nn.Conv2d | nn.Linear)}
+    macs: dict[str, int] = {}
 
-    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        nonlocal macs
-        weight = module.weight
-        positions = output.numel() // (output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1])
-        macs += positions * weight.numel()  # type: ignore[operator]
+    def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        positions = output.numel() // (output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1])
+        macs[names[layer]] = macs.get(names[layer], 0) + positions * layer.weight.numel()  # type: ignore[operator]
 
-    handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in names]
     try:
         with torch.inference_mode():
             model(torch.zeros(1, channels, px, px))
     finally:
         for handle in handles:
             handle.remove()
-    return {"params": sum(p.numel() for p in model.parameters()), "macs": int(macs)}
+    return macs
+
+
+def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
+    """Parameters, and multiply-accumulates of one image at px x px (convolutions and linear layers)."""
+    return {"params": sum(p.numel() for p in model.parameters()), "macs": sum(layer_macs(model, px, channels).values())}
 
 
 def normalised(images: np.ndarray, mean: list[float], std: list[float]) -> Tensor:

@@ -99,6 +99,21 @@ class DistilConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """Structured pruning between distil and qat. Off while `ratio` and `target_macs` are both 0; the losses are distil's."""
+
+    ratio: float = 0.0  # share of its channels that each group loses
+    target_macs: float = 0.0  # multiply-accumulates an image to come down to; at 1 or below: a share of the student's own
+    importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
+    scope: Literal["local", "isomorphic"] = "local"
+    steps: int = 3  # cuts, each with its fine-tuning: a few small ones lose less than one large one
+    epochs: int = 5  # of fine-tuning after each cut
+    lr: float = 0.02  # below float training's rate, which would undo what the cut kept; others were not compared
+    multiple: int = 0  # widths are rounded to it; 0: the profile's channel_multiple
+    batches: int = 8  # taylor: training batches that its gradients are summed over
+
+
+@dataclasses.dataclass(frozen=True)
 class QatConfig:
     """Training with TFLite's int8 arithmetic in the loop."""
 
@@ -156,6 +171,7 @@ class Recipe:
     views: ViewsConfig = ViewsConfig()
     teacher: TeacherConfig = TeacherConfig()
     distil: DistilConfig = DistilConfig()
+    prune: PruneConfig = PruneConfig()
     qat: QatConfig = QatConfig()
     certify: CertifyConfig = CertifyConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -181,6 +197,9 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("distil", "temperature"): (0.1, 100),
     ("qat", "temperature"): (0.1, 100),
     ("distil", "ema"): (0, 0.99999),
+    ("prune", "ratio"): (0, 0.75),  # pruning.MOST: a quarter of every group stays
+    ("prune", "steps"): (1, 100),
+    ("prune", "batches"): (1, 65536),
     ("qat", "observe"): (0, 1),
     ("certify", "min_agreement"): (0, 1),
 }
@@ -246,7 +265,11 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
         sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
-    return Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+    recipe = Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+    if recipe.prune.ratio and recipe.prune.target_macs:
+        raise RecipeError(f"{where}: prune.ratio and prune.target_macs are both set, and either decides the cut alone",
+                          "leave one of them at 0")
+    return recipe
 
 
 def _typed(key: str, value: Any, hint: Any, where: str) -> Any:

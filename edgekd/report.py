@@ -23,9 +23,9 @@ def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
         "data": _data(dataset, done["data"].entry.digest),
         "stages": [{"stage": name, "key": d.entry.key, "digest": d.entry.digest,
                     "seconds": round(d.entry.seconds, 2), "cached": d.cached} for name, d in done.items()],
-        "models": {name: _model(load(done, stage)) for name, stage in (("teacher", "teacher"), ("student", "distil"))
-                   if stage in done},
-        "training": {name: load(done, name).history for name in ("teacher", "distil", "qat") if name in done},
+        "models": {name: _model(load(done, stage)) for name, stage in (("teacher", "teacher"), ("student", "distil"),
+                                                                       ("pruned", "prune")) if stage in done},
+        "training": {name: load(done, name).history for name in ("teacher", "distil", "prune", "qat") if name in done},
     }
     if "evaluate" in done:
         scale = load(done, "convert").facts["output"]["scale"]
