@@ -76,7 +76,7 @@ def test_runs_a_model_and_agrees_with_answers_computed_without_a_runtime(tmp_pat
     assert found["runtime"]["delegate"] == "xnnpack"
     assert found["runtime"]["threads"] == 1
     assert set(found) == {"schema", "model_sha256", "runner_version", "runtime", "host", "settings", "latency_ms",
-                          "memory_kib", "golden", "warnings"}
+                          "memory_kib", "golden", "output_sha256", "soak", "warnings"}
     assert "edgebench: progress 1.00" in stderr
 
 
@@ -273,11 +273,13 @@ def test_the_board_says_that_it_was_throttled(tmp_path):
 
 
 def test_more_threads_than_cores_and_other_facts_are_warned_of():
-    host = {"governor": "ondemand", "cores": 2, "throttled": {"before": "0x0", "after": "0x50000"}}
+    host = {"governor": "ondemand", "cores": 2, "throttled": {"before": "0x0", "after": "0x50000"},
+            "clock_khz": 1_000_000, "before": {"clock_khz": 1_500_000}}
     notes = edgebench.host_warnings(host, threads=4)
-    assert len(notes) == 2  # bits 16 to 19 say what once was: no warning
+    assert len(notes) == 3  # bits 16 to 19 say what once was: no warning
     assert "ondemand" in notes[0]
     assert "4 threads on 2" in notes[1]
+    assert "from 1500 to 1000 MHz" in notes[2]
 
 
 @pytest.mark.parametrize("zero_point", [0, -1])
