@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from edgekd import agent, transports
 from edgekd.errors import DeviceError
-from edgekd.transports import Ear, Job, Progress, Ran
+from edgekd.transports import Deadline, Ear, Job, Progress, Ran
 
 CONNECT_S = 10  # seconds to connect; a Pi that boots takes longer, and then the message says so
 ALIVE_S, ALIVE_COUNT = 5, 3  # a silent connection is given up after 15 s: Wi-Fi roaming takes less
@@ -98,24 +98,17 @@ class SshTransport:
         talk = _Talk(process.stderr)
         sender = threading.Thread(target=_send, args=(process.stdin, source + payload), daemon=True)
         allowed = job.timeout_s + 2 * transports.GRACE_S + CONNECT_S + 15 + len(payload) / SLOWEST_LINK
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        watchdog = threading.Timer(allowed, stop)
-        watchdog.daemon = True
-        for thread in (sender, watchdog):
-            thread.start()
+        sender.start()
+        deadline = Deadline(allowed, process.kill)
         reading = _Reading(process.stdout, mark, job, Ear(on_progress))
         try:
             ran = reading.all()
         except _GarbledError as error:
+            process.stdout.close()  # whoever floods it must not be waited for
             raise DeviceError(f"the answer of {self} cannot be used: {error}",
                               "see that its login script prints nothing, and that its Python is the system's own") from error
         finally:
-            watchdog.cancel()
+            deadline.end()
             sender.join(0.0 if reading.ended else transports.GRACE_S)
             with suppress(OSError):
                 process.stdin.close()  # the agent's sign to stop, if it has not ended
@@ -128,7 +121,7 @@ class SshTransport:
             talk.end()
         if ran is not None:
             return ran
-        if late.is_set():
+        if deadline.passed:
             raise DeviceError(f"{self} did not finish within {allowed:.0f} s, copying included",
                               "give a longer --timeout, or a faster connection")
         raise self._failure(process.returncode, reading.greeted, talk.said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,6 +73,24 @@ class Transport(Protocol):
     def emulated(self) -> bool: ...
 
     def run(self, job: Job, on_progress: Progress) -> Ran: ...
+
+
+class Deadline:
+    """Calls `stop` once after `seconds`, unless it is ended before; `passed` tells whether it came to that."""
+
+    def __init__(self, seconds: float, stop: Callable[[], None]) -> None:
+        self.passed = False
+        self._stop = stop
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._stop()
+
+    def end(self) -> None:
+        self._timer.cancel()
 
 
 class Ear:

@@ -19,7 +19,6 @@ from test_bench import QUICK, processes_with
 from tiny_tflite import tiny
 
 from edgekd import bench, ssh, transports
-from edgekd.bench import BenchSettings
 from edgekd.devices import load_profile
 from edgekd.errors import DeviceError
 from edgekd.ssh import SshTransport
@@ -223,14 +222,6 @@ def test_a_board_that_throttles_says_so(board, server, tmp_path):
     assert any("throttled" in warning for warning in found["warnings"])
 
 
-def test_a_model_that_crashes_the_interpreter(board, server):
-    from tiny_tflite import busy
-
-    server.mode("ulimit -S -t 1")
-    with pytest.raises(DeviceError, match="SIGXCPU"):
-        bench.bench(busy(), HOST, board, settings=BenchSettings(threads=1, runs=20_000, timeout_s=60.0))
-
-
 HOSTILE = {
     "nothing": ("", "gave no answer"),
     "a flood before the first word": ("cat /dev/zero | head -c 100000000", "more than 65536 bytes"),
@@ -273,7 +264,7 @@ def test_hostile_agents(board, monkeypatch, tmp_path, case):
 def test_texts_of_an_agent_are_made_safe(board, monkeypatch, tmp_path):
     liar = tmp_path / "agent.py"
     liar.write_text(f"import sys\ndef serve(source):\n    exec({SAY!r} + \"print(mark, json.dumps({{'failed': '\\x1b[2J' * "
-                    "500, 'next': '\\x07'}))\")\n    sys.stdout.flush()\n")
+                    "500, 'next': '\\x07type this'}))\")\n    sys.stdout.flush()\n")
     monkeypatch.setattr(ssh.agent, "__file__", str(liar))
     assert len(said(board, script(""))) < 1000
 
