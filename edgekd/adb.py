@@ -130,8 +130,9 @@ class AdbTransport:
         The exit code is taken from a line of our own, since adb passes none on from devices before Android 7.
         """
         mark = secrets.token_hex(8)
-        code, text, _ = _adb("-s", self.serial, "shell", f"({command}) 2>&1; echo {mark} $?", timeout_s=timeout_s)
-        found = re.search(rf"^(.*?)\n?{mark} (\d{{1,3}})\s*$", text, re.DOTALL)
+        code, text, data = _adb("-s", self.serial, "shell", f"({command}) 2>&1; echo {mark} $?", timeout_s=timeout_s)
+        answer = data.decode("utf-8", "replace").replace("\r\n", "\n")
+        found = re.fullmatch(rf"(.*?)\n?{mark} (\d{{1,3}})\s*", answer, re.DOTALL)
         if found is None:
             raise DeviceError(f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: {_safe(text[-300:])})",
                               "attach it again; what was copied there lies in a folder edgekd-* of " + TEMPORARY)
@@ -166,7 +167,7 @@ class AdbTransport:
                 if code != 0:
                     raise DeviceError(f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: {_safe(said[-300:])}",
                                       "make room on the device")
-        code, said = self.shell(f"cd {folder} && chmod 700 {shlex.join(f'./{name}' for name in job.files)}")
+        code, said = self.shell(f"cd {folder} && chmod -R 700 .")
         if code != 0:
             raise DeviceError(f"what was copied to the device cannot be used there: {_safe(said)}", "make room on the device")
 
@@ -188,10 +189,13 @@ class AdbTransport:
     def _file(self, path: str) -> bytes | None:
         """A plain file's bytes; None where it is not there. Raises DeviceError over MAX_FILE_BYTES."""
         quoted = shlex.quote(path)
-        code, _ = self.shell(f"[ -f {quoted} ] && [ ! -L {quoted} ]")
+        most = transports.MAX_FILE_BYTES
+        code, size = self.shell(f"[ -f {quoted} ] && [ ! -L {quoted} ] && wc -c < {quoted}")
         if code != 0:
             return None
-        most = transports.MAX_FILE_BYTES
+        if not size.strip().isdecimal() or int(size) > most:
+            raise DeviceError(f"the job left a file of {_safe(size)[:30]} bytes; {most} is the most that is read",
+                              "run the job by hand in adb shell and look at the file")
         return _adb("-s", self.serial, "exec-out", f"cat {quoted}", timeout_s=SHORT_S + most / SLOWEST_LINK, limit=most)[2]
 
     def _said(self, folder: str) -> str:

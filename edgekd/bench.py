@@ -64,6 +64,14 @@ class BenchSettings:
 DEFAULTS = BenchSettings()
 
 
+def core_numbers(text: str | None) -> tuple[int, ...] | None:
+    """The cores of "0-3" or "4,5"; None for None. Raises RecipeError."""
+    try:
+        return None if text is None else tuple(edgebench.core_list(text))
+    except ValueError as error:
+        raise RecipeError(f"--cores {text!r} is not a list of cores", "write it as 0-3 or 4,5") from error
+
+
 def read_model(path: Path) -> bytes:
     """The bytes of a whole .tflite. Raises ModelFileError that names the file."""
     try:
@@ -95,7 +103,11 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
 
 
 def arguments(profile: DeviceProfile, settings: BenchSettings, golden: bytes | None) -> list[str]:
-    """The runner's own arguments."""
+    """The runner's own arguments. Raises RecipeError for a delegate that it does not know."""
+    try:
+        edgebench.Delegate(settings.delegate)
+    except ValueError as error:
+        raise RecipeError(f"the delegate {error}", "give one of these; gpu and nnapi run over --adb") from error
     words = ["--model", MODEL, "--threads", str(settings.threads or profile.threads), "--runs", str(settings.runs),
              "--min-seconds", str(settings.min_seconds), "--warmup-runs", str(settings.warmup_runs),
              "--seed", str(settings.seed), "--timeout", str(settings.whole_s), "--json", RESULT]

@@ -178,7 +178,7 @@ def parse_log(log: str) -> dict[str, float]:
         if match:
             for (name, unit), text in zip(names.items(), match.groups(), strict=True):
                 try:
-                    found[name] = float(text) * unit
+                    found[name] = round(float(text) * unit, 9)
                 except ValueError:  # "1.2.3"
                     continue
 
@@ -202,7 +202,7 @@ def parse_log(log: str) -> dict[str, float]:
                           ("p95", "p95")):
             match = re.search(rf"\b{key}={NUMBER}", rest)
             if match:
-                found[name] = float(match.group(1)) * us
+                found[name] = round(float(match.group(1)) * us, 9)
     return found
 
 
