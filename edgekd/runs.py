@@ -16,7 +16,7 @@ from edgekd.edgebench import SCHEMA
 from edgekd.errors import StoreError
 from edgekd.transports import MAX_FILE_BYTES
 
-STAMP = "%Y%m%dT%H%M%SZ"  # ISO 8601, basic form: sorts by time
+STAMP = "%Y%m%dT%H%M%S.%fZ"  # ISO 8601, basic form: sorts by time
 BLOCKS = 5  # of consecutive samples; their medians show drift inside a run, which single samples hide
 FLOOR = 0.03  # ours: no change of p50 below 3 % is called one, whatever the samples say; clocks and pages differ by run
 UNKNOWN = 0.05  # ours: the spread of a run whose tool gives no samples
@@ -93,19 +93,13 @@ def keep(folder: Path, body: Mapping[str, Any]) -> Path:
                     for key in ("profile", "transport")) + f"-{datetime.now(UTC).strftime(STAMP)}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for name in (stem, *(f"{stem}.{number}" for number in range(2, 1000))):
-            path = place / f"{name}.json"
-            try:
-                file = path.open("x", encoding="utf-8")
-            except FileExistsError:
-                continue
-            with file:
-                json.dump(body, file, indent=1, allow_nan=False)
-                file.write("\n")
-            return path
+        path = place / f"{stem}.json"
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(body, file, indent=1, allow_nan=False)
+            file.write("\n")
     except OSError as error:
         raise StoreError(f"{place} cannot be written: {error.strerror}", "name another folder with --out") from error
-    raise StoreError(f"{place} is full of files of this second", "try again")
+    return path
 
 
 def kept(folder: Path) -> list[Run]:
@@ -114,7 +108,7 @@ def kept(folder: Path) -> list[Run]:
     for path in sorted((folder / "bench").glob("*.json")):
         body = _body(path)
         if body is not None:
-            stamp = re.search(r"\d{8}T\d{6}Z", path.name)
+            stamp = re.search(r"\d{8}T\d{6}\.\d{6}Z", path.name)
             when = stamp.group() if stamp else datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime(STAMP)
             found.append((when, path.name, Run(path, body)))
     return [run for _, _, run in sorted(found, key=lambda row: row[:2])]

@@ -130,7 +130,7 @@ class SshTransport:
         home = self.python.startswith("~/")
         python = '"$HOME"/' + shlex.quote(self.python[2:]) if home else shlex.quote(self.python)
         # no newline and no "!", which csh minds; the version is checked before anything that an old Python cannot read
-        first = ('import sys; sys.version_info < (3, 9) and sys.exit("edgekd-old-python " + sys.version.split()[0]); '
+        first = ('import sys; sys.version_info < (3, 9) and exit("edgekd-old-python " + sys.version.split()[0]); '
                  f"exec(compile(sys.stdin.buffer.read({source_bytes}), \"agent\", \"exec\"))")
         options = {"BatchMode": "yes", "StrictHostKeyChecking": "yes", "ConnectTimeout": CONNECT_S,
                    "ServerAliveInterval": ALIVE_S, "ServerAliveCountMax": ALIVE_COUNT, "ClearAllForwardings": "yes",
