@@ -192,7 +192,9 @@ def parse_log(log: str) -> dict[str, float]:
     take(f"Overall peak memory footprint \\(MB\\) via periodic monitoring: {NUMBER}", {"peak_mem_mb": 1})
     for pattern, name in (("Model initialization", "init"), ("Warmup \\(first\\)", "first_inference"),
                           ("Warmup \\(avg\\)", "average_warm_up"), ("Inference \\(avg\\)", "avg"),
-                          ("Inference \\(min\\)", "min"), ("Inference \\(max\\)", "max"), ("Inference \\(std\\)", "stddev")):
+                          ("Inference \\(min\\)", "min"), ("Inference \\(max\\)", "max"), ("Inference \\(std\\)", "stddev"),
+                          ("Inference \\(median\\)", "median"), ("Inference \\(p5\\)", "p5"),
+                          ("Inference \\(p95\\)", "p95")):
         take(f"{pattern}: +{NUMBER} ms", {name: 1})
     counted = re.findall(r"^(?:INFO: )?count=(\d{1,9})( .*)?$", log, re.MULTILINE)
     if counted:

@@ -345,9 +345,9 @@ def test_logs_of_other_versions():
     found = benchmark_model.parse_log(old)
     assert (found["avg"], found["init"], found["min"], found["num_runs"]) == (79.7609, 38.467, 78.0, 50.0)
     new = ("Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\nWarmup (avg):         8.00 ms (3 runs)\n"
-           "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\n")
+           "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\nInference (median):   7.20 ms\n")
     found = benchmark_model.parse_log(new)
-    assert (found["avg"], found["init"], found["first_inference"], found["min"]) == (7.25, 12.5, 9.0, 7.0)
+    assert (found["avg"], found["init"], found["first_inference"], found["min"], found["median"]) == (7.25, 12.5, 9.0, 7.0, 7.2)
     assert benchmark_model.parse_log("count=x\nInference timings in us: Init: 1.2.3") == {}
 
 

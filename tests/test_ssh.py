@@ -70,7 +70,8 @@ def test_a_model_is_measured_over_ssh(board):
 
 
 def test_it_can_be_another_user(tmp_path_factory):
-    """Show 3: with EDGEKD_TEST_SSH_USER set to an account of this machine, and as root."""
+    """As root, with EDGEKD_TEST_SSH_USER naming an account that is not locked (useradd -m -p '*' NAME), and with
+    EDGEKD_TEST_SSH_PYTHON where that account may not use this Python."""
     user = os.environ.get("EDGEKD_TEST_SSH_USER")
     if not user:
         pytest.skip("EDGEKD_TEST_SSH_USER names no account to log in as")
@@ -78,8 +79,9 @@ def test_it_can_be_another_user(tmp_path_factory):
     for parent in folder.parents[:2]:
         parent.chmod(0o755)
     other = sshd.start(folder, user)
+    python = os.environ.get("EDGEKD_TEST_SSH_PYTHON", sys.executable)
     try:
-        transport = SshTransport.to(other.destination, config=other.config, python=sys.executable)
+        transport = SshTransport.to(other.destination, config=other.config, python=python)
         who = script("import getpass; open('out', 'w').write(getpass.getuser())", fetch=("out",))
         assert transport.run(who, lambda share: None).files == {"out": user.encode()}
         made = tiny()
