@@ -17,7 +17,7 @@ from adbd import Device, have_adb
 from test_bench import processes_with
 from tiny_tflite import tiny
 
-from edgekd import adb, android, benchmark_model, transports
+from edgekd import adb, android, benchmark_model, cli, transports
 from edgekd.bench import BenchSettings
 from edgekd.devices import load_profile
 from edgekd.errors import DeviceError, EdgeKDError, RecipeError
@@ -356,3 +356,16 @@ def test_limits_hold_for_what_a_device_sends(plug, monkeypatch):
     plug()
     with pytest.raises(DeviceError, match="1001 bytes; 1000 is the most"), adb.attached(None) as phone:
         phone.run(Job({}, ["sh", "-c", "head -c 1001 /dev/zero > out"], ["out"], 20.0), lambda share: None)
+
+
+def test_over_adb_from_the_command_line(plug, tmp_path, capsys):
+    device, path = plug(), tmp_path / "a 'model'; $(x).tflite"
+    path.write_bytes(tiny().model)
+    words = ["bench", str(path), "--adb", device.serial, "--benchmark-model", str(tool(tmp_path)), "--out", str(tmp_path)]
+    code = cli.main([*words, "--delegate", "nnapi:acme-npu", "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert json.loads(out)["runtime"]["delegate"] == "nnapi:acme-npu"
+    assert len(list((tmp_path / "bench").iterdir())) == 1
+    assert cli.main([*words, "--soak", "1"]) == 2
+    assert "--soak needs EdgeKD's own runner" in capsys.readouterr().err

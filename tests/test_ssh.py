@@ -278,9 +278,9 @@ def test_a_job_that_takes_too_long(board, monkeypatch):
     assert not processes_with(mark)
 
 
-@pytest.mark.parametrize("side", ["server", "client"])
+@pytest.mark.parametrize("side", ["server", "client", "interrupted"])
 def test_a_dropped_connection(board, server, side):
-    """Either end of the connection is killed in the middle of the job: a clear error, and the job stops there."""
+    """Either end of the connection goes in the middle of the job: a clear error, and the job stops there."""
     mark = f"edgekd-test-{os.getpid()}-dropped-{side}"
 
     def cut() -> None:
@@ -299,7 +299,9 @@ def test_a_dropped_connection(board, server, side):
         assert "the connection to" in text
         assert "was lost" in text
     else:
-        program = ("import sys, pathlib; from edgekd.ssh import SshTransport; from edgekd.transports import Job, PYTHON\n"
+        program = ("import signal, sys, pathlib; from edgekd.ssh import SshTransport\n"
+                   "from edgekd.transports import Job, PYTHON\n"
+                   "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                    "t = SshTransport.to(sys.argv[1], config=pathlib.Path(sys.argv[2]), python=sys.executable)\n"
                    f"t.run(Job({{'j': {body.encode()!r}}}, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0), lambda s: None)")
         process = subprocess.Popen([sys.executable, "-c", program, server.destination, str(server.config), mark[6:]],
@@ -307,8 +309,10 @@ def test_a_dropped_connection(board, server, side):
         end = time.monotonic() + 10
         while not processes_with(mark) and time.monotonic() < end:
             time.sleep(0.02)
-        process.kill()  # no time to say goodbye
-        process.wait()
+        process.send_signal(signal.SIGINT if side == "interrupted" else signal.SIGKILL)
+        process.wait(15)
+        if side == "interrupted":
+            assert not processes_with(mark)  # it has waited for the other side
     end = time.monotonic() + 15
     while processes_with(mark) and time.monotonic() < end:
         time.sleep(0.05)
