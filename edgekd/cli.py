@@ -7,12 +7,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import edgekd
 from edgekd.errors import EdgeKDError, GateFailed, RecipeError
+
+if TYPE_CHECKING:
+    from edgekd import places
+    from edgekd.console import Console
 
 DEFAULT_PROFILE = "pi4"
 BUILDS = Path("builds")
@@ -82,13 +88,30 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = verbs.add_parser("bench", help="latency, memory and golden agreement of a .tflite on a device")
     bench.add_argument("model", type=Path, metavar="MODEL.tflite|DIR")
-    bench.add_argument("--profile", default="host", help="the device (default: %(default)s)")
+    bench.add_argument("--profile", default="host", help="the device, or several: pi4,pi5 (default: %(default)s)")
     where = bench.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="on this machine (default)")
+    where.add_argument("--ssh", metavar="[USER@]HOST[:PORT]", help="over OpenSSH, with its keys, agent and known hosts")
+    where.add_argument("--adb", nargs="?", const="", metavar="SERIAL", help="an Android device, with benchmark_model")
+    where.add_argument("--emulate", action="store_true", help="the emulated Pi 4 of tools/pi_emulator.py: are its output "
+                                                              "bytes this machine's? Its times are void")
     where.add_argument("--emit", type=Path, metavar="DIR", help="write runner, model and command for an offline board")
+    where.add_argument("--brought", type=Path, metavar="RESULT.json", help="the result that such a board wrote")
+    bench.add_argument("--python", default="python3", metavar="PATH", help="--ssh: the Python there (default: %(default)s)")
+    bench.add_argument("--ssh-config", type=Path, metavar="FILE", help="--ssh: as ssh -F")
+    bench.add_argument("--benchmark-model", type=Path, metavar="FILE", help="--adb: LiteRT's tool, built for the device")
+    bench.add_argument("--delegate", default="auto", metavar="NAME",
+                       help="auto, xnnpack, none, edgetpu[:DEVICE], external:LIBRARY[,KEY=VALUE...]; "
+                            "--adb: xnnpack, none, gpu, nnapi[:ACCELERATOR]")
     bench.add_argument("--threads", type=int, help="default: the profile's")
+    bench.add_argument("--cores", metavar="LIST", help="run on these cores only, such as 4-7")
     bench.add_argument("--runs", type=int, default=50, help="timed runs (default: %(default)s)")
-    bench.add_argument("--json", action="store_true", help="print the whole result")
+    bench.add_argument("--soak", type=float, metavar="MINUTES", help="run on for this long: does it throttle?")
+    bench.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS",
+                       help="for all but a soak (default: %(default)s)")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="keep the result in DIR/bench (default: MODEL, if it is a "
+                                                               "folder)")
+    bench.add_argument("--json", action="store_true", help="print the whole result; a list for several profiles")
     bench.set_defaults(run=_bench)
 
     verify = verbs.add_parser("verify", help="check a build again from its bytes: hashes, certificate, golden answers")
@@ -184,28 +207,68 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from edgekd import bench, devices
+    from edgekd import bench, devices, places, runs
     from edgekd.console import Console
-    from edgekd.transports import LocalTransport
 
-    profile = devices.load_profile(arguments.profile)
+    profiles = [devices.load_profile(name) for name in arguments.profile.split(",")]
     path, golden = bench.find_model(arguments.model)
-    model = bench.read_model(path)
-    known = golden.read_bytes() if golden is not None else None
-    settings = bench.BenchSettings(threads=arguments.threads, runs=arguments.runs)
+    settings = bench.BenchSettings(
+        threads=arguments.threads, runs=arguments.runs, timeout_s=arguments.timeout, delegate=arguments.delegate,
+        cores=bench.core_numbers(arguments.cores), soak_minutes=arguments.soak)
+    subject = places.Subject(bench.read_model(path), golden.read_bytes() if golden is not None else None, settings)
     if arguments.emit is not None:
-        for written in bench.emit(arguments.emit, model, profile, golden=known, settings=settings):
-            print(written)
+        for profile in profiles:
+            folder = arguments.emit / profile.name if len(profiles) > 1 else arguments.emit
+            for written in bench.emit(folder, subject.model, profile, golden=subject.golden, settings=settings):
+                print(written)
         return 0
-    console = Console()
-    with console:
-        body = bench.bench(model, profile, LocalTransport(), golden=known, settings=settings,
-                           on_progress=lambda share: console.progress("bench", round(share * 100), 100))
+    folder = arguments.out or (arguments.model if arguments.model.is_dir() else None)
+    console, bodies, written_to, failed = Console(), [], [], []
+    with console, _place(arguments, subject) as measure:
+        for profile in profiles:
+            try:
+                body = measure(profile, partial(_show_share, console, f"bench {profile.name}"))
+            except EdgeKDError as error:
+                if len(profiles) == 1:
+                    raise
+                failed.append((profile.name, error))  # a phone's NNAPI may fail where its GPU does not
+                continue
+            bodies.append(body)
+            if folder is not None:
+                written_to.append(runs.keep(folder, body))
+                print(written_to[-1], file=sys.stderr)
     if arguments.json:
-        print(json.dumps(body, indent=1))
+        print(json.dumps(bodies if len(profiles) > 1 else bodies[0], indent=1))
     else:
-        console.show_bench(body)
-    return 0
+        for body in bodies:
+            console.show_bench(body)
+        if folder is not None:
+            console.show_changes([change for change in runs.changes(runs.kept(folder)) if change.later.path in written_to])
+    for name, fault in failed:
+        print(f"edgekd: error: {printable(name)}: {printable(str(fault))}", file=sys.stderr)
+    return max((fault.exit_code for _, fault in failed), default=0)
+
+
+def _show_share(console: Console, what: str, share: float) -> None:
+    console.progress(what, round(share * 100), 100)
+
+
+@contextmanager
+def _place(arguments: argparse.Namespace, subject: places.Subject) -> Iterator[places.Measure]:
+    """Where the options say that the bench runs."""
+    from edgekd import places
+
+    if arguments.adb is not None:
+        with places.over_adb(subject, arguments.adb or None, arguments.benchmark_model) as measure:
+            yield measure
+    elif arguments.ssh is not None:
+        yield places.over_ssh(subject, arguments.ssh, arguments.python, arguments.ssh_config)
+    elif arguments.emulate:
+        yield places.emulated(subject)
+    elif arguments.brought is not None:
+        yield places.brought(subject, arguments.brought)
+    else:
+        yield places.here(subject)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -225,6 +288,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from edgekd import runs
     from edgekd.console import Console
     from edgekd.published import read_report
 
@@ -234,7 +298,9 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1))
     elif len(bodies) == 1:
-        Console().show_report(bodies[0], arguments.folders[0], None)
+        console = Console()
+        console.show_report(bodies[0], arguments.folders[0], None)
+        console.show_changes(runs.changes(runs.kept(arguments.folders[0])))
     else:
         Console().show_comparison(dict(zip(map(str, arguments.folders), bodies, strict=True)))
     return 0

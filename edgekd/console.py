@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ import rich.table
 
 from edgekd.pipeline import Done
 from edgekd.report import number
+from edgekd.runs import Change
 
 WORST_OPS = 8  # rows of a sensitivity run shown in the terminal; report.json holds all
 MARKS = {"first": "", "within": "[green]within[/]", "unclear": "[yellow]unclear[/]", "beyond": "[red]beyond[/]"}
@@ -129,6 +130,11 @@ class Console:
         else:
             self._out.print(f"[bold]bench[/] {where}: p50 {number(latency['p50'], 2)} ms, p95 {number(latency['p95'], 2)} "
                             f"ms, peak {number(memory['peak'] / 1024 if memory['peak'] else None, 0)} MiB")
+            if latency["p50"] is None:
+                self._out.print(f"      mean {number(latency['mean'], 2)} ms; this tool gave no median")
+        if run.get("soak"):
+            self._out.print(f"      soak of {run['soak']['minutes']:g} min: {_safe(run['soak']['verdict'])} "
+                            f"({_safe(run['soak']['reason'])})")
         if golden:
             self._out.print(f"      golden set: {golden['images']} images, argmax agreement "
                             f"{golden['argmax_agreement']:.1%}, largest difference {golden['max_abs_lsb']} LSB")
@@ -165,6 +171,12 @@ class Console:
             say(f"  edit     {_safe(edit['edit'])}: {_safe(edit['why'])} [dim]({_safe(edit['how'])})[/]")
         for note in body["notes"]:
             say(f"  [yellow]note[/]     {_safe(note)}")
+
+    def show_changes(self, changes: Sequence[Change]) -> None:
+        """Runs against the runs before them at the same place; what is more than noise stands out."""
+        for change in changes:
+            mark = "[bold yellow]changed[/]" if change.real else "[dim]steady[/]"
+            self._out.print(f"      {mark} {_safe(str(change))}")
 
     def show_comparison(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Several builds, a row each."""

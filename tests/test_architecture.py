@@ -66,8 +66,9 @@ def test_stages_stand_alone() -> None:
 
 
 def test_ground_floor_is_standard_library() -> None:
-    """errors, artifacts, recipe, context, store, models and resources need nothing installed."""
-    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports"):
+    """errors, artifacts, recipe, context, store, models, resources, and all that reaches devices, need nothing installed."""
+    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports", "ssh",
+                 "adb", "benchmark_model", "android", "emulate", "places", "bench", "runs"):
         found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__"}
         assert not found, f"edgekd.{name} imports {sorted(found)}"
 
@@ -115,6 +116,13 @@ def test_what_a_check_needs() -> None:
         found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__", "numpy"}
         assert not found, f"edgekd.{name} imports {sorted(found)}"
         assert not own(MODULES[f"edgekd.{name}"]) & {"edgekd.networks", "edgekd.lite", "edgekd.pipeline", "edgekd.cli"}
+
+
+def test_the_agent_is_whole_by_itself() -> None:
+    """agent.py is sent to devices as text: the standard library alone, in the syntax of the oldest Python there."""
+    path = MODULES["edgekd.agent"]
+    assert libraries(path) <= set(sys.stdlib_module_names) | {"__future__"}
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
 def test_lean_import() -> None:
