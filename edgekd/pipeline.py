@@ -12,14 +12,14 @@ import importlib
 import importlib.metadata
 import string
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekd import artifacts, methods, models
-from edgekd.context import Context, Progress, silent
+from edgekd.context import Context, Progress, mute, silent
 from edgekd.devices import DeviceProfile
-from edgekd.errors import UnknownName, WeightsError
+from edgekd.errors import RecipeError, UnknownName, WeightsError
 from edgekd.models import ModelSpec
 from edgekd.recipe import Recipe
 from edgekd.store import Entry, Store
@@ -43,15 +43,18 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec."""
-        return models.spec(self.recipe.distil.student)
+        """The student's spec, with the edits that the device asks for."""
+        spec = models.spec(self.recipe.distil.student)
+        if not self.profile.edits:
+            return spec
+        return dataclasses.replace(spec, options={**spec.options, "edits": self.profile.edits})
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """One row of the table. `settings(job)` is passed to `function` by keyword, and hashed: nothing else is used.
 
-    `optional` parents may be absent (no teacher); the function then gets None.
+    Parents may be absent (no teacher, no pruning); the function then gets None. `wanted(job)`: whether the recipe asks for it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Stage:
     settings: Callable[[Job], Settings]
     code: tuple[str, ...] = ()  # modules whose source takes part in the key: they build the network
     needs_teacher: bool = False
+    wanted: Callable[[Job], bool] = lambda _job: True
 
 
 def _data(job: Job) -> Settings:
@@ -106,7 +110,20 @@ def _distil(job: Job) -> Settings:
     config = job.recipe.distil
     return {"config": config, "model": job.student, "view": job.recipe.views, "px": job.recipe.data.input_px,
             "weights_sha256": _file_digest(config.weights), "groups_sha256": _file_digest(config.groups),
-            "asking": _asking(job) if job.teacher is not None and config.answers != "cached" else None}
+            "asking": _live(job)}
+
+
+def _live(job: Job) -> Settings | None:
+    return _asking(job) if job.teacher is not None and job.recipe.distil.answers != "cached" else None
+
+
+def _prune(job: Job) -> Settings:
+    return {"config": job.recipe.prune, "distil": job.recipe.distil, "model": job.student, "view": job.recipe.views,
+            "multiple": job.recipe.prune.multiple or job.profile.channel_multiple, "asking": _live(job)}
+
+
+def _prunes(job: Job) -> bool:
+    return bool(job.recipe.prune.ratio or job.recipe.prune.target_macs)
 
 
 def _qat(job: Job) -> Settings:
@@ -130,6 +147,10 @@ def _nothing(_job: Job) -> Settings:
     return {}
 
 
+# What a student is taught by, in distil and after a cut.
+TEACHING = ("views", "adapters", "losses", "logit_losses", "feature_losses", "relation_losses", "explanation_losses",
+            "ensembles", "asking", "terms", "robustness", "proposing", "objective", "distiller")
+
 STAGES: tuple[Stage, ...] = (
     Stage("data", 1, "edgekd.stages.read:run", artifacts.Dataset, (), _data),
     Stage("inputs", 1, "edgekd.stages.read:inputs", artifacts.Inputs, ("data",), _inputs),
@@ -138,15 +159,16 @@ STAGES: tuple[Stage, ...] = (
     Stage("knowledge", 2, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
           code=("networks", "views", "asking"), needs_teacher=True),
     Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil,
-          code=("networks", "views", "adapters", "losses", "logit_losses", "feature_losses", "relation_losses",
-                "explanation_losses", "ensembles", "terms", "objective", "robustness", "proposing", "asking")),
-    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil"), _qat,
-          code=("networks", "views", "quantnet", "graphs", "quantizer", "fakequant", "int8")),
+          code=("networks", "edits", *TEACHING)),
+    Stage("prune", 2, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "teacher", "distil"), _prune,
+          code=("networks", "widths", *TEACHING, "coupling", "pruning"), wanted=_prunes),
+    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat,
+          code=("networks", "edits", "views", "quantnet", "graphs", "rewrites", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,
           code=("lowering", "flatbuffer")),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
-          ("data", "inputs", "teacher", "distil", "qat", "export", "convert"), _evaluate),
+          ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"), _evaluate),
     Stage("certify", 1, "edgekd.stages.certify:run", artifacts.Certificate,
           ("inputs", "qat", "convert", "evaluate"), _certify),
     Stage("bench", 1, "edgekd.stages.measure:run", artifacts.Measurement, ("inputs", "distil", "convert", "evaluate"),
@@ -165,8 +187,12 @@ def stages(job: Job) -> tuple[Stage, ...]:
     for stage in STAGES:
         if stage.name == "knowledge" and config.logs:
             rows.append(LOGS)
-        elif (stage.needs_teacher and job.teacher is None) or (stage.name == "knowledge" and config.answers != "cached"):
+        elif not stage.wanted(job) or (stage.needs_teacher and job.teacher is None):
             continue
+        elif stage.name == "knowledge" and config.answers != "cached":
+            if others:
+                raise RecipeError(f"teacher.others are heard from the cache, and distil.answers is {config.answers!r}",
+                                  'set distil.answers="cached", or leave teacher.others out')
         elif stage.name == "knowledge":
             rows.append(dataclasses.replace(stage, parents=(*stage.parents, *others)))
         else:
@@ -196,9 +222,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _code(stage: Stage) -> str:
-    """Digest of the modules that build the stage's network and of the library's version that they call."""
-    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in stage.code]
+def source_digest(modules: Sequence[str]) -> str:
+    """Digest of modules that build a network and of the library's version that they call; "" without modules."""
+    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return artifacts.sha256("\0".join([*texts, importlib.metadata.version("timm")]).encode()) if texts else ""
 
 
@@ -211,10 +237,11 @@ class Done:
 
 
 def run(job: Job, store: Store, until: str | None = None, progress: Progress = silent,
-        on_stage: Callable[[str, Done | None], None] | None = None) -> dict[str, Done]:
+        on_stage: Callable[[str, Done | None], None] | None = None, say: Callable[[str], None] = mute) -> dict[str, Done]:
     """Fold over the stages. Returns what each made; raises the first error, with all finished stages kept.
 
-    `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there.
+    `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there; `say` is given
+    what stages print for a person, such as the plan of a cut.
     """
     chosen = stages(job)
     if until is not None and until not in [stage.name for stage in chosen]:
@@ -225,13 +252,14 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
         settings = stage.settings(job)
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
-        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, _code(stage))
+        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
+                                  source_digest(stage.code))
         entry = store.find(stage.name, key)
         cached = entry is not None
         if entry is None:
             if on_stage:
                 on_stage(stage.name, None)
-            context = Context(job.recipe.seed, job.source, progress, store.checkpoint(stage.name, key))
+            context = Context(job.recipe.seed, job.source, progress, store.checkpoint(stage.name, key), say)
             entry = _make(stage, settings, done, context, store, key)
         done[stage.name] = Done(entry, cached)
         if on_stage:

@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "edgekd"
 MODULES = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p
            for p in PACKAGE.rglob("*.py") if "_data" not in p.parts}
 HEAVY = {"torch", "torchvision", "torchao", "timm", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow",
-         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL"}
+         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL", "torch_pruning"}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -66,14 +66,31 @@ def test_stages_stand_alone() -> None:
 
 
 def test_ground_floor_is_standard_library() -> None:
-    """errors, artifacts, recipe, context, store, models and resources need nothing installed."""
-    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports"):
+    """errors, artifacts, recipe, context, store, models, resources, and all that reaches devices, need nothing installed."""
+    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports", "ssh",
+                 "adb", "benchmark_model", "android", "emulate", "places", "bench", "runs"):
         found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__"}
         assert not found, f"edgekd.{name} imports {sorted(found)}"
 
 
+def test_a_report_is_read_and_judged_without_torch() -> None:
+    """The verdict, the page and what reads an out folder need numpy at most; only --why itself runs a network."""
+    for name in ("waterfall", "metrics", "report", "published", "explaining", "html_report", "charts", "console"):
+        found = {other.split(".")[0] for other in imports(MODULES[f"edgekd.{name}"], top_level_only=True)}
+        assert not found & {"torch", "torchao", "timm", "onnx"}, name
+
+
+def test_the_sensitivity_run_knows_no_store() -> None:
+    """sensitivity, remedies and clipping compute; explaining.py alone reads and writes what they need."""
+    above = {"edgekd.store", "edgekd.pipeline", "edgekd.report", "edgekd.published", "edgekd.explaining"}
+    for name in ("sensitivity", "remedies", "clipping", "waterfall"):
+        wrong = {other for other in own(MODULES[f"edgekd.{name}"]) if other in above or ".stages" in other}
+        assert not wrong, f"edgekd.{name} imports {sorted(wrong)}"
+
+
 @pytest.mark.parametrize(("library", "allowed"), [
     ("timm", {"edgekd.networks"}),
+    ("torch_pruning", {"edgekd.coupling"}),
     ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),
     ("torchao", {"edgekd.quantizer", "edgekd.quantnet", "edgekd.fakequant", "edgekd.graphs"}),
     ("PIL", {"edgekd.images", "edgekd.examples", "edgekd.providers"}),
@@ -90,6 +107,22 @@ def test_the_runner_is_whole_by_itself() -> None:
     """edgebench.py is copied to boards alone: nothing of edgekd, nothing but numpy and a runtime."""
     found = libraries(MODULES["edgekd.edgebench"]) - set(sys.stdlib_module_names) - {"__future__"}
     assert found <= {"numpy", "ai_edge_litert", "tflite_runtime", "tensorflow"}
+
+
+def test_what_a_check_needs() -> None:
+    """The rules, the arena and the latency model look at graphs: no torch, no runtime, no network."""
+    for name in ("workload", "latency", "verdicts", "edgetpu_rules", "nnapi_rules", "edgetpu_cost", "edgetpu_file",
+                 "edgetpu_compiler", "mapping", "advice", "check", "refit"):
+        found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__", "numpy"}
+        assert not found, f"edgekd.{name} imports {sorted(found)}"
+        assert not own(MODULES[f"edgekd.{name}"]) & {"edgekd.networks", "edgekd.lite", "edgekd.pipeline", "edgekd.cli"}
+
+
+def test_the_agent_is_whole_by_itself() -> None:
+    """agent.py is sent to devices as text: the standard library alone, in the syntax of the oldest Python there."""
+    path = MODULES["edgekd.agent"]
+    assert libraries(path) <= set(sys.stdlib_module_names) | {"__future__"}
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
 def test_lean_import() -> None:

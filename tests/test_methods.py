@@ -99,6 +99,13 @@ def test_each_mode_runs_the_stages_it_needs(sets: list[str], expected: dict[str,
     assert found == expected
 
 
+def test_several_teachers_are_heard_from_the_cache_alone() -> None:
+    job = building.job(recipe.load(None, ['teacher.others=["resnet34"]', "distil.answers=live"],
+                                   {"data.source": "phantom:120@40"}), "pi4")
+    with pytest.raises(RecipeError, match=r"teacher\.others"):
+        pipeline.stages(job)
+
+
 def test_further_teachers_leave_the_first_as_it_is() -> None:
     """Its settings do not change, so that it is not trained again; another teacher's name and weights are its own."""
     made = [building.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")

@@ -20,7 +20,7 @@ from edgekd.methods import METHODS, Term
 from edgekd.providers import PhantomSource
 from edgekd.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.stages import distil, knowledge
-from edgekd.targets import Batch
+from edgekd.targets import Batch, arrays
 from edgekd.terms import Setting
 from edgekd.training import Step
 from edgekd.views import generator
@@ -71,7 +71,7 @@ def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> 
     """To the bit, whatever the batch's size and order; every kind of answer."""
     network = teacher(arch, len(dataset.classes))
     said = knowledge.run(dataset, network, view=VIEW, context=Context(seed=3), **asking(arch))
-    found = distil.arrays(said)
+    found = arrays(said)
     assert found.keys() == {"logits", "pooled", "grid", "cams"}
     oracle = Oracle(network, data.pixels(dataset), **asking(arch))
     train = torch.tensor(said.rows)
@@ -106,16 +106,16 @@ def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resne
     config = dataclasses.replace(CONFIG, answers="corrected", epochs=3)
     strict = learn(dataset, None, dataclasses.replace(config, top_k=1), resnet, asking("resnet18"))
     lax = learn(dataset, None, dataclasses.replace(config, top_k=len(dataset.classes)), resnet, asking("resnet18"))
-    calls = [network.facts["teacher_calls"] for network in (strict, lax)]
+    calls = [network.history[-1]["teacher_calls"] for network in (strict, lax)]
     train = len(data.rows(dataset, "train"))
-    assert calls[1] <= train < calls[0] <= strict.facts["views_shown"]  # every answer passes: each image is asked once
+    assert calls[1] <= train < calls[0] <= strict.history[-1]["views_shown"]  # every answer passes: each image is asked once
     with pytest.raises(RecipeError, match="mixup"):
         learn(dataset, None, config, resnet, asking("resnet18"), dataclasses.replace(VIEW, mixup=0.2))
 
 
 def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tmp_path: Path) -> None:
     """The full log of what a teacher said about plain views is that knowledge, to the float16 it is kept in."""
-    said = distil.arrays(cached)["logits"][:1].float()
+    said = arrays(cached)["logits"][:1].float()
     file = tmp_path / "log.csv"
     with file.open("w", newline="") as out:
         table = csv.writer(out)
@@ -125,7 +125,7 @@ def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tm
     logged = knowledge.from_logs(dataset, path=str(file), file_sha256="", max_days=0.0, context=Context())
     assert logged.rows == cached.rows
     assert logged.facts["hashes_checked"] == len(cached.rows)
-    again = distil.arrays(logged)["logits"].float()
+    again = arrays(logged)["logits"].float()
     assert torch.allclose(again.softmax(2), said.softmax(2), atol=2e-3)
     student = learn(dataset, logged, dataclasses.replace(CONFIG, pooled=1.0, epochs=1))
     assert "pooled" not in student.facts["losses"]
@@ -184,7 +184,7 @@ def test_further_teachers_are_cached_beside_the_first(dataset: Dataset, resnet: 
     other = teacher("resnet18", len(dataset.classes), seed=1)
     said = knowledge.run(dataset, resnet, other, view=VIEW, context=Context(seed=3), **asking("resnet18"))
     assert bytes(said.logits) == bytes(cached.logits)
-    assert distil.arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
+    assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
     assert bytes(learn(dataset, said, CONFIG).state) != bytes(learn(dataset, cached, CONFIG).state)
 
 

@@ -192,8 +192,9 @@ def main() -> None:
                     continue
                 student = load(done, "distil")
                 one = figures(student, dataset) | {"seconds": done["distil"].entry.seconds}
-                if "teacher_calls" in student.facts:
-                    one["asked"] = student.facts["teacher_calls"] / student.facts["views_shown"]
+                last = student.history[-1]
+                if "teacher_calls" in last:
+                    one["asked"] = last["teacher_calls"] / last["views_shown"]
                 seen.setdefault(row.name, []).append(one)
             (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
     known = figures(teacher, dataset, dtype)
