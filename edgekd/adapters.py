@@ -1,7 +1,8 @@
 """Adapters: what joins a student's features to a teacher's of another shape, built from the shapes seen.
 
 They exist in training only. `tokens_to_map` turns a ViT's tokens into a map; `Orthogonal` projects pooled features;
-`Grid` aligns maps; `Exit` is a small classifier on an early map.
+`Normed` and `Ensemble` are the other projectors of its family; `Grid` aligns maps; `Exit` is a small classifier on an
+early map.
 """
 
 from __future__ import annotations
@@ -66,6 +67,41 @@ class Orthogonal(nn.Module):
         return F.linear(features, self.weight())
 
 
+class Normed(nn.Module):
+    """SRD's adapter (arXiv 2303.11098): linear then batch norm for the student, batch norm for the teacher, none affine.
+
+    Without it the student could follow by scaling its projector; batch statistics hold both to unit variance.
+    """
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(d_in, d_out, bias=False)
+        self.student = nn.BatchNorm1d(d_out, affine=False)
+        self.teacher = nn.BatchNorm1d(d_out, affine=False)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        return self.student(self.project(student)), self.teacher(teacher)
+
+
+LEAK = 0.1  # slope below 0 for a teacher with negative features, which a plain ReLU could never reach
+
+
+class Ensemble(nn.Module):
+    """PEFD's adapter (arXiv 2210.15274): the mean of several projections [b, d_in] -> [b, d_out], each linear then ReLU.
+
+    Without a nonlinearity their mean would be one linear map. `signed`: the teacher's features can be negative (a
+    transformer's are), so that the ReLU leaks.
+    """
+
+    def __init__(self, d_in: int, d_out: int, count: int, signed: bool) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(nn.Linear(d_in, d_out) for _ in range(count))
+        self.slope = LEAK if signed else 0.0
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.stack([F.leaky_relu(project(features), self.slope) for project in self.each]).mean(0)
+
+
 class Grid(nn.Module):
     """A 1x1 convolution from the student's channels to the teacher's, at the student's own grid."""
 
@@ -87,6 +123,9 @@ class Exit(nn.Module):
         self.norm = nn.BatchNorm2d(width)
         self.head = nn.Linear(width, classes)
 
+    def features(self, features: Tensor) -> Tensor:
+        """What the classifier sees, [b, width]."""
+        return F.relu(self.norm(self.pointwise(self.depthwise(features)))).mean((2, 3))
+
     def forward(self, features: Tensor) -> Tensor:
-        features = F.relu(self.norm(self.pointwise(self.depthwise(features))))
-        return self.head(features.mean((2, 3)))
+        return self.head(self.features(features))

@@ -144,7 +144,9 @@ class Knowledge:
     """What the teacher says about `views` seeded views of each training image (rows in the order of `rows`).
 
     Float16, C order: `logits` [views, n, classes], `pooled` [views, n, features], `grid` [views, n, channels, side,
-    side] (empty when no loss asks for it).
+    side], `cams` [views, n, classes, cam_side, cam_side] (class activation maps), `others` [views, n, teachers - 1,
+    classes] (logits of further teachers); empty when nothing asks for it, or when the source cannot say. `views` is 1
+    for logged answers, which then hold for every view.
     """
 
     views: int
@@ -152,9 +154,14 @@ class Knowledge:
     classes: int
     features: int
     grid_shape: list[int]  # [channels, side, side] or []
+    cam_side: int  # 0 without maps
+    teachers: int
+    facts: dict[str, Json]  # where the answers came from, and what was odd about them
     logits: Blob
     pooled: Blob
     grid: Blob
+    cams: Blob
+    others: Blob
 
 
 @dataclasses.dataclass(frozen=True)

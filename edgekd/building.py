@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd import checking, data, devices, models, recipe
+from edgekd import checking, data, devices, methods, models, recipe
 from edgekd.artifacts import Dataset
-from edgekd.pipeline import Done, Job, load, run
+from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
 from edgekd.store import Store, facts_json
 
@@ -35,12 +35,15 @@ def job(settings: Recipe, profile: str) -> Job:
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
         names.append(("teacher", settings.teacher.name))
+        names += [("teacher", other.partition("@")[0]) for other in settings.teacher.others]
     for role, name in names:
         if name not in models.names():
             from edgekd import networks  # torch: only for a name without a file in models/
 
             networks.check_known(name, role)
-    return Job(settings, device, data.open_source(settings.data.source, settings.data.group_column))
+    source = data.open_source(settings.data.source, settings.data.group_column)
+    methods.check(settings.distil.losses, len({item.label for item in source.items()}))
+    return Job(settings, device, source)
 
 
 def default_name(job: Job) -> str:
@@ -119,9 +122,7 @@ def _compiled(model: bytes, device: dict[str, Any]) -> dict[str, bytes]:
 
 def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """What was made from what: each stage's key, digest and parents, and the licences on the way."""
-    from edgekd.pipeline import STAGES
-
-    parents = {stage.name: [p for p in stage.parents if p in done] for stage in STAGES}
+    parents = {stage.name: [p for p in stage.parents if p in done] for stage in stages(job)}
     sources = {"data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
                "student": {"name": job.student.name, "licence": job.student.licence or "not stated"}}
     if job.teacher is not None:

@@ -23,7 +23,7 @@ from edgekd.artifacts import Dataset, Inputs, sha256
 from edgekd.errors import DataError, UnknownName
 from edgekd.folders import EXPECTED, FolderSource, shown
 from edgekd.images import Pixels
-from edgekd.providers import ElpvSource, MedmnistSource, PhantomSource
+from edgekd.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
 from edgekd.recipe import DataConfig
 from edgekd.sources import SPLITS, Item, Source
 from edgekd.splits import draw, hold_out
@@ -35,7 +35,7 @@ _THREADS = 2
 # Images in flight at a time: an error or an interrupt is then seen within a second, and memory stays flat.
 _BATCH = 128
 
-_BUILT_IN = ("phantom", "elpv", "medmnist:pneumoniamnist")
+_BUILT_IN = ("phantom", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
 
 def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN) -> Source:
@@ -43,6 +43,7 @@ def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN
 
     "phantom[:COUNT][@PX]"   built-in synthetic radiographs
     "elpv"                   2,624 photographs of solar cells (extra "elpv"; non-commercial licence)
+    "fashion-mnist[:DIR]"    70,000 grey images of clothes (Debian's dataset-fashion-mnist, or a folder of its IDX files)
     "medmnist:NAME[@PX]"     a MedMNIST set (extra "medmnist"; downloads once)
     anything else            a folder; `./phantom` is a folder, too
 
@@ -56,6 +57,9 @@ def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN
         return PhantomSource(**options) if count is None else PhantomSource(count, **options)
     if text == "elpv":
         return ElpvSource()
+    if kind == "fashion-mnist":
+        folder = text.partition(":")[2]
+        return FashionMnistSource(Path(folder).expanduser()) if folder else FashionMnistSource()
     if kind == "medmnist":
         return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
     path = Path(text).expanduser()

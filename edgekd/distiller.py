@@ -1,96 +1,71 @@
-"""Distiller: a student, the adapters its losses need and the recipe's loss. Lesson: what every student of a build is taught."""
+"""Lesson: what every student of a build is taught, before and after a cut; its batches, its teacher, its judge."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from edgekd import adapters, data, losses, metrics, networks, views
-from edgekd.artifacts import Dataset, Knowledge
+from edgekd import data, metrics, objective, tables, views
+from edgekd.artifacts import Dataset, Knowledge, Network
+from edgekd.asking import Oracle
 from edgekd.context import Checkpoint, Progress
 from edgekd.errors import RecipeError
 from edgekd.inference import logits_of
+from edgekd.objective import Objective
+from edgekd.proposing import Corrector
 from edgekd.recipe import DistilConfig, ViewsConfig
-from edgekd.targets import Batch, Feed, arrays
-from edgekd.training import FitPlan, Step, balanced, fit
+from edgekd.targets import Feed, arrays
+from edgekd.terms import Setting
+from edgekd.training import FitPlan, balanced, fit
 
 
-class Distiller(nn.Module):
-    """A student with the adapters that its losses need. `loss` is the weighted sum; `student` alone is kept."""
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Names of the groups that a recipe tells apart, and each image's by number, int64 [n]."""
 
-    def __init__(self, student: nn.Module, taps: list[str], config: DistilConfig, classes: int, px: int, channels: int,
-                 knowledge: dict[str, Tensor], class_weights: Tensor | None, seed: int) -> None:
-        super().__init__()
-        self.student = student
-        self.config = config
-        self.class_weights = class_weights
-        self.tap_names = taps
-        self.taught = "logits" in knowledge
-        shapes = _shapes(student, taps, px, channels)
-        if self.taught and config.pooled:
-            self.project = adapters.Orthogonal(shapes["pooled"][1], knowledge["pooled"].shape[-1],
-                                               views.generator("adapter", seed))
-        if self.taught and config.grid:
-            self.grid = adapters.Grid(shapes[taps[-1]][1], knowledge["grid"].shape[2])
-        if self.taught and config.exits:
-            self.exits = nn.ModuleDict({tap.replace(".", "_"): adapters.Exit(shapes[tap][1], classes) for tap in taps})
-        self.to(memory_format=torch.channels_last)
-
-    def loss(self, batch: Batch, step: Step) -> Tensor:
-        """The recipe's loss on one batch; feature losses grow linearly over the first `ramp` of the steps."""
-        c = self.config
-        with networks.watch(self.student, self.tap_names if self.taught and (c.grid or c.exits) else []) as seen:
-            pooled = self.student.forward_head(self.student.forward_features(batch.images), pre_logits=True)  # type: ignore[operator]
-        logits = self.student.get_classifier()(F.dropout(pooled, c.drop, self.training))  # type: ignore[operator]
-        value = losses.cross_entropy(logits, batch.targets, self.class_weights)
-        if not self.taught:
-            return value
-        assert batch.logits is not None
-        value = (1 - c.alpha) * value + c.alpha * losses.kd(logits, batch.logits, c.temperature)
-        ramp = min(1.0, step.share / c.ramp) if c.ramp else 1.0
-        if c.pooled and batch.pooled is not None:
-            value = value + ramp * c.pooled * losses.pooled(self.project(pooled), batch.pooled)
-        if c.grid and batch.grid is not None:
-            own = self.grid(seen[self.tap_names[-1]])
-            value = value + ramp * c.grid * losses.grid(own, adapters.resize_map(batch.grid, own.shape[-1]))
-        if c.exits:
-            each = [losses.ofa(self.exits[tap.replace(".", "_")](seen[tap]), batch.logits, batch.targets)
-                    for tap in self.tap_names]
-            value = value + ramp * c.exits * torch.stack(each).mean()
-        return value
-
-
-def _shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> dict[str, torch.Size]:
-    with torch.inference_mode(), networks.watch(student, taps) as seen:
-        blank = torch.zeros(1, channels, px, px)
-        pooled = student.forward_head(student.forward_features(blank), pre_logits=True)  # type: ignore[operator]
-    return {"pooled": pooled.shape, **{tap: seen[tap].shape for tap in taps}}
+    names: list[str]
+    numbers: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
     """Batches, what the teacher says of them, and how an answer is judged: the same for a student before and after a cut.
 
-    `taps`: the student's modules that feature losses read. `seed`: of adapters' first weights.
+    `taps`: the student's modules that feature losses read. `seed`: of adapters' first weights. `teacher`: widths of its
+    features, by kind; `signed`: whether its pooled ones can be negative. `oracle`: the teacher itself, where it is asked as
+    training goes. `log`: what is known of logged answers. `peer()`: a second student.
     """
 
     feed: Feed
     val: Tensor  # rows of the data set
-    said: dict[str, Tensor]
     config: DistilConfig
+    plan: objective.Plan
     taps: list[str]
     class_weights: Tensor | None
     seed: int
+    teacher: Mapping[str, int]
+    signed: bool
+    oracle: Oracle | None
+    groups: Groups | None
+    log: Mapping[str, Any] | None
+    peer: Callable[[], nn.Module] | None
 
-    def distiller(self, student: nn.Module) -> Distiller:
+    def distiller(self, student: nn.Module) -> Objective:
         """The student with fresh adapters of the shapes that it has now."""
-        render = self.feed.render
-        return Distiller(student, self.taps, self.config, self.feed.classes, render.px, render.mean.numel(), self.said,
-                         self.class_weights, self.seed)
+        render, config, feed = self.feed.render, self.config, self.feed
+        mean, std = render.mean.flatten().tolist(), render.std.flatten().tolist()
+        at = Setting(student, self.taps, objective.shapes(student, self.taps, render.px, len(mean)), feed.classes, "one",
+                     self.seed, mean, std, self.teacher, self.signed, self.peer,
+                     self.groups.numbers if self.groups else None)
+        corrector = None
+        if self.oracle is not None and config.answers == "corrected":
+            corrector = Corrector(self.oracle, len(feed.labels), feed.classes, config.top_k)
+        return Objective(config, self.plan, at, self.class_weights, corrector)
 
     def evaluate(self, kept: nn.Module) -> dict[str, float]:
         """Quick figures on the validation split."""
@@ -99,48 +74,99 @@ class Lesson:
 
     def read(self) -> dict[str, str]:
         """The student's modules that losses in force compare with the teacher, and by which; "" is the pooled features."""
-        c, found = self.config, {}
-        if self.said and c.exits:
-            found = dict.fromkeys(self.taps, "the exits")
-        if self.said and c.grid:
+        found: dict[str, str] = {}
+        where = {"grid": self.taps[-1:], "pooled": [""], "cams": [""]}
+        for term, _ in self.plan.terms:
+            taps = self.taps if term.name == "self_exits" else [m for part in term.method.needs for m in where.get(part, [])]
+            found |= dict.fromkeys(taps, f"the loss {term.name}")
+        keyed = {name for name, _, _ in self.plan.keyed}
+        if "exits" in keyed:
+            found |= dict.fromkeys(self.taps, "the exits")
+        if "grid" in keyed:
             found[self.taps[-1]] = "the grid loss"
-        if self.said and c.pooled:
+        if "pooled" in keyed:
             found[""] = "the pooled loss"
         return found
 
     def teach(self, student: nn.Module, plan: FitPlan, what: str, checkpoint: Checkpoint, progress: Progress,
               first_epoch: int = 0) -> list[dict[str, Any]]:
-        """Train the student in place; gives a history row an epoch. `first_epoch`: of the views and orders shown."""
+        """Train the student in place; gives a history row an epoch. `first_epoch`: of the views and orders shown.
+
+        Where the teacher only corrects, a row tells how many "teacher_calls" and "views_shown" there were so far.
+        """
         distiller = self.distiller(student)
+
+        def judged(kept: nn.Module) -> dict[str, float]:
+            asked = distiller.corrector
+            calls = {} if asked is None else {"teacher_calls": int(asked.calls), "views_shown": int(asked.shown)}
+            return self.evaluate(kept) | calls
+
         return fit(distiller, student, lambda epoch: self.feed.epoch(first_epoch + epoch), distiller.loss, plan, what=what,
-                   steps=self.feed.steps, checkpoint=checkpoint, evaluate=self.evaluate, progress=progress)
+                   steps=self.feed.steps, checkpoint=checkpoint, evaluate=judged, progress=progress)
+
+    def facts(self) -> dict[str, Any]:
+        """For the report: the weights in force, what was left out or replaced, what the log was like."""
+        found: dict[str, Any] = {"losses": self.plan.weights()}
+        if self.plan.notes:
+            found["notes"] = self.plan.notes
+        if self.log is not None:
+            found["log"] = dict(self.log)
+        return found
 
 
 def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, taps: list[str], view: ViewsConfig,
-           renderer: views.Renderer, seed: int) -> Lesson:
+           renderer: views.Renderer, seed: int, *, teacher: Network | None = None, asking: Mapping[str, Any] | None = None,
+           peer: Callable[[], nn.Module] | None = None) -> Lesson:
     """The lesson of a build. `seed`: the build's own, which drew the views; `config.seed` is added for the student's.
 
-    Raises RecipeError when the grid loss asks for maps that the knowledge lacks.
+    `asking`: how `teacher` itself is asked (config.answers "live" or "corrected"), in place of cached knowledge. Raises
+    RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    said = arrays(knowledge) if knowledge is not None else {}
-    if said and config.grid and "grid" not in said:
-        raise RecipeError("distil.grid needs the teacher's maps, and its knowledge holds none")
     classes = len(dataset.classes)
+    oracle = None
+    if asking is not None and teacher is not None:
+        with torch.random.fork_rng():  # building it must not move adapters' first weights: cached and live start alike
+            oracle = Oracle(teacher, data.pixels(dataset), **asking)
+    said = arrays(knowledge) if knowledge is not None else {}
     labels = torch.from_numpy(data.labels(dataset))
-    train = torch.from_numpy(data.rows(dataset, "train"))
+    train = torch.tensor(knowledge.rows) if knowledge is not None else torch.from_numpy(data.rows(dataset, "train"))
+    example = {name: value[0] for name, value in said.items()}
+    if oracle is not None:
+        example = oracle.ask(train[:1], views.draw(view, seed, 0, len(labels), train))
+        if config.answers == "corrected":
+            example = {"logits": example["logits"]}  # its memory holds no features
+    logged = knowledge is not None and knowledge.facts.get("source") == "log"
+    _check(config, view, logged, bool(example))
+    withheld = config.labels == "withheld"
+    shown = labels.clone()
+    if withheld and said:
+        shown[train] = said["logits"][0].float().argmax(1)  # balances the classes as the teacher sees them
     class_weights = None
     if config.balance == "loss":
-        by_row = balanced(labels[train], classes)
-        class_weights = torch.stack([by_row[labels[train] == k][0] for k in range(classes)])
-    feed = Feed(renderer, train, labels, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
-                config.seed)
-    return Lesson(feed, torch.from_numpy(data.rows(dataset, "val")), said, config, taps, class_weights, seed + config.seed)
+        by_row = balanced(shown[train], classes)
+        class_weights = torch.stack([by_row[shown[train] == k][:1].mean() for k in range(classes)])
+    feed = Feed(renderer, train, shown, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
+                config.seed, oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
+    groups = None
+    if config.groups:
+        names, numbers = tables.groups(Path(config.groups), dataset.images)
+        groups = Groups(names, torch.tensor(numbers))
+    return Lesson(
+        feed, torch.from_numpy(data.rows(dataset, "val")), config, objective.plan(config, example, classes), taps,
+        class_weights, seed + config.seed,
+        {name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
+        "pooled" in example and bool((example["pooled"] < 0).any()), oracle, groups,
+        knowledge.facts if knowledge is not None and logged else None, peer)
 
 
-def weights_in_force(config: DistilConfig, taught: bool) -> dict[str, float]:
-    """The loss weights, for the report."""
-    if not taught:
-        return {"labels": 1.0}
-    named = {"labels": 1 - config.alpha, "logits": config.alpha, "pooled": config.pooled, "grid": config.grid,
-             "exits": config.exits}
-    return {name: weight for name, weight in named.items() if weight}
+def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) -> None:
+    """Raise RecipeError for modes that cannot go together."""
+    if config.labels == "withheld" and not taught:
+        raise RecipeError('distil.labels = "withheld" needs a teacher whose answers stand in for the labels',
+                          "name a teacher, or a log in distil.logs")
+    if config.labels == "withheld" and config.answers == "corrected":
+        raise RecipeError('distil.answers = "corrected" compares with labels that distil.labels withholds',
+                          'use distil.answers = "cached" or "live"')
+    if view.mixup and (logged or config.answers == "corrected"):
+        what = "a log" if logged else 'distil.answers = "corrected"'
+        raise RecipeError(f"views.mixup shows mixed images, and {what} has answers about whole ones", "set views.mixup=0")

@@ -6,18 +6,20 @@ A stage is named here by where it lies ("module:function"), so that planning imp
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.metadata
+import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd import artifacts, models
+from edgekd import artifacts, methods, models
 from edgekd.context import Context, Progress, mute, silent
 from edgekd.devices import DeviceProfile
-from edgekd.errors import UnknownName, WeightsError
+from edgekd.errors import RecipeError, UnknownName, WeightsError
 from edgekd.models import ModelSpec
 from edgekd.recipe import Recipe
 from edgekd.store import Entry, Store
@@ -35,8 +37,9 @@ class Job:
 
     @property
     def teacher(self) -> ModelSpec | None:
-        """The teacher's spec, or None for a student that learns from the labels alone."""
-        return None if self.recipe.teacher.name == "none" else models.spec(self.recipe.teacher.name)
+        """The teacher's spec, or None for a student that learns from the labels alone, or from logged answers."""
+        absent = self.recipe.teacher.name == "none" or self.recipe.distil.logs
+        return None if absent else models.spec(self.recipe.teacher.name)
 
     @property
     def student(self) -> ModelSpec:
@@ -75,27 +78,48 @@ def _inputs(job: Job) -> Settings:
     return {"px": config.input_px, "fit": config.fit, "calibration": config.calibration, "golden": config.golden}
 
 
-def _teacher(job: Job) -> Settings:
-    config = job.recipe.teacher
-    assert job.teacher is not None
-    px = config.px or models.teacher_px(job.teacher, job.recipe.data.input_px, config.weights)
-    return {"config": config, "model": job.teacher, "view": job.recipe.views, "px": px,
+def _teacher(job: Job, other: str = "") -> Settings:
+    """Of the teacher, or of a further one, NAME or NAME@FILE, which shares its settings."""
+    config = dataclasses.replace(job.recipe.teacher, others=())
+    if other:
+        name, _, weights = other.partition("@")
+        config = dataclasses.replace(config, name=name, weights=weights)
+    model = models.spec(config.name)
+    px = config.px or models.teacher_px(model, job.recipe.data.input_px, config.weights)
+    return {"config": config, "model": model, "view": job.recipe.views, "px": px,
             "weights_sha256": _file_digest(config.weights)}
 
 
+def _asking(job: Job) -> Settings:
+    """How the teacher is asked, and which maps its losses want: at the student's own grid, whose stride is 32."""
+    side, needs = -(-job.recipe.data.input_px // 32), methods.needs(job.recipe.distil.losses)
+    return {"wanted_precision": job.recipe.teacher.precision, "model": job.teacher,
+            "grid_side": side if job.recipe.distil.grid or "grid" in needs else 0, "cam_side": side if "cams" in needs else 0}
+
+
 def _knowledge(job: Job) -> Settings:
-    return {"view": job.recipe.views, "wanted_precision": job.recipe.teacher.precision, "model": job.teacher,
-            "grid_side": -(-job.recipe.data.input_px // 32) if job.recipe.distil.grid else 0}
+    return {"view": job.recipe.views, **_asking(job)}
+
+
+def _logs(job: Job) -> Settings:
+    config = job.recipe.distil
+    return {"path": config.logs, "file_sha256": _file_digest(config.logs), "max_days": config.logs_max_days}
 
 
 def _distil(job: Job) -> Settings:
-    return {"config": job.recipe.distil, "model": job.student, "view": job.recipe.views,
-            "px": job.recipe.data.input_px, "weights_sha256": _file_digest(job.recipe.distil.weights)}
+    config = job.recipe.distil
+    return {"config": config, "model": job.student, "view": job.recipe.views, "px": job.recipe.data.input_px,
+            "weights_sha256": _file_digest(config.weights), "groups_sha256": _file_digest(config.groups),
+            "asking": _live(job)}
+
+
+def _live(job: Job) -> Settings | None:
+    return _asking(job) if job.teacher is not None and job.recipe.distil.answers != "cached" else None
 
 
 def _prune(job: Job) -> Settings:
     return {"config": job.recipe.prune, "distil": job.recipe.distil, "model": job.student, "view": job.recipe.views,
-            "multiple": job.recipe.prune.multiple or job.profile.channel_multiple}
+            "multiple": job.recipe.prune.multiple or job.profile.channel_multiple, "asking": _live(job)}
 
 
 def _prunes(job: Job) -> bool:
@@ -104,7 +128,7 @@ def _prunes(job: Job) -> bool:
 
 def _qat(job: Job) -> Settings:
     return {"config": job.recipe.qat, "rules": dict(job.profile.rules), "view": job.recipe.views,
-            "balance": job.recipe.distil.balance}
+            "balance": "none" if job.recipe.distil.labels == "withheld" else job.recipe.distil.balance}
 
 
 def _evaluate(job: Job) -> Settings:
@@ -123,17 +147,21 @@ def _nothing(_job: Job) -> Settings:
     return {}
 
 
+# What a student is taught by, in distil and after a cut.
+TEACHING = ("views", "adapters", "losses", "logit_losses", "feature_losses", "relation_losses", "explanation_losses",
+            "ensembles", "asking", "terms", "robustness", "proposing", "objective", "distiller")
+
 STAGES: tuple[Stage, ...] = (
     Stage("data", 1, "edgekd.stages.read:run", artifacts.Dataset, (), _data),
     Stage("inputs", 1, "edgekd.stages.read:inputs", artifacts.Inputs, ("data",), _inputs),
     Stage("teacher", 1, "edgekd.stages.teacher:run", artifacts.Network, ("data",), _teacher,
           code=("networks", "views"), needs_teacher=True),
-    Stage("knowledge", 1, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
-          code=("networks", "views"), needs_teacher=True),
-    Stage("distil", 1, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge"), _distil,
-          code=("networks", "edits", "views", "adapters", "losses")),
-    Stage("prune", 1, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "distil"), _prune,
-          code=("networks", "widths", "views", "adapters", "losses", "distiller", "coupling", "pruning"), wanted=_prunes),
+    Stage("knowledge", 2, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
+          code=("networks", "views", "asking"), needs_teacher=True),
+    Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil,
+          code=("networks", "edits", *TEACHING)),
+    Stage("prune", 2, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "teacher", "distil"), _prune,
+          code=("networks", "widths", *TEACHING, "coupling", "pruning"), wanted=_prunes),
     Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat,
           code=("networks", "edits", "views", "quantnet", "graphs", "rewrites", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
@@ -148,10 +176,31 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+# Logged answers take the place of a teacher's.
+LOGS = Stage("knowledge", 1, "edgekd.stages.knowledge:from_logs", artifacts.Knowledge, ("data",), _logs)
+
+
 def stages(job: Job) -> tuple[Stage, ...]:
-    """The rows that this job runs."""
-    return tuple(stage for stage in STAGES
-                 if stage.wanted(job) and (job.teacher is not None or not stage.needs_teacher))
+    """The rows that this job runs. Further teachers are rows of their own, teacher2, teacher3, ..., after the first."""
+    config, rows = job.recipe.distil, []
+    others = [f"teacher{number}" for number in range(2, 2 + len(job.recipe.teacher.others))]
+    for stage in STAGES:
+        if stage.name == "knowledge" and config.logs:
+            rows.append(LOGS)
+        elif not stage.wanted(job) or (stage.needs_teacher and job.teacher is None):
+            continue
+        elif stage.name == "knowledge" and config.answers != "cached":
+            if others:
+                raise RecipeError(f"teacher.others are heard from the cache, and distil.answers is {config.answers!r}",
+                                  'set distil.answers="cached", or leave teacher.others out')
+        elif stage.name == "knowledge":
+            rows.append(dataclasses.replace(stage, parents=(*stage.parents, *others)))
+        else:
+            rows.append(stage)
+        if rows and rows[-1].name == "teacher":
+            rows += [dataclasses.replace(stage, name=name, settings=functools.partial(_teacher, other=other))
+                     for name, other in zip(others, job.recipe.teacher.others, strict=True)]
+    return tuple(rows)
 
 
 def _file_digest(path: str) -> str:
@@ -161,13 +210,15 @@ def _file_digest(path: str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"weights {path}: {error.strerror}", "name a .safetensors file, NAME@FILE") from None
+        raise WeightsError(f"file {path}: {error.strerror}", "name a file that exists; weights are NAME@FILE") from None
 
 
 def _plain(value: Any) -> Any:
     """Settings as plain JSON for the key."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     return value
 
 
@@ -233,4 +284,4 @@ PRODUCES = {stage.name: stage.produces for stage in STAGES}
 
 def load(done: Mapping[str, Done], name: str) -> Any:
     """The artifact of a finished stage, or None when this job has no such stage."""
-    return done[name].entry.load(PRODUCES[name]) if name in done else None
+    return done[name].entry.load(PRODUCES[name.rstrip(string.digits)]) if name in done else None

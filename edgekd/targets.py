@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,13 +24,19 @@ class Batch:
     logits: Tensor | None = None  # float32 [b, k]
     pooled: Tensor | None = None  # float32 [b, d]
     grid: Tensor | None = None  # float32 [b, d, h, w]
+    cams: Tensor | None = None  # float32 [b, k, h, w]
+    others: Tensor | None = None  # float32 [b, m, k]: logits of further teachers
+    rows: Tensor | None = None  # int64 [b]: which images these are
+    drawn: views.Views | None = None  # the epoch's view of every image
 
 
 def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
     """The knowledge's blobs as float16 tensors [views, n, ...], copied once into memory."""
     lead = (knowledge.views, len(knowledge.rows))
     shapes = {"logits": (*lead, knowledge.classes), "pooled": (*lead, knowledge.features),
-              "grid": (*lead, *knowledge.grid_shape)}
+              "grid": (*lead, *knowledge.grid_shape),
+              "cams": (*lead, knowledge.classes, knowledge.cam_side, knowledge.cam_side),
+              "others": (*lead, knowledge.teachers - 1, knowledge.classes)}
     found = {}
     for name, shape in shapes.items():
         blob = getattr(knowledge, name)
@@ -44,7 +50,9 @@ class Feed:
     """Batches of seeded views of the training images `train` (rows into the data set).
 
     `labels`: int64, one for every image of the data set. `seed` draws the views, `repeat` the order in which they come
-    as well. `balance`: "sample" draws classes evenly.
+    as well. `balance`: "sample" draws classes evenly. The teacher's part comes from `knowledge` (cached; one view of it
+    then holds for every view) or from `ask` (live). `withheld`: the targets are the teacher's probabilities in place of
+    the labels.
     """
 
     render: views.Renderer
@@ -58,6 +66,8 @@ class Feed:
     smoothing: float = 0.0
     knowledge: dict[str, Tensor] | None = None
     repeat: int = 0
+    ask: Callable[[Tensor, views.Views], dict[str, Tensor]] | None = None
+    withheld: bool = False
 
     @property
     def steps(self) -> int:
@@ -71,7 +81,16 @@ class Feed:
         weights = balanced(self.labels[self.train], self.classes) if self.balance == "sample" else None
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
-            own, other = (losses.soften(self.labels[r], self.classes, self.smoothing)
-                          for r in (rows, drawn.partner[rows]))
-            said = {name: array[number, order].float() for name, array in (self.knowledge or {}).items()}
-            yield Batch(self.render.views(rows, drawn), losses.mixed(own, other, drawn.share[rows]), **said)
+            said = self._said(number, order, rows, drawn)
+            if self.withheld:
+                targets = said["logits"].softmax(1)
+            else:
+                own, other = (losses.soften(self.labels[r], self.classes, self.smoothing)
+                              for r in (rows, drawn.partner[rows]))
+                targets = losses.mixed(own, other, drawn.share[rows])
+            yield Batch(self.render.views(rows, drawn), targets, rows=rows, drawn=drawn, **said)
+
+    def _said(self, number: int, order: Tensor, rows: Tensor, drawn: views.Views) -> dict[str, Tensor]:
+        if self.ask is not None:
+            return {name: value.float() for name, value in self.ask(rows, drawn).items()}
+        return {name: array[number % len(array), order].float() for name, array in (self.knowledge or {}).items()}

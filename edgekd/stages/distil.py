@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from edgekd import data, networks, views
+from edgekd import data, metrics, networks, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.context import Context
-from edgekd.distiller import lesson, weights_in_force
+from edgekd.distiller import Groups, lesson
+from edgekd.inference import logits_of
 from edgekd.models import ModelSpec
 from edgekd.recipe import DistilConfig, ViewsConfig
 from edgekd.training import FitPlan
 
 
-def run(dataset: Dataset, knowledge: Knowledge | None, *, config: DistilConfig, model: ModelSpec, view: ViewsConfig,
-        px: int, weights_sha256: str, context: Context) -> Network:
-    """Train the student at px x px. Without knowledge (teacher "none") it learns from the labels alone.
+def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, *, config: DistilConfig, model: ModelSpec,
+        view: ViewsConfig, px: int, weights_sha256: str, groups_sha256: str, asking: Mapping[str, Any] | None,
+        context: Context) -> Network:
+    """Train the student at px x px. With neither knowledge nor a teacher to ask it learns from the labels alone.
 
-    Raises RecipeError when the grid loss asks for maps that the knowledge lacks.
+    `asking`: how the teacher itself is asked (config.answers "live" or "corrected"), in place of cached knowledge. Raises
+    RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    classes = len(dataset.classes)
-    torch.manual_seed(context.seed + config.seed)
+    classes, seed = len(dataset.classes), context.seed + config.seed
+    torch.manual_seed(seed)
     student, origin = networks.pretrained(model, config.weights, classes, model.options)
     mean, std = networks.normalisation(model, student)
     taught = lesson(dataset, knowledge, config, networks.taps(model, student), view,
-                    views.Renderer(data.pixels(dataset), px, mean, std), context.seed)
+                    views.Renderer(data.pixels(dataset), px, mean, std), context.seed, teacher=teacher, asking=asking,
+                    peer=lambda: _peer(model, config, classes, seed))
     plan = FitPlan(config.epochs, config.lr, config.weight_decay, config.warmup, config.schedule, config.ema,
                    config.optimiser)
     history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
-    facts: dict[str, Any] = {"name": model.name, "weights": origin, "licence": model.licence,
-                             "losses": weights_in_force(config, bool(taught.said)),
+    facts: dict[str, Any] = {"name": model.name, "weights": origin, "licence": model.licence, **taught.facts(),
                              **networks.size(student, px, len(mean))}
+    if taught.groups is not None:
+        facts["groups"] = {split: _by_group(student, taught.feed.render, torch.from_numpy(data.labels(dataset)),
+                                            torch.from_numpy(data.rows(dataset, split)), taught.groups)
+                           for split in ("val", "test")}
     return Network(arch=model.arch, options={**model.options, "num_classes": classes}, px=px, mean=mean, std=std,
                    history=history, facts=facts, state=networks.to_bytes(student.state_dict()))
+
+
+def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn.Module:
+    """A second student, from other first weights; the stream of random numbers goes on as if it had not been made."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed + 2**31)
+        return networks.pretrained(model, config.weights, classes, model.options)[0]
+
+
+def _by_group(student: nn.Module, render: views.Renderer, labels: Tensor, rows: Tensor, groups: Groups) -> dict[str, Any]:
+    """Top-1 of each group on some images, the lowest of them, and how far they lie apart."""
+    answers = logits_of(student, (render.plain(part) for part in rows.split(64)))
+    each: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(groups.names):
+        inside = (groups.numbers[rows] == number).numpy()
+        if inside.any():
+            share, n = metrics.top1(answers[inside], labels[rows].numpy()[inside]), int(inside.sum())
+            each[name] = {"n": n, "top1": share, "top1_ci95": list(metrics.wilson(share, n))}
+    shares = [row["top1"] for row in each.values()]
+    return {"each": each, "worst": min(each, key=lambda name: each[name]["top1"]), "gap": max(shares) - min(shares)}

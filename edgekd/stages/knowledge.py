@@ -5,53 +5,60 @@ Training then costs the student only. float16 keeps logits to 3 digits, which is
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from edgekd import data, networks, views
-from edgekd.adapters import resize_map, tokens_to_map
+from edgekd import answer_logs, data, views
 from edgekd.artifacts import Dataset, Knowledge, Network
+from edgekd.asking import BLOCK, Oracle
 from edgekd.context import Context
-from edgekd.inference import logits_and_features, precision
 from edgekd.models import ModelSpec
 from edgekd.recipe import ViewsConfig
 
-BATCH = 64
+ASKED = 4 * BLOCK  # images between two reports of progress
 
 
-def run(dataset: Dataset, teacher: Network, *, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
-        grid_side: int, context: Context) -> Knowledge:
-    """Ask the teacher about `view.per_image` views of every training image.
+def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
+        grid_side: int, cam_side: int, context: Context) -> Knowledge:
+    """Ask the teacher about `view.per_image` views of every training image; further teachers give their logits.
 
-    `grid_side`: side of the feature map that the grid loss aligns to, 0 keeps none (a map is 20 to 100 times as large
-    as the pooled features).
+    `grid_side`, `cam_side`: side of the feature map and of the class activation maps that the losses align to, 0 keeps
+    none (a map is 20 to 100 times as large as the pooled features).
     """
-    net = networks.restore(teacher)
-    dtype = precision(wanted_precision, net)
-    render = views.Renderer(data.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+    pixels = data.pixels(dataset)
+    first = Oracle(teacher, pixels, wanted_precision=wanted_precision, model=model, grid_side=grid_side, cam_side=cam_side)
+    more = [Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others]
     train = torch.from_numpy(data.rows(dataset, "train"))
-    count = len(dataset.images)
-    tap = networks.taps(model, net)[-1]
-    prefix = getattr(net, "num_prefix_tokens", 0)
     kept: dict[str, np.ndarray] = {}
-    with networks.watch(net, [tap] if grid_side else []) as seen:
-        for number in range(view.per_image):
-            drawn = views.draw(view, context.seed, number, count, train)
-            for start in range(0, len(train), BATCH):
-                rows = train[start : start + BATCH]
-                logits, pooled = logits_and_features(net, render.views(rows, drawn), dtype)
-                said = {"logits": logits, "pooled": pooled}
-                if grid_side:
-                    said["grid"] = resize_map(tokens_to_map(seen[tap].float(), prefix), grid_side)
-                for name, value in said.items():
-                    if name not in kept:
-                        # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
-                        kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
-                    kept[name][number, start : start + BATCH] = value.half().numpy()
-                context.progress("teacher views", number * len(train) + start + len(rows), view.per_image * len(train))
+    for number in range(view.per_image):
+        drawn = views.draw(view, context.seed, number, len(dataset.images), train)
+        for start in range(0, len(train), ASKED):
+            rows = train[start : start + ASKED]
+            answers = first.ask(rows, drawn)
+            if more:
+                answers["others"] = torch.stack([other.ask(rows, drawn)["logits"] for other in more], 1)
+            for name, value in answers.items():
+                if name not in kept:
+                    # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
+                    kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
+                kept[name][number, start : start + ASKED] = value.numpy()
+            context.progress("teacher views", number * len(train) + start + len(rows), view.per_image * len(train))
+    blobs = {name: kept[name].tobytes() if name in kept else b"" for name in ("logits", "pooled", "grid", "cams", "others")}
     return Knowledge(
         views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
-        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [],
-        logits=kept["logits"].tobytes(), pooled=kept["pooled"].tobytes(), grid=kept["grid"].tobytes() if grid_side else b"",
-    )
+        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
+        facts={"source": "teacher"}, **blobs)
 
+
+def from_logs(dataset: Dataset, *, path: str, file_sha256: str, max_days: float, context: Context) -> Knowledge:
+    """Knowledge from a log of answers (`answer_logs`): logits alone, one view, of the training images that it speaks of.
+
+    Raises DataError naming the file and the line.
+    """
+    found = answer_logs.read(Path(path), dataset.images, dataset.classes, max_days)
+    return Knowledge(
+        views=1, rows=found.rows, classes=len(dataset.classes), features=0, grid_shape=[], cam_side=0, teachers=1,
+        facts=found.facts, logits=np.log(found.probabilities).astype(np.float16).tobytes(), pooled=b"", grid=b"", cams=b"",
+        others=b"")

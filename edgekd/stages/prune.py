@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from edgekd import coupling, data, networks, pruning, views, widths
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.context import Context
-from edgekd.distiller import Lesson, lesson, weights_in_force
+from edgekd.distiller import Lesson, lesson
 from edgekd.errors import GateFailed, UnsupportedNetwork
 from edgekd.models import ModelSpec
 from edgekd.pruning import Limits, Plan
@@ -21,22 +23,26 @@ from edgekd.training import FitPlan, Step
 MEMORY = 5  # time constants of the averaged weights in one fine-tuning: e^-5 of the weights just after the cut is left
 
 
-def run(dataset: Dataset, knowledge: Knowledge | None, student: Network, *, config: PruneConfig, distil: DistilConfig,
-        model: ModelSpec, view: ViewsConfig, multiple: int, context: Context) -> Network:
+def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, student: Network, *, config: PruneConfig,
+        distil: DistilConfig, model: ModelSpec, view: ViewsConfig, multiple: int, asking: Mapping[str, Any] | None,
+        context: Context) -> Network:
     """Cut `config.steps` times on the way to the ratio or the MACs asked for, with distil's own lesson after each cut.
 
     The plan is printed before the first channel goes. Raises GateFailed when MACs would not fall, and UnsupportedNetwork
     for a network that cannot be traced or that computes otherwise than planned when it is cut.
     """
+    # A peer would start from random weights, and the student has nothing to learn from one.
+    distil = dataclasses.replace(distil, losses=tuple(term for term in distil.losses if term.name != "mutual"))
     taught = lesson(dataset, knowledge, distil, networks.taps(model, networks.restore(student)), view,
-                    views.Renderer(data.pixels(dataset), student.px, student.mean, student.std), context.seed)
+                    views.Renderer(data.pixels(dataset), student.px, student.mean, student.std), context.seed, teacher=teacher,
+                    asking=asking)
     work = _Work(student, config, taught, multiple, context)
     work.resume()
     work.announce()
     while work.step < config.steps:
         work.cut()
         work.teach()
-    return work.result(knowledge is not None, distil)
+    return work.result()
 
 
 class _Work:
@@ -125,7 +131,7 @@ class _Work:
         self.step, self.is_cut = self.step + 1, False
         self.save(None)
 
-    def result(self, taught: bool, distil: DistilConfig) -> Network:
+    def result(self) -> Network:
         """The artifact. Raises GateFailed when MACs did not fall after all."""
         student = self.student
         size = networks.size(self.net, student.px, len(student.mean))
@@ -133,7 +139,7 @@ class _Work:
             raise GateFailed(f"prune: MACs did not fall: {size['macs']} of {self.dense['macs']} are left",
                              "raise prune.ratio, or lower prune.target_macs")
         facts = {"name": student.facts["name"], "weights": f"pruned from {student.facts['weights']}",
-                 "licence": student.facts["licence"], "losses": weights_in_force(distil, taught), **size,
+                 "licence": student.facts["licence"], **self.taught.facts(), **size,
                  "before": self.dense, "cuts": self.cuts, "groups": self._groups()}
         return Network(arch=student.arch, options={**student.options, widths.KEY: self.widths}, px=student.px,
                        mean=student.mean, std=student.std, history=self.history, facts=facts,

@@ -1,0 +1,211 @@
+"""What each method and mode gives against no teacher, in equal budgets, over paired seeds.
+
+    python tools/compare_methods.py --data fashion-mnist --teacher NAME@FILE --teacher-frozen --out builds/methods
+
+Every row trains the same student for the same epochs on the same images, split and views; only what teaches it differs. A
+seed is the student's (distil.seed): its first weights and the order of its images. Differences are of paired seeds, row
+minus no teacher, with a 95 % interval (Student's t over the seeds). Losses between logits stand in for plain KD beside the
+labels, at their published weights; losses on features, relations and explanations are added to plain KD.
+
+All runs share one store, so the script goes on where it was stopped. Prints a Markdown table; `--rows` picks rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import math
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekd import building, data, methods, metrics, networks, recipe, views
+from edgekd.artifacts import Dataset, Network
+from edgekd.console import Console
+from edgekd.errors import RecipeError
+from edgekd.inference import logits_of, precision
+from edgekd.pipeline import Job, load, run
+from edgekd.store import Store
+
+# At 64 px the student's last map has 2 x 2 places, the fewest at which losses on maps mean anything.
+BUDGET = ("data.input_px=64", "data.limit=150", "distil.epochs=10", "views.per_image=4", "views.flip=0.5")
+
+# Two-sided 95 % points of Student's t, by degrees of freedom.
+T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+LOGGED = 5  # classes a row of the log: what a production service writes
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table. `sets` go to the recipe; `teacher` is False where none is loaded."""
+
+    name: str
+    title: str
+    sets: dict[str, Any]
+    teacher: bool = True
+
+
+KD = {"distil.alpha": 0.9, "distil.pooled": 0.0}
+LABELS = {"distil.alpha": 0.0, "distil.pooled": 0.0}
+IN_PLACE_OF_KD = ("kd_standardised", "dkd", "nkd", "dist", "dist_batch")
+WITHOUT_TEACHER = tuple(name for name, method in methods.METHODS.items() if not method.needs)
+LEFT_OUT = {"per_label": "it is for several labels an image", "fair": "it needs images with groups",
+            "live": "its student is the cached teacher's, bit for bit"}
+
+
+def rows(log: Path, second: str) -> list[Row]:
+    """Every row, in the table's order."""
+    found = [Row("none", "no teacher", {}, teacher=False), Row("kd", "plain KD", KD), Row("default", "the default recipe", {})]
+    for name in IN_PLACE_OF_KD:
+        found.append(Row(name, methods.METHODS[name].title, {**LABELS, f"distil.losses.{name}": methods.METHODS[name].weight}))
+    found += [Row("vkd", "KD + orthogonal projector (VkD)", {**KD, "distil.pooled": 1.0}),
+              Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
+              Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0})]
+    for name, method in methods.METHODS.items():
+        if name in (*IN_PLACE_OF_KD, *WITHOUT_TEACHER, *LEFT_OUT):
+            continue
+        found.append(Row(name, f"KD + {method.title}", {**KD, f"distil.losses.{name}": method.weight}))
+    found += [Row(name, methods.METHODS[name].title, {f"distil.losses.{name}": methods.METHODS[name].weight}, teacher=False)
+              for name in WITHOUT_TEACHER]
+    found.append(Row("corrected", "the student proposes, the teacher corrects", {**KD, "distil.answers": "corrected"}))
+    found.append(Row("withheld", "label-free: the teacher's answers stand in for the labels",
+                     {**KD, "distil.alpha": 1.0, "distil.labels": "withheld"}))
+    found.append(Row("logs", f"from logs: a CSV of top-{LOGGED} answers, no teacher", {**KD, "distil.logs": str(log)}))
+    if second:
+        found.append(Row("several", f"two teachers by confidence: and {second.partition('@')[0]}",
+                         {**KD, "teacher.others": (second,)}))
+    return found
+
+
+def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
+    """The build of one row and seed."""
+    teacher, _, weights = arguments.teacher.partition("@")
+    student, _, student_weights = arguments.student.partition("@")
+    overrides = {"data.source": arguments.data, "teacher.name": teacher if row.teacher else "none",
+                 "teacher.weights": weights if row.teacher else "",
+                 "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
+                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed, **row.sets}
+    return building.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
+
+
+def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
+    """Logits of one split's plain images."""
+    render = views.Renderer(data.pixels(dataset), network.px, network.mean, network.std)
+    chosen = torch.from_numpy(data.rows(dataset, split))
+    return logits_of(networks.restore(network), (render.plain(part) for part in chosen.split(64)), dtype)
+
+
+def figures(network: Network, dataset: Dataset, dtype: torch.dtype = torch.float32) -> dict[str, float]:
+    """Top-1 and AUC on the test split."""
+    return metrics.quick(answers(network, dataset, "test", dtype), data.labels(dataset, "test"))
+
+
+def write_log(path: Path, teacher: Network, dataset: Dataset, dtype: torch.dtype) -> None:
+    """The teacher's top answers about the plain training images, as a service would have logged them."""
+    said = metrics.probabilities(answers(teacher, dataset, "train", dtype))
+    k = min(LOGGED, len(dataset.classes))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "sha256", *(f"{what}_{place}" for place in range(1, k + 1) for what in ("class", "p"))])
+        for row, p in zip(data.rows(dataset, "train"), said, strict=True):
+            image = dataset.images[int(row)]
+            best = [part for place in np.argsort(-p)[:k] for part in (dataset.classes[place], f"{p[place]:.6f}")]
+            table.writerow([image["name"], image["sha256"], *best])
+
+
+def interval(differences: list[float]) -> str:
+    """Mean of paired differences in points, with the half-width of its 95 % interval."""
+    mean = 100 * statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
+    half = T95.get(len(differences) - 1, 1.96) * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{mean:+.1f} +- {half:.1f}"
+
+
+def table(order: Iterable[Row], seen: dict[str, list[dict[str, float]]], refused: dict[str, str]) -> str:
+    """The Markdown table of the rows that are there."""
+    lines = ["| | top-1 | each seed | against no teacher | AUC | seconds |", "|---|---|---|---|---|---|"]
+    base = seen.get("none", [])
+    for row in order:
+        if row.name in refused:
+            lines.append(f"| {row.title} (`{row.name}`) | refused: {refused[row.name]} | | | | |")
+            continue
+        if row.name not in seen:
+            continue
+        runs = seen[row.name]
+        top1 = [100 * one["top1"] for one in runs]
+        paired = [one["top1"] - other["top1"] for one, other in zip(runs, base, strict=False)]
+        area = statistics.mean(one["auc"] for one in runs) if all("auc" in one for one in runs) else float("nan")
+        note = f", {runs[0]['asked']:.0%} of the teacher's calls" if "asked" in runs[0] else ""
+        lines.append(f"| {row.title} (`{row.name}`){note} | {statistics.mean(top1):.1f} | "
+                     f"{', '.join(f'{value:.1f}' for value in top1)} | "
+                     f"{interval(paired) if paired and row.name != 'none' else ''} | {area:.3f} | "
+                     f"{statistics.mean(one['seconds'] for one in runs):.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--recipe", type=Path)
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--profile", default="pi4")
+    parser.add_argument("--teacher", required=True, help="NAME or NAME@FILE")
+    parser.add_argument("--teacher-frozen", action="store_true")
+    parser.add_argument("--second-teacher", default="", help="NAME or NAME@FILE; adds the row of two teachers")
+    parser.add_argument("--student", default="mobilenetv2_050")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", help="only these rows")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--out", type=Path, default=Path("builds/methods"))
+    arguments = parser.parse_args()
+    store = Store(arguments.out, None)
+    log = arguments.out / "teacher_log.csv"
+    order = rows(log, arguments.second_teacher)
+    if arguments.rows:
+        unknown = set(arguments.rows) - {row.name for row in order}
+        if unknown:
+            sys.exit(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in order)}")
+        order = [row for row in order if row.name in arguments.rows]
+    seen: dict[str, list[dict[str, float]]] = {}
+    refused: dict[str, str] = {}
+    with Console() as console, store.lock():
+        first = run(job(arguments, Row("kd", "", KD), arguments.seeds[0]), store, "teacher", console.progress, console.stage)
+        dataset, teacher = load(first, "data"), load(first, "teacher")
+        dtype = precision("auto", networks.restore(teacher))
+        write_log(log, teacher, dataset, dtype)
+        for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
+            for row in order:
+                if row.name in refused:
+                    continue
+                print(f"== {row.name}, seed {seed}", file=sys.stderr, flush=True)
+                try:
+                    done = run(job(arguments, row, seed), store, "distil", console.progress, console.stage)
+                except RecipeError as error:  # undefined for these classes, or for this student: said, and left out
+                    refused[row.name] = error.what
+                    continue
+                student = load(done, "distil")
+                one = figures(student, dataset) | {"seconds": done["distil"].entry.seconds}
+                last = student.history[-1]
+                if "teacher_calls" in last:
+                    one["asked"] = last["teacher_calls"] / last["views_shown"]
+                seen.setdefault(row.name, []).append(one)
+            (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
+    known = figures(teacher, dataset, dtype)
+    print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, "
+          f"{len(data.rows(dataset, 'train'))} training and {len(data.rows(dataset, 'test'))} test images, seeds "
+          f"{', '.join(map(str, arguments.seeds))}; teacher {arguments.teacher.partition('@')[0]}: "
+          f"{100 * known['top1']:.1f} % top-1\n")
+    print(table(order, seen, refused))
+    for name, why in LEFT_OUT.items():
+        print(f"\n`{name}` is no row here: {why}.")
+
+
+if __name__ == "__main__":
+    main()
