@@ -233,3 +233,11 @@ class Measurement:
     """The JSON of one bench run (schema edgekd.bench/1)."""
 
     body: dict[str, Json]
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+    """Temperature and conformal threshold of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
+
+    body: dict[str, Json]
+    codes: Blob

@@ -61,6 +61,14 @@ def decode(data: bytes, name: str) -> Pixels:
                         "replace or remove the file, or build with --set data.on_error=skip") from error
 
 
+def encode_png(picture: Pixels) -> bytes:
+    """uint8 HxW, HxWx1 or HxWx3 as a PNG without colour profile or times; three equal channels become one."""
+    grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(as_grey(grey) if is_grey(grey) else grey)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def header_size(path: Path) -> tuple[int, int]:
     """Width and height that an image file's header claims, or (0, 0) when it cannot be read. Decodes nothing."""
     try:
