@@ -100,7 +100,8 @@ def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
     """Bring an image to px x px: the deployed preprocessing, so the device must do the same.
 
     Takes uint8 HxW or HxWx3 and returns the same kind, [px, px] or [px, px, 3]. Resampling is Pillow's bilinear filter,
-    which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear.
+    which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear; first along the
+    width, then along the height, each rounded to 8 bits.
 
     "squash"  the whole image to the square: nothing is lost, the aspect ratio is not kept
     "crop"    the largest centred square to the square: shorter side to px
@@ -131,7 +132,10 @@ def _resize(image: Pixels, width: int, height: int) -> Pixels:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    # Width first, then height, in two calls: Pillow 13 picks the order by cost and older ones do not, which moves pixels by
+    # one level. What apps must repeat has to be one thing.
+    wide = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+    return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
