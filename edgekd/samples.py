@@ -6,7 +6,6 @@ identifiers and comments. A marker is @@WORD@@.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,9 @@ def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dic
     folder = Path(__file__).with_name("templates") / "samples"
     words = {"NAME": _line(name), "IDENTIFIER": identifier(name), "PX": str(contract["input"]["px"]),
              "CLASSES": str(len(labels)), "LIMITS": _line(contract["limits"]),
-             "NAME_JSON": json.dumps(_line(name)), "LABELS": _line(", ".join(labels[:8]))}
+             "CHANNELS": str(contract["input"]["channels"]), "TEMPERATURE": repr(float(contract["confidence"]["temperature"])),
+             "THRESHOLD": repr(float(contract["confidence"]["threshold"])),
+             "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false"}
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
