@@ -92,7 +92,7 @@ def prediction_sets(p: Array, threshold: float) -> npt.NDArray[np.bool_]:
 
 
 def sure(sets: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """bool [n]: the set is exactly one label. None, or several, is "unsure"."""
+    """Whether each set is exactly one label, bool [n]. None, or several, is "unsure"."""
     return sets.sum(1) == 1
 
 

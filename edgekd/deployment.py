@@ -63,8 +63,8 @@ def deployment(facts: Facts) -> dict[str, Json]:
     return {
         "schema": SCHEMA, "name": facts.name, "model": "model.tflite", "labels": "labels.txt",
         "input": {"px": facts.px, "channels": facts.channels, "order": "RGB", "fit": facts.fit,
-                  "resample": "Pillow's bilinear (antialiased): width first, then height", "dtype": "uint8", "scale": facts.grid_in.scale,
-                  "zero_point": facts.grid_in.zero_point + SHIFT, "mean": [mean] * facts.channels,
+                  "resample": "Pillow's bilinear (antialiased): width first, then height", "dtype": "uint8",
+                  "scale": facts.grid_in.scale, "zero_point": facts.grid_in.zero_point + SHIFT, "mean": [mean] * facts.channels,
                   "std": [std] * facts.channels},
         "output": {"dtype": "uint8", "scale": facts.grid_out.scale, "zero_point": facts.grid_out.zero_point + SHIFT,
                    "kind": fitted["kind"]},

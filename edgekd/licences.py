@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from edgekd.artifacts import Json
@@ -59,27 +60,40 @@ def link(role: str, name: str, licence: str, source: str, part: str = "model") -
             "non_commercial": non_commercial(licence), "unknown": unknown(licence)}
 
 
+# Phrases by which a licence text is told where a package's metadata name none, most particular first.
+TEXTS = (("Apache License", "Apache-2.0"), ("Neither the name of", "BSD-3-Clause"),
+         ("Redistribution and use in source and binary forms", "BSD-2-Clause"), ("Permission is hereby granted, free", "MIT"))
+
+
 def package_links(names: Iterable[str] = PACKAGES) -> list[dict[str, Json]]:
     """Links of the installed packages among `names`, by their own metadata."""
     links = []
     for name in names:
         try:
-            found = importlib.metadata.metadata(name)
+            found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        links.append({**link("package", name, package_licence(found), "PyPI", "tool"), "version": found["Version"]})
+        links.append({**link("package", name, package_licence(found), "PyPI", "tool"), "version": found.version})
     return links
 
 
-def package_licence(found: Any) -> str:
-    """A package's licence in one line: the SPDX expression, its trove classifiers, or the first line of its text."""
-    if found.get("License-Expression"):
-        return str(found["License-Expression"])
-    troves = [line.split(" :: ")[-1] for line in found.get_all("Classifier") or []
-              if line.startswith("License ::") and " :: " in line and not line.endswith("OSI Approved")]
+def package_licence(found: importlib.metadata.Distribution) -> str:
+    """A package's licence in one line: its SPDX expression, its trove classifiers, its licence field, or its licence file."""
+    stated = found.metadata
+    if stated.get("License-Expression"):
+        return str(stated["License-Expression"])
+    troves = [line.split(" :: ")[-1] for line in stated.get_all("Classifier") or []
+              if line.startswith("License ::") and not line.endswith("OSI Approved")]
     if troves:
         return ", ".join(troves)
-    return str(found.get("License") or "").strip().split("\n")[0][:80]
+    if stated.get("License"):
+        return str(stated["License"]).strip().split("\n")[0][:80]
+    for file in found.files or []:
+        path = Path(str(file.locate()))
+        if path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")) and path.is_file():
+            text = " ".join(path.read_text(encoding="utf-8", errors="replace").split())
+            return next((name for phrase, name in TEXTS if phrase in text), "see its licence file")
+    return ""
 
 
 def chain(data: Mapping[str, Any], networks: Mapping[str, tuple[ModelSpec, str]], card: CardConfig) -> dict[str, Json]:

@@ -48,7 +48,8 @@ def contents(files: Mapping[str, bytes]) -> str:
 
 def walk(links: list[dict[str, Any]]) -> list[str]:
     """What is wrong with a chain, one sentence each: a hash, a parent that is not there, a digest that does not follow."""
-    wrong, known = [], {}
+    wrong: list[str] = []
+    known: dict[Any, Any] = {}
     for row in links:
         body = {key: value for key, value in row.items() if key != "hash"}
         if sha256(canonical_json(body)) != row.get("hash"):

@@ -31,9 +31,9 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
     rows = report["accuracy"]["waterfall"]
     final = rows[-1]
     lines = ["---", *_front(licences, name, data, final, report["accuracy"]["n"]), "---", "", f"# {_plain(name)}", "",
-             f"An int8 image classifier for {len(data['classes'])} classes "
-             f"({', '.join(_plain(label) for label in data['classes'][:20])}), distilled, quantised and certified by EdgeKD "
-             f"{report['edgekd']} for `{report['profile']}`.", "",
+             (f"An int8 image classifier for {len(data['classes'])} classes "
+              f"({', '.join(_plain(label) for label in data['classes'][:20])}), distilled, quantised and certified by EdgeKD "
+              f"{report['edgekd']} for `{report['profile']}`."), "",
              "## Intended use", "", _plain(settings.intended_use) or "Not stated by its author.", "",
              "## Limits", "", _plain(papers["limits"]), "",
              "## Accuracy", "", f"On {report['accuracy']['n']} test images of {_plain(data['name'])}"
@@ -62,9 +62,9 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
               f"Bundle: **{_plain(licences['result'])}**."
               + "".join(f" Tainted by {_plain(row)}." for row in licences["tainted_by"])
               + "".join(f" Not known: {_plain(row)}." for row in licences["unknown"]),
-              "", "## Proof", "", f"Certificate {'passed' if report['certificate']['passed'] else 'FAILED'}; "
-              "`edgekd verify` on this folder or its .zip checks hashes, lineage, certificate, metadata and golden answers "
-              "again.", ""]
+              "", "## Proof", "", (f"Certificate {'passed' if report['certificate']['passed'] else 'FAILED'}; `edgekd verify` on "
+                                  "this folder or its .zip checks hashes, lineage, certificate, metadata and golden answers "
+                                  "again."), ""]
     return "\n".join(lines)
 
 

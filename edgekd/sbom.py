@@ -13,7 +13,6 @@ import edgekd
 from edgekd.artifacts import Json, canonical_json, sha256
 
 
-
 def bill(name: str, version: str, files: Mapping[str, bytes], licences: Mapping[str, Any], classes: int
          ) -> dict[str, Json]:
     """A CycloneDX document. `files`: the bundle's own {path: bytes}; `licences`: the body of licences.json."""

@@ -31,7 +31,10 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> list[Check]:
-    """Every check of an out folder or a bundle as {"check", "passed", "found"}. Raises ModelFileError when a file is missing or unreadable."""
+    """Every check of an out folder or a bundle as {"check", "passed", "found"}.
+
+    Raises ModelFileError when a file is missing or unreadable.
+    """
     if bundle_checks.is_bundle(folder):
         return bundle_checks.verify(folder)
     folder = folder.parent if folder.is_file() else folder
