@@ -24,6 +24,7 @@ TEMPERATURES = (0.02, 50.0)  # searched range; outside it a network is either co
 # A device works the softmax out in float32, which errs by under 1e-6 here; the threshold is lowered by more than that, so
 # that an answer which is exactly on it is in the set everywhere.
 MARGIN = 1e-5
+FLOOR_DRAWS = 50  # gives the floor to a few per cent
 PROBABILITY_STEP = 1 / 256  # of SOFTMAX's int8 output (LiteRT 8-bit quantization specification)
 
 
@@ -59,6 +60,17 @@ def fit_temperature(logits: Array, labels: Array) -> float:
 def calibration_error(p: Array, labels: Array) -> float:
     """Expected calibration error of probabilities [n, k]: |accuracy - confidence| over BINS equal bins, by their share."""
     return float(sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in reliability(p, labels)))
+
+
+def calibration_floor(p: Array, seed: int = 0) -> float:
+    """The calibration error that probabilities [n, k] show with so few images although they are right: the mean over
+    labels drawn from p itself. An error is never below zero, so it does not average out.
+    """
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(FLOOR_DRAWS):
+        labels = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
+        drawn.append(calibration_error(p, labels))
+    return float(np.mean(drawn))
 
 
 def reliability(p: Array, labels: Array) -> list[dict[str, float]]:
@@ -141,7 +153,8 @@ def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> d
     sizes = np.bincount(sets.sum(1), minlength=logits.shape[1] + 1)
     return {
         "n": len(labels),
-        "ece": {"before": calibration_error(before, labels), "after": calibration_error(p, labels), "bins": BINS},
+        "ece": {"before": calibration_error(before, labels), "after": calibration_error(p, labels),
+                "floor": calibration_floor(p), "bins": BINS},
         "nll": {"before": negative_log_likelihood(logits, labels),
                 "after": negative_log_likelihood(logits / fitted["temperature"], labels)},
         "coverage": float(held.mean()), "coverage_ci95": list(wilson(float(held.mean()), len(labels))),

@@ -55,6 +55,7 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
               *([f"**{papers['confidence']['warning']}**"] if papers["confidence"].get("warning") else [])]
     if papers.get("subgroups"):
         lines += ["", "## Groups", "", *_groups(papers["subgroups"])]
+    verdict = "passed" if report["certificate"]["passed"] else "FAILED"
     lines += ["", "## Training data and licences", "",
               "| part | name | licence | source |", "|---|---|---|---|",
               *(f"| {row['role']} | {_cell(row['name'])} | {_cell(row['licence'])} | {_cell(row['source'])} |"
@@ -62,9 +63,8 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
               f"Bundle: **{_plain(licences['result'])}**."
               + "".join(f" Tainted by {_plain(row)}." for row in licences["tainted_by"])
               + "".join(f" Not known: {_plain(row)}." for row in licences["unknown"]),
-              "", "## Proof", "", (f"Certificate {'passed' if report['certificate']['passed'] else 'FAILED'}; `edgekd verify` on "
-                                  "this folder or its .zip checks hashes, lineage, certificate, metadata and golden answers "
-                                  "again."), ""]
+              "", "## Proof", "", (f"Certificate {verdict}; `edgekd verify` on this folder or its .zip checks hashes, lineage, "
+                                   "certificate, metadata and golden answers again."), ""]
     return "\n".join(lines)
 
 

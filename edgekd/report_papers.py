@@ -29,6 +29,7 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
     if not block:
         return None
     test = block["test"]
+    error = test["ece"]
     rows = [("Temperature", f"{block['temperature']:.3f}"),
             ("Threshold", f"{block['threshold']:.4f}"),
             ("Fitted on", f"{block['fitted_on']['n']} validation images, int8 answers"),
@@ -37,7 +38,8 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
                                   f"{_percent(block['coverage'])}")),
             ("Says “unsure”", _percent(test["unsure"])),
             ("Right when sure", f"{_percent(test['accuracy_when_sure'])} (all: {_percent(test['accuracy'])})"),
-            ("Calibration error", f"{test['ece']['before']:.3f} before, {test['ece']['after']:.3f} after")]
+            ("Calibration error", (f"{error['before']:.3f} before, {error['after']:.3f} after; a perfect one would show "
+                                   f"{error['floor']:.3f} on so few images"))]
     return {"facts": rows, "warning": block.get("warning"),
             "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
                       for name, key in (("Before", "before"), ("After", "after"))]}

@@ -43,6 +43,14 @@ def test_calibration_error_falls() -> None:
     assert judged["nll"]["after"] < judged["nll"]["before"]
 
 
+def test_the_floor_of_the_error() -> None:
+    """Calibrated probabilities show about the floor, and the floor falls with the square root of the images."""
+    few, many = (drawn(n, 3, 1.0, seed=3) for n in (300, 30_000))
+    floors = [confidence.calibration_floor(probabilities(part[0])) for part in (few, many)]
+    assert floors[0] / floors[1] == pytest.approx(10, rel=0.3)
+    assert confidence.calibration_error(probabilities(few[0]), few[1]) == pytest.approx(floors[0], rel=0.6)
+
+
 def test_threshold_by_hand() -> None:
     """n = 9, coverage 0.8: the floor(10 * 0.2) = second smallest p(label)."""
     p = np.stack([np.linspace(0.1, 0.9, 9), 1 - np.linspace(0.1, 0.9, 9)], 1)
