@@ -66,8 +66,8 @@ def main() -> None:
     val = np.frombuffer(made.codes, np.int8).reshape(-1, evaluation.classes)
     test = np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes)
     val_labels, test_labels = data.labels(parts["data"], "val"), np.asarray(evaluation.labels)
-    print(f"fitted on {len(val)} val images, judged on {len(test)} test images: temperature {body['temperature']:.3f}, coverage "
-          f"{told['coverage']:.3f}, ECE {told['ece']['before']:.3f} -> {told['ece']['after']:.3f}, unsure "
+    print(f"fitted on {len(val)} val images, judged on {len(test)} test images: temperature {body['temperature']:.3f}, "
+          f"coverage {told['coverage']:.3f}, ECE {told['ece']['before']:.3f} -> {told['ece']['after']:.3f}, unsure "
           f"{told['unsure']:.3f}, top-1 {told['accuracy']:.3f}, when sure {told['accuracy_when_sure']:.3f}")
     print(f"{given.splits} random halves of the test images:")
     splits(test, test_labels, body, given.splits, given.seed)
