@@ -250,3 +250,11 @@ class Sensitivity:
     """The JSON of one sensitivity run (schema edgekd.why/1), as it stands in report.json under "why"."""
 
     body: dict[str, Json]
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+    """Temperature and conformal threshold of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
+
+    body: dict[str, Json]
+    codes: Blob

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd import checking, data, devices, methods, models, recipe
+from edgekd import checking, data, devices, licences, methods, models, recipe
 from edgekd.artifacts import Dataset
 from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
@@ -15,7 +15,7 @@ from edgekd.store import Store, facts_json
 
 # Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
 MODEL_FILES = ("model.tflite", "model.onnx", "golden.npz", "certificate.json", "bench/local.json",
-               "uncertified.tflite", "model_edgetpu.tflite", "model_edgetpu.log")
+               "uncertified.tflite", "model_edgetpu.tflite", "model_edgetpu.log", "bundle.zip")
 BEFORE_TRAINING = ("data", "inputs")  # a build that stops after one of these trains nothing that a check could spare
 
 
@@ -41,6 +41,8 @@ def job(settings: Recipe, profile: str) -> Job:
             from edgekd import networks  # torch: only for a name without a file in models/
 
             networks.check_known(name, role)
+    if settings.teacher.name != "none":
+        licences.check_teacher(models.spec(settings.teacher.name))
     source = data.open_source(settings.data.source, settings.data.group_column)
     methods.check(settings.distil.losses, len({item.label for item in source.items()}))
     return Job(settings, device, source)
@@ -55,7 +57,7 @@ def default_name(job: Job) -> str:
 def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
           ) -> tuple[dict[str, Any], list[str]]:
     """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
-    from edgekd import explaining, published, report  # numpy and the stages' types
+    from edgekd import explaining, papers, published, report  # numpy and the stages' types
 
     store = Store(out, shared)
     with store.lock():
@@ -66,16 +68,18 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
             checking.refuse(checked)
         done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
         body = published.with_results(out, report.build_report(job, done))
+        body |= papers.blocks(job, done)
         why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
         if why is not None:
             body["why"] = why  # `edgekd report --why` was asked of this very network before
-        failed = body["gates"] = report.gates(job, body)
+        failed = body["gates"] = report.gates(job, body) + papers.gates(job, body)
         _publish(store, job, done, body)
     return body, failed
 
 
 def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> None:
     """Write the contract's files. The model is called model.tflite only when its certificate passed."""
+    from edgekd import archive, papers
     from edgekd.examples import choose
     from edgekd.golden import golden_npz
     from edgekd.html_report import page
@@ -99,6 +103,12 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
     files["report.json"] = facts_json(body)
     examples = choose(dataset, load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
     files["report.html"] = page(body, examples).encode()
+    bundled = papers.bundle_of(job, done, body)
+    if bundled:
+        body["bundle"] = {"sha256": papers.head(bundled), "files": len(bundled), "bytes": sum(map(len, bundled.values()))}
+        files |= {f"bundle/{name}": payload for name, payload in bundled.items()}
+        files["bundle.zip"] = archive.pack(bundled)
+    store.withdraw_below("bundle", {name for name in files if name.startswith("bundle/")})
     for name in MODEL_FILES:
         if name not in files:
             store.withdraw(name)

@@ -114,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print the whole result; a list for several profiles")
     bench.set_defaults(run=_bench)
 
-    verify = verbs.add_parser("verify", help="check a build again from its bytes: hashes, certificate, golden answers")
-    verify.add_argument("folder", type=Path, metavar="DIR")
+    verify = verbs.add_parser("verify", help="check a build or bundle again: hashes, certificate, golden answers")
+    verify.add_argument("folder", type=Path, metavar="DIR|BUNDLE")
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(run=_verify)
 

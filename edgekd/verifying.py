@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd import lite
+from edgekd import bundle_checks, lite
 from edgekd.artifacts import sha256
 from edgekd.bench import read_model
 from edgekd.errors import ModelFileError
@@ -31,7 +31,12 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> list[Check]:
-    """Every check as {"check", "passed", "found"}. Raises ModelFileError when a file is missing or unreadable."""
+    """Every check of an out folder or a bundle as {"check", "passed", "found"}.
+
+    Raises ModelFileError when a file is missing or unreadable.
+    """
+    if bundle_checks.is_bundle(folder):
+        return bundle_checks.verify(folder)
     folder = folder.parent if folder.is_file() else folder
     certificate = read_json(folder / "certificate.json", "edgekd.certificate/1")
     report = read_json(folder / "report.json", "edgekd.report/1")

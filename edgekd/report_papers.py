@@ -1,0 +1,79 @@
+"""report.json's blocks "confidence", "subgroups", "licences" and "bundle" as report.html's section on them shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Block = dict[str, Any]
+LISTED = 20  # groups and licence links shown one by one; the rest is counted
+PLOT = 100.0  # side of the reliability plot, in its own units
+
+
+def view(body: Mapping[str, Any]) -> Block | None:
+    """What templates/papers.html shows, or None when the build got to none of it."""
+    parts = {"confidence": _confidence(body.get("confidence")), "groups": _groups(body.get("subgroups")),
+             "licences": _licences(body.get("licences")), "bundle": body.get("bundle")}
+    return parts if any(parts[name] for name in ("confidence", "groups")) else None
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _confidence(block: Mapping[str, Any] | None) -> Block | None:
+    if not block:
+        return None
+    test = block["test"]
+    error = test["ece"]
+    rows = [("Temperature", f"{block['temperature']:.3f}"),
+            ("Threshold", f"{block['threshold']:.4f}"),
+            ("Fitted on", f"{block['fitted_on']['n']} validation images, int8 answers"),
+            ("Label in the set", (f"{_percent(test['coverage'])} of {test['n']} test images (95 %: "
+                                  f"{_percent(test['coverage_ci95'][0])} to {_percent(test['coverage_ci95'][1])}); promised "
+                                  f"{_percent(block['coverage'])}")),
+            ("Says “unsure”", _percent(test["unsure"])),
+            ("Right when sure", f"{_percent(test['accuracy_when_sure'])} (all: {_percent(test['accuracy'])})"),
+            ("Calibration error", (f"{error['before']:.3f} before, {error['after']:.3f} after; a perfect one would show "
+                                   f"{error['floor']:.3f} on so few images"))]
+    return {"facts": rows, "warning": block.get("warning"),
+            "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
+                      for name, key in (("Before", "before"), ("After", "after"))]}
+
+
+def _bars(rows: list[Mapping[str, float]]) -> list[Block]:
+    """Each bin as a bar in a square of PLOT units, y downwards."""
+    return [{"x": PLOT * row["low"], "width": PLOT * (row["high"] - row["low"]), "y": PLOT * (1 - row["accuracy"]),
+             "height": PLOT * row["accuracy"]} for row in rows]
+
+
+def _groups(block: Mapping[str, Any] | None) -> Block | None:
+    if not block:
+        return None
+    networks = [name for name in ("teacher", "student", "tflite") if name in block["groups"][0]["networks"]]
+    rows = [{"group": row["group"], "n": row["n"], "failed": bool(row["failed_against"]), "judged": row["judged"],
+             "figures": [_plain(row["networks"][name]) for name in networks],
+             "change": _signed(row["change"]["value"]), "interval": _interval(row["change"]["ci95"])}
+            for row in block["groups"][:LISTED]]
+    return {"column": block["column"], "metric": {"auc": "AUC", "top1": "top-1"}[block["metric"]], "rows": rows,
+            "networks": [{"teacher": "Teacher", "student": "Student", "tflite": "int8"}[name] for name in networks],
+            "budget": f"{block['budget']:.3f}", "more": max(len(block["groups"]) - LISTED, 0)}
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(pair: list[float] | None) -> str:
+    return "–" if pair is None else f"{pair[0]:+.3f} to {pair[1]:+.3f}"
+
+
+def _licences(block: Mapping[str, Any] | None) -> Block | None:
+    if not block:
+        return None
+    return {"result": block["result"], "tainted": block["tainted_by"], "unknown": block["unknown"],
+            "rows": [row for row in block["links"] if row["part"] == "model"][:LISTED]}

@@ -1,0 +1,33 @@
+"""data, inputs, distil, convert, evaluate -> confidence: fitted on the file's own answers to val, judged on test."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekd import confidence, data
+from edgekd.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
+from edgekd.context import Context
+from edgekd.lite import LiteRunner, tensor_range
+from edgekd.recipe import ConfidenceConfig
+
+SCHEMA = "edgekd.confidence/1"
+PART = 256  # images between two words of progress
+
+
+def run(dataset: Dataset, inputs: Inputs, student: Network, model: LiteModel, evaluation: Evaluation, *,
+        config: ConfidenceConfig, context: Context) -> Confidence:
+    """The test split's answers are the evaluation's; only the validation images run here."""
+    images, labels = data.input_images(inputs, "val", len(student.mean)), data.labels(dataset, "val")
+    runner = LiteRunner(model.tflite)
+    answers = []
+    for start in range(0, len(images), PART):
+        answers.append(runner.codes(images[start:start + PART]))
+        context.progress("confidence", min(start + PART, len(images)), len(images))
+    grid = tensor_range(runner.output)
+    kind: confidence.Kind = "probabilities" if runner.graph.counts().get("SOFTMAX") else "logits"
+    codes = np.concatenate(answers).reshape(len(images), -1)
+    fitted = confidence.fit(codes, labels, grid, kind, config.coverage)
+    test_codes = np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes)
+    judged = confidence.judge(fitted, test_codes, np.asarray(evaluation.labels), grid)
+    return Confidence({"schema": SCHEMA, "output": {"scale": grid.scale, "zero_point": grid.zero_point},
+                       **fitted, "test": judged}, codes.astype(np.int8).tobytes())

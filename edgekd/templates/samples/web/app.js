@@ -1,0 +1,124 @@
+import {fit, selfTest, toCodes, told} from './edgekd.js';
+
+const MAX_PIXELS = 64e6; // a damaged header must not fill the memory
+const element = (id) => document.getElementById(id);
+const packed = (id) => JSON.parse(element(id).textContent);
+const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const asText = (data) => new TextDecoder('utf-8', {fatal: true}).decode(data);
+
+function say(state, text) {
+  element('state').dataset.state = state;
+  element('state').textContent = text;
+}
+
+// A file's pixels, upright, transparency on black.
+async function decode(blob) {
+  const bitmap = await createImageBitmap(blob,
+    {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
+  const {width, height} = bitmap;
+  if (width * height > MAX_PIXELS) throw new Error(`${width} x ${height} pixels are too many`);
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d', {willReadFrequently: true});
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const rgba = context.getImageData(0, 0, width, height).data;
+  const data = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const alpha = rgba[i * 4 + 3] / 255;
+    for (let c = 0; c < 3; c++) data[i * 3 + c] = Math.round(rgba[i * 4 + c] * alpha);
+  }
+  return {width, height, data};
+}
+
+async function runtime() {
+  const parts = packed('runtime');
+  const script = (data) => URL.createObjectURL(new Blob([data], {type: 'text/javascript'}));
+  const utils = script(unpacked(parts.utils));
+  const core = asText(unpacked(parts.core)).replace('"@litertjs/wasm-utils"', JSON.stringify(utils));
+  const litert = await import(script(core));
+  self.Module = {wasmBinary: unpacked(parts.wasm)};
+  await litert.loadLiteRt(`${script(unpacked(parts.glue))}#litert_wasm_compat_internal.js`);
+  return litert;
+}
+
+async function start() {
+  const files = packed('files');
+  const read = (name) => unpacked(files[name]);
+  const contract = JSON.parse(asText(read('deployment.json')));
+  const labels = asText(read(contract.labels)).split(/\r?\n/).filter((line, i, all) => line || i < all.length - 1);
+  const golden = JSON.parse(asText(read('golden/golden.json')));
+  const litert = await runtime();
+  const model = await litert.loadAndCompile(read(contract.model), {accelerator: 'wasm'});
+  const shape = [1, contract.input.px, contract.input.px, contract.input.channels];
+  const run = async (codes) => {
+    const input = new litert.Tensor(codes, shape);
+    const [output] = await model.run(input);
+    const found = Uint8Array.from(output.toTypedArray());
+    input.delete();
+    output.delete();
+    return found;
+  };
+  const count = await selfTest(golden, contract, labels, (name) => decode(new Blob([read(name)], {type: 'image/png'})), run);
+  say('ready', `Self-test passed on ${count} images. Nothing that you drop here leaves this page.`);
+  return async (blob) => {
+    const image = await decode(blob);
+    const begun = performance.now();
+    const codes = await run(toCodes(fit(image, contract.input.px, contract.input.fit), contract.input));
+    return {...told(codes, contract, labels), labels, codes: Array.from(codes), ms: performance.now() - begun};
+  };
+}
+
+function show(found, name) {
+  element('result').dataset.codes = JSON.stringify(found.codes); // what the model said, for whoever compares
+  element('result').hidden = false;
+  element('name').textContent = name;
+  element('verdict').dataset.unsure = found.unsure;
+  element('verdict').textContent = found.unsure
+    ? `Unsure: ${found.set.length ? found.set.join(' or ') : 'none of the labels is likely enough'}` : found.answer;
+  const list = element('scores');
+  list.replaceChildren(...found.labels.map((label, k) => {
+    const row = document.createElement('li');
+    const meter = document.createElement('meter');
+    meter.value = found.scores[k];
+    meter.setAttribute('aria-label', label);
+    const text = document.createElement('span');
+    text.textContent = label;
+    const figure = document.createElement('b');
+    figure.textContent = `${(100 * found.scores[k]).toFixed(1)} %`;
+    row.append(text, meter, figure);
+    return row;
+  }));
+  element('time').textContent = `${found.ms.toFixed(1)} ms in this browser, resizing included`;
+}
+
+let classify = null;
+async function take(file) {
+  if (!classify || !file) return;
+  try {
+    const found = await classify(file);
+    const preview = element('preview');
+    URL.revokeObjectURL(preview.src);
+    preview.src = URL.createObjectURL(file);
+    show(found, file.name);
+  } catch (error) {
+    element('result').hidden = true;
+    say('ready', `${file.name} cannot be used: ${error.message}`);
+  }
+}
+
+const drop = element('drop');
+for (const kind of ['dragover', 'drop']) {
+  document.addEventListener(kind, (event) => event.preventDefault());
+}
+document.addEventListener('dragover', () => { drop.dataset.over = 'true'; });
+document.addEventListener('dragleave', () => { drop.dataset.over = 'false'; });
+document.addEventListener('drop', (event) => {
+  drop.dataset.over = 'false';
+  take(event.dataTransfer.files[0]);
+});
+element('file').addEventListener('change', (event) => take(event.target.files[0]));
+
+start().then((ready) => {
+  classify = ready;
+  element('file').disabled = false;
+}, (error) => say('refused', `Refused: ${error.message}. This copy would give other answers than the certified model.`));

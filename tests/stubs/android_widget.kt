@@ -1,0 +1,22 @@
+@file:Suppress("UNUSED_PARAMETER", "unused")
+
+package android.widget
+
+import android.content.Context
+import android.view.View
+
+open class TextView(context: Context) : View() {
+    var text: CharSequence = ""
+    var textSize: Float = 0f
+}
+
+class Button(context: Context) : TextView(context)
+
+class LinearLayout(context: Context) : View() {
+    var orientation: Int = 0
+    fun addView(view: View) {}
+
+    companion object {
+        const val VERTICAL = 1
+    }
+}

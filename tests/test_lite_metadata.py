@@ -1,0 +1,188 @@
+"""TFLite Metadata and ports: written and read back, undone byte for byte, and read by MediaPipe where it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd import flatbuffer, lite, lite_metadata, networks, ports
+from edgekd.errors import ModelFileError
+from edgekd.stages.convert import convert
+from edgekd.stages.export import export
+from tests.trained import calibrated
+
+PX = 64
+IMAGES = np.random.default_rng(4).integers(0, 256, (16, PX, PX, 3), np.uint8)
+LABELS = ["bird", "cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def bare() -> bytes:
+    qnet = calibrated("mobilenetv2_035", PX)
+    return bytes(convert(export(qnet, networks.create(qnet.arch, qnet.options))).tflite)
+
+
+def described(model: bytes) -> dict[str, Any]:
+    tensor = flatbuffer.read(ports.core(model))
+    source = tensor.tensors[tensor.inputs[0]]
+    normal = {"mean": [float(128 + source.zero_point[0])], "std": [1.0 / float(source.scale[0])]}
+    return {"name": "three animals", "description": "für Prüfungen", "version": "1", "author": "a", "license": "MIT",
+            "subgraph_metadata": [{
+                "name": "main",
+                "input_tensor_metadata": [{
+                    "name": "image", "content": {"content_properties": {"ImageProperties": {
+                        "color_space": lite_metadata.RGB, "default_size": {"width": PX, "height": PX}}}},
+                    "process_units": [{"options": {"NormalizationOptions": normal}}]}],
+                "output_tensor_metadata": [{
+                    "name": "scores", "content": {"content_properties": {"FeatureProperties": {}}},
+                    "associated_files": [{"name": "labels.txt", "type": lite_metadata.AXIS_LABELS}]}]}]}
+
+
+FILES = {"labels.txt": "\n".join(LABELS).encode()}
+
+
+def test_reads_back_what_was_written(bare: bytes) -> None:
+    model = lite_metadata.attach(bare, described(bare), FILES)
+    found = lite_metadata.metadata_of(model)
+    assert found is not None
+    assert found.pop("min_parser_version") == lite_metadata.PARSER
+    assert json.loads(json.dumps(found), parse_float=lambda x: round(float(x), 3)) == json.loads(
+        json.dumps(described(bare)), parse_float=lambda x: round(float(x), 3))
+    assert lite_metadata.files_of(model) == FILES
+    assert lite_metadata.metadata_of(bare) is None
+    assert lite_metadata.files_of(bare) == {}
+
+
+def test_the_bare_file_comes_back_byte_for_byte(bare: bytes) -> None:
+    model = lite_metadata.attach(bare, described(bare), FILES)
+    assert lite_metadata.detach(model) == bare
+    assert lite_metadata.attach(model, described(bare), FILES) == model  # replaced, not stacked
+    assert np.array_equal(lite.run(model, IMAGES), lite.run(bare, IMAGES))
+
+
+def test_our_reader_agrees_with_the_schemas_other_fields(bare: bytes) -> None:
+    """min_runtime_version and every other entry stay."""
+    model = lite_metadata.attach(bare, described(bare), FILES)
+    names = [entry.name.decode() for entry in flatbuffer.read(model).model.metadata]
+    assert names == ["min_runtime_version", lite_metadata.ENTRY]
+
+
+def test_a_field_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(KeyError, match="licence"):
+        lite_metadata.pack({"licence": "MIT"})
+
+
+def test_damaged_metadata_are_refused_or_harmless(bare: bytes) -> None:
+    """Any byte of the metadata changed: either it reads as something, or it is one ModelFileError."""
+    packed = lite_metadata.pack(described(bare))
+    outcomes = set()
+    for place in range(len(packed)):
+        broken = bytearray(packed)
+        broken[place] ^= 0xFF
+        try:
+            lite_metadata.unpack(bytes(broken))
+            outcomes.add("read")
+        except ModelFileError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+    for length in range(len(packed)):
+        try:
+            lite_metadata.unpack(packed[:length])
+        except ModelFileError:
+            outcomes.add("cut")
+    assert "cut" in outcomes
+
+
+@pytest.mark.parametrize("form", ports.FORMS)
+def test_ports_come_off_again(bare: bytes, form: str) -> None:
+    wrapped = ports.with_ports(bare, form)
+    assert ports.core(wrapped) == bare
+    assert ports.core(bare) == bare
+    assert ports.with_ports(wrapped, form) == wrapped
+    other = next(name for name in ports.FORMS if name != form)
+    assert ports.with_ports(ports.with_ports(bare, other), form) == wrapped
+
+
+def test_ports_change_no_answer(bare: bytes) -> None:
+    """uint8: the int8 codes + 128. float32: the dequantised codes, exactly."""
+    expected = lite.run(bare, IMAGES)
+    runner = lite.LiteRunner(ports.with_ports(bare, "uint8"))
+    found = np.concatenate([runner.invoke(image[None]) for image in IMAGES])
+    assert found.dtype == np.uint8
+    assert np.array_equal(found.astype(int) - 128, expected)
+    floating = lite.LiteRunner(ports.with_ports(bare, "float32"))
+    inner = flatbuffer.read(bare).tensors[0]
+    scale, zero = inner.scale[0], int(inner.zero_point[0])
+    real = np.concatenate([floating.invoke((image[None].astype(np.float32) - (128 + zero)) * scale) for image in IMAGES])
+    assert np.array_equal(real, lite.logits(bare, IMAGES))
+
+
+def test_no_int8_network_no_ports(bare: bytes) -> None:
+    graph = flatbuffer.read(bare)
+    parts = flatbuffer.schema()
+    for tensor in graph.model.subgraphs[0].tensors:
+        if tensor.type == parts.TensorType.INT8:
+            tensor.type = parts.TensorType.INT16
+            if graph.model.buffers[tensor.buffer].data is not None:
+                graph.model.buffers[tensor.buffer].data = None
+    with pytest.raises(ModelFileError, match="not an int8 network"):
+        ports.with_ports(flatbuffer.write(graph.model), "uint8")
+
+
+MEDIAPIPE = """
+import json, sys
+import numpy as np
+import mediapipe as mp
+from mediapipe.tasks import python as tasks
+from mediapipe.tasks.python import vision
+answers = {}
+images = np.load(sys.argv[1])
+for path in sys.argv[2:]:
+    options = vision.ImageClassifierOptions(base_options=tasks.BaseOptions(model_asset_path=path))
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        answers[path] = []
+        for image in images:
+            picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+            best = classifier.classify(picture).classifications[0].categories[0]
+            answers[path].append([best.index, best.category_name])
+print("ANSWERS" + json.dumps(answers))
+"""
+
+
+def mediapipe_python() -> str:
+    """A Python that has mediapipe: this one, or the one that EDGEKD_MEDIAPIPE_PYTHON names (its numpy is another)."""
+    for python in (os.environ.get("EDGEKD_MEDIAPIPE_PYTHON"), sys.executable):
+        if python and subprocess.run([python, "-c", "import mediapipe.tasks"], capture_output=True, check=False,
+                                     env={"PATH": os.environ["PATH"]}).returncode == 0:
+            return python
+    pytest.skip("mediapipe is not installed here; EDGEKD_MEDIAPIPE_PYTHON can name a Python that has it")
+
+
+def ask_mediapipe(images: np.ndarray, models: dict[str, bytes], folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """MediaPipe's best category of each image for each model, from a process of its own."""
+    np.save(folder / "images.npy", images)
+    for name, data in models.items():
+        (folder / name).write_bytes(data)
+    ran = subprocess.run([mediapipe_python(), "-c", MEDIAPIPE, str(folder / "images.npy"),
+                          *(str(folder / name) for name in models)], capture_output=True, text=True, check=False,
+                         env={"PATH": os.environ["PATH"], "HOME": str(folder)})
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    told = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("ANSWERS"))[7:])
+    return {Path(path).name: [(index, name) for index, name in rows] for path, rows in told.items()}
+
+
+def test_mediapipe_reads_it_and_agrees(bare: bytes, tmp_path: Path) -> None:
+    """MediaPipe Tasks' ImageClassifier, uint8 and float input: the same answer on every image."""
+    python = mediapipe_python()
+    assert python
+    models = {f"{form}.tflite": lite_metadata.attach(ports.with_ports(bare, form), described(bare), FILES)
+              for form in ports.FORMS}
+    expected = [(int(k), LABELS[int(k)]) for k in lite.run(bare, IMAGES).argmax(1)]
+    assert ask_mediapipe(IMAGES, models, tmp_path) == dict.fromkeys(models, expected)
