@@ -70,7 +70,8 @@ def survey(model: nn.Module, px: int, channels: int, importance: str, keep: Mapp
             whole = OUTPUTS
         elif any((m.layer, m.side) == (names[classifier], "in") for m in members):
             whole = keep.get(names[classifier], whole)
-        whole = whole or _obstacle(raw)
+        merged = next((m.layer for m in members if _merged_later(model, m.layer)), "")
+        whole = whole or (f"{merged} is a training branch that is merged later" if merged else _obstacle(raw))
         worth = None if whole else score(raw)
         if worth is None and not whole:
             whole = f"no layer that {importance} can score"
@@ -135,6 +136,12 @@ def _obstacle(raw: Any) -> str:
         if len(item.idxs) % len(raw[0].idxs):
             return "its channels are read unevenly"
     return ""
+
+
+def _merged_later(model: nn.Module, layer: str) -> bool:
+    """Whether timm merges the layer into another one after training, by channel counts that it noted when it was built."""
+    parts = layer.split(".")
+    return any(hasattr(model.get_submodule(".".join(parts[:end])), "reparameterize") for end in range(1, len(parts)))
 
 
 def _shape(graph: tp.DependencyGraph, raw: Any) -> str:

@@ -129,6 +129,8 @@ def _name(found: coupling.Survey, layer: nn.Module) -> str:
     ("mobilenetv2_050", "magnitude", "local"), ("mobilenetv2_050", "bn_scale", "isomorphic"),
     ("mobilenetv2_050", "taylor", "local"), ("resnet18", "magnitude", "local"),
     ("tf_efficientnet_lite0", "magnitude", "isomorphic"),
+    ("mobilenetv3_small_100", "magnitude", "local"),  # squeeze-excite; Torch-Pruning's issue 328
+    ("ghostnet_100", "magnitude", "local"),  # concatenations, some of which are left whole
 ])
 def test_a_cut_network_computes_what_is_left(arch: str, importance: str, scope: str) -> None:
     model, whole = network(arch), network(arch)
@@ -186,6 +188,12 @@ def test_a_grouped_convolution_stays_whole() -> None:
     found = survey(network("resnext26ts"))
     grouped = [group.whole for group in found.groups if "grouped convolution" in group.whole]
     assert grouped
+
+
+def test_branches_that_are_merged_later_stay_whole() -> None:
+    found = survey(network("mobileone_s0"))
+    assert all(group.whole for group in found.groups)
+    assert any("merged later" in group.whole for group in found.groups)
 
 
 def test_widths_of_another_network_are_refused() -> None:

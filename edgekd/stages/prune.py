@@ -84,14 +84,15 @@ class _Work:
                 self.context.say(f"prune: goes on at cut {self.step + 1} of {self.config.steps}")
             return
         whole = self._plan(self.first_survey, 1.0)
-        if whole.macs >= whole.macs_before:
+        falls = whole.macs < whole.macs_before
+        if self.config.steps > 1 or not falls:
+            self.context.say(pruning.table(whole, f"prune: all {self.config.steps} cuts together, as the weights are now"))
+        if not falls:
             asked = f"ratio {self.config.ratio:g}" if self.config.ratio else f"target_macs {self.config.target_macs:g}"
             raise GateFailed(
-                f"prune: MACs do not fall: {asked} leaves all {whole.macs_before / 1e6:.2f} M, since widths are rounded to "
-                f"multiples of {self.limits.multiple}",
+                f"prune: MACs do not fall: {asked} leaves all {whole.macs_before / 1e6:.2f} M; widths are rounded to "
+                f"multiples of {self.limits.multiple}, and the plan says what stays whole and why",
                 "ask for more (--set prune.ratio=0.3 or prune.target_macs=0.65), or for a smaller prune.multiple")
-        if self.config.steps > 1:
-            self.context.say(pruning.table(whole, f"prune: all {self.config.steps} cuts together, as the weights are now"))
 
     def cut(self) -> None:
         """Plan the next cut on the weights of now, print it, and make it."""
