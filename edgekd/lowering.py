@@ -16,8 +16,8 @@ import numpy.typing as npt
 from edgekd import int8
 from edgekd.artifacts import Exported, Json
 from edgekd.errors import ModelFileError, UnsupportedNetwork
-from edgekd.flatbuffer import ModelBuilder
 from edgekd.int8_kernels import PADDING_SAME, windows
+from edgekd.model_builder import ModelBuilder
 
 PADDING_VALID = 1  # schema.fbs, enum Padding
 FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}  # schema.fbs, enum ActivationFunctionType
@@ -240,7 +240,7 @@ def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge:
     amounts = np.array([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
     grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]
     inputs = [state.activation(source), state.builder.tensor(f"{edge}/pad_amounts", (4, 2), "INT32", data=amounts),
-              state.builder.tensor(f"{edge}/pad_lowest", (1,), "INT8", data=np.array([int8.INT8_MIN], np.int8),
+              state.builder.tensor(f"{edge}/pad_lowest", (), "INT8", data=np.array(int8.INT8_MIN, np.int8),
                                    scale=[learned["scale"]], zero_point=[learned["zero_point"]])]
     output = state.activation(source, f"{edge}/pad", grown)
     state.builder.op("PADV2", inputs, [output], {})
@@ -268,11 +268,11 @@ def _reshape(state: Lowering, node: Any) -> None:
     if len(before) == 4 and before[2:] != [1, 1]:  # torch flattens channels first, the file holds them last
         order = state.builder.tensor(f"{edge}/order", (4,), "INT32", data=np.array([0, 3, 1, 2], np.int32))
         turned = state.activation(source, f"{edge}/transpose", before)
-        state.builder.op("TRANSPOSE", [tensor, order], [turned], {})
+        state.builder.op("TRANSPOSE", [tensor, order], [turned], None)
         tensor = turned
     shape = np.array(state.lite_shape(edge), np.int32)
     target = state.builder.tensor(f"{edge}_shape", shape.shape, "INT32", data=shape)
-    state.builder.op("RESHAPE", [tensor, target], [state.activation(edge)], {"newShape": shape})
+    state.builder.op("RESHAPE", [tensor, target], [state.activation(edge)], None)
 
 
 def _concat(state: Lowering, node: Any) -> None:

@@ -123,7 +123,7 @@ STAGES: tuple[Stage, ...] = (
           code=("networks", "views", "quantnet", "graphs", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,
-          code=("lowering", "flatbuffer")),
+          code=("lowering", "flatbuffer", "op_versions", "canonical", "model_builder")),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
           ("data", "inputs", "teacher", "distil", "qat", "export", "convert"), _evaluate),
     Stage("certify", 1, "edgekd.stages.certify:run", artifacts.Certificate,
