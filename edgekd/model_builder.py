@@ -17,8 +17,8 @@ OPTIONS: dict[str, str] = {
     "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
     "MUL": "MulOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "RESHAPE": "ReshapeOptions",
-    "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions", "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions",
-    "TRANSPOSE": "TransposeOptions",
+    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions",
+    "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "TRANSPOSE": "TransposeOptions",
 }
 
 

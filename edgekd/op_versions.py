@@ -46,6 +46,7 @@ INT8: dict[str, OpVersion] = {
     "RELU": OpVersion(2, "2.1.0"),
     "RELU6": OpVersion(2, "1.14.0"),
     "RESHAPE": OpVersion(1),
+    "SLICE": OpVersion(2, "1.14.0"),
     "SOFTMAX": OpVersion(2, "1.14.0"),
     "SPLIT": OpVersion(2, "1.14.0"),
     "STRIDED_SLICE": OpVersion(2, "1.14.0"),

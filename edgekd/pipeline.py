@@ -126,8 +126,8 @@ STAGES: tuple[Stage, ...] = (
           code=("lowering", "flatbuffer", "op_versions", "canonical", "model_builder")),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
           ("data", "inputs", "teacher", "distil", "qat", "export", "convert"), _evaluate),
-    Stage("certify", 1, "edgekd.stages.certify:run", artifacts.Certificate,
-          ("inputs", "qat", "convert", "evaluate"), _certify),
+    Stage("certify", 2, "edgekd.stages.certify:run", artifacts.Certificate,
+          ("data", "inputs", "qat", "export", "convert", "evaluate"), _certify),
     Stage("bench", 1, "edgekd.stages.measure:run", artifacts.Measurement, ("inputs", "distil", "convert", "evaluate"),
           _bench),
 )
