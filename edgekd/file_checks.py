@@ -1,15 +1,16 @@
 """Checks of a .tflite that need no runtime: its form, its shapes, and every number in it against `edgekd.claims`.
 
-    canonical   what the file says of itself is what TensorFlow's converter would say
-    shapes      the shape of every map is the one that its op's kernel, stride and padding give
-    ranges      scale (as float32, bit for bit) and zero point of every activation are the learned ones
-    structure   every op reads the edges, and ends in the activation, that the trained graph has there
-    weights     every int8 code is round(weight / scale) of the trained weight
-    biases      every int32 code is round(bias / (s_in * s_w))
+canonical   what the file says of itself is what TensorFlow's converter would say
+shapes      the shape of every tensor is the one that its op's inputs and options give
+ranges      scale (as float32, bit for bit) and zero point of every activation are the learned ones
+structure   every op reads the edges, and ends in the activation, that the trained graph has there
+weights     every int8 code is round(weight / scale) of the trained weight
+biases      every int32 code is round(bias / (s_in * s_w))
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from edgekd.int8_kernels import windows
 ACTIVATIONS = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}  # schema.fbs, enum ActivationFunctionType
 WINDOW_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"})
 PADS = frozenset({"PAD", "PADV2"})
+SAME_SHAPE_OPS = frozenset({"RELU", "RELU6", "LOGISTIC", "HARD_SWISH", "TANH", "SOFTMAX", "QUANTIZE"})
 WIRED_OPS = frozenset({*WEIGHTED_OPS, "ADD", "MUL", "CONCATENATION"})  # one op in both graphs
 CODE_SHIFT = {"UINT8": -128}  # of a uint8 port: the same real numbers, codes 128 higher
 MOVES = frozenset({*PADS, "TRANSPOSE", "RESHAPE", "QUANTIZE"})  # ops that the converter may put between an edge and its reader
@@ -43,30 +45,57 @@ def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -
 
 
 def check_shapes(graph: LiteGraph, failures: Failures) -> dict[str, Json]:
-    """Height and width of every map that a window op or a pad writes, worked out again from its options."""
+    """The shape of every op's output, worked out again from its inputs and options.
+
+    A file that fails this is not run: TFLite's kernels trust shapes and may read outside a tensor.
+    """
     checked = 0
     for op in graph.ops:
-        source, target = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-        if op.name in PADS:
-            amounts = graph.tensors[op.inputs[1]].data
-            if amounts is None or amounts.shape != (len(source.shape), 2):
-                failures.add("shapes", "op", op.label(graph.tensors), "constant amounts for each axis", "none")
-                continue
-            expected = [int(size + sum(pair)) for size, pair in zip(source.shape, amounts.tolist(), strict=True)]
-        elif op.name in WINDOW_OPS:
-            expected = [target.shape[0], *_window_sizes(op, source, graph), target.shape[3]]
-        else:
+        target = graph.tensors[op.outputs[0]]
+        try:
+            expected = _shape(op, [graph.tensors[index] for index in op.inputs if index >= 0], target)
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            failures.add("shapes", "op", op.label(graph.tensors), "inputs that fit each other", str(error))
             continue
-        checked += 1
-        if expected != list(target.shape):
+        checked += expected is not None
+        if expected is not None and expected != list(target.shape):
             failures.add("shapes", "op", op.label(graph.tensors), expected, list(target.shape))
-    return {"maps": checked}
+    return {"ops": checked}
 
 
-def _window_sizes(op: LiteOp, source: LiteTensor, graph: LiteGraph) -> list[int]:
+def _shape(op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> list[int] | None:
+    """What the op writes, or None for an op of which only the runtime knows."""
+    source = inputs[0]
+    if op.name in PADS:
+        if inputs[1].data is None or inputs[1].data.shape != (len(source.shape), 2):
+            raise ValueError("padding amounts that are not constant, or not one pair an axis")
+        return [int(size + sum(pair)) for size, pair in zip(source.shape, inputs[1].data.tolist(), strict=True)]
+    if op.name in WINDOW_OPS:
+        channels = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}.get(op.name)
+        return [source.shape[0], *_window_sizes(op, inputs),
+                source.shape[3] if channels is None else inputs[1].shape[channels]]
+    if op.name in ("ADD", "MUL"):
+        return list(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))
+    if op.name == "CONCATENATION":
+        axis = int(op.options["axis"]) % len(source.shape)
+        sides = {tensor.shape[:axis] + tensor.shape[axis + 1:] for tensor in inputs}
+        if len(sides) != 1:
+            raise ValueError(f"parts of {[list(tensor.shape) for tensor in inputs]} on axis {axis}")
+        return [*source.shape[:axis], sum(tensor.shape[axis] for tensor in inputs), *source.shape[axis + 1:]]
+    if op.name == "FULLY_CONNECTED":
+        rows, left = divmod(math.prod(source.shape), inputs[1].shape[1])
+        if left:
+            raise ValueError(f"{list(source.shape)} into rows of {inputs[1].shape[1]}")
+        return [rows, inputs[1].shape[0]]
+    if op.name == "RESHAPE" and math.prod(source.shape) != math.prod(target.shape):
+        raise ValueError(f"{list(source.shape)} into {list(target.shape)}")
+    return list(source.shape) if op.name in SAME_SHAPE_OPS else None
+
+
+def _window_sizes(op: LiteOp, inputs: list[LiteTensor]) -> list[int]:
     kernel = ((op.options["filterHeight"], op.options["filterWidth"]) if "filterHeight" in op.options
-              else graph.tensors[op.inputs[1]].shape[1:3])
-    return [windows(source.shape[1 + axis], int(kernel[axis]), int(op.options[f"stride{side}"]),
+              else inputs[1].shape[1:3])
+    return [windows(inputs[0].shape[1 + axis], int(kernel[axis]), int(op.options[f"stride{side}"]),
                     int(op.options.get(f"dilation{side}Factor", 1)), int(op.options["padding"]))[0]
             for axis, side in enumerate("HW")]
 

@@ -17,7 +17,7 @@ Scales = npt.NDArray[np.float32]  # float32 [channels] or [1]
 
 
 def exact(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
-    """acc * M in float64, rounded half to even: what the others are measured against (`edgekd.int8_kernels`)."""
+    """Acc * M in float64, rounded half to even: what the others are measured against (`edgekd.int8_kernels`)."""
     real = acc.astype(np.float64) * (np.float64(np.float32(source)) * weights.astype(np.float64))
     return np.rint(real / np.float64(np.float32(target))).astype(np.int64)
 
@@ -48,7 +48,7 @@ def fixed_point(acc: Accumulators, source: float, weights: Scales, target: float
 
 
 def fixed_point_half_up(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
-    """ruy's multiplication, under the built-in CONV_2D and FULLY_CONNECTED: as `fixed_point`, with ties of the second
+    """Ruy's multiplication, under the built-in CONV_2D and FULLY_CONNECTED: as `fixed_point`, with ties of the second
     rounding going up, also below zero (seen on x86 with AVX-512; ruy's other kernels were not run).
     """
     high, right = _high_half(acc, source, weights, target)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd import binding, claims
-from edgekd.answers import by_family, check_answers, second_runtime
+from edgekd.answers import NOTHING, by_family, check_answers, second_runtime
 from edgekd.artifacts import (
     Blob,
     Certificate,
@@ -39,7 +39,7 @@ from edgekd.file_checks import check_form, check_layers, check_ranges, check_sha
 from edgekd.flatbuffer import read
 from edgekd.golden import golden_npz
 from edgekd.lite import load_runtime
-from edgekd.op_local import check_ops
+from edgekd.op_local import NOT_RUN, check_ops
 from edgekd.recipe import CertifyConfig
 
 SCHEMA = "edgekd.certificate/1"
@@ -77,13 +77,18 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
     structure = edges = bound = onnx_sha256 = None
     head = {"canonical": check_form(lite.tflite, graph, failures), "shapes": check_shapes(graph, failures),
             "ranges": check_ranges(trained, named, graph, failures), **check_layers(trained, graph, failures)}
+    sound = not failures.of("shapes")
     binding.check_input(qnet.mean, qnet.std, graph.tensors[graph.inputs[0]], failures)
     if published is not None:
         golden = binding.read_golden(published.golden)
         few = golden["inputs"][:OP_LOCAL_IMAGES]  # the images that `edgekd verify` has, too
         onnx_sha256, bound = sha256(published.onnx), binding.bind(published.labels, golden)
         structure = check_structure(claims.from_onnx(published.onnx), named, graph, failures)
-        edges = check_edges(published.onnx, lite.tflite, few, failures)
+        edges = check_edges(published.onnx, lite.tflite, few, failures) if sound else None
+    figures: dict[str, Json] = {"op_local": dict(NOT_RUN), "end_to_end": {"images": 0, **NOTHING},
+                                "reference": {"runtime": None, "argmax_agreement": None}}
+    if sound:
+        figures = _run_checks(lite, few, images, qat_logits, config, failures)
     body: dict[str, Json] = {
         "schema": SCHEMA,
         "model_sha256": sha256(lite.tflite),
@@ -94,15 +99,25 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
         **head,
         "structure": structure,
         "edges": edges,
-        "op_local": check_ops(lite.tflite, few, failures, config.max_lsb),
-        "end_to_end": {**check_answers(lite.tflite, images, qat_logits, failures, config.min_agreement),
-                       "families": by_family(lite.tflite, images[:FAMILY_IMAGES], qat_logits[:FAMILY_IMAGES])},
-        "reference": second_runtime(lite.tflite, images[:FAMILY_IMAGES], qat_logits[:FAMILY_IMAGES]),
+        **figures,
         "failures": failures.rows,
     }
-    if body["reference"]["runtime"]:
-        body["reference"]["op_local"] = check_ops(lite.tflite, few, failures, config.max_lsb, "tensorflow")
     return Certificate({**body, "failures_total": failures.count, "passed": failures.count == 0})
+
+
+def _run_checks(lite: LiteModel, few: npt.NDArray[np.uint8], images: npt.NDArray[np.uint8],
+                logits: npt.NDArray[np.float32], config: CertifyConfig, failures: Failures) -> dict[str, Json]:
+    """What needs a runtime: "op_local" on `few` images, "end_to_end" on all of them, "reference" where there is one."""
+    part = slice(FAMILY_IMAGES)
+    reference = second_runtime(lite.tflite, images[part], logits[part])
+    if reference["runtime"]:
+        reference["op_local"] = check_ops(lite.tflite, few, failures, config.max_lsb, "tensorflow")
+    return {
+        "op_local": check_ops(lite.tflite, few, failures, config.max_lsb),
+        "end_to_end": {**check_answers(lite.tflite, images, logits, failures, config.min_agreement),
+                       "families": by_family(lite.tflite, images[part], logits[part])},
+        "reference": reference,
+    }
 
 
 def run(dataset: Dataset, inputs: Inputs, qat: QuantNetwork, exported: Exported, model: LiteModel, evaluation: Evaluation,
