@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edgekd.artifacts import Json
 from edgekd.canonical import deviations
 from edgekd.claims import INNER_SUFFIX, MAY_VANISH, Claims, EdgeClaim
+from edgekd.errors import ModelFileError
 from edgekd.failures import Failures
 from edgekd.flatbuffer import LiteGraph, LiteOp, LiteTensor, is_full_integer
 from edgekd.int8 import SAME_SCALE_OPS, WEIGHTED_OPS
@@ -38,7 +39,11 @@ def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -
     """Whether the file is full integer and in canonical form; each deviation under its op, tensor or metadata."""
     if not is_full_integer(graph):
         failures.add("full_integer", "op", "graph", "only integer tensors", graph.counts())
-    found = deviations(data)
+    try:
+        found = deviations(data)
+    except ModelFileError as error:  # two tensors of one name: nothing else can be told apart
+        failures.add("canonical", "op", "graph", "tensors with names of their own", error.what, error.next_step)
+        return {"deviations": 1}
     for row in found:
         failures.add("canonical", row.where, row.name, row.expected, row.found)
     return {"deviations": len(found)}

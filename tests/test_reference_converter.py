@@ -230,3 +230,18 @@ def test_real_files_of_older_converters_are_canonical(name: str) -> None:
     data = path.read_bytes()
     assert deviations(data) == []
     assert canonical(canonical(data)) == canonical(data)
+
+
+@pytest.mark.parametrize("name", ["Branches", "Excite", "NegativePool"])
+def test_tensorflow_is_a_second_reference(tf: Any, name: str) -> None:
+    """Its interpreter on the same inputs: every op within its tolerance, in each kernel family, and the same answers."""
+    from tests.faulty import build
+
+    body = build(name).certificate()
+    assert body["failures"] == []
+    found = body["reference"]
+    assert found["runtime"] == f"tensorflow {tf.__version__}"
+    assert found["op_local"]["families"].keys() == {"xnnpack", "builtin", "reference"}
+    assert found["op_local"]["max_lsb"] <= 1
+    assert found["op_local"]["ops"] == body["op_local"]["ops"]
+    assert found["same_codes"]["reference"] == 1.0  # the reference kernels are the same source in both runtimes
