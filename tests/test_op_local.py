@@ -118,3 +118,11 @@ def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPa
     for row in body["by_op"]:
         assert row["why"]
         assert sum(row["xnnpack"]) == int(np.prod(graph.tensors[graph.ops[body["by_op"].index(row)].outputs[0]].shape))
+
+
+def test_the_certificate_says_what_the_delegate_leaves_out() -> None:
+    """XNNPACK takes every op of this network but PADV2, and the chain of single ops is the whole file's answer."""
+    body = build("NegativePool").certificate()
+    left = body["op_local"]["families"]["xnnpack"]["not_delegated"]
+    assert left == ["PADV2 #1 -> max/pad"]
+    assert "not_delegated" not in body["op_local"]["families"]["builtin"]
