@@ -16,7 +16,7 @@ class Failures:
         self.count = 0
 
     def add(self, check: str, where: str, name: str, expected: Json, found: Json, next_step: str = AGAIN) -> None:
-        """`where` says what `name` is: "tensor", "op", "file", "stage" or "metadata"."""
+        """`where` says what `name` is: "tensor", "op" or (beside the model) "file"."""
         self.count += 1
         if len(self.rows) < MAX_FAILURES:
             self.rows.append({"check": check, where: name, "expected": expected, "found": found,

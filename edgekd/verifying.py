@@ -96,7 +96,7 @@ def _check(name: str, function: Callable[[Folder, Failures], str], files: Folder
 
 
 def _sentence(row: dict[str, Json]) -> str:
-    place = next(str(row[where]) for where in ("tensor", "op", "file", "stage", "metadata") if where in row)
+    place = next(str(row[where]) for where in ("tensor", "op", "file") if where in row)
     return f"{place}: expected {row['expected']}, found {row['found']}"
 
 

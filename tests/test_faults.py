@@ -34,7 +34,7 @@ def copy(published: Path, tmp_path: Path) -> Path:
 
 
 def named(row: dict[str, Any]) -> str:
-    return next(str(row[where]) for where in ("tensor", "op", "file", "stage", "metadata") if where in row)
+    return next(str(row[where]) for where in ("tensor", "op", "file") if where in row)
 
 
 def found(folder: Path) -> dict[str, list[str]]:
