@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -135,11 +134,8 @@ def test_constants_are_aligned(route: Route) -> None:
             assert data.find(part.data.tobytes()) % 16 == 0, part.name
 
 
-def test_conversion_is_quick_and_gives_equal_bytes_twice(route: Route) -> None:
-    start = time.perf_counter()
-    again = convert(export(route.qnet, route.model()))
-    assert time.perf_counter() - start < 10
-    assert again == route.lite
+def test_exporting_and_converting_again_gives_equal_bytes(route: Route) -> None:
+    assert convert(export(route.qnet, route.model())) == route.lite
 
 
 def test_onnx_agrees_with_the_trained_network(route: Route) -> None:
