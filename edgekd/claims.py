@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from edgekd.artifacts import QuantNetwork
 from edgekd.errors import ModelFileError
-from edgekd.int8 import INT8_MIN, Range
+from edgekd.int8 import INT8_MIN, SATURATION, Range
 
 GIVEN_SUFFIX = "_int8"  # of the codes an edge's QuantizeLinear writes
 INNER_SUFFIX = "/int8"  # of the int8 tensor behind a uint8 input, or before a uint8 output
@@ -26,8 +26,8 @@ MAY_VANISH = frozenset({"PAD", "RESHAPE", "TRANSPOSE"})  # ops that the file may
 class EdgeClaim:
     """One activation: its range, the op that writes it ("INPUT" for the image), the activation fused into that op.
 
-    `activation` is TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6") or None where the source does not say;
-    `reads` the edges the op reads, or None.
+    `activation` is TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"), SATURATION for a clamp to [0, 1] that the
+    file leaves to int8, or None where the source does not say; `reads` the edges the op reads, or None.
     """
 
     range: Range
@@ -74,10 +74,12 @@ def from_trained(qnet: QuantNetwork) -> Claims:
 
 
 FUSED = {"Relu": "RELU"}  # ONNX node -> TFLite's activation; Clip depends on its bounds
-# (0, 1) has no fused activation: the range of what it clamps starts at zero and ends at one, so saturation carries it out
-CLIPS = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "NONE"}
-# ONNX node -> TFLite op, as far as messages and exemptions need it
-OPS = {"Gemm": "FULLY_CONNECTED", "Pad": "PAD", "Reshape": "RESHAPE", "Flatten": "RESHAPE", "Concat": "CONCATENATION"}
+CLIPS = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}
+# ONNX node -> the TFLite op that computes it; a Conv depends on its groups, a Clip on its bounds. AveragePool over the
+# whole map stays a pool: which of MEAN and AVERAGE_POOL_2D a profile asks for is already in the graph that is trained.
+OPS = {"Gemm": "FULLY_CONNECTED", "Pad": "PAD", "Reshape": "RESHAPE", "Flatten": "RESHAPE", "Concat": "CONCATENATION",
+       "GlobalAveragePool": "MEAN", "AveragePool": "AVERAGE_POOL_2D", "MaxPool": "MAX_POOL_2D", "Sigmoid": "LOGISTIC",
+       "HardSwish": "HARD_SWISH", "Relu": "RELU", "Softmax": "SOFTMAX", "Slice": "SLICE", "Transpose": "TRANSPOSE"}
 
 
 def from_onnx(data: bytes | memoryview) -> Claims:
@@ -147,6 +149,8 @@ class _Reader:
         return "input" if node.input[0] == self.graph.input[0].name else str(node.input[0]).removesuffix(GIVEN_SUFFIX)
 
     def _op(self, node: Any) -> str:
+        if node.op_type == "Clip":
+            return self._activation(node) or "CLIP"
         if node.op_type != "Conv":
             return OPS.get(node.op_type, str(node.op_type).upper())
         groups = next((item.i for item in node.attribute if item.name == "group"), 1)

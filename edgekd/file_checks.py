@@ -3,7 +3,7 @@
 canonical   what the file says of itself is what TensorFlow's converter would say
 shapes      the shape of every tensor is the one that its op's inputs and options give
 ranges      scale (as float32, bit for bit) and zero point of every activation are the learned ones
-structure   every op reads the edges, and ends in the activation, that the trained graph has there
+structure   every op is the one, reads the edges and ends in the activation that the trained graph has there
 weights     every int8 code is round(weight / scale) of the trained weight
 biases      every int32 code is round(bias / (s_in * s_w))
 """
@@ -11,7 +11,7 @@ biases      every int32 code is round(bias / (s_in * s_w))
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,31 @@ from edgekd.canonical import deviations
 from edgekd.claims import INNER_SUFFIX, MAY_VANISH, Claims, EdgeClaim
 from edgekd.errors import ModelFileError
 from edgekd.failures import Failures
-from edgekd.flatbuffer import LiteGraph, LiteOp, LiteTensor, is_full_integer
-from edgekd.int8 import SAME_SCALE_OPS, WEIGHTED_OPS, windows
+from edgekd.flatbuffer import INTEGER_TYPES, LiteGraph, LiteOp, LiteTensor, is_port_conversion
+from edgekd.int8 import FLOAT_OPS, INT8_MAX, INT8_MIN, SAME_SCALE_OPS, SATURATION, WEIGHTED_OPS, windows
 
 ACTIVATIONS = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}  # schema.fbs, enum ActivationFunctionType
+UNWANTED = frozenset({*FLOAT_OPS, "TRANSPOSE"})  # a file in stored order needs no TRANSPOSE: columns are permuted instead
 WINDOW_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"})
 PADS = frozenset({"PAD", "PADV2"})
 SAME_SHAPE_OPS = frozenset({"RELU", "RELU6", "LOGISTIC", "HARD_SWISH", "TANH", "SOFTMAX", "QUANTIZE"})
-WIRED_OPS = frozenset({*WEIGHTED_OPS, "ADD", "MUL", "CONCATENATION"})  # one op in both graphs
 CODE_SHIFT = {"UINT8": -128}  # of a uint8 port: the same real numbers, codes 128 higher
 MOVES = frozenset({*PADS, "TRANSPOSE", "RESHAPE", "QUANTIZE"})  # ops that the converter may put between an edge and its reader
 
 
 def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -> dict[str, Json]:
-    """Whether the file is full integer and in canonical form; each deviation under its op, tensor or metadata."""
-    if not is_full_integer(graph):
-        failures.add("full_integer", "op", "graph", "only integer tensors", graph.counts())
+    """Whether the file is full integer and in canonical form; each deviation under its op, tensor or metadata.
+
+    A QUANTIZE is let through only where a uint8 input or output meets the int8 graph, a TRANSPOSE nowhere.
+    """
+    used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
+    for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
+        if graph.tensors[index].dtype not in INTEGER_TYPES:
+            failures.add("full_integer", "tensor", graph.tensors[index].name, "an integer type", graph.tensors[index].dtype)
+    for op in graph.ops:
+        if op.name in UNWANTED and not is_port_conversion(op, graph):
+            failures.add("full_integer", "op", op.label(graph.tensors), "no op that only converts or reorders, but QUANTIZE "
+                         "at a uint8 input or output", op.name)
     try:
         found = deviations(data)
     except ModelFileError as error:  # two tensors of one name: nothing else can be told apart
@@ -59,7 +68,7 @@ def check_shapes(graph: LiteGraph, failures: Failures) -> dict[str, Json]:
         target = graph.tensors[op.outputs[0]]
         try:
             expected = _shape(op, [graph.tensors[index] for index in op.inputs if index >= 0], target)
-        except (ValueError, IndexError, KeyError, AttributeError) as error:
+        except (ValueError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
             failures.add("shapes", "op", op.label(graph.tensors), "inputs that fit each other", str(error))
             continue
         checked += expected is not None
@@ -71,14 +80,15 @@ def check_shapes(graph: LiteGraph, failures: Failures) -> dict[str, Json]:
 def _shape(op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> list[int] | None:
     """What the op writes, or None for an op of which only the runtime knows."""
     source = inputs[0]
+    rule = SHAPES.get(op.name)
+    if rule is not None:
+        return rule(op, inputs)
     if op.name in PADS:
         if inputs[1].data is None or inputs[1].data.shape != (len(source.shape), 2):
             raise ValueError("padding amounts that are not constant, or not one pair an axis")
         return [int(size + sum(pair)) for size, pair in zip(source.shape, inputs[1].data.tolist(), strict=True)]
     if op.name in WINDOW_OPS:
-        channels = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}.get(op.name)
-        return [source.shape[0], *_window_sizes(op, inputs),
-                source.shape[3] if channels is None else inputs[1].shape[channels]]
+        return [source.shape[0], *_window_sizes(op, inputs), _window_channels(op, inputs)]
     if op.name in ("ADD", "MUL"):
         return list(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))
     if op.name == "CONCATENATION":
@@ -95,6 +105,55 @@ def _shape(op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> list[int
     if op.name == "RESHAPE" and math.prod(source.shape) != math.prod(target.shape):
         raise ValueError(f"{list(source.shape)} into {list(target.shape)}")
     return list(source.shape) if op.name in SAME_SHAPE_OPS else None
+
+
+def _constant(tensor: LiteTensor, length: int | None) -> list[int]:
+    if tensor.data is None or tensor.dtype != "INT32" or (length is not None and tensor.data.size != length):
+        raise ValueError(f"{tensor.name!r} is no constant of {length or 'some'} int32")
+    return [int(value) for value in tensor.data.reshape(-1)]
+
+
+def _slice_shape(_op: LiteOp, inputs: list[LiteTensor]) -> list[int]:
+    source = inputs[0].shape
+    begin, size = (_constant(tensor, len(source)) for tensor in inputs[1:3])
+    if any(b < 0 or s < 1 or b + s > whole for b, s, whole in zip(begin, size, source, strict=True)):
+        raise ValueError(f"from {begin} on, {size} of {list(source)}")
+    return size
+
+
+def _mean_shape(op: LiteOp, inputs: list[LiteTensor]) -> list[int]:
+    source = inputs[0].shape
+    axes = {axis % len(source) for axis in _constant(inputs[1], None)}
+    if op.options["keepDims"]:
+        return [1 if axis in axes else size for axis, size in enumerate(source)]
+    return [size for axis, size in enumerate(source) if axis not in axes]
+
+
+def _transpose_shape(_op: LiteOp, inputs: list[LiteTensor]) -> list[int]:
+    order = _constant(inputs[1], len(inputs[0].shape))
+    if sorted(order) != list(range(len(order))):
+        raise ValueError(f"axes in the order {order}")
+    return [inputs[0].shape[axis] for axis in order]
+
+
+SHAPES: dict[str, Callable[[LiteOp, list[LiteTensor]], list[int]]] = {
+    "SLICE": _slice_shape, "MEAN": _mean_shape, "TRANSPOSE": _transpose_shape,
+}
+
+
+def _window_channels(op: LiteOp, inputs: list[LiteTensor]) -> int:
+    """Channels that a pool or a convolution gives; a grouped CONV_2D counts its groups from the weight's input channels."""
+    channels = inputs[0].shape[3]
+    if op.name not in WEIGHTED_OPS:
+        return channels
+    weight = inputs[1].shape
+    outputs = weight[WEIGHTED_OPS[op.name]]
+    whole = outputs % channels == 0 if op.name == "DEPTHWISE_CONV_2D" else (
+        channels % weight[3] == 0 and outputs % (channels // weight[3]) == 0)
+    if not whole or (len(inputs) > 2 and inputs[2].shape != (outputs,)):
+        raise ValueError(f"{channels} channels with a weight of {list(weight)} and a bias of "
+                         f"{list(inputs[2].shape) if len(inputs) > 2 else None}")
+    return outputs
 
 
 def _window_sizes(op: LiteOp, inputs: list[LiteTensor]) -> list[int]:
@@ -168,26 +227,40 @@ def _check_same_range(op: LiteOp, graph: LiteGraph, failures: Failures) -> None:
 
 def check_structure(claims: Claims, correspondence: Mapping[str, str], graph: LiteGraph, failures: Failures
                     ) -> dict[str, Json]:
-    """Fused activation and inputs of every op that both graphs have. The range alone does not show a dropped clamp: codes
-    saturate at the ends of a range that was observed after it.
+    """Kind, fused activation and inputs of every op that writes an edge of the trained graph. The range alone does not show
+    a dropped clamp: codes saturate at the ends of a range that was observed after it. A clamp to [0, 1] has no activation
+    in the file, so there the range itself must lie in [0, 1].
     """
     edge_of = edges_of(graph, claims, correspondence)
     carried = set(edge_of.values())
     checked = 0
     for op in graph.ops:
-        claim = claims.edges.get(graph.tensors[op.outputs[0]].name.removesuffix(INNER_SUFFIX))
-        if claim is None or claim.activation is None or claim.reads is None or op.name != claim.op:
+        target, label = graph.tensors[op.outputs[0]], op.label(graph.tensors)
+        claim = claims.edges.get(target.name.removesuffix(INNER_SUFFIX))
+        if claim is None or claim.activation is None or claim.reads is None or is_port_conversion(op, graph):
             continue
         checked += 1
+        if op.name != claim.op:
+            failures.add("structure", "op", label, {"op": claim.op}, {"op": op.name})
+            continue
         fused = ACTIVATIONS.get(int(op.options.get("fusedActivationFunction", 0)))
-        if fused != claim.activation:
-            failures.add("structure", "op", op.label(graph.tensors), {"activation": claim.activation}, {"activation": fused})
-        if op.name in WIRED_OPS:
-            found = [edge_of.get(index) for index in op.inputs if index >= 0 and graph.tensors[index].data is None]
-            expected = [_carried(edge, claims.edges, carried) for edge in claim.reads]
-            if found != expected:
-                failures.add("structure", "op", op.label(graph.tensors), {"reads": expected}, {"reads": found})
+        if fused != ("NONE" if claim.activation == SATURATION else claim.activation):
+            failures.add("structure", "op", label, {"activation": claim.activation}, {"activation": fused})
+        if claim.activation == SATURATION and not _holds_unit(target):
+            failures.add("structure", "op", label, {"activation": SATURATION, "range": "0..1"},
+                         {"scale": target.scale.tolist(), "zero_point": target.zero_point.tolist()})
+        found = [edge_of.get(index) for index in op.inputs if index >= 0 and graph.tensors[index].data is None]
+        expected = [_carried(edge, claims.edges, carried) for edge in claim.reads]
+        if found != expected:
+            failures.add("structure", "op", label, {"reads": expected}, {"reads": found})
     return {"ops": checked}
+
+
+def _holds_unit(tensor: LiteTensor) -> bool:
+    """Whether a range starts at zero and ends at one or, by less than a step, above: then saturation clamps to [0, 1]."""
+    if tensor.scale.size != 1 or tensor.zero_point.tolist() != [INT8_MIN]:
+        return False
+    return float(tensor.scale[0]) * (INT8_MAX - INT8_MIN) <= 1.0 + float(tensor.scale[0])
 
 
 def _carried(edge: str, edges: Mapping[str, EdgeClaim], carried: set[str]) -> str:

@@ -177,15 +177,20 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
 
 
 def is_full_integer(graph: LiteGraph) -> bool:
-    """Whether every tensor is an integer and no op only converts between number formats.
-
-    A QUANTIZE from the uint8 input, or to the uint8 output, moves integer codes by 128 and is none of those.
-    """
+    """Whether every tensor is an integer and no op only converts between number formats (`is_port_conversion` aside)."""
     from edgekd.int8 import FLOAT_OPS
     used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
     return all(graph.tensors[index].dtype in INTEGER_TYPES for index in used | set(graph.inputs) | set(graph.outputs)) \
-        and not any(op.name in FLOAT_OPS and not {*op.inputs, *op.outputs} & {*graph.inputs, *graph.outputs}
-                    for op in graph.ops)
+        and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
+
+
+def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
+    """Whether an op is the QUANTIZE between a uint8 input or output of the graph and int8."""
+    if op.name != "QUANTIZE":
+        return False
+    ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
+    return (ends == ("UINT8", "INT8") and op.inputs[0] in graph.inputs) or (
+        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs)
 
 
 def write(model: Any) -> bytes:

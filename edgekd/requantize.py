@@ -1,7 +1,8 @@
 """How each kernel family turns an int32 accumulator into an int8 code: the arithmetic behind "at most 1 LSB", to the bit.
 
 All three compute round(acc * M) + zero_point, M = s_in * s_w / s_out, and then clamp. They differ in how M is held and in how
-ties and small errors are rounded, so each is within one code of exact arithmetic and seldom off it.
+ties and small errors are rounded, so each is within one code of exact arithmetic and seldom off it. HARD_SWISH, which has no
+accumulator, is here too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
+from edgekd.int8 import INT8_MAX, INT8_MIN, Range
 
 Accumulators = npt.NDArray[np.int64]  # int32 values, last axis the output channels
 Scales = npt.NDArray[np.float32]  # float32 [channels] or [1]
@@ -67,6 +70,49 @@ def _high_half(acc: Accumulators, source: float, weights: Scales, target: float
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     high = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))  # C++ divides towards zero
     return high, np.maximum(-shift, 0)
+
+
+def hard_swish(codes: npt.NDArray[np.integer], source: Range, target: Range) -> npt.NDArray[np.int64]:
+    """HARD_SWISH of int8 codes, any shape, in int16 (reference/hard_swish.h; optimised kernels compute the same).
+
+    x is held 128 times finer, relu6(x + 3) / 6 in 15 bits; their product is shifted down and rounded once. Raises
+    ValueError where s_in / 128 >= s_out: the kernel would have to shift up, and refuses.
+    """
+    hires = np.float32(1 / 128) * np.float32(source.scale)
+    (out, out_shift), (relu, relu_shift) = (_multiplier16(float(hires / np.float32(scale)))
+                                            for scale in (target.scale, 3.0 / 32768.0))
+    if out_shift > 0:
+        raise ValueError(f"an output scale of {target.scale:.3g} is under 1/128 of the input's {source.scale:.3g}")
+    fine = (codes.astype(np.int64) - source.zero_point) << 7
+    factor = np.clip(fine << max(relu_shift - 1, 0), -(1 << 15), (1 << 15) - 1)
+    factor = _high_half16(factor, relu)
+    if relu_shift > 0:
+        factor = np.clip(factor << 1, -(1 << 15), (1 << 15) - 1)
+    factor = (_divide_by_power(factor, max(-relu_shift, 0)) + (1 << 15)) >> 1
+    product = factor * _high_half16(fine, out)
+    product = np.where(product >= 0, product >> 15, -((-product) >> 15))  # C++ divides towards zero
+    return np.clip(_divide_by_power(product, -out_shift) + target.zero_point, INT8_MIN, INT8_MAX)
+
+
+def _multiplier16(value: float) -> tuple[int, int]:
+    """(q, shift) with value ~ q * 2^(shift - 15): `quantize_multiplier` cut to 16 bits (DownScaleInt32ToInt16Multiplier)."""
+    q, shift = quantize_multiplier(value)
+    return min((q + (1 << 15)) >> 16, (1 << 15) - 1), shift
+
+
+def _high_half16(value: npt.NDArray[np.int64], q: int) -> npt.NDArray[np.int64]:
+    """SaturatingRoundingDoublingHighMul of int16 values."""
+    product = value * q
+    nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
+    high: npt.NDArray[np.int64] = np.where(nudged >= 0, nudged >> 15, -((-nudged) >> 15))
+    return high
+
+
+def _divide_by_power(value: npt.NDArray[np.int64], right: int) -> npt.NDArray[np.int64]:
+    """RoundingDivideByPOT: ties go away from zero."""
+    mask = (1 << right) - 1
+    away: npt.NDArray[np.int64] = (value >> right) + ((value & mask) > (mask >> 1) + (value < 0))
+    return away
 
 
 def quantize_multiplier(value: float) -> tuple[int, int]:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from edgekd import int8_kernels, networks
-from edgekd.int8 import WEIGHTED_OPS
+from edgekd.int8 import HARD_SWISH_RATIO, WEIGHTED_OPS, Range, range_from_minmax
 from edgekd.int8_kernels import ACTIVATION_BOUNDS, KERNELS, Operand
 from edgekd.lite import LiteRunner
+from edgekd.model_builder import ModelBuilder
 from edgekd.op_local import FAMILIES
-from edgekd.requantize import ARITHMETIC, exact, fixed_point, quantize_multiplier
+from edgekd.requantize import ARITHMETIC, exact, fixed_point, hard_swish, quantize_multiplier
 from edgekd.stages.convert import convert
 from edgekd.stages.export import export
 from tests.trained import calibrated
@@ -61,6 +62,38 @@ def test_arithmetic_of_a_family(model: bytes, family: str, monkeypatch: pytest.M
     assert seen > 100_000
     if family != "xnnpack":
         assert differing > 0, "two roundings are not one"
+
+
+@pytest.mark.parametrize("kernels", ["builtin", "reference"])
+def test_arithmetic_of_hard_swish(kernels: str) -> None:
+    """All 256 codes in random ranges, some cut so that output steps are as fine beside the input's as a file may have."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(-128, 128).astype(np.int8)[None]
+    differing = 0
+    for draw in range(60):
+        low, high = -(10 ** rng.uniform(-1.5, 1.5)), 10 ** rng.uniform(-1.5, 1.5)
+        source = range_from_minmax(low, high)
+        real = np.linspace(low, high, 1000)
+        swished = real * np.clip(real + 3, 0, 6) / 6
+        target = range_from_minmax(float(swished.min()), float(swished.max()))
+        if draw % 3 == 0:
+            target = Range(float(np.float32(source.scale / HARD_SWISH_RATIO)), int(rng.integers(-128, 128)))
+        builder = ModelBuilder()
+        ports = [builder.tensor(name, codes.shape, "INT8", scale=[grid.scale], zero_point=[grid.zero_point])
+                 for name, grid in (("in", source), ("out", target))]
+        builder.op("HARD_SWISH", ports[:1], ports[1:], None)
+        runner = LiteRunner(builder.finish("in", "out", "test"), kernels=kernels)
+        found = runner.invoke(codes).astype(np.int64)
+        assert np.array_equal(hard_swish(codes, source, target), found), (source, target)
+        off = np.abs(found - KERNELS["HARD_SWISH"](runner.graph.ops[0], [Operand(runner.input, codes)], runner.output))
+        assert off.max() <= 1
+        differing += int(off.sum())
+    assert differing > 0, "fixed point is not exact"
+
+
+def test_hard_swish_beyond_its_kernel() -> None:
+    with pytest.raises(ValueError, match="1/128"):
+        hard_swish(np.zeros(1, np.int8), Range(1.0, 0), Range(1 / 200, 0))
 
 
 @pytest.mark.parametrize("value", [1e-9, 0.001, 0.5, 0.999999999999, 1.0, 200.0])
