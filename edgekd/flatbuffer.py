@@ -1,8 +1,7 @@
-"""Reads, checks and writes TFLite flatbuffers: bytes -> LiteGraph, ModelT -> canonical bytes.
+"""Reads, checks and writes TFLite flatbuffers: bytes -> LiteGraph, ModelT -> bytes with 16-byte aligned data.
 
-The interpreter can crash on a truncated file, so every file passes `read` before it meets one. `write` makes the file
-say what TensorFlow's own converter would say: op versions, one buffer a tensor, no shape signatures, 16-byte aligned
-data, `min_runtime_version`; the Edge TPU compiler and NNAPI's delegate look at op versions.
+The interpreter can crash on a truncated file, so every file passes `read` before it meets one. What a file says beside
+its network (op versions, buffers, metadata) is `edgekd.canonical`'s business.
 """
 
 from __future__ import annotations
@@ -26,42 +25,7 @@ DTYPES: dict[str, Any] = {
     "FLOAT32": np.float32, "FLOAT16": np.float16, "FLOAT64": np.float64, "INT64": np.int64, "INT32": np.int32,
     "INT16": np.int16, "INT8": np.int8, "UINT8": np.uint8, "BOOL": np.bool_, "UINT32": np.uint32,
 }
-PLACEHOLDER_MAX = 127  # deprecated_builtin_code of an op beyond it: BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES
 INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
-
-# (version, first runtime that has it) of each int8 op, as tflite/tools/versioning/op_version.cc and runtime_version.cc
-# give them. Ops not listed are written as version 1.
-INT8_VERSIONS: dict[str, tuple[int, str]] = {
-    "ADD": (2, "1.14.0"),
-    "AVERAGE_POOL_2D": (2, "1.14.0"),
-    "CONCATENATION": (2, "1.14.0"),
-    "CONV_2D": (3, "1.14.0"),
-    "DEPTHWISE_CONV_2D": (3, "1.14.0"),
-    "FULLY_CONNECTED": (4, "1.14.0"),
-    "HARD_SWISH": (1, "1.15.0"),
-    "LOGISTIC": (2, "1.14.0"),
-    "MAX_POOL_2D": (2, "1.14.0"),
-    "MEAN": (2, "1.14.0"),
-    "MUL": (2, "1.14.0"),
-    "PAD": (2, "1.14.0"),
-    "PADV2": (2, "1.14.0"),
-    "QUANTIZE": (1, "1.14.0"),
-    "RELU": (2, "2.1.0"),
-    "RELU6": (2, "1.14.0"),
-    "RESHAPE": (1, "1.5.0"),
-    "SLICE": (2, "1.14.0"),
-    "SOFTMAX": (2, "1.14.0"),
-    "TRANSPOSE": (2, "1.14.0"),
-}
-OLDEST_RUNTIME = "1.5.0"  # what runtime_version.cc gives for version 1 of the ops used here
-# op -> its options table in schema.fbs
-OPTIONS: dict[str, str] = {
-    "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CONCATENATION": "ConcatenationOptions",
-    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
-    "MUL": "MulOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "RESHAPE": "ReshapeOptions",
-    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "TRANSPOSE": "TransposeOptions",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,111 +177,20 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
 
 
 def is_full_integer(graph: LiteGraph) -> bool:
-    """Whether every tensor is an integer and no op only converts between number formats.
-
-    A QUANTIZE from the uint8 input, or to the uint8 output, moves integer codes by 128 and is none of those.
-    """
+    """Whether every tensor is an integer and no op only converts between number formats (`is_port_conversion` aside)."""
     from edgekd.int8 import FLOAT_OPS
     used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
     return all(graph.tensors[index].dtype in INTEGER_TYPES for index in used | set(graph.inputs) | set(graph.outputs)) \
-        and not any(op.name in FLOAT_OPS and not {*op.inputs, *op.outputs} & {*graph.inputs, *graph.outputs}
-                    for op in graph.ops)
+        and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
 
 
-class ModelBuilder:
-    """Builds a model the way TensorFlow's converter lays an int8 model out.
-
-    Op versions and their deprecated codes; buffer 0 empty and then one buffer for each tensor, in order; static shapes
-    without a signature; a signature_def that names input and output; `min_runtime_version`, zero-padded to 16 bytes.
-    Equal calls give equal bytes.
-    """
-
-    def __init__(self) -> None:
-        self.indices: dict[str, int] = {}
-        self._tensors: list[Any] = []
-        self._data: list[npt.NDArray[Any] | None] = []
-        self._ops: list[Any] = []
-        self._codes: list[str] = []
-
-    def tensor(self, name: str, shape: Iterable[int], dtype: str, *, data: npt.NDArray[Any] | None = None,
-               scale: Any = None, zero_point: Any = None, axis: int = 0) -> int:
-        """Index of the tensor `name`, added when it is new. `axis`: which one the scales belong to."""
-        if name in self.indices:
-            return self.indices[name]
-        parts = schema()
-        tensor = parts.TensorT()
-        tensor.name, tensor.type, tensor.hasRank = name, getattr(parts.TensorType, dtype), True
-        tensor.shape = np.asarray(list(shape), np.int32)
-        tensor.buffer = len(self._tensors) + 1
-        tensor.quantization = parts.QuantizationParametersT()
-        if scale is not None:
-            tensor.quantization.scale = np.asarray(scale, np.float32)
-            tensor.quantization.zeroPoint = np.asarray(zero_point, np.int64)
-            tensor.quantization.quantizedDimension = axis
-        self.indices[name] = len(self._tensors)
-        self._tensors.append(tensor)
-        self._data.append(None if data is None else np.ascontiguousarray(data, DTYPES[dtype]))
-        return self.indices[name]
-
-    def op(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: dict[str, Any] | None) -> None:
-        """Append an operator. `options`: fields of the schema's options table, None where the op has none."""
-        parts = schema()
-        if name not in self._codes:
-            self._codes.append(name)
-        op = parts.OperatorT()
-        op.opcodeIndex = self._codes.index(name)
-        op.inputs, op.outputs = (np.asarray(list(part), np.int32) for part in (inputs, outputs))
-        if options is not None:
-            table = OPTIONS[name]
-            op.builtinOptionsType = getattr(parts.BuiltinOptions, table)
-            op.builtinOptions = getattr(parts, f"{table}T")()
-            for field, value in options.items():
-                if not hasattr(op.builtinOptions, field):
-                    raise AttributeError(f"{table} has no field {field!r}")
-                setattr(op.builtinOptions, field, value)
-        self._ops.append(op)
-
-    def finish(self, input_name: str, output_name: str, description: str) -> bytes:
-        """The whole model as bytes, with one input and one output."""
-        parts = schema()
-        graph = parts.SubGraphT()
-        graph.name, graph.tensors, graph.operators = "main", self._tensors, self._ops
-        graph.inputs, graph.outputs = [self.indices[input_name]], [self.indices[output_name]]
-        model = parts.ModelT()
-        model.description, model.subgraphs = description, [graph]
-        versions = [INT8_VERSIONS.get(name, (1, OLDEST_RUNTIME)) for name in self._codes]
-        model.operatorCodes = [_operator_code(name, version) for name, (version, _) in
-                               zip(self._codes, versions, strict=True)]
-        newest = max((runtime for _, runtime in versions), key=lambda text: [int(part) for part in text.split(".")])
-        metadata = parts.MetadataT()
-        metadata.name, metadata.buffer = "min_runtime_version", len(self._tensors) + 1
-        model.metadata = [metadata]
-        blobs = [None, *(None if data is None else data.tobytes() for data in self._data),
-                 newest.encode().ljust(16, b"\0")]
-        signature = parts.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-        signature.inputs, signature.outputs = (
-            [_port(name, self.indices[name])] for name in (input_name, output_name))
-        model.signatureDefs = [signature]
-        model.buffers = []
-        for blob in blobs:
-            buffer = parts.BufferT()
-            buffer.data = blob
-            model.buffers.append(buffer)
-        return write(model)
-
-
-def _port(name: str, index: int) -> Any:
-    port = schema().TensorMapT()
-    port.name, port.tensorIndex = name, index
-    return port
-
-
-def _operator_code(name: str, version: int) -> Any:
-    code = schema().OperatorCodeT()
-    code.builtinCode, code.version = getattr(schema().BuiltinOperator, name), version
-    code.deprecatedBuiltinCode = min(code.builtinCode, PLACEHOLDER_MAX)
-    return code
+def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
+    """Whether an op is the QUANTIZE between a uint8 input or output of the graph and int8."""
+    if op.name != "QUANTIZE":
+        return False
+    ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
+    return (ends == ("UINT8", "INT8") and op.inputs[0] in graph.inputs) or (
+        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs)
 
 
 def write(model: Any) -> bytes:

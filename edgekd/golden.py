@@ -7,10 +7,10 @@ import io
 import numpy as np
 
 from edgekd import data
-from edgekd.artifacts import Evaluation, Inputs, Network
+from edgekd.artifacts import Evaluation, Inputs, Network, QuantNetwork
 
 
-def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network) -> bytes:
+def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network | QuantNetwork) -> bytes:
     """golden.npz: `inputs` uint8 [n, px, px, c], `logits_int8` [n, k], `logits` float32 [n, k], `labels` int64 [n],
     `mean` and `std` float32 [c]. Equal input gives equal bytes (no time stamps).
     """

@@ -86,6 +86,13 @@ class LiteRunner:
         """A copy of a tensor after `invoke` (keep="everything")."""
         return np.array(self.interpreter.get_tensor(index))
 
+    def delegated(self) -> set[int] | None:
+        """Indices of the tensors that a delegate writes (XNNPACK; only with kernels="default"), None where unknown."""
+        details = getattr(self.interpreter, "_get_ops_details", None)  # no public way says which ops a delegate took
+        if details is None:
+            return None
+        return {int(index) for op in details() if op["op_name"] == "DELEGATE" for index in op["outputs"]}
+
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from edgekd import int8
 from edgekd.artifacts import Exported, Json
 from edgekd.errors import ModelFileError, UnsupportedNetwork
-from edgekd.flatbuffer import ModelBuilder
 from edgekd.int8 import PADDING_SAME, SATURATION, windows
+from edgekd.model_builder import ModelBuilder
 
 PADDING_VALID = 1  # schema.fbs, enum Padding
 # schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8 saturation carries it out.
@@ -288,7 +288,7 @@ def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge:
     amounts = np.array([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
     grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]
     inputs = [state.activation(source), state.builder.tensor(f"{edge}/pad_amounts", (4, 2), "INT32", data=amounts),
-              state.builder.tensor(f"{edge}/pad_lowest", (1,), "INT8", data=np.array([int8.INT8_MIN], np.int8),
+              state.builder.tensor(f"{edge}/pad_lowest", (), "INT8", data=np.array(int8.INT8_MIN, np.int8),
                                    scale=[learned["scale"]], zero_point=[learned["zero_point"]])]
     output = state.activation(source, f"{edge}/pad", grown)
     state.builder.op("PADV2", inputs, [output], {})
@@ -319,7 +319,7 @@ def _reshape(state: Lowering, node: Any) -> None:
         raise UnsupportedNetwork(f"RESHAPE -> {edge}: a map beyond 1x1 in torch's order", "report the student's name")
     shape = np.array(state.lite_shape(edge), np.int32)
     target = state.builder.tensor(f"{edge}_shape", shape.shape, "INT32", data=shape)
-    state.builder.op("RESHAPE", [tensor, target], [state.activation(edge)], {"newShape": shape})
+    state.builder.op("RESHAPE", [tensor, target], [state.activation(edge)], None)
 
 
 def _concat(state: Lowering, node: Any) -> None:

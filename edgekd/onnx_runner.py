@@ -10,7 +10,11 @@ import numpy.typing as npt
 from edgekd.errors import DataError, MissingExtra, ModelFileError
 
 
-def _session(model: bytes) -> Any:
+def open_session(model: bytes, form: str = "fused") -> Any:
+    """A session on one thread. `form`: "fused", or "as_written" so that every node runs by itself, in its own type.
+
+    Raises ModelFileError for a file that is not ONNX, MissingExtra without onnxruntime.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -18,6 +22,8 @@ def _session(model: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the networks are small; results do not depend on the machine's cores
     options.log_severity_level = 3  # errors only
+    if form == "as_written":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(bytes(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of types without a common base
@@ -30,7 +36,7 @@ def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDAr
 
     Raises ModelFileError for a file that is not ONNX, DataError when the images do not fit it.
     """
-    session = _session(bytes(model))
+    session = open_session(bytes(model))
     (port,) = session.get_inputs()
     nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if port.type != "tensor(uint8)" or list(port.shape[1:]) != list(nchw.shape[1:]):
@@ -49,6 +55,6 @@ def values(model: bytes, names: list[str], feed: npt.NDArray[np.float32]) -> dic
     wanted = [name for name in names if name != port.name]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
                               for name in wanted if name not in present)
-    found = _session(proto.SerializeToString()).run(wanted, {port.name: feed})
+    found = open_session(proto.SerializeToString()).run(wanted, {port.name: feed})
     computed = dict(zip(wanted, found, strict=True))
     return {name: feed if name == port.name else computed[name] for name in names}

@@ -132,6 +132,16 @@ def test_lean_import() -> None:
     assert not loaded & HEAVY
 
 
+def test_the_proof_stands_by_itself() -> None:
+    """The checks share no code with the converter, and `edgekd verify` needs no torch."""
+    for name in ("claims", "file_checks", "edge_local", "op_local", "answers", "binding", "canonical", "requantize"):
+        wrong = own(MODULES[f"edgekd.{name}"]) & {"edgekd.lowering", "edgekd.model_builder", "edgekd.onnx_writer",
+                                                   "edgekd.quantnet"}
+        assert not wrong, f"edgekd.{name} imports {sorted(wrong)}"
+    code = "import sys, edgekd.verifying; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_every_module_says_what_it_is() -> None:
     """Line 1 of each module is its docstring, and README's map names it."""
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")

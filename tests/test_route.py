@@ -134,7 +134,7 @@ def test_constants_are_aligned(route: Route) -> None:
             assert data.find(part.data.tobytes()) % 16 == 0, part.name
 
 
-def test_conversion_gives_equal_bytes_twice(route: Route) -> None:
+def test_exporting_and_converting_again_gives_equal_bytes(route: Route) -> None:
     assert convert(export(route.qnet, route.model())) == route.lite
 
 

@@ -14,6 +14,7 @@ from edgekd.artifacts import LiteModel, QuantNetwork
 from edgekd.devices import load_profile
 from edgekd.errors import ModelFileError, ProfileError, RecipeError
 from edgekd.int8 import HARD_SWISH_RATIO, Int8Rules, range_from_minmax
+from edgekd.model_builder import ModelBuilder
 from edgekd.pipeline import Job
 from edgekd.recipe import DistilConfig, Recipe
 from edgekd.stages.certify import certify
@@ -30,7 +31,7 @@ INT8_CODES = np.arange(-128, 128).astype(np.int8)
 
 
 def hard_swish_file(source: tuple[float, float], target: tuple[float, float]) -> bytes:
-    builder = flatbuffer.ModelBuilder()
+    builder = ModelBuilder()
     ports = []
     for name, bounds in (("in", source), ("out", target)):
         found = range_from_minmax(*bounds)
@@ -173,7 +174,7 @@ def test_uint8_ports_change_no_answer(kernels: str) -> None:
 
 
 def test_a_quantize_inside_is_not_full_integer() -> None:
-    builder = flatbuffer.ModelBuilder()
+    builder = ModelBuilder()
     tensors = [builder.tensor(name, (1, 4), dtype, scale=[0.1], zero_point=[0]) for name, dtype in (
         ("a", "INT8"), ("b", "INT8"), ("c", "INT8"), ("d", "INT8"))]
     builder.op("RELU", tensors[:1], tensors[1:2], None)

@@ -36,7 +36,7 @@ def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
     theirs.set_tensor(theirs.get_input_details()[0]["index"], x.transpose(0, 2, 3, 1))
     theirs.invoke()
     found = theirs.get_tensor(theirs.get_output_details()[0]["index"])
-    session = onnx_runner._session(bytes(exported.onnx))
+    session = onnx_runner.open_session(bytes(exported.onnx))
     expected = session.run(None, {session.get_inputs()[0].name: x})[0]
     assert np.allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 

@@ -12,6 +12,7 @@ of them certify.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -20,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgekd import building, models, networks, quantnet, recipe
-from edgekd.artifacts import QuantNetwork, sha256
+from edgekd import building, lite, models, networks, quantnet, recipe
+from edgekd.artifacts import LiteModel, QuantNetwork, sha256
 from edgekd.console import Console
 from edgekd.devices import load_profile
 from edgekd.errors import EdgeKDError
 from edgekd.int8 import Int8Rules
-from edgekd.stages.certify import certify
+from edgekd.stages.certify import Published, certify
 from edgekd.stages.convert import convert
 from edgekd.stages.export import export
 
@@ -67,11 +69,21 @@ def calibrated(name: str, arguments: argparse.Namespace) -> Row:
     done = quantnet.finish(network)
     qnet = QuantNetwork(arch=spec.arch, options=options, px=arguments.px, mean=mean, std=std, history=[],
                         rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
-    lite = convert(export(qnet, networks.create(spec.arch, options)))
+    exported = export(qnet, networks.create(spec.arch, options))
+    model = convert(exported)
     images = rng.integers(0, 256, (TESTED, arguments.px, arguments.px, 3), np.uint8)
-    body = certify(qnet, lite, images, quantnet.predict(network, images)).body
+    published = Published(exported.qdq, [str(label) for label in range(CLASSES)], golden(qnet, model, images))
+    body = certify(qnet, model, images, quantnet.predict(network, images), published=published).body
     judged = [failure for failure in body["failures"] if failure["check"] != "end_to_end"]
-    return {**row({**body, "passed": not judged, "failures": judged}, lite.facts["ops"]), "agreement": None, "top1": None}
+    return {**row({**body, "passed": not judged, "failures": judged}, model.facts["ops"]), "agreement": None, "top1": None}
+
+
+def golden(qnet: QuantNetwork, model: LiteModel, images: npt.NDArray[np.uint8]) -> bytes:
+    """A golden.npz of images without meaning: their labels are the answers' own."""
+    codes, buffer = lite.run(model.tflite, images), io.BytesIO()
+    np.savez(buffer, inputs=images, logits_int8=codes, labels=codes.argmax(1),
+             mean=np.asarray(qnet.mean, np.float32), std=np.asarray(qnet.std, np.float32))
+    return buffer.getvalue()
 
 
 def row(body: dict[str, Any], ops: dict[str, int]) -> Row:
@@ -82,6 +94,8 @@ def row(body: dict[str, Any], ops: dict[str, int]) -> Row:
         "ranges": [body["ranges"]["identical"], body["ranges"]["tensors"]],
         "codes": [sum(body[part][key] for part in ("weights", "biases")) for key in ("identical_codes", "total_codes")],
         "max_lsb": body["op_local"]["max_lsb"], "exact": body["op_local"]["share_exact"],
+        "structure": (body["structure"] or {}).get("ops"), "edges": [
+            (body["edges"] or {}).get(key) for key in ("edges", "max_lsb")],
         "reason": f"{first['check']}: {first.get('tensor', first.get('op'))} is {first['found']}, expected "
                   f"{first['expected']}" if first else "",
     }
