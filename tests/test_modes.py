@@ -15,6 +15,7 @@ from edgekd import data, ensembles, losses, methods, models, networks, objective
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.asking import Oracle
 from edgekd.context import Context
+from edgekd.distiller import lesson
 from edgekd.errors import DataError, RecipeError
 from edgekd.methods import METHODS, Term
 from edgekd.providers import PhantomSource
@@ -147,6 +148,18 @@ def test_groups_are_told_apart(dataset: Dataset, cached: Knowledge, tmp_path: Pa
         learn(dataset, cached, dataclasses.replace(config, groups=""))
     with pytest.raises(DataError, match="absent"):
         learn(dataset, cached, dataclasses.replace(config, groups=str(tmp_path / "absent.csv")))
+
+
+def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Knowledge) -> None:
+    def read(**weights: float) -> set[str]:
+        config = dataclasses.replace(CONFIG, losses=methods.read(weights, "test"))
+        render = views.Renderer(data.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
+        return set(lesson(dataset, cached, config, list(STUDENT.taps), VIEW, render, 3).read())
+
+    assert read(dkd=1) == set()
+    assert read(cat=1, rkd=1) == {""}
+    assert read(hcl=1) == {"blocks.6"}
+    assert read(self_exits=1) == {"blocks.2", "blocks.4", "blocks.6"}
 
 
 # --- several teachers ------------------------------------------------------------------------------------------------
