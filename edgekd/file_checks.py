@@ -58,6 +58,13 @@ def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -
     return {"deviations": len(found)}
 
 
+def check_ports(dtype: str, graph: LiteGraph, failures: Failures) -> None:
+    """Whether input and output have the type that the device profile asked for, "int8" or "uint8"."""
+    for index in (*graph.inputs, *graph.outputs):
+        if graph.tensors[index].dtype != dtype.upper():
+            failures.add("full_integer", "tensor", graph.tensors[index].name, dtype.upper(), graph.tensors[index].dtype)
+
+
 def check_shapes(graph: LiteGraph, failures: Failures) -> dict[str, Json]:
     """The shape of every op's output, worked out again from its inputs and options.
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from edgekd.artifacts import Exported, LiteModel, QuantNetwork, sha256
 from edgekd.canonical import canonical
-from edgekd.flatbuffer import read, write
+from edgekd.flatbuffer import read, schema, write
 from edgekd.quantnet import predict, restore
 from edgekd.recipe import CertifyConfig
 from edgekd.stages.certify import Published, certify
@@ -66,8 +66,8 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def build(name: str = "Branches", seed: int = 1) -> Built:
-    network, model, _ = calibrated(name)
+def build(name: str = "Branches", seed: int = 1, **rules: str) -> Built:
+    network, model, _ = calibrated(name, **rules)
     return follow(artifact(network), model, seed)
 
 
@@ -218,4 +218,81 @@ FILE_FAULTS: dict[Callable[[Any, dict[str, Any]], None], tuple[str, str]] = {
     a_shape_signature: ("canonical", "input"),
 }
 
-__all__ = ["FILE_FAULTS", "LABELS", "Built", "build", "canonical", "follow", "npz", "tampered"]
+# Faults of ops and forms that Branches has not. Each takes (model, tensors) and gives the name of what must be named.
+
+
+def first(model: Any, kind: str) -> tuple[Any, str]:
+    """(the first operator of a kind, the name of what it writes)."""
+    graph, code = model.subgraphs[0], getattr(schema().BuiltinOperator, kind)
+    op = next(op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == code)
+    return op, graph.tensors[op.outputs[0]].name.decode()
+
+
+def another_kind_of_op(model: Any, _tensors: dict[str, Any]) -> str:
+    """RELU6 for hard-swish: same shape, same range."""
+    op, name = first(model, "HARD_SWISH")
+    code = model.operatorCodes[op.opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = schema().BuiltinOperator.RELU6
+    code.version = 2
+    return name
+
+
+def a_gate_beyond_one(_model: Any, tensors: dict[str, Any]) -> str:
+    """The range whose end is the hard-sigmoid's clamp."""
+    tensors["gate"].quantization.scale = tensors["gate"].quantization.scale * np.float32(1.5)
+    return "gate"
+
+
+def a_later_slice(model: Any, _tensors: dict[str, Any]) -> str:
+    op, name = first(model, "SLICE")
+    put(model, model.subgraphs[0].tensors[op.inputs[1]], np.array([0, 0, 0, 1], np.int32))
+    return name
+
+
+def a_slice_outside_the_map(model: Any, _tensors: dict[str, Any]) -> str:
+    op, name = first(model, "SLICE")
+    put(model, model.subgraphs[0].tensors[op.inputs[1]], np.array([0, 0, 0, 9], np.int32))
+    return name
+
+
+def columns_in_torch_order(model: Any, tensors: dict[str, Any]) -> str:
+    """The layer behind a flatten of 4 x 2 pixels of 6 channels, as if the map lay channel by channel."""
+    values = data(model, tensors["left.weight"], np.int8).reshape(3, 8, 6)
+    put(model, tensors["left.weight"], values.transpose(0, 2, 1))
+    return "left.weight"
+
+
+def groups_exchanged(model: Any, tensors: dict[str, Any]) -> str:
+    values = data(model, tensors["two.weight"], np.int8).reshape(2, -1)
+    put(model, tensors["two.weight"], values[::-1])
+    return "two.weight"
+
+
+def a_group_too_many(model: Any, tensors: dict[str, Any]) -> str:
+    """A weight of three input channels on a map of 8: the kernel would read past its groups."""
+    values = data(model, tensors["two.weight"], np.int8).reshape(16, 3, 3, 4)[..., :3]
+    put(model, tensors["two.weight"], values)
+    tensors["two.weight"].shape = np.array(values.shape, np.int32)
+    graph = model.subgraphs[0]
+    place = graph.tensors.index(tensors["two.weight"])
+    return next(graph.tensors[op.outputs[0]].name.decode() for op in graph.operators if place in op.inputs)
+
+
+def a_port_off_by_one(_model: Any, tensors: dict[str, Any]) -> str:
+    tensors["output"].quantization.zeroPoint = tensors["output"].quantization.zeroPoint - 1
+    return "output"
+
+
+# fault -> (network, its int8 rules, check of the certificate)
+FORM_FAULTS: dict[Callable[[Any, dict[str, Any]], str], tuple[str, dict[str, str], str]] = {
+    another_kind_of_op: ("HardExcite", {}, "structure"),
+    a_gate_beyond_one: ("HardExcite", {}, "structure"),
+    a_later_slice: ("Ghost", {}, "edges"),
+    a_slice_outside_the_map: ("Ghost", {}, "shapes"),
+    columns_in_torch_order: ("FlatMaps", {}, "weights"),
+    groups_exchanged: ("Grouped", {}, "weights"),
+    a_group_too_many: ("Grouped", {}, "shapes"),
+    a_port_off_by_one: ("HardExcite", {"io_dtype": "uint8"}, "ranges"),
+}
+
+__all__ = ["FILE_FAULTS", "FORM_FAULTS", "LABELS", "Built", "build", "canonical", "follow", "npz", "tampered"]

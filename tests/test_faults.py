@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 
 from edgekd.artifacts import Evaluation, sha256
 from edgekd.verifying import verify
-from tests.faulty import FILE_FAULTS, LABELS, Built, build, npz, tampered
+from tests.faulty import FILE_FAULTS, FORM_FAULTS, LABELS, Built, build, npz, tampered
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,34 @@ def test_verify_names_a_fault_of_the_file(built: Built, copy: Path, fault: Calla
     _, place = FILE_FAULTS[fault]
     names = [name for names in found(copy).values() for name in names]
     assert place in names
+
+
+built_of = functools.cache(lambda name, rules: build(name, **dict(rules)))
+
+
+@pytest.mark.parametrize("fault", FORM_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_of_an_op_or_form_is_named(fault: Callable[..., str], tmp_path: Path) -> None:
+    """By certify and by verify, for networks with hard-swish, hard-sigmoid, slices, groups, flattened maps, uint8 ports."""
+    network, rules, check = FORM_FAULTS[fault]
+    built = built_of(network, tuple(rules.items()))
+    places: list[str] = []
+    faulty = tampered(built.lite, lambda model, tensors: places.append(fault(model, tensors)))
+    rows = [named(row) for row in built.certificate(lite=faulty)["failures"] if row["check"] == check]
+    assert any(row in places or row.endswith(f" -> {places[0]}") for row in rows), rows
+    folder = built.write(tmp_path)
+    assert found(folder) == {}
+    (folder / "model.tflite").write_bytes(bytes(faulty.tflite))
+    edit(folder, "certificate.json", lambda body: body.update(model_sha256=sha256(faulty.tflite)))
+    edit(folder, "report.json", lambda body: body["artifact"].update(sha256=sha256(faulty.tflite)))
+    names = [name for names in found(folder).values() for name in names]
+    assert any(name in places or name.endswith(f" -> {places[0]}") for name in names), names
+
+
+def test_ports_of_another_profile() -> None:
+    int8, uint8 = (built_of("HardExcite", rules) for rules in ((), (("io_dtype", "uint8"),)))
+    for built, other in ((int8, uint8), (uint8, int8)):
+        rows = [row for row in built.certificate(lite=other.lite)["failures"] if row["check"] == "full_integer"]
+        assert {named(row) for row in rows} == {"input", "output"}
 
 
 def test_red_and_blue_exchanged_in_the_golden_images(built: Built, copy: Path) -> None:

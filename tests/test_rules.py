@@ -13,6 +13,8 @@ from edgekd import edits, flatbuffer, int8_kernels, lite, models, networks, quan
 from edgekd.artifacts import LiteModel, QuantNetwork
 from edgekd.devices import load_profile
 from edgekd.errors import ModelFileError, ProfileError, RecipeError
+from edgekd.failures import Failures
+from edgekd.file_checks import check_form
 from edgekd.int8 import HARD_SWISH_RATIO, Int8Rules, range_from_minmax
 from edgekd.model_builder import ModelBuilder
 from edgekd.pipeline import Job
@@ -180,7 +182,11 @@ def test_a_quantize_inside_is_not_full_integer() -> None:
     builder.op("RELU", tensors[:1], tensors[1:2], None)
     builder.op("QUANTIZE", tensors[1:2], tensors[2:3], None)
     builder.op("RELU", tensors[2:3], tensors[3:], None)
-    assert flatbuffer.is_full_integer(flatbuffer.read(builder.finish("a", "d", "test"))) is False
+    data = builder.finish("a", "d", "test")
+    graph, failures = flatbuffer.read(data), Failures()
+    assert flatbuffer.is_full_integer(graph) is False
+    check_form(data, graph, failures)
+    assert [(row["check"], row["op"]) for row in failures.rows] == [("full_integer", "QUANTIZE #1 -> c")]
 
 
 def test_every_rule_at_once_is_exact() -> None:

@@ -35,7 +35,7 @@ from edgekd.data import input_images
 from edgekd.edge_local import check_edges
 from edgekd.errors import DataError
 from edgekd.failures import Failures
-from edgekd.file_checks import check_form, check_layers, check_ranges, check_shapes, check_structure
+from edgekd.file_checks import check_form, check_layers, check_ports, check_ranges, check_shapes, check_structure
 from edgekd.flatbuffer import read
 from edgekd.golden import golden_npz
 from edgekd.lite import load_runtime
@@ -77,6 +77,7 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
     structure = edges = bound = onnx_sha256 = None
     head = {"canonical": check_form(lite.tflite, graph, failures), "shapes": check_shapes(graph, failures),
             "ranges": check_ranges(trained, named, graph, failures), **check_layers(trained, graph, failures)}
+    check_ports(str(qnet.rules.get("io_dtype", "int8")), graph, failures)
     sound = not failures.of("shapes")
     binding.check_input(qnet.mean, qnet.std, graph.tensors[graph.inputs[0]], failures)
     if published is not None:
