@@ -187,12 +187,14 @@ class Exported:
     `onnx`: the float graph that is converted (batch 1, NCHW; its "input" is scale * (pixel - 128 - zero_point)).
     `qdq`: the same network with Q/DQ pairs, for ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: {edge, which
     is also the tensor's name in `onnx`: {"op", "scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
-    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}.
+    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}. `io_dtype`: "int8" or "uint8", of the file's
+    input and output.
     """
 
     px: int
     ranges: dict[str, dict[str, Json]]
     weights: dict[str, dict[str, Json]]
+    io_dtype: str
     onnx: Blob
     qdq: Blob
 
@@ -218,7 +220,8 @@ class Evaluation:
     """Answers of every stage's network to the same test images.
 
     `logits`: float32 [len(stages), n, classes], C order; `stages` in waterfall order: "teacher" (where there is one),
-    "student", "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8 [n, classes].
+    "student", "pruned" (where there is one), "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8
+    [n, classes].
     """
 
     stages: list[str]
@@ -241,3 +244,10 @@ class Confidence:
 
     body: dict[str, Json]
     codes: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """The JSON of one sensitivity run (schema edgekd.why/1), as it stands in report.json under "why"."""
+
+    body: dict[str, Json]

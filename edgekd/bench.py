@@ -31,8 +31,9 @@ class BenchSettings:
     """How to measure. `threads` None: the profile's. `mean`, `std` None: 8-bit inputs take pixels as they are.
 
     `runs`: fewest measured runs; `min_seconds`: least time spent on them; `warmup_runs`: most warm-up runs, which end
-    when the times have settled; `timeout_s`: for all of it; `seed`: of the random input that is timed. Raises
-    RecipeError outside `edgebench.LIMITS`.
+    when the times have settled; `timeout_s`: for all of it but a soak; `seed`: of the random input that is timed;
+    `delegate`: as `edgebench.Delegate` names it; `cores`: keep to these; `soak_minutes`: run on and tell whether it
+    throttles. Raises RecipeError outside `edgebench.LIMITS`.
     """
 
     threads: int | None = None
@@ -43,6 +44,9 @@ class BenchSettings:
     timeout_s: float = 600.0
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    delegate: str = "auto"
+    cores: tuple[int, ...] | None = None
+    soak_minutes: float | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in edgebench.LIMITS.items():
@@ -51,7 +55,21 @@ class BenchSettings:
                 raise RecipeError(f"{name} is {value}; the runner takes {low:g} to {high:g}", f"give another {name}")
 
 
+    @property
+    def whole_s(self) -> float:
+        """Seconds for the runner, a soak included."""
+        return self.timeout_s + 60.0 * (self.soak_minutes or 0.0)
+
+
 DEFAULTS = BenchSettings()
+
+
+def core_numbers(text: str | None) -> tuple[int, ...] | None:
+    """The cores of "0-3" or "4,5"; None for None. Raises RecipeError."""
+    try:
+        return None if text is None else tuple(edgebench.core_list(text))
+    except ValueError as error:
+        raise RecipeError(f"--cores {text!r} is not a list of cores", "write it as 0-3 or 4,5") from error
 
 
 def read_model(path: Path) -> bytes:
@@ -85,12 +103,22 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
 
 
 def arguments(profile: DeviceProfile, settings: BenchSettings, golden: bytes | None) -> list[str]:
-    """The runner's own arguments."""
+    """The runner's own arguments. Raises RecipeError for a delegate that it does not know."""
+    try:
+        edgebench.Delegate(settings.delegate)
+    except ValueError as error:
+        raise RecipeError(f"the delegate {error}", "give one of these; gpu and nnapi run over --adb") from error
     words = ["--model", MODEL, "--threads", str(settings.threads or profile.threads), "--runs", str(settings.runs),
              "--min-seconds", str(settings.min_seconds), "--warmup-runs", str(settings.warmup_runs),
-             "--seed", str(settings.seed), "--timeout", str(settings.timeout_s), "--json", RESULT]
+             "--seed", str(settings.seed), "--timeout", str(settings.whole_s), "--json", RESULT]
     if golden is not None:
         words += ["--golden", GOLDEN]
+    if settings.delegate != DEFAULTS.delegate:
+        words.append(f"--delegate={settings.delegate}")
+    if settings.cores:
+        words += ["--cores", ",".join(map(str, settings.cores))]
+    if settings.soak_minutes:
+        words += ["--soak", str(settings.soak_minutes)]
     for name, values in (("mean", settings.mean), ("std", settings.std)):
         if values is not None:  # with "=", for a list that starts with a minus sign is not an option
             words.append(f"--{name}=" + ",".join(str(value) for value in values))
@@ -113,7 +141,7 @@ def bench(
     """
     check_model(model, "the model")
     job = Job(_files(model, golden), [PYTHON, RUNNER, *arguments(profile, settings, golden)], [RESULT],
-              settings.timeout_s + MARGIN_S)
+              settings.whole_s + MARGIN_S)
     ran = transport.run(job, on_progress)
     if RESULT not in ran.files:
         said = clean(ran.stderr[-MAX_TEXT:])
@@ -142,7 +170,7 @@ def completed(result: Mapping[str, Any], profile: DeviceProfile, transport: str,
         warnings.append(f"measured with {runtime['name']} {runtime['version']}; profile {profile.name} runs "
                         f"{profile.runtime}")
     order = ("schema", "model_sha256", "runner_version", "profile", "transport", "runtime", "host", "settings",
-             "latency_ms", "memory_kib", "golden", "emulated", "warnings")
+             "latency_ms", "memory_kib", "golden", "output_sha256", "soak", "emulated", "warnings")
     whole = {**result, "profile": profile.name, "transport": transport, "emulated": emulated, "warnings": warnings}
     return {key: whole[key] for key in order}
 
@@ -245,19 +273,27 @@ def _object(**fields: Reader) -> Reader:
 
 
 _MS, _SHARE, _TEXT_OR_NONE = _number(0.0), _number(0.0, 1.0), _maybe(_text)
-_KIB = _maybe(_count(0))
+_KIB = _KHZ = _maybe(_count(0))
+_CELSIUS = _maybe(_number(-100.0, 300.0))
+_SOAK = _object(
+    minutes=_number(0.0, edgebench.LIMITS["soak_minutes"][1]), verdict=_text, slowdown=_number(-1.0), reason=_text,
+    trace=_each(_object(at_s=_number(0.0), p50_ms=_MS, runs=_count(1), clock_khz=_KHZ, temperature_c=_CELSIUS,
+                        throttled=_TEXT_OR_NONE), 1, 2 * edgebench.SOAK_WINDOWS),
+)
 _RESULT = _object(
     schema=_text, model_sha256=_text, runner_version=_text,
     runtime=_object(name=_text, version=_text, delegate=_TEXT_OR_NONE, threads=_count(1, 256)),
     host=_object(machine=_text, cpu=_TEXT_OR_NONE, cores=_count(1, 4096), kernel=_text, python=_text,
-                 governor=_TEXT_OR_NONE, clock_khz=_maybe(_count(0)), temperature_c=_maybe(_number(-100.0, 300.0)),
-                 throttled=_maybe(_object(before=_text, after=_text))),
-    settings=_object(warmup_runs=_count(0), runs=_count(1), min_seconds=_number(0.0), seed=_count(0)),
+                 governor=_TEXT_OR_NONE, clock_khz=_KHZ, temperature_c=_CELSIUS,
+                 throttled=_maybe(_object(before=_text, after=_text)),
+                 before=_object(clock_khz=_KHZ, temperature_c=_CELSIUS)),
+    settings=_object(warmup_runs=_count(0), runs=_count(1), min_seconds=_number(0.0), seed=_count(0),
+                     cores=_maybe(_each(_count(0, edgebench.MAX_CORE), 1, edgebench.MAX_CORE + 1))),
     latency_ms=_object(load=_MS, first=_MS, p50=_MS, p90=_MS, p95=_MS, p99=_MS, mean=_MS, std=_MS, min=_MS, max=_MS,
                        samples=_each(_MS, 1, edgebench.MAX_SAMPLES)),
     memory_kib=_object(baseline=_KIB, after_load=_KIB, peak=_KIB),
     golden=_maybe(_object(images=_count(1), argmax_agreement=_SHARE, max_abs_lsb=_maybe(_count(0, 255)), top1=_SHARE)),
-    warnings=_each(_text, 0, MAX_WARNINGS),
+    output_sha256=_text, soak=_maybe(_SOAK), warnings=_each(_text, 0, MAX_WARNINGS),
 )
 _ERROR = _object(schema=_text, runner_version=_text, kind=_text, message=_text, next_step=_text)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd import data, devices, licences, models, recipe
+from edgekd import checking, data, devices, licences, models, recipe
 from edgekd.artifacts import Dataset
 from edgekd.pipeline import Done, Job, load, run
 from edgekd.recipe import Recipe
@@ -15,7 +15,8 @@ from edgekd.store import Store, facts_json
 
 # Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
 MODEL_FILES = ("model.tflite", "model.onnx", "golden.npz", "certificate.json", "bench/local.json",
-               "uncertified.tflite", "bundle.zip")
+               "uncertified.tflite", "model_edgetpu.tflite", "model_edgetpu.log", "bundle.zip")
+BEFORE_TRAINING = ("data", "inputs")  # a build that stops after one of these trains nothing that a check could spare
 
 
 class Watcher(Protocol):
@@ -24,6 +25,8 @@ class Watcher(Protocol):
     def progress(self, what: str, done: int, total: int, **figures: float) -> None: ...
 
     def stage(self, name: str, done: Done | None) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 def job(settings: Recipe, profile: str) -> Job:
@@ -51,13 +54,20 @@ def default_name(job: Job) -> str:
 def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
           ) -> tuple[dict[str, Any], list[str]]:
     """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
-    from edgekd import papers, report  # numpy and the stages' types
+    from edgekd import explaining, papers, published, report  # numpy and the stages' types
 
     store = Store(out, shared)
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
-        done = run(job, store, until, watcher.progress, watcher.stage)
-        body = report.build_report(job, done)
+        if until not in BEFORE_TRAINING:
+            checked = checking.before_build(job.student, job.recipe, job.profile, out / "check.json")
+            store.publish("check.json", facts_json(checked))
+            checking.refuse(checked)
+        done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
+        body = published.with_results(out, report.build_report(job, done))
+        why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
+        if why is not None:
+            body["why"] = why  # `edgekd report --why` was asked of this very network before
         body |= papers.blocks(job, done)
         failed = body["gates"] = report.gates(job, body) + papers.gates(job, body)
         _publish(store, job, done, body)
@@ -82,23 +92,39 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         body["artifact"]["path"] = name
         files[name] = bytes(load(done, "convert").tflite)
         files["certificate.json"] = facts_json(certificate)
+        if certificate["passed"] and job.profile.mapper == "edgetpu":
+            files |= _compiled(files[name], body["device"])
         files["golden.npz"] = golden_npz(load(done, "inputs"), load(done, "evaluate"), load(done, "distil"))
     if "bench" in done:
         files["bench/local.json"] = facts_json(load(done, "bench").body)
-    files["report.json"] = facts_json(body)
-    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
-    files["report.html"] = page(body, examples).encode()
     bundled = papers.bundle_of(job, done, body)
     if bundled:
         body["bundle"] = {"sha256": papers.head(bundled), "files": len(bundled), "bytes": sum(map(len, bundled.values()))}
         files |= {f"bundle/{name}": payload for name, payload in bundled.items()}
         files["bundle.zip"] = archive.pack(bundled)
+    files["report.json"] = facts_json(body)
+    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
+    files["report.html"] = page(body, examples).encode()
     store.withdraw_below("bundle", {name for name in files if name.startswith("bundle/")})
     for name in MODEL_FILES:
         if name not in files:
             store.withdraw(name)
     for name, payload in files.items():
         store.publish(name, payload)
+
+
+def _compiled(model: bytes, device: dict[str, Any]) -> dict[str, bytes]:
+    """Both output files of edgetpu_compiler, where it is on PATH; what it said goes into the report's device block."""
+    from edgekd import edgetpu_compiler, edgetpu_file
+    from edgekd.flatbuffer import read
+
+    program = edgetpu_compiler.find()
+    if program is None:
+        device["compiler"] = None  # what maps is then predicted, and mapped.origin says so
+        return {}
+    done = edgetpu_compiler.compile_model(model, program)
+    device["compiler"] = {**done.log.to_json(), **edgetpu_file.read_back(read(done.model)).to_json()}
+    return {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()}
 
 
 def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:

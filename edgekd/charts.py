@@ -38,6 +38,19 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True)
+class Change:
+    """One row of a plot of changes: a difference of shares with its bounds, and the loss that is allowed (or None)."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    allowed: float | None = None
+    note: str = ""
+    style: str = "within"  # a CSS class: "within", "unclear" or "beyond"
+
+
+@dataclasses.dataclass(frozen=True)
 class Line:
     """One line of a line chart. `style` is a CSS class: "first" or "second"."""
 
@@ -97,6 +110,72 @@ def intervals(rows: Sequence[Interval], label: str) -> str:
     step = marks[1] - marks[0]
     parts += [_below(x(mark), height, f"{mark:.{_decimals(step)}%}", mark == low, mark == high) for mark in marks]
     return _svg("intervals", height, label, parts)
+
+
+def points(change: float, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with a proper sign; none where it rounds to nothing."""
+    size = f"{abs(change) * 100:.{digits}f}"
+    return size if float(size) == 0 else f"{'+' if change > 0 else '−'}{size}"
+
+
+def changes(rows: Sequence[Change], label: str) -> str:
+    """Changes with their 95 % intervals around a line at zero, in points, losses to the left; "" without rows.
+
+    What a row may lose is a shaded stretch from that loss to zero.
+    """
+    if not rows:
+        return ""
+    low = min(0.0, *(min(row.low, -(row.allowed or 0.0)) for row in rows))
+    high = max(0.0, *(row.high for row in rows))
+    marks = ticks(low, high, most=6) if high > low else [-0.01, 0.0, 0.01]
+    low, high = marks[0], marks[-1]
+    height = ROW * len(rows) + AXIS
+
+    def x(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    parts = [_vertical(f"{x(mark):.2f}%", 0, height - AXIS, "zero" if abs(mark) < 1e-12 else "grid") for mark in marks]
+    for number, row in enumerate(rows):
+        top = ROW * number
+        told = f"{row.name}: {points(row.value, 2)} points, 95% interval {points(row.low, 2)} to {points(row.high, 2)}"
+        if row.allowed is not None:
+            told += f", may lose {row.allowed * 100:g}"
+        note = f'<tspan class="note" dx="8">{_safe(row.note)}</tspan>' if row.note else ""
+        shade = (f'<rect class="allowed" x="{x(-row.allowed):.2f}%" width="{x(0) - x(-row.allowed):.2f}%" '
+                 f'y="{top + 22}" height="14" rx="2"/>') if row.allowed else ""
+        parts.append(
+            f'<g class="change {_safe(row.style)}"><title>{_safe(told)}</title>{shade}'
+            f'<text x="0" y="{top + 15}" class="name">{_safe(row.name)}{note}</text>'
+            f'<text x="100%" y="{top + 15}" class="value">{points(row.value)}</text>'
+            f'<line x1="{x(row.low):.2f}%" x2="{x(row.high):.2f}%" y1="{top + 29}" y2="{top + 29}"/>'
+            f'<circle cx="{x(row.value):.2f}%" cy="{top + 29}" r="5"/></g>')
+    digits = max(0, _decimals(marks[1] - marks[0]))
+    parts += [_below(f"{x(mark):.2f}%", height, points(mark, digits), mark == low, mark == high) for mark in marks]
+    return _svg("intervals changes", height, label, parts)
+
+
+def columns(counts: Mapping[str, int], unit: str, label: str) -> str:
+    """Counts of named bins, a column each; the heights are square roots, so that rare bins stay visible. "" if empty."""
+    total, most = sum(counts.values()), max(counts.values(), default=0)
+    if most <= 0:
+        return ""
+    foot, width, parts = HISTOGRAM_HEIGHT - AXIS, 100 / len(counts), []
+    for number, (name, count) in enumerate(counts.items()):
+        tall = (foot - 20) * math.sqrt(count / most)  # 20 px for the figure above the tallest
+        centre = f"{width * (number + 0.5):.2f}%"
+        told = f"{count:,} of {total:,} ({percent(count / total, 2)}) differ by {name} {unit}"
+        if count:
+            parts.append(f'<rect x="{width * number + width * 0.12:.2f}%" width="{width * 0.76:.2f}%" '
+                         f'y="{foot - max(tall, 1.5):.1f}" height="{max(tall, 1.5):.1f}"><title>{_safe(told)}</title></rect>')
+        parts.append(f'<text class="count" x="{centre}" y="{foot - tall - 5:.1f}" text-anchor="middle">'
+                     f"{_short(count)}</text>" + _below(centre, HISTOGRAM_HEIGHT, name))
+    return _svg("histogram columns", HISTOGRAM_HEIGHT, label,
+                [f'<line class="grid" x1="0" x2="100%" y1="{foot}" y2="{foot}"/>', *parts])
+
+
+def _short(count: int) -> str:
+    """A count that fits above a column: 12,345 as 12k."""
+    return f"{count / 1e6:.3g}M" if count >= 1_000_000 else f"{count / 1e3:.3g}k" if count >= 10_000 else f"{count}"
 
 
 def lines(series: Sequence[Line], label: str, *, shares: bool = False) -> str:

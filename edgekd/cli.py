@@ -7,12 +7,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import edgekd
 from edgekd.errors import EdgeKDError, GateFailed, RecipeError
+
+if TYPE_CHECKING:
+    from edgekd import places
+    from edgekd.console import Console
 
 DEFAULT_PROFILE = "pi4"
 BUILDS = Path("builds")
@@ -73,15 +79,39 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--json", action="store_true", help="print report.json")
     build.set_defaults(run=_build)
 
+    check = verbs.add_parser("check", help="before training: ops, memory, latency and what to edit, for a device")
+    check.add_argument("model", metavar="STUDENT|MODEL.tflite|RECIPE.toml")
+    check.add_argument("--profile", default=DEFAULT_PROFILE, help="the device (default: %(default)s)")
+    check.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting")
+    check.add_argument("--json", action="store_true", help="print the whole answer")
+    check.set_defaults(run=_check)
+
     bench = verbs.add_parser("bench", help="latency, memory and golden agreement of a .tflite on a device")
     bench.add_argument("model", type=Path, metavar="MODEL.tflite|DIR")
-    bench.add_argument("--profile", default="host", help="the device (default: %(default)s)")
+    bench.add_argument("--profile", default="host", help="the device, or several: pi4,pi5 (default: %(default)s)")
     where = bench.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="on this machine (default)")
+    where.add_argument("--ssh", metavar="[USER@]HOST[:PORT]", help="over OpenSSH, with its keys, agent and known hosts")
+    where.add_argument("--adb", nargs="?", const="", metavar="SERIAL", help="an Android device, with benchmark_model")
+    where.add_argument("--emulate", action="store_true", help="the emulated Pi 4 of tools/pi_emulator.py: are its output "
+                                                              "bytes this machine's? Its times are void")
     where.add_argument("--emit", type=Path, metavar="DIR", help="write runner, model and command for an offline board")
+    where.add_argument("--brought", type=Path, metavar="RESULT.json", help="the result that such a board wrote")
+    bench.add_argument("--python", default="python3", metavar="PATH", help="--ssh: the Python there (default: %(default)s)")
+    bench.add_argument("--ssh-config", type=Path, metavar="FILE", help="--ssh: as ssh -F")
+    bench.add_argument("--benchmark-model", type=Path, metavar="FILE", help="--adb: LiteRT's tool, built for the device")
+    bench.add_argument("--delegate", default="auto", metavar="NAME",
+                       help="auto, xnnpack, none, edgetpu[:DEVICE], external:LIBRARY[,KEY=VALUE...]; "
+                            "--adb: xnnpack, none, gpu, nnapi[:ACCELERATOR]")
     bench.add_argument("--threads", type=int, help="default: the profile's")
+    bench.add_argument("--cores", metavar="LIST", help="run on these cores only, such as 4-7")
     bench.add_argument("--runs", type=int, default=50, help="timed runs (default: %(default)s)")
-    bench.add_argument("--json", action="store_true", help="print the whole result")
+    bench.add_argument("--soak", type=float, metavar="MINUTES", help="run on for this long: does it throttle?")
+    bench.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS",
+                       help="for all but a soak (default: %(default)s)")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="keep the result in DIR/bench (default: MODEL, if it is a "
+                                                               "folder)")
+    bench.add_argument("--json", action="store_true", help="print the whole result; a list for several profiles")
     bench.set_defaults(run=_bench)
 
     verify = verbs.add_parser("verify", help="check a build or bundle again: hashes, certificate, golden answers")
@@ -91,14 +121,24 @@ def _parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", help="show one build, or several side by side")
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    report.add_argument("--why", action="store_true", help="find the ops that int8 costs most, and what would help")
+    report.add_argument("--store", type=Path, metavar="DIR", help="for --why: the store the build was given, if any")
     report.add_argument("--json", action="store_true")
     report.set_defaults(run=_report)
 
-    for name, text, function in (("profiles", "the devices", _profiles), ("models", "the networks", _models)):
-        verb = verbs.add_parser(name, help=f"list {text} that are known, or show one")
-        verb.add_argument("name", nargs="?", metavar="NAME")
-        verb.add_argument("--json", action="store_true")
-        verb.set_defaults(run=function)
+    profiles = verbs.add_parser("profiles", help="list the devices that are known, show one, or refit its latency model")
+    profiles.add_argument("names", nargs="*", metavar="NAME | fit NAME BENCH.json...",
+                          help="`fit` refits NAME from your own measurements")
+    profiles.add_argument("--models", type=Path, action="append", default=[], metavar="DIR",
+                          help="fit: where the measured .tflite files lie, if not beside their measurements")
+    profiles.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="fit: where the new profile goes")
+    profiles.add_argument("--json", action="store_true")
+    profiles.set_defaults(run=_profiles)
+
+    models = verbs.add_parser("models", help="list the networks that are known, or show one")
+    models.add_argument("name", nargs="?", metavar="NAME")
+    models.add_argument("--json", action="store_true")
+    models.set_defaults(run=_models)
 
     new = verbs.add_parser("new", help="write a recipe with every setting and its default")
     new.add_argument("folder", type=Path, metavar="DIR")
@@ -152,29 +192,83 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(arguments: argparse.Namespace) -> int:
-    from edgekd import bench, devices
+def _check(arguments: argparse.Namespace) -> int:
+    from edgekd import checking
     from edgekd.console import Console
-    from edgekd.transports import LocalTransport
 
-    profile = devices.load_profile(arguments.profile)
-    path, golden = bench.find_model(arguments.model)
-    model = bench.read_model(path)
-    known = golden.read_bytes() if golden is not None else None
-    settings = bench.BenchSettings(threads=arguments.threads, runs=arguments.runs)
-    if arguments.emit is not None:
-        for written in bench.emit(arguments.emit, model, profile, golden=known, settings=settings):
-            print(written)
-        return 0
-    console = Console()
-    with console:
-        body = bench.bench(model, profile, LocalTransport(), golden=known, settings=settings,
-                           on_progress=lambda share: console.progress("bench", round(share * 100), 100))
+    body = checking.check_named(arguments.model, arguments.profile, arguments.set)
     if arguments.json:
         print(json.dumps(body, indent=1))
     else:
-        console.show_bench(body)
+        Console().show_check(body)
+    if not body["passed"]:
+        raise GateFailed("\n  ".join(body["failures"]), checking.next_step(body))
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from edgekd import bench, devices, places, runs
+    from edgekd.console import Console
+
+    profiles = [devices.load_profile(name) for name in arguments.profile.split(",")]
+    path, golden = bench.find_model(arguments.model)
+    settings = bench.BenchSettings(
+        threads=arguments.threads, runs=arguments.runs, timeout_s=arguments.timeout, delegate=arguments.delegate,
+        cores=bench.core_numbers(arguments.cores), soak_minutes=arguments.soak)
+    subject = places.Subject(bench.read_model(path), golden.read_bytes() if golden is not None else None, settings)
+    if arguments.emit is not None:
+        for profile in profiles:
+            folder = arguments.emit / profile.name if len(profiles) > 1 else arguments.emit
+            for written in bench.emit(folder, subject.model, profile, golden=subject.golden, settings=settings):
+                print(written)
+        return 0
+    folder = arguments.out or (arguments.model if arguments.model.is_dir() else None)
+    console, bodies, written_to, failed = Console(), [], [], []
+    with console, _place(arguments, subject) as measure:
+        for profile in profiles:
+            try:
+                body = measure(profile, partial(_show_share, console, f"bench {profile.name}"))
+            except EdgeKDError as error:
+                if len(profiles) == 1:
+                    raise
+                failed.append((profile.name, error))  # a phone's NNAPI may fail where its GPU does not
+                continue
+            bodies.append(body)
+            if folder is not None:
+                written_to.append(runs.keep(folder, body))
+                print(written_to[-1], file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(bodies if len(profiles) > 1 else bodies[0], indent=1))
+    else:
+        for body in bodies:
+            console.show_bench(body)
+        if folder is not None:
+            console.show_changes([change for change in runs.changes(runs.kept(folder)) if change.later.path in written_to])
+    for name, fault in failed:
+        print(f"edgekd: error: {printable(name)}: {printable(str(fault))}", file=sys.stderr)
+    return max((fault.exit_code for _, fault in failed), default=0)
+
+
+def _show_share(console: Console, what: str, share: float) -> None:
+    console.progress(what, round(share * 100), 100)
+
+
+@contextmanager
+def _place(arguments: argparse.Namespace, subject: places.Subject) -> Iterator[places.Measure]:
+    """Where the options say that the bench runs."""
+    from edgekd import places
+
+    if arguments.adb is not None:
+        with places.over_adb(subject, arguments.adb or None, arguments.benchmark_model) as measure:
+            yield measure
+    elif arguments.ssh is not None:
+        yield places.over_ssh(subject, arguments.ssh, arguments.python, arguments.ssh_config)
+    elif arguments.emulate:
+        yield places.emulated(subject)
+    elif arguments.brought is not None:
+        yield places.brought(subject, arguments.brought)
+    else:
+        yield places.here(subject)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -194,24 +288,66 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from edgekd import runs
     from edgekd.console import Console
-    from edgekd.verifying import read_json
+    from edgekd.published import read_report
 
-    bodies = [read_json(folder / "report.json", "edgekd.report/1") for folder in arguments.folders]
+    if arguments.why:
+        return _why(arguments)
+    bodies = [read_report(folder) for folder in arguments.folders]
     if arguments.json:
         print(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1))
     elif len(bodies) == 1:
-        Console().show_report(bodies[0], arguments.folders[0], None)
+        console = Console()
+        console.show_report(bodies[0], arguments.folders[0], None)
+        console.show_changes(runs.changes(runs.kept(arguments.folders[0])))
     else:
         Console().show_comparison(dict(zip(map(str, arguments.folders), bodies, strict=True)))
+    return 0
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from edgekd import explaining
+    from edgekd.console import Console
+
+    if len(arguments.folders) != 1:
+        raise RecipeError(f"--why takes one folder, found {len(arguments.folders)}", "run it on each build in turn")
+    (folder,) = arguments.folders
+    console = Console()
+    with console:
+        body = explaining.explain(folder, arguments.store, console.progress)
+    if arguments.json:
+        print(json.dumps(body, indent=1))
+    else:
+        console.show_report(body, folder, None)
     return 0
 
 
 def _profiles(arguments: argparse.Namespace) -> int:
     from edgekd import devices
 
-    profiles = [devices.load_profile(name) for name in ([arguments.name] if arguments.name else devices.profile_names())]
-    return _listing([profile.to_json() for profile in profiles], arguments)
+    names = arguments.names
+    if names and names[0] == "fit":
+        return _fit(arguments)
+    if len(names) > 1:
+        raise RecipeError(f"edgekd profiles takes one name, found {len(names)}",
+                          "edgekd profiles fit NAME BENCH.json... refits one")
+    profiles = [devices.load_profile(name) for name in (names or devices.profile_names())]
+    return _listing([profile.to_json() for profile in profiles], bool(names), arguments.json)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from edgekd import refit
+
+    if len(arguments.names) < 3:
+        raise RecipeError("edgekd profiles fit needs a profile and measurements",
+                          "edgekd profiles fit pi4 bench/*.json")
+    made = refit.refit(arguments.names[1], [Path(name) for name in arguments.names[2:]], arguments.models, arguments.out)
+    if arguments.json:
+        print(json.dumps(made.to_json(), indent=1))
+    else:
+        print("\n".join(made.lines()))
+    return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -223,13 +359,13 @@ def _models(arguments: argparse.Namespace) -> int:
     if arguments.name and arguments.name not in models.names():
         raise UnknownName("model", arguments.name, models.names(), "any other timm name can still be tried in a build")
     return _listing([asdict(models.spec(name)) for name in ([arguments.name] if arguments.name else models.names())],
-                    arguments)
+                    bool(arguments.name), arguments.json)
 
 
-def _listing(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print(json.dumps(rows[0] if arguments.name else rows, indent=1))
-    elif arguments.name:
+def _listing(rows: list[dict[str, Any]], one: bool, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(rows[0] if one else rows, indent=1))
+    elif one:
         for key, value in rows[0].items():
             if value not in ("", [], {}, (), None):
                 print(f"{key:20} {value if not isinstance(value, list | tuple) else ', '.join(map(str, value))}")

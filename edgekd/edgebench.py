@@ -30,6 +30,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import zipfile
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-VERSION = "1.0"
+VERSION = "1.1"
 SCHEMA = "edgekd.bench/1"
 ERROR_SCHEMA = "edgekd.bench-error/1"
 
@@ -57,26 +58,35 @@ WARMUP_SECONDS = 10.0  # the longest warm-up: a Pi 4 reaches its working clock (
 WARMUP_WINDOW = 5  # runs in each of the two windows whose medians are compared
 WARMUP_TOLERANCE = 0.05  # the medians of the two windows may differ by this share
 MAX_SECONDS = 150.0  # as benchmark_model's --max_secs
+TIMEOUT_S = 600.0  # for everything but a soak
 MAX_GOLDEN_BYTES = 256 * 2**20  # unpacked; half of a 512 MiB board
 TAIL_LINES = 20  # of a dead child's stderr that are reported
+SOAK_WINDOWS = 120  # points of a soak's trace: enough to draw, and a vcgencmd call each
+SOAK_LEAST_WINDOW_S = 0.2
+SLOWER = 0.05  # the share by which the end of a soak must be slower, or the clock lower, to say so: above run-to-run noise
+THROTTLED_NOW = 0xF  # raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft limit
+MAX_CORE = 1023  # CPU_SETSIZE, sched.h
+EDGE_TPU_LIBRARY = "libedgetpu.so.1"  # what Coral's Debian packages libedgetpu1-std and -max install
 TIE = 1e-3  # codes; scales are float32, so a tie is known to about 128 * 2^-24 = 8e-6 codes
 
 LIMITS: dict[str, tuple[float, float]] = {  # of the settings, least and most
     "threads": (1, 256), "runs": (1, MAX_SAMPLES), "min_seconds": (0, MAX_SECONDS), "warmup_runs": (0, MAX_SAMPLES),
-    "seed": (0, 2**32 - 1), "timeout_s": (0.1, 86_400),
+    "seed": (0, 2**32 - 1), "timeout_s": (0.1, 86_400), "soak_minutes": (0.01, 720),
 }
 
-RUNTIMES = (  # tried in this order: module, the class inside it, the package that brings it
-    ("ai_edge_litert.interpreter", "Interpreter", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "Interpreter", "tflite-runtime"),
-    ("tensorflow", "lite.Interpreter", "tensorflow"),
+RUNTIMES = (  # tried in this order: module, the class inside it, where its delegates' names are, the package it is in
+    ("ai_edge_litert.interpreter", "Interpreter", "", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "Interpreter", "", "tflite-runtime"),
+    ("tensorflow", "lite.Interpreter", "lite.experimental.", "tensorflow"),
 )
 
 Progress = Callable[[float], None]
 
 
 class BenchError(Exception):
-    """A run that failed, told in one message; `kind` is one of model, golden, runtime, crash, timeout, device."""
+    """A run that failed, told in one message; `kind` is one of model, golden, runtime, delegate, crash, timeout,
+    device.
+    """
 
     def __init__(self, kind: str, message: str, next_step: str = "") -> None:
         super().__init__(message)
@@ -337,11 +347,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def host_facts() -> dict[str, Any]:
-    """Schema edgekd.bench/1's "host", without "throttled"; what this machine does not tell is None."""
+def conditions() -> dict[str, Any]:
+    """Clock, temperature and throttling as they are now; what this machine does not tell is None."""
+    return {"clock_khz": _whole(_read(CPU + "scaling_cur_freq")), "temperature_c": temperature_c(),
+            "throttled": throttled()}
+
+
+def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Schema edgekd.bench/1's "host"; what this machine does not tell is None.
+
+    `before`, `after`: `conditions()` of the run; the clock and the temperature are those after it, `before` keeps the
+    earlier ones.
+    """
+    known = before["throttled"] is not None and after["throttled"] is not None
     return {"machine": platform.machine(), "cpu": cpu_name(), "cores": cores(), "kernel": platform.release(),
             "python": platform.python_version(), "governor": _read(CPU + "scaling_governor"),
-            "clock_khz": _whole(_read(CPU + "scaling_cur_freq")), "temperature_c": temperature_c()}
+            "clock_khz": after["clock_khz"], "temperature_c": after["temperature_c"],
+            "throttled": {"before": before["throttled"], "after": after["throttled"]} if known else None,
+            "before": {key: before[key] for key in ("clock_khz", "temperature_c")}}
 
 
 def host_warnings(host: dict[str, Any], threads: int) -> list[str]:
@@ -354,11 +377,14 @@ def host_warnings(host: dict[str, Any], threads: int) -> list[str]:
         notes.append(f"{threads} threads on {host['cores']} usable cores")
     if host["throttled"]:
         before, after = (int(host["throttled"][key], 16) for key in ("before", "after"))
-        # raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft limit
-        if (before | after) & 0xF:
+        if (before | after) & THROTTLED_NOW:
             notes.append(f"the board was throttled or under-voltage (get_throttled {host['throttled']['before']} "
                          f"before, {host['throttled']['after']} after): these times are not the board's; cool it or "
                          "change its power supply and run again")
+    earlier, later = host["before"]["clock_khz"], host["clock_khz"]
+    if earlier and later and later < earlier * (1 - SLOWER):
+        notes.append(f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: these times are "
+                     "of a machine that throttles, or whose governor lowers the clock")
     return notes
 
 
@@ -388,15 +414,98 @@ def forget_peak() -> None:
 
 # Measuring, in the process that loads the model ---------------------------------------------------------------------
 
-def import_runtime() -> tuple[Any, str, str]:
-    """(Interpreter class, package name, version) of the first runtime that imports. Raises BenchError "runtime"."""
-    tried = []
-    for module, attribute, package in RUNTIMES:
+class Runtime:
+    """A TFLite runtime that was imported: the Interpreter class, its package and version, and how it takes delegates."""
+
+    def __init__(self, module: Any, interpreter: str, delegates: str, package: str) -> None:
+        self.interpreter = _within_module(module, interpreter)
+        self.load_delegate = _within_module(module, delegates + "load_delegate")
+        self.resolvers = _within_module(module, delegates + "OpResolverType")
+        self.name = package
+        self.version = metadata.version(package)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def load(self, model: str, threads: int, delegate: Delegate) -> Any:
+        """An interpreter with its tensors allocated. Raises BenchError "model" or "delegate"."""
+        words: dict[str, Any] = {"model_path": model, "num_threads": threads}
+        if delegate.kind == "none":
+            words["experimental_op_resolver_type"] = self.resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if delegate.library:
+            try:
+                words["experimental_delegates"] = [self.load_delegate(delegate.library, delegate.options)]
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BenchError("delegate", f"the delegate {delegate} cannot be loaded from {delegate.library}: "
+                                             f"{_one_line(error) or 'it gives no reason'}", delegate.advice) from error
         try:
-            found = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-            return found, package, metadata.version(package)
+            interpreter = self.interpreter(**words)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            compiled = "edgetpu-custom-op" in str(error)
+            raise BenchError("model", f"{self} refuses {model}: {_one_line(error)}",
+                             "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine that has one, "
+                             "or the model it was compiled from" if compiled else
+                             "see the op and its version in the message; a newer runtime may know it") from error
+        return interpreter
+
+
+class Delegate:
+    """Who runs the ops, from its name on the command line.
+
+    auto: what the runtime does by itself; xnnpack: that, and an error where XNNPACK took nothing; none: the built-in
+    kernels; edgetpu[:DEVICE]: libedgetpu, DEVICE as it knows it (usb, usb:0, pci, pci:1); external:LIBRARY[,KEY=VALUE...]:
+    any library with TFLite's external delegate functions. Raises ValueError for another name.
+    """
+
+    def __init__(self, name: str) -> None:
+        kind, colon, rest = name.partition(":")
+        self.name, self.kind, self.library = name, kind, ""
+        self.options: dict[str, str] = {}
+        if kind == "edgetpu" and (rest or not colon):
+            self.library = EDGE_TPU_LIBRARY
+            self.options = {"device": rest} if rest else {}
+        elif kind == "external" and rest:
+            self.library, *pairs = rest.split(",")
+            self.options = dict(_pair(pair) for pair in pairs)
+        elif colon or kind not in ("auto", "xnnpack", "none"):
+            raise ValueError(f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or external:LIBRARY[,KEY=VALUE...]")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def advice(self) -> str:
+        """What to do when it does not load."""
+        if self.kind == "edgetpu":
+            return ("install libedgetpu1-std, plug the accelerator in, and see that this user may use it; devices are "
+                    "named usb, usb:0, pci or pci:0")
+        return "give the path of a shared library built for this machine, and the options that it knows"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _within_module(module: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def import_runtime() -> Runtime:
+    """The first runtime that imports. Raises BenchError "runtime"."""
+    tried = []
+    for module, interpreter, delegates, package in RUNTIMES:
+        try:
+            return Runtime(importlib.import_module(module), interpreter, delegates, package)
         except Exception as error:  # a runtime built for another numpy fails in more ways than ImportError
             tried.append(f"{package}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     raise BenchError("runtime", f"no TFLite runtime can be imported by {sys.executable} ({'; '.join(tried)})",
@@ -406,11 +515,23 @@ def import_runtime() -> tuple[Any, str, str]:
 def runtime_advice() -> str:
     """The line to type for a runtime on this machine.
 
-    ai-edge-litert has wheels for 64-bit Linux from Python 3.9; 32-bit Arm has tflite-runtime 2.14 up to 3.11, built
-    for numpy 1.
+    ai-edge-litert has wheels for 64-bit Linux (x86-64 and Arm) from Python 3.9; 32-bit Arm has tflite-runtime 2.14 up to
+    Python 3.11, built for numpy 1; no other processor has any. Where the system's Python is closed to pip (PEP 668), the
+    line makes a virtual environment.
     """
-    package = "'tflite-runtime==2.14.0' 'numpy<2'" if platform.machine().startswith("armv") else "ai-edge-litert numpy"
-    return f"on this machine: {sys.executable} -m pip install {package}"
+    machine, bits = platform.machine(), struct.calcsize("P") * 8
+    if machine in ("x86_64", "AMD64", "aarch64", "arm64") and bits == 64:
+        packages = "ai-edge-litert numpy"
+    elif machine in ("armv7l", "armv8l", "aarch64") and sys.version_info < (3, 12):
+        packages = "'tflite-runtime==2.14.0' 'numpy<2'"
+    else:
+        return (f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on {machine}; use a 64-bit "
+                "system" + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else ""))
+    closed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists() and sys.prefix == sys.base_prefix
+    if closed:
+        return (f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip install {packages}; "
+                "then measure with --python '~/edgekd/bin/python'")
+    return f"on this machine: {sys.executable} -m pip install {packages}"
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -451,6 +572,7 @@ class Model:
 
     def __init__(self, interpreter: Any) -> None:
         self.interpreter = interpreter
+        self.seen = hashlib.sha256()  # of every output that was looked at
         self.inputs = interpreter.get_input_details()
         self.outputs = interpreter.get_output_details()
 
@@ -490,12 +612,18 @@ class Model:
         codes = pixel_codes(image, np.dtype(detail["dtype"]).name, float(scale), int(zero_point), mean, std)
         self.interpreter.set_tensor(detail["index"], codes[None])
         self.interpreter.invoke()
+        self.look()
         return np.asarray(self.interpreter.get_tensor(self.outputs[0]["index"])).reshape(-1)
+
+    def look(self) -> None:
+        """Add the bytes of every output to `seen`."""
+        for detail in self.outputs:
+            self.seen.update(self.interpreter.get_tensor(detail["index"]).tobytes())
 
     def delegate(self) -> str | None:
         """"xnnpack" when a delegate runs part of the graph, "none" when none does, None when it cannot be told.
 
-        No delegate is ever asked for here, and XNNPACK is the only one that runtimes apply by themselves.
+        XNNPACK is the only delegate that runtimes apply by themselves.
         """
         try:
             names = [op["op_name"] for op in self.interpreter._get_ops_details()]
@@ -571,74 +699,150 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
             "max_abs_lsb": worst if coded else None, "top1": round(hits / len(images), 6)}
 
 
+def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) -> list[float]:
+    """Milliseconds of each run: by count and by seconds, both reached, within MAX_SECONDS and MAX_SAMPLES."""
+    samples: list[float] = []
+    start = time.perf_counter_ns()
+    while len(samples) < MAX_SAMPLES:
+        seconds = (time.perf_counter_ns() - start) / 1e9
+        enough = len(samples) >= options.runs and seconds >= options.min_seconds
+        if enough or (samples and seconds >= MAX_SECONDS):
+            break
+        samples.append(model.timed())
+        progress(min(len(samples) / options.runs, seconds / max(options.min_seconds, 1e-9), 1.0))
+    return samples
+
+
+def soak(timed: Callable[[], float], minutes: float, sense: Callable[[], dict[str, Any]], progress: Progress
+         ) -> dict[str, Any]:
+    """Run for `minutes` without a pause. Returns schema edgekd.bench/1's "soak", with a trace of one row a window.
+
+    `timed`: one run, in ms. `sense`: `conditions` of this machine, asked once a window.
+    """
+    whole = minutes * 60.0
+    window = max(whole / SOAK_WINDOWS, SOAK_LEAST_WINDOW_S)
+    trace: list[dict[str, Any]] = []
+    start = now = time.perf_counter()
+    while now - start < whole:
+        samples: list[float] = []
+        opened = now
+        while not samples or now - opened < window:
+            samples.append(timed())
+            now = time.perf_counter()
+        trace.append({"at_s": round(now - start, 3), "p50_ms": round(statistics.median(samples), 6),
+                      "runs": len(samples), **sense()})
+        now = time.perf_counter()
+        progress(min((now - start) / whole, 1.0))
+    return {"minutes": minutes, **soak_verdict(trace), "trace": trace}
+
+
+def soak_verdict(trace: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{"verdict", "slowdown", "reason"} of a soak: its last quarter against its first tenth, medians of p50.
+
+    "throttles": the board said so, or it became slower by more than SLOWER while its clock fell by as much. "slows":
+    slower by as much, and nothing tells why. "steady": neither.
+    """
+    first, last = trace[:max(1, len(trace) // 10)], trace[-max(1, len(trace) // 4):]
+
+    def middle(rows: Sequence[dict[str, Any]], key: str) -> float:
+        known = [row[key] for row in rows if row[key] is not None]
+        return float(statistics.median(known)) if known else math.nan
+
+    slowdown = middle(last, "p50_ms") / middle(first, "p50_ms") - 1.0
+    clock = middle(last, "clock_khz") / middle(first, "clock_khz") - 1.0  # NaN, which is below nothing, when not known
+    flags = [row["throttled"] for row in trace if row["throttled"] is not None and int(row["throttled"], 16) & THROTTLED_NOW]
+    if flags:
+        verdict, reason = "throttles", f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows"
+    elif slowdown > SLOWER and clock < -SLOWER:
+        verdict, reason = "throttles", f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower"
+    elif slowdown > SLOWER:
+        verdict, reason = "slows", f"{slowdown:.0%} slower in the end; the clock does not tell why"
+    else:
+        verdict, reason = "steady", f"the end is {slowdown:+.1%} against the start"
+    return {"verdict": verdict, "slowdown": round(slowdown, 6), "reason": reason}
+
+
+def pin(cores_wanted: Sequence[int]) -> None:
+    """Keep this process on these cores. Raises BenchError "device"."""
+    try:
+        os.sched_setaffinity(0, cores_wanted)
+    except (OSError, ValueError, AttributeError) as error:
+        raise BenchError("device", f"this process cannot be kept on cores {list(cores_wanted)}: {error}",
+                         f"this machine has cores 0 to {(os.cpu_count() or 1) - 1}") from error
+
+
 def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Everything of schema edgekd.bench/1 but the digest and the host's own keys. Raises BenchError."""
+    if options.cores:
+        pin(options.cores)
     try:
         importlib.import_module("numpy")  # here, so that its memory counts as the baseline's
     except ImportError as error:
         raise BenchError("runtime", f"numpy cannot be imported by {sys.executable}: {error}",
                          runtime_advice()) from error
-    interpreter_class, runtime, version = import_runtime()
+    runtime = import_runtime()
     gc.collect()
     forget_peak()
-    before, baseline = throttled(), resident_kib()
+    before, baseline = conditions(), resident_kib()
     start = time.perf_counter_ns()
-    try:
-        interpreter = interpreter_class(model_path=options.model, num_threads=options.threads)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        compiled = "edgetpu-custom-op" in str(error)
-        raise BenchError("model", f"{runtime} {version} refuses {options.model}: {' '.join(str(error).split())}",
-                         "this file was compiled for the Edge TPU; give the model it was compiled from" if compiled else
-                         "see the op and its version in the message; a newer runtime may know it") from error
+    model = Model(runtime.load(options.model, options.threads, options.delegate))
     load = (time.perf_counter_ns() - start) / 1e6
     after_load = resident_kib()
-    model = Model(interpreter)
     model.fill(options.seed)
+    share = 0.2 if options.soak else 0.6  # of the whole that the timed runs are, for whoever watches
     gc.disable()
     try:
         first = model.timed()
         warmed, warnings = warm_up(model.timed, options.warmup_runs)
         progress(0.2)
-        samples: list[float] = []
-        start = time.perf_counter_ns()
-        while len(samples) < MAX_SAMPLES:
-            seconds = (time.perf_counter_ns() - start) / 1e9
-            enough = len(samples) >= options.runs and seconds >= options.min_seconds
-            if enough or (samples and seconds >= MAX_SECONDS):
-                break
-            samples.append(model.timed())
-            progress(0.2 + 0.6 * min(len(samples) / options.runs, seconds / max(options.min_seconds, 1e-9), 1.0))
+        samples = timed_runs(model, options, lambda done: progress(0.2 + share * done))
+        soaked = soak(model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done)) if options.soak else None
     except RuntimeError as error:
-        raise BenchError("model", f"{runtime} {version} cannot run {options.model}: {' '.join(str(error).split())}",
+        raise BenchError("model", f"{runtime} cannot run {options.model}: {_one_line(error)}",
                          "see the op in the message") from error
     finally:
         gc.enable()
-    host = host_facts()
-    peak = peak_kib()
-    after = throttled()
-    host["throttled"] = {"before": before, "after": after} if before and after else None
+    peak, after = peak_kib(), conditions()
+    model.look()
     answers = None
     if options.golden:  # read only now, so that its images do not count as the model's memory
         answers = agreement(model, read_golden(options.golden), options.mean, options.std,
-                            lambda share: progress(0.8 + 0.2 * share))
+                            lambda done: progress(0.8 + 0.2 * done))
     if len(samples) < options.runs:
         warnings.append(f"stopped after {MAX_SECONDS:.0f} s with {len(samples)} of {options.runs} runs")
-    delegate = model.delegate()
-    if delegate == "none":
-        warnings.append("no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
-                        "many times slower than ai-edge-litert")
+    if soaked and soaked["verdict"] != "steady":
+        warnings.append(f"soak of {options.soak:g} minutes: it {soaked['verdict']} ({soaked['reason']})")
+    host = host_facts(before, after)
     known = [value for value in (after_load, peak) if value is not None]
     return {
-        "runtime": {"name": runtime, "version": version, "delegate": delegate, "threads": options.threads},
+        "runtime": {"name": runtime.name, "version": runtime.version, "threads": options.threads,
+                    "delegate": delegate_used(model, options.delegate, warnings)},
         "host": host,
         "settings": {"warmup_runs": warmed, "runs": options.runs, "min_seconds": options.min_seconds,
-                     "seed": options.seed},
+                     "seed": options.seed, "cores": options.cores},
         "latency_ms": {"load": round(load, 6), "first": round(first, 6), **summary(samples)},
         "memory_kib": {"baseline": baseline, "after_load": after_load, "peak": max(known) if known else None},
         "golden": answers,
+        "output_sha256": model.seen.hexdigest(),
+        "soak": soaked,
         "warnings": [*host_warnings(host, options.threads), *warnings],
     }
+
+
+def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | None:
+    """Who ran ops, for the JSON; adds to `warnings` where none did. Raises BenchError when XNNPACK was asked for in vain."""
+    found = model.delegate()
+    if wanted.kind == "xnnpack" and found == "none":
+        raise BenchError("delegate", "XNNPACK took no op of this model", "leave --delegate out, or use a runtime with XNNPACK: "
+                         "ai-edge-litert, or tensorflow")
+    if wanted.library:
+        if found == "none":
+            warnings.append(f"the delegate {wanted} was loaded and took no op")
+        return f"{wanted.kind}:{wanted.library}"
+    if found == "none" and wanted.kind == "auto":
+        warnings.append("no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
+                        "many times slower than ai-edge-litert")
+    return found
 
 
 def child_main(options: argparse.Namespace) -> int:
@@ -789,6 +993,25 @@ def _deviations(text: str) -> list[float]:
     return values
 
 
+def core_list(text: str) -> list[int]:
+    """Core numbers of "0-3" or "0,2,4-5", sorted, each once. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        numbers = range(int(low), int(high or low) + 1)
+        if not numbers or numbers[-1] > MAX_CORE:
+            raise ValueError(f"{text!r} is not a list of cores such as 0-3 or 4,5")
+        found.update(numbers)
+    return sorted(found)
+
+
+def _delegate(text: str) -> Delegate:
+    try:
+        return Delegate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _within(setting: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
     low, high = LIMITS[setting]
 
@@ -815,6 +1038,12 @@ def parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="M.tflite")
     add("--golden", metavar="golden.npz", help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] "
                                                "and labels int64 [n]; mean and std if given")
+    add("--delegate", type=_delegate, default="auto", metavar="NAME",
+        help="auto (default: what the runtime does by itself), xnnpack, none, edgetpu[:DEVICE], or "
+             "external:LIBRARY[,KEY=VALUE...]")
+    add("--cores", type=core_list, metavar="LIST", help="run on these cores only, such as 0-3 or 4,5")
+    add("--soak", type=_within("soak_minutes", float), metavar="MINUTES",
+        help="after the timed runs, run on for this long and tell whether it throttles")
     add("--threads", type=_within("threads", int), default=min(4, cores()), help="default: %(default)s")
     add("--runs", type=_within("runs", int), default=50, help="fewest measured runs; default: %(default)s")
     add("--min-seconds", type=_within("min_seconds", float), default=1.0,
@@ -827,7 +1056,7 @@ def parser() -> argparse.ArgumentParser:
                                       "--std an 8-bit input is fed the pixels themselves, as EdgeKD's models want")
     add("--std", type=_deviations, help="as --mean; 0.5 when only the other is given")
     add("--seed", type=_within("seed", int), default=0, help="of the random input that is timed")
-    add("--timeout", type=_within("timeout_s", float), default=600.0, help="seconds for all; default: %(default)s")
+    add("--timeout", type=_within("timeout_s", float), help=f"seconds for all; default: {TIMEOUT_S:g}, and a soak's own time")
     add("--json", metavar="out.json", help="where to write the result; default: stdout")
     add("--child", action="store_true", help="measure in this very process and answer in JSON lines; what the runner "
                                              "starts for itself, so that it outlives a crash")
@@ -842,6 +1071,8 @@ def _stop(number: int, _frame: object) -> NoReturn:
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     options = parser().parse_args(arguments)
+    if options.timeout is None:
+        options.timeout = TIMEOUT_S + 60.0 * (options.soak or 0.0)
     if options.child:
         return child_main(options)
     for number in (signal.SIGTERM, signal.SIGHUP):

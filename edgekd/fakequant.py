@@ -51,8 +51,14 @@ class ActivationFakeQuant(FakeQuantizeBase):
         self.register_buffer("high", torch.tensor(float("-inf"), dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float32))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+        # (edge, share): the scale is at least `share` of that edge's. In a tuple, so that it is not registered twice.
+        self.least: tuple[ActivationFakeQuant, float] | None = None
         if fixed is not None:
             self.set_range(fixed)
+
+    def keep_above(self, source: ActivationFakeQuant, share: float) -> None:
+        """Keep the scale at `share` of another edge's or above, from the next observation on."""
+        self.least = (source, share)
 
     @property
     def range(self) -> Range:
@@ -79,6 +85,9 @@ class ActivationFakeQuant(FakeQuantizeBase):
         self.low.copy_(low)
         self.high.copy_(high)
         if bool(torch.isfinite(low) & torch.isfinite(high)):  # a diverged batch is the training loop's to report
+            if self.least is not None:
+                source, share = self.least
+                high = torch.maximum(high, low.clamp(max=0.0) + (INT8_MAX - INT8_MIN) * share * source.scale.double())
             found = range_from_minmax(float(low), float(high))
             self.scale.fill_(found.scale)
             self.zero_point.fill_(found.zero_point)

@@ -38,15 +38,18 @@ INT8_VERSIONS: dict[str, tuple[int, str]] = {
     "CONV_2D": (3, "1.14.0"),
     "DEPTHWISE_CONV_2D": (3, "1.14.0"),
     "FULLY_CONNECTED": (4, "1.14.0"),
+    "HARD_SWISH": (1, "1.15.0"),
     "LOGISTIC": (2, "1.14.0"),
     "MAX_POOL_2D": (2, "1.14.0"),
     "MEAN": (2, "1.14.0"),
     "MUL": (2, "1.14.0"),
     "PAD": (2, "1.14.0"),
     "PADV2": (2, "1.14.0"),
+    "QUANTIZE": (1, "1.14.0"),
     "RELU": (2, "2.1.0"),
     "RELU6": (2, "1.14.0"),
     "RESHAPE": (1, "1.5.0"),
+    "SLICE": (2, "1.14.0"),
     "SOFTMAX": (2, "1.14.0"),
     "TRANSPOSE": (2, "1.14.0"),
 }
@@ -57,7 +60,7 @@ OPTIONS: dict[str, str] = {
     "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
     "MUL": "MulOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "RESHAPE": "ReshapeOptions",
-    "SOFTMAX": "SoftmaxOptions", "TRANSPOSE": "TransposeOptions",
+    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "TRANSPOSE": "TransposeOptions",
 }
 
 
@@ -210,11 +213,15 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
 
 
 def is_full_integer(graph: LiteGraph) -> bool:
-    """Whether every tensor is an integer and no op only converts between number formats."""
+    """Whether every tensor is an integer and no op only converts between number formats.
+
+    A QUANTIZE from the uint8 input, or to the uint8 output, moves integer codes by 128 and is none of those.
+    """
     from edgekd.int8 import FLOAT_OPS
     used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
     return all(graph.tensors[index].dtype in INTEGER_TYPES for index in used | set(graph.inputs) | set(graph.outputs)) \
-        and not FLOAT_OPS & set(graph.counts())
+        and not any(op.name in FLOAT_OPS and not {*op.inputs, *op.outputs} & {*graph.inputs, *graph.outputs}
+                    for op in graph.ops)
 
 
 class ModelBuilder:

@@ -27,6 +27,8 @@ OUT_OF_PLACE: dict[Any, Any] = {
     aten.hardtanh_.default: aten.hardtanh.default, aten.relu_.default: aten.relu.default,
     aten.relu6_.default: aten.relu6.default, aten.add_.Tensor: aten.add.Tensor, aten.mul_.Tensor: aten.mul.Tensor,
     aten.hardswish_.default: aten.hardswish.default, aten.sigmoid_.default: aten.sigmoid.default,
+    aten.hardsigmoid_.default: aten.hardsigmoid.default, aten.silu_.default: aten.silu.default,
+    aten.sub_.Tensor: aten.sub.Tensor, aten.div_.Tensor: aten.div.Tensor,
 }
 CONVOLUTIONS = frozenset({aten.conv2d.default, aten.conv2d.padding})
 
@@ -61,14 +63,14 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
             graph.erase_node(node)
     root = nn.Module()
     for name, parameter in model.named_parameters():
-        _place(root, name, nn.Parameter(parameter.detach().clone()))
+        place(root, name, nn.Parameter(parameter.detach().clone()))
     for name, value in list(captured.named_buffers()) + [
         (n, getattr_path(captured, n)) for n in {str(n.target) for n in nodes_of(graph) if n.op == "get_attr"}]:
         if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not has_path(root, name):
-            _place(root, name, value.detach().clone())
+            place(root, name, value.detach().clone())
     for node in nodes_of(graph):
         if node.op == "get_attr" and not has_path(root, str(node.target)):
-            _place(root, str(node.target), nn.Parameter(getattr_path(captured, str(node.target)).detach().clone()))
+            place(root, str(node.target), nn.Parameter(getattr_path(captured, str(node.target)).detach().clone()))
     plain = fx.GraphModule(root, graph)
     drop_identities(plain)
     make_functional(plain)
@@ -88,7 +90,8 @@ def has_path(root: nn.Module, path: str) -> bool:
         return False
 
 
-def _place(root: nn.Module, path: str, value: Tensor) -> None:
+def place(root: nn.Module, path: str, value: Tensor) -> None:
+    """Register a parameter or buffer at a dotted path, with the modules on the way."""
     *parents, name = path.split(".")
     module = root
     for parent in parents:
@@ -116,8 +119,14 @@ def module_of(node: Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
+def where(node: Node) -> str:
+    """Where a node was made, as messages say it: "in module 'blocks.0'"."""
+    return f"in module {module_of(node)!r}" if module_of(node) else "in the network's own forward"
+
+
 def shape_of(node: Node) -> list[int]:
-    """Shape of a node's value with the batch as 1: list of int."""
+    """Shape of a node's value with the batch as 1: list of int. A fake-quantiser has the shape of what it reads."""
+    node = node.args[0] if node.op == "call_module" else node
     dims = list(node.meta["val"].shape)
     return [1 if index == 0 and not isinstance(dim, int) else int(dim) for index, dim in enumerate(dims)]
 
@@ -129,7 +138,7 @@ def drop_identities(network: fx.GraphModule) -> None:
         if node.op == "call_function" and (node.target in IDENTITY or same_dtype):
             node.replace_all_uses_with(node.args[0])
             network.graph.erase_node(node)
-    _clean(network)
+    clean(network)
 
 
 def make_functional(network: fx.GraphModule) -> None:
@@ -146,14 +155,14 @@ def make_functional(network: fx.GraphModule) -> None:
             for user in list(node.args[0].users):  # whoever reads the input later meant the changed value
                 if order[user] > order[node]:
                     user.replace_input_with(node.args[0], node)
-    _clean(network)
+    clean(network)
 
 
 def fold_batch_norms(network: fx.GraphModule) -> None:
     """Fold each batch norm into the convolution or linear layer before it, so that what trains is what ships.
 
-    w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta, in float64. Raises
-    UnsupportedNetwork for a batch norm that follows anything else.
+    w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta, in float64. A batch norm that
+    follows anything else stays (`edgekd.rewrites` makes it a layer of its own).
     """
     graph = network.graph
     for node in nodes_of(graph):
@@ -162,9 +171,7 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
         layer = node.args[0]
         foldable = layer.target in CONVOLUTIONS or layer.target is aten.linear.default
         if not foldable or len(layer.users) != 1 or len(layer.args[1].users) != 1:
-            raise UnsupportedNetwork(
-                f"the batch norm {module_of(node)!r} does not follow a convolution of its own, so it cannot be folded",
-                "take a student whose batch norms directly follow convolutions")
+            continue
         parameters: list[Any] = [None if arg is None else getattr_path(network, arg.target).detach().double()
                                  for arg in node.args[1:5]]
         gamma, beta, mean, variance = parameters
@@ -180,7 +187,7 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
         layer.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(layer)
         graph.erase_node(node)
-    _clean(network)
+    clean(network)
 
 
 def bias_of(network: fx.GraphModule, layer: Node) -> Tensor | None:
@@ -198,7 +205,7 @@ def set_bias(network: fx.GraphModule, layer: Node, value: Tensor) -> None:
         return
     name = str(layer.args[1].target).rpartition(".")[0]
     name = f"{name}.bias" if name else "bias"
-    _place(network, name, nn.Parameter(value))
+    place(network, name, nn.Parameter(value))
     with network.graph.inserting_before(layer):
         node = network.graph.get_attr(name)
     node.meta["val"] = value
@@ -211,7 +218,7 @@ def give_all_biases(network: fx.GraphModule) -> None:
         if (node.target in CONVOLUTIONS or node.target is aten.linear.default) and bias_of(network, node) is None:
             weight = getattr_path(network, node.args[1].target)
             set_bias(network, node, torch.zeros(weight.shape[0], dtype=weight.dtype))
-    _clean(network)
+    clean(network)
 
 
 def write_global_pooling(network: fx.GraphModule, form: str) -> None:
@@ -244,7 +251,7 @@ def write_global_pooling(network: fx.GraphModule, form: str) -> None:
                 new = flat
         node.replace_all_uses_with(new)
         graph.erase_node(node)
-    _clean(network)
+    clean(network)
 
 
 def append_softmax(network: fx.GraphModule) -> None:
@@ -256,7 +263,7 @@ def append_softmax(network: fx.GraphModule) -> None:
         node = graph.call_function(aten.softmax.int, (logits, -1))
         node.meta = {**logits.meta}
     output.args = (node,)
-    _clean(network)
+    clean(network)
 
 
 def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
@@ -295,10 +302,11 @@ def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
         with torch.no_grad():
             weight.copy_((old * gain.reshape(1, -1, 1, 1)).to(weight.dtype))
         set_bias(network, layer, shift.to(weight.dtype))
-    _clean(network)
+    clean(network)
 
 
-def _clean(network: fx.GraphModule) -> None:
+def clean(network: fx.GraphModule) -> None:
+    """Drop what nothing reads, check the graph, and compile it anew."""
     network.graph.eliminate_dead_code()
     network.graph.lint()
     network.recompile()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -17,6 +17,7 @@ import jinja2
 from edgekd import charts, report_papers
 from edgekd.charts import readable
 from edgekd.examples import Example
+from edgekd.waterfall import ran_on
 
 Block = dict[str, Any]
 
@@ -30,6 +31,11 @@ SHORT_NAME = 14
 LISTED = 12  # confusions, failures and warnings told one by one; the rest is counted
 COUNT_ROWS = 40
 DIGEST_LETTERS = 12
+NAMED = 30  # flipped images named on the page, each way and stage; report.json names more
+WORST_OPS = 12  # ops of a sensitivity run in the first table; the rest is folded away
+KINDS = 24  # histograms of single ops or kernels shown beside the end-to-end one
+JUDGED = {"within": ("good", "within its budget"), "unclear": ("warn", "over, maybe by chance"),
+          "beyond": ("bad", "beyond its budget")}
 OP_BOUND = 1  # LSB that one op may be off by: rounding
 
 # What each check of the certificate asks, for readers who have never seen one.
@@ -55,7 +61,7 @@ def page(body: Mapping[str, Any], examples: Sequence[Example] = ()) -> str:
     """
     parts = {
         "head": _head(body), "figures": _figures(body), "notices": _notices(body), "accuracy": _accuracy(body),
-        "confusion": _confusion(body), "examples": [_example(example) for example in examples],
+        "why": _why(body), "confusion": _confusion(body), "examples": [_example(example) for example in examples],
         "certificate": _certificate(body), "artifact": _artifact(body), "device": _device(body),
         "bench": [_bench(run, body) for run in body.get("bench") or []], "training": _training(body),
         "models": _models(body), "data": _data(body), "stages": _stages(body), "origin": _origin(body),
@@ -133,12 +139,6 @@ def _seconds(value: Any) -> str:
     return f"{value:.1f} s" if value < 60 else f"{minutes} min {seconds:02} s"
 
 
-def _points(change: float) -> str:
-    """A difference of shares in percentage points, with a proper sign."""
-    sign = "+" if change > 0 else "−" if change < 0 else "±"
-    return f"{sign}{abs(change) * 100:.1f}"
-
-
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
@@ -198,7 +198,7 @@ def _figures(body: Mapping[str, Any]) -> list[Block]:
         student = rows.get("student", {}).get("top1")
         if stage == "tflite" and _real(student) and _real(row.get("top1")):
             note = f"top-1; the float student has {_percent(student)}"
-            add(_points(row["top1"] - student), "points from float to int8", note)
+            add(charts.points(row["top1"] - student), "points from float to int8", note)
     if "artifact" in body:
         add(_kib(_at(body, "artifact", "bytes")), "file size", str(_at(body, "artifact", "path") or ""))
     mapped = _at(body, "device", "mapped")
@@ -207,7 +207,7 @@ def _figures(body: Mapping[str, Any]) -> list[Block]:
         add(told, "ops in the device's profile", str(body.get("profile", "")))
     runs = [run for run in body.get("bench") or [] if run.get("emulated") is False]
     if runs and _real(_at(runs[-1], "latency_ms", "p50")):
-        own = _is_device(runs[-1], body)
+        own = ran_on(runs[-1], str(body.get("profile")))
         add(f"{_number(runs[-1]['latency_ms']['p50'], 2)} ms", "median latency",
             f"on {runs[-1].get('profile')}" if own else f"on the machine measured, not on {body.get('profile')}")
     return found
@@ -227,24 +227,117 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
     rows = _rows(body)
     if not rows:
         return None
-    table, plot = [], []
+    table, plot, moved, flipped = [], [], [], []
     for stage, row in rows.items():
         first = row.get("agree_with_previous") is None
         name = STAGES.get(stage, stage)
         lost, won = _whole(row.get("flips_bad")), _whole(row.get("flips_good"))
+        style, judged = JUDGED.get(str(row.get("state")), ("", ""))
+        change = row.get("change") or {}
+        bounds = change.get("top1_ci95") if _bound(change.get("top1_ci95"), _percent) else None
         table.append({"name": name, "top1": _percent(row.get("top1")),
                       "top1_bound": _bound(row.get("top1_ci95"), _percent),
                       "auc": _number(row.get("auc")), "auc_bound": _bound(row.get("auc_ci95"), _number),
-                      "agree": "" if first else _percent(row.get("agree_with_previous")),
+                      "change": charts.points(change["top1"]) if _real(change.get("top1")) else "",
+                      "change_bound": _between(bounds), "auc_change": _signed(change.get("auc")),
+                      "auc_change_bound": " to ".join(_signed(x) for x in change.get("auc_ci95") or []),
+                      "judged": judged, "style": style, "agree": "" if first else _percent(row.get("agree_with_previous")),
                       "lost": "" if first else lost, "won": "" if first else won})
         if _real(row.get("top1")):
             low, high = row["top1_ci95"] if _bound(row.get("top1_ci95"), _percent) else (row["top1"], row["top1"])
             plot.append(charts.Interval(name, row["top1"], low, high, "" if first else f"{lost} lost, {won} won"))
+        if bounds and _real(change.get("top1")):
+            allowed = _at(row, "budget", "top1")
+            moved.append(charts.Change(name, change["top1"], bounds[0], bounds[1], allowed if _real(allowed) else None, judged,
+                                       str(row.get("state"))))
+        if row.get("flipped"):
+            flipped.append(_flipped(name, row))
     n = _at(body, "accuracy", "n")
     label = "Top-1 accuracy on the test images after each stage, with 95 % intervals: " + "; ".join(
         f"{row.name} {row.value:.1%}, {row.low:.1%} to {row.high:.1%}" for row in plot)
-    return {"table": table, "chart": charts.intervals(plot, label), "n": _whole(n),
+    changed = "Change of top-1 against the stage before, in points, with 95 % intervals: " + "; ".join(
+        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}, {row.note}"
+        for row in moved)
+    verdict = _at(body, "accuracy", "verdict")
+    paired = _at(body, "accuracy", "paired") or {}
+    return {"table": table, "chart": charts.intervals(plot, label), "n": _whole(n), "device": _carried_back(body),
+            "changes": charts.changes(moved, changed), "flipped": [part for part in flipped if part["bad"] or part["good"]],
+            "verdict": verdict and {"text": verdict.get("text"), "notes": verdict.get("notes") or [],
+                                    "next_step": verdict.get("next_step"),
+                                    "style": {"good": "good", "bad": "bad"}.get(str(verdict.get("state")), "warn")},
+            "method": paired.get("method"), "paper": paired.get("paper"), "draws": _whole(paired.get("draws")),
+            "seed": paired.get("seed"), "test": paired.get("test"),
             "split": _at(body, "accuracy", "split") or "test", "aucs": any(row["auc"] != "–" for row in table)}
+
+
+def _between(bounds: Any) -> str:
+    return f"{charts.points(bounds[0])} to {charts.points(bounds[1])}" if bounds else ""
+
+
+def _signed(value: Any) -> str:
+    """A difference of AUCs: three decimals and a proper sign."""
+    return f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000") if _real(value) else ""
+
+
+def _flipped(stage: str, row: Mapping[str, Any]) -> Block:
+    """The images that a stage lost and won, by name."""
+    shown: Block = {"stage": stage}
+    for way, count in (("bad", "flips_bad"), ("good", "flips_good")):
+        images = _at(row, "flipped", way) or []
+        shown[way] = [{"name": image.get("name"), "was": image.get("was"), "now": image.get("now"),
+                       "margin": f"{image['margin_lsb']:.1f}" if _real(image.get("margin_lsb")) else "–"}
+                      for image in images[:NAMED]]
+        total = row.get(count)
+        shown[f"{way}_count"] = _whole(total)
+        shown[f"{way}_more"] = max(0, total - len(shown[way])) if isinstance(total, int) else 0
+    return shown
+
+
+def _carried_back(body: Mapping[str, Any]) -> Block | None:
+    row = _at(body, "accuracy", "device")
+    if not row:
+        return None
+    style, judged = JUDGED.get(str(row.get("state")), ("", ""))
+    return {"profile": row.get("profile"), "n": _whole(row.get("n")), "top1": _percent(row.get("top1")),
+            "top1_bound": _bound(row.get("top1_ci95"), _percent), "agree": _percent(row.get("agree_with_previous")),
+            "lsb": _whole(row.get("max_abs_lsb")), "text": row.get("verdict"), "style": style, "judged": judged,
+            "emulated": bool(row.get("emulated"))}
+
+
+def _why(body: Mapping[str, Any]) -> Block | None:
+    """The sensitivity run of `edgekd report --why`."""
+    why = body.get("why")
+    if not why:
+        return None
+    whole = why.get("whole") or {}
+    most = max((_at(op, "alone", "kl") or 0.0 for op in why.get("ops") or []), default=0.0) or 1.0
+    ops = []
+    for op in why.get("ops") or []:
+        alone, without = op.get("alone") or {}, op.get("without") or {}
+        ops.append({
+            "op": op.get("op"), "name": op.get("name"), "part": op.get("part"),
+            "bar": charts.bar((alone.get("kl") or 0.0) / most), "kl": _tiny(alone.get("kl")),
+            "kl_bound": " to ".join(_tiny(x) for x in alone.get("kl_ci95") or []),
+            "top1": charts.points(alone["top1"]) if _real(alone.get("top1")) else "–",
+            "auc": _signed(alone.get("auc")) or "–",
+            "back": _tiny(without.get("kl_gained")), "rank": without.get("rank")})
+    remedies = [{"kind": remedy.get("kind"), "text": remedy.get("text"), "next_step": remedy.get("next_step"),
+                 "kl": f"{_tiny(remedy.get('kl_before'))} → {_tiny(remedy.get('kl_after'))}",
+                 "top1": charts.points(remedy["top1"]) if _real(remedy.get("top1")) else "–",
+                 "bound": bool(remedy.get("bound")), "sure": remedy.get("sure") is not False}
+                for remedy in why.get("remedies") or []]
+    return {"images": _whole(why.get("images")), "split": why.get("split"), "calibration": _whole(why.get("calibration")),
+            "kl": _tiny(whole.get("kl")), "top1": charts.points(whole["top1"]) if _real(whole.get("top1")) else "–",
+            "trained_kl": _tiny(_at(why, "training", "kl")), "reading": why.get("reading"),
+            "worst": ops[:WORST_OPS], "others": ops[WORST_OPS:], "aucs": any(op["auc"] != "–" for op in ops),
+            "remedies": remedies, "tried": _whole(why.get("tried")), "seconds": _seconds(why.get("seconds"))}
+
+
+def _tiny(value: Any) -> str:
+    """A divergence in nats, three digits that count."""
+    if not _real(value):
+        return "–"
+    return "0" if value == 0 else f"{value:.3g}".replace("-", "−") if abs(value) >= 1e-4 else f"{value:.1e}".replace("-", "−")
 
 
 def _confusion(body: Mapping[str, Any]) -> Block | None:
@@ -299,7 +392,36 @@ def _certificate(body: Mapping[str, Any]) -> Block | None:
         checks.append({"name": name, "meaning": meaning, "found": found, "state": state})
     return {"passed": bool(certificate.get("passed")), "checks": checks, "failures": failures[:LISTED],
             "more": max(0, len(failures) - LISTED), "runtime": certificate.get("runtime"),
-            "sha256": certificate.get("model_sha256")}
+            "sha256": certificate.get("model_sha256"), **_histograms(certificate)}
+
+
+def _histograms(certificate: Mapping[str, Any]) -> Block:
+    """The end-to-end histogram as a chart, and whatever other histograms the certificate holds, by where they stand."""
+    found = dict(_every_histogram("", certificate))
+    whole = found.pop("end_to_end", None)
+    told = ", ".join(f"{count:,} by {name}" for name, count in (whole or {}).items())
+    others = [{"name": name, "chart": charts.columns(counts, "LSB", f"{name}: differences in LSB: " + ", ".join(
+        f"{count:,} by {lsb}" for lsb, count in counts.items()))} for name, counts in list(found.items())[:KINDS]]
+    return {"histogram": charts.columns(whole or {}, "LSB", f"How far outputs of file and trained network lie apart, in "
+                                                            f"LSB: {told}"),
+            "histograms": [other for other in others if other["chart"]], "hidden": max(0, len(found) - KINDS)}
+
+
+def _every_histogram(where: str, block: Any) -> Iterator[tuple[str, dict[str, int]]]:
+    """(place, counts) of each mapping under a key "histogram"; lists are named by what their rows call themselves."""
+    if isinstance(block, Mapping):
+        for key, value in block.items():
+            if key == "histogram" and isinstance(value, Mapping):
+                counts = {str(lsb): count for lsb, count in value.items() if _real(count) and count >= 0}
+                if counts:
+                    yield where or "all", counts
+            else:
+                yield from _every_histogram(f"{where}, {key}" if where else str(key), value)
+    elif isinstance(block, Sequence) and not isinstance(block, str | bytes):
+        for number, row in enumerate(block):
+            own = next((row[key] for key in ("op", "kernels", "family", "name") if isinstance(row, Mapping) and key in row),
+                       number)
+            yield from _every_histogram(f"{where}, {own}" if where else str(own), row)
 
 
 def _check(key: str, block: Any) -> tuple[str, str]:
@@ -371,12 +493,6 @@ def _device(body: Mapping[str, Any]) -> Block | None:
             "share": _percent(mapped.get("share_of_macs")) if _real(mapped.get("share_of_macs")) else None}
 
 
-def _is_device(run: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Whether a run was taken as the device the build is for, and the runner found nothing that says otherwise."""
-    elsewhere = any("these are not the times of" in str(warning) for warning in run.get("warnings") or [])
-    return run.get("profile") == body.get("profile") and not elsewhere
-
-
 def _bench(run: Mapping[str, Any], body: Mapping[str, Any]) -> Block:
     host, runtime = run.get("host") or {}, run.get("runtime") or {}
     latency, memory, golden = run.get("latency_ms") or {}, run.get("memory_kib") or {}, run.get("golden")
@@ -385,7 +501,7 @@ def _bench(run: Mapping[str, Any], body: Mapping[str, Any]) -> Block:
     shown: Block = {
         "machine": host.get("cpu") or "An unnamed processor", "kind": host.get("machine"),
         "profile": run.get("profile"), "transport": run.get("transport"), "target": body.get("profile"),
-        "own": _is_device(run, body), "timed": timed,
+        "own": ran_on(run, str(body.get("profile"))), "timed": timed,
         "predicted": _real(_at(body, "device", "predicted", "latency_ms")),
         "runtime": " ".join(str(runtime[key]) for key in ("name", "version") if runtime.get(key)),
         "delegate": runtime.get("delegate"), "threads": _plural(threads, "thread") if isinstance(threads, int) else "",

@@ -42,6 +42,14 @@ WEIGHTED_OPS: dict[str, int] = {  # op -> the axis of the TFLite weight tensor t
     "FULLY_CONNECTED": 0,  # OI
 }
 FLOAT_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})  # an op that only exists because something is not int8
+PADDING_SAME = 0  # schema.fbs, enum Padding: the border that gives ceil(size / stride) outputs
+# A clamp to [0, 1] behind a layer: no activation in the file. Its range is observed after the clamp, so zero is code
+# -128, the top is at most 1, and int8 saturation is the clamp (`edgekd.rewrites`, hard-sigmoid).
+SATURATION = "SATURATION"
+# HARD_SWISH works in int16 and asks for s_in / 128 < s_out (kernels/activations.cc: output_multiplier_exponent <= 0), or
+# the runtime refuses the file. Half of that leaves a bit of margin. An output so narrow beside its input is one whose
+# input lies far below -3 nearly everywhere: nothing is lost by the wider step.
+HARD_SWISH_RATIO = 64.0
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.signedinteger[Any]]
@@ -72,6 +80,16 @@ FIXED_OUTPUT: dict[str, Range] = {
     "L2_NORMALIZATION": Range(1 / 128, 0),
     "LOG_SOFTMAX": Range(16 / 256, 127),
 }
+
+
+def windows(size: int, kernel: int, stride: int, dilation: int, padding: int) -> tuple[int, int, int]:
+    """(outputs, pixels padded before, after) along one axis, as tflite/kernels/padding.h works them out."""
+    reach = (kernel - 1) * dilation + 1
+    if padding == PADDING_SAME:
+        outputs = -(-size // stride)
+        missing = max((outputs - 1) * stride + reach - size, 0)
+        return outputs, missing // 2, missing - missing // 2
+    return (size - reach) // stride + 1, 0, 0
 
 
 def round_away(value: float) -> int:
@@ -181,10 +199,11 @@ def bias_codes(bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float
 class Int8Rules:
     """What the device profile asks of the int8 graph, read before any training.
 
-    `io_dtype`: dtype of the file's input and output. `classifier`: how FULLY_CONNECTED weights are scaled (one scale a
-    row, or one for the tensor where the runtime is old or the compiler wants it). `pooling`: how global average
-    pooling is written (MEAN has a range of its own, AVERAGE_POOL_2D keeps its input's). `softmax`: whether the file
-    ends in logits or in a SOFTMAX.
+    `io_dtype`: dtype of the file's input and output; "uint8" puts one QUANTIZE (code - 128, exact) behind the input
+    and one before the output, as TensorFlow's converter does, because uint8 kernels have no per-channel weights.
+    `classifier`: how FULLY_CONNECTED weights are scaled (one scale a row, or one for the tensor where the runtime is old
+    or the compiler wants it). `pooling`: how global average pooling is written (MEAN has a range of its own,
+    AVERAGE_POOL_2D keeps its input's). `softmax`: whether the file ends in logits or in a SOFTMAX.
     """
 
     io_dtype: str = "int8"
@@ -193,7 +212,7 @@ class Int8Rules:
     softmax: str = "none"
 
     CHOICES = {  # noqa: RUF012 - a class constant, not a field: it has no annotation
-        "io_dtype": ("int8",), "classifier": ("per_channel", "per_tensor"), "pooling": ("mean", "average_pool"),
+        "io_dtype": ("int8", "uint8"), "classifier": ("per_channel", "per_tensor"), "pooling": ("mean", "average_pool"),
         "softmax": ("none", "append"),
     }
 

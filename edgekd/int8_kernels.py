@@ -15,16 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.flatbuffer import LiteOp, LiteTensor
-from edgekd.int8 import INT8_MAX, INT8_MIN
+from edgekd.int8 import INT8_MAX, INT8_MIN, windows
 
 Codes = npt.NDArray[np.int64]
 Real = npt.NDArray[np.float64]
 
-# schema.fbs: enum ActivationFunctionType and enum Padding
+# schema.fbs: enum ActivationFunctionType
 ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
     0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0),
 }
-PADDING_SAME = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +63,9 @@ def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
     scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
     low, high = (np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
                  for bound in ACTIVATION_BOUNDS[int(activation)])
+    lowest, highest = (0, INT8_MAX - INT8_MIN) if output.dtype == "UINT8" else (INT8_MIN, INT8_MAX)
     codes = np.rint(real / scale) + zero_point
-    return np.clip(codes, max(low, INT8_MIN), min(high, INT8_MAX)).astype(np.int64)
-
-
-def windows(size: int, kernel: int, stride: int, dilation: int, padding: int) -> tuple[int, int, int]:
-    """(outputs, pixels padded before, after) along one axis, as tflite/kernels/padding.h works them out."""
-    reach = (kernel - 1) * dilation + 1
-    if padding == PADDING_SAME:
-        outputs = -(-size // stride)
-        missing = max((outputs - 1) * stride + reach - size, 0)
-        return outputs, missing // 2, missing - missing // 2
-    return (size - reach) // stride + 1, 0, 0
+    return np.clip(codes, max(low, lowest), min(high, highest)).astype(np.int64)
 
 
 def _taps(x: Real, kernel: tuple[int, int], options: dict[str, Any], fill: float) -> Any:
@@ -99,11 +89,18 @@ def _finish_layer(sums: Real, op: LiteOp, inputs: Sequence[Operand], output: Lit
 
 
 def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """CONV_2D: int8 [n, h, w, c] with weights [o, kh, kw, c] and int32 bias [o]."""
+    """CONV_2D: int8 [n, h, w, c] with weights [o, kh, kw, c / groups] and int32 bias [o].
+
+    Output channel o reads the input channels of group o // (outputs / groups) (kernels/internal/reference/
+    integer_ops/conv.h).
+    """
     weight = inputs[1].codes.astype(np.float64)
+    groups = inputs[0].codes.shape[3] // weight.shape[3]
+    filters = np.split(weight, groups, axis=0)
     sums: Any = 0.0
     for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
-        sums = sums + seen @ weight[:, row, column, :].T
+        parts = zip(np.split(seen, groups, axis=3), filters, strict=True)
+        sums = sums + np.concatenate([part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3)
     return _finish_layer(sums, op, inputs, output)
 
 
@@ -206,6 +203,17 @@ def hard_swish(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Co
     return to_codes(real * np.clip(real + 3.0, 0.0, 6.0) / 6.0, output)
 
 
+def slice_(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
+    """SLICE: the codes from `begin` on, `size` of them on each axis."""
+    begin, size = (part.codes.reshape(-1) for part in inputs[1:])
+    return inputs[0].codes.astype(np.int64)[tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))]
+
+
+def quantize(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """QUANTIZE between integers: another range for the same real number. From uint8 to int8 that is code - 128."""
+    return to_codes(inputs[0].real, output)
+
+
 def _lone_activation(activation: int) -> Kernel:
     def run(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
         return to_codes(inputs[0].real, output, activation)
@@ -216,5 +224,6 @@ KERNELS: dict[str, Kernel] = {
     "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add,
     "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
     "RESHAPE": reshape, "SQUEEZE": reshape, "TRANSPOSE": transpose, "CONCATENATION": concatenation, "SOFTMAX": softmax,
-    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
+    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "SLICE": slice_, "QUANTIZE": quantize,
+    "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
 }

@@ -87,14 +87,16 @@ class LiteRunner:
         return np.array(self.interpreter.get_tensor(index))
 
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...].
+        """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
 
-        int8 inputs get pixel - 128, uint8 the pixels. Raises DataError when the images do not fit the model.
+        int8 inputs get pixel - 128, uint8 the pixels; uint8 outputs give code - 128, as `tensor_range` counts them.
+        Raises DataError when the images do not fit the model.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
             raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "
                             f"{images.shape[1:]}", "decode images to the model's own size")
-        return np.concatenate([self.invoke(quantize_pixels(image[None], self.input)) for image in images])
+        answers = np.concatenate([self.invoke(quantize_pixels(image[None], self.input)) for image in images])
+        return (answers.astype(np.int16) - 128).astype(np.int8) if answers.dtype == np.uint8 else answers
 
 
 def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.NDArray[Any]:
@@ -121,10 +123,10 @@ def logits(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: 
 
 
 def tensor_range(tensor: LiteTensor) -> Range:
-    """The per-tensor range of an activation. Raises ModelFileError when it has none."""
+    """The per-tensor range of an activation, as int8 codes (uint8's less 128). Raises ModelFileError when it has none."""
     if tensor.scale.size != 1 or tensor.zero_point.size != 1:
         raise ModelFileError(f"tensor {tensor.name!r} has no per-tensor scale", "convert it to int8")
-    return Range(float(tensor.scale[0]), int(tensor.zero_point[0]))
+    return Range(float(tensor.scale[0]), int(tensor.zero_point[0]) - (128 if tensor.dtype == "UINT8" else 0))
 
 
 def describe(data: bytes | memoryview) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from edgekd import int8
 from edgekd.artifacts import Exported, Json
 from edgekd.errors import ModelFileError, UnsupportedNetwork
 from edgekd.flatbuffer import ModelBuilder
-from edgekd.int8_kernels import PADDING_SAME, windows
+from edgekd.int8 import PADDING_SAME, SATURATION, windows
 
 PADDING_VALID = 1  # schema.fbs, enum Padding
-FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}  # schema.fbs, enum ActivationFunctionType
+# schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8 saturation carries it out.
+FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, SATURATION: 0}
+INNER = "/int8"  # of an input or output that is uint8 outside: the tensor behind or before its QUANTIZE
 ON_GRID = 1e-3  # how far, in steps, a weight may lie from its code: float32 of code * scale errs by under 1e-5
 
 
@@ -48,8 +50,10 @@ class Lowering:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
         self.input, self.output = graph.input[0].name, graph.output[0].name
+        self.ports = {self.input, self.output} if exported.io_dtype == "uint8" else set[str]()
         self.done: set[str] = set()  # nodes that were merged into an earlier one, by their output
         self.pad_of: dict[str, tuple[str, list[int]]] = {}  # output of a Pad left to the Conv behind it: (input, pads)
+        self.stored: dict[str, str] = {}  # output of a Transpose to the file's order: its input, the same tensor there
         self.attributes = {node.output[0]: {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
                            for node in graph.node}
 
@@ -63,11 +67,18 @@ class Lowering:
         learned = self.exported.ranges.get(edge)
         if learned is None:
             raise UnsupportedNetwork(f"the tensor {edge!r} has no learned range", "report the student's name")
-        name = name or edge
+        name = name or (f"{edge}{INNER}" if edge in self.ports else edge)
         if name not in self.builder.indices:
             self.rows.append({"tensor": name, "edge": edge, "kind": "activation"})
         return self.builder.tensor(name, self.lite_shape(edge) if shape is None else shape, "INT8",
                                    scale=[learned["scale"]], zero_point=[learned["zero_point"]])
+
+    def port(self, edge: str) -> int:
+        """The uint8 tensor that an app sees for the int8 tensor of an edge: the same real numbers, codes 128 higher."""
+        learned = self.exported.ranges[edge]
+        self.rows.append({"tensor": edge, "edge": edge, "kind": "activation"})
+        return self.builder.tensor(edge, self.lite_shape(edge), "UINT8", scale=[learned["scale"]],
+                                   zero_point=[learned["zero_point"] - int8.INT8_MIN])
 
     def weights(self, edge: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], op: str) -> list[int]:
         """The weight and bias tensors of the layer that writes `edge`; `weight` float32 in TFLite's layout."""
@@ -102,8 +113,19 @@ class Lowering:
         kind = self.activation_kind(readers[0]) if len(readers) == 1 else None
         if kind is None:
             raise UnsupportedNetwork(f"the tensor {name!r} has no learned range", "report the student's name")
-        self.done.add(readers[0].output[0])
-        return str(readers[0].output[0]), FUSED[kind]
+        edge = str(readers[0].output[0])
+        self.done.add(edge)
+        if kind == SATURATION:
+            self.check_saturation(edge)
+        return edge, FUSED[kind]
+
+    def check_saturation(self, edge: str) -> None:
+        """The range of a clamp to [0, 1] must start at zero and end at one or below: the clamp is nowhere else."""
+        learned = self.exported.ranges[edge]
+        top = float(learned["scale"]) * (int8.INT8_MAX - int8.INT8_MIN)
+        if learned["zero_point"] != int8.INT8_MIN or top > 1.0 + learned["scale"]:
+            raise UnsupportedNetwork(f"the hard-sigmoid {edge!r} has a range of {top:.3g} and zero point "
+                                     f"{learned['zero_point']}, outside 0..1", "run the qat stage again")
 
     def activation_kind(self, node: Any) -> str | None:
         """TFLite's name of an activation node, or None."""
@@ -111,7 +133,7 @@ class Lowering:
             return "RELU"
         if node.op_type == "Clip":
             bounds = (float(self.constants[node.input[1]]), float(self.constants[node.input[2]]))
-            return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}.get(bounds)
+            return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}.get(bounds)
         return None
 
     def padded(self, source: str, name: str, before: Sequence[int], after: Sequence[int]) -> int:
@@ -132,6 +154,8 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, J
     that is broken or whose weights are not on the int8 grid.
     """
     state = Lowering(exported)
+    if state.ports:
+        state.builder.op("QUANTIZE", [state.port(state.input)], [state.activation(state.input)], None)
     state.activation(state.input)
     for node in state.nodes:
         if node.output[0] in state.done:
@@ -141,6 +165,9 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, J
             raise UnsupportedNetwork(f"the ONNX op {node.op_type} -> {node.output[0]!r} has no int8 lowering",
                                      "take a student of the models that `edgekd models` lists")
         handler(state, node)
+    if state.ports:
+        inner = state.activation(state.output)
+        state.builder.op("QUANTIZE", [inner], [state.port(state.output)], None)
     data = state.builder.finish(state.input, state.output, description)
     return data, state.rows
 
@@ -172,8 +199,8 @@ def _conv(state: Lowering, node: Any) -> None:
     options = {"padding": padding, "strideH": attributes["strides"][0], "strideW": attributes["strides"][1],
                "dilationHFactor": attributes["dilations"][0], "dilationWFactor": attributes["dilations"][1],
                "fusedActivationFunction": fused}
-    if attributes["group"] == 1:
-        op, layout = "CONV_2D", weight.transpose(0, 2, 3, 1)  # OIHW -> OHWI
+    if attributes["group"] == 1 or weight.shape[1] > 1:
+        op, layout = "CONV_2D", weight.transpose(0, 2, 3, 1)  # OIHW -> OHWI; the kernel counts groups from I
     else:
         op, layout = "DEPTHWISE_CONV_2D", weight.transpose(1, 2, 3, 0)  # O1HW -> 1HWO
         options["depthMultiplier"] = weight.shape[0] // attributes["group"]
@@ -205,8 +232,32 @@ def _activation(state: Lowering, node: Any) -> None:
     state.builder.op(kind, [state.activation(node.input[0])], [state.activation(node.output[0])], None)
 
 
-def _logistic(state: Lowering, node: Any) -> None:
-    state.builder.op("LOGISTIC", [state.activation(node.input[0])], [state.activation(node.output[0])], None)
+def _unary(op: str) -> Callable[[Lowering, Any], None]:
+    def run(state: Lowering, node: Any) -> None:
+        state.builder.op(op, [state.activation(node.input[0])], [state.activation(node.output[0])], None)
+    return run
+
+
+def _transpose(state: Lowering, node: Any) -> None:
+    """NCHW to NHWC before a flatten: the file's maps lie so already, and both names mean one tensor."""
+    readers = state.consumers.get(node.output[0], [])
+    if state.attributes[node.output[0]]["perm"] != [0, 2, 3, 1] or any(reader.op_type != "Reshape" for reader in readers):
+        raise UnsupportedNetwork(f"TRANSPOSE -> {node.output[0]}: only before a flatten", "report the student's name")
+    state.stored[node.output[0]] = node.input[0]
+
+
+def _slice(state: Lowering, node: Any) -> None:
+    edge, source = node.output[0], node.input[0]
+    start, _, axis = (int(state.constants[name][0]) for name in node.input[1:])
+    begin = [start if index == _lite_axis(axis, len(state.shapes[edge])) else 0 for index in range(len(state.shapes[edge]))]
+    vectors = [state.builder.tensor(f"{edge}_{part}", (len(value),), "INT32", data=np.array(value, np.int32))
+               for part, value in (("begin", begin), ("size", state.lite_shape(edge)))]
+    state.builder.op("SLICE", [state.activation(source), *vectors], [state.activation(edge)], {})
+
+
+def _lite_axis(axis: int, rank: int) -> int:
+    """An axis of an NCHW tensor in the file's NHWC."""
+    return {1: 3, 2: 1, 3: 2}.get(axis, 0) if rank == 4 else axis
 
 
 def _global_pool(state: Lowering, node: Any) -> None:
@@ -219,15 +270,12 @@ def _pool(op: str) -> Callable[[Lowering, Any], None]:
     def run(state: Lowering, node: Any) -> None:
         attributes, edge, source = state.attributes[node.output[0]], node.output[0], node.input[0]
         kernel, strides, pads = attributes["kernel_shape"], attributes["strides"], list(attributes["pads"])
-        sizes, outputs = state.lite_shape(source)[1:3], state.lite_shape(edge)[1:3]
-        for axis in (0, 1):  # ceil_mode reads past the end of the padded map
-            reach = (outputs[axis] - 1) * strides[axis] + kernel[axis]
-            pads[2 + axis] = max(pads[2 + axis], reach - sizes[axis] - pads[axis])
-        if op == "AVERAGE_POOL_2D" and any(pads):
-            raise UnsupportedNetwork(f"{op} -> {edge}: average pooling with padding", "report the student's name")
         lowest_is_zero = state.exported.ranges[source]["zero_point"] == int8.INT8_MIN
-        tensor, padding = _window(state, node, source, pads, edge) if lowest_is_zero or not any(pads) else (
+        border_is_zero = lowest_is_zero or op == "AVERAGE_POOL_2D" or not any(pads)
+        tensor, padding = _window(state, node, source, pads, edge) if border_is_zero else (
             _padded_with_lowest(state, source, pads, edge), PADDING_VALID)
+        if op == "AVERAGE_POOL_2D" and any(pads) and padding != PADDING_SAME:
+            raise UnsupportedNetwork(f"{op} -> {edge}: a border of {pads} is not TFLite's SAME", "report the student's name")
         state.builder.op(op, [tensor], [state.activation(edge)], {
             "padding": padding, "strideH": strides[0], "strideW": strides[1], "filterHeight": kernel[0],
             "filterWidth": kernel[1], "fusedActivationFunction": 0})
@@ -260,16 +308,15 @@ def _pad(state: Lowering, node: Any) -> None:
 
 
 def _reshape(state: Lowering, node: Any) -> None:
-    edge, source = node.output[0], node.input[0]
+    edge = node.output[0]
+    stored = node.input[0] in state.stored
+    source = state.stored.get(node.input[0], node.input[0])
     tensor = state.activation(source)
     before, after = state.shapes[source], state.shapes[edge]
     if len(after) == 4 and after[2:] != [1, 1]:
         raise UnsupportedNetwork(f"RESHAPE -> {edge}: reshaping to a map", "report the student's name")
-    if len(before) == 4 and before[2:] != [1, 1]:  # torch flattens channels first, the file holds them last
-        order = state.builder.tensor(f"{edge}/order", (4,), "INT32", data=np.array([0, 3, 1, 2], np.int32))
-        turned = state.activation(source, f"{edge}/transpose", before)
-        state.builder.op("TRANSPOSE", [tensor, order], [turned], {})
-        tensor = turned
+    if len(before) == 4 and before[2:] != [1, 1] and not stored:
+        raise UnsupportedNetwork(f"RESHAPE -> {edge}: a map beyond 1x1 in torch's order", "report the student's name")
     shape = np.array(state.lite_shape(edge), np.int32)
     target = state.builder.tensor(f"{edge}_shape", shape.shape, "INT32", data=shape)
     state.builder.op("RESHAPE", [tensor, target], [state.activation(edge)], {"newShape": shape})
@@ -279,9 +326,8 @@ def _concat(state: Lowering, node: Any) -> None:
     edge = node.output[0]
     rank = len(state.shapes[edge])
     axis = int(state.attributes[edge]["axis"]) % rank
-    lite_axis = {1: 3, 2: 1, 3: 2}.get(axis, 0) if rank == 4 else axis
     state.builder.op("CONCATENATION", [state.activation(name) for name in node.input], [state.activation(edge)],
-                     {"axis": lite_axis, "fusedActivationFunction": 0})
+                     {"axis": _lite_axis(axis, rank), "fusedActivationFunction": 0})
 
 
 def _softmax(state: Lowering, node: Any) -> None:
@@ -293,7 +339,7 @@ def _softmax(state: Lowering, node: Any) -> None:
 
 LOWERINGS: Mapping[str, Callable[[Lowering, Any], None]] = {
     "Conv": _conv, "Gemm": _gemm, "Add": _pairwise("ADD"), "Mul": _pairwise("MUL"), "Relu": _activation,
-    "Clip": _activation, "Sigmoid": _logistic, "GlobalAveragePool": _global_pool,
+    "Clip": _activation, "Sigmoid": _unary("LOGISTIC"), "HardSwish": _unary("HARD_SWISH"), "GlobalAveragePool": _global_pool,
     "AveragePool": _pool("AVERAGE_POOL_2D"), "MaxPool": _pool("MAX_POOL_2D"), "Pad": _pad, "Reshape": _reshape,
-    "Concat": _concat, "Softmax": _softmax,
+    "Concat": _concat, "Softmax": _softmax, "Slice": _slice, "Transpose": _transpose,
 }

@@ -13,8 +13,8 @@ MEDICAL = re.compile(r"x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient
                      re.IGNORECASE)
 NOT_FOR_DIAGNOSIS = ("NOT for diagnosis, triage or any other clinical use: it is no medical device and was never tested as "
                      "one.")
-GENERAL_LIMITS = ("Validated only on the test images that its model card names. Images from other cameras, places or people may be "
-                  "answered worse, with confidence figures that no longer hold.")
+GENERAL_LIMITS = ("Validated only on the test images that its model card names. Images from other cameras, places or "
+                  "people may be answered worse, with confidence figures that no longer hold.")
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:

@@ -20,6 +20,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from edgekd import edits, widths
 from edgekd.artifacts import Blob, Network
 from edgekd.errors import MissingExtra, RecipeError, UnknownName, WeightsError
 from edgekd.models import ModelSpec, check_name
@@ -31,16 +32,36 @@ HEAD_STD = 0.01  # of a fresh classifier's weights, as in torchvision's MobileNe
 def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
     """A network of random weights, in channels_last, in eval mode.
 
+    `options`: the builder's, with "edits" (`edgekd.edits`) and "widths" (`edgekd.widths`).
+
     Raises UnknownName for a name timm does not have and RecipeError for a size or option that the network refuses.
     """
     check_name(arch, "network", timm.list_models())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = timm.create_model(arch, pretrained=False, **options)
+            model = timm.create_model(arch, pretrained=False, **_builder(options))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise RecipeError(f"{arch} cannot be built with {dict(options)}: {error}") from None
+    return _edited(model, options)
+
+
+def _builder(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in (edits.KEY, widths.KEY)}
+
+
+def _edited(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    edits.apply(model, options.get(edits.KEY, {}))
+    widths.apply(model, options.get(widths.KEY, {}))
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def reparameterised(model: nn.Module) -> nn.Module:
+    """A copy whose training-time branches are merged into one convolution each (RepVGG, arXiv 2101.03697; MobileOne).
+
+    Exact but for float32 rounding; a network without such branches is copied as it is. In eval form.
+    """
+    return timm.utils.model.reparameterize_model(model.eval())
 
 
 def restore(network: Network) -> nn.Module:
@@ -90,7 +111,7 @@ def _filled(arch: str, state: State, origin: str, num_classes: int, options: Map
     found = rows[0] if rows else 0
     try:
         model = timm.create_model(
-            arch, pretrained=True, num_classes=found, **options,
+            arch, pretrained=True, num_classes=found, **_builder(options),
             pretrained_cfg_overlay={"state_dict": state, "num_classes": found},
         )
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
@@ -102,7 +123,7 @@ def _filled(arch: str, state: State, origin: str, num_classes: int, options: Map
     if found != num_classes:
         model.reset_classifier(num_classes)
         _small_head(model)
-    return model.eval().to(memory_format=torch.channels_last)
+    return _edited(model, options)
 
 
 def read_weights(path: Path) -> State:
@@ -152,13 +173,13 @@ def _from_package(spec: ModelSpec) -> State:
 
 def _from_hub(spec: ModelSpec, num_classes: int, options: Mapping[str, Any]) -> tuple[nn.Module, str]:
     try:
-        model = timm.create_model(spec.arch, pretrained=True, num_classes=num_classes, **options)
+        model = timm.create_model(spec.arch, pretrained=True, num_classes=num_classes, **_builder(options))
     except Exception as error:  # no network, no such weights, a proxy: the library has no common type for these
         raise WeightsError(
             f"no pretrained weights for {spec.name} could be fetched ({type(error).__name__})",
             f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none",
         ) from None
-    return _small_head(model).eval().to(memory_format=torch.channels_last), "hub"
+    return _edited(_small_head(model), options), "hub"
 
 
 def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[float]]:
@@ -229,24 +250,29 @@ def from_bytes(blob: Blob) -> State:
     return safetensors.torch.load(bytes(blob))
 
 
-def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
-    """Parameters, and multiply-accumulates of one image at px x px (convolutions and linear layers)."""
-    macs = 0
+def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
+    """Multiply-accumulates of one image at px x px, by layer, in the order in which convolutions and linear layers run."""
+    names: dict[nn.Module, str] = {layer: name for name, layer in model.named_modules()
+                                   if isinstance(layer, nn.Conv2d | nn.Linear)}
+    macs: dict[str, int] = {}
 
-    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        nonlocal macs
-        weight = module.weight
-        positions = output.numel() // (output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1])
-        macs += positions * weight.numel()  # type: ignore[operator]
+    def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        positions = output.numel() // (output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1])
+        macs[names[layer]] = macs.get(names[layer], 0) + positions * layer.weight.numel()  # type: ignore[operator]
 
-    handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in names]
     try:
         with torch.inference_mode():
             model(torch.zeros(1, channels, px, px))
     finally:
         for handle in handles:
             handle.remove()
-    return {"params": sum(p.numel() for p in model.parameters()), "macs": int(macs)}
+    return macs
+
+
+def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
+    """Parameters, and multiply-accumulates of one image at px x px (convolutions and linear layers)."""
+    return {"params": sum(p.numel() for p in model.parameters()), "macs": sum(layer_macs(model, px, channels).values())}
 
 
 def normalised(images: np.ndarray, mean: list[float], std: list[float]) -> Tensor:

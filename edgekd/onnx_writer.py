@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import int8
 from edgekd.graphs import Node, nodes_of, shape_of
-from edgekd.quantizer import activation_of
+from edgekd.int8 import SATURATION
+from edgekd.quantizer import activation_of, window_pads
 from edgekd.quantnet import Layer, QatNetwork
 
 aten = torch.ops.aten
@@ -177,7 +178,7 @@ def _activation(writer: _Writer, node: Node, name: str) -> str:
     kind = activation_of(node)
     if kind == "RELU":
         return writer.emit("Relu", [source], name)
-    low, high = {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}[str(kind)]
+    low, high = {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), SATURATION: (0.0, 1.0)}[str(kind)]
     return writer.emit("Clip", [source, writer.constant(f"clip_{low:g}", low, np.float32),
                                 writer.constant(f"clip_{high:g}", high, np.float32)], name)
 
@@ -199,10 +200,9 @@ def _pool(op: str) -> Callable[[_Writer, Node, str], str]:
         kernel = _ints(node.args, 1, 1)
         given = len(node.args) > 2 and node.args[2]
         strides = _ints(node.args, 2, 1) if given else kernel
-        ceil = node.args[5] if op == "MaxPool" and len(node.args) > 5 else (
-            node.args[4] if op == "AveragePool" and len(node.args) > 4 else False)
+        # The pixels that ceil_mode reads past the end are written as a border: neither op counts those.
         return writer.emit(op, [writer.names[node.args[0]]], name, kernel_shape=kernel, strides=strides,
-                           pads=_ints(node.args, 3, 0) * 2, ceil_mode=int(bool(ceil)))
+                           pads=window_pads(node))
     return write
 
 
@@ -225,6 +225,20 @@ def _concat(writer: _Writer, node: Node, name: str) -> str:
                        axis=int(node.args[1]) if len(node.args) > 1 else 0)
 
 
+def _slice(writer: _Writer, node: Node, name: str) -> str:
+    axis = int(node.args[1]) % len(shape_of(node))
+    start = int(node.args[2] or 0) if len(node.args) > 2 else 0
+    start = start + shape_of(node.args[0])[axis] if start < 0 else start
+    bounds = [start, start + shape_of(node)[axis], axis]
+    return writer.emit("Slice", [writer.names[node.args[0]], *(
+        writer.constant(f"{name}_{part}", [value], np.int64)
+        for part, value in zip(("starts", "ends", "axes"), bounds, strict=True))], name)
+
+
+def _permute(writer: _Writer, node: Node, name: str) -> str:
+    return writer.emit("Transpose", [writer.names[node.args[0]]], name, perm=[int(axis) for axis in node.args[1]])
+
+
 def _softmax(writer: _Writer, node: Node, name: str) -> str:
     return writer.emit("Softmax", [writer.names[node.args[0]]], name, axis=int(node.args[1]))
 
@@ -236,5 +250,6 @@ EMITTERS: dict[Any, Callable[[_Writer, Node, str], str]] = {
     aten.adaptive_avg_pool2d.default: _unary("GlobalAveragePool"), aten.avg_pool2d.default: _pool("AveragePool"),
     aten.max_pool2d.default: _pool("MaxPool"), aten.pad.default: _pad, aten.constant_pad_nd.default: _pad,
     aten.flatten.using_ints: _reshape, aten.view.default: _reshape, aten.reshape.default: _reshape,
-    aten.cat.default: _concat, aten.softmax.int: _softmax,
+    aten.cat.default: _concat, aten.softmax.int: _softmax, aten.hardswish.default: _unary("HardSwish"),
+    aten.slice.Tensor: _slice, aten.permute.default: _permute,
 }

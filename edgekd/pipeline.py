@@ -10,12 +10,12 @@ import hashlib
 import importlib
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekd import artifacts, models
-from edgekd.context import Context, Progress, silent
+from edgekd.context import Context, Progress, mute, silent
 from edgekd.devices import DeviceProfile
 from edgekd.errors import UnknownName, WeightsError
 from edgekd.models import ModelSpec
@@ -40,15 +40,18 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec."""
-        return models.spec(self.recipe.distil.student)
+        """The student's spec, with the edits that the device asks for."""
+        spec = models.spec(self.recipe.distil.student)
+        if not self.profile.edits:
+            return spec
+        return dataclasses.replace(spec, options={**spec.options, "edits": self.profile.edits})
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """One row of the table. `settings(job)` is passed to `function` by keyword, and hashed: nothing else is used.
 
-    `optional` parents may be absent (no teacher); the function then gets None.
+    Parents may be absent (no teacher, no pruning); the function then gets None. `wanted(job)`: whether the recipe asks for it.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Stage:
     settings: Callable[[Job], Settings]
     code: tuple[str, ...] = ()  # modules whose source takes part in the key: they build the network
     needs_teacher: bool = False
+    wanted: Callable[[Job], bool] = lambda _job: True
 
 
 def _data(job: Job) -> Settings:
@@ -87,6 +91,15 @@ def _knowledge(job: Job) -> Settings:
 def _distil(job: Job) -> Settings:
     return {"config": job.recipe.distil, "model": job.student, "view": job.recipe.views,
             "px": job.recipe.data.input_px, "weights_sha256": _file_digest(job.recipe.distil.weights)}
+
+
+def _prune(job: Job) -> Settings:
+    return {"config": job.recipe.prune, "distil": job.recipe.distil, "model": job.student, "view": job.recipe.views,
+            "multiple": job.recipe.prune.multiple or job.profile.channel_multiple}
+
+
+def _prunes(job: Job) -> bool:
+    return bool(job.recipe.prune.ratio or job.recipe.prune.target_macs)
 
 
 def _qat(job: Job) -> Settings:
@@ -122,14 +135,16 @@ STAGES: tuple[Stage, ...] = (
     Stage("knowledge", 1, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
           code=("networks", "views"), needs_teacher=True),
     Stage("distil", 1, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge"), _distil,
-          code=("networks", "views", "adapters", "losses")),
-    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil"), _qat,
-          code=("networks", "views", "quantnet", "graphs", "quantizer", "fakequant", "int8")),
+          code=("networks", "edits", "views", "adapters", "losses")),
+    Stage("prune", 1, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "distil"), _prune,
+          code=("networks", "widths", "views", "adapters", "losses", "distiller", "coupling", "pruning"), wanted=_prunes),
+    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat,
+          code=("networks", "edits", "views", "quantnet", "graphs", "rewrites", "quantizer", "fakequant", "int8")),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,
           code=("lowering", "flatbuffer")),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
-          ("data", "inputs", "teacher", "distil", "qat", "export", "convert"), _evaluate),
+          ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"), _evaluate),
     Stage("certify", 1, "edgekd.stages.certify:run", artifacts.Certificate,
           ("inputs", "qat", "convert", "evaluate"), _certify),
     Stage("confidence", 1, "edgekd.stages.confidence:run", artifacts.Confidence,
@@ -141,7 +156,8 @@ STAGES: tuple[Stage, ...] = (
 
 def stages(job: Job) -> tuple[Stage, ...]:
     """The rows that this job runs."""
-    return tuple(stage for stage in STAGES if job.teacher is not None or not stage.needs_teacher)
+    return tuple(stage for stage in STAGES
+                 if stage.wanted(job) and (job.teacher is not None or not stage.needs_teacher))
 
 
 def _file_digest(path: str) -> str:
@@ -161,9 +177,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _code(stage: Stage) -> str:
-    """Digest of the modules that build the stage's network and of the library's version that they call."""
-    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in stage.code]
+def source_digest(modules: Sequence[str]) -> str:
+    """Digest of modules that build a network and of the library's version that they call; "" without modules."""
+    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in modules]
     return artifacts.sha256("\0".join([*texts, importlib.metadata.version("timm")]).encode()) if texts else ""
 
 
@@ -176,10 +192,11 @@ class Done:
 
 
 def run(job: Job, store: Store, until: str | None = None, progress: Progress = silent,
-        on_stage: Callable[[str, Done | None], None] | None = None) -> dict[str, Done]:
+        on_stage: Callable[[str, Done | None], None] | None = None, say: Callable[[str], None] = mute) -> dict[str, Done]:
     """Fold over the stages. Returns what each made; raises the first error, with all finished stages kept.
 
-    `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there.
+    `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there; `say` is given
+    what stages print for a person, such as the plan of a cut.
     """
     chosen = stages(job)
     if until is not None and until not in [stage.name for stage in chosen]:
@@ -190,13 +207,14 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
         settings = stage.settings(job)
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
-        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, _code(stage))
+        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
+                                  source_digest(stage.code))
         entry = store.find(stage.name, key)
         cached = entry is not None
         if entry is None:
             if on_stage:
                 on_stage(stage.name, None)
-            context = Context(job.recipe.seed, job.source, progress, store.checkpoint(stage.name, key))
+            context = Context(job.recipe.seed, job.source, progress, store.checkpoint(stage.name, key), say)
             entry = _make(stage, settings, done, context, store, key)
         done[stage.name] = Done(entry, cached)
         if on_stage:

@@ -23,8 +23,8 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgekd.errors import UnsupportedNetwork
 from edgekd.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
-from edgekd.graphs import Node, module_of, nodes_of, shape_of
-from edgekd.int8 import FIXED_OUTPUT, INT8_MAX, INT8_MIN, WEIGHT_LIMIT, Int8Rules, Range
+from edgekd.graphs import Node, nodes_of, shape_of, where
+from edgekd.int8 import FIXED_OUTPUT, INT8_MAX, INT8_MIN, PADDING_SAME, SATURATION, WEIGHT_LIMIT, Int8Rules, Range, windows
 
 aten = torch.ops.aten
 
@@ -56,7 +56,10 @@ RULES: dict[Any, OpRule] = {
     aten.flatten.using_ints: OpRule("RESHAPE", "same"),
     aten.view.default: OpRule("RESHAPE", "same"),
     aten.reshape.default: OpRule("RESHAPE", "same"),
+    aten.permute.default: OpRule("RESHAPE", "same"),  # of a flatten in stored order: NCHW here, nothing in the file
     aten.cat.default: OpRule("CONCATENATION", "same"),
+    aten.slice.Tensor: OpRule("SLICE", "same"),
+    aten.hardswish.default: OpRule("HARD_SWISH", "own"),
     aten.softmax.int: OpRule("SOFTMAX", "fixed"),
     aten.sigmoid.default: OpRule("LOGISTIC", "fixed"),
     aten.relu.default: OpRule("RELU", "own"),
@@ -65,15 +68,14 @@ RULES: dict[Any, OpRule] = {
 }
 # What a message proposes for ops that have a near relative with a rule.
 INSTEAD: dict[str, str] = {
-    "silu": "relu6 (timm: act_layer='relu6')", "gelu": "relu6 (timm: act_layer='relu6')",
-    "hardswish": "relu6 (timm: act_layer='relu6')", "hardsigmoid": "a student without squeeze-excite",
+    "gelu": "relu6 (timm: act_layer='relu6')", "mish": "relu6 (timm: act_layer='relu6')",
     "layer_norm": "a student with batch norm", "prelu": "relu", "leaky_relu": "relu", "elu": "relu",
-    "batch_norm": "a student whose batch norms directly follow convolutions",
 }
+STORED_ORDER = [0, 2, 3, 1]  # NCHW -> the file's NHWC
 
 
 def activation_of(node: Node) -> str | None:
-    """TFLite's name of a node that is an activation function ("RELU", "RELU6", "RELU_N1_TO_1"), else None."""
+    """TFLite's name of a node that is an activation function ("RELU", "RELU6", "RELU_N1_TO_1"), SATURATION, else None."""
     if node.target is aten.relu.default:
         return "RELU"
     if node.target is aten.relu6.default:
@@ -81,7 +83,7 @@ def activation_of(node: Node) -> str | None:
     if node.target is aten.hardtanh.default:
         low = float(node.args[1]) if len(node.args) > 1 else -1.0
         high = float(node.args[2]) if len(node.args) > 2 else 1.0
-        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}.get((low, high))
+        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}.get((low, high))
     return None
 
 
@@ -96,44 +98,115 @@ def fused_activation(node: Node) -> Node | None:
 def tflite_op(node: Node) -> str:
     """The TFLite op a node becomes; raises UnsupportedNetwork, naming the op and the module, when it has no rule."""
     rule = RULES.get(node.target)
-    name = str(node.target).removeprefix("aten.").split(".")[0].rstrip("_")
-    where = f"in module {module_of(node)!r}" if module_of(node) else "in the network's own forward"
-
-    def refuse(what: str) -> UnsupportedNetwork:
-        instead = INSTEAD.get(name, "a student of the models that `edgekd models` lists")
-        return UnsupportedNetwork(f"{what} {where} has no int8 rule", f"use {instead}")
-
-    if rule is None:
-        raise refuse(f"the op {name}")
-    if node.target in (aten.conv2d.default, aten.conv2d.padding):
-        weight = node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]  # behind its fake-quantiser
-        out_channels, per_group = shape_of(weight)[:2]
-        groups = int(node.args[6]) if len(node.args) > 6 else 1
-        if groups > 1 and per_group == 1:
-            return "DEPTHWISE_CONV_2D"
-        if groups > 1:
-            raise refuse(f"a convolution of {out_channels} channels in {groups} groups")
-    if node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) != [1, 1]:
-        raise refuse(f"adaptive average pooling to {list(node.args[1])}")
-    if node.target in (aten.add.Tensor, aten.mul.Tensor):
-        others = [arg for arg in node.args if not isinstance(arg, fx.Node)]
-        if others or any(arg.op == "get_attr" for arg in node.args) or node.kwargs:
-            raise refuse(f"the op {name} with a constant")
-    if node.target is aten.avg_pool2d.default and any(_pair(node.args, 3)):
-        raise refuse("average pooling with padding")
-    if node.target is aten.hardtanh.default and activation_of(node) != "RELU6":
-        raise refuse(f"the op hardtanh({node.args[1]}, {node.args[2]}) by itself")
-    constant = len(node.args) <= 2 or node.args[2] == "constant"
-    if node.target is aten.pad.default and (not constant or _fill(node, 3) != 0):
-        raise refuse("padding with anything but zeros")
-    if node.target is aten.constant_pad_nd.default and _fill(node, 2) != 0:
-        raise refuse("padding with anything but zeros")
+    what = "" if rule is not None else f"the op {op_name(node)}"
+    for check in (_odd_convolution, _odd_pool, _odd_pairing, _odd_border, _odd_order):
+        what = what or check(node)
+    if what or rule is None:
+        instead = INSTEAD.get(op_name(node), "a student of the models that `edgekd models` lists")
+        raise UnsupportedNetwork(f"{what} {where(node)} has no int8 rule", f"use {instead}")
+    weight = _weight(node)
+    if weight is not None and _groups(node) > 1 and shape_of(weight)[1] == 1:
+        return "DEPTHWISE_CONV_2D"
     return rule.op
 
 
-def _pair(args: tuple[Any, ...], index: int) -> list[int]:
-    value = args[index] if len(args) > index else 0
-    return list(value) if isinstance(value, (list, tuple)) else [value, value]
+def op_name(node: Node) -> str:
+    """A node's op as messages name it: "conv2d", "gelu"."""
+    return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0].rstrip("_")
+
+
+def _weight(node: Node) -> Node | None:
+    """The parameter node of a convolution's weight."""
+    if node.target not in (aten.conv2d.default, aten.conv2d.padding):
+        return None
+    return node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]  # behind its fake-quantiser
+
+
+def _groups(node: Node) -> int:
+    return int(node.args[6]) if len(node.args) > 6 else 1
+
+
+def _odd_convolution(node: Node) -> str:
+    weight = _weight(node)
+    return f"a convolution over {len(shape_of(weight)) - 2} axes" if weight is not None and len(shape_of(weight)) != 4 else ""
+
+
+def _odd_pool(node: Node) -> str:
+    """What is wrong with a pool: TFLite has one border, SAME, and never counts it in an average."""
+    if node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) != [1, 1]:
+        return f"adaptive average pooling to {list(node.args[1])}"
+    if node.target is aten.max_pool2d.default and any(size != 1 for size in _pair(node.args, 4, 1)):
+        return "max pooling with dilation"
+    if node.target is aten.avg_pool2d.default:
+        if len(node.args) > 6 and node.args[6] is not None:
+            return "average pooling with a divisor of its own"
+        if any(window_pads(node)) and window_pads(node) != same_pads(node):
+            return f"average pooling with a border of {window_pads(node)} that is not TFLite's SAME {same_pads(node)}"
+    return ""
+
+
+def _odd_pairing(node: Node) -> str:
+    if node.target not in (aten.add.Tensor, aten.mul.Tensor):
+        return ""
+    constant = any(not isinstance(arg, fx.Node) or arg.op == "get_attr" for arg in node.args)
+    return f"the op {op_name(node)} with a constant" if constant or node.kwargs else ""
+
+
+def _odd_border(node: Node) -> str:
+    constant = node.target is aten.constant_pad_nd.default or len(node.args) <= 2 or node.args[2] == "constant"
+    fill = {aten.pad.default: 3, aten.constant_pad_nd.default: 2}.get(node.target)
+    return "padding with anything but zeros" if fill is not None and (not constant or _fill(node, fill) != 0) else ""
+
+
+def _odd_order(node: Node) -> str:
+    """A clamp or a permutation that does not end as part of its neighbour; a slice with gaps."""
+    if node.target is aten.hardtanh.default and activation_of(node) != "RELU6":
+        return f"the op hardtanh({node.args[1]}, {node.args[2]}) by itself"
+    if node.target is aten.permute.default and (list(node.args[1]) != STORED_ORDER or any(
+            user.target is not aten.flatten.using_ints and user.op != "call_module" for user in node.users)):
+        return f"the op permute({list(node.args[1])})"
+    if node.target is aten.slice.Tensor and len(node.args) > 4 and node.args[4] != 1:
+        return "a slice with gaps"
+    if node.target is aten.slice.Tensor and int(node.args[1]) == 0:
+        return "a slice of the batch"
+    return ""
+
+
+def window_pads(node: Node) -> list[int]:
+    """[top, left, bottom, right] that a pool reads outside its map: ceil_mode reads past the end, a stride may skip it."""
+    kernel, pads = _pair(node.args, 1), _pair(node.args, 3)
+    strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
+    ends = []
+    for axis, (size, out) in enumerate(zip(shape_of(node.args[0])[2:], shape_of(node)[2:], strict=True)):
+        reach = (out - 1) * strides[axis] + kernel[axis]
+        ends.append(max(reach - size - pads[axis], 0))
+    return [*pads, *ends]
+
+
+def same_pads(node: Node) -> list[int]:
+    """[top, left, bottom, right] that TFLite's SAME gives a pool of this kernel and these strides."""
+    kernel = _pair(node.args, 1)
+    strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
+    plans = [windows(size, kernel[axis], strides[axis], 1, PADDING_SAME)
+             for axis, size in enumerate(shape_of(node.args[0])[2:])]
+    return [plans[0][1], plans[1][1], plans[0][2], plans[1][2]]
+
+
+def refuse_unknown(graph: fx.Graph) -> None:
+    """Raise UnsupportedNetwork for the first op that has no rule; nothing is said of activations that fuse."""
+    fused: set[Node] = set()
+    for node in nodes_of(graph):
+        if is_compute(node) and node not in fused:
+            tflite_op(node)
+            fused.add(fused_activation(node) or node)
+        elif node.op == "call_function" and node not in fused and not isinstance(node.meta.get("val"), (int, torch.SymInt)):
+            tflite_op(node)
+
+
+def _pair(args: tuple[Any, ...], index: int, default: int = 0) -> list[int]:
+    value = args[index] if len(args) > index else default
+    pair = [int(part) for part in value] if isinstance(value, (list, tuple)) else [int(value)]
+    return pair * 2 if len(pair) == 1 else pair
 
 
 def _fill(node: Node, index: int) -> float:

@@ -19,12 +19,21 @@ import torch
 from torch import Tensor, fx, nn
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
-from edgekd import graphs
+from edgekd import graphs, networks, rewrites
 from edgekd.artifacts import QuantNetwork
 from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.fakequant import PHASES, ActivationFakeQuant, BiasFakeQuant, PerChannelWeightFakeQuant
-from edgekd.int8 import INT8_MIN, Int8Rules, Range, input_fold, input_range
-from edgekd.quantizer import TfliteQuantizer, activation_of, is_compute, tflite_op
+from edgekd.int8 import (
+    FIXED_OUTPUT,
+    HARD_SWISH_RATIO,
+    INT8_MIN,
+    SAME_SCALE_OPS,
+    Int8Rules,
+    Range,
+    input_fold,
+    input_range,
+)
+from edgekd.quantizer import TfliteQuantizer, activation_of, is_compute, refuse_unknown, tflite_op
 
 PREDICT_BATCH = 64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
 
@@ -45,10 +54,10 @@ class Layer:
 class QatNetwork(nn.Module):
     """A network with int8 in the loop.
 
-    forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to float32 [n, classes] on the output's
-    int8 grid. Pixels are rounded to whole numbers first, as the device's are. `edges` maps an edge's name to the path
-    of its fake-quantiser; `layers` lists what has weights. train() and eval() change nothing: neither dropout nor batch
-    norm is left.
+    forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits, float32 [n, classes], on their
+    int8 grid; a softmax that the rules append is left to `predict`. Pixels are rounded to whole numbers first, as the
+    device's are. `edges` maps an edge's name to the path of its fake-quantiser; `layers` lists what has weights. train()
+    and eval() change nothing: neither dropout nor batch norm is left.
     """
 
     _mean: Tensor
@@ -73,7 +82,12 @@ class QatNetwork(nn.Module):
             assert isinstance(quantiser, PerChannelWeightFakeQuant)
             quantiser.attach(self.edge(layer.source), self.edge(layer.target),
                              graph.get_submodule(layer.bias.rpartition(".")[0]))
+        self._check_fixed()
+        for name, op in self.writers.items():
+            if op == "HARD_SWISH":
+                self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
         _round_biases(graph, {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers})
+        self._trunk = (_before_softmax(graph),)  # in a tuple, so that its modules are not registered twice
 
     def edge(self, name: str) -> ActivationFakeQuant:
         """The fake-quantiser of an edge."""
@@ -81,14 +95,44 @@ class QatNetwork(nn.Module):
         assert isinstance(module, ActivationFakeQuant)
         return module
 
+    def _source_of(self, name: str) -> str:
+        """The edge that the op which writes `name` reads first."""
+        node = next(node for node in graphs.nodes_of(self.graph.graph) if node.meta.get("edge") == name)
+        return str(node.args[0].args[0].meta["edge"])
+
+    def _check_fixed(self) -> None:
+        """Refuse an op that would have to share a range which is fixed by another: TFLite has no such op."""
+        for name, op in self.writers.items():
+            fixed = self.edge(name).fixed
+            own = self.input_range if op == "INPUT" else FIXED_OUTPUT.get(op)
+            if fixed != own and not (op in SAME_SCALE_OPS and op != "CONCATENATION"):
+                raise UnsupportedNetwork(
+                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a sigmoid or a softmax) with one "
+                    "whose range is learned, and one range must serve both: no int8 rule",
+                    "take a student that concatenates feature maps only")
+
     def pixels(self, pixels: Tensor) -> Tensor:
         """What pixel values 0..255 (float32 or uint8, NCHW) mean to the graph: scale * (pixel - 128 - zero_point)."""
         return (pixels.float() + float(INT8_MIN - self.input_range.zero_point)) * self.input_range.scale
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = torch.round((x * self._std + self._mean) * 255.0).clamp(0.0, 255.0)
-        logits: Tensor = self.graph(self.pixels(pixels))
+        logits: Tensor = self._trunk[0](self.pixels(pixels))
         return logits
+
+
+def _before_softmax(graph: fx.GraphModule) -> fx.GraphModule:
+    """The same modules and parameters up to the logits: what training takes its loss from."""
+    shorter = fx.Graph()
+    quantised = shorter.graph_copy(graph.graph, {})
+    assert isinstance(quantised, fx.Node)
+    softmax = quantised.args[0]
+    if not (isinstance(softmax, fx.Node) and softmax.target is torch.ops.aten.softmax.int):
+        return graph
+    shorter.output(softmax.args[0])
+    shorter.erase_node(quantised)
+    shorter.erase_node(softmax)
+    return fx.GraphModule(graph, shorter)
 
 
 def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
@@ -179,16 +223,15 @@ def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[floa
     """
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
-    graph = graphs.capture(model, torch.zeros(2, len(mean), px, px))
+    graph = graphs.capture(networks.reparameterised(model), torch.zeros(2, len(mean), px, px))
     graphs.fold_batch_norms(graph)
     graphs.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
+    rewrites.rewrite(graph)
     graphs.give_all_biases(graph)
     graphs.write_global_pooling(graph, rules.pooling)
     if rules.softmax == "append":
         graphs.append_softmax(graph)
-    for node in graphs.nodes_of(graph.graph):
-        if is_compute(node):
-            tflite_op(node)  # refuse before torchao sees the graph
+    refuse_unknown(graph.graph)  # before torchao sees the graph
     prepared = prepare_qat_pt2e(graph, TfliteQuantizer(rules, grid))
     plain = fx.GraphModule(prepared, prepared.graph)  # without torchao's ban on train() and eval()
     return QatNetwork(plain, rules, px, mean, std)

@@ -99,6 +99,21 @@ class DistilConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """Structured pruning between distil and qat. Off while `ratio` and `target_macs` are both 0; the losses are distil's."""
+
+    ratio: float = 0.0  # share of its channels that each group loses
+    target_macs: float = 0.0  # multiply-accumulates an image to come down to; at 1 or below: a share of the student's own
+    importance: Literal["magnitude", "bn_scale", "taylor"] = "magnitude"
+    scope: Literal["local", "isomorphic"] = "local"
+    steps: int = 3  # cuts, each with its fine-tuning: a few small ones lose less than one large one
+    epochs: int = 5  # of fine-tuning after each cut
+    lr: float = 0.02  # below float training's rate, which would undo what the cut kept; others were not compared
+    multiple: int = 0  # widths are rounded to it; 0: the profile's channel_multiple
+    batches: int = 8  # taylor: training batches that its gradients are summed over
+
+
+@dataclasses.dataclass(frozen=True)
 class QatConfig:
     """Training with TFLite's int8 arithmetic in the loop."""
 
@@ -110,6 +125,7 @@ class QatConfig:
     alpha: float = 1.0  # share of the float student's soft targets
     temperature: float = 2.0
     observe: float = 0.5  # share of the steps after which ranges are frozen
+    pin: str = ""  # "EDGE=99.9, *=99.99": ranges held at percentiles of the calibration images; `report --why` says which
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +169,23 @@ class CardConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+    """What each stage may lose against the stage before it, for the waterfall's verdict. It fails no build."""
+
+    student_top1: float = 0.05  # distilled from ResNet-50 to MobileNetV1 on ImageNet, 3 to 6 points are lost (mdistiller)
+    student_auc: float = 0.03  # from a ViT-S to mobilenetv2_050 on chest X-rays, 0.021 were lost
+    pruned_top1: float = 0.01  # MobileNetV1 at 0.75 lost 0.5 points (TinyNN); channels are cut deeper than that
+    pruned_auc: float = 0.006  # pruning stands to top-1 as QAT does: 0.6 of an AUC point for 1 point
+    qat_top1: float = 0.005  # QAT of MobileNetV1, V2 and ResNet-50 lost 0 to 0.8 points on ImageNet (TFMOT, NVIDIA)
+    qat_auc: float = 0.003  # AUC moves less than top-1: images far from the threshold keep their order
+    # ONNX, TFLite and device may lose what rounding explains, an answer whose logits lay this close, and nothing else. Of
+    # 1,248 X-rays in two builds, 99 % of the logits moved by at most 4 LSB between QAT and ONNX, and a margin is the
+    # difference of two; no image whose margin was above 3 LSB changed its answer.
+    rounding_lsb: float = 8.0
+    rounding_auc: float = 0.002  # in the same builds rounding moved the AUC by at most 0.0006
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchConfig:
     """The run on this host that ends every build."""
 
@@ -169,11 +202,13 @@ class Recipe:
     views: ViewsConfig = ViewsConfig()
     teacher: TeacherConfig = TeacherConfig()
     distil: DistilConfig = DistilConfig()
+    prune: PruneConfig = PruneConfig()
     qat: QatConfig = QatConfig()
     certify: CertifyConfig = CertifyConfig()
     confidence: ConfidenceConfig = ConfidenceConfig()
     subgroups: SubgroupConfig = SubgroupConfig()
     card: CardConfig = CardConfig()
+    budget: BudgetConfig = BudgetConfig()
     bench: BenchConfig = BenchConfig()
     seed: int = 0
 
@@ -196,6 +231,9 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("distil", "temperature"): (0.1, 100),
     ("qat", "temperature"): (0.1, 100),
     ("distil", "ema"): (0, 0.99999),
+    ("prune", "ratio"): (0, 0.75),  # pruning.MOST: a quarter of every group stays
+    ("prune", "steps"): (1, 100),
+    ("prune", "batches"): (1, 65536),
     ("qat", "observe"): (0, 1),
     ("certify", "min_agreement"): (0, 1),
     ("confidence", "coverage"): (0.5, 0.999),
@@ -263,7 +301,11 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
         sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
-    return Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+    recipe = Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+    if recipe.prune.ratio and recipe.prune.target_macs:
+        raise RecipeError(f"{where}: prune.ratio and prune.target_macs are both set, and either decides the cut alone",
+                          "leave one of them at 0")
+    return recipe
 
 
 def _typed(key: str, value: Any, hint: Any, where: str) -> Any:

@@ -1,28 +1,23 @@
-"""How a job reaches a device and its files come back: one narrow seam, a class a place, and the fake used in tests.
+"""How a job reaches a device and its files come back: one narrow seam, this machine, and the fake used in tests.
 
 A transport makes a private folder at the device, puts the files there, runs one command in it, brings the named files
-back, and leaves neither folder nor process behind, whatever happens. It knows nothing of models or benchmarks.
+back, and leaves neither folder nor process behind, whatever happens. It knows nothing of models or benchmarks. The
+other places are files of their own: ssh.py, adb.py, emulate.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
+from edgekd import agent
+from edgekd.agent import PYTHON as PYTHON  # part of this module's face
 from edgekd.errors import DeviceError
 
-PYTHON = "{python}"  # as argv[0]: the device's own Python, isolated (-I)
 MAX_FILE_BYTES = 16 * 2**20  # of a file brought back; a bench JSON of 20,000 samples has 0.4 MB
 MAX_STDERR = 64 * 2**10  # characters kept of what the job said
 GRACE_S = 5.0  # between asking a job to end and killing it
@@ -48,10 +43,15 @@ class Job:
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise ValueError(f"{name!r} is not a plain file name")
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """As `agent.run_job` takes them."""
+        return {"timeout_s": self.timeout_s, "grace_s": GRACE_S, "file_bytes": MAX_FILE_BYTES}
+
 
 @dataclass(frozen=True)
 class Ran:
-    """How a job ended: its exit code (-N: killed by signal N), the files it left (absent ones left out), its stderr."""
+    """How a job ended: its exit code (-N: killed by signal N), the files it left (absent ones left out), what it said."""
 
     exit_code: int
     files: Mapping[str, bytes]
@@ -75,6 +75,45 @@ class Transport(Protocol):
     def run(self, job: Job, on_progress: Progress) -> Ran: ...
 
 
+class Deadline:
+    """Calls `stop` once after `seconds`, unless it is ended before; `passed` tells whether it came to that."""
+
+    def __init__(self, seconds: float, stop: Callable[[], None]) -> None:
+        self.passed = False
+        self._stop = stop
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._stop()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+
+class Ear:
+    """Hears a job's standard error line by line: progress goes on, the rest is kept, up to MAX_STDERR."""
+
+    def __init__(self, on_progress: Progress) -> None:
+        self._on_progress = on_progress
+        self._said: list[str] = []
+        self._room = MAX_STDERR
+
+    def __call__(self, line: bytes) -> None:
+        found = re.fullmatch(rb"edgebench: progress ([01]\.\d\d)", line.strip())
+        if found:
+            self._on_progress(min(float(found.group(1)), 1.0))
+        elif self._room > 0:
+            self._said.append(line.decode("utf-8", "replace").rstrip()[:self._room])
+            self._room -= len(self._said[-1]) + 1
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self._said)
+
+
 @dataclass(frozen=True)
 class LocalTransport:
     """This machine: a temporary folder of mode 0700, and a session of its own that is ended as a group."""
@@ -84,75 +123,12 @@ class LocalTransport:
     emulated: bool = False
 
     def run(self, job: Job, on_progress: Progress) -> Ran:
-        folder = Path(tempfile.mkdtemp(prefix="edgekd-"))  # mkdtemp makes it 0700
+        ear = Ear(on_progress)
         try:
-            for name, data in job.files.items():
-                (folder / name).write_bytes(data)
-            exit_code, stderr = self._run_in(folder, job, on_progress)
-            return Ran(exit_code, _collect(folder, job.fetch), stderr)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _run_in(self, folder: Path, job: Job, on_progress: Progress) -> tuple[int, str]:
-        command = [self.python, "-I", *job.argv[1:]] if job.argv[0] == PYTHON else list(job.argv)
-        try:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE, start_new_session=True)
-        except OSError as error:
-            raise DeviceError(f"{command[0]} cannot be started: {error.strerror}",
-                              "check that this Python is there and may be run") from error
-        assert process.stderr
-        said: list[str] = []
-        listener = threading.Thread(target=listen, args=(process.stderr, said, on_progress), daemon=True)
-        listener.start()
-        try:
-            exit_code = process.wait(job.timeout_s)
-        except subprocess.TimeoutExpired:
-            raise DeviceError(f"the job did not end within {job.timeout_s:g} s and was stopped",
-                              "give a longer --timeout, fewer --runs or a smaller model") from None
-        finally:  # after a timeout and Ctrl-C too; and a job that ended may have left children
-            _end_group(process)
-            listener.join(GRACE_S)
-        return exit_code, "\n".join(said)
-
-
-def listen(stream: IO[bytes], said: list[str], on_progress: Progress) -> None:
-    """Read a job's stderr to its end: progress lines to `on_progress`, the rest to `said`, up to MAX_STDERR."""
-    room = MAX_STDERR
-    with stream:
-        for line in stream:
-            found = re.fullmatch(rb"edgebench: progress ([01]\.\d\d)", line.strip())
-            if found:
-                on_progress(min(float(found.group(1)), 1.0))
-            elif room > 0:
-                said.append(line.decode("utf-8", "replace").rstrip()[:room])
-                room -= len(said[-1]) + 1
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End every process of the session `process` leads: ask, wait GRACE_S, kill."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _collect(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """The plain files of these names; a link or a device file is not followed. Raises DeviceError over the limit."""
-    found = {}
-    for name in names:
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            continue
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise DeviceError(f"the job left {name} with {size} bytes; {MAX_FILE_BYTES} is the most that is read",
-                              "run the runner by hand there and look at the file")
-        found[name] = path.read_bytes()
-    return found
+            exit_code, files = agent.run_job(job.files, job.argv, job.fetch, ear, job.limits, self.python)
+        except agent.JobError as error:
+            raise DeviceError(error.what, error.next_step) from error
+        return Ran(exit_code, files, ear.said)
 
 
 @dataclass(frozen=True)

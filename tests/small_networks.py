@@ -103,8 +103,110 @@ class Flattened(nn.Module):
         return self.fc(self.drop(torch.relu(self.hidden(x.view(x.size(0), -1)))))
 
 
+class HardExcite(nn.Module):
+    """Hard-swish, and a squeeze-excite whose gate is a hard-sigmoid: MEAN, two CONV_2D and MUL, no op for the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.reduce, self.expand = block(3, 8, 2, nn.Hardswish), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.gate, self.head = nn.Hardsigmoid(), Head(8)
+        with torch.no_grad():
+            self.expand.weight *= 100  # so that the gate reaches both its ends
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x * self.gate(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True))))))
+
+
+class GateOfSum(nn.Module):
+    """A hard-sigmoid that follows an addition, and so no layer of its own; layer scale; a number added to a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = block(3, 8, 2), nn.Conv2d(8, 8, 3, padding=1), Head(8)
+        self.gamma = nn.Parameter(torch.rand(8, 1, 1) + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.conv(x) * self.gamma
+        return self.head(torch.nn.functional.hardsigmoid(x + x) + 0.25)
+
+
+class LoneNorms(nn.Module):
+    """Batch norms after an addition and, with a ReLU behind it, after a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = block(3, 8, 2), nn.Conv2d(8, 8, 3, padding=1)
+        self.sum_norm, self.cat_norm, self.head = nn.BatchNorm2d(8), nn.BatchNorm2d(16), Head(16)
+        for norm in (self.sum_norm, self.cat_norm):
+            norm.running_mean.normal_(0, 0.3)
+            norm.running_var.uniform_(0.2, 3)
+            nn.init.normal_(norm.weight)  # both signs
+            nn.init.normal_(norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.cat([x, self.sum_norm(x + self.conv(x))], 1)
+        return self.head(torch.relu(self.cat_norm(x)))
+
+
+class Ghost(nn.Module):
+    """A ghost module: a map beside a cheap copy of itself, cut to an odd number of channels; channels split and swished."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.cheap = block(3, 8, 2), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point, self.head = nn.Conv2d(13, 12, 1), Head(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.cat([x, torch.relu(self.cheap(x))], 1)[:, :13]
+        left, right = self.point(x).split([4, 8], 1)
+        return self.head(torch.cat([nn.functional.silu(left), right], 1))
+
+
+class Grouped(nn.Module):
+    """Convolutions in 2 and in 4 groups, one dilated, with TensorFlow's asymmetric border."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.two = block(3, 8, 2), nn.Conv2d(8, 16, 3, 1, 2, dilation=2, groups=2)
+        self.pad, self.four, self.head = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(16, 16, 3, 2, groups=4), Head(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.four(self.pad(torch.relu(self.two(self.stem(x)))))))
+
+
+class Borders(nn.Module):
+    """Average pools: a border that is counted, one that is not, a ragged end, and adaptive ones with equal windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.counted = block(3, 8, 2), nn.AvgPool2d(3, 1, 1)
+        self.inside, self.ragged = nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.AvgPool2d(3, 2, ceil_mode=True)
+        self.even, self.same, self.head = nn.AdaptiveAvgPool2d(4), nn.AdaptiveAvgPool2d(4), Head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.same(self.even(self.ragged(self.inside(self.counted(self.stem(x)))))))
+
+
+class FlatMaps(nn.Module):
+    """A 4 x 2 map flattened, through a hard-swish, into two linear layers that both read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU6()), nn.MaxPool2d((2, 4))
+        self.left, self.right = nn.Linear(48, 3), nn.Linear(48, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.nn.functional.hardswish(self.pool(self.stem(x)).flatten(1))
+        return self.left(x) + self.right(x)
+
+
 SMALL: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (
-    Branches, Pools, NegativePool, Excite, LoneActivation, Flattened)}
+    Branches, Pools, NegativePool, Excite, LoneActivation, Flattened, HardExcite, GateOfSum, LoneNorms, Ghost, Grouped,
+    Borders, FlatMaps)}
 
 
 def images(count: int, px: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ PACKAGE = REPOSITORY / "edgekd"
 MODULES = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p
            for p in PACKAGE.rglob("*.py") if "_data" not in p.parts}
 HEAVY = {"torch", "torchvision", "torchao", "timm", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow",
-         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL"}
+         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL", "torch_pruning"}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -65,14 +66,31 @@ def test_stages_stand_alone() -> None:
 
 
 def test_ground_floor_is_standard_library() -> None:
-    """errors, artifacts, recipe, context, store, models and resources need nothing installed."""
-    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports"):
+    """errors, artifacts, recipe, context, store, models, resources, and all that reaches devices, need nothing installed."""
+    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports", "ssh",
+                 "adb", "benchmark_model", "android", "emulate", "places", "bench", "runs"):
         found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__"}
         assert not found, f"edgekd.{name} imports {sorted(found)}"
 
 
+def test_a_report_is_read_and_judged_without_torch() -> None:
+    """The verdict, the page and what reads an out folder need numpy at most; only --why itself runs a network."""
+    for name in ("waterfall", "metrics", "report", "published", "explaining", "html_report", "charts", "console"):
+        found = {other.split(".")[0] for other in imports(MODULES[f"edgekd.{name}"], top_level_only=True)}
+        assert not found & {"torch", "torchao", "timm", "onnx"}, name
+
+
+def test_the_sensitivity_run_knows_no_store() -> None:
+    """sensitivity, remedies and clipping compute; explaining.py alone reads and writes what they need."""
+    above = {"edgekd.store", "edgekd.pipeline", "edgekd.report", "edgekd.published", "edgekd.explaining"}
+    for name in ("sensitivity", "remedies", "clipping", "waterfall"):
+        wrong = {other for other in own(MODULES[f"edgekd.{name}"]) if other in above or ".stages" in other}
+        assert not wrong, f"edgekd.{name} imports {sorted(wrong)}"
+
+
 @pytest.mark.parametrize(("library", "allowed"), [
     ("timm", {"edgekd.networks"}),
+    ("torch_pruning", {"edgekd.coupling"}),
     ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),
     ("torchao", {"edgekd.quantizer", "edgekd.quantnet", "edgekd.fakequant", "edgekd.graphs"}),
     ("PIL", {"edgekd.images", "edgekd.examples", "edgekd.providers"}),
@@ -91,6 +109,22 @@ def test_the_runner_is_whole_by_itself() -> None:
     assert found <= {"numpy", "ai_edge_litert", "tflite_runtime", "tensorflow"}
 
 
+def test_what_a_check_needs() -> None:
+    """The rules, the arena and the latency model look at graphs: no torch, no runtime, no network."""
+    for name in ("workload", "latency", "verdicts", "edgetpu_rules", "nnapi_rules", "edgetpu_cost", "edgetpu_file",
+                 "edgetpu_compiler", "mapping", "advice", "check", "refit"):
+        found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__", "numpy"}
+        assert not found, f"edgekd.{name} imports {sorted(found)}"
+        assert not own(MODULES[f"edgekd.{name}"]) & {"edgekd.networks", "edgekd.lite", "edgekd.pipeline", "edgekd.cli"}
+
+
+def test_the_agent_is_whole_by_itself() -> None:
+    """agent.py is sent to devices as text: the standard library alone, in the syntax of the oldest Python there."""
+    path = MODULES["edgekd.agent"]
+    assert libraries(path) <= set(sys.stdlib_module_names) | {"__future__"}
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
 def test_lean_import() -> None:
     """`import edgekd` and the command line load none of the heavy libraries."""
     code = "import sys, edgekd, edgekd.cli; edgekd.cli._parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
@@ -105,6 +139,19 @@ def test_every_module_says_what_it_is() -> None:
         assert path.read_text(encoding="utf-8").startswith('"""'), f"{name} does not start with its docstring"
         if name != "edgekd":
             assert path.name in readme or path.name == "__init__.py", f"README does not mention {path.name}"
+
+
+def test_imports_follow_the_map() -> None:
+    """A module imports, when it is loaded, only from its own row of README's map and from rows above."""
+    rows = [line for line in (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+            if line.startswith("| ") and ".py`" in line]
+    floor = {("edgekd.stages." if "`edgekd/stages/`" in row else "edgekd.") + name: number
+             for number, row in enumerate(rows) for name in re.findall(r"`(\w+)\.py`", row)}
+    assert len(floor) > 50
+    for name, path in MODULES.items():
+        if name in floor:
+            below = {other for other in own(path, top_level_only=True) if floor.get(other, 0) > floor[name]}
+            assert not below, f"{name} stands above {sorted(below)} in README's map and imports it"
 
 
 def test_no_drawer_for_everything() -> None:

@@ -44,13 +44,14 @@ def answer(model: bytes) -> dict:
         "runtime": {"name": "ai-edge-litert", "version": "2.1.2", "delegate": "xnnpack", "threads": 4},
         "host": {"machine": "aarch64", "cpu": "Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)", "cores": 4,
                  "kernel": "6.6", "python": "3.11.2", "governor": "performance", "clock_khz": 1500000,
-                 "temperature_c": 51.1, "throttled": {"before": "0x0", "after": "0x0"}},
-        "settings": {"warmup_runs": 10, "runs": 3, "min_seconds": 0.0, "seed": 0},
+                 "temperature_c": 51.1, "throttled": {"before": "0x0", "after": "0x0"},
+                 "before": {"clock_khz": 1500000, "temperature_c": 48.7}},
+        "settings": {"warmup_runs": 10, "runs": 3, "min_seconds": 0.0, "seed": 0, "cores": None},
         "latency_ms": {"load": 1.0, "first": 4.0, "p50": 2.0, "p90": 2.8, "p95": 2.9, "p99": 2.98, "mean": 2.0,
                        "std": 0.8, "min": 1.0, "max": 3, "samples": [1.0, 2.0, 3]},
         "memory_kib": {"baseline": 40000, "after_load": 42000, "peak": 44000},
         "golden": {"images": 10, "argmax_agreement": 1.0, "max_abs_lsb": 0, "top1": 0.9},
-        "warnings": [],
+        "output_sha256": "0" * 64, "soak": None, "warnings": [],
     }
 
 
@@ -66,7 +67,8 @@ def test_a_model_is_measured_here(temp):
     assert found["golden"]["max_abs_lsb"] <= 1
     assert (found["profile"], found["transport"], found["emulated"]) == ("host", "local", False)
     assert list(found) == ["schema", "model_sha256", "runner_version", "profile", "transport", "runtime", "host",
-                           "settings", "latency_ms", "memory_kib", "golden", "emulated", "warnings"]
+                           "settings", "latency_ms", "memory_kib", "golden", "output_sha256", "soak", "emulated",
+                           "warnings"]
     assert shares[-1] == 1.0
     assert not list(temp.iterdir())
 

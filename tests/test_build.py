@@ -177,6 +177,67 @@ def test_verify_finds_tampering(copy: Path, capsys: pytest.CaptureFixture[str], 
     assert "FAILED" in capsys.readouterr().out
 
 
+def test_the_waterfall_is_judged(built: Path) -> None:
+    accuracy = report(built)["accuracy"]
+    assert next(row["state"] for row in accuracy["waterfall"]) == "first"
+    assert all({"state", "verdict", "budget", "change", "flipped"} <= row.keys() for row in accuracy["waterfall"][1:])
+    names = {image["name"] for row in accuracy["waterfall"][1:] for way in ("bad", "good") for image in row["flipped"][way]}
+    assert sum(row["flips_bad"] + row["flips_good"] for row in accuracy["waterfall"]) == 0 or names
+    assert accuracy["verdict"]["state"] in ("good", "unclear", "bad")
+    assert "histogram" in report(built)["certificate"]["end_to_end"]
+
+
+def test_why_is_written_into_the_report_and_kept(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert cli.main(["report", "--why", str(copy), "--json"]) == 0
+    why = json.loads(capsys.readouterr().out)["why"]
+    assert why["schema"] == "edgekd.why/1"
+    assert why == report(copy)["why"]
+    assert len(why["ops"]) > 50
+    assert all(row["alone"]["kl"] >= 0 for row in why["ops"])
+    assert {"calibrate again", "more calibration", "another op", "more QAT"} <= {row["kind"] for row in why["candidates"]}
+    assert len(why["remedies"]) <= 3
+    assert 'id="why"' in (copy / "report.html").read_text()
+    assert not list((copy / "store").glob("why-*.part"))
+    assert cli.main(["report", "--why", str(copy)]) == 0  # from the store: the same figures, the time it took among them
+    assert report(copy)["why"] == why
+    assert "why" in capsys.readouterr().out
+    assert run("--out", str(copy)) == 0  # a build that does nothing keeps it
+    assert report(copy)["why"] == why
+    capsys.readouterr()
+    shutil.rmtree(next((copy / "store").glob("qat-*")))
+    assert cli.main(["report", "--why", str(copy)]) == 2
+    assert "the stage qat of this build is not in" in capsys.readouterr().err
+    assert cli.main(["report", "--why", str(copy), str(copy)]) == 2
+    assert "one folder" in capsys.readouterr().err
+
+
+def test_a_result_carried_back_reaches_the_verdict(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_ = json.loads((copy / "bench" / "local.json").read_text())
+    run_ |= {"profile": "pi4", "warnings": [], "golden": {"images": 8, "argmax_agreement": 0.25, "max_abs_lsb": 99,
+                                                          "top1": 0.25}}
+    (copy / "bench" / "pi4.json").write_text(json.dumps(run_))
+    (copy / "bench" / "other.json").write_text(json.dumps(run_ | {"model_sha256": "0" * 64}))
+    (copy / "bench" / "torn.json").write_text("{")
+    capsys.readouterr()
+    assert cli.main(["report", str(copy), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert len(body["bench"]) == 2
+    assert body["accuracy"]["device"]["state"] == "beyond"
+    assert cli.main(["report", str(copy)]) == 0
+    assert "8 images" in capsys.readouterr().out
+    assert run("--out", str(copy)) == 0  # the next build counts it in
+    assert report(copy)["accuracy"]["device"]["n"] == 8
+    assert "On the device, 8 stored images" in (copy / "report.html").read_text()
+
+
+def test_pinned_ranges_are_trained_with(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--out", str(copy), "--until", "qat", "--set", "qat.pin=output=99") == 0
+    assert [name for name, was in cached(copy).items() if not was] == ["qat"]
+    assert run("--out", str(copy), "--until", "qat", "--set", "qat.pin=outputt=99") == 2
+    assert "did you mean 'output'" in capsys.readouterr().err
+
+
 def test_bench_of_a_build(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(built), "--local", "--runs", "5", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)

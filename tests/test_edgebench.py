@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import ctypes.util
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,7 +78,7 @@ def test_runs_a_model_and_agrees_with_answers_computed_without_a_runtime(tmp_pat
     assert found["runtime"]["delegate"] == "xnnpack"
     assert found["runtime"]["threads"] == 1
     assert set(found) == {"schema", "model_sha256", "runner_version", "runtime", "host", "settings", "latency_ms",
-                          "memory_kib", "golden", "warnings"}
+                          "memory_kib", "golden", "output_sha256", "soak", "warnings"}
     assert "edgebench: progress 1.00" in stderr
 
 
@@ -273,11 +275,159 @@ def test_the_board_says_that_it_was_throttled(tmp_path):
 
 
 def test_more_threads_than_cores_and_other_facts_are_warned_of():
-    host = {"governor": "ondemand", "cores": 2, "throttled": {"before": "0x0", "after": "0x50000"}}
+    host = {"governor": "ondemand", "cores": 2, "throttled": {"before": "0x0", "after": "0x50000"},
+            "clock_khz": 1_000_000, "before": {"clock_khz": 1_500_000}}
     notes = edgebench.host_warnings(host, threads=4)
-    assert len(notes) == 2  # bits 16 to 19 say what once was: no warning
+    assert len(notes) == 3  # bits 16 to 19 say what once was: no warning
     assert "ondemand" in notes[0]
     assert "4 threads on 2" in notes[1]
+    assert "from 1500 to 1000 MHz" in notes[2]
+
+
+def test_a_soak_leaves_a_trace_and_a_verdict(tmp_path):
+    """Three windows of 0.2 s, on one core; the board says throughout that it is throttled."""
+    tool = tmp_path / "vcgencmd"
+    tool.write_text("#!/bin/sh\necho throttled=0x2\n")
+    tool.chmod(0o755)
+    _, found, _ = run(tmp_path, tiny().model, "--soak", "0.01", "--cores", "0",
+                      env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    trace = found["soak"]["trace"]
+    assert found["settings"]["cores"] == [0]
+    assert found["host"]["cores"] == 1
+    assert 1 <= len(trace) <= 4
+    assert trace[-1]["at_s"] >= 0.6
+    assert all(row["throttled"] == "0x2" and row["p50_ms"] > 0 and row["runs"] > 0 for row in trace)
+    assert found["soak"]["verdict"] == "throttles"
+    assert any("soak of 0.01 minutes: it throttles" in warning for warning in found["warnings"])
+
+
+def soaked(times: list[float], clocks: list[int | None], flags: str | None = None) -> dict:
+    trace = [{"p50_ms": time, "clock_khz": clock, "temperature_c": None, "throttled": flags}
+             for time, clock in zip(times, clocks, strict=True)]
+    return edgebench.soak_verdict(trace)
+
+
+def test_the_verdict_of_a_soak():
+    assert soaked([10.0] * 20, [None] * 20)["verdict"] == "steady"
+    assert soaked([10.0] * 10 + [10.4] * 10, [1500] * 20)["verdict"] == "steady"
+    slower = soaked([10.0] * 10 + [15.0] * 10, [1500] * 10 + [1000] * 10)
+    assert (slower["verdict"], slower["slowdown"]) == ("throttles", 0.5)
+    assert "clock 33% lower" in slower["reason"]
+    assert soaked([10.0] * 10 + [15.0] * 10, [1500] * 20)["verdict"] == "slows"
+    assert soaked([10.0] * 10 + [15.0] * 10, [None] * 20)["verdict"] == "slows"
+    assert soaked([10.0] * 20, [1500] * 20, "0x50000")["verdict"] == "steady"  # what once was is no throttling now
+    assert soaked([10.0] * 20, [1500] * 20, "0x1")["verdict"] == "throttles"
+    assert soaked([10.0], [None])["verdict"] == "steady"
+
+
+def test_the_digest_of_the_outputs_tells_models_and_seeds_apart(tmp_path):
+    made = tiny()
+    first = run(tmp_path, made.model)[1]["output_sha256"]
+    assert run(tmp_path, made.model, "--threads", "2")[1]["output_sha256"] == first
+    assert run(tmp_path, made.model, "--seed", "1")[1]["output_sha256"] != first
+
+
+DELEGATE = """
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+/* TfLiteDelegate, tflite/core/c/common.h; one that takes no op, and refuses the option "refuse". */
+typedef struct { void* data; int (*prepare)(void*, void*); void* from; void* to; void* release; int64_t flags; void* opaque; }
+    Delegate;
+static int prepare(void* context, void* delegate) { return 0; }
+Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count, void (*report)(const char*)) {
+  static Delegate made;
+  memset(&made, 0, sizeof made);
+  made.prepare = prepare;
+  for (size_t i = 0; i < count; ++i) {
+    if (!strcmp(keys[i], "refuse")) { report(values[i]); return 0; }
+  }
+  return &made;
+}
+void tflite_plugin_destroy_delegate(Delegate* delegate) {}
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Path:
+    """An external delegate, compiled here."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler to build a delegate with")
+    folder = tmp_path_factory.mktemp("delegate")
+    (folder / "delegate.c").write_text(DELEGATE)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libdelegate.so", folder / "delegate.c"], check=True)
+    return folder / "libdelegate.so"
+
+
+def test_an_external_delegate_is_loaded_with_its_options(tmp_path, library):
+    code, found, stderr = run(tmp_path, tiny().model, "--delegate", f"external:{library},speed=fast")
+    assert code == 0, stderr
+    assert found["runtime"]["delegate"] == f"external:{library}"
+    code, found, stderr = run(tmp_path, tiny().model, "--delegate", f"external:{library},refuse=no such accelerator")
+    assert (code, found["kind"]) == (3, "delegate"), stderr
+    assert "no such accelerator" in found["message"]
+
+
+def test_delegates_that_are_not_there(tmp_path):
+    if ctypes.util.find_library("edgetpu"):
+        pytest.skip("this machine has libedgetpu")
+    code, found, _ = run(tmp_path, tiny().model, "--delegate", "edgetpu:usb:0")
+    assert (code, found["kind"]) == (3, "delegate")
+    assert "libedgetpu1-std" in found["next_step"]
+    code, found, _ = run(tmp_path, tiny().model, "--delegate", f"external:{tmp_path / 'm.tflite'}")
+    assert (code, found["kind"]) == (3, "delegate")
+
+
+def test_the_builtin_kernels_alone(tmp_path):
+    made = tiny()
+    code, found, stderr = run(tmp_path, made.model, "--delegate", "none", golden=made.golden())
+    assert code == 0, stderr
+    assert found["runtime"]["delegate"] == "none"
+    assert found["golden"]["argmax_agreement"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "edgetpu:", "external:", "external:x,y", "external:x,=y", "xnnpack:1"])
+def test_names_of_delegates_that_are_none(name):
+    with pytest.raises(ValueError, match="is not"):
+        edgebench.Delegate(name)
+
+
+def test_names_of_delegates():
+    usb = edgebench.Delegate("edgetpu:usb:0")
+    assert (usb.library, usb.options) == ("libedgetpu.so.1", {"device": "usb:0"})
+    assert edgebench.Delegate("edgetpu").options == {}
+    other = edgebench.Delegate("external:/a b/lib;x.so,a=1,b=c=d")
+    assert (other.library, other.options) == ("/a b/lib;x.so", {"a": "1", "b": "c=d"})
+
+
+def test_lists_of_cores(tmp_path):
+    assert edgebench.core_list("0-3,2,5") == [0, 1, 2, 3, 5]
+    for wrong in ("", "a", "3-1", "0-99999999", "-1", "1,,2"):
+        with pytest.raises(ValueError):  # noqa: PT011 - argparse reports it, whatever it says
+            edgebench.core_list(wrong)
+    code, found, _ = run(tmp_path, tiny().model, "--cores", "1023")
+    assert (code, found["kind"]) == (3, "device")
+    assert "cannot be kept on cores" in found["message"]
+
+
+@pytest.mark.parametrize(("machine", "version", "words"), [
+    ("x86_64", (3, 12), "-m pip install ai-edge-litert numpy"), ("aarch64", (3, 9), "-m pip install ai-edge-litert numpy"),
+    ("armv7l", (3, 11), "'tflite-runtime==2.14.0' 'numpy<2'"), ("armv7l", (3, 13), "64-bit Raspberry Pi OS"),
+    ("armv6l", (3, 11), "64-bit Raspberry Pi OS"), ("riscv64", (3, 13), "no TFLite runtime has a wheel"),
+])
+def test_the_line_to_type_for_a_runtime(monkeypatch, machine, version, words):
+    monkeypatch.setattr(edgebench.platform, "machine", lambda: machine)
+    monkeypatch.setattr(edgebench.sys, "version_info", version)
+    assert words in edgebench.runtime_advice()
+
+
+def test_a_system_python_closed_to_pip_gets_a_virtual_environment(monkeypatch, tmp_path):
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    monkeypatch.setattr(edgebench.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(edgebench.sys, "prefix", sys.base_prefix)
+    assert "-m venv ~/edgekd && ~/edgekd/bin/python -m pip install ai-edge-litert numpy" in edgebench.runtime_advice()
+    assert "--python '~/edgekd/bin/python'" in edgebench.runtime_advice()
 
 
 @pytest.mark.parametrize("zero_point", [0, -1])

@@ -67,9 +67,37 @@ class Page(HTMLParser):
         return next(row for row in (re.sub(r"\s+", " ", row).strip() for row in self.rows) if row.startswith(start))
 
 
-def stage(name, top1, before=0.97):
+def stage(name, top1, before=0.97, **judged):
     return {"stage": name, "top1": top1, "top1_ci95": [top1 - 0.031, top1 + 0.027], "auc": top1 + 0.04,
-            "auc_ci95": [top1 + 0.01, top1 + 0.06], "agree_with_previous": before, "flips_bad": 11, "flips_good": 4}
+            "auc_ci95": [top1 + 0.01, top1 + 0.06], "agree_with_previous": before, "flips_bad": 11, "flips_good": 4,
+            **judged}
+
+
+def judged(state, change, margin=3.2):
+    """What the waterfall adds to a stage."""
+    flip = {"name": "test/normal/b.png", "label": "normal", "was": "normal", "now": "pneumonia", "margin_lsb": margin}
+    return {"state": state, "verdict": f"lost {-change}", "budget": {"top1": 0.005, "auc": 0.003},
+            "change": {"top1": change, "top1_ci95": [change - 0.012, change + 0.011], "top1_p": 0.4, "auc": change / 2,
+                       "auc_ci95": [change / 2 - 0.004, change / 2 + 0.003]},
+            "flipped": {"bad": [flip], "good": [{**flip, "name": "c.png", "margin_lsb": None}]}}
+
+
+WHY = {
+    "schema": "edgekd.why/1", "split": "val", "images": 256, "calibration": 64, "seed": 0, "seconds": 71.5, "tried": 42,
+    "reading": "Look at the ops below.", "whole": {"kl": 0.0371, "kl_ci95": [0.03, 0.04], "top1": -0.012, "auc": -0.004},
+    "training": {"kl": 0.001, "kl_ci95": [0, 0.01], "top1": 0, "auc": 0},
+    "ops": [{"name": f"blocks.{number}.conv", "op": "DEPTHWISE_CONV_2D", "part": "weights" if number == 0 else None,
+             "shares_range_with": [],
+             "alone": {"kl": 0.02 / (number + 1), "kl_ci95": [0.01 / (number + 1), 0.03 / (number + 1)], "top1": -0.008,
+                       "auc": -0.002},
+             "without": {"kl": 0.01, "kl_gained": 0.0123, "top1_gained": 0.004, "rank": number + 1}}
+            for number in range(15)],
+    "remedies": [{"kind": "tighter range", "what": "blocks.0.conv", "text": "Give it a tighter range.",
+                  "next_step": '--set "qat.pin=blocks.0.conv=99.9"', "bound": False, "kl_before": 0.0371,
+                  "kl_after": 0.0123, "kl_gain_ci95": [0.02, 0.03], "sure": True, "top1": 0.008, "auc": 0.001},
+                 {"kind": "another op", "what": "blocks.1.conv", "text": "Replace it.", "next_step": "another student",
+                  "bound": True, "kl_before": 0.0371, "kl_after": 0.03, "kl_gain_ci95": [-0.001, 0.03], "sure": False,
+                  "top1": 0.0, "auc": 0.0}]}
 
 
 def bench(**changes):
@@ -91,7 +119,8 @@ CERTIFICATE = {
     "ranges": {"tensors": 71, "identical": 71, "worst": None},
     "weights": {"tensors": 53, "identical_codes": 691376, "total_codes": 691376},
     "op_local": {"ops": 66, "max_lsb": 1, "share_exact": 0.99999, "worst_op": "MEAN"},
-    "end_to_end": {"images": 624, "argmax_agreement": 0.9968, "mean_abs_lsb": 0.42, "max_abs_lsb": 6},
+    "end_to_end": {"images": 624, "argmax_agreement": 0.9968, "mean_abs_lsb": 0.42, "max_abs_lsb": 6,
+                   "histogram": {"0": 14_321, "1": 905, "2": 17, "3": 0, "8+": 2}},
     "reference": {"runtime": None, "argmax_agreement": None}, "failures": []}
 FAILURE = {"check": "ranges", "tensor": "block_3/expand/Relu6", "expected": "scale 0.0235",
            "found": "scale 0.0236", "next_step": "convert again"}
@@ -116,8 +145,18 @@ def whole():
                    "student": {"arch": "mobilenetv2_050", "params": 689_000, "macs": 18_100_000, "input": [96, 96, 3]}},
         "training": {"teacher": epochs, "distil": epochs, "qat": epochs[:1]},
         "accuracy": {"split": "test", "n": 200, "metric": "top1",
-                     "waterfall": [stage("teacher", 0.931, None), stage("student", 0.894), stage("qat", 0.887),
-                                   stage("onnx", 0.886), stage("tflite", 0.8812)],
+                     "waterfall": [stage("teacher", 0.931, None, state="first"),
+                                   stage("student", 0.894, **judged("within", -0.037)),
+                                   stage("qat", 0.887, **judged("unclear", -0.007)),
+                                   stage("onnx", 0.886, **judged("within", -0.001)),
+                                   stage("tflite", 0.8812, **judged("beyond", -0.0048))],
+                     "paired": {"method": "paired bootstrap", "paper": "Efron 1986", "draws": 1000, "seed": 0,
+                                "test": "exact McNemar test"},
+                     "verdict": {"stage": "tflite", "state": "bad", "text": "The TFLite conversion lost it.",
+                                 "notes": ["QAT may have, too."]},
+                     "device": {"stage": "device", "profile": "pi4", "emulated": False, "n": 32, "top1": 0.844,
+                                "top1_ci95": [0.68, 0.93], "agree_with_previous": 0.9688, "max_abs_lsb": 3,
+                                "state": "within", "verdict": "The device: 1 of 32 stored images got another answer"},
                      "confusion": {"classes": ["normal", "pneumonia"], "counts": [[72, 18], [6, 104]]}},
         "artifact": {"path": "model.tflite", "sha256": SHA, "bytes": 1_048_576, "full_integer": True,
                      "ops": {"CONV_2D": 35, "SOFTMAX": 1, "ADD": 10},
@@ -127,7 +166,7 @@ def whole():
         "device": {"predicted": {"latency_ms": None, "low_ms": None, "high_ms": None, "basis": "no latency model yet"},
                    "memory": {"file_bytes": 1_048_576},
                    "mapped": {"ops": 46, "mapped": 45, "fallback": [{"op": "SOFTMAX", "count": 1}]}},
-        "certificate": CERTIFICATE, "bench": [bench()]})
+        "certificate": CERTIFICATE, "bench": [bench()], "why": WHY})
 
 
 EXAMPLES = [Example(PNG, "test/normal/a.png", "normal", {"teacher": ("normal", 0.91), "student": ("normal", 0.62),
@@ -201,12 +240,12 @@ def test_charts_escape_what_they_are_given():
 
 def test_every_section_is_there_and_linked(full):
     sections = set(full.values("section", "id"))
-    assert sections == {"accuracy", "examples", "certificate", "device", "bench", "training", "models", "data",
+    assert sections == {"accuracy", "why", "examples", "certificate", "device", "bench", "training", "models", "data",
                         "provenance"}
     assert {link[1:] for link in full.values("a", "href")} == sections | {"content"}
 
 
-@pytest.mark.parametrize("part", ["accuracy", "examples", "certificate", "bench", "training", "models", "data"])
+@pytest.mark.parametrize("part", ["accuracy", "why", "examples", "certificate", "bench", "training", "models", "data"])
 def test_an_absent_part_is_left_out_with_its_link(part):
     body, examples = whole(), EXAMPLES
     if part == "examples":
@@ -306,6 +345,95 @@ def test_every_stage_of_the_waterfall_is_in_chart_and_table(full):
         assert ("97.0% 11 4" in row) == (name != "Teacher")
         assert f"{name}: {top1}, 95% interval {low}% to {high}" in full.text  # the chart's own titles
     assert "−1.3" in full.text  # points from the float student to int8
+
+
+def test_the_verdict_its_changes_and_the_flipped_images_are_shown(full):
+    assert "Verdict: The TFLite conversion lost it. Also: QAT may have, too." in full.text
+    assert "−0.7 −1.9 to +0.4" in full.row("After QAT")
+    assert full.row("After QAT").endswith("over, maybe by chance")
+    assert full.row("TFLite int8").endswith("beyond its budget")
+    changes = next(label for label in full.values("svg", "aria-label") if label.startswith("Change of top-1"))
+    assert "After QAT −0.7, −1.9 to +0.4, over, maybe by chance" in changes
+    assert "test/normal/b.png lost normal pneumonia 3.2" in full.row("test/normal/b.png")
+    assert full.row("c.png") == "c.png won normal pneumonia –"
+    assert "10 more lost" in full.text
+    assert "1,000 draws" in full.text
+    assert "On the device, 32 stored images: top-1 84.4%" in full.text
+
+
+def test_a_report_without_a_verdict_still_reads():
+    body = whole()
+    for row in body["accuracy"]["waterfall"]:
+        for key in ("state", "verdict", "budget", "change", "flipped"):
+            row.pop(key, None)
+    for key in ("paired", "verdict", "device"):
+        del body["accuracy"][key]
+    read = Page(page(body))
+    assert "Verdict" not in read.text
+    assert "After QAT" in read.row("After QAT")
+
+
+def test_changes_lie_where_the_figures_say():
+    rows = [charts.Change("a", -0.02, -0.04, 0.0, 0.01), charts.Change("b", 0.01, 0.0, 0.02, None, "x", "beyond")]
+    chart = charts.changes(rows, "x")
+    assert re.findall(r'circle cx="([\d.]+)%"', chart) == ["33.33", "83.33"]
+    assert 'class="zero" x1="66.67%"' in chart
+    assert 'x="50.00%" width="16.67%"' in chart  # what "a" may lose: a point
+    assert charts.changes([], "x") == ""
+    assert 'circle cx="50.00%"' in charts.changes([charts.Change("a", 0, 0, 0)], "x")
+    assert charts.points(-0.012) == "−1.2"
+    assert charts.points(-0.0001) == "0.0"
+
+
+# The sensitivity run --------------------------------------------------------------------------------------------------
+
+def test_the_worst_ops_and_the_remedies_are_told(full):
+    assert "0.0371 → 0.0123" in full.text
+    assert '--set "qat.pin=blocks.0.conv=99.9"' in full.text
+    assert "An upper bound" in full.text
+    assert "it may be chance" in full.text
+    assert "Look at the ops below." in full.text
+    assert "mostly its weights" in full.row("DEPTHWISE_CONV_2D blocks.0.conv")
+    assert "0.02 0.01 to 0.03 −0.8 −0.002 0.0123 1" in full.row("DEPTHWISE_CONV_2D blocks.0.conv")
+    assert "3 more ops" in full.text
+    assert full.row("DEPTHWISE_CONV_2D blocks.14.conv")
+
+
+def test_no_remedy_is_said_to_be_none():
+    body = whole()
+    body["why"]["remedies"] = []
+    assert "None of the 42 remedies" in Page(page(body)).text
+
+
+# The certificate's histograms -----------------------------------------------------------------------------------------
+
+def test_the_histogram_of_differences_is_drawn(full):
+    label = next(label for label in full.values("svg", "aria-label") if "14,321 by 0" in label)
+    assert "2 by 8+" in label
+    chart = charts.columns({"0": 400, "1": 100, "2": 0}, "LSB", "x")
+    heights = [float(x) for x in re.findall(r'height="([\d.]+)"><title>', chart)]
+    assert heights[0] == pytest.approx(2 * heights[1], rel=0.01)  # square roots
+    assert len(heights) == 2
+    assert "100 of 500 (20.00%) differ by 1 LSB" in chart
+    assert charts.columns({}, "LSB", "x") == charts.columns({"0": 0}, "LSB", "x") == ""
+
+
+def test_further_histograms_are_found_wherever_they_stand():
+    body = whole()
+    assert "more histograms" not in Page(page(body)).text
+    body["certificate"]["op_local"] |= {
+        "families": {"xnnpack": {"histogram": {"0": 5, "1": 1}}},
+        "rows": [{"op": "CONV_2D conv_stem", "histogram": {"0": 7}}, {"op": "none", "histogram": "not one"}]}
+    read = Page(page(body))
+    assert "2 more histograms, by check and op" in read.text
+    assert "op_local, families, xnnpack" in read.text
+    assert "op_local, rows, CONV_2D conv_stem" in read.text
+
+
+def test_a_certificate_without_histograms():
+    body = whole()
+    del body["certificate"]["end_to_end"]["histogram"]
+    assert "How far the file" not in Page(page(body)).text
 
 
 def test_an_unknown_stage_keeps_its_name():

@@ -26,8 +26,9 @@ from edgekd.int8 import (
     weight_scale_ceiling,
     weight_scale_floor,
     weight_scales,
+    windows,
 )
-from edgekd.int8_kernels import KERNELS, Operand, windows
+from edgekd.int8_kernels import KERNELS, Operand
 
 RNG = np.random.default_rng(0)
 

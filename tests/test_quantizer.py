@@ -108,9 +108,10 @@ class Unruly(nn.Module):
 
 
 @pytest.mark.parametrize(("odd", "op"), [
-    (nn.GELU(), "gelu"), (nn.Hardsigmoid(), "hardsigmoid"), (nn.LeakyReLU(), "leaky_relu"),
-    (nn.Conv2d(8, 8, 3, groups=2), "2 groups"), (nn.GroupNorm(2, 8), "group_norm"),
-    (nn.AdaptiveAvgPool2d(2), "adaptive average pooling"), (nn.ReflectionPad2d(1), "pad"),
+    (nn.GELU(), "gelu"), (nn.Mish(), "mish"), (nn.LeakyReLU(), "leaky_relu"), (nn.GroupNorm(2, 8), "group_norm"),
+    (nn.MaxPool2d(3, 1, 1, dilation=2), "max pooling with dilation"), (nn.Hardtanh(0, 4), "hardtanh(0, 4)"),
+    (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "SAME [0, 0, 1, 1]"), (nn.LayerNorm(30), "layer_norm"),
+    (nn.AdaptiveAvgPool2d(4), "adaptive average pooling"), (nn.ReflectionPad2d(1), "pad"),
 ])
 def test_an_op_without_a_rule_is_refused_by_name(odd: nn.Module, op: str) -> None:
     with pytest.raises(UnsupportedNetwork) as caught:
@@ -120,9 +121,35 @@ def test_an_op_without_a_rule_is_refused_by_name(odd: nn.Module, op: str) -> Non
     assert caught.value.next_step
 
 
-def test_a_lonely_batch_norm_is_refused() -> None:
-    with pytest.raises(UnsupportedNetwork, match="odd"):
-        prepare(Unruly(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8))).eval(), PX, HALF, HALF)
+class Joined(nn.Module):
+    """Concatenates a sigmoid, whose range is fixed, with a map, whose range is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.head(torch.cat([x, torch.sigmoid(x)], 1).mean((2, 3)))
+
+
+class FlatConv(nn.Module):
+    """A flattened map that goes into an addition: its order cannot be folded into any weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 3, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(1)
+        return x + x
+
+
+@pytest.mark.parametrize(("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in the network")])
+def test_a_form_without_a_rule_is_refused(model: nn.Module, words: str) -> None:
+    with pytest.raises(UnsupportedNetwork, match=words) as caught:
+        prepare(model, PX, HALF, HALF)
+    assert caught.value.next_step
 
 
 def test_control_flow_on_data_is_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgekd import flatbuffer, lite, onnx_runner
 from edgekd.artifacts import Certificate, Exported, LiteModel, QuantNetwork, pack, unpack
 from edgekd.errors import DataError, ModelFileError
 from edgekd.int8 import Int8Rules
+from edgekd.int8_kernels import KERNELS, Operand
 from edgekd.quantnet import calibrate, predict, prepare, restore, set_phase
 from edgekd.stages.certify import certify
 from edgekd.stages.convert import convert
@@ -134,11 +134,8 @@ def test_constants_are_aligned(route: Route) -> None:
             assert data.find(part.data.tobytes()) % 16 == 0, part.name
 
 
-def test_conversion_is_quick_and_gives_equal_bytes_twice(route: Route) -> None:
-    start = time.perf_counter()
-    again = convert(export(route.qnet, route.model()))
-    assert time.perf_counter() - start < 10
-    assert again == route.lite
+def test_conversion_gives_equal_bytes_twice(route: Route) -> None:
+    assert convert(export(route.qnet, route.model())) == route.lite
 
 
 def test_onnx_agrees_with_the_trained_network(route: Route) -> None:
@@ -173,7 +170,20 @@ def test_artifacts_survive_the_store(route: Route) -> None:
                           "PADV2": 1, "RESHAPE": 1}),
     ("Excite", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "MEAN": 2, "MUL": 1, "PAD": 1, "RESHAPE": 1}),
     ("LoneActivation", {}, {"ADD": 1, "CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RELU": 1, "RESHAPE": 1}),
-    ("Flattened", {}, {"CONV_2D": 1, "FULLY_CONNECTED": 2, "PAD": 1, "RESHAPE": 1, "TRANSPOSE": 1}),
+    ("Flattened", {}, {"CONV_2D": 1, "FULLY_CONNECTED": 2, "PAD": 1, "RESHAPE": 1}),
+    ("HardExcite", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "HARD_SWISH": 1, "MEAN": 2, "MUL": 1, "PAD": 1, "RESHAPE": 1}),
+    ("HardExcite", {"pooling": "average_pool", "io_dtype": "uint8", "softmax": "append"},
+     {"AVERAGE_POOL_2D": 2, "CONV_2D": 3, "FULLY_CONNECTED": 1, "HARD_SWISH": 1, "MUL": 1, "PAD": 1, "QUANTIZE": 2,
+      "RESHAPE": 1, "SOFTMAX": 1}),
+    ("GateOfSum", {}, {"ADD": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1,
+                       "RESHAPE": 1}),
+    ("LoneNorms", {}, {"ADD": 1, "CONCATENATION": 1, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1,
+                       "PAD": 1, "RESHAPE": 1}),
+    ("Ghost", {}, {"CONCATENATION": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "MEAN": 1,
+                   "MUL": 1, "PAD": 1, "RESHAPE": 1, "SLICE": 3}),
+    ("Grouped", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RESHAPE": 1}),
+    ("Borders", {}, {"AVERAGE_POOL_2D": 4, "CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 2, "RESHAPE": 1}),
+    ("FlatMaps", {}, {"ADD": 1, "CONV_2D": 1, "FULLY_CONNECTED": 2, "HARD_SWISH": 1, "MAX_POOL_2D": 1, "RESHAPE": 1}),
 ])
 def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str, int]) -> None:
     """Every op with a rule, in networks whose channels are normalised differently."""
@@ -187,6 +197,20 @@ def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str,
     assert lite.describe(found.lite.tflite)["ops"] == ops
     onnx = onnx_runner.logits(found.exported.qdq, pixels)
     assert np.abs(onnx - found.logits).max() <= 6.5 * found.qnet.ranges[-1]["scale"]
+    assert worst_lsb(found.lite, pixels[:4], "reference") <= 1, "certify looks at the built-in kernels"
+
+
+def worst_lsb(model: LiteModel, pixels: np.ndarray, kernels: str) -> int:
+    """The largest distance of any op from the reference arithmetic on the runtime's own inputs."""
+    runner = lite.LiteRunner(model.tflite, kernels=kernels, keep="everything")
+    tensors, worst = runner.graph.tensors, 0
+    for image in pixels:
+        runner.invoke(lite.quantize_pixels(image[None], runner.input))
+        for op in runner.graph.ops:
+            inputs = [Operand(tensors[i], runner.value(i) if tensors[i].data is None else tensors[i].data) for i in op.inputs]
+            expected = KERNELS[op.name](op, inputs, tensors[op.outputs[0]])
+            worst = max(worst, int(np.abs(runner.value(op.outputs[0]).astype(np.int64) - expected).max()))
+    return worst
 
 
 def test_same_padding_replaces_a_pad() -> None:

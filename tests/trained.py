@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from edgekd import networks, quantnet
 from edgekd.artifacts import QuantNetwork
+from edgekd.int8 import Int8Rules
 
 HALF = [0.5] * 3
 
 
-def calibrated(arch: str, px: int, classes: int = 3) -> QuantNetwork:
+def calibrated(arch: str, px: int, classes: int = 3, rules: Int8Rules | None = None, edits: dict[str, str] | None = None
+               ) -> QuantNetwork:
     """The QuantNetwork of a timm network that was only calibrated."""
     torch.manual_seed(0)
-    network = quantnet.prepare(networks.create(arch, {"num_classes": classes}), px, HALF, HALF)
+    options: dict[str, Any] = {"num_classes": classes, **({"edits": edits} if edits else {})}
+    network = quantnet.prepare(networks.create(arch, options), px, HALF, HALF, rules)
     quantnet.calibrate(network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1])
     done = quantnet.finish(network)
-    return QuantNetwork(arch=arch, options={"num_classes": classes}, px=px, mean=HALF, std=HALF, history=[],
-                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    return QuantNetwork(arch=arch, options=options, px=px, mean=HALF, std=HALF, history=[], rules=network.rules.to_dict(),
+                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)

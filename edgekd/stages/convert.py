@@ -12,7 +12,9 @@ DESCRIPTION = "EdgeKD int8"  # what model viewers show as the file's description
 
 
 def convert(exported: Exported) -> LiteModel:
-    """The full-integer .tflite of an exported network: int8 in, int8 out. Equal input gives equal bytes.
+    """The full-integer .tflite of an exported network: int8 in and out, or uint8 where the rules say so.
+
+    Equal input gives equal bytes.
 
     Raises UnsupportedNetwork for a node that has no int8 lowering, ModelFileError for an ONNX that was changed.
     """

@@ -1,4 +1,4 @@
-"""teacher, distil, qat, export, convert -> evaluate: every network's answers to the same test images."""
+"""teacher, distil, prune, qat, export, convert -> evaluate: every network's answers to the same test images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from edgekd.quantnet import predict, restore
 BATCH = 64
 
 
-def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Network, qat: QuantNetwork,
-        exported: Exported, model: LiteModel, *, wanted_precision: str, context: Context) -> Evaluation:
+def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Network, pruned: Network | None,
+        qat: QuantNetwork, exported: Exported, model: LiteModel, *, wanted_precision: str, context: Context) -> Evaluation:
     """Run all of them. The teacher sees the images at its own size, the others exactly the device's inputs."""
     labels = data.labels(dataset, "test")
     images = data.input_images(inputs, "test", len(student.mean))
     answers: dict[str, np.ndarray] = {}
-    names = (["teacher"] if teacher is not None else []) + ["student", "qat", "onnx", "tflite"]
+    floats = {"student": student} | ({"pruned": pruned} if pruned is not None else {})
+    names = [*(["teacher"] if teacher is not None else []), *floats, "qat", "onnx", "tflite"]
 
     def told(stage: str, logits: np.ndarray) -> None:
         answers[stage] = logits
@@ -31,12 +32,14 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
         render = views.Renderer(data.pixels(dataset), teacher.px, teacher.mean, teacher.std)
         rows = torch.from_numpy(data.rows(dataset, "test"))
         told("teacher", logits_of(net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted_precision, net)))
-    told("student", logits_of(networks.restore(student),
-                              (networks.normalised(part, student.mean, student.std) for part in _parts(images))))
+    for name, network in floats.items():
+        told(name, logits_of(networks.restore(network),
+                             (networks.normalised(part, network.mean, network.std) for part in _parts(images))))
     told("qat", predict(restore(qat, networks.create(qat.arch, qat.options)), images))
     told("onnx", onnx_runner.logits(exported.qdq, images))
-    told("tflite", lite.logits(model.tflite, images))
-    codes = lite.run(model.tflite, images)
+    runner = lite.LiteRunner(model.tflite)
+    codes = runner.codes(images)
+    told("tflite", lite.tensor_range(runner.output).dequantize(codes))
     stacked = np.stack([answers[name] for name in names]).astype(np.float32)
     return Evaluation(stages=names, classes=stacked.shape[-1], labels=labels.tolist(), logits=stacked.tobytes(),
                       codes=codes.tobytes())

@@ -9,7 +9,7 @@ from edgekd import networks
 from edgekd.artifacts import Exported, QuantNetwork
 from edgekd.context import Context
 from edgekd.onnx_writer import write_onnx
-from edgekd.quantnet import restore
+from edgekd.quantnet import QatNetwork, restore
 
 
 def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
@@ -17,7 +17,11 @@ def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
 
     Raises WeightsError when the artifact does not fit the network.
     """
-    network = restore(qnet, model)
+    return from_network(qnet, restore(qnet, model))
+
+
+def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
+    """The same, of a network that is already there, frozen."""
     state = safetensors.numpy.load(bytes(qnet.state))
     ranges = {row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges}
     weights = {
@@ -27,8 +31,8 @@ def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
         }
         for row in qnet.layers
     }
-    return Exported(px=qnet.px, ranges=ranges, weights=weights, onnx=write_onnx(network, state, "float"),
-                    qdq=write_onnx(network, state, "qdq"))
+    return Exported(px=qnet.px, ranges=ranges, weights=weights, io_dtype=network.rules.io_dtype,
+                    onnx=write_onnx(network, state, "float"), qdq=write_onnx(network, state, "qdq"))
 
 
 def run(qat: QuantNetwork, *, context: Context) -> Exported:

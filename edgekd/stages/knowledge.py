@@ -5,11 +5,8 @@ Training then costs the student only. float16 keeps logits to 3 digits, which is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from edgekd import data, networks, views
 from edgekd.adapters import resize_map, tokens_to_map
@@ -36,29 +33,25 @@ def run(dataset: Dataset, teacher: Network, *, view: ViewsConfig, wanted_precisi
     count = len(dataset.images)
     tap = networks.taps(model, net)[-1]
     prefix = getattr(net, "num_prefix_tokens", 0)
-    logits, pooled, grids = [], [], []
-
-    def answers() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        with networks.watch(net, [tap] if grid_side else []) as seen:
-            for number in range(view.per_image):
-                drawn = views.draw(view, context.seed, number, count, train)
-                for rows in train.split(BATCH):
-                    said, features = logits_and_features(net, render.views(rows, drawn), dtype)
-                    grid = resize_map(tokens_to_map(seen[tap].float(), prefix), grid_side) if grid_side else None
-                    yield said, features, grid
-
-    total, done = view.per_image * len(train), 0
-    for said, features, grid in answers():
-        logits.append(said.half().numpy())
-        pooled.append(features.half().numpy())
-        if grid is not None:
-            grids.append(grid.half().numpy())
-        done += len(said)
-        context.progress("teacher views", done, total)
+    kept: dict[str, np.ndarray] = {}
+    with networks.watch(net, [tap] if grid_side else []) as seen:
+        for number in range(view.per_image):
+            drawn = views.draw(view, context.seed, number, count, train)
+            for start in range(0, len(train), BATCH):
+                rows = train[start : start + BATCH]
+                logits, pooled = logits_and_features(net, render.views(rows, drawn), dtype)
+                said = {"logits": logits, "pooled": pooled}
+                if grid_side:
+                    said["grid"] = resize_map(tokens_to_map(seen[tap].float(), prefix), grid_side)
+                for name, value in said.items():
+                    if name not in kept:
+                        # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
+                        kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
+                    kept[name][number, start : start + BATCH] = value.half().numpy()
+                context.progress("teacher views", number * len(train) + start + len(rows), view.per_image * len(train))
     return Knowledge(
-        views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=pooled[0].shape[1],
-        grid_shape=list(grids[0].shape[1:]) if grids else [],
-        logits=np.concatenate(logits).tobytes(), pooled=np.concatenate(pooled).tobytes(),
-        grid=np.concatenate(grids).tobytes() if grids else b"",
+        views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
+        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [],
+        logits=kept["logits"].tobytes(), pooled=kept["pooled"].tobytes(), grid=kept["grid"].tobytes() if grid_side else b"",
     )
 

@@ -1,4 +1,4 @@
-"""data, inputs, distil -> qat: the student trained with TFLite's int8 arithmetic in the loop."""
+"""data, inputs, distil or prune -> qat: the student trained with TFLite's int8 arithmetic in the loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd import data, losses, metrics, networks, views
+from edgekd import clipping, data, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
@@ -18,19 +18,26 @@ from edgekd.targets import Batch, Feed
 from edgekd.training import FitPlan, Step, fit
 
 
-def run(dataset: Dataset, inputs: Inputs, student: Network, *, config: QatConfig, rules: Mapping[str, Any],
-        view: ViewsConfig, balance: str, context: Context) -> QuantNetwork:
+def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | None, *, config: QatConfig,
+        rules: Mapping[str, Any], view: ViewsConfig, balance: str, context: Context) -> QuantNetwork:
     """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
 
     Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
-    that the last weights are tuned to the ranges that ship. Raises UnsupportedNetwork, before any training, for an op
-    that has no int8 rule.
+    that the last weights are tuned to the ranges that ship. A pruned student takes the distilled one's place. Raises
+    UnsupportedNetwork, before any training, for an op that has no int8 rule.
     """
+    student = distilled if pruned is None else pruned
     teacher = networks.restore(student)
     network = prepare(networks.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules))
     shown = data.input_images(inputs, "calibration", len(student.mean))
-    calibrate(network, (networks.normalised(shown[start : start + config.batch], student.mean, student.std)
-                        for start in range(0, len(shown), config.batch)))
+    pinned = clipping.parse(config.pin)
+    batches = [networks.normalised(shown[start : start + config.batch], student.mean, student.std)
+               for start in range(0, len(shown), config.batch)]
+    calibrate(network, batches)
+    if pinned:
+        set_phase(network, "float")
+        clipping.pin(network, pinned, clipping.observe(network, batches, context.seed))
+        set_phase(network, "observe")
     labels = torch.from_numpy(data.labels(dataset))
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
                 torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,

@@ -92,15 +92,15 @@ def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
         raise RecipeError(f"the classifier of {type(net).__name__} is not one linear layer", "use teacher.mode = \"finetune\"")
     plain = dataclasses.replace(view, mixup=0.0)  # a mixed image has no single label to regress on
     dtype = precision(config.precision, net)
-    features, total, done = [], (1 + config.head_views) * len(train), 0
-    for number in range(-1, config.head_views):
-        drawn = views.draw(plain, context.seed, number, len(labels), among=train) if number >= 0 else None
-        for rows in train.split(config.batch):
+    x = torch.empty(1 + config.head_views, len(train), head.in_features)  # one block: see knowledge.py
+    for number in range(1 + config.head_views):
+        drawn = views.draw(plain, context.seed, number - 1, len(labels), among=train) if number else None
+        for start in range(0, len(train), config.batch):
+            rows = train[start : start + config.batch]
             images = render.plain(rows) if drawn is None else render.views(rows, drawn)
-            features.append(logits_and_features(net, images, dtype)[1].clone())
-            done += len(rows)
-            context.progress("teacher features", done, total)
-    x, y = torch.cat(features), labels[train].repeat(1 + config.head_views)
+            x[number, start : start + config.batch] = logits_and_features(net, images, dtype)[1]
+            context.progress("teacher features", number * len(train) + start + len(rows), x.shape[0] * x.shape[1])
+    x, y = x.flatten(0, 1), labels[train].repeat(1 + config.head_views)
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     weight, bias = _logistic((x - mean) / std, y, classes, config.head_decay)
     with torch.no_grad():

@@ -1,0 +1,121 @@
+"""What `edgekd check` is given: a .tflite, a recipe or a student's name, brought to a graph; and the gate before a build.
+
+A student is converted untrained, by the route that the build takes. Nothing is trained and no image is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekd import artifacts, recipe
+from edgekd.check import check
+from edgekd.devices import DeviceProfile, load_profile
+from edgekd.errors import GateFailed, ModelFileError
+from edgekd.flatbuffer import read
+from edgekd.models import ModelSpec, spec
+from edgekd.recipe import Recipe
+
+CLASSES = 10  # of a student checked by name: no data says how many, and the classifier is a small part of any student
+UNALLOCATED = ("the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an op "
+               "that this runtime lacks")
+VERSION = 1  # of the answer that a build keeps; another one is asked anew
+
+
+def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """The answer for a .tflite's path, a recipe's path, or a student's name.
+
+    Raises ModelFileError, RecipeError, UnknownName, ProfileError or UnsupportedNetwork for what it cannot look at.
+    """
+    profile = load_profile(profile_name)
+    if text.endswith(".tflite"):
+        return check_file(Path(text), profile)
+    is_recipe = text.endswith(".toml")
+    settings = recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
+    return check_student(spec(settings.distil.student), settings, profile, CLASSES)
+
+
+def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
+    """The answer for a .tflite, with the arena that an interpreter allocates beside the planned one."""
+    from edgekd.arena import measure_apart
+    from edgekd.edgetpu_file import is_compiled
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}", "name a .tflite that exists") from None
+    graph = read(data)
+    notes: tuple[str, ...] = ()
+    measured = None
+    if not is_compiled(graph):  # its custom op needs libedgetpu
+        measured = measure_apart(data)
+        if measured is None:
+            notes = (UNALLOCATED,)
+    return {**check(graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes),
+            **_compiled(data, profile)}
+
+
+def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
+    """{"compiler": what the real edgetpu_compiler says}, where it is installed and the profile is an Edge TPU's."""
+    if profile.mapper != "edgetpu":
+        return {}
+    from edgekd import edgetpu_compiler, edgetpu_file
+
+    program = edgetpu_compiler.find()
+    if program is None or edgetpu_file.is_compiled(read(data)):
+        return {}
+    done = edgetpu_compiler.compile_model(data, program)
+    return {"compiler": {**done.log.to_json(), **edgetpu_file.read_back(read(done.model)).to_json()}}
+
+
+def check_student(student: ModelSpec, settings: Recipe, profile: DeviceProfile, classes: int) -> dict[str, Any]:
+    """The answer for a student that was not trained yet."""
+    from edgekd.int8 import Int8Rules
+    from edgekd.untrained import untrained_tflite
+
+    px = settings.data.input_px
+    data = untrained_tflite(student, px, classes, Int8Rules.from_dict(profile.rules))
+    return {**check(read(data), profile, f"{student.name} at {px} px", file_bytes=len(data),
+                    notes=("untrained: ops, shapes and sizes are those of the trained file",)),
+            **_compiled(data, profile)}
+
+
+def before_build(student: ModelSpec, settings: Recipe, profile: DeviceProfile, kept: Path) -> dict[str, Any]:
+    """The answer for a build; the one in `kept` (check.json) is taken where it was of the same student and device.
+
+    Raises GateFailed when the profile's floor is not met.
+    """
+    asked = {"version": VERSION, "student": dataclasses.asdict(student), "px": settings.data.input_px,
+             "profile": profile.to_json(), "latency": _digest(profile.latency)}
+    key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
+    try:
+        body: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        body = {}
+    if not isinstance(body, dict) or body.get("key") != key:
+        body = {**check_student(student, settings, profile, CLASSES), "key": key}
+    return body
+
+
+def _digest(path: str) -> str:
+    try:
+        return artifacts.sha256(Path(path).read_bytes()) if path else ""
+    except OSError:
+        return ""  # `check` says what is wrong with it
+
+
+def refuse(body: dict[str, Any]) -> None:
+    """Raise GateFailed, with the best edit as the next step, when an answer says that the floor is not met."""
+    if not body["passed"]:
+        raise GateFailed("before training: " + "\n  ".join(body["failures"]), next_step(body))
+
+
+def next_step(body: dict[str, Any]) -> str:
+    """The first edit that makes more of the model map, else the one that saves most."""
+    edits = sorted(body["edits"], key=lambda edit: -edit["mapped"] / edit["ops"])
+    if not edits:
+        return "another student (edgekd models), another device, or min_mapped in a profile of your own"
+    return f"{edits[0]['edit']}: {edits[0]['how']}"

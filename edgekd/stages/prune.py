@@ -1,0 +1,197 @@
+"""data, knowledge, distil -> prune: the student made narrower, a cut at a time, and taught again after each."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd import coupling, data, networks, pruning, views, widths
+from edgekd.artifacts import Dataset, Knowledge, Network
+from edgekd.context import Context
+from edgekd.distiller import Lesson, lesson, weights_in_force
+from edgekd.errors import GateFailed, UnsupportedNetwork
+from edgekd.models import ModelSpec
+from edgekd.pruning import Limits, Plan
+from edgekd.recipe import DistilConfig, PruneConfig, ViewsConfig
+from edgekd.training import FitPlan, Step
+
+MEMORY = 5  # time constants of the averaged weights in one fine-tuning: e^-5 of the weights just after the cut is left
+
+
+def run(dataset: Dataset, knowledge: Knowledge | None, student: Network, *, config: PruneConfig, distil: DistilConfig,
+        model: ModelSpec, view: ViewsConfig, multiple: int, context: Context) -> Network:
+    """Cut `config.steps` times on the way to the ratio or the MACs asked for, with distil's own lesson after each cut.
+
+    The plan is printed before the first channel goes. Raises GateFailed when MACs would not fall, and UnsupportedNetwork
+    for a network that cannot be traced or that computes otherwise than planned when it is cut.
+    """
+    taught = lesson(dataset, knowledge, distil, networks.taps(model, networks.restore(student)), view,
+                    views.Renderer(data.pixels(dataset), student.px, student.mean, student.std), context.seed)
+    work = _Work(student, config, taught, multiple, context)
+    work.resume()
+    work.announce()
+    while work.step < config.steps:
+        work.cut()
+        work.teach()
+    return work.result(knowledge is not None, distil)
+
+
+class _Work:
+    """The network on its way: what was cut, what was learnt, and the one checkpoint that holds both."""
+
+    def __init__(self, student: Network, config: PruneConfig, taught: Lesson, multiple: int, context: Context) -> None:
+        self.student, self.config, self.taught, self.context = student, config, taught, context
+        self.net = networks.restore(student)
+        self.dense = networks.size(self.net, student.px, len(student.mean))
+        self.first_survey = self._survey()
+        full = {group.name: group.width for group in self.first_survey.groups}
+        self.limits = Limits(config.scope, multiple, full)
+        self.step = 0  # fine-tunings that are done
+        self.is_cut = False  # whether the next one's cut is
+        self.snapshot: bytes | None = None  # of the fine-tuning under way
+        self.history: list[dict[str, Any]] = []
+        self.widths: dict[str, list[int]] = {}  # where they differ from the builder's
+        self.cuts: list[dict[str, Any]] = []
+
+    def _survey(self) -> coupling.Survey:
+        if self.config.importance == "taylor":
+            _gradients(self.net, self.taught, self.config.batches)
+        classifier = _name_of(self.net, self.net.get_classifier())  # type: ignore[operator]
+        keep = {module or classifier: f"read by {loss}" for module, loss in self.taught.read().items()}
+        return coupling.survey(self.net, self.student.px, len(self.student.mean), self.config.importance, keep)
+
+    def _plan(self, found: coupling.Survey, share: float) -> Plan:
+        """The plan for `share` (0 .. 1) of the way."""
+        config, macs = self.config, self.dense["macs"]
+        if config.ratio:
+            return pruning.by_ratio(found.groups, found.layers, self.limits, config.ratio * share)
+        target = config.target_macs * (macs if config.target_macs <= 1 else 1)
+        return pruning.by_macs(found.groups, found.layers, self.limits, macs - (macs - target) * share)
+
+    def announce(self) -> None:
+        """Print what the whole way will take, and refuse it here, before any training, when that is nothing."""
+        if self.step or self.is_cut:
+            if self.step < self.config.steps:
+                self.context.say(f"prune: goes on at cut {self.step + 1} of {self.config.steps}")
+            return
+        whole = self._plan(self.first_survey, 1.0)
+        if whole.macs >= whole.macs_before:
+            asked = f"ratio {self.config.ratio:g}" if self.config.ratio else f"target_macs {self.config.target_macs:g}"
+            raise GateFailed(
+                f"prune: MACs do not fall: {asked} leaves all {whole.macs_before / 1e6:.2f} M, since widths are rounded to "
+                f"multiples of {self.limits.multiple}",
+                "ask for more (--set prune.ratio=0.3 or prune.target_macs=0.65), or for a smaller prune.multiple")
+        if self.config.steps > 1:
+            self.context.say(pruning.table(whole, f"prune: all {self.config.steps} cuts together, as the weights are now"))
+
+    def cut(self) -> None:
+        """Plan the next cut on the weights of now, print it, and make it."""
+        if self.is_cut:
+            return
+        found = self._survey() if self.step else self.first_survey
+        plan = self._plan(found, (self.step + 1) / self.config.steps)
+        self.context.say(pruning.table(plan, f"prune: cut {self.step + 1} of {self.config.steps}"))
+        px, channels = self.student.px, len(self.student.mean)
+        coupling.cut(found, plan, self.net)
+        try:
+            now = networks.size(self.net, px, channels)
+        except RuntimeError as error:
+            raise UnsupportedNetwork(f"{self.student.arch} does not run any more after the cut: {str(error).splitlines()[0]}",
+                                     "its code names channels by number: take another student, or no [prune]") from error
+        if now["macs"] != plan.macs:
+            raise UnsupportedNetwork(f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
+                                     "its graph was not read rightly: take another student, or no [prune]")
+        self.cuts.append({"cut": self.step + 1, **now, "channels": sum(map(len, plan.cuts.values()))})
+        self.widths = widths.of(self.net, networks.create(self.student.arch, self.student.options))
+        self.is_cut = True
+        self.save(None)
+
+    def teach(self) -> None:
+        """Fine-tune after a cut; one that took nothing needs none."""
+        config, distil = self.config, self.taught.config
+        if self.cuts[-1]["channels"]:
+            torch.manual_seed(self.taught.seed + self.step)  # adapters' first weights, the same after a resume
+            steps = config.epochs * self.taught.feed.steps
+            plan = FitPlan(config.epochs, config.lr, distil.weight_decay, distil.warmup, distil.schedule,
+                           min(distil.ema, max(0.0, 1 - MEMORY / steps)), distil.optimiser)
+            first = distil.epochs + self.step * config.epochs  # views go on from where distil's ended
+            rows = self.taught.teach(self.net, plan, f"prune {self.step + 1}/{config.steps}", _Inner(self),
+                                     self.context.progress, first)
+            done = len(self.history)
+            self.history += [{**row, "epoch": done + row["epoch"], "cut": self.step + 1} for row in rows]
+        self.step, self.is_cut = self.step + 1, False
+        self.save(None)
+
+    def result(self, taught: bool, distil: DistilConfig) -> Network:
+        """The artifact. Raises GateFailed when MACs did not fall after all."""
+        student = self.student
+        size = networks.size(self.net, student.px, len(student.mean))
+        if size["macs"] >= self.dense["macs"]:
+            raise GateFailed(f"prune: MACs did not fall: {size['macs']} of {self.dense['macs']} are left",
+                             "raise prune.ratio, or lower prune.target_macs")
+        facts = {"name": student.facts["name"], "weights": f"pruned from {student.facts['weights']}",
+                 "licence": student.facts["licence"], "losses": weights_in_force(distil, taught), **size,
+                 "before": self.dense, "cuts": self.cuts, "groups": self._groups()}
+        return Network(arch=student.arch, options={**student.options, widths.KEY: self.widths}, px=student.px,
+                       mean=student.mean, std=student.std, history=self.history, facts=facts,
+                       state=networks.to_bytes(self.net.state_dict()))
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What each group was and is."""
+        now = {name: len(module.weight) for name, module in self.net.named_modules()
+               if isinstance(module, nn.Conv2d | nn.Linear)}
+        return [{"group": group.name, "before": group.width, "after": now[group.name], "whole": group.whole}
+                for group in self.first_survey.groups]
+
+    def save(self, snapshot: bytes | None) -> None:
+        """Keep where the work stands."""
+        buffer = io.BytesIO()
+        torch.save({"step": self.step, "is_cut": self.is_cut, "cuts": self.cuts, "history": self.history,
+                    "widths": self.widths, "state": self.net.state_dict(),
+                    "snapshot": None if snapshot is None else torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)},
+                   buffer)
+        self.context.checkpoint.save(buffer.getvalue())
+
+    def resume(self) -> None:
+        """Go on from the checkpoint; one that does not fit is ignored, and pruning starts from the distilled student."""
+        data_ = self.context.checkpoint.load()
+        if data_ is None:
+            return
+        try:
+            kept = torch.load(io.BytesIO(data_), weights_only=True)
+            net = networks.create(self.student.arch, {**self.student.options, widths.KEY: kept["widths"]})
+            net.load_state_dict(kept["state"])
+            snapshot = None if kept["snapshot"] is None else kept["snapshot"].numpy().tobytes()
+            self.step, self.is_cut, self.cuts, self.history = (kept[k] for k in ("step", "is_cut", "cuts", "history"))
+            self.net, self.snapshot, self.widths = net, snapshot, kept["widths"]
+        except Exception:  # a torn or foreign checkpoint has no common error type; starting over is always right
+            return
+
+
+class _Inner:
+    """The training loop's checkpoint, kept within the stage's own."""
+
+    def __init__(self, work: _Work) -> None:
+        self.work = work
+
+    def save(self, data: bytes) -> None:
+        self.work.save(data)
+
+    def load(self) -> bytes | None:
+        snapshot, self.work.snapshot = self.work.snapshot, None
+        return snapshot
+
+
+def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
+    """Sum the gradients of the loss over training batches; feature losses, whose adapters know nothing yet, weigh 0."""
+    distiller = taught.distiller(net).eval()  # batch norm's statistics stay what they are
+    net.zero_grad()
+    for _, batch in zip(range(batches), taught.feed.epoch(0), strict=False):
+        distiller.loss(batch, Step(0, 1, 0)).backward()
+
+
+def _name_of(net: nn.Module, module: nn.Module) -> str:
+    return next(name for name, found in net.named_modules() if found is module)

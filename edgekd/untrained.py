@@ -1,0 +1,36 @@
+"""The .tflite that a student will become, from random weights and random images: the real route, without training.
+
+Shapes and ops do not depend on the weights, so what `check` says of this file holds for the trained one.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from edgekd import networks, quantnet
+from edgekd.artifacts import QuantNetwork
+from edgekd.int8 import Int8Rules
+from edgekd.models import ModelSpec
+from edgekd.stages.convert import convert
+from edgekd.stages.export import from_network
+
+SEED = 0  # of the random images; ranges follow from them, shapes do not
+
+
+def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
+    """The int8 .tflite of an untrained student at px x px, three channels. Leaves torch's random state as it was.
+
+    Raises UnsupportedNetwork, naming the op and the module, for a student that has no int8 form, and UnknownName or
+    RecipeError for one that cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        options = {**spec.options, "num_classes": classes}
+        model = networks.create(spec.arch, options)
+        mean, std = networks.normalisation(spec, model)
+        network = quantnet.prepare(model, px, mean, std, rules)
+        quantnet.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
+        done = quantnet.finish(network)
+    qnet = QuantNetwork(arch=spec.arch, options=options, px=px, mean=mean, std=std, history=[], rules=rules.to_dict(),
+                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    return bytes(convert(from_network(qnet, network)).tflite)

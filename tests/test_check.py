@@ -1,0 +1,241 @@
+"""`edgekd check`: its answer on graphs, files and a real untrained student, its edits, and the gate before a build."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd import advice, checking, cli
+from edgekd.check import assess, check
+from edgekd.devices import load_profile, profile_names
+from edgekd.errors import GateFailed, ModelFileError
+from edgekd.flatbuffer import read
+from tests.conftest import REPOSITORY, SHARED
+from tests.lite_graphs import Net, T, separable
+
+KEYS = {"schema", "model", "profile", "passed", "mapped", "memory", "predicted", "edits", "failures", "notes"}
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_the_answer_is_whole_json(profile: str):
+    body = check(separable(hard_swish=True).read(), load_profile(profile), "x")
+    assert body.keys() == KEYS
+    assert body["schema"] == "edgekd.check/1"
+    assert json.loads(json.dumps(body, allow_nan=False)) == body
+    told = body["predicted"]
+    if told["latency_ms"] is not None:
+        assert told["low_ms"] < told["latency_ms"] < told["high_ms"]
+    assert told["basis"]
+    assert (told["latency_ms"] is None) == (not load_profile(profile).latency)
+
+
+def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
+    body = check(separable(hard_swish=True).read(), load_profile("coral-usb"), "x")
+    assert not body["passed"]
+    assert "HARD_SWISH #1: Operation not supported" in body["failures"][0]
+    assert body["mapped"]["ends_at"]["op"] == "HARD_SWISH"
+    best = next(edit for edit in body["edits"] if edit["mapped"] == edit["ops"])
+    assert best["key"] == "hard_swish"
+    assert "relu6" in checking.next_step(body)
+    _, mended = advice.drop_hard_swish(separable(hard_swish=True).read())
+    assert check(mended, load_profile("coral-usb"), "x")["passed"]
+
+
+def test_edits_are_ranked_by_predicted_gain():
+    body = check(separable(hard_swish=True, squeeze_excite=True, side=224, width=36).read(), load_profile("pi4"), "x")
+    gains = [edit["gain_ms"] for edit in body["edits"]]
+    assert gains == sorted(gains, reverse=True)
+    assert {"hard_swish", "squeeze_excite", "width", "input"} == {edit["key"] for edit in body["edits"]}
+    for edit in body["edits"]:
+        assert edit["latency_ms"] == pytest.approx(body["predicted"]["latency_ms"] - edit["gain_ms"])
+
+
+def test_no_edit_for_a_network_that_needs_none():
+    assert [edit["key"] for edit in check(separable(side=32).read(), load_profile("pi4"), "x")["edits"]] == []
+
+
+def test_average_pooling_is_not_proposed_where_it_cuts_the_delegate():
+    body = check(separable(side=224).read(), load_profile("pi4"), "x")
+    assert "pooling" not in {edit["key"] for edit in body["edits"]}
+
+
+def test_squeeze_and_excite_goes_as_a_whole():
+    count, edited = advice.drop_squeeze_excite(separable(squeeze_excite=True).read())
+    assert count == 1
+    assert [op.name for op in edited.ops] == [op.name for op in separable().read().ops]
+    assert assess(edited, load_profile("pi4")).memory["arena_bytes"] == assess(separable().read(), load_profile("pi4")).memory[
+        "arena_bytes"]
+
+
+def test_a_mul_that_is_no_gate_stays():
+    net = Net((1, 8, 8, 8))
+    trunk = net.conv(8)
+    other = net.conv(8)
+    net.op("MUL", T((1, 8, 8, 8)), inputs=[trunk, other], version=2)
+    assert advice.drop_squeeze_excite(net.read())[0] == 0
+
+
+def test_widths_round_down_and_the_classes_stay():
+    count, edited = advice.round_widths(separable(width=36).read(), 8)
+    assert count == 2
+    assert edited.tensors[edited.ops[0].outputs[0]].shape[-1] == 32
+    assert edited.tensors[edited.ops[1].inputs[1]].shape == (1, 3, 3, 32)
+    assert edited.tensors[edited.outputs[0]].shape == (1, 10)
+
+
+def test_a_smaller_image_scales_every_map():
+    edited = advice.resize(separable(side=96).read(), 64 / 96)
+    assert edited.tensors[edited.inputs[0]].shape == (1, 64, 64, 3)
+    assert edited.tensors[edited.ops[0].outputs[0]].shape == (1, 32, 32, 16)
+    assert [t.shape for t in edited.tensors if t.data is not None] == [
+        t.shape for t in separable(side=96).read().tensors if t.data is not None]
+
+
+def test_parameters_beyond_the_cache_are_streamed():
+    net = Net((1, 1, 1, 4096))
+    net.conv(4096)
+    body = check(net.read(), load_profile("coral-usb"), "x")
+    memory = body["memory"]
+    assert memory["edgetpu_cached_bytes"] + memory["edgetpu_streamed_bytes"] == memory["parameter_bytes"] > 16 * 2**20
+    assert memory["edgetpu_budget_bytes"] < 8 * 2**20
+    slow = memory["streaming_ms"]
+    assert slow["usb2"] > slow["usb3"] > slow["pcie"] > 0
+    assert slow["usb2"] == pytest.approx(memory["edgetpu_streamed_bytes"] / 38e6 * 1e3)
+    assert body["predicted"]["latency_ms"] > slow["usb3"] / 2
+
+
+def test_fallbacks_are_priced_as_on_the_cpu():
+    whole = check(separable(side=224).read(), load_profile("coral-usb"), "x")["predicted"]
+    cut = check(separable(side=224, hard_swish=True).read(), load_profile("coral-usb"), "x")["predicted"]
+    assert cut["latency_ms"] > whole["latency_ms"]
+    assert "ops on the CPU as on pi4" in cut["basis"]
+
+
+def test_memory_beyond_the_floor_fails(tmp_path: Path):
+    path = tmp_path / "tiny.toml"
+    path.write_text('extends = "pi4"\nname = "tiny"\ntitle = "tiny"\nmeasured_on_hardware = false\n'
+                    'memory_mib = { value = 1, source = "test" }\n')
+    body = check(separable(side=512).read(), load_profile(str(path)), "x")
+    assert not body["passed"]
+    assert "MiB" in body["failures"][0]
+
+
+def test_a_deprecated_device_and_a_suspicious_file_are_remarked_on():
+    assert any("deprecated" in note for note in check(separable().read(), load_profile("android-nnapi"), "x")["notes"])
+    net = Net((1, 8, 8, 8))
+    net.conv(8, version=1)
+    assert any("ai-edge-quantizer" in note for note in check(net.read(), load_profile("coral-usb"), "x")["notes"])
+
+
+def test_the_command_line_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "a; b'.tflite"
+    path.write_bytes(separable(hard_swish=True).bytes())
+    assert cli.main(["check", str(path), "--profile", "pi4", "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["memory"]["interpreter_arena_bytes"] == pytest.approx(body["memory"]["arena_bytes"], rel=0.02)
+    assert cli.main(["check", str(path), "--profile", "coral-usb"]) == 1
+    said = capsys.readouterr()
+    assert "HARD_SWISH: Operation not supported" in said.out
+    assert "next: 1 HARD_SWISH to RELU6" in said.err
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"", "not a .tflite"), (b"x" * 64, "not a .tflite")])
+def test_bad_files_at_the_command_line(tmp_path: Path, content: bytes | None, words: str, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "bad.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    assert cli.main(["check", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_file_that_crashes_the_interpreter_is_still_answered(tmp_path: Path):
+    net = Net((1, 8, 8, 8))
+    net.op("CONV_2D", T((1, 8, 8, 8)), T((8, 1, 1, 7), data="zeros"), T((8,), "INT32", "zeros"), version=3)
+    path = tmp_path / "odd.tflite"
+    path.write_bytes(net.bytes())
+    body = checking.check_file(path, load_profile("pi4"))
+    assert body["memory"]["interpreter_arena_bytes"] is None
+    assert checking.UNALLOCATED in body["notes"]
+
+
+def test_a_compiled_file_is_read_as_it_is():
+    path = SHARED / "data" / "tflite" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here: compiled models are not part of the repository")
+    body = checking.check_file(path, load_profile("coral-usb"))
+    assert body["compiled"] == {"edgetpu_ops": 1, "executable_bytes": 778_324, "cpu_ops": [], "cpu_tail": []}
+    assert body["predicted"]["latency_ms"] is None
+
+
+def test_a_broken_path_says_so(tmp_path: Path):
+    with pytest.raises(ModelFileError):
+        checking.check_file(tmp_path / "none.tflite", load_profile("pi4"))
+
+
+@pytest.fixture(scope="module")
+def student() -> dict[str, object]:
+    """The answer on a real student, untrained: slow to import, so it is asked once."""
+    return checking.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
+
+
+def test_an_untrained_student(student: dict[str, object]):
+    assert student["passed"]
+    assert student["model"] == "mobilenetv2_035 at 64 px"
+    mapped = student["mapped"]
+    assert isinstance(mapped, dict)
+    assert mapped["mapped"] == mapped["ops"] == 70
+
+
+def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: dict[str, object]):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[data]\ninput_px = 64\n[distil]\nstudent = "mobilenetv2_035"\n')
+    assert checking.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
+
+
+def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: dict[str, object]):
+    """The answer kept in check.json is taken without building the student again; another device asks anew."""
+    from edgekd import models, recipe
+
+    settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
+    kept = tmp_path / "check.json"
+    first = checking.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    assert first["mapped"] == student["mapped"]
+    kept.write_text(json.dumps({**first, "passed": False, "failures": ["0 % map"]}))
+    again = checking.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    with pytest.raises(GateFailed, match="before training: 0 % map") as caught:
+        checking.refuse(again)
+    assert caught.value.exit_code == 1
+    assert "next:" in str(caught.value)
+
+
+def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
+    profile = tmp_path / "greedy.toml"
+    profile.write_text('extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
+                       'memory_mib = { value = 1, source = "test" }\nmax_memory_share = { value = 0.1, source = "test" }\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekd", "build", "--profile", str(profile), "--data", "phantom:120@40", "--teacher", "none",
+         "--student", "mobilenetv2_035", "--set", "data.input_px=32", "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "before training" in done.stderr
+    assert (tmp_path / "out" / "check.json").is_file()
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_checking_leaves_torchs_random_state_alone():
+    import torch
+
+    from edgekd import models
+    from edgekd.int8 import Int8Rules
+    from edgekd.untrained import untrained_tflite
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = untrained_tflite(models.spec("mobilenetv2_035"), 32, 3, Int8Rules())
+    assert torch.equal(torch.rand(3), expected)
+    assert read(first).counts()["CONV_2D"] == 35

@@ -1,0 +1,219 @@
+"""edgetpu_compiler: its real log text is read to the last figure, and the program is run as its flags say.
+
+The compiler itself is not to be had from a registry. What is run here is a script that prints its text and writes its
+files; the text is that of real logs.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd import edgetpu_compiler, edgetpu_file, edgetpu_rules
+from edgekd.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
+from edgekd.errors import DeviceError
+from tests.lite_graphs import Net, T
+
+V16 = """Edge TPU Compiler version 16.0.384591198
+Started a compilation timeout timer of 180 seconds.
+
+Model compiled successfully in 542 ms.
+
+Input model: quantized_model.tflite
+Input size: 4.04MiB
+Output model: quantized_model_edgetpu.tflite
+Output size: 4.13MiB
+On-chip memory used for caching model parameters: 604.50KiB
+On-chip memory remaining for caching model parameters: 511.50KiB
+Off-chip memory used for streaming uncached model parameters: 3.45MiB
+Number of Edge TPU subgraphs: 1
+Total number of operations: 50
+Operation log: quantized_model_edgetpu.log
+
+Model successfully compiled but not all operations are supported by the Edge TPU.
+Number of operations that will run on Edge TPU: 48
+Number of operations that will run on CPU: 2
+
+Operator                       Count      Status
+
+RESHAPE                        15         Mapped to Edge TPU
+CONV_2D                        33         Mapped to Edge TPU
+RESHAPE                        1          Operation is otherwise supported, but not mapped due to some unspecified limitation
+LEAKY_RELU                     1          Operation not supported
+Compilation child process completed within timeout period.
+Compilation succeeded!
+"""
+
+
+V2 = """Edge TPU Compiler version 2.0.267685300
+Models compiled successfully in 7 ms.
+On-chip memory available for caching model parameters: 7.67MiB
+"""
+DYNAMIC = f"""Edge TPU Compiler version 16.0.384591198
+ERROR: {edgetpu_rules.DYNAMIC}
+Compilation failed: Model failed in Tflite interpreter.
+"""
+
+
+def test_every_figure_of_a_real_log():
+    log = parse(V16)
+    assert (log.version, log.succeeded, log.milliseconds) == ("16.0.384591198", True, 542)
+    assert log.sizes == {
+        "input_bytes": round(4.04 * 2**20),
+        "output_bytes": round(4.13 * 2**20),
+        "cached_bytes": 619_008,
+        "cache_left_bytes": 523_776,
+        "streamed_bytes": round(3.45 * 2**20),
+    }
+    assert log.counts == {"subgraphs": 1, "operations": 50, "mapped": 48, "on_cpu": 2}
+    assert log.rows[2] == {
+        "op": "RESHAPE",
+        "count": 1,
+        "status": "Operation is otherwise supported, but not mapped due to some unspecified limitation",
+    }
+    assert (log.mapped, log.operations) == (48, 50)
+    assert json.loads(json.dumps(log.to_json()))["streamed_bytes"] == round(3.45 * 2**20)
+
+
+def test_the_log_after_stdout_counts_once():
+    table = V16[V16.index("Operator  ") :].replace(
+        "Compilation child process completed within timeout period.\nCompilation succeeded!\n", ""
+    )
+    assert parse(f"{V16}\nEdge TPU Compiler version 16.0.384591198\nInput: a\nOutput: b\n\n{table}").operations == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "check"),
+    [
+        (
+            V2,
+            lambda log: log.succeeded and log.sizes["cache_left_bytes"] == round(7.67 * 2**20),
+        ),
+        (
+            "Edge TPU Compiler version 15.0.340273435\n\nInternal compiler error. Aborting! \n",
+            lambda log: not log.succeeded and log.errors,
+        ),
+        (
+            DYNAMIC,
+            lambda log: not log.succeeded and len(log.errors) == 2,
+        ),
+        ("Edge TPU Compiler version 16.0.384591198\n", lambda log: not log.succeeded and not log.errors),
+        ("", lambda log: not log.succeeded and log.version == ""),
+        ("Off-chip memory used for streaming uncached model parameters: 0.00B\n", lambda log: log.sizes["streamed_bytes"] == 0),
+    ],
+)
+def test_old_failed_and_silent_runs(text: str, check: object):
+    log = parse(text)
+    assert isinstance(log, Log)
+    assert check(log)  # type: ignore[operator]
+
+
+def test_flags():
+    assert arguments("c", runtime=13, segments=2, stop_at=["a", "b"], many_subgraphs=True, search=True, timeout_s=9) == [
+        "c",
+        "-s",
+        "-o",
+        ".",
+        "-t",
+        "9",
+        "-m",
+        "13",
+        "-n",
+        "2",
+        "-i",
+        "a,b",
+        "-a",
+        "-d",
+        "model.tflite",
+    ]
+
+
+def script(folder: Path, body: str) -> str:
+    """An executable named edgetpu_compiler."""
+    path = folder / "edgetpu_compiler"
+    path.write_text(f"#!{sys.executable}\nimport sys, time, pathlib\n{body}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_it_is_found_on_path_and_says_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find() is None
+    program = script(tmp_path, "print('Edge TPU Compiler version 16.0.384591198')")
+    assert find() == program
+    assert version(program) == "16.0.384591198"
+
+
+def test_both_output_files_come_back(tmp_path: Path):
+    program = script(
+        tmp_path,
+        f"print({V16!r})\n"
+        "pathlib.Path('model_edgetpu.tflite').write_bytes(b'compiled ' + pathlib.Path(sys.argv[-1]).read_bytes())\n"
+        f"pathlib.Path('model_edgetpu.log').write_text({V16[V16.index('Operator  ') :]!r})\n",
+    )
+    before = set(tmp_path.iterdir())
+    done = compile_model(b"source", program)
+    assert done.model == b"compiled source"
+    assert done.log.operations == 50
+    assert set(tmp_path.iterdir()) == before  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("print('Edge TPU Compiler version 16.0.384591198')", "did not compile"),
+        ("print('Edge TPU Compiler version 16.0\\n\\nInternal compiler error. Aborting!')", "Internal compiler error"),
+        (f"print({V16!r})", "did not compile"),  # success claimed, no file
+        ("sys.stdout.buffer.write(b'\\xff\\xfe'); sys.exit(3)", "did not compile"),
+    ],
+)
+def test_failures_say_the_compilers_last_words(tmp_path: Path, body: str, words: str):
+    with pytest.raises(DeviceError, match=words):
+        compile_model(b"source", script(tmp_path, body))
+
+
+def test_a_compiler_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edgetpu_compiler, "GRACE_S", 0)
+    with pytest.raises(DeviceError, match="was stopped"):
+        compile_model(b"source", script(tmp_path, "time.sleep(600)"), timeout_s=1)
+
+
+def compiled_net() -> Net:
+    """What a compiler leaves behind of a network whose ARG_MAX it cannot map."""
+    net = Net((1, 8, 8, 3))
+    net.op("CUSTOM", T((1, 10)), custom="edgetpu-custom-op")
+    net.op("ARG_MAX", T((1,), "INT32"), T((1,), "INT32", [1]), version=2)
+    return net
+
+
+def test_the_cpu_tail_is_read_back():
+    graph = compiled_net().read()
+    found = edgetpu_file.read_back(graph)
+    assert edgetpu_file.is_compiled(graph)
+    assert (found.executables, found.cpu, found.tail) == ((0,), ("ARG_MAX",), ("ARG_MAX",))
+    other = Net((1, 8, 8, 3))
+    other.op("CUSTOM", T((1, 10)), custom="TFLite_Detection_PostProcess")
+    assert not edgetpu_file.is_compiled(other.read())
+
+
+def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from edgekd import building
+
+    (tmp_path / "twin").write_bytes(compiled_net().bytes())
+    copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes())"
+    script(tmp_path, f"print({V16!r})\n{copied}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    device: dict[str, object] = {}
+    files = building._compiled(b"source", device)
+    assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
+    assert b"16.0.384591198" in files["model_edgetpu.log"]
+    assert isinstance(device["compiler"], dict)
+    assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
+    assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert building._compiled(b"source", device) == {}
+    assert device["compiler"] is None

@@ -1,0 +1,68 @@
+"""The emulated Pi: the same bytes as here on real models; without one, a clear error. Set up by tools/pi_emulator.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from test_bench import QUICK, processes_with
+from tiny_tflite import tiny
+
+from edgekd import emulate
+from edgekd.bench import read_model
+from edgekd.devices import load_profile
+from edgekd.errors import DeviceError, GateFailed
+
+PI4 = load_profile("pi4")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "tflite"
+
+
+@pytest.fixture
+def emulator() -> Path:
+    place = emulate.default_folder()
+    if not (place / "python").is_file():
+        pytest.skip(f"no emulated Pi in {place}: python tools/pi_emulator.py sets it up")
+    return place
+
+
+def test_without_an_emulator_the_next_step_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKD_EMULATOR", str(tmp_path / "none"))
+    with pytest.raises(DeviceError, match="no emulated Pi") as caught:
+        emulate.emulated_pi()
+    assert "tools/pi_emulator.py" in str(caught.value)
+
+
+def imitation(folder: Path, program: str) -> Path:
+    """A folder in an emulator's place, whose Python is this one with another file in the runner's place."""
+    (folder / "python").write_text(f"#!/bin/sh\n{program}\n")
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+def test_other_bytes_are_a_failed_gate(tmp_path):
+    """The imitation changes one digit of the digest that the real runner found."""
+    program = (f"{sys.executable} \"$@\"; code=$?\n"
+               "sed -i 's/\"output_sha256\": \"./\"output_sha256\": \"x/' result.json; exit $code")
+    with pytest.raises(GateFailed, match="computes other bytes than this machine") as caught:
+        emulate.compared(tiny().model, PI4, None, QUICK, lambda share: None, imitation(tmp_path, program))
+    assert caught.value.exit_code == 1
+
+
+def test_equal_bytes_and_void_times(emulator):
+    made, mark = tiny(), f"{emulator}"
+    found = emulate.compared(made.model, PI4, made.golden(), QUICK, lambda share: None)
+    assert found["emulated"] is True
+    assert found["host"]["machine"] == "aarch64"
+    assert found["golden"]["argmax_agreement"] == 1.0
+    assert any("output bytes of 13 inputs equal this machine's" in warning for warning in found["warnings"])
+    assert any("say nothing about the device" in warning for warning in found["warnings"])
+    assert not processes_with(mark)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq"])
+def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
+    if not (SHARED / f"{name}.tflite").exists():
+        pytest.skip(f"{name}.tflite is not in {SHARED}")
+    found = emulate.compared(read_model(SHARED / f"{name}.tflite"), PI4, None, QUICK, lambda share: None)
+    assert any("equal this machine's" in warning for warning in found["warnings"])

@@ -1,0 +1,126 @@
+"""`edgekd profiles fit`: own measurements, found with their models by hash, become a profile; what cannot be used is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd import cli, latency, workload
+from edgekd.devices import load_profile
+from edgekd.errors import EdgeKDError, ModelFileError, ProfileError
+from edgekd.flatbuffer import read
+from edgekd.refit import refit
+from tests.lite_graphs import separable
+
+SIZES = [(32, 8), (48, 16), (64, 16), (64, 40), (96, 24), (128, 16), (128, 48), (192, 32)]
+SLOWER = 1.7  # the imagined board against the pi4 profile's own coefficients
+
+
+def measurement(folder: Path, number: int, side: int, width: int, noise: float = 0.0, **instead: object) -> Path:
+    """A bench JSON and its model in `folder`; the time is the pi4 model's own, times SLOWER, times (1 + noise)."""
+    data = separable(side=side, width=width).bytes()
+    folder.mkdir(exist_ok=True)
+    (folder / f"m{number}.tflite").write_bytes(data)
+    model = latency.read(Path(load_profile("pi4").latency))["int8"]
+    features = workload.features(workload.work(read(data)))
+    time = sum(model.coefficients[name] * features[name] for name in features) * SLOWER * (1 + noise)
+    body = {"schema": "edgekd.bench/1", "model_sha256": hashlib.sha256(data).hexdigest(), "emulated": False,
+            "runtime": {"name": "ai-edge-litert", "version": "2.1.2", "delegate": "XNNPACK", "threads": 4},
+            "host": {"cpu": "Cortex-A72"}, "latency_ms": {"p50": time}, **instead}
+    path = folder / f"m{number}.json"
+    path.write_text(json.dumps(body))
+    return path
+
+
+def measurements(folder: Path, count: int = 8, noise: float = 0.03) -> list[Path]:
+    random = np.random.default_rng(3)
+    return [measurement(folder, n, *SIZES[n], noise=float(random.uniform(-noise, noise))) for n in range(count)]
+
+
+def test_eight_models_are_enough(tmp_path: Path):
+    made = refit("pi4", measurements(tmp_path / "bench"), [], tmp_path / "out")
+    profile = load_profile(str(made.files[0]))
+    assert (profile.name, profile.measured_on_hardware) == ("pi4-fitted", True)
+    assert profile.memory_mib == load_profile("pi4").memory_mib
+    model = latency.read(Path(profile.latency))["int8"]
+    assert model.factors == ()  # measured with the runtime itself: nothing to scale by
+    assert model.errors["mean"] < 0.05
+    features = workload.features(workload.work(separable(side=160, width=32).read()))
+    old = latency.read(Path(load_profile("pi4").latency))["int8"]
+    truth = sum(old.coefficients[name] * features[name] for name in features) * SLOWER
+    told = model.predict(features)
+    assert told["latency_ms"] == pytest.approx(truth, rel=0.08)
+    assert told["low_ms"] < truth < told["high_ms"]
+    assert "Cortex-A72" in told["basis"]
+
+
+def test_fewer_models_are_wider_and_say_so(tmp_path: Path):
+    few = refit("pi4", measurements(tmp_path / "a", 4), [], tmp_path / "few")
+    many = refit("pi4", measurements(tmp_path / "b", 8), [], tmp_path / "many")
+    assert few.models["int8"].near > many.models["int8"].near * 0.9
+    assert any("8 are enough" in line for line in few.lines())
+    assert not any("8 are enough" in line for line in many.lines())
+
+
+def test_a_profile_without_published_rows_starts_from_the_pi4s(tmp_path: Path):
+    made = refit("host", measurements(tmp_path / "bench"), [], tmp_path / "out")
+    assert math.isfinite(made.models["int8"].near)
+    assert load_profile(str(made.files[0])).latency
+
+
+def test_models_elsewhere_are_found_by_hash(tmp_path: Path):
+    paths = measurements(tmp_path / "bench")
+    (tmp_path / "models").mkdir()
+    for model in (tmp_path / "bench").glob("*.tflite"):
+        model.rename(tmp_path / "models" / f"renamed {model.name}")
+    with pytest.raises(ModelFileError, match="lies in none of"):
+        refit("pi4", paths, [], tmp_path / "out")
+    assert refit("pi4", paths, [tmp_path / "models"], tmp_path / "out").models["int8"].rows == 8
+
+
+@pytest.mark.parametrize(("instead", "words"), [
+    ({"emulated": True}, "void"), ({"schema": "other/1"}, "schema"), ({"latency_ms": {}}, "p50"),
+    ({"latency_ms": {"p50": -1.0}}, "p50 is -1"), ({"latency_ms": {"p50": float("nan")}}, "p50 is nan"),
+    ({"host": None}, "missing or wrong"),
+    ({"runtime": {"name": "tflite-runtime", "version": "2.14", "delegate": "", "threads": 1}}, "one runtime"),
+])
+def test_measurements_that_cannot_be_used(tmp_path: Path, instead: dict[str, object], words: str):
+    paths = [*measurements(tmp_path / "bench", 5), measurement(tmp_path / "bench", 7, *SIZES[7], **instead)]
+    with pytest.raises(ProfileError, match=words) as caught:
+        refit("pi4", paths, [], tmp_path / "out")
+    assert "m7.json" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_models(tmp_path: Path):
+    paths = measurements(tmp_path / "bench", 3)
+    with pytest.raises(ProfileError, match="at least 4"):
+        refit("pi4", [*paths, *paths], [], tmp_path / "out")
+
+
+def test_nothing_is_overwritten(tmp_path: Path):
+    paths = measurements(tmp_path / "bench")
+    refit("pi4", paths, [], tmp_path / "out")
+    with pytest.raises(ProfileError, match="exists already"):
+        refit("pi4", paths, [], tmp_path / "out")
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    paths = [str(path) for path in measurements(tmp_path / "bench")]
+    assert cli.main(["profiles", "fit", "pi4", *paths, "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["profile"] == "pi4-fitted"
+    assert cli.main(["profiles", "fit", "pi4"]) == 2
+    assert cli.main(["profiles", "pi4", "pi5"]) == 2
+    assert cli.main(["profiles", "fit", "pi4", str(tmp_path / "none.json")]) == 2
+    assert "none.json" in capsys.readouterr().err
+
+
+def test_errors_are_products(tmp_path: Path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(EdgeKDError, match="not JSON"):
+        refit("pi4", [tmp_path / "x.json"], [], tmp_path)
