@@ -28,6 +28,7 @@ from edgekd.store import facts_json
 
 SCHEMA = "edgekd.bundle/1"
 MODEL, FLOAT_MODEL = "model.tflite", "model_float32.tflite"
+TRANSFORMATIONS = {"logits": 0, "probabilities": 1}  # enum ScoreTransformationType: IDENTITY, and LOG of a softmax's p
 FORMS = {MODEL: "uint8", FLOAT_MODEL: "float32"}
 LABELS, CALIBRATION, DEPLOYMENT = "labels.txt", "score_calibration.csv", "deployment.json"
 
@@ -125,8 +126,8 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
             "output_tensor_metadata": [{
                 "name": "scores", "description": f"{target['kind']} of {len(parts.classes)} classes. {unsure}",
                 "content": {"content_properties": {"FeatureProperties": {}}},
-                "process_units": [{"options": {"ScoreCalibrationOptions": {"score_transformation": 0,
-                                                                           "default_score": 0.0}}}],
+                "process_units": [{"options": {"ScoreCalibrationOptions": {
+                    "score_transformation": TRANSFORMATIONS[target["kind"]], "default_score": 0.0}}}],
                 "stats": {"max": [high], "min": [low]},
                 "associated_files": [
                     {"name": LABELS, "type": lite_metadata.AXIS_LABELS, "description": "one label a line"},
@@ -139,8 +140,6 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
 def score_calibration(parts: Parts) -> bytes:
     """TFLite's score calibration file: scale, slope, offset a label; no newline at the end (MediaPipe counts lines)."""
     sigmoid = parts.confidence["sigmoid"]
-    if parts.confidence["kind"] == "probabilities":  # fitted on log p, and TFLite's scores are p: leave them alone
-        return b"\n".join([b""] * len(parts.classes))
     return "\n".join([f"1.0,{sigmoid['slope']:.9g},{sigmoid['offset']:.9g}"] * len(parts.classes)).encode()
 
 

@@ -71,12 +71,15 @@ def test_folder_and_zip_hold_the_same_and_verify(out: Path, files: Files) -> Non
     assert failed(repaired(files, deep=True)) == []
 
 
-def test_what_lies_in_it(files: Files) -> None:
+def test_what_lies_in_it(out: Path, files: Files) -> None:
     assert {"model.tflite", "model_float32.tflite", "labels.txt", "deployment.json", "confidence.json", "golden.npz",
             "golden/golden.json", "golden/pattern.png", "certificate.json", "report.json", "report.html", "lineage.json",
             "licences.json", "sbom.cdx.json", "README.md", "manifest.json", "samples/pi/classify.py",
             "samples/web/page.html"} <= files.keys()
     assert len(body(files, "golden/golden.json")["images"]) == 8
+    told = json.loads((out / "report.json").read_text())["bundle"]
+    assert told["sha256"] == body(files, "lineage.json")["head"]
+    assert told["sha256"] in (out / "report.html").read_text()
     assert not [name for name in files if name.startswith(samples.FOLDER) and b"@@" in files[name]]
 
 
