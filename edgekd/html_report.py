@@ -40,6 +40,14 @@ OP_BOUND = 1  # LSB that one op may be off by: rounding
 
 # What each check of the certificate asks, for readers who have never seen one.
 CHECKS = {
+    "canonical": ("Form", (
+        "Op versions, buffers and quantisation fields are written as TensorFlow's own converter writes them, which is what the "
+        "strictest consumers were tested with.")),
+    "shapes": ("Shapes", "Every tensor's shape follows from its op's inputs. A file that fails this is never run."),
+    "normalisation": ("Normalisation", "The input's scale and zero point follow from the mean and std of training."),
+    "structure": ("Structure", "Each op reads the tensors, and ends in the activation, that the trained graph has there."),
+    "edges": ("Against the trained graph", (
+        "Each op of the trained graph is fed the file's own inputs and must give the file's output within 1 LSB.")),
     "ranges": ("Ranges", (
         "Each activation in the file must carry the very scale (bit for bit) and zero point that training learnt. "
         "Otherwise the device computes another network than the one that was evaluated.")),
