@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     signal.signal(signal.SIGTERM, _interrupt)
+    _hush()
     try:
         return int(arguments.run(arguments) or 0)
     except EdgeKDError as error:
@@ -45,6 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `edgekd report | head`: the reader has gone, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _hush() -> None:
+    """Keep libraries' notes to their own developers off the user's terminal: nothing in them can be acted upon."""
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # torchao 0.18's docstrings, where no bytecode is cached
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # of torchao's enums, at its import
 
 
 def printable(text: str) -> str:
