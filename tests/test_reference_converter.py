@@ -97,8 +97,9 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = {
                       lambda k, x: k.Concatenate(axis=3)([k.ReLU()(k.Conv2D(3, 1)(x)), k.Conv2D(4, 1)(x)])),
     "hard_swish": (lambda: Network(lambda m, x: functional.hardswish(m.a(x)), a=conv(3, 4)),
                    lambda k, x: k.Activation("hard_silu")(k.Conv2D(4, 1)(x))),
-    "grouped": (lambda: Network(lambda m, x: torch.relu(m.a(x)), a=conv(3, 6, 3, groups=3)),
-                lambda k, x: k.ReLU()(k.Conv2D(6, 3, groups=3)(x))),
+    "grouped": (  # groups of one channel are a DEPTHWISE_CONV_2D here, a CONV_2D of as many groups there
+        lambda: Network(lambda m, x: torch.relu(m.b(m.a(x))), a=conv(3, 4), b=conv(4, 6, 3, groups=2)),
+        lambda k, x: k.ReLU()(k.Conv2D(6, 3, groups=2)(k.Conv2D(4, 1)(x)))),
     UINT8_PORTS: (lambda: Network(lambda m, x: m.a(x), a=conv(3, 4)), lambda k, x: k.Conv2D(4, 1)(x)),
     "fully_connected": (
         lambda: Network(lambda m, x: m.b(torch.relu(m.a(x.flatten(1)))), a=nn.Linear(192, 6), b=nn.Linear(6, 4)),
@@ -214,6 +215,7 @@ def test_the_same_network_gives_the_same_file(tf: Any, name: str) -> None:
 
 # What EdgeKD writes in another way, or not at all: the pass must agree with TensorFlow there, too.
 BEYOND: dict[str, Callable[[Any, Any], Any]] = {
+    "groups_of_one": lambda k, x: k.Conv2D(6, 3, groups=3)(x),
     "hard_sigmoid": lambda k, x: k.Multiply()([x, k.Activation("hard_sigmoid")(k.Conv2D(3, 1)(x))]),
     "tanh": lambda k, x: k.Activation("tanh")(k.Conv2D(4, 1)(x)),
     "subtract": lambda k, x: k.Subtract()([k.Conv2D(3, 1)(x), x]),
