@@ -44,7 +44,6 @@ CHECKS = {
         "Op versions, buffers and quantisation fields are written as TensorFlow's own converter writes them, which is what the "
         "strictest consumers were tested with.")),
     "shapes": ("Shapes", "Every tensor's shape follows from its op's inputs. A file that fails this is never run."),
-    "normalisation": ("Normalisation", "The input's scale and zero point follow from the mean and std of training."),
     "structure": ("Structure", "Each op reads the tensors, and ends in the activation, that the trained graph has there."),
     "edges": ("Against the trained graph", (
         "Each op of the trained graph is fed the file's own inputs and must give the file's output within 1 LSB.")),
@@ -386,9 +385,10 @@ def _certificate(body: Mapping[str, Any]) -> Block | None:
     certificate = body.get("certificate")
     if not certificate:
         return None
-    failures = [{"check": failure.get("check", "check"), "place": failure.get("tensor") or failure.get("op") or "",
-                 "expected": failure.get("expected"), "found": failure.get("found"),
-                 "next_step": failure.get("next_step")} for failure in certificate.get("failures") or []]
+    failures = [{"check": failure.get("check", "check"),
+                 "place": next((failure[where] for where in ("tensor", "op", "file") if failure.get(where)), ""),
+                 "expected": failure.get("expected"), "found": failure.get("found"), "next_step": failure.get("next_step")}
+                for failure in certificate.get("failures") or []]
     checks = []
     for key, (name, meaning) in CHECKS.items():
         block = certificate.get(key)
@@ -449,11 +449,16 @@ def _check(key: str, block: Any) -> tuple[str, str]:
         same = found.get("identical_codes") == found.get("total_codes")
         words = f"{get('identical_codes')} of {get('total_codes')} codes identical, in {get('tensors')} tensors"
         return words, "good" if same else "bad"
-    if key == "op_local":
-        most = found.get("max_lsb")
-        words = f"{get('ops')} ops, {_percent(found.get('share_exact'), 2)} of the results exact, "
-        words += f"at most {_cell(most)} LSB off" + (f" ({get('worst_op')})" if most and found.get("worst_op") else "")
+    if key in ("op_local", "edges"):
+        most, worst = found.get("max_lsb"), found.get("worst_op")
+        worst = worst.get("op") if isinstance(worst, Mapping) else worst
+        words = f"{get('ops' if key == 'op_local' else 'edges')} ops, {_percent(found.get('share_exact'), 2)} of the results "
+        words += f"exact, at most {_cell(most)} LSB off" + (f" ({worst})" if most and worst else "")
         return words, "good" if isinstance(most, int | float) and most <= OP_BOUND else "bad"
+    if key == "canonical":
+        return f"{get('deviations')} deviations", "good" if found.get("deviations") == 0 else "bad"
+    if key in ("shapes", "structure"):
+        return f"{get('ops')} ops follow", "good"  # a failure is listed, and turns this to bad
     if key == "end_to_end":
         words = f"same class on {_percent(found.get('argmax_agreement'))} of {get('images')} images; outputs differ by "
         return words + f"{_number(found.get('mean_abs_lsb'), 2)} LSB on average, at most {get('max_abs_lsb')}", "open"

@@ -118,6 +118,8 @@ CERTIFICATE = {
     "schema": "edgekd.certificate/1", "model_sha256": SHA, "runtime": "ai_edge_litert 2.1.2", "passed": True,
     "ranges": {"tensors": 71, "identical": 71, "worst": None},
     "weights": {"tensors": 53, "identical_codes": 691376, "total_codes": 691376},
+    "canonical": {"deviations": 0}, "shapes": {"ops": 66}, "structure": {"ops": 65},
+    "edges": {"edges": 65, "max_lsb": 1, "share_exact": 0.9974, "worst_op": {"op": "MEAN #65 -> pool", "max_lsb": 1}},
     "op_local": {"ops": 66, "max_lsb": 1, "share_exact": 0.99999, "worst_op": "MEAN"},
     "end_to_end": {"images": 624, "argmax_agreement": 0.9968, "mean_abs_lsb": 0.42, "max_abs_lsb": 6,
                    "histogram": {"0": 14_321, "1": 905, "2": 17, "3": 0, "8+": 2}},
@@ -508,6 +510,13 @@ def test_confusion_of_two_classes(full):
     assert full.row("normal 72 18") == "normal 72 18 90 80.0%"
     assert full.row("pneumonia 6 104") == "pneumonia 6 104 110 94.5%"
     assert "92.3% 85.2%" in full.row("Answer is right")
+
+
+def test_each_check_of_the_certificate_is_told_as_it_is(full):
+    text = full.text
+    assert text.count("not run;") == 1  # the second runtime, which the sample has none of
+    for found in ("0 deviations", "66 ops follow", "65 ops follow", "at most 1 LSB off (MEAN #65 -> pool)"):
+        assert found in text
 
 
 def test_confusion_of_many_classes_lists_the_worst():
