@@ -21,6 +21,7 @@ from edgekd.errors import TrainingDiverged
 from edgekd.views import generator
 
 MOMENTUM = 0.9  # Nesterov; with batches of 32 it remembers about 300 images
+MEMORY = 5  # time constants of the averaged weights that a training must hold: e^-5 of its first weights is then left
 CLIP = 5.0  # gradient norm; batch norm keeps healthy gradients far below it, so it only tames the first steps
 
 
@@ -28,7 +29,8 @@ CLIP = 5.0  # gradient norm; batch norm keeps healthy gradients far below it, so
 class FitPlan:
     """How long and how fast. `schedule`: "cosine" (warm-up, then cosine to 0), "onecycle" or "constant".
 
-    `optimiser`: "sgd" (Nesterov momentum) or "adamw".
+    `ema`: decay a step of the averaged weights, less in a training too short for it. `optimiser`: "sgd" (Nesterov
+    momentum) or "adamw".
     """
 
     epochs: int
@@ -121,13 +123,14 @@ def fit(
     its averaged weights. `batches(epoch)` yields `steps` batches. `evaluate(kept or its average)` adds figures to the
     row. Raises TrainingDiverged at the first loss that is not finite.
     """
+    total = plan.epochs * steps
     optimiser = _optimiser(module, plan)
-    average = AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True) if plan.ema else None
+    decay = min(plan.ema, max(0.0, 1 - MEMORY / total))
+    average = AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if plan.ema else None
     history: list[dict[str, Any]] = []
     state = checkpoint.load()
     if state is not None:
         history = _resume(state, module, optimiser, average)
-    total = plan.epochs * steps
     for epoch in range(len(history), plan.epochs):
         module.train()
         losses = []

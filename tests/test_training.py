@@ -89,6 +89,15 @@ def test_the_average_lags_behind_the_last_weights() -> None:
     assert 0 < float(gap) < 0.2
 
 
+def test_the_average_forgets_its_first_weights_in_a_short_training() -> None:
+    """A decay of 0.998 remembers 500 steps: of a few dozen it would keep mostly the weights from before the first."""
+    first, last, averaged = network(), network(), network()
+    train(last, MemoryCheckpoint(), dataclasses.replace(PLAN, ema=0.0))
+    train(averaged, MemoryCheckpoint(), dataclasses.replace(PLAN, ema=0.998))
+    to_first, to_last = ((averaged[0].weight - other[0].weight).norm() for other in (first, last))
+    assert float(to_last.detach()) < float(to_first.detach())
+
+
 def test_rate_rises_then_falls_to_nothing() -> None:
     for schedule in ("cosine", "onecycle"):
         plan = FitPlan(1, 1.0, 0.0, schedule=schedule)

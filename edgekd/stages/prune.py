@@ -20,8 +20,6 @@ from edgekd.pruning import Limits, Plan
 from edgekd.recipe import DistilConfig, PruneConfig, ViewsConfig
 from edgekd.training import FitPlan, Step
 
-MEMORY = 5  # time constants of the averaged weights in one fine-tuning: e^-5 of the weights just after the cut is left
-
 
 def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, student: Network, *, config: PruneConfig,
         distil: DistilConfig, model: ModelSpec, view: ViewsConfig, multiple: int, asking: Mapping[str, Any] | None,
@@ -121,9 +119,8 @@ class _Work:
         config, distil = self.config, self.taught.config
         if self.cuts[-1]["channels"]:
             torch.manual_seed(self.taught.seed + self.step)  # adapters' first weights, the same after a resume
-            steps = config.epochs * self.taught.feed.steps
             plan = FitPlan(config.epochs, config.lr, distil.weight_decay, distil.warmup, distil.schedule,
-                           min(distil.ema, max(0.0, 1 - MEMORY / steps)), distil.optimiser)
+                           distil.ema, distil.optimiser)
             first = distil.epochs + self.step * config.epochs  # views go on from where distil's ended
             rows = self.taught.teach(self.net, plan, f"prune {self.step + 1}/{config.steps}", _Inner(self),
                                      self.context.progress, first)
