@@ -26,7 +26,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	.venv/bin/edgekd build --profile pi4 --data phantom:1600 --set teacher.epochs=14 --set distil.epochs=24 --out $(DEMO)
+	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --set teacher.epochs=12 --set distil.epochs=20 --out $(DEMO)
 
 test: install
 	.venv/bin/python -m pytest
