@@ -584,7 +584,8 @@ def _models(body: Mapping[str, Any]) -> list[Block]:
     return [{"role": role, "arch": model.get("arch", "–"), "params": _large(model.get("params")),
              "macs": _large(model.get("macs")),
              "input": " × ".join(str(side) for side in model.get("input") or []) or "–",
-             "weights": model.get("weights"), "licence": model.get("licence")}
+             "weights": f"{model['weights']}, lr {model['lr']:g}" if "lr" in model else model.get("weights"),
+             "licence": model.get("licence")}
             for role, model in (body.get("models") or {}).items()]
 
 

@@ -22,6 +22,7 @@ from edgekd.views import generator
 
 MOMENTUM = 0.9  # Nesterov; with batches of 32 it remembers about 300 images
 MEMORY = 5  # time constants of the averaged weights that a training must hold: e^-5 of its first weights is then left
+RATES = {"random": 0.05, "pretrained": 0.01}  # a recipe's lr of 0; for Nesterov's momentum and batches of 32
 CLIP = 5.0  # gradient norm; batch norm keeps healthy gradients far below it, so it only tames the first steps
 
 
@@ -40,6 +41,11 @@ class FitPlan:
     schedule: str = "cosine"
     ema: float = 0.0
     optimiser: str = "sgd"
+
+
+def first_rate(asked: float, origin: str) -> float:
+    """The learning rate asked for, or where that is 0 the one that suits weights from `origin` (`networks.pretrained`)."""
+    return asked or RATES["random" if origin == "random" else "pretrained"]
 
 
 @dataclasses.dataclass(frozen=True)

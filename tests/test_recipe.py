@@ -64,3 +64,8 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="edgekd new"):
         recipe.load(tmp_path / "none.toml")
+
+
+def test_withheld_labels_are_withheld_from_qat() -> None:
+    with pytest.raises(RecipeError, match=r"qat\.alpha"):
+        recipe.load(None, ['distil.labels="withheld"', "qat.alpha=0.9"])

@@ -12,7 +12,7 @@ from torch import nn
 from edgekd import training
 from edgekd.context import MemoryCheckpoint
 from edgekd.errors import TrainingDiverged
-from edgekd.training import FitPlan, Step
+from edgekd.training import FitPlan, Step, first_rate
 
 PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9, optimiser="adamw")
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -129,3 +129,9 @@ def test_norms_and_biases_are_not_decayed() -> None:
     decayed, free = training._decayed(network(), 0.1)
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in free["params"]} == {1}
+
+
+def test_pretrained_weights_start_slower_unless_a_rate_is_asked_for() -> None:
+    assert first_rate(0.0, "random") == 0.05
+    assert first_rate(0.0, "PyPI package x") == first_rate(0.0, "weights.safetensors") == first_rate(0.0, "hub") == 0.01
+    assert first_rate(0.3, "random") == first_rate(0.3, "hub") == 0.3

@@ -17,7 +17,7 @@ from edgekd.errors import RecipeError
 from edgekd.inference import logits_and_features, logits_of, precision
 from edgekd.models import ModelSpec
 from edgekd.recipe import TeacherConfig, ViewsConfig
-from edgekd.training import FitPlan, balanced, fit, shuffled
+from edgekd.training import FitPlan, balanced, first_rate, fit, shuffled
 
 HEAD_STEPS = 200  # L-BFGS iterations; a convex problem of a few thousand weights converges well before
 
@@ -39,6 +39,7 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
     render = views.Renderer(data.pixels(dataset), px, mean, std)
     train = torch.from_numpy(data.rows(dataset, "train"))
     labels = torch.from_numpy(data.labels(dataset))
+    config = dataclasses.replace(config, lr=first_rate(config.lr, origin))
     if config.mode == "frozen":
         history = _fit_head(net, render, train, labels, classes, config, view, context)
     else:
@@ -53,7 +54,7 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
         arch=model.arch, options={**model.options, **options, "num_classes": classes}, px=px, mean=mean, std=std,
         history=history,
         facts={"name": model.name, "weights": origin, "mode": config.mode, "licence": model.licence,
-               "metrics": found, **networks.size(net, px)},
+               "metrics": found, **({"lr": config.lr} if config.mode == "finetune" else {}), **networks.size(net, px)},
         state=networks.to_bytes(net.state_dict()),
     )
 
