@@ -5,6 +5,7 @@ A stage is named here by where it lies ("module:function"), so that planning imp
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
@@ -12,7 +13,7 @@ import importlib
 import importlib.metadata
 import string
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,6 @@ class Stage:
     produces: type
     parents: tuple[str, ...]
     settings: Callable[[Job], Settings]
-    code: tuple[str, ...] = ()  # modules whose source takes part in the key: they build the network
     needs_teacher: bool = False
     wanted: Callable[[Job], bool] = lambda _job: True
 
@@ -119,6 +119,7 @@ def _live(job: Job) -> Settings | None:
 
 def _prune(job: Job) -> Settings:
     return {"config": job.recipe.prune, "distil": job.recipe.distil, "model": job.student, "view": job.recipe.views,
+            "groups_sha256": _file_digest(job.recipe.distil.groups),
             "multiple": job.recipe.prune.multiple or job.profile.channel_multiple, "asking": _live(job)}
 
 
@@ -151,26 +152,19 @@ def _nothing(_job: Job) -> Settings:
     return {}
 
 
-# What a student is taught by, in distil and after a cut.
-TEACHING = ("views", "adapters", "losses", "logit_losses", "feature_losses", "relation_losses", "explanation_losses",
-            "ensembles", "asking", "terms", "robustness", "proposing", "objective", "distiller")
-
 STAGES: tuple[Stage, ...] = (
     Stage("data", 1, "edgekd.stages.read:run", artifacts.Dataset, (), _data),
     Stage("inputs", 1, "edgekd.stages.read:inputs", artifacts.Inputs, ("data",), _inputs),
     Stage("teacher", 1, "edgekd.stages.teacher:run", artifacts.Network, ("data",), _teacher,
-          code=("networks", "views"), needs_teacher=True),
+          needs_teacher=True),
     Stage("knowledge", 2, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
-          code=("networks", "views", "asking"), needs_teacher=True),
-    Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil,
-          code=("networks", "edits", *TEACHING)),
+          needs_teacher=True),
+    Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil),
     Stage("prune", 2, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "teacher", "distil"), _prune,
-          code=("networks", "widths", *TEACHING, "coupling", "pruning"), wanted=_prunes),
-    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat,
-          code=("networks", "edits", "views", "quantnet", "graphs", "rewrites", "quantizer", "fakequant", "int8")),
-    Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing, code=("quantnet", "onnx_writer")),
-    Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing,
-          code=("lowering", "flatbuffer", "op_versions", "canonical", "model_builder")),
+          wanted=_prunes),
+    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat),
+    Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing),
+    Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
           ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"), _evaluate),
     Stage("certify", 2, "edgekd.stages.certify:run", artifacts.Certificate,
@@ -228,10 +222,38 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def source_digest(modules: Sequence[str]) -> str:
-    """Digest of modules that build a network and of the library's version that they call; "" without modules."""
-    texts = [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in modules]
-    return artifacts.sha256("\0".join([*texts, importlib.metadata.version("timm")]).encode()) if texts else ""
+# Modules that decide nothing, or whose say reaches a stage in its settings: an error's wording trains no network anew.
+SAID_IN_SETTINGS = {"errors", "artifacts", "methods", "recipe", "context", "resources", "models", "devices"}
+
+
+@functools.cache
+def code(module: str) -> frozenset[str]:
+    """The modules whose source takes part in the key of a stage that lies in `module`: itself and all that it imports.
+
+    Found by reading, since importing them would load torch. Names are without "edgekd.".
+    """
+    found, waiting = set(), {module}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "edgekd":
+                waiting |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("edgekd."):
+                waiting.add(node.module.removeprefix("edgekd."))
+        waiting -= found | SAID_IN_SETTINGS
+    return frozenset(found)
+
+
+def _source(module: str) -> Path:
+    return Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@functools.cache
+def source_digest(module: str) -> str:
+    """Digest of the `code` of a module, and of the version of the library that builds the networks."""
+    texts = [_source(name).read_text(encoding="utf-8") for name in sorted(code(module))]
+    return artifacts.sha256("\0".join([*texts, importlib.metadata.version("timm")]).encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,8 +280,8 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
         settings = stage.settings(job)
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
-        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
-                                  source_digest(stage.code))
+        module = stage.function.partition(":")[0].removeprefix("edgekd.")
+        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, source_digest(module))
         entry = store.find(stage.name, key)
         cached = entry is not None
         if entry is None:

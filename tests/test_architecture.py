@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import pipeline
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgekd"
@@ -66,9 +67,9 @@ def test_stages_stand_alone() -> None:
 
 
 def test_ground_floor_is_standard_library() -> None:
-    """errors, artifacts, recipe, context, store, models, resources, and all that reaches devices, need nothing installed."""
-    for name in ("errors", "artifacts", "recipe", "context", "store", "models", "resources", "devices", "transports", "ssh",
-                 "adb", "benchmark_model", "android", "emulate", "places", "bench", "runs"):
+    """What is said in settings, the store, and all that reaches devices need nothing installed."""
+    for name in (*pipeline.SAID_IN_SETTINGS, "store", "transports", "ssh", "adb", "benchmark_model", "android", "emulate",
+                 "places", "bench", "runs"):
         found = libraries(MODULES[f"edgekd.{name}"]) - set(sys.stdlib_module_names) - {"edgekd", "__future__"}
         assert not found, f"edgekd.{name} imports {sorted(found)}"
 
@@ -162,6 +163,24 @@ def test_imports_follow_the_map() -> None:
         if name in floor:
             below = {other for other in own(path, top_level_only=True) if floor.get(other, 0) > floor[name]}
             assert not below, f"{name} stands above {sorted(below)} in README's map and imports it"
+
+
+def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:
+    """What a stage imports, at any depth, is in its key, but for what reaches it in its settings."""
+    for stage in (*pipeline.STAGES, pipeline.LOGS):
+        module = stage.function.partition(":")[0]
+        reached, waiting = set(), {module}
+        while waiting:
+            reached |= waiting
+            waiting = {other for name in waiting for other in own(MODULES[name])
+                       if other.removeprefix("edgekd.") not in pipeline.SAID_IN_SETTINGS} - reached
+        assert {f"edgekd.{name}" for name in pipeline.code(module.removeprefix("edgekd."))} == reached
+    modules = ", ".join(sorted({stage.function.partition(":")[0] for stage in pipeline.STAGES}))
+    loaded = subprocess.run([sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"], capture_output=True,
+                            text=True, check=True).stdout.split()
+    keyed = {name for module in modules.split(", ") for name in pipeline.code(module.removeprefix("edgekd."))}
+    found = {name.removeprefix("edgekd.") for name in loaded if name.startswith("edgekd.") and name != "edgekd.stages"}
+    assert found <= keyed | pipeline.SAID_IN_SETTINGS
 
 
 def test_no_drawer_for_everything() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd import data, ensembles, losses, methods, models, networks, objective, robustness, views
+from edgekd import building, data, ensembles, losses, methods, models, networks, objective, pipeline, recipe, robustness, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.asking import Oracle
 from edgekd.context import Context
@@ -148,6 +148,18 @@ def test_groups_are_told_apart(dataset: Dataset, cached: Knowledge, tmp_path: Pa
         learn(dataset, cached, dataclasses.replace(config, groups=""))
     with pytest.raises(DataError, match="absent"):
         learn(dataset, cached, dataclasses.replace(config, groups=str(tmp_path / "absent.csv")))
+
+
+def test_other_groups_teach_anew(tmp_path: Path) -> None:
+    """The content of the groups' file is in the settings, so in the keys, of every stage that reads it."""
+    file = tmp_path / "groups.csv"
+    file.write_text("image,group\n")
+    job = building.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
+    readers = [stage for stage in pipeline.stages(job) if job.recipe.distil in stage.settings(job).values()]
+    assert [stage.name for stage in readers] == ["distil", "prune"]
+    before = [stage.settings(job) for stage in readers]
+    file.write_text("image,group\na.png,a\n")
+    assert all(stage.settings(job) != old for stage, old in zip(readers, before, strict=True))
 
 
 def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Knowledge) -> None:

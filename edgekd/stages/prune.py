@@ -22,8 +22,8 @@ from edgekd.training import FitPlan, Step
 
 
 def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, student: Network, *, config: PruneConfig,
-        distil: DistilConfig, model: ModelSpec, view: ViewsConfig, multiple: int, asking: Mapping[str, Any] | None,
-        context: Context) -> Network:
+        distil: DistilConfig, model: ModelSpec, view: ViewsConfig, groups_sha256: str, multiple: int,
+        asking: Mapping[str, Any] | None, context: Context) -> Network:
     """Cut `config.steps` times on the way to the ratio or the MACs asked for, with distil's own lesson after each cut.
 
     The plan is printed before the first channel goes. Raises GateFailed when MACs would not fall, and UnsupportedNetwork
