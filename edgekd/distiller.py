@@ -131,20 +131,21 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
     labels = torch.from_numpy(data.labels(dataset))
     train = torch.tensor(knowledge.rows) if knowledge is not None else torch.from_numpy(data.rows(dataset, "train"))
     example = {name: value[0] for name, value in said.items()}
+    first_view = views.draw(view, seed, 0, len(labels), train)
     if oracle is not None:
-        example = oracle.ask(train[:1], views.draw(view, seed, 0, len(labels), train))
+        example = oracle.ask(train[:1], first_view)
         if config.answers == "corrected":
             example = {"logits": example["logits"]}  # its memory holds no features
     logged = knowledge is not None and knowledge.facts.get("source") == "log"
     _check(config, view, logged, bool(example))
     withheld = config.labels == "withheld"
     shown = labels.clone()
-    if withheld and said:
-        shown[train] = said["logits"][0].float().argmax(1)  # balances the classes as the teacher sees them
+    if withheld and config.balance != "none":  # balances the classes as the teacher sees them
+        first = said["logits"][0] if oracle is None else oracle.ask(train, first_view)["logits"]
+        shown[train] = first.float().argmax(1)
     class_weights = None
-    if config.balance == "loss":
-        by_row = balanced(shown[train], classes)
-        class_weights = torch.stack([by_row[shown[train] == k][:1].mean() for k in range(classes)])
+    if config.balance == "loss":  # a class that no image has, or that the teacher never answers, gets no weight
+        class_weights = torch.zeros(classes).scatter(0, shown[train], balanced(shown[train], classes))
     feed = Feed(renderer, train, shown, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
                 config.seed, oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     groups = None
