@@ -5,9 +5,11 @@
 Every row trains the same student for the same epochs on the same images, split and views; only what teaches it differs. A
 seed is the student's (distil.seed): its first weights and the order of its images. Differences are of paired seeds, row
 minus no teacher, with a 95 % interval (Student's t over the seeds). Losses between logits stand in for plain KD beside the
-labels, at their published weights; losses on features, relations and explanations are added to plain KD.
+labels, at their published weights; losses on features, relations and explanations are added to plain KD. Students are
+judged on more test images than they have training images (`--judged` a class): few would hide what a row gains.
 
-All runs share one store, so the script goes on where it was stopped. Prints a Markdown table; `--rows` picks rows.
+All runs share one store, so the script goes on where it was stopped. Writes the table that is there so far to table.md
+after each run, and prints it; `--rows` picks rows. Times are CPU seconds of the student's training, teacher's calls included.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import json
 import math
 import statistics
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,11 @@ from edgekd.artifacts import Dataset, Network
 from edgekd.console import Console
 from edgekd.errors import RecipeError
 from edgekd.inference import logits_of, precision
-from edgekd.pipeline import Job, load, run
+from edgekd.pipeline import Done, Job, load, run
 from edgekd.store import Store
 
 # At 64 px the student's last map has 2 x 2 places, the fewest at which losses on maps mean anything.
-BUDGET = ("data.input_px=64", "data.limit=150", "distil.epochs=10", "views.per_image=4", "views.flip=0.5")
+BUDGET = ("data.input_px=64", "data.limit=60", "distil.epochs=16", "views.per_image=4")
 
 # Two-sided 95 % points of Student's t, by degrees of freedom.
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -61,11 +65,11 @@ LEFT_OUT = {"per_label": "it is for several labels an image", "fair": "it needs 
 
 def rows(log: Path, second: str) -> list[Row]:
     """Every row, in the table's order."""
-    found = [Row("none", "no teacher", {}, teacher=False), Row("kd", "plain KD", KD), Row("default", "the default recipe", {})]
+    found = [Row("none", "no teacher", {}, teacher=False), Row("kd", "plain KD", KD),
+             Row("default", "the default recipe: KD + orthogonal projector (VkD)", {})]
     for name in IN_PLACE_OF_KD:
         found.append(Row(name, methods.METHODS[name].title, {**LABELS, f"distil.losses.{name}": methods.METHODS[name].weight}))
-    found += [Row("vkd", "KD + orthogonal projector (VkD)", {**KD, "distil.pooled": 1.0}),
-              Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
+    found += [Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
               Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0})]
     for name, method in methods.METHODS.items():
         if name in (*IN_PLACE_OF_KD, *WITHOUT_TEACHER, *LEFT_OUT):
@@ -106,6 +110,34 @@ def figures(network: Network, dataset: Dataset, dtype: torch.dtype = torch.float
     return metrics.quick(answers(network, dataset, "test", dtype), data.labels(dataset, "test"))
 
 
+def contents(dataset: Dataset, split: str) -> set[str]:
+    """Digests of a split's images."""
+    return {image["sha256"] for image in dataset.images if image["split"] == split}
+
+
+class Costs:
+    """CPU seconds that each student took, by its stage's key, kept in a file: a run that goes on later tells them, too."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.started = file, 0.0
+        self.known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def watch(self, then: Callable[[str, Done | None], None]) -> Callable[[str, Done | None], None]:
+        """An `on_stage` that notes what `distil` cost, and calls `then`."""
+        def stage(name: str, done: Done | None) -> None:
+            if done is None:
+                self.started = time.process_time()
+            elif name == "distil" and not done.cached:
+                self.known[done.entry.key] = time.process_time() - self.started
+                self.file.write_text(json.dumps(self.known))
+            then(name, done)
+        return stage
+
+    def of(self, done: Done) -> float:
+        """CPU seconds of a student; not a number where another program trained it."""
+        return self.known.get(done.entry.key, math.nan)
+
+
 def write_log(path: Path, teacher: Network, dataset: Dataset, dtype: torch.dtype) -> None:
     """The teacher's top answers about the plain training images, as a service would have logged them."""
     said = metrics.probabilities(answers(teacher, dataset, "train", dtype))
@@ -131,7 +163,7 @@ def interval(differences: list[float]) -> str:
 
 def table(order: Iterable[Row], seen: dict[str, list[dict[str, float]]], refused: dict[str, str]) -> str:
     """The Markdown table of the rows that are there."""
-    lines = ["| | top-1 | each seed | against no teacher | AUC | seconds |", "|---|---|---|---|---|---|"]
+    lines = ["| | top-1 | each seed | against no teacher | AUC | CPU s |", "|---|---|---|---|---|---|"]
     base = seen.get("none", [])
     for row in order:
         if row.name in refused:
@@ -161,11 +193,12 @@ def main() -> None:
     parser.add_argument("--second-teacher", default="", help="NAME or NAME@FILE; adds the row of two teachers")
     parser.add_argument("--student", default="mobilenetv2_050")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--judged", type=int, default=200, help="test images a class; 0: all")
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/methods"))
     arguments = parser.parse_args()
-    store = Store(arguments.out, None)
+    store, costs = Store(arguments.out, None), Costs(arguments.out / "costs.json")
     log = arguments.out / "teacher_log.csv"
     order = rows(log, arguments.second_teacher)
     if arguments.rows:
@@ -178,28 +211,33 @@ def main() -> None:
     with Console() as console, store.lock():
         first = run(job(arguments, Row("kd", "", KD), arguments.seeds[0]), store, "teacher", console.progress, console.stage)
         dataset, teacher = load(first, "data"), load(first, "teacher")
+        wider = argparse.Namespace(**vars(arguments) | {"set": [*arguments.set, f"data.limit={arguments.judged}"]})
+        judges: Dataset = load(run(job(wider, Row("none", "", {}, False), 0), store, "data", console.progress), "data")
+        if shared := contents(dataset, "train") & contents(judges, "test"):
+            sys.exit(f"--judged {arguments.judged}: {len(shared)} training images would be test images; the data needs a test "
+                     "split of its own")
         dtype = precision("auto", networks.restore(teacher))
         write_log(log, teacher, dataset, dtype)
+        known = figures(teacher, judges, dtype)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
                 if row.name in refused:
                     continue
                 print(f"== {row.name}, seed {seed}", file=sys.stderr, flush=True)
                 try:
-                    done = run(job(arguments, row, seed), store, "distil", console.progress, console.stage)
+                    done = run(job(arguments, row, seed), store, "distil", console.progress, costs.watch(console.stage))
                 except RecipeError as error:  # undefined for these classes, or for this student: said, and left out
                     refused[row.name] = error.what
                     continue
                 student = load(done, "distil")
-                one = figures(student, dataset) | {"seconds": done["distil"].entry.seconds}
+                one = figures(student, judges) | {"seconds": costs.of(done["distil"])}
                 last = student.history[-1]
                 if "teacher_calls" in last:
                     one["asked"] = last["teacher_calls"] / last["views_shown"]
                 seen.setdefault(row.name, []).append(one)
-            (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
-    known = figures(teacher, dataset, dtype)
+                (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
     print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, "
-          f"{len(data.rows(dataset, 'train'))} training and {len(data.rows(dataset, 'test'))} test images, seeds "
+          f"{len(data.rows(dataset, 'train'))} training and {len(data.rows(judges, 'test'))} test images, seeds "
           f"{', '.join(map(str, arguments.seeds))}; teacher {arguments.teacher.partition('@')[0]}: "
           f"{100 * known['top1']:.1f} % top-1\n")
     print(table(order, seen, refused))
