@@ -1,7 +1,8 @@
 """A .tflite's answers on real images against the trained network's: agreement, and the histogram of differences in LSB.
 
 Up to 20 LSB at the logits were seen between kernel families of one runtime, so the gate is on the answer; half a per cent
-of the images may lie on the decision boundary.
+of the images may lie on the decision boundary. An answer is the class of the largest output ("argmax_agreement"); where an
+image may have several labels it is each label's, said where the output is not below zero, and that share is of labels.
 """
 
 from __future__ import annotations
@@ -11,50 +12,57 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import Json
+from edgekd.artifacts import Json, Labels
 from edgekd.errors import DeviceError, MissingExtra, ModelFileError
 from edgekd.failures import Failures
 from edgekd.lite import LiteRunner, tensor_range
 from edgekd.op_local import FAMILIES
 
+ANSWERS: dict[Labels, str] = {"one": "classes", "many": "label decisions"}
 HISTOGRAM_TOP = 8  # differences of this many LSB and more share the last bin
 NOTHING: dict[str, Json] = {"argmax_agreement": 0.0, "mean_abs_lsb": None, "max_abs_lsb": None, "histogram": {}}
 UNDECIDED = "look at mean_abs_lsb: small means images on the decision boundary (train longer), large a wrong file"
 
 
-def compare(found: npt.NDArray[np.signedinteger], expected: npt.NDArray[np.signedinteger]) -> dict[str, Json]:
-    """Agreement and histogram of two sets of codes [n, classes]. Ties go to the first of the largest on both sides."""
+def compare(found: npt.NDArray[np.signedinteger], expected: npt.NDArray[np.signedinteger], labels: Labels, zero_point: int
+            ) -> dict[str, Json]:
+    """Agreement and histogram of two sets of codes [n, classes] with that zero point. Ties go to the first of the largest
+    on both sides.
+    """
     off = np.abs(found.astype(np.int64) - expected.astype(np.int64))
     bins = np.bincount(np.minimum(off, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1)
     names = [*(str(lsb) for lsb in range(HISTOGRAM_TOP)), f"{HISTOGRAM_TOP}+"]
-    return {"argmax_agreement": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    same = (found.argmax(axis=1) == expected.argmax(axis=1) if labels == "one"
+            else (found >= zero_point) == (expected >= zero_point))
+    return {"argmax_agreement": float(same.mean()),
             "mean_abs_lsb": float(off.mean()), "max_abs_lsb": int(off.max()),
             "histogram": dict(zip(names, bins.tolist(), strict=True))}
 
 
 def check_answers(data: bytes | memoryview, images: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32],
-                  failures: Failures, min_agreement: float) -> dict[str, Json]:
+                  failures: Failures, min_agreement: float, labels: Labels = "one") -> dict[str, Json]:
     """The file (default kernels, as an app runs it) against `logits`, float32 [n, classes], on all `images`."""
-    body = {"images": len(images)}
+    body: dict[str, Json] = {"images": len(images), "answers": ANSWERS[labels]}
     try:
         runner = LiteRunner(data)
         found = runner.codes(images).reshape(len(images), -1)
     except (ModelFileError, DeviceError) as error:
         failures.add("end_to_end", "op", "the whole graph", "a runtime that runs it", error.what, error.next_step)
         return body | NOTHING
-    expected = tensor_range(runner.output).quantize(logits).reshape(len(images), -1)
+    grid = tensor_range(runner.output)
+    expected = grid.quantize(logits).reshape(len(images), -1)
     if found.shape != expected.shape:
         failures.add("end_to_end", "tensor", runner.output.name, list(expected.shape), list(found.shape))
         return body | NOTHING
-    figures = compare(found, expected)
+    figures = compare(found, expected, labels, grid.zero_point)
     if figures["argmax_agreement"] < min_agreement:
-        failures.add("end_to_end", "tensor", runner.output.name, f"argmax agreement of at least {min_agreement}",
+        failures.add("end_to_end", "tensor", runner.output.name, f"{ANSWERS[labels]} that agree: at least {min_agreement}",
                      figures["argmax_agreement"], UNDECIDED)
     return body | figures
 
 
 def by_family(data: bytes | memoryview, images: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32],
-              runtime: str | None = None) -> dict[str, Json]:
+              labels: Labels = "one", runtime: str | None = None) -> dict[str, Json]:
     """The same figures in each kernel family, ungated: what another delegate changes in the answer. A family that does
     not run the file is null.
     """
@@ -66,13 +74,14 @@ def by_family(data: bytes | memoryview, images: npt.NDArray[np.uint8], logits: n
         except (ModelFileError, DeviceError):
             found[family] = None
             continue
-        expected = tensor_range(runner.output).quantize(logits).reshape(len(images), -1)
-        found[family] = compare(codes, expected) if codes.shape == expected.shape else None
+        grid = tensor_range(runner.output)
+        expected = grid.quantize(logits).reshape(len(images), -1)
+        found[family] = compare(codes, expected, labels, grid.zero_point) if codes.shape == expected.shape else None
     return found
 
 
-def second_runtime(data: bytes | memoryview, images: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32]
-                   ) -> dict[str, Json]:
+def second_runtime(data: bytes | memoryview, images: npt.NDArray[np.uint8], logits: npt.NDArray[np.float32],
+                   labels: Labels = "one") -> dict[str, Json]:
     """TensorFlow's own interpreter on the same images, family by family; nulls where TensorFlow is not installed.
 
     `same_codes`: share of output codes that equal the first runtime's in that family.
@@ -81,7 +90,7 @@ def second_runtime(data: bytes | memoryview, images: npt.NDArray[np.uint8], logi
         name = LiteRunner(data, runtime="tensorflow").name
     except (MissingExtra, ModelFileError):
         return {"runtime": None, "argmax_agreement": None}
-    families = by_family(data, images, logits, "tensorflow")
+    families = by_family(data, images, logits, labels, "tensorflow")
     same: dict[str, Json] = {}
     for family, kernels in FAMILIES.items():
         try:

@@ -14,9 +14,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 Blob = bytes | memoryview
+Labels = Literal["one", "many"]  # how many labels an image has: one of the classes, or each label by itself
 Json = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]; mypy has no good recursive spelling
 
 
@@ -92,7 +93,8 @@ class Dataset:
 
     `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else RGB).
     `images`: one row an image, in the order of `pixels`: {"name", "sha256" (of the source file's bytes, or of the
-    pixels where there is no file), "label" (index into classes), "split": "train"|"val"|"test", "group"}.
+    pixels where there is no file), "label" (index into classes; a list of them, maybe empty, where an image may have
+    several), "split": "train"|"val"|"test", "group"}.
     """
 
     name: str
@@ -100,8 +102,13 @@ class Dataset:
     px: int
     channels: int
     images: list[dict[str, Json]]
-    facts: dict[str, Json]  # licence, source, synthetic (bool), skipped files, warnings
+    facts: dict[str, Json]  # licence, source, synthetic (bool), "labels": "many", skipped files, warnings
     pixels: Blob
+
+    @property
+    def labels(self) -> Labels:
+        """How many labels an image has."""
+        return "many" if self.facts.get("labels") == "many" else "one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,12 +235,12 @@ class Evaluation:
 
     `logits`: float32 [len(stages), n, classes], C order; `stages` in waterfall order: "teacher" (where there is one),
     "student", "pruned" (where there is one), "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8
-    [n, classes].
+    [n, classes]. `labels`: as `data.labels` gives them, the class of each image, or 0 or 1 for each label.
     """
 
     stages: list[str]
     classes: int
-    labels: list[int]
+    labels: list[int] | list[list[int]]
     logits: Blob
     codes: Blob
 

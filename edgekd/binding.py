@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.artifacts import Json, sha256
+from edgekd.artifacts import Json, Labels, sha256
 from edgekd.errors import ModelFileError
 from edgekd.failures import Failures
 from edgekd.flatbuffer import LiteTensor
@@ -36,6 +36,11 @@ def read_golden(data: bytes) -> dict[str, npt.NDArray[Any]]:
         raise ModelFileError(f"golden.npz: expected uint8 inputs [n, px, px, channels], found {arrays['inputs'].dtype} "
                              f"{list(arrays['inputs'].shape)}", "build it again")
     return arrays
+
+
+def labels_of(golden: Mapping[str, npt.NDArray[Any]]) -> Labels:
+    """How many labels an image of the golden set has: `labels` is int64 [n], or 0 and 1 [n, classes]."""
+    return "many" if golden["labels"].ndim == 2 else "one"
 
 
 def digest(array: npt.NDArray[Any]) -> str:

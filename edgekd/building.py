@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edgekd import checking, data, devices, licences, methods, models, recipe
 from edgekd.artifacts import Dataset
+from edgekd.errors import RecipeError
 from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
 from edgekd.store import Store, facts_json
@@ -43,9 +44,24 @@ def job(settings: Recipe, profile: str) -> Job:
             networks.check_known(name, role)
     if settings.teacher.name != "none":
         licences.check_teacher(models.spec(settings.teacher.name))
-    source = data.open_source(settings.data.source, settings.data.group_column)
-    methods.check(settings.distil.losses, len({item.label for item in source.items()}))
+    source = data.open_source(settings.data.source, settings.data.group_column, settings.data.images, settings.data.labels)
+    if source.labels is None:
+        methods.check(settings.distil.losses, len({item.label for item in source.items()}))
+    else:
+        several_labels(settings, len(source.labels))
     return Job(settings, device, source)
+
+
+def several_labels(settings: Recipe, labels: int) -> None:
+    """Raise RecipeError for what is not defined where an image may have several labels."""
+    methods.check(settings.distil.losses, labels, "many")
+    one = "is defined on one class an image, and these images may have several labels"
+    if settings.teacher.others:
+        raise RecipeError(f"teacher.others: weighing teachers by their confidence {one}", "name one teacher")
+    if settings.distil.answers == "corrected":
+        raise RecipeError(f'distil.answers = "corrected" {one}', 'use distil.answers = "cached" or "live"')
+    if settings.distil.logs:
+        raise RecipeError(f"distil.logs: a log of probabilities that sum to 1 {one}", "train from the teacher itself")
 
 
 def default_name(job: Job) -> str:

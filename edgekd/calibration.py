@@ -18,9 +18,15 @@ def manifest(dataset: Dataset, inputs: Inputs, seed: int) -> dict[str, Json]:
         "licence": dataset.facts["licence"], "dataset_digest": pack(dataset).digest, "fit": dataset.facts["fit"],
         "px": inputs.px, "channels": inputs.channels, "seed": seed, "classes": dataset.classes,
         **{part: [{"row": row, "name": dataset.images[row]["name"], "sha256": dataset.images[row]["sha256"],
-                   "label": dataset.classes[dataset.images[row]["label"]]} for row in inputs.rows[part]]
+                   "label": _label(dataset, row)} for row in inputs.rows[part]]
            for part in ("calibration", "golden")},
     }
+
+
+def _label(dataset: Dataset, row: int) -> Json:
+    """An image's class by name, or the list of its labels."""
+    label = dataset.images[row]["label"]
+    return [dataset.classes[one] for one in label] if dataset.labels == "many" else dataset.classes[label]
 
 
 def check(expected: dict[str, Json], dataset: Dataset, inputs: Inputs) -> None:

@@ -53,13 +53,19 @@ def duplicates(
 
 
 def enough(name: str, items: list[Item], splits: list[str], classes: list[str]) -> None:
-    """Raises DataError listing each class that has fewer than FEWEST images in a split."""
-    counts = Counter(zip(splits, (item.label for item in items), strict=True))
+    """Raises DataError listing each class that has fewer than FEWEST images in a split; of several labels an image, each
+    that fewer have, or lack.
+    """
+    counts = Counter((split, label) for split, item in zip(splits, items, strict=True) for label in item.counted)
     few = [f"{split}/{label}: {counts[split, label]}" for split in SPLITS for label in classes
            if counts[split, label] < FEWEST]
+    sizes = Counter(splits)
+    if any(item.findings is not None for item in items):
+        few += [f"{split} without {label}: {sizes[split] - counts[split, label]}" for split in SPLITS for label in classes
+                if sizes[split] - counts[split, label] < FEWEST]
     if few:
-        raise DataError(f"{name}: fewer than {FEWEST} images of a class in a split: {shown(few)}",
-                        "add images, remove the class, or raise data.limit, data.val_share or data.test_share")
+        raise DataError(f"{name}: fewer than {FEWEST} images of a class or label in a split: {shown(few)}",
+                        "add images, leave it out, or raise data.limit, data.val_share or data.test_share")
 
 
 def group_facts(items: list[Item], splits: list[str]) -> dict[str, Json]:

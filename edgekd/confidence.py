@@ -112,10 +112,16 @@ def fit_sigmoid(logits: Array, labels: Array) -> tuple[float, float]:
     """(slope, offset) of 1 / (1 + exp(-(slope * logit + offset))), one pair for all classes (Platt 1999).
 
     TFLite Metadata's score calibration looks at one output at a time, so temperature scaling cannot be put into it;
-    this is the nearest that it can say. One slope above zero for all classes keeps the order of the answers. Newton's
-    method on the one-against-rest likelihood, with a whisper of a prior so that separable data give finite figures.
+    this is the nearest that it can say. One slope above zero for all classes keeps the order of the answers.
     """
-    x, y = logits.reshape(-1), (np.arange(logits.shape[1])[None] == labels[:, None]).reshape(-1).astype(np.float64)
+    return platt(logits.reshape(-1), (np.arange(logits.shape[1])[None] == labels[:, None]).reshape(-1).astype(np.float64))
+
+
+def platt(x: Array, y: Array) -> tuple[float, float]:
+    """(slope, offset) of the likeliest 1 / (1 + exp(-(slope * x + offset))) for outcomes y, 0 or 1; x and y float64 [n].
+
+    Newton's method, with a whisper of a prior so that separable data give finite figures.
+    """
     spread = float(x.std()) or 1.0
     design = np.stack([x / spread, np.ones_like(x)], 1)
     prior = np.diag([1e-3, 1e-6])

@@ -136,7 +136,7 @@ class Console:
             self._out.print(f"      soak of {run['soak']['minutes']:g} min: {_safe(run['soak']['verdict'])} "
                             f"({_safe(run['soak']['reason'])})")
         if golden:
-            self._out.print(f"      golden set: {golden['images']} images, argmax agreement "
+            self._out.print(f"      golden set: {golden['images']} images, answers agree on "
                             f"{golden['argmax_agreement']:.1%}, largest difference {golden['max_abs_lsb']} LSB")
         for warning in run.get("warnings", []):
             self._out.print(f"      [yellow]note[/] {_safe(warning)}")
@@ -213,7 +213,8 @@ def _safe(text: str) -> str:
 def _waterfall(accuracy: Mapping[str, Any]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=f"accuracy on {accuracy['n']} test images",
                              title_justify="left")
-    for name in ("stage", "top-1", "95 %", "AUC", "change", "95 % ", "agrees", "lost", "won", "budget"):
+    told = "top-1" if accuracy["metric"] == "top1" else "labels right"
+    for name in ("stage", told, "95 %", "AUC", "change", "95 % ", "agrees", "lost", "won", "budget"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for row in accuracy["waterfall"]:
         first, change = row["agree_with_previous"] is None, row.get("change")
@@ -258,4 +259,4 @@ def _certificate(say: Any, certificate: Mapping[str, Any]) -> None:
     say(f"[bold]certificate[/] {'[green]passed[/]' if certificate['passed'] else '[red]FAILED[/]'}: "
         f"{ranges['identical']} of {ranges['tensors']} ranges and {weights['identical_codes']} of "
         f"{weights['total_codes']} weight codes identical; op-local at most {op['max_lsb']} LSB, "
-        f"{op['share_exact']:.2%} exact; argmax agrees on {end['argmax_agreement']:.1%} of {end['images']} images")
+        f"{op['share_exact']:.2%} exact; answers agree on {end['argmax_agreement']:.1%} of {end['images']} images")

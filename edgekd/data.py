@@ -23,10 +23,11 @@ from edgekd.artifacts import Dataset, Inputs, sha256
 from edgekd.errors import DataError, UnknownName
 from edgekd.folders import EXPECTED, FolderSource, shown
 from edgekd.images import Pixels
+from edgekd.label_csv import CsvSource
 from edgekd.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
 from edgekd.recipe import DataConfig
 from edgekd.sources import SPLITS, Item, Source
-from edgekd.splits import draw, hold_out
+from edgekd.splits import FEWEST, draw, hold_out
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
 
@@ -35,26 +36,33 @@ _THREADS = 2
 # Images in flight at a time: an error or an interrupt is then seen within a second, and memory stays flat.
 _BATCH = 128
 
-_BUILT_IN = ("phantom", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
+_BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
 
-def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN) -> Source:
-    """The source that `--data` names.
+def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN, images_folder: str = "",
+                labels: Sequence[str] = ()) -> Source:
+    """The source that `--data` names. `images_folder` and `labels` are a CSV's (data.images, data.labels).
 
-    "phantom[:COUNT][@PX]"   built-in synthetic radiographs
+    "phantom[:COUNT][@PX]"   built-in synthetic radiographs; phantom-multi: each may show none or several diseases
+    "FILE.csv"               images and their labels, one class or several labels an image (`label_csv`)
     "elpv"                   2,624 photographs of solar cells (extra "elpv"; non-commercial licence)
     "fashion-mnist[:DIR]"    70,000 grey images of clothes (Debian's dataset-fashion-mnist, or a folder of its IDX files)
     "medmnist:NAME[@PX]"     a MedMNIST set (extra "medmnist"; downloads once)
     anything else            a folder; `./phantom` is a folder, too
 
-    Raises UnknownName for something that is neither, MissingExtra without a package, DataError for a bad folder.
+    Raises UnknownName for something that is neither, MissingExtra without a package, DataError for a bad folder or CSV.
     """
+    if text.lower().endswith(".csv"):
+        return CsvSource(Path(text).expanduser(), group_column, images_folder, labels)
+    if labels or images_folder:
+        raise DataError(f"data.{'labels' if labels else 'images'} is about a CSV of labels, and --data is {text}",
+                        "leave it out, or give --data FILE.csv")
     name, _, size = text.partition("@")
     kind, _, rest = name.partition(":")
-    if kind == "phantom":
-        count = _whole(rest, text) if rest else None
-        options = {"px": _whole(size, text)} if size else {}
-        return PhantomSource(**options) if count is None else PhantomSource(count, **options)
+    if kind in ("phantom", "phantom-multi"):
+        options = {"count": _whole(rest, text)} if rest else {}
+        options |= {"px": _whole(size, text)} if size else {}
+        return PhantomSource(**options, several=kind == "phantom-multi")
     if text == "elpv":
         return ElpvSource()
     if kind == "fashion-mnist":
@@ -67,7 +75,7 @@ def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN
         return FolderSource(path, group_column)
     beside = [entry.name for entry in Path().iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     raise UnknownName("data", text, [*_BUILT_IN, *beside],
-                      f"give one of {', '.join(_BUILT_IN)}, or a folder: {EXPECTED}")
+                      f"give one of {', '.join(_BUILT_IN)}, a CSV of labels, or a folder: {EXPECTED}")
 
 
 def _whole(text: str, whole: str) -> int:
@@ -84,14 +92,16 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
     """Read, decode, check and split a source. Two threads; each file is read once and hashed.
 
     Splits that the source brings are kept. A missing test is split off all images (`test_share`), a missing val off
-    train (`val_share`): stratified by class, whole groups only, duplicates counted as one group.
+    train (`val_share`): stratified by class, or by each of several labels, whole groups only, duplicates counted as one
+    group.
 
     Refused with DataError and a list: unreadable images (unless on_error="skip"), one image in two splits or in two
-    classes (unless duplicates="drop"), fewer than two classes, a class with fewer than FEWEST images in a split.
+    classes (unless duplicates="drop"), fewer than two classes, a class with fewer than FEWEST images in a split (of several
+    labels, each needs as many images with it and without it).
     What is odd but usable goes into `facts["warnings"]`.
     """
     items = _limited(source.items(), config.limit, seed)
-    classes = sorted({item.label for item in items})
+    classes = sorted({item.label for item in items}) if source.labels is None else list(source.labels)
     if len(classes) < 2:
         raise DataError(f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED)
     native = source.native_px()
@@ -124,10 +134,11 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
     checks.enough(source.name, kept, splits, classes)
 
     numbers = {name: index for index, name in enumerate(classes)}
-    table = [{"name": item.name, "sha256": digest, "label": numbers[item.label], "split": split, "group": item.group}
+    table = [{"name": item.name, "sha256": digest, "split": split, "group": item.group,
+              "label": numbers[item.label] if item.findings is None else [numbers[name] for name in item.findings]}
              for item, digest, split in zip(kept, hashes, splits, strict=True)]
-    counts = {split: dict(sorted(Counter(item.label for item, own in zip(kept, splits, strict=True)
-                                         if own == split).items())) for split in SPLITS}
+    counts = {split: dict(sorted(Counter(label for item, own in zip(kept, splits, strict=True) if own == split
+                                         for label in item.counted).items())) for split in SPLITS}
     groups = checks.group_facts(kept, splits)
     warnings = [*source.facts.get("warnings", []), *checks.warnings(kept, greys, groups, duplicates, tiny)]
     if failures:
@@ -135,6 +146,8 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
     facts = {**source.facts, "fit": config.fit, "seed": seed, "counts": counts, "groups": groups,
              "duplicates": duplicates, "skipped": [str(failure.what) for failure in failures],
              "ignored": source.facts.get("ignored", {}), "warnings": warnings}
+    if source.labels is not None:
+        facts["labels"] = "many"
     return Dataset(source.name, classes, px, canvas.channels, table, facts, canvas.blob())
 
 
@@ -228,10 +241,16 @@ def _split(items: list[Item], hashes: list[str], config: DataConfig, seed: int) 
         if into in splits:
             continue
         pool = [index for index, split in enumerate(splits) if split == "train"]
-        for chosen in hold_out([items[index].label for index in pool], [groups[index] for index in pool],
+        for chosen in hold_out(_strata([items[index] for index in pool]), [groups[index] for index in pool],
                                share, stream, into):
             splits[pool[chosen]] = into
     return splits
+
+
+def _strata(items: list[Item]) -> list[tuple[str, ...]]:
+    """What each image counts for; having no label is left out where too few have none to divide them."""
+    none = sum(not item.findings for item in items if item.findings is not None)
+    return [item.counted if item.findings is None or none >= 2 * FEWEST else item.findings for item in items]
 
 
 def _tied(items: list[Item], hashes: list[str]) -> list[str]:
@@ -295,8 +314,9 @@ def build_inputs(source: Source, dataset: Dataset, px: int, seed: int, fit: str 
 
 
 def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.int64]:
-    pool = rows(dataset, split)
-    return pool[draw([int(label) for label in labels(dataset, split)], count, seed)]
+    pool, own = rows(dataset, split), labels(dataset, split)
+    combinations = own.reshape(len(own), -1)  # of labels, where an image may have several
+    return pool[draw(np.unique(combinations, axis=0, return_inverse=True)[1].reshape(-1).tolist(), count, seed)]
 
 
 # --- what training asks for ------------------------------------------------------------------------------------------
@@ -310,8 +330,12 @@ def rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
 
 
 def labels(dataset: Dataset, split: str | None = None) -> NDArray[np.int64]:
-    """Class indices, int64 [k], in the order of `rows(dataset, split)`; of every image when `split` is None."""
-    every = np.array([row["label"] for row in dataset.images], np.int64)
+    """Class indices, int64 [k], in the order of `rows(dataset, split)`; of every image when `split` is None.
+
+    Where an image may have several labels: 0 or 1 for each, int64 [k, classes].
+    """
+    every: NDArray[np.int64] = np.array([row["label"] for row in dataset.images], np.int64) if dataset.labels == "one" else \
+        np.array([[k in row["label"] for k in range(len(dataset.classes))] for row in dataset.images], np.int64)
     return every if split is None else every[rows(dataset, split)]
 
 

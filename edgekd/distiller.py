@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd import data, metrics, objective, tables, views
+from edgekd import data, losses, metrics, objective, tables, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.asking import Oracle
 from edgekd.context import Checkpoint, Progress
@@ -59,7 +59,7 @@ class Lesson:
         """The student with fresh adapters of the shapes that it has now."""
         render, config, feed = self.feed.render, self.config, self.feed
         mean, std = render.mean.flatten().tolist(), render.std.flatten().tolist()
-        at = Setting(student, self.taps, objective.shapes(student, self.taps, render.px, len(mean)), feed.classes, "one",
+        at = Setting(student, self.taps, objective.shapes(student, self.taps, render.px, len(mean)), feed.classes, feed.kind,
                      self.seed, mean, std, self.teacher, self.signed, self.peer,
                      self.groups.numbers if self.groups else None)
         corrector = None
@@ -106,7 +106,7 @@ class Lesson:
 
     def facts(self) -> dict[str, Any]:
         """For the report: the weights in force, what was left out or replaced, what the log was like."""
-        found: dict[str, Any] = {"losses": self.plan.weights()}
+        found: dict[str, Any] = {"losses": self.plan.weights(self.feed.kind)}
         if self.plan.notes:
             found["notes"] = self.plan.notes
         if self.log is not None:
@@ -142,9 +142,11 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
     shown = labels.clone()
     if withheld and config.balance != "none":  # balances the classes as the teacher sees them
         first = said["logits"][0] if oracle is None else oracle.ask(train, first_view)["logits"]
-        shown[train] = first.float().argmax(1)
+        shown[train] = first.float().argmax(1) if dataset.labels == "one" else (first >= 0).long()
     class_weights = None
-    if config.balance == "loss":  # a class that no image has, or that the teacher never answers, gets no weight
+    if dataset.labels == "many" and config.balance != "none":
+        class_weights = losses.label_weights(shown[train])
+    elif config.balance == "loss":  # a class that no image has, or that the teacher never answers, gets no weight
         class_weights = torch.zeros(classes).scatter(0, shown[train], balanced(shown[train], classes))
     feed = Feed(renderer, train, shown, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
                 config.seed, oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
@@ -152,9 +154,9 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
     if config.groups:
         names, numbers = tables.groups(Path(config.groups), dataset.images)
         groups = Groups(names, torch.tensor(numbers))
+    what = objective.plan(config, example, classes, dataset.labels)
     return Lesson(
-        feed, torch.from_numpy(data.rows(dataset, "val")), config, objective.plan(config, example, classes), taps,
-        class_weights, seed + config.seed,
+        feed, torch.from_numpy(data.rows(dataset, "val")), config, what, taps, class_weights, seed + config.seed,
         {name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
         "pooled" in example and bool((example["pooled"] < 0).any()), oracle, groups,
         knowledge.facts if knowledge is not None and logged else None, peer)

@@ -635,7 +635,8 @@ class Model:
 def read_golden(path: str) -> dict[str, Array]:
     """golden.npz: inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes], labels int64 [n]; mean, std float if given.
 
-    Other arrays are left alone. Raises BenchError "golden".
+    Where an image may have several labels, labels are 0 or 1, int64 [n,classes], and logits float32 [n,classes] say where
+    zero lies. Other arrays are left alone. Raises BenchError "golden".
     """
     import numpy as np
 
@@ -647,15 +648,20 @@ def read_golden(path: str) -> dict[str, Array]:
             raise BenchError("golden", f"{path} unpacks to {total} bytes, more than {MAX_GOLDEN_BYTES}",
                              "use fewer golden images")
         with np.load(path, allow_pickle=False) as stored:
-            golden = {key: stored[key] for key in ("inputs", "logits_int8", "labels", "mean", "std") if key in stored}
+            golden = {key: stored[key] for key in ("inputs", "logits_int8", "labels", "logits", "mean", "std")
+                      if key in stored}
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zipfile.error) as error:
         raise BenchError("golden", f"{path} is not a readable .npz without pickles: {error}", again) from error
-    for key, dtype, rank in (("inputs", "uint8", 4), ("logits_int8", "int8", 2), ("labels", "int64", 1)):
+    several = "labels" in golden and golden["labels"].ndim == 2
+    for key, dtype, rank in (("inputs", "uint8", 4), ("logits_int8", "int8", 2), ("labels", "int64", 2 if several else 1),
+                             *([("logits", "float32", 2)] if several else [])):
         if key not in golden:
             raise BenchError("golden", f"{path} has no array {key!r}", again)
         if golden[key].dtype != np.dtype(dtype) or golden[key].ndim != rank:
             raise BenchError("golden", f"{path}: {key} is {golden[key].dtype} with {golden[key].ndim} dimensions, not "
                                        f"{dtype} with {rank}", again)
+    if several and not golden["labels"].shape == golden["logits"].shape == golden["logits_int8"].shape:
+        raise BenchError("golden", f"{path}: labels, logits and logits_int8 are of different shapes", again)
     if len({len(golden[key]) for key in ("inputs", "logits_int8", "labels")}) != 1 or not len(golden["labels"]):
         raise BenchError("golden", f"{path}: inputs, logits_int8 and labels are not of one length above 0", again)
     return golden
@@ -664,6 +670,8 @@ def read_golden(path: str) -> dict[str, Array]:
 def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | None, std: Sequence[float] | None,
               progress: Progress) -> dict[str, Any]:
     """Run every golden image. Shares are 0 to 1; max_abs_lsb is None where the output is not in 8-bit codes.
+
+    Where an image may have several labels, an answer is one label of it, said where the output is not below zero.
 
     `mean` and `std` as for `pixel_codes`; a float32 input takes the golden set's own where they are None.
     """
@@ -682,7 +690,9 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
     if np.dtype(model.inputs[0]["dtype"]) == np.float32:
         mean = mean or golden.get("mean", np.array([0.5])).reshape(-1).tolist()
         std = std or golden.get("std", np.array([0.5])).reshape(-1).tolist()
-    hits = same = worst = 0
+    hits = same = 0.0
+    worst = 0
+    several = labels.ndim == 2
     coded = np.dtype(model.outputs[0]["dtype"]).name in ("int8", "uint8")
     for number, image in enumerate(images):
         try:
@@ -690,8 +700,14 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
         except ValueError as error:
             raise BenchError("golden", str(error), "give --mean and --std with one number, or one a channel") from error
         codes = found.astype(np.int64) - (128 if found.dtype == np.uint8 else 0) if coded else found
-        same += int(np.argmax(codes) == np.argmax(expected[number]))
-        hits += int(np.argmax(codes) == labels[number])
+        if several:
+            zero = int(model.outputs[0]["quantization"][1]) - (128 if found.dtype == np.uint8 else 0) if coded else 0
+            said = codes >= zero
+            same += float((said == (golden["logits"][number] >= 0)).mean())
+            hits += float((said == (labels[number] == 1)).mean())
+        else:
+            same += int(np.argmax(codes) == np.argmax(expected[number]))
+            hits += int(np.argmax(codes) == labels[number])
         if coded:
             worst = max(worst, int(np.abs(codes - expected[number]).max()))
         progress((number + 1) / len(images))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgekd import metrics
-from edgekd.artifacts import Dataset, Evaluation, Inputs
+from edgekd.artifacts import Dataset, Evaluation, Inputs, Labels
+from edgekd.sources import together
 
 MOST_PX = 160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
 
@@ -21,7 +22,11 @@ Mask = NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order."""
+    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order.
+
+    Where an image may have several labels, a class is the names of those it has, and the probability that of the label
+    that is told with the least confidence.
+    """
 
     png: bytes
     name: str
@@ -50,35 +55,61 @@ def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int 
         return []
     shape = (len(evaluation.stages), len(labels), evaluation.classes)
     logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
-    chances = {stage: metrics.probabilities(logits[number]) for number, stage in enumerate(evaluation.stages)}
-    pools = _pools(chances, labels)
+    said = {stage: _answers(logits[number], dataset.labels) for number, stage in enumerate(evaluation.stages)}
+    pools = _pools(said, labels)
+    strata = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     picked: dict[int, int] = {}  # row -> number of the pool it came from
     fair = max(1, count // len(pools))
     for room in (fair, count):
         for number in range(len(pools)):
-            _fill(picked, pools, number, labels, min(count, len(picked) + room))
+            _fill(picked, pools, number, strata, min(count, len(picked) + room))
     pictures = np.frombuffer(inputs.test, np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
     names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
     shown = sorted(picked.items(), key=lambda item: item[1])  # stable: within a pool, in the order of picking
     return [
-        Example(_png(pictures[row]), names[row], dataset.classes[labels[row]],
-                {stage: _answer(p[row], dataset.classes) for stage, p in chances.items()}, pools[number].why(row))
+        Example(_png(pictures[row]), names[row], _told(labels[row], dataset.classes),
+                {stage: (_told(answer.said[row], dataset.classes), float(answer.sure[row])) for stage, answer in said.items()},
+                pools[number].why(row))
         for row, number in shown
     ]
 
 
-def _pools(chances: dict[str, NDArray[np.float64]], labels: NDArray[np.int64]) -> list[_Pool]:
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What one network says: int64 [n], or 0 and 1 [n, k]; and the probability of its answer, the lowest of k, [n]."""
+
+    said: NDArray[np.int64]
+    sure: NDArray[np.float64]
+
+    def equals(self, other: NDArray[np.int64]) -> Mask:
+        """Whether the whole answer is the same, image by image."""
+        same = self.said == other
+        return same if same.ndim == 1 else np.asarray(same.all(1))
+
+
+def _answers(logits: NDArray[np.float32], labels: Labels) -> _Answers:
+    if labels == "many":
+        return _Answers(metrics.answers(logits, labels), metrics.sigmoid(np.abs(logits)).min(1))
+    return _Answers(metrics.answers(logits, labels), metrics.probabilities(logits).max(1))
+
+
+def _told(label: NDArray[np.int64], classes: list[str]) -> str:
+    """A class by name, or the labels that are 1."""
+    return classes[int(label)] if label.ndim == 0 else together(tuple(classes[k] for k in np.flatnonzero(label)))
+
+
+def _pools(answers: dict[str, _Answers], labels: NDArray[np.int64]) -> list[_Pool]:
     """The reasons to show an image, each image in the first that fits. Only networks that were evaluated are named."""
-    said = {stage: p.argmax(1) for stage, p in chances.items()}
-    last = "tflite" if "tflite" in said else list(said)[-1]
+    last = "tflite" if "tflite" in answers else list(answers)[-1]
     name = "int8" if last == "tflite" else last
-    sure = chances[last].max(1)
-    right = said[last] == labels
+    sure = answers[last].sure
+    correct_by = {stage: answer.equals(labels) for stage, answer in answers.items()}
+    right = correct_by[last]
     pools: list[_Pool] = []
 
     def wrong(row: int) -> str:
-        others = [stage for stage in ("teacher", "student") if stage in said and stage != last]
-        correct = [stage for stage in others if said[stage][row] == labels[row]]
+        others = [stage for stage in ("teacher", "student") if stage in answers and stage != last]
+        correct = [stage for stage in others if correct_by[stage][row]]
         if not others:
             return f"{name} is wrong"
         return f"{name} is wrong, {' and '.join(correct)} right" if correct else f"{name} is wrong, as all are"
@@ -86,10 +117,10 @@ def _pools(chances: dict[str, NDArray[np.float64]], labels: NDArray[np.int64]) -
     def differ(one: str, other: str) -> Callable[[int], str]:
         return lambda row: f"{one} and {other} differ, {name} is {'right' if right[row] else 'wrong'}"
 
-    if "student" in said and last != "student":
-        pools.append(_Pool(differ("student", name), said["student"] != said[last], sure))
-    if "teacher" in said and "student" in said:
-        pools.append(_Pool(differ("teacher", "student"), said["teacher"] != said["student"], sure))
+    if "student" in answers and last != "student":
+        pools.append(_Pool(differ("student", name), ~answers["student"].equals(answers[last].said), sure))
+    if "teacher" in answers and "student" in answers:
+        pools.append(_Pool(differ("teacher", "student"), ~answers["teacher"].equals(answers["student"].said), sure))
     pools.append(_Pool(wrong, ~right, sure))
     pools.append(_Pool(lambda _: "right, but least sure", right, -sure))
     pools.append(_Pool(lambda _: "right and sure", right, sure))
@@ -107,11 +138,6 @@ def _fill(picked: dict[int, int], pools: list[_Pool], number: int, labels: NDArr
         waiting.remove(row)
         picked[row] = number
         have[int(labels[row])] += 1
-
-
-def _answer(chances: NDArray[np.float64], classes: list[str]) -> tuple[str, float]:
-    best = int(chances.argmax())
-    return classes[best], float(chances[best])
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

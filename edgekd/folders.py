@@ -22,7 +22,7 @@ EXPECTED = ("expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or
             "with at least two classes")
 
 # Spellings of the splits that common data sets use.
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                 "test": "test", "testing": "test"}
 
 # A message lists this many names and counts the rest, so that it stays on one screen.
@@ -40,6 +40,7 @@ class FolderSource:
     """
 
     DEFAULT_GROUP_COLUMN = "patient_key"
+    labels = None
 
     def __init__(self, root: Path, group_column: str = DEFAULT_GROUP_COLUMN) -> None:
         if not root.exists():
@@ -95,7 +96,7 @@ class FolderSource:
         top = self._folders(self.root)
         splits: dict[str, Path] = {}
         for folder in top:
-            split = _SPLIT_NAMES.get(folder.name.lower())
+            split = SPLIT_NAMES.get(folder.name.lower())
             if split and split in splits:
                 raise DataError(f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
                                 "keep one of them")

@@ -11,8 +11,8 @@ from edgekd.artifacts import Evaluation, Inputs, Network, QuantNetwork
 
 
 def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network | QuantNetwork) -> bytes:
-    """golden.npz: `inputs` uint8 [n, px, px, c], `logits_int8` [n, k], `logits` float32 [n, k], `labels` int64 [n],
-    `mean` and `std` float32 [c]. Equal input gives equal bytes (no time stamps).
+    """golden.npz: `inputs` uint8 [n, px, px, c], `logits_int8` [n, k], `logits` float32 [n, k], `labels` int64 [n] (or 0 and
+    1, [n, k], where an image may have several), `mean` and `std` float32 [c]. Equal input gives equal bytes (no time stamps).
     """
     place = {row: number for number, row in enumerate(inputs.rows["test"])}
     chosen = [place[row] for row in inputs.rows["golden"]]

@@ -36,6 +36,7 @@ WORST_OPS = 12  # ops of a sensitivity run in the first table; the rest is folde
 KINDS = 24  # histograms of single ops or kernels shown beside the end-to-end one
 JUDGED = {"within": ("good", "within its budget"), "unclear": ("warn", "over, maybe by chance"),
           "beyond": ("bad", "beyond its budget")}
+TOP1 = "top-1"
 OP_BOUND = 1  # LSB that one op may be off by: rounding
 
 # What each check of the certificate asks, for readers who have never seen one.
@@ -165,6 +166,8 @@ def _head(body: Mapping[str, Any]) -> Block:
     classes = data.get("classes") or []
     student, teacher = _arch(body, "student"), _arch(body, "teacher")
     task = f"tells {classes[0]} from {classes[1]}" if len(classes) == 2 else f"sorts images into {len(classes)} classes"
+    if data.get("labels") == "many":
+        task = f"says which of {len(classes)} labels an image has"
     passed, gates = _at(body, "certificate", "passed"), list(body.get("gates") or [])
     made = "Not yet a TFLite file" if "artifact" not in body else \
         "An int8 TFLite file" if passed else "An uncertified int8 TFLite file"
@@ -186,6 +189,11 @@ def _head(body: Mapping[str, Any]) -> Block:
             "learnt": learnt, "profile": profile}
 
 
+def _metric(body: Mapping[str, Any]) -> str:
+    """What the share of right answers is called."""
+    return TOP1 if _at(body, "accuracy", "metric") in (None, "top1") else "labels right"
+
+
 def _figures(body: Mapping[str, Any]) -> list[Block]:
     """The key numbers: at most six, each with what it means."""
     found: list[Block] = []
@@ -198,13 +206,15 @@ def _figures(body: Mapping[str, Any]) -> list[Block]:
         stage, row = list(rows.items())[-1]
         name = "int8" if stage == "tflite" else STAGES.get(stage, stage)
         bound = _bound(row.get("top1_ci95"), _percent)
-        add(_percent(row.get("top1")), f"top-1, {name}", f"95% interval {bound}" if bound else "")
+        metric = _metric(body)
+        add(_percent(row.get("top1")), f"{metric}, {name}", f"95% interval {bound}" if bound else "")
         if _real(row.get("auc")):
             area = _bound(row.get("auc_ci95"), _number)
-            add(_number(row["auc"]), f"AUC, {name}", f"95% interval {area}" if area else "")
+            mean = "mean " if metric != TOP1 else ""
+            add(_number(row["auc"]), f"{mean}AUC, {name}", f"95% interval {area}" if area else "")
         student = rows.get("student", {}).get("top1")
         if stage == "tflite" and _real(student) and _real(row.get("top1")):
-            note = f"top-1; the float student has {_percent(student)}"
+            note = f"{metric}; the float student has {_percent(student)}"
             add(charts.points(row["top1"] - student), "points from float to int8", note)
     if "artifact" in body:
         add(_kib(_at(body, "artifact", "bytes")), "file size", str(_at(body, "artifact", "path") or ""))
@@ -260,14 +270,16 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
         if row.get("flipped"):
             flipped.append(_flipped(name, row))
     n = _at(body, "accuracy", "n")
-    label = "Top-1 accuracy on the test images after each stage, with 95 % intervals: " + "; ".join(
+    metric = _metric(body)
+    label = f"{metric.capitalize()} on the test images after each stage, with 95 % intervals: " + "; ".join(
         f"{row.name} {row.value:.1%}, {row.low:.1%} to {row.high:.1%}" for row in plot)
-    changed = "Change of top-1 against the stage before, in points, with 95 % intervals: " + "; ".join(
+    changed = f"Change of {metric} against the stage before, in points, with 95 % intervals: " + "; ".join(
         f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}, {row.note}"
         for row in moved)
     verdict = _at(body, "accuracy", "verdict")
     paired = _at(body, "accuracy", "paired") or {}
-    return {"table": table, "chart": charts.intervals(plot, label), "n": _whole(n), "device": _carried_back(body),
+    return {"table": table, "metric": metric, "labels": _per_label(body), "chart": charts.intervals(plot, label),
+            "n": _whole(n), "device": _carried_back(body),
             "changes": charts.changes(moved, changed), "flipped": [part for part in flipped if part["bad"] or part["good"]],
             "verdict": verdict and {"text": verdict.get("text"), "notes": verdict.get("notes") or [],
                                     "next_step": verdict.get("next_step"),
@@ -275,6 +287,15 @@ def _accuracy(body: Mapping[str, Any]) -> Block | None:
             "method": paired.get("method"), "paper": paired.get("paper"), "draws": _whole(paired.get("draws")),
             "seed": paired.get("seed"), "test": paired.get("test"),
             "split": _at(body, "accuracy", "split") or "test", "aucs": any(row["auc"] != "–" for row in table)}
+
+
+def _per_label(body: Mapping[str, Any]) -> list[Block]:
+    """Each of several labels in the last stage, as it answers where the probability is at least a half."""
+    row = list(_rows(body).values())[-1]
+    return [{"name": name, "positives": _whole(part.get("positives")), "auc": _number(part.get("auc")),
+             "bound": _bound(part.get("auc_ci95"), _number), "sensitivity": _percent(part.get("sensitivity")),
+             "specificity": _percent(part.get("specificity"))}
+            for name, part in zip(_at(body, "data", "classes") or [], row.get("per_label") or [], strict=False)]
 
 
 def _between(bounds: Any) -> str:
@@ -460,7 +481,8 @@ def _check(key: str, block: Any) -> tuple[str, str]:
     if key in ("shapes", "structure"):
         return f"{get('ops')} ops follow", "good"  # a failure is listed, and turns this to bad
     if key == "end_to_end":
-        words = f"same class on {_percent(found.get('argmax_agreement'))} of {get('images')} images; outputs differ by "
+        same = "same class" if found.get("answers") in (None, "classes") else "same labels"
+        words = f"{same} on {_percent(found.get('argmax_agreement'))} of {get('images')} images; outputs differ by "
         return words + f"{_number(found.get('mean_abs_lsb'), 2)} LSB on average, at most {get('max_abs_lsb')}", "open"
     if not found.get("runtime"):
         return "not run; it needs TensorFlow, edgekd's extra “reference”", "none"

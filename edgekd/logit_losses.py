@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekd.artifacts import Labels
 from edgekd.errors import RecipeError
 from edgekd.losses import kd
 
@@ -49,6 +50,13 @@ def per_label(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
     p = torch.sigmoid(t)
     each = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
     return each.sum(1).mean() * temperature**2
+
+
+def follow(student: Tensor, teacher: Tensor, temperature: float, labels: Labels) -> Tensor:
+    """Plain KD; for several labels an image KD a label, mean over the labels as `losses.binary_cross_entropy` is."""
+    if labels == "many":
+        return per_label(student, teacher, temperature=temperature) / student.shape[1]
+    return kd(student, teacher, temperature)
 
 
 def _target(targets: Tensor) -> Tensor:

@@ -7,9 +7,13 @@ has several; results are scalars, mean over the batch. `logit_losses`, `feature_
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from edgekd.artifacts import Labels
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -21,9 +25,26 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of each label's sigmoid, mean over labels and batch; `weights` [k] weigh the labels."""
+    """Cross-entropy of each label's sigmoid, mean over labels and batch.
+
+    `weights` [2, k]: of absent and of present labels; `label_weights` gives them.
+    """
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (each if weights is None else each * weights).mean()
+    return (each if weights is None else each * torch.lerp(weights[0], weights[1], targets)).mean()
+
+
+def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The loss on labels: cross-entropy of one softmax, or of each label's sigmoid."""
+    return binary_cross_entropy if labels == "many" else cross_entropy
+
+
+def label_weights(labels: Tensor) -> Tensor:
+    """Weights [2, k] that give absent and present images of each label [n, k] the same share; their mean over images is 1.
+
+    The balancing of ChestX-ray8 (Wang et al. 2017, arXiv 1705.02315, W-CEL), scaled to leave the loss as large as it was.
+    """
+    present = labels.float().mean(0).clamp(1 / len(labels), 1 - 1 / len(labels))
+    return 0.5 / torch.stack([1 - present, present])
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -37,7 +58,11 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """One-hot float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016)."""
+    """One-hot float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016); of several labels [b, k]
+    each by itself, towards a half.
+    """
+    if labels.ndim == 2:
+        return labels.float() * (1 - smoothing) + smoothing / 2
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
 
 

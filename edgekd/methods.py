@@ -15,11 +15,10 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
+from edgekd.artifacts import Labels
 from edgekd.errors import RecipeError, UnknownName
-
-Labels = Literal["one", "many"]  # how many labels an image has: softmax and cross-entropy, or a sigmoid a label
 
 
 @dataclasses.dataclass(frozen=True)

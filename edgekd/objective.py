@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd import ensembles, feature_losses, methods, networks, terms
+from edgekd.artifacts import Labels
 from edgekd.errors import RecipeError
 from edgekd.proposing import Corrector
 from edgekd.recipe import DistilConfig
@@ -35,7 +36,7 @@ class Plan:
     terms: list[tuple[methods.Term, float]]
     notes: list[str]
 
-    def weights(self, labels: methods.Labels = "one") -> dict[str, float]:
+    def weights(self, labels: Labels = "one") -> dict[str, float]:
         """The weights in force, by name, for the report."""
         kd = "logits" if labels == "one" else "per_label"
         named = {"labels": 1 - self.alpha, kd: self.alpha, **{name: weight for name, weight, _ in self.keyed},
@@ -43,7 +44,7 @@ class Plan:
         return {name: weight for name, weight in named.items() if weight}
 
 
-def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: methods.Labels = "one") -> Plan:
+def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: Labels = "one") -> Plan:
     """What of the recipe applies when the teacher's answers are `said` (their names; none without a teacher).
 
     Without a teacher every loss that needs one is left out; of a teacher that cannot say it (logged answers have no

@@ -37,6 +37,8 @@ def confidence_block(found: Confidence) -> Block:
 
 def coverage_warning(body: Mapping[str, Any]) -> str | None:
     """What to say when the test split contradicts the promise: the two splits are then not drawn alike."""
+    if body["kind"] == "labels":
+        return None  # several labels have no prediction sets, and so no promise
     low, high = body["test"]["coverage_ci95"]
     if low <= body["coverage"] <= high:
         return None
@@ -77,6 +79,8 @@ def bundle_of(job: Job, done: Mapping[str, Done], body: Mapping[str, Any]) -> di
     """The bundle's files, {} when the build did not get there, is not certified, or failed a gate."""
     from edgekd.html_report import page
 
+    if "data" in done and load(done, "data").labels == "many":
+        return {}
     needed = ("convert", "certify", "confidence")
     if any(name not in done for name in needed) or not load(done, "certify").body["passed"] or body.get("gates"):
         return {}

@@ -5,6 +5,7 @@ crosses; two photon energies, scatter, detector blur and counted photons make an
 grey levels. Lengths are centimetres, x runs to the right of the image (the patient's left), y down, z along the ray.
 
     plan(count) -> indices     which images make up a set     label(index), patient(index)     what an index is
+    findings(index)            which diseases an image shows in the set where one may show several
     render(seed, index, px)    one radiograph, uint8 [px, px]
 
 Each index fixes its image on its own, so a set can be drawn in any order and by several threads. All arithmetic is
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 import numpy as np
 from numpy.random import Generator
@@ -28,6 +30,7 @@ from edgekd.exposure import Map
 VERSION = 1
 
 CLASSES = ("normal", "opacity", "effusion", "cardiomegaly")
+FINDINGS = CLASSES[1:]
 
 TRAIN_IMAGES, TEST_IMAGES = 2000, 600  # the default set: about 10 s to draw, minutes to train a student on
 PX = exposure.PX
@@ -63,12 +66,18 @@ def label(index: int) -> str:
     return CLASSES[(block + 2 * second) % len(CLASSES)]
 
 
-def render(seed: int, index: int, px: int = PX) -> NDArray[np.uint8]:
-    """Draw image `index` of the set `seed`: uint8 [px, px], bone white.
+def findings(index: int) -> tuple[str, ...]:
+    """The diseases of an image where it may show none, one, two or all: each combination in every run of twelve indices."""
+    return tuple(name for bit, name in enumerate(FINDINGS) if patient(index) >> bit & 1)
+
+
+def render(seed: int, index: int, px: int = PX, diseases: Collection[str] | None = None) -> NDArray[np.uint8]:
+    """Draw image `index` of the set `seed`: uint8 [px, px], bone white. `diseases`: its label alone where not given.
 
     Anatomy and disease belong to the patient; position, breath, exposure and window to the image.
     """
-    body = _anatomy(np.random.default_rng([seed, patient(index), 1]), label(index))
+    shown = (label(index),) if diseases is None else diseases
+    body = _anatomy(np.random.default_rng([seed, patient(index), 1]), shown)
     shot = np.random.default_rng([seed, index, 2])
     view = _pose(shot, body)
     x, y = _grid(px, view)
@@ -101,17 +110,17 @@ class _Anatomy:
     fluid: tuple[float, float]  # height of pleural fluid above the costophrenic angle, image left and right
 
 
-def _anatomy(rng: Generator, kind: str) -> _Anatomy:
-    """Draw a patient of a class. The mild ends of the classes overlap on purpose: no network should reach 100 %."""
+def _anatomy(rng: Generator, diseases: Collection[str]) -> _Anatomy:
+    """Draw a patient with some diseases. The mild ends of the classes overlap on purpose: no network should reach 100 %."""
     size = rng.normal(1.0, 0.05)
     width = 12.6 * size * rng.normal(1.0, 0.03)
     apex = -13.0 * size
     dome = 7.2 * size + rng.normal(0.0, 0.7)
     heart = rng.normal(0.455, 0.027)
-    if kind == "cardiomegaly":
+    if "cardiomegaly" in diseases:
         heart = 0.515 + 0.11 * rng.beta(1.3, 1.6)  # the textbook limit is 0.50
     blobs: list[tuple[float, float, float, float, float]] = []
-    if kind == "opacity":
+    if "opacity" in diseases:
         for _ in range(1 + int(rng.random() < 0.35)):
             severity = rng.beta(1.4, 1.3)
             radius = 1.3 + 2.3 * severity * rng.uniform(0.7, 1.2)
@@ -120,7 +129,7 @@ def _anatomy(rng: Generator, kind: str) -> _Anatomy:
             blobs.append((side * rng.uniform(4.6, 0.80 * width), y, radius * rng.uniform(0.8, 1.3),
                           radius * rng.uniform(0.7, 1.1), 0.16 + 0.5 * severity))
     fluid = [0.0, 0.0]
-    if kind == "effusion":
+    if "effusion" in diseases:
         height = 1.0 + 6.0 * rng.beta(1.1, 2.0)
         side_index = int(rng.random() < 0.5)
         fluid[side_index] = height

@@ -22,7 +22,9 @@ from edgekd.errors import RecipeError, UnknownName
 class DataConfig:
     """Which images, and how they become training, validation and test pixels."""
 
-    source: str = "phantom"  # a folder, "phantom", "phantom:600", "elpv", "medmnist:pneumoniamnist"
+    source: str = "phantom"  # a folder, FILE.csv, "phantom", "phantom:600", "phantom-multi", "elpv", "medmnist:NAME"
+    images: str = ""  # of a CSV: the folder that its names start from; "": the CSV's own
+    labels: tuple[str, ...] = ()  # of a CSV with several labels: which, in this order; (): all
     input_px: int = 96  # the student's input: 96 keeps MobileNetV2 under 10 ms on a Pi 4
     cache_px: int = 224  # decoded images are kept at min(this, the largest image's shorter side)
     fit: Literal["squash", "crop", "pad"] = "squash"  # squash loses no pixel of an X-ray's edges

@@ -182,11 +182,12 @@ def rank(candidates: Sequence[Candidate], before: Floats, reference: Floats, lab
     Those whose gain's paired 95 % interval leaves zero out ("sure") come first; what gains nothing is not told. One for
     an op, and one for a kind that changes all; a bound at most, where there are fewer real remedies than `most`.
     """
-    each = metrics.divergence(before, reference)
+    kind = metrics.kind(labels)
+    each = metrics.divergence(before, reference, kind)
     counts = metrics.resamples(labels, before.shape[1], seed)
     rows: list[dict[str, Any]] = []
     for candidate in candidates:
-        gain = each - metrics.divergence(candidate.logits, reference)
+        gain = each - metrics.divergence(candidate.logits, reference, kind)
         low, high = np.quantile(counts @ gain / len(labels), [0.025, 0.975])
         rows.append({"kind": candidate.kind, "what": candidate.what, "text": candidate.text,
                      "next_step": candidate.next_step, "bound": candidate.bound, "kl_before": float(each.mean()),

@@ -87,7 +87,8 @@ def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
         limit = job.recipe.certify.max_drop
         # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
         if lost > limit + 0.5 / report["accuracy"]["n"]:
-            failed.append(f"accuracy: int8 loses {lost:.1%} of top-1 against the float student, at most {limit:.1%} is "
+            of = waterfall.WORDS[report["accuracy"]["metric"]]
+            failed.append(f"accuracy: int8 loses {lost:.1%} of {of} against the float student, at most {limit:.1%} is "
                           f"allowed. {report['accuracy']['verdict']['text']} Train longer with --set "
                           f"qat.epochs={job.recipe.qat.epochs * 2}, or ask `edgekd report --why` for the ops")
     return failed

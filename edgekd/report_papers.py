@@ -28,6 +28,8 @@ def _signed(value: float | None) -> str:
 def _confidence(block: Mapping[str, Any] | None) -> Block | None:
     if not block:
         return None
+    if block["kind"] == "labels":
+        return {"labels": _labels(block), "fitted": f"{block['fitted_on']['n']} validation images", "n": block["test"]["n"]}
     test = block["test"]
     error = test["ece"]
     rows = [("Temperature", f"{block['temperature']:.3f}"),
@@ -43,6 +45,16 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
     return {"facts": rows, "warning": block.get("warning"),
             "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
                       for name, key in (("Before", "before"), ("After", "after"))]}
+
+
+def _labels(block: Mapping[str, Any]) -> list[Block]:
+    """Each of several labels: its threshold, and what that is worth on the test images."""
+    return [{"name": row["label"], "threshold": f"{fitted['threshold']:.3f}",
+             **{key: _percent(row[key]) for key in ("sensitivity", "specificity")},
+             **{f"{key}_bound": "" if row[f"{key}_ci95"] is None else " to ".join(_percent(x) for x in row[f"{key}_ci95"])
+                for key in ("sensitivity", "specificity")},
+             "ece": f"{row['ece']['before']:.3f} → {row['ece']['after']:.3f} ({row['ece']['floor']:.3f})"}
+            for fitted, row in zip(block["per_label"], block["test"]["per_label"], strict=True)]
 
 
 def _bars(rows: list[Mapping[str, float]]) -> list[Block]:

@@ -199,7 +199,7 @@ def blame(network: QatNetwork, images: npt.NDArray[np.uint8], chosen: Sequence[U
 
 def compare(logits: Floats, reference: Floats, labels: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:
     """How far answers lie from reference answers: KL in nats with its interval, changes of top-1 and AUC (shares)."""
-    each = metrics.divergence(logits, reference)
+    each = metrics.divergence(logits, reference, metrics.kind(labels))
     counts = metrics.resamples(labels, logits.shape[1], seed)
     low, high = np.quantile(counts @ each / len(labels), [0.025, 0.975])
     was, now = metrics.auc(reference, labels), metrics.auc(logits, labels)
@@ -210,7 +210,7 @@ def compare(logits: Floats, reference: Floats, labels: npt.NDArray[np.int64], se
 
 def table(found: Sequence[Unit], runs: Runs, labels: npt.NDArray[np.int64], seed: int) -> list[dict[str, Any]]:
     """One row a unit, the largest KL alone first; "rank" is the place by what leaving the op in float gives back."""
-    whole = metrics.divergence(runs.whole, runs.float_).mean()
+    whole = metrics.divergence(runs.whole, runs.float_, metrics.kind(labels)).mean()
     rows: list[dict[str, Any]] = []
     for number, unit in enumerate(found):
         rest = compare(runs.without[number], runs.float_, labels, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 from edgekd.artifacts import Json
 
 SPLITS = ("train", "val", "test")
+NONE = "no label"  # how an image is told that has none of several possible labels
+
+
+def together(findings: tuple[str, ...]) -> str:
+    """The labels of an image in one text."""
+    return " + ".join(findings) or NONE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,23 +26,34 @@ class Item:
 
     `name` is unique in its source and relative ("train/cat/1.jpg"). `split` is None where the source does not say; then
     the data stage splits. `group` ties images that must stay in one split (a patient); None means the image alone.
+    `findings`: the labels of an image that may have none or several; `label` then says them in one text.
     """
 
     name: str
     label: str
     split: str | None = None
     group: str | None = None
+    findings: tuple[str, ...] | None = None
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What this image counts for when splits are drawn evenly: its class, or each of its labels, or having none."""
+        return (self.label,) if self.findings is None else self.findings or (NONE,)
 
 
 class Source(Protocol):
     """Where labelled images come from: a folder, a package, a generator.
 
     `facts` holds at least "licence", "source" and "synthetic" (bool); it may hold "ignored" ({reason: count}) and
-    "warnings" (list of sentences), which go into the dataset's facts.
+    "warnings" (list of sentences), which go into the dataset's facts. `labels`: every label there is, in order, where an
+    image may have several (each item then has `findings`); None where each image is of one class.
     """
 
     name: str
     facts: dict[str, Json]
+
+    @property
+    def labels(self) -> Sequence[str] | None: ...
 
     def items(self) -> list[Item]:
         """Every image, in a stable order. Raises DataError when the source is not arranged as it must be."""

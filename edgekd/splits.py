@@ -16,8 +16,11 @@ from edgekd.errors import DataError
 FEWEST = 5
 
 
-def hold_out(labels: Sequence[str], groups: Sequence[str], share: float, seed: int, into: str) -> set[int]:
+def hold_out(labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, into: str) -> set[int]:
     """Choose about `share` of each class, in whole groups; returns the indices that were chosen.
+
+    `labels`: the classes that each image counts for; one, or several where an image has several labels. The rarest first
+    is then the iterative stratification of Sechidis et al. 2011 (doi 10.1007/978-3-642-23808-6_10).
 
     A class gets round(share * its images), but at least FEWEST, and at least FEWEST of it stay behind. Classes are
     served from the rarest, each from its groups in an order that the seed fixes; a group that would overshoot waits
@@ -28,24 +31,27 @@ def hold_out(labels: Sequence[str], groups: Sequence[str], share: float, seed: i
     members: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
-    sizes = Counter(labels)
+    sizes = Counter(label for own in labels for label in own)
     wanted = {label: max(FEWEST, round(share * size)) for label, size in sizes.items()}
-    left, taken = Counter(labels), Counter[str]()
+    left, taken = sizes.copy(), Counter[str]()
     chosen: set[str] = set()
     names = sorted(members)
+    counts = {name: Counter(label for index in members[name] for label in labels[index]) for name in names}
     by_class: dict[str, list[str]] = defaultdict(list)
     for position in np.random.default_rng([seed, len(labels)]).permutation(len(names)):
-        for label in {labels[index] for index in members[names[position]]}:
+        for label in counts[names[position]]:
             by_class[label].append(names[position])
 
     for label in sorted(sizes, key=lambda name: (sizes[name], name)):
         own = by_class[label]
         for overshoot in (False, True):
             for group in own:
-                parts = Counter(labels[index] for index in members[group])
+                parts = counts[group]
                 if taken[label] >= wanted[label]:
                     break
-                if group in chosen or (not overshoot and taken[label] + parts[label] > wanted[label]):
+                if group in chosen:
+                    continue
+                if not overshoot and any(taken[part] + count > wanted[part] for part, count in parts.items()):
                     continue
                 if any(left[part] - count < FEWEST for part, count in parts.items()):
                     continue

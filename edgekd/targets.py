@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekd import losses, views
-from edgekd.artifacts import Knowledge
+from edgekd.artifacts import Knowledge, Labels
 from edgekd.recipe import ViewsConfig
 from edgekd.training import balanced, shuffled
 
@@ -49,10 +49,10 @@ def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
 class Feed:
     """Batches of seeded views of the training images `train` (rows into the data set).
 
-    `labels`: int64, one for every image of the data set. `seed` draws the views, `repeat` the order in which they come
-    as well. `balance`: "sample" draws classes evenly. The teacher's part comes from `knowledge` (cached; one view of it
-    then holds for every view) or from `ask` (live). `withheld`: the targets are the teacher's probabilities in place of
-    the labels.
+    `labels`: int64, one for every image of the data set, or 0 or 1 for each label [n, classes]. `seed` draws the views,
+    `repeat` the order in which they come as well. `balance`: "sample" draws classes evenly (no drawing is even for several
+    labels at once). The teacher's part comes from `knowledge` (cached; one view of it then holds for every view) or from
+    `ask` (live). `withheld`: the targets are the teacher's probabilities in place of the labels.
     """
 
     render: views.Renderer
@@ -70,6 +70,11 @@ class Feed:
     withheld: bool = False
 
     @property
+    def kind(self) -> Labels:
+        """How many labels an image has."""
+        return "many" if self.labels.ndim == 2 else "one"
+
+    @property
     def steps(self) -> int:
         """Batches an epoch."""
         return len(self.train) // min(self.batch, len(self.train))
@@ -78,12 +83,13 @@ class Feed:
         """One pass over (about) as many images as there are; epoch e shows view e mod views.per_image."""
         number = epoch % self.config.per_image
         drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
-        weights = balanced(self.labels[self.train], self.classes) if self.balance == "sample" else None
+        evenly = self.balance == "sample" and self.kind == "one"
+        weights = balanced(self.labels[self.train], self.classes) if evenly else None
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             said = self._said(number, order, rows, drawn)
             if self.withheld:
-                targets = said["logits"].softmax(1)
+                targets = said["logits"].softmax(1) if self.kind == "one" else said["logits"].sigmoid()
             else:
                 own, other = (losses.soften(self.labels[r], self.classes, self.smoothing)
                               for r in (rows, drawn.partner[rows]))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd import adapters, explanation_losses, feature_losses, logit_losses, losses, relation_losses
+from edgekd.artifacts import Labels
 from edgekd.errors import RecipeError
-from edgekd.methods import Labels, Term
+from edgekd.methods import Term
 from edgekd.robustness import attack
 from edgekd.targets import Batch
 from edgekd.views import generator
@@ -57,13 +58,11 @@ class Setting:
 
     def fit(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The loss on labels: cross-entropy, or that of each label's sigmoid."""
-        return (losses.binary_cross_entropy if self.labels == "many" else losses.cross_entropy)(logits, targets, weights)
+        return losses.fit(self.labels)(logits, targets, weights)
 
     def follow(self, logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Plain KD, or for several labels an image KD a label, mean over labels as `fit` is."""
-        if self.labels == "many":
-            return logit_losses.per_label(logits, teacher, temperature=temperature) / self.classes
-        return losses.kd(logits, teacher, temperature)
+        return logit_losses.follow(logits, teacher, temperature, self.labels)
 
 
 def said(batch: Batch, name: str) -> Tensor:

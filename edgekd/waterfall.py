@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekd import metrics
-from edgekd.artifacts import Evaluation
+from edgekd.artifacts import Evaluation, Labels
 from edgekd.recipe import BudgetConfig
 
 Row = dict[str, Any]
@@ -28,6 +28,10 @@ NEXT = {"student": "train it longer (distil.epochs), wider or at more pixels (da
         "onnx": "read the certificate's failures: they name the tensor or op; then build again from the export stage",
         "tflite": "read the certificate's failures: they name the tensor or op; then convert again",
         "device": "compare runtime and delegate with the build's, and the file's sha256 with report.json's"}
+# What "top1" is a share of, by how many labels an image has: report.json's "metric", and in words.
+METRICS: dict[Labels, str] = {"one": "top1", "many": "label_decisions"}
+WORDS = {"top1": "top-1", "label_decisions": "label decisions"}
+ANSWERS = {"top1": "images", "label_decisions": "label decisions"}  # what may flip
 ROUNDING = ("onnx", "tflite", "device")  # stages that may change answers by rounding alone
 NAMED = 100  # flipped images named in report.json, each way and stage; the counts are of all of them
 CHANCE = 0.05  # the other side of a 95 % interval
@@ -52,6 +56,7 @@ def accuracy(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str
     `output_scale`: of the file's output tensor, so that margins are told in its LSB; None when there is no file.
     """
     labels = np.asarray(evaluation.labels)
+    kind = metrics.kind(labels)
     logits = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), len(labels), -1)
     rows: list[Row] = []
     for number, stage in enumerate(evaluation.stages):
@@ -62,31 +67,39 @@ def accuracy(evaluation: Evaluation, names: Sequence[str], classes: Sequence[str
         else:
             row |= _compared(stage, logits[number - 1], logits[number], labels, names, classes, budget, output_scale,
                              seed)
-            found = judge(stage, row, evaluation.stages[number - 1], len(labels))
+            found = judge(stage, row, evaluation.stages[number - 1], labels.size, METRICS[kind])
             row |= {"state": found.state, "verdict": found.text}
         rows.append(row)
-    return {"split": "test", "n": len(labels), "metric": "top1", "waterfall": rows,
-            "paired": {"method": metrics.METHOD, "paper": metrics.PAPER, "draws": metrics.RESAMPLES, "seed": seed,
-                       "test": "exact McNemar test of the flipped images (McNemar 1947)"},
-            "verdict": verdict(rows),
-            "confusion": {"classes": list(classes), "counts": metrics.confusion(logits[-1], labels).tolist()}}
+    body = {"split": "test", "n": len(labels), "metric": METRICS[kind], "waterfall": rows,
+            "paired": {"method": metrics.METHODS[kind], "paper": metrics.PAPER, "draws": metrics.RESAMPLES, "seed": seed,
+                       "test": metrics.TESTS[kind]},
+            "verdict": verdict(rows)}
+    if kind == "one":
+        body["confusion"] = {"classes": list(classes), "counts": metrics.confusion(logits[-1], labels).tolist()}
+    return body
 
 
 def _compared(stage: str, before: np.ndarray, after: np.ndarray, labels: np.ndarray, names: Sequence[str],
               classes: Sequence[str], budget: BudgetConfig, output_scale: float | None, seed: int) -> Row:
     """A stage's change against the one before it: agreement, flips with names, paired intervals, budget."""
     row: Row = {**metrics.flips(before, after, labels), "change": metrics.change(before, after, labels, seed)}
-    was, now = before.argmax(1), after.argmax(1)
+    kind = metrics.kind(labels)
+    # an answer is an image's class, or one label of it: both in one row from here on
+    was, now, truth = (part.reshape(-1) for part in (metrics.answers(before, kind), metrics.answers(after, kind), labels))
+    margin = _margins(before, kind) / (output_scale or 1.0)
+
+    def told(answer: int, said: np.ndarray) -> str:
+        if kind == "one":
+            return classes[said[answer]]
+        return classes[answer % len(classes)] if said[answer] else f"no {classes[answer % len(classes)]}"
+
     row["flipped"] = {}
-    margin = np.abs(np.diff(np.sort(before.astype(np.float64), axis=1)[:, -2:], axis=1)[:, 0])
-    if output_scale:
-        margin = margin / output_scale
-    for way, mask in (("bad", (was == labels) & (now != labels)), ("good", (was != labels) & (now == labels))):
-        chosen = sorted(np.flatnonzero(mask), key=lambda image: (-margin[image], image))[:NAMED]
+    for way, mask in (("bad", (was == truth) & (now != truth)), ("good", (was != truth) & (now == truth))):
+        chosen = sorted(np.flatnonzero(mask), key=lambda answer: (-margin[answer], answer))[:NAMED]
         row["flipped"][way] = [
-            {"name": str(names[image]), "label": classes[labels[image]], "was": classes[was[image]],
-             "now": classes[now[image]], "margin_lsb": round(float(margin[image]), 2) if output_scale else None}
-            for image in chosen]
+            {"name": str(names[answer * len(names) // len(truth)]), "label": told(answer, truth), "was": told(answer, was),
+             "now": told(answer, now), "margin_lsb": round(float(margin[answer]), 2) if output_scale else None}
+            for answer in chosen]
     if stage not in ROUNDING:
         # a trained stage that has no budget of its own may lose what QAT may
         row["budget"] = {part: getattr(budget, f"{stage}_{part}", getattr(budget, f"qat_{part}"))
@@ -97,17 +110,24 @@ def _compared(stage: str, before: np.ndarray, after: np.ndarray, labels: np.ndar
     return row
 
 
-def judge(stage: str, row: Mapping[str, Any], before: str, n: int) -> Verdict:
-    """Whether one stage stayed within its budget, in a sentence with its figures."""
+def _margins(logits: np.ndarray, labels: Labels) -> np.ndarray:
+    """How far each answer lies from another one: between the two largest logits, or from 0; float64 [n] or [n * k]."""
+    real = logits.astype(np.float64)
+    return np.asarray(np.diff(np.sort(real, axis=1)[:, -2:], axis=1)[:, 0] if labels == "one" else np.abs(real).reshape(-1))
+
+
+def judge(stage: str, row: Mapping[str, Any], before: str, n: int, metric: str = "top1") -> Verdict:
+    """Whether one stage stayed within its budget, in a sentence with its figures. `n` answers, counted by `metric`."""
     change, budget = row["change"], row["budget"]
     real = change["top1_ci95"][1] < 0 and change["top1_p"] < CHANCE
     auc_real = change["auc"] is not None and change["auc_ci95"][1] < 0
     auc_over = change["auc"] is not None and -change["auc"] > budget["auc"] + SLACK
-    told = f"{_sentence(stage)}: {_points(change)} against {NAMES.get(before, before)}"
+    told = f"{_sentence(stage)}: {_points(change, WORDS[metric])} against {NAMES.get(before, before)}"
+    answers = ANSWERS[metric]
     if stage in ROUNDING:
         reasons = []
         if (row.get("beyond_rounding") or 0) > TAIL * n:
-            reasons.append(f"{row['beyond_rounding']} of {n} images changed their answer from a margin of more than "
+            reasons.append(f"{row['beyond_rounding']} of {n} {answers} changed their answer from a margin of more than "
                            f"{budget['rounding_lsb']:g} LSB, which rounding does not explain")
         if change["top1"] < 0 and real:
             reasons.append("rounding moves answers both ways alike, and these went one way")
@@ -119,12 +139,12 @@ def judge(stage: str, row: Mapping[str, Any], before: str, n: int) -> Verdict:
         return Verdict("within", f"{told}; " + ("no answer changed between right and wrong" if not flips else
                                                 "no more than rounding explains"))
     top1_over = -change["top1"] > budget["top1"] + SLACK
-    allowed = f"at most {budget['top1'] * 100:g} points of top-1 and {budget['auc']:g} of AUC are allowed"
+    allowed = f"at most {budget['top1'] * 100:g} points of {WORDS[metric]} and {budget['auc']:g} of AUC are allowed"
     if (top1_over and real) or (auc_over and auc_real):
         return Verdict("beyond", f"{told}; {allowed}")
     if top1_over or auc_over:
         return Verdict("unclear", f"{told}; {allowed}, but the interval covers zero or too few images flipped: with {n} "
-                                  "images this may be chance")
+                                  f"{answers} this may be chance")
     return Verdict("within", f"{told}; within its budget")
 
 
@@ -197,7 +217,7 @@ def _sentence(stage: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def _points(change: Mapping[str, Any]) -> str:
+def _points(change: Mapping[str, Any], metric: str) -> str:
     """A change in words: "lost 1.2 points of top-1 (95 % 0.3 to 2.1) and 0.004 of AUC (0.001 to 0.007)"."""
     def told(value: float, bounds: Sequence[float], times: float, digits: int, of: str) -> str:
         size = f"{abs(value) * times:.{digits}f}"
@@ -209,7 +229,7 @@ def _points(change: Mapping[str, Any]) -> str:
         return (f"{'lost' if value < 0 else 'won'} {size} {'points ' if times == 100 else ''}of {of} (95 % interval "
                 f"{bounds_told}{covers})")
 
-    words = [told(change["top1"], change["top1_ci95"], 100, 2, "top-1")]
+    words = [told(change["top1"], change["top1_ci95"], 100, 2, metric)]
     if change["auc"] is not None:
         words.append(told(change["auc"], change["auc_ci95"], 1, 4, "AUC"))
     return ", ".join(words)

@@ -367,8 +367,8 @@ def test_hold_out_on_random_problems() -> None:
         of_group = {group: str(rng.integers(0, 3)) for group in groups}
         names = [of_group[group] if rng.random() < 0.9 else str(rng.integers(0, 3)) for group in groups]
         share = float(rng.uniform(0.05, 0.4))
-        chosen = hold_out(names, groups, share, trial, "val")
-        assert chosen == hold_out(names, groups, share, trial, "val")
+        chosen = hold_out([(name,) for name in names], groups, share, trial, "val")
+        assert chosen == hold_out([(name,) for name in names], groups, share, trial, "val")
         assert not {groups[index] for index in chosen} & {groups[index] for index in set(range(count)) - chosen}
         taken, sizes = Counter(names[index] for index in chosen), Counter(names)
         biggest = max(Counter(groups).values())

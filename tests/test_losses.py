@@ -58,8 +58,16 @@ def test_binary_cross_entropy_weighs_labels() -> None:
     targets = (logits(seed=2) > 0).float()
     plain = losses.binary_cross_entropy(logits(), targets)
     assert torch.allclose(plain, nn.functional.binary_cross_entropy_with_logits(logits(), targets))
-    only = losses.binary_cross_entropy(logits(), targets, torch.tensor([5.0, 0, 0, 0, 0]))
+    only = losses.binary_cross_entropy(logits(), targets, torch.tensor([[5.0, 0, 0, 0, 0]] * 2))
     assert torch.allclose(only, nn.functional.binary_cross_entropy_with_logits(logits()[:, 0], targets[:, 0]))
+
+
+def test_label_weights_give_present_and_absent_the_same_share() -> None:
+    labels = (torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < torch.tensor([0.02, 0.3, 0.9])).long()
+    absent, present = losses.label_weights(labels)
+    weight = torch.where(labels == 1, present, absent)
+    assert torch.allclose(weight.mean(0), torch.ones(3))
+    assert torch.allclose((weight * labels).sum(0), (weight * (1 - labels)).sum(0))
 
 
 def test_mixed_targets_sum_to_one() -> None:

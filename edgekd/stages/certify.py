@@ -26,6 +26,7 @@ from edgekd.artifacts import (
     Exported,
     Inputs,
     Json,
+    Labels,
     LiteModel,
     QuantNetwork,
     sha256,
@@ -86,10 +87,11 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
         onnx_sha256, bound = sha256(published.onnx), binding.bind(published.labels, golden)
         structure = check_structure(claims.from_onnx(published.onnx), named, graph, failures)
         edges = check_edges(published.onnx, lite.tflite, few, failures) if sound else None
+    labels = golden_labels(published)
     figures: dict[str, Json] = {"op_local": dict(NOT_RUN), "end_to_end": {"images": 0, **NOTHING},
                                 "reference": {"runtime": None, "argmax_agreement": None}}
     if sound:
-        figures = _run_checks(lite, few, images, qat_logits, config, failures)
+        figures = _run_checks(lite, few, images, qat_logits, config, failures, labels)
     body: dict[str, Json] = {
         "schema": SCHEMA,
         "model_sha256": sha256(lite.tflite),
@@ -106,17 +108,23 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
     return Certificate({**body, "failures_total": failures.count, "passed": failures.count == 0})
 
 
+def golden_labels(published: Published | None) -> Labels:
+    """How many labels an image has: the golden set's are one a row, or one a label."""
+    return "one" if published is None else binding.labels_of(binding.read_golden(published.golden))
+
+
 def _run_checks(lite: LiteModel, few: npt.NDArray[np.uint8], images: npt.NDArray[np.uint8],
-                logits: npt.NDArray[np.float32], config: CertifyConfig, failures: Failures) -> dict[str, Json]:
+                logits: npt.NDArray[np.float32], config: CertifyConfig, failures: Failures, labels: Labels
+                ) -> dict[str, Json]:
     """What needs a runtime: "op_local" on `few` images, "end_to_end" on all of them, "reference" where there is one."""
     part = slice(FAMILY_IMAGES)
-    reference = second_runtime(lite.tflite, images[part], logits[part])
+    reference = second_runtime(lite.tflite, images[part], logits[part], labels)
     if reference["runtime"]:
         reference["op_local"] = check_ops(lite.tflite, few, failures, config.max_lsb, "tensorflow")
     return {
         "op_local": check_ops(lite.tflite, few, failures, config.max_lsb),
-        "end_to_end": {**check_answers(lite.tflite, images, logits, failures, config.min_agreement),
-                       "families": by_family(lite.tflite, images[part], logits[part])},
+        "end_to_end": {**check_answers(lite.tflite, images, logits, failures, config.min_agreement, labels),
+                       "families": by_family(lite.tflite, images[part], logits[part], labels)},
         "reference": reference,
     }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from edgekd import confidence, data
+from edgekd import confidence, data, label_thresholds
 from edgekd.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
 from edgekd.context import Context
+from edgekd.int8 import Range
 from edgekd.lite import LiteRunner, tensor_range
 from edgekd.recipe import ConfidenceConfig
 
@@ -24,10 +27,19 @@ def run(dataset: Dataset, inputs: Inputs, student: Network, model: LiteModel, ev
         answers.append(runner.codes(images[start:start + PART]))
         context.progress("confidence", min(start + PART, len(images)), len(images))
     grid = tensor_range(runner.output)
+    if dataset.labels == "many":
+        codes, test = np.concatenate(answers).reshape(len(images), -1), np.frombuffer(evaluation.codes, np.int8)
+        fitted = label_thresholds.fit(codes, labels, dataset.classes, grid)
+        judged = label_thresholds.judge(fitted, test.reshape(-1, evaluation.classes), np.asarray(evaluation.labels), grid)
+        return _made(fitted, judged, grid, codes)
     kind: confidence.Kind = "probabilities" if runner.graph.counts().get("SOFTMAX") else "logits"
     codes = np.concatenate(answers).reshape(len(images), -1)
     fitted = confidence.fit(codes, labels, grid, kind, config.coverage)
     test_codes = np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes)
     judged = confidence.judge(fitted, test_codes, np.asarray(evaluation.labels), grid)
+    return _made(fitted, judged, grid, codes)
+
+
+def _made(fitted: dict[str, Any], judged: dict[str, Any], grid: Range, codes: np.ndarray) -> Confidence:
     return Confidence({"schema": SCHEMA, "output": {"scale": grid.scale, "zero_point": grid.zero_point},
                        **fitted, "test": judged}, codes.astype(np.int8).tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd import clipping, data, losses, metrics, networks, views
+from edgekd import clipping, data, logit_losses, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
@@ -27,6 +27,8 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
     UnsupportedNetwork, before any training, for an op that has no int8 rule.
     """
     student = distilled if pruned is None else pruned
+    if dataset.labels == "many":
+        rules = {**rules, "softmax": "none"}  # labels do not exclude each other; the file's logits are each label's own
     teacher = networks.restore(student)
     network = prepare(networks.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules))
     shown = data.input_images(inputs, "calibration", len(student.mean))
@@ -49,8 +51,8 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
         with torch.no_grad():
             said = teacher(batch.images)
         logits = network(batch.images)
-        return (config.alpha * losses.kd(logits, said, config.temperature)
-                + (1 - config.alpha) * losses.cross_entropy(logits, batch.targets))
+        return (config.alpha * logit_losses.follow(logits, said, config.temperature, dataset.labels)
+                + (1 - config.alpha) * losses.fit(dataset.labels)(logits, batch.targets, None))
 
     val = data.input_images(inputs, "val", len(student.mean))
     val_labels = data.labels(dataset, "val")

@@ -61,9 +61,14 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
 
 def _finetune(net: nn.Module, render: views.Renderer, train: Tensor, labels: Tensor, classes: int,
               config: TeacherConfig, view: ViewsConfig, context: Context, dataset: Dataset) -> list[dict[str, Any]]:
-    """All weights, fresh views every epoch, classes sampled evenly, cross-entropy on mixed labels."""
-    count = len(data.labels(dataset))
-    weights = balanced(labels[train], classes)
+    """All weights, fresh views every epoch, classes sampled evenly, cross-entropy on mixed labels.
+
+    Of several labels each is balanced in the loss instead.
+    """
+    count, several = len(labels), dataset.labels == "many"
+    weights = None if several else balanced(labels[train], classes)
+    parts = losses.label_weights(labels[train]) if several else None
+    of_labels = losses.fit(dataset.labels)
     val = torch.from_numpy(data.rows(dataset, "val"))
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -74,7 +79,7 @@ def _finetune(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
             yield render.views(rows, drawn), losses.mixed(own, other, drawn.share[rows])
 
     def loss(batch: tuple[Tensor, Tensor], _step: Any) -> Tensor:
-        return losses.cross_entropy(net(batch[0]), batch[1])
+        return of_labels(net(batch[0]), batch[1], parts)
 
     def evaluate(kept: nn.Module) -> dict[str, float]:
         answers = logits_of(kept, (render.plain(part) for part in val.split(config.batch)))
@@ -101,7 +106,7 @@ def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
             images = render.plain(rows) if drawn is None else render.views(rows, drawn)
             x[number, start : start + config.batch] = logits_and_features(net, images, dtype)[1]
             context.progress("teacher features", number * len(train) + start + len(rows), x.shape[0] * x.shape[1])
-    x, y = x.flatten(0, 1), labels[train].repeat(1 + config.head_views)
+    x, y = x.flatten(0, 1), torch.cat([labels[train]] * (1 + config.head_views))
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     weight, bias = _logistic((x - mean) / std, y, classes, config.head_decay)
     with torch.no_grad():
@@ -111,15 +116,21 @@ def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
 
 
 def _logistic(x: Tensor, y: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
-    """Balanced multinomial logistic regression: mean weighted cross-entropy + decay/2 |W|^2, by L-BFGS."""
+    """Balanced logistic regression: mean weighted cross-entropy + decay/2 |W|^2, by L-BFGS. Multinomial for classes y [n],
+    one for each label of several, y [n, k].
+    """
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    each = balanced(y, classes)
+    weigh = losses.label_weights(y) if y.ndim == 2 else balanced(y, classes)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        value = (F.cross_entropy(F.linear(x, weight, bias), y, reduction="none") * each).mean()
+        said = F.linear(x, weight, bias)
+        if y.ndim == 2:
+            value = losses.binary_cross_entropy(said, y.float(), weigh)
+        else:
+            value = (F.cross_entropy(said, y, reduction="none") * weigh).mean()
         value = value + decay / 2 * weight.square().sum()
         value.backward()
         return value
