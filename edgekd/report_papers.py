@@ -42,7 +42,7 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
             ("Right when sure", f"{_percent(test['accuracy_when_sure'])} (all: {_percent(test['accuracy'])})"),
             ("Calibration error", (f"{error['before']:.3f} before, {error['after']:.3f} after; a perfect one would show "
                                    f"{error['floor']:.3f} on so few images"))]
-    return {"facts": rows, "warning": block.get("warning"),
+    return {"facts": rows, "warning": block.get("warning"), "labels": [],
             "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
                       for name, key in (("Before", "before"), ("After", "after"))]}
 
