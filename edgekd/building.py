@@ -93,6 +93,11 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
     return body, failed
 
 
+def follow(job: Job, out: Path, shared: Path | None, until: str | None) -> None:
+    """Take part in a build whose main process is another one: train with it, write nothing."""
+    run(job, Store(out, shared), until)
+
+
 def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> None:
     """Write the contract's files. The model is called model.tflite only when its certificate passed."""
     from edgekd import archive, papers

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import edgekd
+from edgekd import processes
 from edgekd.errors import EdgeKDError, GateFailed, RecipeError
 
 if TYPE_CHECKING:
@@ -38,16 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except EdgeKDError as error:
-        print(f"edgekd: {'failed' if isinstance(error, GateFailed) else 'error'}: {printable(str(error))}",
-              file=sys.stderr)
+        if processes.first_to_fail():
+            print(f"edgekd: {'failed' if isinstance(error, GateFailed) else 'error'}: {printable(str(error))}",
+                  file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("edgekd: interrupted; finished stages are kept, and the same command goes on from there",
-              file=sys.stderr)
+        if processes.first_to_fail():
+            print("edgekd: interrupted; finished stages are kept, and the same command goes on from there",
+                  file=sys.stderr)
         return 130
     except BrokenPipeError:  # `edgekd report | head`: the reader has gone, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:
+        if processes.first_to_fail():
+            raise
+        return 1  # the connection broke because another process failed, which has said why
 
 
 def _hush() -> None:
@@ -191,6 +198,9 @@ def _build(arguments: argparse.Namespace) -> int:
     settings = recipe.load(arguments.recipe, arguments.set, _overrides(arguments))
     job = building.job(settings, arguments.profile)
     out = arguments.out or BUILDS / building.default_name(job)
+    if not processes.launched().main:
+        building.follow(job, out, arguments.store, arguments.until)
+        return 0
     console = Console()
     with console:
         body, failed = building.build(job, out, arguments.store, arguments.until, console)

@@ -24,6 +24,7 @@ from edgekd.int8 import (
     Range,
     range_from_minmax,
 )
+from edgekd.processes import team
 
 PHASES = (
     "float",  # quantise nothing, observe nothing
@@ -76,7 +77,7 @@ class ActivationFakeQuant(FakeQuantizeBase):
 
     def observe(self, x: Tensor) -> None:
         """Let one batch move the range: widen it in phase "calibrate", by a moving average in phase "observe"."""
-        low, high = (bound.double() for bound in torch.aminmax(x.detach()))
+        low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))
         if self.phase == "calibrate" or not torch.isfinite(self.low):
             low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
         else:

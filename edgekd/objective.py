@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from edgekd import ensembles, feature_losses, methods, networks, terms
 from edgekd.artifacts import Labels
 from edgekd.errors import RecipeError
+from edgekd.processes import Team, team
 from edgekd.proposing import Corrector
 from edgekd.recipe import DistilConfig
 from edgekd.targets import Batch
@@ -109,8 +111,21 @@ class Objective(nn.Module):
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
         """The recipe's loss on one batch; a term with a ramp grows linearly from 0 over that share of the steps."""
-        seen = self.see(batch.images)
-        return self.value(seen, batch if self.corrector is None else self.corrector(batch, seen.logits), step)
+        seen, batch = self._whole(self.see(batch.images), batch)
+        with Team().at_work():  # each process looks at all of it
+            return self.value(seen, batch if self.corrector is None else self.corrector(batch, seen.logits), step)
+
+    def _whole(self, seen: Seen, batch: Batch) -> tuple[Seen, Batch]:
+        """What all processes saw of the batch that they share, since many losses compare its images with each other."""
+        together = team()
+        if together.size == 1:
+            return seen, batch
+        parts = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        if not any(isinstance(term, terms.Mutual | terms.Robust) for term in self.terms.values()):
+            del parts["images"]  # nobody will look at them again
+        whole: dict[str, Any] = {name: together.gather(part) for name, part in parts.items() if isinstance(part, Tensor)}
+        return (Seen(together.gather(seen.logits), together.gather(seen.pooled), together.gather(seen.last),
+                     {tap: together.gather(part) for tap, part in seen.taps.items()}), dataclasses.replace(batch, **whole))
 
     def value(self, seen: Seen, batch: Batch, step: Step) -> Tensor:
         """The loss of what was seen."""

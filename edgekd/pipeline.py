@@ -20,8 +20,9 @@ from typing import Any
 from edgekd import artifacts, methods, models
 from edgekd.context import Context, Progress, mute, silent
 from edgekd.devices import DeviceProfile
-from edgekd.errors import RecipeError, UnknownName, WeightsError
+from edgekd.errors import RecipeError, StoreError, UnknownName, WeightsError
 from edgekd.models import ModelSpec
+from edgekd.processes import Team, launched
 from edgekd.recipe import Recipe
 from edgekd.store import Entry, Store
 
@@ -66,6 +67,7 @@ class Stage:
     settings: Callable[[Job], Settings]
     needs_teacher: bool = False
     wanted: Callable[[Job], bool] = lambda _job: True
+    shared: bool = False  # by all processes of a launcher; any other stage is the main one's
 
 
 def _data(job: Job) -> Settings:
@@ -156,13 +158,15 @@ STAGES: tuple[Stage, ...] = (
     Stage("data", 1, "edgekd.stages.read:run", artifacts.Dataset, (), _data),
     Stage("inputs", 1, "edgekd.stages.read:inputs", artifacts.Inputs, ("data",), _inputs),
     Stage("teacher", 1, "edgekd.stages.teacher:run", artifacts.Network, ("data",), _teacher,
-          needs_teacher=True),
+          needs_teacher=True, shared=True),
     Stage("knowledge", 2, "edgekd.stages.knowledge:run", artifacts.Knowledge, ("data", "teacher"), _knowledge,
-          needs_teacher=True),
-    Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil),
+          needs_teacher=True, shared=True),
+    Stage("distil", 2, "edgekd.stages.distil:run", artifacts.Network, ("data", "knowledge", "teacher"), _distil,
+          shared=True),
     Stage("prune", 2, "edgekd.stages.prune:run", artifacts.Network, ("data", "knowledge", "teacher", "distil"), _prune,
-          wanted=_prunes),
-    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat),
+          wanted=_prunes, shared=True),
+    Stage("qat", 1, "edgekd.stages.qat:run", artifacts.QuantNetwork, ("data", "inputs", "distil", "prune"), _qat,
+          shared=True),
     Stage("export", 1, "edgekd.stages.export:run", artifacts.Exported, ("qat",), _nothing),
     Stage("convert", 1, "edgekd.stages.convert:run", artifacts.LiteModel, ("export",), _nothing),
     Stage("evaluate", 1, "edgekd.stages.evaluate:run", artifacts.Evaluation,
@@ -269,8 +273,10 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
     """Fold over the stages. Returns what each made; raises the first error, with all finished stages kept.
 
     `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there; `say` is given
-    what stages print for a person, such as the plan of a cut.
+    what stages print for a person, such as the plan of a cut. Under a launcher every process folds: shared stages train
+    together, the main process alone runs the others and writes, and the rest read what it wrote.
     """
+    together = launched()
     chosen = stages(job)
     if until is not None and until not in [stage.name for stage in chosen]:
         raise UnknownName("stage", until, [stage.name for stage in chosen],
@@ -281,15 +287,21 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
         module = stage.function.partition(":")[0].removeprefix("edgekd.")
-        key = artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, source_digest(module))
-        entry = store.find(stage.name, key)
-        cached = entry is not None
-        if entry is None:
+        key = together.tell(artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
+                                                source_digest(module)))
+        entry = store.find(stage.name, key) if together.main else None
+        cached = together.tell(entry is not None)
+        if not cached:
             if on_stage:
                 on_stage(stage.name, None)
-            context = Context(job.recipe.seed, job.source, progress, store.checkpoint(stage.name, key), say)
-            entry = _make(stage, settings, done, context, store, key)
-        done[stage.name] = Done(entry, cached)
+            checkpoint = together.checkpoint(store.checkpoint(stage.name, key))
+            context = Context(job.recipe.seed, job.source, progress, checkpoint, say)
+            if stage.shared or together.main:
+                with (together if stage.shared else Team()).at_work():
+                    made = _make(stage, settings, done, context)
+                entry = store.put(stage.name, key, *made) if together.main else None
+            together.tell(None)  # the others wait until it is written
+        done[stage.name] = Done(entry or _read(store, stage.name, key), cached)
         if on_stage:
             on_stage(stage.name, done[stage.name])
         if stage.name == until:
@@ -297,14 +309,23 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
     return done
 
 
-def _make(stage: Stage, settings: Mapping[str, Any], done: Mapping[str, Done], context: Context, store: Store,
-          key: str) -> Entry:
+def _make(stage: Stage, settings: Mapping[str, Any], done: Mapping[str, Done], context: Context) -> tuple[Any, float]:
+    """The stage's artifact, and the seconds it took."""
     module, _, function = stage.function.partition(":")
     produce = getattr(importlib.import_module(module), function)
     parents = [load(done, name) for name in stage.parents]
     start = time.perf_counter()
     artifact = produce(*parents, **settings, context=context)
-    return store.put(stage.name, key, artifact, time.perf_counter() - start)
+    return artifact, time.perf_counter() - start
+
+
+def _read(store: Store, name: str, key: str) -> Entry:
+    """What the main process wrote, read by another one."""
+    entry = store.find(name, key)
+    if entry is None:
+        raise StoreError(f"{store.entries} on this machine does not hold what the main process wrote there ({name})",
+                         "name an --out, or a --store, on a disk that all machines of the launcher see")
+    return entry
 
 
 PRODUCES = {stage.name: stage.produces for stage in STAGES}

@@ -1,12 +1,14 @@
 """fit(): the one training loop that teacher, distil and qat share.
 
 It knows nothing of distillation: a loss closure sees each batch. After every epoch the whole state is kept, so that a
-killed run goes on at the next epoch; a loss that is not finite stops the run and leaves the last good epoch.
+killed run goes on at the next epoch; a loss that is not finite stops the run and leaves the last good epoch. Under a launcher
+several processes share each batch (`processes`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgekd.context import Checkpoint, Progress, silent
 from edgekd.errors import TrainingDiverged
+from edgekd.processes import team
 from edgekd.views import generator
 
 MOMENTUM = 0.9  # Nesterov; with batches of 32 it remembers about 300 images
@@ -65,7 +68,8 @@ class Step:
 def shuffled(count: int, batch: int, seed: int, epoch: int, weights: Tensor | None = None) -> Iterator[Tensor]:
     """Row numbers (int64 [b]) of one epoch. With `weights` [count], rows are drawn with replacement by weight.
 
-    The last rows that do not fill a batch are left out: a batch of one breaks batch norm.
+    Processes at work together get each a share of every batch, as many rows as the others. The last rows that do not fill
+    a batch are left out: a batch of one breaks batch norm.
     """
     stream = generator("order", seed, epoch)
     if weights is None:
@@ -74,7 +78,7 @@ def shuffled(count: int, batch: int, seed: int, epoch: int, weights: Tensor | No
         order = torch.multinomial(weights.double(), count, replacement=True, generator=stream)
     batch = min(batch, count)
     for start in range(0, count - batch + 1, batch):
-        yield order[start : start + batch]
+        yield team().share(order[start : start + batch])
 
 
 def balanced(labels: Tensor, classes: int) -> Tensor:
@@ -129,7 +133,8 @@ def fit(
     its averaged weights. `batches(epoch)` yields `steps` batches. `evaluate(kept or its average)` adds figures to the
     row. Raises TrainingDiverged at the first loss that is not finite.
     """
-    total = plan.epochs * steps
+    total, together = plan.epochs * steps, team()
+    together.align(module)
     optimiser = _optimiser(module, plan)
     decay = min(plan.ema, max(0.0, 1 - MEMORY / total))
     average = AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if plan.ema else None
@@ -144,23 +149,26 @@ def fit(
             step = Step(epoch * steps + number, total, epoch)
             for group in optimiser.param_groups:
                 group["lr"] = plan.lr * rate(plan, step.share)
-            value = loss(batch, step)
-            if not torch.isfinite(value):
+            with together.batch_norm():
+                value = loss(batch, step)
+            shown = together.mean(value)
+            if not torch.isfinite(shown):
                 raise _diverged(what, step, number, steps, plan)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
+            together.average_gradients(module)
             norm = nn.utils.clip_grad_norm_(module.parameters(), CLIP)
             if not torch.isfinite(norm):
                 raise _diverged(what, step, number, steps, plan)
             optimiser.step()
             if average is not None:
                 average.update_parameters(kept)
-            losses.append(float(value.detach()))
+            losses.append(float(shown.detach()))
             progress(what, step.index + 1, total, loss=losses[-1], epoch=epoch + 1)
         module.eval()
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": sum(losses) / max(1, len(losses))}
         if evaluate is not None:
-            row |= evaluate(average.module if average is not None else kept)
+            row |= together.once(functools.partial(evaluate, average.module if average is not None else kept))
         history.append(row)
         checkpoint.save(_snapshot(module, optimiser, average, history))
     if average is not None:

@@ -17,7 +17,8 @@ PACKAGE = REPOSITORY / "edgekd"
 MODULES = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p
            for p in PACKAGE.rglob("*.py") if "_data" not in p.parts}
 HEAVY = {"torch", "torchvision", "torchao", "timm", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow",
-         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL", "torch_pruning"}
+         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL", "torch_pruning",
+         "accelerate"}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -92,6 +93,7 @@ def test_the_sensitivity_run_knows_no_store() -> None:
 @pytest.mark.parametrize(("library", "allowed"), [
     ("timm", {"edgekd.networks"}),
     ("torch_pruning", {"edgekd.coupling"}),
+    ("accelerate", {"edgekd.processes"}),
     ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),
     ("torchao", {"edgekd.quantizer", "edgekd.quantnet", "edgekd.fakequant", "edgekd.graphs"}),
     ("PIL", {"edgekd.images", "edgekd.examples", "edgekd.providers"}),

@@ -1,5 +1,7 @@
 """data, teacher -> knowledge: what the teacher says about seeded views of each training image, computed once.
 
+Processes that share a build share this work, too; an answer does not depend on who asked, so the bytes are the same.
+
 Training then costs the student only. float16 keeps logits to 3 digits, which is far below what augmentation moves.
 """
 
@@ -12,9 +14,10 @@ import torch
 
 from edgekd import answer_logs, data, views
 from edgekd.artifacts import Dataset, Knowledge, Network
-from edgekd.asking import BLOCK, Oracle
+from edgekd.asking import BLOCK, Answers, Oracle
 from edgekd.context import Context
 from edgekd.models import ModelSpec
+from edgekd.processes import team
 from edgekd.recipe import ViewsConfig
 
 ASKED = 4 * BLOCK  # images between two reports of progress
@@ -34,17 +37,22 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
     kept: dict[str, np.ndarray] = {}
     for number in range(view.per_image):
         drawn = views.draw(view, context.seed, number, len(dataset.images), train)
-        for start in range(0, len(train), ASKED):
+
+        def ask(start: int, drawn: views.Views = drawn) -> Answers:
             rows = train[start : start + ASKED]
             answers = first.ask(rows, drawn)
             if more:
                 answers["others"] = torch.stack([other.ask(rows, drawn)["logits"] for other in more], 1)
+            return answers
+
+        for start, answers in team().spread(ask, range(0, len(train), ASKED)):
             for name, value in answers.items():
                 if name not in kept:
                     # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
                     kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
                 kept[name][number, start : start + ASKED] = value.numpy()
-            context.progress("teacher views", number * len(train) + start + len(rows), view.per_image * len(train))
+            asked = number * len(train) + min(start + ASKED, len(train))
+            context.progress("teacher views", asked, view.per_image * len(train))
     blobs = {name: kept[name].tobytes() if name in kept else b"" for name in ("logits", "pooled", "grid", "cams", "others")}
     return Knowledge(
         views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],

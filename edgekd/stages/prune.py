@@ -16,6 +16,7 @@ from edgekd.context import Context
 from edgekd.distiller import Lesson, lesson
 from edgekd.errors import GateFailed, UnsupportedNetwork
 from edgekd.models import ModelSpec
+from edgekd.processes import team
 from edgekd.pruning import Limits, Plan
 from edgekd.recipe import DistilConfig, PruneConfig, ViewsConfig
 from edgekd.training import FitPlan, Step
@@ -195,6 +196,7 @@ def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
     net.zero_grad()
     for _, batch in zip(range(batches), taught.feed.epoch(0), strict=False):
         distiller.loss(batch, Step(0, 1, 0)).backward()
+    team().average_gradients(net)
 
 
 def _name_of(net: nn.Module, module: nn.Module) -> str:

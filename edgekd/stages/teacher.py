@@ -16,6 +16,7 @@ from edgekd.context import Context
 from edgekd.errors import RecipeError
 from edgekd.inference import logits_and_features, logits_of, precision
 from edgekd.models import ModelSpec
+from edgekd.processes import team
 from edgekd.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import FitPlan, balanced, first_rate, fit, shuffled
 
@@ -45,16 +46,21 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
     else:
         history = _finetune(net, render, train, labels, classes, config, view, context, dataset)
     dtype = precision(config.precision, net)
-    found = {}
-    for split in ("val", "test"):
-        rows = torch.from_numpy(data.rows(dataset, split))
-        answers = logits_of(net, (render.plain(part) for part in rows.split(config.batch)), dtype)
-        found[split] = metrics.evaluate(answers, labels[rows].numpy())
+
+    def judged() -> dict[str, Any]:
+        found = {}
+        for split in ("val", "test"):
+            rows = torch.from_numpy(data.rows(dataset, split))
+            answers = logits_of(net, (render.plain(part) for part in rows.split(config.batch)), dtype)
+            found[split] = metrics.evaluate(answers, labels[rows].numpy())
+        return found
+
     return Network(
         arch=model.arch, options={**model.options, **options, "num_classes": classes}, px=px, mean=mean, std=std,
         history=history,
         facts={"name": model.name, "weights": origin, "mode": config.mode, "licence": model.licence,
-               "metrics": found, **({"lr": config.lr} if config.mode == "finetune" else {}), **networks.size(net, px)},
+               "metrics": team().once(judged), **({"lr": config.lr} if config.mode == "finetune" else {}),
+               **networks.size(net, px)},
         state=networks.to_bytes(net.state_dict()),
     )
 
@@ -101,11 +107,15 @@ def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
     x = torch.empty(1 + config.head_views, len(train), head.in_features)  # one block: see knowledge.py
     for number in range(1 + config.head_views):
         drawn = views.draw(plain, context.seed, number - 1, len(labels), among=train) if number else None
-        for start in range(0, len(train), config.batch):
+
+        def features(start: int, drawn: views.Views | None = drawn) -> Tensor:
             rows = train[start : start + config.batch]
             images = render.plain(rows) if drawn is None else render.views(rows, drawn)
-            x[number, start : start + config.batch] = logits_and_features(net, images, dtype)[1]
-            context.progress("teacher features", number * len(train) + start + len(rows), x.shape[0] * x.shape[1])
+            return logits_and_features(net, images, dtype)[1]
+
+        for start, found in team().spread(features, range(0, len(train), config.batch)):
+            x[number, start : start + config.batch] = found
+            context.progress("teacher features", number * len(train) + start + len(found), x.shape[0] * x.shape[1])
     x, y = x.flatten(0, 1), torch.cat([labels[train]] * (1 + config.head_views))
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     weight, bias = _logistic((x - mean) / std, y, classes, config.head_decay)

@@ -1,0 +1,19 @@
+"""`edgekd build` whose teacher cannot be trained on one of two processes: `torchrun ... -m tests.failing RANK build ...`."""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+from edgekd import cli
+from edgekd.errors import DataError
+from edgekd.stages import teacher
+
+
+def fail(*_: Any, **__: Any) -> NoReturn:
+    raise DataError(f"process {os.environ['RANK']} cannot go on")
+
+
+if __name__ == "__main__":
+    if os.environ["RANK"] == sys.argv[1]:
+        teacher._finetune = fail
+    sys.exit(cli.main(sys.argv[2:]))
