@@ -161,19 +161,22 @@ def interval(differences: list[float]) -> str:
     return f"{mean:+.1f} +- {half:.1f}"
 
 
-def table(order: Iterable[Row], seen: dict[str, list[dict[str, float]]], refused: dict[str, str]) -> str:
+Seen = dict[str, dict[int, dict[str, float]]]  # figures by row and seed
+
+
+def table(order: Iterable[Row], seen: Seen, refused: dict[str, str]) -> str:
     """The Markdown table of the rows that are there."""
     lines = ["| | top-1 | each seed | against no teacher | AUC | CPU s |", "|---|---|---|---|---|---|"]
-    base = seen.get("none", [])
+    base = seen.get("none", {})
     for row in order:
         if row.name in refused:
             lines.append(f"| {row.title} (`{row.name}`) | refused: {refused[row.name]} | | | | |")
             continue
         if row.name not in seen:
             continue
-        runs = seen[row.name]
+        runs = list(seen[row.name].values())
         top1 = [100 * one["top1"] for one in runs]
-        paired = [one["top1"] - other["top1"] for one, other in zip(runs, base, strict=False)]
+        paired = [one["top1"] - base[seed]["top1"] for seed, one in seen[row.name].items() if seed in base]
         area = statistics.mean(one["auc"] for one in runs) if all("auc" in one for one in runs) else float("nan")
         note = f", {runs[0]['asked']:.0%} of the teacher's calls" if "asked" in runs[0] else ""
         lines.append(f"| {row.title} (`{row.name}`){note} | {statistics.mean(top1):.1f} | "
@@ -181,6 +184,15 @@ def table(order: Iterable[Row], seen: dict[str, list[dict[str, float]]], refused
                      f"{interval(paired) if paired and row.name != 'none' else ''} | {area:.3f} | "
                      f"{statistics.mean(one['seconds'] for one in runs):.0f} |")
     return "\n".join(lines)
+
+
+class Untrained(Exception):
+    """A student that is not in the store, where nothing is to be trained."""
+
+
+def _only_finished(_name: str, done: Done | None) -> None:
+    if done is None:
+        raise Untrained
 
 
 def main() -> None:
@@ -195,6 +207,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--judged", type=int, default=200, help="test images a class; 0: all")
     parser.add_argument("--rows", nargs="+", help="only these rows")
+    parser.add_argument("--finished", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/methods"))
     arguments = parser.parse_args()
@@ -206,7 +219,7 @@ def main() -> None:
         if unknown:
             sys.exit(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in order)}")
         order = [row for row in order if row.name in arguments.rows]
-    seen: dict[str, list[dict[str, float]]] = {}
+    seen: Seen = {}
     refused: dict[str, str] = {}
     with Console() as console, store.lock():
         first = run(job(arguments, Row("kd", "", KD), arguments.seeds[0]), store, "teacher", console.progress, console.stage)
@@ -219,13 +232,16 @@ def main() -> None:
         dtype = precision("auto", networks.restore(teacher))
         write_log(log, teacher, dataset, dtype)
         known = figures(teacher, judges, dtype)
+        watch = costs.watch(_only_finished if arguments.finished else console.stage)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
                 if row.name in refused:
                     continue
                 print(f"== {row.name}, seed {seed}", file=sys.stderr, flush=True)
                 try:
-                    done = run(job(arguments, row, seed), store, "distil", console.progress, costs.watch(console.stage))
+                    done = run(job(arguments, row, seed), store, "distil", console.progress, watch)
+                except Untrained:
+                    continue
                 except RecipeError as error:  # undefined for these classes, or for this student: said, and left out
                     refused[row.name] = error.what
                     continue
@@ -234,7 +250,7 @@ def main() -> None:
                 last = student.history[-1]
                 if "teacher_calls" in last:
                     one["asked"] = last["teacher_calls"] / last["views_shown"]
-                seen.setdefault(row.name, []).append(one)
+                seen.setdefault(row.name, {})[seed] = one
                 (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
     print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, "
           f"{len(data.rows(dataset, 'train'))} training and {len(data.rows(judges, 'test'))} test images, seeds "
