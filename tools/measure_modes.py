@@ -129,6 +129,7 @@ class Planted:
     """
 
     name = "planted"
+    labels = None
     SHARE = 0.1  # of training images whose tint conflicts
     TINTS = ((1.0, 0.7, 0.4), (0.4, 0.7, 1.0))  # red, green and blue of full white
 
