@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     build = verbs.add_parser("build", help="teacher -> student -> int8 .tflite, certificate, benchmark, report")
     build.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE.toml", help="settings; `edgekd new` writes one")
     build.add_argument("--profile", default=DEFAULT_PROFILE, help="the device (default: %(default)s)")
-    build.add_argument("--data", metavar="DIR", help="a folder, phantom, elpv, or medmnist:NAME (default: phantom)")
+    build.add_argument("--data", metavar="DIR",
+                       help="a folder, FILE.csv, shards:TARS, phantom, elpv, or medmnist:NAME (default: phantom)")
     build.add_argument("--teacher", metavar="NAME[@FILE]", help="a network with weights, or `none`")
     build.add_argument("--teacher-frozen", action="store_true", help="a frozen teacher with a linear head")
     build.add_argument("--student", metavar="NAME[@FILE]", help="the network that is shipped")

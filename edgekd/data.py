@@ -10,6 +10,8 @@ Nothing here is random beyond the seed: the same source, config and seed give th
 from __future__ import annotations
 
 import dataclasses
+import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,7 @@ from edgekd.images import Pixels
 from edgekd.label_csv import CsvSource
 from edgekd.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
 from edgekd.recipe import DataConfig
+from edgekd.shards import ShardSource
 from edgekd.sources import SPLITS, Item, Source
 from edgekd.splits import FEWEST, draw, hold_out
 
@@ -36,6 +39,9 @@ _THREADS = 2
 # Images in flight at a time: an error or an interrupt is then seen within a second, and memory stays flat.
 _BATCH = 128
 
+# Bytes of pixels that are decoded into memory: half of what a small machine has. Training reads a memory map in any case.
+_IN_MEMORY = 1 << 30
+
 _BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
 
@@ -45,6 +51,7 @@ def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN
 
     "phantom[:COUNT][@PX]"   built-in synthetic radiographs; phantom-multi: each may show none or several diseases
     "FILE.csv"               images and their labels, one class or several labels an image (`label_csv`)
+    "shards:TARS"            WebDataset shards: folders, files or patterns such as DIR/train-{000..015}.tar (`shards`)
     "elpv"                   2,624 photographs of solar cells (extra "elpv"; non-commercial licence)
     "fashion-mnist[:DIR]"    70,000 grey images of clothes (Debian's dataset-fashion-mnist, or a folder of its IDX files)
     "medmnist:NAME[@PX]"     a MedMNIST set (extra "medmnist"; downloads once)
@@ -68,6 +75,8 @@ def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN
     if kind == "fashion-mnist":
         folder = text.partition(":")[2]
         return FashionMnistSource(Path(folder).expanduser()) if folder else FashionMnistSource()
+    if kind == "shards":
+        return ShardSource(text.partition(":")[2], group_column)
     if kind == "medmnist":
         return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
     path = Path(text).expanduser()
@@ -188,11 +197,19 @@ def _decoded(
                     progress(start + offset + 1, len(items))
 
 
+def _room(shape: tuple[int, ...]) -> Pixels:
+    """Pixels to fill, in memory, or where they are many in a file below TMPDIR that is gone when nobody looks at it."""
+    if math.prod(shape) <= _IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
 class _Canvas:
     """Room for n images, grey until the first coloured one comes: then what is there is repeated to RGB."""
 
     def __init__(self, count: int, px: int) -> None:
-        self._pixels: Pixels = np.empty((count, 1, px, px), np.uint8)
+        self._pixels = _room((count, 1, px, px))
         self._used = 0
 
     @property
@@ -201,7 +218,7 @@ class _Canvas:
 
     def add(self, image: Pixels) -> None:
         if image.ndim == 3 and self.channels == 1:
-            coloured = np.empty((len(self._pixels), 3, *self._pixels.shape[2:]), np.uint8)
+            coloured = _room((len(self._pixels), 3, *self._pixels.shape[2:]))
             coloured[:self._used] = self._pixels[:self._used]
             self._pixels = coloured
         self._pixels[self._used] = image.transpose(2, 0, 1) if image.ndim == 3 else image

@@ -69,7 +69,7 @@ def encode_png(picture: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def header_size(path: Path) -> tuple[int, int]:
+def header_size(path: Path | io.BytesIO) -> tuple[int, int]:
     """Width and height that an image file's header claims, or (0, 0) when it cannot be read. Decodes nothing."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
