@@ -2,7 +2,7 @@
 
 What it sets, and nothing else; names, codes, scales and the order of the ops stay:
 
-    op codes      one a pair of op and version, in order of first use; version by `edgekd.op_versions`;
+    op codes      one a name, in order of first use, in the newest version that an op of it needs (`edgekd.op_versions`);
                   deprecated_builtin_code beside builtin_code, 127 for what does not fit
     tensors       inputs, then constants in the order the ops read them, then the ops' outputs; what nothing reads is
                   dropped; equal parameters (axes, shapes, paddings) are one tensor; no shape_signature for a static shape
@@ -28,7 +28,7 @@ import numpy as np
 from edgekd.artifacts import Json
 from edgekd.errors import ModelFileError
 from edgekd.flatbuffer import LiteGraph, LiteTensor, read, schema, write
-from edgekd.op_versions import OpVersion, has_rule, newest, version_of
+from edgekd.op_versions import OpVersion, has_rule, newest, shared_versions
 
 PLACEHOLDER_MAX = 127  # deprecated_builtin_code of an op beyond it: BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES
 MIN_RUNTIME = "min_runtime_version"
@@ -69,7 +69,7 @@ def canonical(data: bytes | memoryview) -> bytes:
             port.tensorIndex = place[port.tensorIndex]
     metadata = {_text(entry.name): model.buffers[entry.buffer].data for entry in model.metadata or []}
     stated = metadata.pop(MIN_RUNTIME, None)
-    versions = [version_of(op, graph.tensors) for op in graph.ops]
+    versions = shared_versions(graph.ops, graph.tensors)
     if stated is not None and not all(has_rule(op, graph.tensors) for op in graph.ops):  # then the file knows better
         versions.append(OpVersion(1, bytes(bytearray(stated)).rstrip(b"\0").decode("ascii", "replace")))
     metadata = {MIN_RUNTIME: newest(versions).encode().ljust(MIN_RUNTIME_BYTES, b"\0"), **metadata}
@@ -132,8 +132,9 @@ def _tensor(tensor: Any, facts: LiteTensor, index: int) -> Any:
 def _operators(graph: LiteGraph, place: dict[int, int]) -> None:
     parts, model = schema(), graph.model
     codes: dict[tuple[str, int, Any], int] = {}
-    for op, written in zip(graph.ops, model.subgraphs[0].operators, strict=True):
-        number, custom = version_of(op, graph.tensors).number, model.operatorCodes[written.opcodeIndex].customCode
+    versions = shared_versions(graph.ops, graph.tensors)
+    for op, version, written in zip(graph.ops, versions, model.subgraphs[0].operators, strict=True):
+        number, custom = version.number, model.operatorCodes[written.opcodeIndex].customCode
         written.opcodeIndex = codes.setdefault((op.name, number, custom), len(codes))
         written.inputs, written.outputs = (
             np.array([place[index] if index >= 0 else -1 for index in part], np.int32) for part in (op.inputs, op.outputs))

@@ -99,6 +99,20 @@ def version_of(op: LiteOp, tensors: Sequence[LiteTensor]) -> OpVersion:
     return (special(op, inputs, outputs) if special else None) or INT8[op.name]
 
 
+def shared_versions(ops: Sequence[LiteOp], tensors: Sequence[LiteTensor]) -> list[OpVersion]:
+    """The version of each op of a graph, in their order: the newest that any op of its name needs.
+
+    TensorFlow's exporter keeps one operator code a name, and raises that code's version as its ops ask (UpdateOpVersion of
+    op_version.cc): beside a grouped convolution, version 6, a plain one is version 6 as well. Custom
+    ops share a name and not a code.
+    """
+    own = [version_of(op, tensors) for op in ops]
+    highest: dict[str, OpVersion] = {}
+    for op, version in zip(ops, own, strict=True):
+        highest[op.name] = max(highest.get(op.name, version), version, key=lambda known: known.number)
+    return [version if op.name == "CUSTOM" else highest[op.name] for op, version in zip(ops, own, strict=True)]
+
+
 def newest(versions: Sequence[OpVersion]) -> str:
     """The oldest runtime that runs them all, as `min_runtime_version` holds it."""
     return max((version.runtime for version in versions), default=OLDEST_RUNTIME,
