@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 ROW = 46  # pixels a row of an interval plot takes: a line of text and the line below it
+HEADING, MEMBER = 27, 20  # pixels that a group's heading and each of its lines take
+STYLES = 4  # colours of lines in a group; their letters tell more of them apart
 AXIS = 22  # pixels below a chart for the axis' labels
 LINES_HEIGHT = 132
 HISTOGRAM_HEIGHT = 150
@@ -110,6 +112,44 @@ def intervals(rows: Sequence[Interval], label: str) -> str:
     step = marks[1] - marks[0]
     parts += [_below(x(mark), height, f"{mark:.{_decimals(step)}%}", mark == low, mark == high) for mark in marks]
     return _svg("intervals", height, label, parts)
+
+
+def grouped(groups: Sequence[tuple[str, Sequence[Interval | None]]], label: str) -> str:
+    """Shares with their 95 % intervals on one axis, in groups: a heading, then a line a member ("" without any).
+
+    A member's `name` should be a letter: it stands left of its line, which is drawn in the member's own style.
+    """
+    known = [row for _, rows in groups for row in rows if row]
+    if not known:
+        return ""
+    marks = [mark for mark in ticks(max(0.0, min(row.low for row in known)), min(1.0, max(row.high for row in known)), most=6)
+             if -1e-9 <= mark <= 1 + 1e-9]
+    marks = marks if len(marks) > 1 else [0.9, 1.0]
+    low, high = marks[0], marks[-1]
+    height = sum(HEADING + MEMBER * sum(row is not None for row in rows) for _, rows in groups) + AXIS
+    parts = [_vertical(f"{100 * (mark - low) / (high - low):.2f}%", 0, height - AXIS, "grid") for mark in marks]
+
+    def x(share: float) -> str:
+        return f"{100 * min(1.0, max(0.0, (share - low) / (high - low))):.2f}%"
+
+    top = 0
+    for heading, rows in groups:
+        parts.append(f'<text x="0" y="{top + 17}" class="name">{_safe(heading)}</text>')
+        top += HEADING
+        for number, row in enumerate(rows):
+            if row is None:
+                continue
+            told = f"{heading}, {row.name}: {percent(row.value)}, 95% interval {percent(row.low)} to {percent(row.high)}"
+            parts.append(
+                f'<g class="member m{number % STYLES}"><title>{_safe(told)}</title>'
+                f'<text x="0" y="{top + 14}" class="letter">{_safe(row.name)}</text>'
+                f'<text x="100%" y="{top + 14}" class="value">{percent(row.value)}</text>'
+                f'<line x1="{x(row.low)}" x2="{x(row.high)}" y1="{top + 9}" y2="{top + 9}"/>'
+                f'<circle cx="{x(row.value)}" cy="{top + 9}" r="4.5"/></g>')
+            top += MEMBER
+    step = marks[1] - marks[0]
+    parts += [_below(x(mark), height, f"{mark:.{_decimals(step)}%}", mark == low, mark == high) for mark in marks]
+    return _svg("intervals grouped", height, label, parts)
 
 
 def points(change: float, digits: int = 1) -> str:

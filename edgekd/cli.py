@@ -142,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     report.add_argument("--why", action="store_true", help="find the ops that int8 costs most, and what would help")
     report.add_argument("--store", type=Path, metavar="DIR", help="for --why: the store the build was given, if any")
-    report.add_argument("--json", action="store_true")
+    shape = report.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="report.json with what was measured since, or the comparison")
+    shape.add_argument("--html", action="store_true", help="the same as a page, on stdout: --html > page.html")
     report.set_defaults(run=_report)
 
     profiles = verbs.add_parser("profiles", help="list the devices that are known, show one, or refit its latency model")
@@ -316,16 +318,46 @@ def _report(arguments: argparse.Namespace) -> int:
 
     if arguments.why:
         return _why(arguments)
-    bodies = [read_report(folder) for folder in arguments.folders]
+    if len(arguments.folders) > 1:
+        return _compare(arguments)
+    (folder,) = arguments.folders
+    body = read_report(folder)
     if arguments.json:
-        print(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1))
-    elif len(bodies) == 1:
-        console = Console()
-        console.show_report(bodies[0], arguments.folders[0], None)
-        console.show_changes(runs.changes(runs.kept(arguments.folders[0])))
+        print(json.dumps(body, indent=1))
+    elif arguments.html:
+        from edgekd.html_report import page
+
+        _print_page(page(body))
     else:
-        Console().show_comparison(dict(zip(map(str, arguments.folders), bodies, strict=True)))
+        console = Console()
+        console.show_report(body, folder, None)
+        console.show_changes(runs.changes(runs.kept(folder)))
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Builds side by side: a table, or all of it as JSON or as a page on stdout."""
+    from edgekd import comparison
+    from edgekd.console import Console
+
+    body = comparison.compare(comparison.read(arguments.folders))
+    if arguments.json:
+        print(json.dumps(body, indent=1))
+    elif arguments.html:
+        from edgekd.comparison_page import page
+
+        _print_page(page(body))
+    else:
+        Console().show_comparison(body)
+    return 0
+
+
+def _print_page(text: str) -> None:
+    """A page of HTML on stdout. Raises RecipeError where that is a terminal, which nobody wants filled with it."""
+    if sys.stdout.isatty():
+        raise RecipeError("--html prints a page, and stdout is a terminal", "send it to a file: ... --html > page.html")
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale: the page says utf-8
+    sys.stdout.write(text)
 
 
 def _why(arguments: argparse.Namespace) -> int:

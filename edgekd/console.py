@@ -14,6 +14,7 @@ import rich.markup
 import rich.progress
 import rich.table
 
+from edgekd import comparison
 from edgekd.pipeline import Done
 from edgekd.report import number
 from edgekd.runs import Change
@@ -178,23 +179,43 @@ class Console:
             mark = "[bold yellow]changed[/]" if change.real else "[dim]steady[/]"
             self._out.print(f"      {mark} {_safe(str(change))}")
 
-    def show_comparison(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Several builds, a row each."""
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-        for name in ("build", "data", "teacher", "student", "top-1", "AUC", "KiB", "certificate", "p50 ms"):
-            table.add_column(name, overflow="fold")
-        for name, body in bodies.items():
-            last = body.get("accuracy", {}).get("waterfall", [{}])[-1]
-            runs = body.get("bench") or [{}]
-            kib = body.get("artifact", {}).get("bytes")
-            table.add_row(
-                _safe(name), _safe(body["data"]["name"]), *(_safe(body["models"].get(m, {}).get("arch", "–"))
-                                                            for m in ("teacher", "student")),
-                number(last.get("top1")), number(last.get("auc")), number(kib / 1024 if kib else None, 0),
-                {True: "passed", False: "FAILED", None: "–"}[body.get("certificate", {}).get("passed")],
-                number(runs[-1].get("latency_ms", {}).get("p50"), 2),
-            )
-        self._out.print(table)
+    def show_comparison(self, body: Mapping[str, Any]) -> None:
+        """Several builds, a column each (schema edgekd.comparison/1)."""
+        say, letters = self._out.print, comparison.LETTERS
+        for letter, build in zip(letters, body["builds"], strict=False):
+            taught = f"taught by {_safe(build['teacher'])}" if build["teacher"] else "without a teacher"
+            say(f"[bold]{letter}[/]  [bold]{_safe(build['name'])}[/]: {_safe(build['student'] or 'no student yet')} for "
+                f"{_safe(build['profile'])}, {taught}, on {_safe(build['data'])}, seed {build['seed']}")
+        if not body["same_data"]:
+            say("[yellow]note[/] not the same data: the accuracies answer different questions")
+        rows = [[row["name"], *(f"[bold]{text}[/]" if top else text for text, top in zip(
+            [_safe(comparison.told(value, row["unit"])) for value in row["values"]], comparison.best(row), strict=True))]
+            for row in body["figures"]]
+        say(_beside("figure", letters[:len(body["builds"])], rows))
+        for letter, change in zip(letters, body["changes"], strict=False):
+            top1 = (change or {}).get("top1")
+            if top1:
+                low, high = top1["ci95"]
+                chance = " (may be chance)" if low <= 0 <= high else ""
+                say(f"{letter} against A: top-1 {top1['value'] * 100:+.1f} points, 95 % {low * 100:+.1f} to {high * 100:+.1f}"
+                    f"{chance}")
+        stages = [[row["stage"], *("–" if found is None else f"{found['top1']:.1%}" for found in row["rows"])]
+                  for row in body["waterfall"]]
+        say(_beside("top-1 after", letters[:len(body["builds"])], stages))
+        settings = [[_safe(row["key"]), *(_safe(comparison.setting(value)) for value in row["values"])]
+                    for row in body["settings"]]
+        say(_beside("settings that differ", letters[:len(body["builds"])], settings) if settings else "no setting differs")
+
+
+def _beside(head: str, letters: str, rows: Sequence[Sequence[str]]) -> rich.table.Table:
+    """A table with a column a build."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column(head, overflow="fold")
+    for letter in letters:
+        table.add_column(letter, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _grouped(fallback: list[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:

@@ -75,7 +75,12 @@ def page(body: Mapping[str, Any], examples: Sequence[Example] = ()) -> str:
         "models": _models(body), "data": _data(body), "stages": _stages(body), "origin": _origin(body),
         "papers": report_papers.view(body),
     }
-    return _environment().get_template("report.html").render(**parts)
+    return render("report.html", parts)
+
+
+def render(template: str, parts: Mapping[str, Any]) -> str:
+    """A page from templates/. Texts are escaped and lose their control characters; charts come as finished markup."""
+    return _environment().get_template(template).render(**parts)
 
 
 @functools.cache

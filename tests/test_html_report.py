@@ -318,7 +318,7 @@ def contrast(one, other):
 
 
 def test_every_text_colour_stands_out_on_every_ground():
-    style = resources.files("edgekd").joinpath("templates/report.html").read_text(encoding="utf-8")
+    style = resources.files("edgekd").joinpath("templates/page.css").read_text(encoding="utf-8")
     themes = [dict(re.findall(r"--(\w+): #([0-9a-f]{3,6});", block))
               for block in re.findall(r":root \{(.*?)\}", style, re.S)]
     assert len(themes) == 3  # light, dark, print
