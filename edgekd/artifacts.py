@@ -261,7 +261,7 @@ class Sensitivity:
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-    """Temperature and conformal threshold of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
+    """Temperature and conformal thresholds of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
 
     body: dict[str, Json]
     codes: Blob

@@ -29,6 +29,7 @@ from edgekd.store import facts_json
 SCHEMA = "edgekd.bundle/1"
 MODEL, FLOAT_MODEL = "model.tflite", "model_float32.tflite"
 TRANSFORMATIONS = {"logits": 0, "probabilities": 1}  # enum ScoreTransformationType: IDENTITY, and LOG of a softmax's p
+TOLD_THRESHOLDS = 5  # in the description, which people read; deployment.json holds every one
 FORMS = {MODEL: "uint8", FLOAT_MODEL: "float32"}
 LABELS, CALIBRATION, DEPLOYMENT = "labels.txt", "score_calibration.csv", "deployment.json"
 
@@ -105,9 +106,10 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
     colour = lite_metadata.RGB if source["channels"] == 3 else lite_metadata.GRAYSCALE
     low, high = ((end - target["zero_point"]) * target["scale"] for end in (0, 255))
     normalisation = {"mean": [255.0 * source["mean"][0]], "std": [255.0 * source["std"][0]]}
-    unsure = (f"Unsure unless exactly one label has softmax(score / {rule['temperature']:.6g}) >= "
-              f"{rule['threshold']:.6g} ({rule['coverage']:.0%} coverage on images like the validation set); {DEPLOYMENT} "
-              "in this file holds the figures.")
+    thresholds = ", ".join(f"{value:.6g}" for value in rule["thresholds"][:TOLD_THRESHOLDS])
+    unsure = (f"Unsure unless exactly one label has softmax(score / {rule['temperature']:.6g}) >= its threshold "
+              f"({thresholds}; {rule['coverage']:.0%} coverage on images like the validation set); {DEPLOYMENT} in this file "
+              "holds the figures.")
     return {
         "name": parts.name, "version": parts.card.version, "author": parts.card.author or "not stated",
         "license": str(parts.licences["result"]),

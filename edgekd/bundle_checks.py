@@ -150,7 +150,7 @@ def _deployment(files: Files) -> list[str]:
         if stated != (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0]):
             wrong.append(f"it states {part} {stated}, the model has {tensor.dtype.lower()}, {tensor.zero_point[0]}, "
                          f"{tensor.scale[0]}")
-    for key in ("temperature", "threshold", "coverage"):
+    for key in ("temperature", "thresholds", "coverage"):
         if contract["confidence"][key] != fitted[key]:
             wrong.append(f"its {key} is {contract['confidence'][key]}, confidence.json has {fitted[key]}")
     return wrong

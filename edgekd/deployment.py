@@ -68,9 +68,9 @@ def deployment(facts: Facts) -> dict[str, Json]:
                   "std": [std] * facts.channels},
         "output": {"dtype": "uint8", "scale": facts.grid_out.scale, "zero_point": facts.grid_out.zero_point + SHIFT,
                    "kind": fitted["kind"]},
-        "confidence": {"temperature": fitted["temperature"], "threshold": fitted["threshold"],
+        "confidence": {"temperature": fitted["temperature"], "thresholds": fitted["thresholds"],
                        "coverage": fitted["coverage"],
-                       "rule": "labels with softmax(scores / temperature) >= threshold; unless exactly one: unsure"},
+                       "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure"},
         "limits": facts.limits,
     }
 
@@ -81,7 +81,7 @@ def answer(body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[An
     grid = Range(float(output["scale"]), int(output["zero_point"]) - SHIFT)
     logits = confidence.scores(codes[None], grid, output["kind"])
     p = probabilities(logits / rule["temperature"])
-    held = confidence.prediction_sets(p, rule["threshold"])
+    held = confidence.prediction_sets(p, rule["thresholds"])
     return {"answer": labels[int(codes.argmax())], "set": [labels[k] for k in np.flatnonzero(held[0])],
             "unsure": not bool(confidence.sure(held)[0])}
 

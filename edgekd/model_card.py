@@ -13,6 +13,7 @@ MEDICAL = re.compile(r"x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient
                      re.IGNORECASE)
 NOT_FOR_DIAGNOSIS = ("NOT for diagnosis, triage or any other clinical use: it is no medical device and was never tested as "
                      "one.")
+MOST_CLASSES = 20  # listed one by one; confidence.json has all
 GENERAL_LIMITS = ("Validated only on the test images that its model card names. Images from other cameras, places or people "
                   "may be answered worse, with confidence figures that no longer hold.")
 
@@ -45,14 +46,18 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
         lines.append(f"| {row['stage']} | {row['top1']:.1%} | {low:.1%}–{high:.1%} | {auc} |")
     promised = papers["confidence"]["coverage"]
     lines += ["", "## Confidence", "",
-              f"Temperature {papers['confidence']['temperature']:.3f} and a threshold of "
-              f"{papers['confidence']['threshold']:.4f}, fitted on the int8 answers to "
+              f"Temperature {papers['confidence']['temperature']:.3f} and a threshold a class, fitted on the int8 answers to "
               f"{papers['confidence']['fitted_on']['n']} validation images. On test: expected calibration error "
-              f"{held['ece']['before']:.3f} before, {held['ece']['after']:.3f} after; the label is in the prediction set "
-              f"for {held['coverage']:.1%} (promised {promised:.0%}); the model says \"unsure\" on {held['unsure']:.1%}"
+              f"{held['ece']['before']:.3f} before, {held['ece']['after']:.3f} after (without what chance adds: "
+              f"{held['ece']['debiased_before']:.3f} and {held['ece']['debiased_after']:.3f}); the label is in the prediction "
+              f"set for {held['coverage']:.1%} (promised {promised:.0%}, for each class); the model says \"unsure\" on "
+              f"{held['unsure']:.1%}"
               + ("." if held["accuracy_when_sure"] is None else
                  f" and is right on {held['accuracy_when_sure']:.1%} of the others."),
               *([f"**{papers['confidence']['warning']}**"] if papers["confidence"].get("warning") else [])]
+    lines += ["", "| class | images | label in its set |", "|---|---|---|",
+              *(f"| {_cell(label)} | {row['n']} | {'–' if row['coverage'] is None else format(row['coverage'], '.1%')} |"
+                for label, row in list(zip(data["classes"], held["coverage_by_class"], strict=True))[:MOST_CLASSES])]
     if papers.get("subgroups"):
         lines += ["", "## Groups", "", *_groups(papers["subgroups"])]
     verdict = "passed" if report["certificate"]["passed"] else "FAILED"

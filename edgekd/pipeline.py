@@ -173,7 +173,7 @@ STAGES: tuple[Stage, ...] = (
           ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"), _evaluate),
     Stage("certify", 2, "edgekd.stages.certify:run", artifacts.Certificate,
           ("data", "inputs", "qat", "export", "convert", "evaluate"), _certify),
-    Stage("confidence", 1, "edgekd.stages.confidence:run", artifacts.Confidence,
+    Stage("confidence", 2, "edgekd.stages.confidence:run", artifacts.Confidence,
           ("data", "inputs", "distil", "convert", "evaluate"), _confidence),
     Stage("bench", 1, "edgekd.stages.measure:run", artifacts.Measurement, ("inputs", "distil", "convert", "evaluate"),
           _bench),

@@ -12,7 +12,7 @@ PLOT = 100.0  # side of the reliability plot, in its own units
 
 def view(body: Mapping[str, Any]) -> Block | None:
     """What templates/papers.html shows, or None when the build got to none of it."""
-    parts = {"confidence": _confidence(body.get("confidence")), "groups": _groups(body.get("subgroups")),
+    parts = {"confidence": _confidence(body.get("confidence"), _classes(body)), "groups": _groups(body.get("subgroups")),
              "licences": _licences(body.get("licences")), "bundle": body.get("bundle")}
     return parts if any(parts[name] for name in ("confidence", "groups")) else None
 
@@ -25,7 +25,11 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3f}"
 
 
-def _confidence(block: Mapping[str, Any] | None) -> Block | None:
+def _classes(body: Mapping[str, Any]) -> list[str]:
+    return list((body.get("data") or {}).get("classes") or [])
+
+
+def _confidence(block: Mapping[str, Any] | None, classes: list[str]) -> Block | None:
     if not block:
         return None
     if block["kind"] == "labels":
@@ -33,7 +37,6 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
     test = block["test"]
     error = test["ece"]
     rows = [("Temperature", f"{block['temperature']:.3f}"),
-            ("Threshold", f"{block['threshold']:.4f}"),
             ("Fitted on", f"{block['fitted_on']['n']} validation images, int8 answers"),
             ("Label in the set", (f"{_percent(test['coverage'])} of {test['n']} test images (95 %: "
                                   f"{_percent(test['coverage_ci95'][0])} to {_percent(test['coverage_ci95'][1])}); promised "
@@ -41,8 +44,12 @@ def _confidence(block: Mapping[str, Any] | None) -> Block | None:
             ("Says “unsure”", _percent(test["unsure"])),
             ("Right when sure", f"{_percent(test['accuracy_when_sure'])} (all: {_percent(test['accuracy'])})"),
             ("Calibration error", (f"{error['before']:.3f} before, {error['after']:.3f} after; a perfect one would show "
-                                   f"{error['floor']:.3f} on so few images"))]
-    return {"facts": rows, "warning": block.get("warning"), "labels": [],
+                                   f"{error['floor']:.3f} on so few images")),
+            ("… less what chance adds", f"{error['debiased_before']:.3f} before, {error['debiased_after']:.3f} after")]
+    by_class = [{"label": label, "threshold": f"{threshold:.4f}", "n": row["n"], "coverage": _percent(row["coverage"])}
+                for label, threshold, row in zip(classes, block["thresholds"], test["coverage_by_class"], strict=False)]
+    return {"facts": rows, "warning": block.get("warning"), "labels": [], "classes": by_class[:LISTED],
+            "more": max(len(by_class) - LISTED, 0), "promised": _percent(block["coverage"]),
             "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
                       for name, key in (("Before", "before"), ("After", "after"))]}
 

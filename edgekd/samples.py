@@ -28,7 +28,7 @@ def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dic
     words = {"NAME": _line(name), "IDENTIFIER": identifier(name), "PX": str(contract["input"]["px"]),
              "CLASSES": str(len(labels)), "LIMITS": _line(contract["limits"]),
              "CHANNELS": str(contract["input"]["channels"]), "TEMPERATURE": repr(float(contract["confidence"]["temperature"])),
-             "THRESHOLD": repr(float(contract["confidence"]["threshold"])),
+             "THRESHOLDS": ", ".join(repr(float(value)) for value in contract["confidence"]["thresholds"]),
              "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false"}
 
     def word(match: re.Match[str]) -> str:

@@ -60,15 +60,38 @@ def test_threshold_by_hand() -> None:
 
 
 def test_coverage_over_splits() -> None:
-    """On 40 random splits of exchangeable images the mean coverage is what was promised, in spite of int8's steps."""
+    """On 40 random splits of exchangeable images the mean coverage is what was promised, in spite of int8's steps, in each
+    class."""
     _, labels, codes = drawn(2000, 3, 2.0)
-    held = []
+    held, by_class = [], []
     for seed in range(40):
         order = np.random.default_rng(seed).permutation(2000)
         fitted = confidence.fit(codes[order[:1000]], labels[order[:1000]], GRID, "logits", 0.9)
-        held.append(confidence.judge(fitted, codes[order[1000:]], labels[order[1000:]], GRID)["coverage"])
+        judged = confidence.judge(fitted, codes[order[1000:]], labels[order[1000:]], GRID)
+        held.append(judged["coverage"])
+        by_class.append([row["coverage"] for row in judged["coverage_by_class"]])
     assert 0.895 < float(np.mean(held)) < 0.92
     assert min(held) > 0.86
+    assert ((np.mean(by_class, 0) > 0.89) & (np.mean(by_class, 0) < 0.93)).all()
+
+
+def test_a_rare_class_shares_the_threshold_of_all() -> None:
+    rng = np.random.default_rng(0)
+    p = np.stack([rng.uniform(0, 1, 400)] * 2, 1)
+    labels = np.where(np.arange(400) < confidence.OWN_THRESHOLD - 1, 1, 0)
+    own, rare = confidence.conformal_thresholds(p, labels, 0.9, 2)
+    assert rare == confidence.conformal_threshold(p, labels, 0.9)
+    assert own == confidence.conformal_threshold(p[labels == 0], labels[labels == 0], 0.9) != rare
+
+
+def test_chance_is_taken_out_of_the_error() -> None:
+    """Calibrated: well under the plain error. Miscalibrated with many images: hardly changed."""
+    logits, labels, _ = drawn(400, 3, 1.0, seed=5)
+    right = probabilities(logits)
+    assert confidence.debiased_error(right, labels) < 0.75 * confidence.calibration_error(right, labels)
+    logits, labels, _ = drawn(40_000, 3, 1.0, seed=6)
+    wrong = probabilities(logits * 2)
+    assert confidence.debiased_error(wrong, labels) == pytest.approx(confidence.calibration_error(wrong, labels), rel=0.02)
 
 
 def test_unsure_is_none_or_several() -> None:

@@ -27,7 +27,7 @@ namespace edgekd {
 constexpr int kPx = @@PX@@;
 constexpr int kChannels = @@CHANNELS@@;
 constexpr double kTemperature = @@TEMPERATURE@@;
-constexpr double kThreshold = @@THRESHOLD@@;
+constexpr double kThresholds[] = {@@THRESHOLDS@@};  // one a label
 constexpr bool kProbabilities = @@PROBABILITIES@@;  // the file ends in SOFTMAX
 
 struct Answer {
@@ -51,7 +51,7 @@ Answer Told(const std::vector<uint8_t>& codes, double scale, int zero_point) {
   for (double logit : logits) sum += std::exp(logit - top);
   for (double logit : logits) answer.scores.push_back(std::exp(logit - top) / sum);
   for (size_t k = 0; k < logits.size(); ++k) {
-    if (answer.scores[k] >= kThreshold) answer.set.push_back(static_cast<int>(k));
+    if (answer.scores[k] >= kThresholds[k]) answer.set.push_back(static_cast<int>(k));
   }
   return answer;
 }
@@ -100,8 +100,8 @@ class Classifier {
 
 int main(int argc, char** argv) {
   if (argc != 2 || std::string(argv[1]) == "--help") {
-    std::printf("classify BUNDLE < pixels: %d x %d x %d bytes; temperature %g, threshold %g\n", edgekd::kPx, edgekd::kPx,
-                edgekd::kChannels, edgekd::kTemperature, edgekd::kThreshold);
+    std::printf("classify BUNDLE < pixels: %d x %d x %d bytes; temperature %g\n", edgekd::kPx, edgekd::kPx,
+                edgekd::kChannels, edgekd::kTemperature);
     return argc == 2 ? 0 : 2;
   }
   try {

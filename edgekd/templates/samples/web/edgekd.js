@@ -124,7 +124,7 @@ export function told(codes, contract, labels) {
   const exps = logits.map((value) => Math.exp(value - top));
   const sum = exps.reduce((a, b) => a + b, 0);
   const scores = exps.map((value) => value / sum);
-  const set = labels.filter((_, k) => scores[k] >= confidence.threshold);
+  const set = labels.filter((_, k) => scores[k] >= confidence.thresholds[k]);
   return {answer: labels[best], scores, set, unsure: set.length !== 1};
 }
 

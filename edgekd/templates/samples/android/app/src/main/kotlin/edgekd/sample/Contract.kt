@@ -35,7 +35,7 @@ class Contract(text: String, labelText: String) {
         OutputSide(it.getDouble("scale"), it.getInt("zero_point"), it.getString("kind"))
     }
     private val temperature = body.getJSONObject("confidence").getDouble("temperature")
-    private val threshold = body.getJSONObject("confidence").getDouble("threshold")
+    private val thresholds = numbers(body.getJSONObject("confidence").getJSONArray("thresholds"))
 
     private fun numbers(array: JSONArray) = List(array.length()) { array.getDouble(it) }
 
@@ -48,7 +48,7 @@ class Contract(text: String, labelText: String) {
         val top = logits.max()
         val exps = logits.map { exp(it - top) }
         val scores = exps.map { it / exps.sum() }
-        val set = labels.filterIndexed { k, _ -> scores[k] >= threshold }
+        val set = labels.filterIndexed { k, _ -> scores[k] >= thresholds[k] }
         return Answer(labels[codes.indexOf(codes.max())], scores, set, set.size != 1)
     }
 }
