@@ -260,6 +260,18 @@ class Sensitivity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Saliency:
+    """Where networks look. `rows`: places of the images in the test split; `maps`: float32 [len(stages), len(rows), side,
+    side], log-odds in nats, C order.
+    """
+
+    stages: list[str]
+    rows: list[int]
+    side: int
+    maps: Blob
+
+
+@dataclasses.dataclass(frozen=True)
 class Confidence:
     """Temperature and conformal thresholds of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
 

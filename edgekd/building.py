@@ -127,7 +127,8 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         files |= {f"bundle/{name}": payload for name, payload in bundled.items()}
         files["bundle.zip"] = archive.pack(bundled)
     files["report.json"] = facts_json(body)
-    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
+    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate"),
+                      saliency=load(done, "saliency")) if "evaluate" in done else []
     files["report.html"] = page(body, examples).encode()
     store.withdraw_below("bundle", {name for name in files if name.startswith("bundle/")})
     for name in MODEL_FILES:

@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgekd import metrics
-from edgekd.artifacts import Dataset, Evaluation, Inputs, Labels
+from edgekd.artifacts import Dataset, Evaluation, Inputs, Labels, Saliency
 from edgekd.sources import together
 
 MOST_PX = 160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
+LOOK_PX, LOOK_COLOURS = 88, 96  # three maps an image then take about 12 KB
+FOR, AGAINST = (255, 140, 30), (70, 130, 255)  # orange and blue, which colour-blind readers tell apart
+COVER = 0.75  # of the picture where a map is strongest: what lies there can still be seen
+MOST = 12  # examples on the page
 
 Mask = NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order.
+    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order; `looks`:
+    {stage: PNG} of where that network looks.
 
     Where an image may have several labels, a class is the names of those it has, and the probability that of the label
     that is told with the least confidence.
@@ -33,6 +38,7 @@ class Example:
     label: str
     answers: dict[str, tuple[str, float]]
     why: str
+    looks: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +50,23 @@ class _Pool:
     score: NDArray[np.float64]
 
 
-def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int = 12) -> list[Example]:
-    """At most `count` test images, spread over reasons and over classes. Equal artifacts give an equal choice.
+def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int = MOST,
+           saliency: Saliency | None = None) -> list[Example]:
+    """The picked test images with every network's answer, and with maps of where they look as far as `saliency` has them."""
+    labels, said = np.asarray(evaluation.labels, np.int64), _said(evaluation, dataset.labels)
+    pictures = np.frombuffer(inputs.test, np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
+    names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
+    return [
+        Example(_png(pictures[row]), names[row], _told(labels[row], dataset.classes),
+                {stage: (_told(answer.said[row], dataset.classes), float(answer.sure[row])) for stage, answer in said.items()},
+                why, _looks(saliency, row, pictures[row]))
+        for row, why in pick(evaluation, dataset.labels, count)
+    ]
+
+
+def pick(evaluation: Evaluation, many: Labels, count: int = MOST) -> list[tuple[int, str]]:
+    """(row of the test split, why) of at most `count` images, spread over reasons and over classes. Equal artifacts give an
+    equal choice.
 
     Every reason first gets an equal part of the places; what a reason cannot fill goes to the others in their order.
     """
@@ -53,25 +74,39 @@ def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int 
     count = min(count, len(labels))
     if count < 1:
         return []
-    shape = (len(evaluation.stages), len(labels), evaluation.classes)
-    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
-    said = {stage: _answers(logits[number], dataset.labels) for number, stage in enumerate(evaluation.stages)}
-    pools = _pools(said, labels)
+    pools = _pools(_said(evaluation, many), labels)
     strata = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     picked: dict[int, int] = {}  # row -> number of the pool it came from
     fair = max(1, count // len(pools))
     for room in (fair, count):
         for number in range(len(pools)):
             _fill(picked, pools, number, strata, min(count, len(picked) + room))
-    pictures = np.frombuffer(inputs.test, np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
-    names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
     shown = sorted(picked.items(), key=lambda item: item[1])  # stable: within a pool, in the order of picking
-    return [
-        Example(_png(pictures[row]), names[row], _told(labels[row], dataset.classes),
-                {stage: (_told(answer.said[row], dataset.classes), float(answer.sure[row])) for stage, answer in said.items()},
-                pools[number].why(row))
-        for row, number in shown
-    ]
+    return [(row, pools[number].why(row)) for row, number in shown]
+
+
+def _looks(saliency: Saliency | None, row: int, picture: NDArray[np.uint8]) -> dict[str, bytes]:
+    """{stage: PNG of the picture with that network's map over it}."""
+    if saliency is None or row not in saliency.rows:
+        return {}
+    shape = (len(saliency.stages), len(saliency.rows), saliency.side, saliency.side)
+    maps = np.frombuffer(saliency.maps, np.float32).reshape(shape)[:, saliency.rows.index(row)]
+    return {stage: _heat(picture, chart) for stage, chart in zip(saliency.stages, maps, strict=True)}
+
+
+def _heat(pixels: NDArray[np.uint8], chart: NDArray[np.float32]) -> bytes:
+    """The picture in grey, orange where it speaks for the answer and blue where against; the map's own largest is full."""
+    grey = Image.fromarray(np.ascontiguousarray(pixels.mean(2).round().astype(np.uint8))).resize(
+        (LOOK_PX, LOOK_PX), Image.Resampling.LANCZOS)
+    strength = np.asarray(Image.fromarray(chart / max(float(np.abs(chart).max()), 1e-9)).resize(
+        (LOOK_PX, LOOK_PX), Image.Resampling.BICUBIC)).clip(-1, 1)[..., None]
+    colour = np.where(strength > 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
+    cover = COVER * np.abs(strength)
+    mixed = (1 - cover) * np.asarray(grey, np.float64)[..., None] + cover * colour
+    buffer = io.BytesIO()
+    Image.fromarray(mixed.round().astype(np.uint8)).quantize(LOOK_COLOURS, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +120,13 @@ class _Answers:
         """Whether the whole answer is the same, image by image."""
         same = self.said == other
         return same if same.ndim == 1 else np.asarray(same.all(1))
+
+
+def _said(evaluation: Evaluation, many: Labels) -> dict[str, _Answers]:
+    """What each stage's network says of the test images."""
+    shape = (len(evaluation.stages), len(evaluation.labels), evaluation.classes)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
+    return {stage: _answers(logits[number], many) for number, stage in enumerate(evaluation.stages)}
 
 
 def _answers(logits: NDArray[np.float32], labels: Labels) -> _Answers:

@@ -73,7 +73,8 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
             found = {**found, "seconds": round(seconds, 1)}
             store.put(STAGE, wanted, Sensitivity(found), seconds)
         body["why"] = found
-        shown = choose(load(done, "data"), load(done, "inputs"), load(done, "evaluate")) if "evaluate" in done else []
+        shown = choose(load(done, "data"), load(done, "inputs"), load(done, "evaluate"),
+                       saliency=load(done, "saliency")) if "evaluate" in done else []
         store.publish("report.json", facts_json(body))
         store.publish("report.html", page(body, shown).encode())
     return body

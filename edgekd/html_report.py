@@ -70,6 +70,7 @@ def page(body: Mapping[str, Any], examples: Sequence[Example] = ()) -> str:
     parts = {
         "head": _head(body), "figures": _figures(body), "notices": _notices(body), "accuracy": _accuracy(body),
         "why": _why(body), "confusion": _confusion(body), "examples": [_example(example) for example in examples],
+        "looked": any(example.looks for example in examples),
         "certificate": _certificate(body), "artifact": _artifact(body), "device": _device(body),
         "bench": [_bench(run, body) for run in body.get("bench") or []], "training": _training(body),
         "models": _models(body), "data": _data(body), "stages": _stages(body), "origin": _origin(body),
@@ -401,10 +402,15 @@ def _example(example: Example) -> Block:
     shown = {name: example.answers[stage] for stage, name in ANSWERS.items() if stage in example.answers}
     if not shown:
         shown = dict(example.answers)
-    return {"src": "data:image/png;base64," + base64.b64encode(example.png).decode(), "name": example.name,
+    return {"src": _data_uri(example.png), "name": example.name,
+            "looks": [{"who": ANSWERS.get(stage, stage), "src": _data_uri(png)} for stage, png in example.looks.items()],
             "label": example.label, "why": example.why,
             "answers": [{"who": who, "said": said, "chance": _percent(chance, 0), "right": said == example.label}
                         for who, (said, chance) in shown.items()]}
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _certificate(body: Mapping[str, Any]) -> Block | None:

@@ -175,6 +175,8 @@ STAGES: tuple[Stage, ...] = (
           ("data", "inputs", "qat", "export", "convert", "evaluate"), _certify),
     Stage("confidence", 2, "edgekd.stages.confidence:run", artifacts.Confidence,
           ("data", "inputs", "distil", "convert", "evaluate"), _confidence),
+    Stage("saliency", 1, "edgekd.stages.saliency:run", artifacts.Saliency,
+          ("data", "inputs", "teacher", "distil", "convert", "evaluate"), _evaluate),
     Stage("bench", 1, "edgekd.stages.measure:run", artifacts.Measurement, ("inputs", "distil", "convert", "evaluate"),
           _bench),
 )

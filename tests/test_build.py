@@ -122,7 +122,7 @@ def test_a_second_run_does_nothing(copy: Path, capsys: pytest.CaptureFixture[str
 def test_a_late_setting_reruns_only_what_follows(copy: Path) -> None:
     assert run("--out", str(copy), "--set", "qat.lr=1e-4") == 0
     ran = [name for name, was in cached(copy).items() if not was]
-    assert ran == ["qat", "export", "convert", "evaluate", "certify", "confidence", "bench"]
+    assert ran == ["qat", "export", "convert", "evaluate", "certify", "confidence", "saliency", "bench"]
 
 
 def test_a_broken_entry_is_found_by_its_digest_and_rebuilt(copy: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.artifacts import Dataset, Evaluation, Inputs
-from edgekd.examples import MOST_PX, choose
+from edgekd.artifacts import Dataset, Evaluation, Inputs, Saliency
+from edgekd.examples import MOST_PX, choose, pick
 
 CLASSES = ["cat", "dog", "owl"]
 STAGES = ["teacher", "student", "qat", "onnx", "tflite"]
@@ -157,3 +157,19 @@ def test_large_images_are_made_small():
     dataset, inputs, labels, logits, stages = artifacts(3, px=400)
     found = choose(dataset, inputs, evaluation(labels, logits, stages))
     assert {pixel(example).size for example in found} == {(MOST_PX, MOST_PX)}
+
+
+def test_maps_stand_over_their_own_image():
+    dataset, inputs, labels, logits, stages = artifacts(px=32)
+    made = evaluation(labels, logits, stages)
+    rows = [row for row, _ in pick(made, "one")][:2]
+    maps = np.zeros((2, 2, 8, 8), np.float32)
+    maps[0, 0, :4], maps[1, 0, 4:] = 2.0, -3.0  # the teacher is for the upper half, the file against the lower
+    found = choose(dataset, inputs, made, saliency=Saliency(["teacher", "tflite"], rows, 8, maps.tobytes()))
+    first = {stage: np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int) for stage, png in found[0].looks.items()}
+    assert list(first) == ["teacher", "tflite"]
+    upper, lower = (slice(0, 30), slice(60, None))
+    assert (first["teacher"][upper, :, 0] > first["teacher"][upper, :, 2] + 100).all()  # orange
+    assert (first["tflite"][lower, :, 2] > first["tflite"][lower, :, 0] + 100).all()  # blue
+    assert first["teacher"][lower].max(-1) == pytest.approx(first["teacher"][lower].min(-1), abs=6)  # grey as it was
+    assert found[2].looks == {}  # no map was made of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import math
 import re
 from html.parser import HTMLParser
@@ -173,7 +174,7 @@ def whole():
 
 EXAMPLES = [Example(PNG, "test/normal/a.png", "normal", {"teacher": ("normal", 0.91), "student": ("normal", 0.62),
                     "qat": ("normal", 0.6), "onnx": ("normal", 0.6), "tflite": ("pneumonia", 0.53)},
-                    "student and int8 differ, int8 is wrong")]
+                    "student and int8 differ, int8 is wrong", {"teacher": PNG, "tflite": PNG})]
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +298,7 @@ def test_readers_of_screens_find_their_way(full):
     assert text.count('<svg class="chart') == len([1 for tag, name, value in full.attributes
                                                     if (tag, name, value) == ("svg", "role", "img")])
     assert all(label.strip() for label in full.values("svg", "aria-label"))
-    assert len(full.values("img", "alt")) == tags.count("img") // 2 == 1  # two attributes an image: src and alt
+    assert len(full.values("img", "alt")) == tags.count("img") // 2 == 3  # two attributes an image: src and alt
     assert "test/normal/a.png" in full.values("img", "alt")[0]
     identities = [value for _, name, value in full.attributes if name == "id"]
     assert len(identities) == len(set(identities))
@@ -624,7 +625,14 @@ def test_ops_and_their_place_on_the_device(full):
 def test_examples_show_the_answers_of_teacher_student_and_int8(full):
     assert full.row("teacher ✓ normal") == "teacher ✓ normal (right) 91%"
     assert full.row("int8") == "int8 ✗ pneumonia (wrong) 53%"
-    assert full.values("img", "src") == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
+    assert full.values("img", "src")[0] == "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+def test_examples_show_where_each_network_looks(full):
+    told = [value for value in full.values("img", "alt") if value.startswith("Where")]
+    assert told == ["Where the teacher looks in test/normal/a.png", "Where the int8 looks in test/normal/a.png"]
+    assert "The small pictures show where each network looks" in full.text
+    assert "small pictures" not in Page(page(whole(), [dataclasses.replace(EXAMPLES[0], looks={})])).text
 
 
 def test_synthetic_data_is_said_at_the_top():
