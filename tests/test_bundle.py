@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import archive, bundle, bundle_checks, cli, deployment, images, lineage, lite_metadata, ports, samples
+from edgekd import archive, bundle, bundle_checks, cli, deployment, emulate, images, lineage, lite_metadata, ports, samples
 from edgekd.artifacts import sha256
 from edgekd.errors import ModelFileError
 from edgekd.store import facts_json
@@ -277,9 +277,23 @@ def changed_bundle(out: Path, folder: Path, change: str) -> Path:
     return copy
 
 
-def pi(bundle_folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(bundle_folder / "samples/pi/classify.py"), *arguments], capture_output=True,
+def pi(bundle_folder: Path, *arguments: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, str(bundle_folder / "samples/pi/classify.py"), *arguments], capture_output=True,
                           text=True, check=False)
+
+
+def test_the_pi_sample_runs_on_the_emulated_pi(out: Path, tmp_path: Path) -> None:
+    """Show: Arm's Python, runtime, numpy and Pillow under qemu; it passes its self-test there, and refuses as here."""
+    emulated = emulate.default_folder() / "python"
+    if not emulated.is_file():
+        pytest.skip(f"{emulated} does not exist: python tools/pi_emulator.py sets the emulated Pi up")
+    picture = out / "bundle" / "golden" / "000.png"
+    there, here = (pi(out / "bundle", str(picture), python=python) for python in (str(emulated), sys.executable))
+    assert there.returncode == 0, there.stderr
+    assert "self-test passed on 9 images" in there.stderr
+    told = [{key: value for key, value in json.loads(ran.stdout).items() if key != "ms"} for ran in (there, here)]
+    assert told[0] == told[1]
+    assert pi(changed_bundle(out, tmp_path, "mean"), "--self-test", python=str(emulated)).returncode == 3
 
 
 def test_the_pi_sample_answers_as_the_host(out: Path, files: Files) -> None:

@@ -23,6 +23,7 @@ from edgekd.emulate import default_folder
 
 CORE = "cortex-a72"  # the Pi 4's; no dot products, no LSE, so that a file or a runtime that needs them fails here too
 PACKAGES = ("python3", "libgomp1", "libatomic1", "libstdc++6")  # the runtime's wheel links the last three
+WHEELS = ("ai-edge-litert", "numpy", "pillow")  # Pillow for the bundle's Pi sample, which decodes images itself
 # glibc the wheels may ask for; Debian 12 has 2.36
 PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in (35, 34, 31, 28, 27, 17)), "manylinux2014_aarch64")
 # As on a Pi 4. Without these qemu lets the program read the host's, and ai-edge-litert dies looking for Arm cores.
@@ -72,14 +73,13 @@ def set_up(place: Path, source: str | None) -> None:
         for package in debian_packages(work, source):
             subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
         (python,) = (path for path in root.glob("usr/bin/python3.*") if path.name[8:].isdigit() and not path.is_symlink())
-        runtime = metadata.version("ai-edge-litert")
-        numpy = metadata.version("numpy")
+        wheels = [f"{name}=={metadata.version(name)}" for name in WHEELS]
         # Debian's Python looks here with -I too, which PYTHONPATH would not survive
         target = root / "usr" / "local" / "lib" / python.name / "dist-packages"
         platforms = [word for name in PLATFORMS for word in ("--platform", name)]
         told([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", *platforms,
               "--implementation", "cp", "--python-version", python.name.removeprefix("python"), "--target", str(target),
-              f"ai-edge-litert=={runtime}", f"numpy=={numpy}"])
+              *wheels])
         for name, text in FAKES.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
