@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from edgekd.devices import DeviceProfile, load_profile
 from edgekd.flatbuffer import LiteGraph
 from edgekd.latency import LatencyModel
 from edgekd.mapping import Mapped, map_model
+from edgekd.workload import Work
 
 SCHEMA = "edgekd.check/1"
 MIB = 2**20
+EACH_RUN = "(each run)"  # not an op's time: starting an inference, and streaming parameters
 NOTHING = {"latency_ms": None, "low_ms": None, "high_ms": None}
 PREFER = ("int8", "fp32")  # which rows stand in where a profile has none of a model's own precision
 WORTH = 0.01  # share of the latency that an edit must save to be worth a line: less is within the model's own error
@@ -57,7 +60,9 @@ def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
 
 
 def predict(graph: LiteGraph, profile: DeviceProfile, mapped: Mapped, streamed_bytes: int) -> dict[str, Any]:
-    """{"latency_ms", "low_ms", "high_ms", "basis"} of a graph: the mapped ops where they map, the others on the CPU."""
+    """{"latency_ms", "low_ms", "high_ms", "basis", "time_by_op"} of a graph: the mapped ops where they map, the others on the
+    CPU. `time_by_op`: {op: ms}, and EACH_RUN's, which add up to the whole; absent where nothing is predicted.
+    """
     if mapped.origin == "compiled file":
         return {**NOTHING, "basis": "a compiled file no longer says what it computes; check the model it was made from"}
     if not profile.latency:
@@ -68,23 +73,38 @@ def predict(graph: LiteGraph, profile: DeviceProfile, mapped: Mapped, streamed_b
     on = [row for row, verdict in zip(works, mapped.verdicts, strict=True) if verdict.mapped]
     away = [row for row, verdict in zip(works, mapped.verdicts, strict=True) if not verdict.mapped]
     if not profile.fallback_cpu:  # what has no kernel of the listed kind still runs on the same cores
-        return {**(told := model.predict(workload.features(works))), "basis": told["basis"] + note}
+        told = model.predict(workload.features(works))
+        return {**told, "basis": told["basis"] + note, "time_by_op": _time_by_op(model, works, workload.features)}
     parts: list[dict[str, Any]] = []
+    times: Counter[str] = Counter()
     if on:
-        features = (edgetpu_cost.features(on, streamed_bytes) if profile.mapper == "edgetpu" else workload.features(on))
-        parts.append(model.predict(features))
+        def count(rows: Sequence[Work]) -> dict[str, float]:
+            return edgetpu_cost.features(rows, streamed_bytes) if profile.mapper == "edgetpu" else workload.features(rows)
+
+        parts.append(model.predict(count(on)))
+        times.update(_time_by_op(model, on, count))
     if away:
         cpu = load_profile(profile.fallback_cpu)
         if not cpu.latency:
             return {**NOTHING, "basis": f"{len(away)} ops fall back to {cpu.name}, of which nothing was measured"}
         cpu_model, cpu_note = _of_precision(latency.read(Path(cpu.latency)), wanted)
-        features = workload.features(away)
-        if on:
-            features["constant"] = 0.0  # one inference, one constant
-        told = cpu_model.predict(features)
+
+        def counted(rows: Sequence[Work]) -> dict[str, float]:
+            return {**workload.features(rows), **({"constant": 0.0} if on else {})}  # one inference, one constant
+
+        told = cpu_model.predict(counted(away))
+        times.update(_time_by_op(cpu_model, away, counted))
         parts.append({**told, "basis": f"{len(away)} ops on the CPU as on {cpu.name}: {told['basis']}{cpu_note}"})
     total = {key: sum(part[key] for part in parts) for key in NOTHING}
-    return {**total, "basis": "; plus ".join(part["basis"] for part in parts) + note}
+    return {**total, "basis": "; plus ".join(part["basis"] for part in parts) + note, "time_by_op": dict(times)}
+
+
+def _time_by_op(model: LatencyModel, works: Sequence[Work], count: Callable[[Sequence[Work]], dict[str, float]]
+                ) -> dict[str, float]:
+    """{op: predicted ms of all ops of its kind}, and what a run takes without any op under EACH_RUN. The model is additive."""
+    start = model.cost(count([]))
+    kinds = dict.fromkeys(row.op for row in works)
+    return {kind: model.cost(count([row for row in works if row.op == kind])) - start for kind in kinds} | {EACH_RUN: start}
 
 
 def _of_precision(models: Mapping[str, LatencyModel], wanted: str) -> tuple[LatencyModel, str]:

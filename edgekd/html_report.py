@@ -512,12 +512,21 @@ def _artifact(body: Mapping[str, Any]) -> Block | None:
               "scale": f"{_at(artifact, port, 'scale'):.9g}" if _real(_at(artifact, port, "scale")) else "–",
               "zero_point": _whole(_at(artifact, port, "zero_point"))}
              for port in ("input", "output") if artifact.get(port)]
-    return {"path": artifact.get("path", "model.tflite"), "sha256": artifact.get("sha256"),
+    times = _at(body, "device", "predicted", "time_by_op") or {}
+    whole = sum(times.values()) or 1.0
+    counted = dict(counts)
+    rest = [{"name": name, "share": _share(ms / whole)} for name, ms in times.items() if name not in counted and ms > 0]
+    return {"timed": bool(times), "rest": rest, "path": artifact.get("path", "model.tflite"), "sha256": artifact.get("sha256"),
             "size": _kib(artifact.get("bytes")), "exact": _whole(artifact.get("bytes")),
             "integer": artifact.get("full_integer"), "ports": ports, "device": "device" in body,
             "pixels": _at(artifact, "input", "dtype"),
-            "ops": [{"op": op, "count": count, "away": op in away,
-                     "bar": charts.bar(count / most, "away" if op in away else "first")} for op, count in counts]}
+            "ops": [{"op": op, "count": count, "away": op in away, "share": _share(times.get(op, 0.0) / whole),
+                     "bar": charts.bar(times.get(op, 0.0) / whole if times else count / most,
+                                       "away" if op in away else "first")} for op, count in counts]}
+
+
+def _share(value: float) -> str:
+    return "under 1%" if 0 < value < 0.01 else f"{value:.0%}"
 
 
 def _device(body: Mapping[str, Any]) -> Block | None:

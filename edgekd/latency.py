@@ -260,6 +260,11 @@ class LatencyModel:
     errors: Mapping[str, float | None]
     factors: tuple[Factor, ...] = ()
 
+    def cost(self, features: Mapping[str, float]) -> float:
+        """Predicted milliseconds of any features: those of single ops add up to those of a whole model."""
+        total = sum(cost * features[name] for name, cost in self.coefficients.items())
+        return total * math.prod(factor.value for factor in self.factors)
+
     def predict(self, features: Mapping[str, float]) -> dict[str, Any]:
         """{"latency_ms", "low_ms", "high_ms", "basis"} of a model's features; the interval claims 90 %."""
         parts = {name: cost * features[name] for name, cost in self.coefficients.items()}

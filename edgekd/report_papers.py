@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgekd import charts
+
 Block = dict[str, Any]
 LISTED = 20  # groups and licence links shown one by one; the rest is counted
 PLOT = 100.0  # side of the reliability plot, in its own units
@@ -78,7 +80,17 @@ def _groups(block: Mapping[str, Any] | None) -> Block | None:
              "figures": [_plain(row["networks"][name]) for name in networks],
              "change": _signed(row["change"]["value"]), "interval": _interval(row["change"]["ci95"])}
             for row in block["groups"][:LISTED]]
-    return {"column": block["column"], "metric": {"auc": "AUC", "top1": "top-1"}[block["metric"]], "rows": rows,
+    moved = []
+    for row in block["groups"][:LISTED]:
+        if row["change"]["value"] is not None:
+            low, high = row["change"]["ci95"]
+            note = f"{row['n']} images" + ("" if row["judged"] else ", too few to judge")
+            moved.append(charts.Change(str(row["group"]), row["change"]["value"], low, high, block["budget"], note,
+                                       "beyond" if row["failed_against"] else "within"))
+    label = "Change from float student to int8 by group, with 95 % intervals: " + "; ".join(
+        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}" for row in moved)
+    return {"chart": charts.changes(moved, label), "column": block["column"],
+            "metric": {"auc": "AUC", "top1": "top-1"}[block["metric"]], "rows": rows,
             "networks": [{"teacher": "Teacher", "student": "Student", "tflite": "int8"}[name] for name in networks],
             "budget": f"{block['budget']:.3f}", "more": max(len(block["groups"]) - LISTED, 0)}
 

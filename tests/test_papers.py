@@ -210,3 +210,27 @@ def test_the_bill_is_the_same_each_time() -> None:
     assert len(refs) == len(set(refs))
     assert {"pkg:pypi/numpy@" + np.__version__} <= {row.get("purl") for row in one["components"]}
     assert set(one["dependencies"][0]["dependsOn"]) <= set(refs)
+
+
+def test_the_report_shows_the_promise_in_each_class_and_the_change_in_each_group() -> None:
+    from edgekd import confidence
+    from edgekd.html_report import page
+    from edgekd.int8 import Range
+    from tests.test_html_report import Page, whole
+
+    rng, grid = np.random.default_rng(0), Range(0.1, 0)
+    labels = rng.integers(0, 2, 600)
+    codes = rng.normal(0, 15, (600, 2))
+    codes[np.arange(600), labels] += 25
+    codes = codes.clip(-128, 127).astype(np.int8)
+    fitted = confidence.fit(codes[:300], labels[:300], grid, "logits", 0.9)
+    made, groups = evaluation(damage="old", share=0.4)
+    body = {**whole(), "confidence": {**fitted, "test": confidence.judge(fitted, codes[300:], labels[300:], grid)},
+            "subgroups": subgroups.report(made, groups, SubgroupConfig(column="age"))}
+    read = Page(page(body))
+    held = body["confidence"]["test"]["coverage_by_class"][1]
+    assert f"{held['n']} {100 * held['coverage']:.1f} %" in read.row("pneumonia " + f"{fitted['thresholds'][1]:.4f}")
+    assert "less what chance adds" in read.text
+    (chart,) = [label for label in read.values("svg", "aria-label") if label.startswith("Change from float student")]
+    assert chart.count(" to ") >= 3
+    assert "over budget" in read.row("old")
