@@ -16,7 +16,7 @@ from edgekd.check import check
 from edgekd.devices import DeviceProfile, load_profile
 from edgekd.errors import GateFailed, ModelFileError
 from edgekd.flatbuffer import read
-from edgekd.models import ModelSpec, spec
+from edgekd.models import ModelSpec, of_channels, spec
 from edgekd.recipe import Recipe
 
 CLASSES = 10  # of a student checked by name: no data says how many, and the classifier is a small part of any student
@@ -35,7 +35,8 @@ def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> dict[
         return check_file(Path(text), profile)
     is_recipe = text.endswith(".toml")
     settings = recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
-    return check_student(spec(settings.distil.student), settings, profile, CLASSES)
+    student = of_channels(spec(settings.distil.student), 1 if settings.data.channels == "1" else 3)
+    return check_student(student, settings, profile, CLASSES)
 
 
 def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:

@@ -361,10 +361,21 @@ def pixels(dataset: Dataset) -> Pixels:
     return np.frombuffer(dataset.pixels, np.uint8).reshape(-1, dataset.channels, dataset.px, dataset.px)
 
 
+def student_channels(dataset: Dataset, wanted: str) -> int:
+    """Channels of the student's input, 1 or 3, for `data.channels`. Raises DataError for 1 where images are coloured."""
+    if wanted == "auto":
+        return dataset.channels
+    if wanted == "1" and dataset.channels != 1:
+        raise DataError(f"data.channels = 1, and {dataset.name} holds coloured images",
+                        "make all of them grey, or leave data.channels at 3")
+    return int(wanted)
+
+
 def input_images(inputs: Inputs, part: str, channels: int) -> Pixels:
     """One part of the inputs as a network takes them: uint8 [n, px, px, channels] (NHWC); grey is repeated.
 
     `part`: "val", "test", "calibration" or "golden".
     """
     images_of = np.frombuffer(getattr(inputs, part), np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
-    return images_of if inputs.channels == channels else np.repeat(images_of, channels, axis=3)
+    # a copy either way: torch warns of memory that it must not write to
+    return images_of.copy() if inputs.channels == channels else np.repeat(images_of, channels, axis=3)

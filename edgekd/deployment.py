@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd import confidence, images, lite
+from edgekd import binding, confidence, images, lite
 from edgekd.artifacts import Json
 from edgekd.errors import ModelFileError
 from edgekd.int8 import Range
@@ -62,7 +62,7 @@ def deployment(facts: Facts) -> dict[str, Json]:
     fitted = facts.confidence
     return {
         "schema": SCHEMA, "name": facts.name, "model": "model.tflite", "labels": "labels.txt",
-        "input": {"px": facts.px, "channels": facts.channels, "order": "RGB", "fit": facts.fit,
+        "input": {"px": facts.px, "channels": facts.channels, "order": binding.CHANNEL_ORDERS[facts.channels], "fit": facts.fit,
                   "resample": "Pillow's bilinear (antialiased): width first, then height", "dtype": "uint8",
                   "scale": facts.grid_in.scale, "zero_point": facts.grid_in.zero_point + SHIFT, "mean": [mean] * facts.channels,
                   "std": [std] * facts.channels},

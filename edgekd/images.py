@@ -99,7 +99,7 @@ def as_rgb(image: Pixels) -> Pixels:
 def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
     """Bring an image to px x px: the deployed preprocessing, so the device must do the same.
 
-    Takes uint8 HxW or HxWx3 and returns the same kind, [px, px] or [px, px, 3]. Resampling is Pillow's bilinear filter,
+    Takes uint8 HxW, HxWx1 or HxWx3 and returns the same kind, [px, px] or [px, px, c]. Resampling is Pillow's bilinear filter,
     which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear; first along the
     width, then along the height, each rounded to 8 bits.
 
@@ -113,6 +113,8 @@ def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
         raise UnknownName("fit mode", mode, FIT_MODES, f"one of {', '.join(FIT_MODES)}")
     if px < 1:
         raise DataError(f"an image cannot be brought to {px} px", "give a size of at least 1, for example 96")
+    if image.ndim == 3 and image.shape[2] == 1:
+        return fit(image[..., 0], px, mode)[..., None]
     height, width = image.shape[:2]
     if mode == "crop":
         side = min(height, width)

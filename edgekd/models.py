@@ -13,6 +13,7 @@ from typing import Any
 from edgekd.errors import RecipeError, UnknownName, nearest
 from edgekd.resources import folder
 
+CHANNELS = "in_chans"  # timm's option
 ROLES = ("student", "teacher")
 
 
@@ -66,6 +67,11 @@ def read(path: Path) -> ModelSpec:
             raise RecipeError(f"model file {path}: {key!r} is missing", "see README, How to add a model")
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return ModelSpec(**{"name": path.stem, **values, **lists})
+
+
+def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
+    """The model with an input of 1 or 3 channels. timm sums a pretrained first convolution over its three for one."""
+    return model if channels == 3 else dataclasses.replace(model, options={**model.options, CHANNELS: channels})
 
 
 TEACHER_ZOOM = 1.5  # a pretrained teacher sees 1.5 times the student's side: a ViT's cost grows with its square

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgekd import edits, widths
 from edgekd.artifacts import Blob, Network
 from edgekd.errors import MissingExtra, RecipeError, UnknownName, WeightsError
-from edgekd.models import ModelSpec, check_name
+from edgekd.models import CHANNELS, ModelSpec, check_name
 
 State = dict[str, Tensor]
 HEAD_STD = 0.01  # of a fresh classifier's weights, as in torchvision's MobileNets
@@ -183,10 +183,16 @@ def _from_hub(spec: ModelSpec, num_classes: int, options: Mapping[str, Any]) -> 
 
 
 def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[float]]:
-    """Mean and std per channel for inputs in 0..1: the spec's, else timm's configuration of these weights."""
+    """Mean and std per channel for inputs in 0..1: the spec's, else timm's configuration of these weights.
+
+    For an input of one channel their averages: its first convolution is the sum over the three that were (timm), which sees
+    what they saw where their means and stds are alike, as they nearly are.
+    """
     configuration = getattr(model, "pretrained_cfg", {}) or {}
     mean = spec.mean or configuration.get("mean", (0.5, 0.5, 0.5))
     std = spec.std or configuration.get("std", (0.5, 0.5, 0.5))
+    if spec.options.get(CHANNELS) == 1:
+        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
     return [float(x) for x in mean], [float(x) for x in std]
 
 

@@ -45,8 +45,10 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec, with the edits that the device asks for."""
+        """The student's spec, with the edits that the device asks for; data.channels = "auto" is settled by the images."""
         spec = models.spec(self.recipe.distil.student)
+        if self.recipe.data.channels == "1":
+            spec = models.of_channels(spec, 1)
         if not self.profile.edits:
             return spec
         return dataclasses.replace(spec, options={**spec.options, "edits": self.profile.edits})
@@ -71,13 +73,15 @@ class Stage:
 
 
 def _data(job: Job) -> Settings:
-    config = dataclasses.replace(job.recipe.data, input_px=32, calibration=8, golden=1)  # those are inputs' concern
+    # what is the inputs' concern is the same for all
+    config = dataclasses.replace(job.recipe.data, input_px=32, calibration=8, golden=1, channels="3")
     return {"config": config, "fingerprint": job.source.fingerprint()}
 
 
 def _inputs(job: Job) -> Settings:
     config = job.recipe.data
-    return {"px": config.input_px, "fit": config.fit, "calibration": config.calibration, "golden": config.golden}
+    return {"px": config.input_px, "fit": config.fit, "calibration": config.calibration, "golden": config.golden,
+            "channels": config.channels}
 
 
 def _teacher(job: Job, other: str = "") -> Settings:
@@ -111,6 +115,7 @@ def _logs(job: Job) -> Settings:
 def _distil(job: Job) -> Settings:
     config = job.recipe.distil
     return {"config": config, "model": job.student, "view": job.recipe.views, "px": job.recipe.data.input_px,
+            "channels": job.recipe.data.channels,
             "weights_sha256": _file_digest(config.weights), "groups_sha256": _file_digest(config.groups),
             "asking": _live(job)}
 

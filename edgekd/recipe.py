@@ -27,6 +27,9 @@ class DataConfig:
     labels: tuple[str, ...] = ()  # of a CSV with several labels: which, in this order; (): all
     input_px: int = 96  # the student's input: 96 keeps MobileNetV2 under 10 ms on a Pi 4
     cache_px: int = 224  # decoded images are kept at min(this, the largest image's shorter side)
+    # Channels of the student's input; auto: 1 where every image is grey, else 3. Apps' image libraries hand over 3, and
+    # MediaPipe takes no other, so 1 is for those who write the camera's side themselves.
+    channels: Literal["3", "1", "auto"] = "3"
     fit: Literal["squash", "crop", "pad"] = "squash"  # squash loses no pixel of an X-ray's edges
     val_share: float = 0.1
     test_share: float = 0.15  # only where the source has no test split of its own
@@ -348,6 +351,7 @@ def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
     """The value as the field's type, or a RecipeError that says what was expected."""
     if get_origin(hint) is Literal:
         choices = [str(choice) for choice in get_args(hint)]
+        value = str(value) if type(value) is int else value
         if value not in choices:
             raise UnknownName(f"value for {key}:", str(value), choices, f"one of {', '.join(choices)} (in {where})")
         return value

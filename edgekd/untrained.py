@@ -18,7 +18,7 @@ SEED = 0  # of the random images; ranges follow from them, shapes do not
 
 
 def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
-    """The int8 .tflite of an untrained student at px x px, three channels. Leaves torch's random state as it was.
+    """The int8 .tflite of an untrained student at px x px. Leaves torch's random state as it was.
 
     Raises UnsupportedNetwork, naming the op and the module, for a student that has no int8 form, and UnknownName or
     RecipeError for one that cannot be built.

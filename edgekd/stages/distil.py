@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd import data, metrics, networks, views
+from edgekd import data, metrics, models, networks, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.context import Context
 from edgekd.distiller import Groups, lesson
@@ -20,13 +20,14 @@ from edgekd.training import FitPlan, first_rate
 
 def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, *, config: DistilConfig, model: ModelSpec,
         view: ViewsConfig, px: int, weights_sha256: str, groups_sha256: str, asking: Mapping[str, Any] | None,
-        context: Context) -> Network:
+        context: Context, channels: str = "3") -> Network:
     """Train the student at px x px. With neither knowledge nor a teacher to ask it learns from the labels alone.
 
     `asking`: how the teacher itself is asked (config.answers "live" or "corrected"), in place of cached knowledge. Raises
     RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
     classes, seed = len(dataset.classes), context.seed + config.seed
+    model = models.of_channels(model, data.student_channels(dataset, channels))
     torch.manual_seed(seed)
     student, origin = networks.pretrained(model, config.weights, classes, model.options)
     mean, std = networks.normalisation(model, student)

@@ -14,7 +14,12 @@ def run(*, config: DataConfig, fingerprint: str, context: Context) -> Dataset:
                               lambda done, total: context.progress("images", done, total))
 
 
-def inputs(dataset: Dataset, *, px: int, fit: str, calibration: int, golden: int, context: Context) -> Inputs:
-    """Decode validation, test, calibration and golden images straight to the student's input size."""
+def inputs(dataset: Dataset, *, px: int, fit: str, calibration: int, golden: int, channels: str,
+           context: Context) -> Inputs:
+    """Decode validation, test, calibration and golden images straight to the student's input size.
+
+    `channels`: data.channels, which images of this data set can refuse, here and not after a teacher was trained.
+    """
+    data.student_channels(dataset, channels)
     return data.build_inputs(context.source, dataset, px, context.seed, fit, calibration, golden,
                              lambda done, total: context.progress("inputs", done, total))
