@@ -22,7 +22,7 @@ from edgekd.workload import Work
 
 SCHEMA = "edgekd.check/1"
 MIB = 2**20
-EACH_RUN = "(each run)"  # not an op's time: starting an inference, and streaming parameters
+EACH_RUN = "(start of a run)"  # not an op's time: starting an inference, and streaming parameters
 NOTHING = {"latency_ms": None, "low_ms": None, "high_ms": None}
 PREFER = ("int8", "fp32")  # which rows stand in where a profile has none of a model's own precision
 WORTH = 0.01  # share of the latency that an edit must save to be worth a line: less is within the model's own error

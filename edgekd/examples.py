@@ -85,6 +85,17 @@ def pick(evaluation: Evaluation, many: Labels, count: int = MOST) -> list[tuple[
     return [(row, pools[number].why(row)) for row, number in shown]
 
 
+def shown_label(evaluation: Evaluation, row: int) -> int:
+    """The label whose maps are drawn: the image's own, so that networks which answer otherwise compare; where it may have
+    several or none, the last network's strongest.
+    """
+    label = evaluation.labels[row]
+    if isinstance(label, int):
+        return label
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), -1, evaluation.classes)
+    return int(logits[-1, row].argmax())
+
+
 def _looks(saliency: Saliency | None, row: int, picture: NDArray[np.uint8]) -> dict[str, bytes]:
     """{stage: PNG of the picture with that network's map over it}."""
     if saliency is None or row not in saliency.rows:
@@ -95,7 +106,7 @@ def _looks(saliency: Saliency | None, row: int, picture: NDArray[np.uint8]) -> d
 
 
 def _heat(pixels: NDArray[np.uint8], chart: NDArray[np.float32]) -> bytes:
-    """The picture in grey, orange where it speaks for the answer and blue where against; the map's own largest is full."""
+    """The picture in grey, orange where it speaks for the label and blue where against; the map's own largest is full."""
     grey = Image.fromarray(np.ascontiguousarray(pixels.mean(2).round().astype(np.uint8))).resize(
         (LOOK_PX, LOOK_PX), Image.Resampling.LANCZOS)
     strength = np.asarray(Image.fromarray(chart / max(float(np.abs(chart).max()), 1e-9)).resize(

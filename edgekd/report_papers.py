@@ -24,7 +24,7 @@ def _percent(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    return "–" if value is None else f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000")
 
 
 def _classes(body: Mapping[str, Any]) -> list[str]:
@@ -52,7 +52,7 @@ def _confidence(block: Mapping[str, Any] | None, classes: list[str]) -> Block | 
                 for label, threshold, row in zip(classes, block["thresholds"], test["coverage_by_class"], strict=False)]
     return {"facts": rows, "warning": block.get("warning"), "labels": [], "classes": by_class[:LISTED],
             "more": max(len(by_class) - LISTED, 0), "promised": _percent(block["coverage"]),
-            "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": test["reliability"][key]}
+            "plots": [{"name": name, "bars": _bars(test["reliability"][key]), "rows": _bins(test["reliability"][key])}
                       for name, key in (("Before", "before"), ("After", "after"))]}
 
 
@@ -70,6 +70,12 @@ def _bars(rows: list[Mapping[str, float]]) -> list[Block]:
     """Each bin as a bar in a square of PLOT units, y downwards."""
     return [{"x": PLOT * row["low"], "width": PLOT * (row["high"] - row["low"]), "y": PLOT * (1 - row["accuracy"]),
              "height": PLOT * row["accuracy"]} for row in rows]
+
+
+def _bins(rows: list[Mapping[str, float]]) -> list[Block]:
+    """Each bin in words."""
+    return [{"told": f"{_percent(row['share'])} of the answers at {_percent(row['confidence'])} confidence, of these "
+                     f"{_percent(row['accuracy'])} right"} for row in rows]
 
 
 def _groups(block: Mapping[str, Any] | None) -> Block | None:
@@ -100,7 +106,7 @@ def _plain(value: float | None) -> str:
 
 
 def _interval(pair: list[float] | None) -> str:
-    return "–" if pair is None else f"{pair[0]:+.3f} to {pair[1]:+.3f}"
+    return "–" if pair is None else f"{_signed(pair[0])} to {_signed(pair[1])}"
 
 
 def _licences(block: Mapping[str, Any] | None) -> Block | None:

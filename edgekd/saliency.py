@@ -38,15 +38,13 @@ def hidden(image: Array) -> Array:
     return copies
 
 
-def saliency_map(answer: Callable[[Array], Array], image: Array, labels: Labels = "one") -> npt.NDArray[np.float32]:
-    """float32 [SIDE, SIDE]: by how much the log-odds of the network's own answer fall where the image is hidden, in nats.
+def saliency_map(answer: Callable[[Array], Array], image: Array, label: int, labels: Labels = "one") -> npt.NDArray[np.float32]:
+    """float32 [SIDE, SIDE]: by how much the log-odds of one label fall where the image is hidden, in nats.
 
-    `answer`: images [n, px, px, c] -> logits [n, k]. Where an image may have several labels, its own answer is the likeliest
-    of them. Above zero: speaks for the answer; below: against it. A cell's value is
+    `answer`: images [n, px, px, c] -> logits [n, k]. Above zero: speaks for the label; below: against it. A cell's value is
     the mean over the windows that cover it.
     """
     said = answer(np.concatenate([image[None], hidden(image)])).astype(np.float64)
-    label = int(said[0].argmax())
     odds = log_odds(said, label) if labels == "one" else said[:, label]  # a sigmoid's logit is its log-odds
     steps = SIDE - WINDOW + 1
     total, covered = np.zeros((2, SIDE, SIDE))

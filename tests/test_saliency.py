@@ -22,11 +22,13 @@ def test_the_map_lights_up_where_the_network_looks(dtype: type) -> None:
     px = 64
     image = np.full((px, px, 3), 60, dtype)
     image[8:16, 40:56] = 240
-    found = saliency.saliency_map(looks_at(slice(8, 16), slice(40, 56)), image)
+    found = saliency.saliency_map(looks_at(slice(8, 16), slice(40, 56)), image, 1)
     assert found.shape == (SIDE, SIDE)
     assert found[1, 5:7].tolist() == [found.max()] * 2
     assert np.abs(found[3:]).max() == 0  # no window there touches what is looked at
     assert np.abs(found[:, :4]).max() == 0
+    other = saliency.saliency_map(looks_at(slice(8, 16), slice(40, 56)), image, 0)
+    assert other == pytest.approx(-found)  # of two classes, what speaks for one speaks against the other
 
 
 def test_what_speaks_against_an_answer_is_below_zero() -> None:
@@ -34,7 +36,7 @@ def test_what_speaks_against_an_answer_is_below_zero() -> None:
     image = np.full((64, 64, 1), 60, np.float32)
     image[0:32, 0:64] = 200
     image[0:16, 48:64] = 0
-    found = saliency.saliency_map(looks_at(slice(0, 32), slice(0, 64)), image)
+    found = saliency.saliency_map(looks_at(slice(0, 32), slice(0, 64)), image, 1)
     assert found[0, 7] < 0 < found[2, 1]
 
 

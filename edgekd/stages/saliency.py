@@ -20,6 +20,7 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
         evaluation: Evaluation, *, wanted_precision: str, context: Context) -> Saliency:
     """A map a network and example. The teacher sees the images at its own size, the others the device's inputs."""
     rows = [row for row, _ in examples.pick(evaluation, dataset.labels)]
+    asked_of = [examples.shown_label(evaluation, row) for row in rows]
     images = data.input_images(inputs, "test", len(student.mean))
     runner = lite.LiteRunner(model.tflite)
     grid = lite.tensor_range(runner.output)
@@ -34,8 +35,8 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
     asked["tflite"] = (lambda part: grid.dequantize(runner.codes(part)).reshape(len(part), -1), images[rows])
     maps = []
     for number, (answer, shown) in enumerate(asked.values()):
-        for place, image in enumerate(shown):
-            maps.append(saliency.saliency_map(answer, image, dataset.labels))
+        for place, (image, label) in enumerate(zip(shown, asked_of, strict=True)):
+            maps.append(saliency.saliency_map(answer, image, label, dataset.labels))
             context.progress("saliency", number * len(rows) + place + 1, len(asked) * len(rows))
     return Saliency(list(asked), rows, saliency.SIDE, np.stack(maps).tobytes() if maps else b"")
 
