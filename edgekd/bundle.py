@@ -28,7 +28,8 @@ from edgekd.store import facts_json
 
 SCHEMA = "edgekd.bundle/1"
 MODEL, FLOAT_MODEL = "model.tflite", "model_float32.tflite"
-TRANSFORMATIONS = {"logits": 0, "probabilities": 1}  # enum ScoreTransformationType: IDENTITY, and LOG of a softmax's p
+# enum ScoreTransformationType: IDENTITY, and LOG of a softmax's p
+TRANSFORMATIONS = {"logits": 0, "labels": 0, "probabilities": 1}
 TOLD_THRESHOLDS = 5  # in the description, which people read; deployment.json holds every one
 FORMS = {MODEL: "uint8", FLOAT_MODEL: "float32"}
 LABELS, CALIBRATION, DEPLOYMENT = "labels.txt", "score_calibration.csv", "deployment.json"
@@ -74,7 +75,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
         forms[name] = {"sha256": sha256(files[name]), "ports": form,
                        "answers": {"images": len(parts.images), "identical": len(parts.images)}}
     golden = deployment.golden_files(contract, parts.classes, files[MODEL], parts.images[parts.golden],
-                                     parts.truth[parts.golden].tolist())
+                                     parts.truth[parts.golden])
     files |= {name: value if isinstance(value, bytes) else facts_json(value) for name, value in golden.items()}
     files |= {"golden.npz": parts.golden_npz, "confidence.json": facts_json(dict(parts.confidence)),
               "report.json": facts_json(dict(parts.report)), "report.html": parts.report_html.encode(),
@@ -107,7 +108,10 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
     low, high = ((end - target["zero_point"]) * target["scale"] for end in (0, 255))
     normalisation = {"mean": [255.0 * source["mean"][0]], "std": [255.0 * source["std"][0]]}
     thresholds = ", ".join(f"{value:.6g}" for value in rule["thresholds"][:TOLD_THRESHOLDS])
-    unsure = (f"Unsure unless exactly one label has softmax(score / {rule['temperature']:.6g}) >= its threshold "
+    several = target["kind"] == "labels"
+    unsure = (f"An image may have none, one or several labels: each is said where its calibrated probability is >= its "
+              f"threshold ({thresholds}); {DEPLOYMENT} in this file holds the figures.") if several else (
+              f"Unsure unless exactly one label has softmax(score / {rule['temperature']:.6g}) >= its threshold "
               f"({thresholds}; {rule['coverage']:.0%} coverage on images like the validation set); {DEPLOYMENT} in this file "
               "holds the figures.")
     return {
@@ -126,7 +130,8 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
                 "process_units": [{"options": {"NormalizationOptions": normalisation}}],
                 "stats": {"max": [255.0], "min": [0.0]}}],
             "output_tensor_metadata": [{
-                "name": "scores", "description": f"{target['kind']} of {len(parts.classes)} classes. {unsure}",
+                "name": "scores", "description": f"{'logits' if several else target['kind']} of {len(parts.classes)} "
+                                                 f"{'labels' if several else 'classes'}. {unsure}",
                 "content": {"content_properties": {"FeatureProperties": {}}},
                 "process_units": [{"options": {"ScoreCalibrationOptions": {
                     "score_transformation": TRANSFORMATIONS[target["kind"]], "default_score": 0.0}}}],
@@ -134,15 +139,17 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
                 "associated_files": [
                     {"name": LABELS, "type": lite_metadata.AXIS_LABELS, "description": "one label a line"},
                     {"name": CALIBRATION, "type": lite_metadata.AXIS_SCORE_CALIBRATION,
-                     "description": "scale, slope, offset: one sigmoid for all classes, fitted on int8 answers"}]}],
+                     "description": f"scale, slope, offset: a sigmoid for {'each label' if several else 'all classes'}, "
+                                    "fitted on int8 answers"}]}],
         }],
     }
 
 
 def score_calibration(parts: Parts) -> bytes:
     """TFLite's score calibration file: scale, slope, offset a label; no newline at the end (MediaPipe counts lines)."""
-    sigmoid = parts.confidence["sigmoid"]
-    return "\n".join([f"1.0,{sigmoid['slope']:.9g},{sigmoid['offset']:.9g}"] * len(parts.classes)).encode()
+    body = parts.confidence
+    rows = body["per_label"] if body["kind"] == "labels" else [body["sigmoid"]] * len(parts.classes)
+    return "\n".join(f"1.0,{row['slope']:.9g},{row['offset']:.9g}" for row in rows).encode()
 
 
 def _same_answers(model: bytes, name: str, contract: Mapping[str, Any], parts: Parts) -> None:

@@ -150,9 +150,12 @@ def _deployment(files: Files) -> list[str]:
         if stated != (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0]):
             wrong.append(f"it states {part} {stated}, the model has {tensor.dtype.lower()}, {tensor.zero_point[0]}, "
                          f"{tensor.scale[0]}")
-    for key in ("temperature", "thresholds", "coverage"):
-        if contract["confidence"][key] != fitted[key]:
-            wrong.append(f"its {key} is {contract['confidence'][key]}, confidence.json has {fitted[key]}")
+    expected = deployment.rule(fitted)
+    if contract["output"]["kind"] != fitted["kind"]:
+        wrong.append(f"its output is {contract['output']['kind']}, confidence.json was fitted on {fitted['kind']}")
+    for key in expected:
+        if contract["confidence"].get(key) != expected[key]:
+            wrong.append(f"its {key} is {contract['confidence'].get(key)}, confidence.json has {expected[key]}")
     return wrong
 
 
@@ -169,7 +172,9 @@ def _golden(files: Files) -> list[str]:
             wrong.append(f"{name}: {int(np.abs(found - expected).max())} LSB from the stored answers")
     labels = _labels(files)
     for row in golden["images"]:
-        if row["answer"] != labels[int(np.argmax(row["codes_int8"]))] or row["label"] not in labels:
+        said = deployment.answer(contract, labels, np.asarray(row["codes_int8"], np.int8))
+        known = row["labels"] if contract["output"]["kind"] == "labels" else [row["label"]]
+        if row["answer"] != said["answer"] or not set(known) <= set(labels):
             wrong.append(f"{row['file']}: its stored answer {row['answer']!r} is not what its codes say")
     return wrong
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd import binding, confidence, images, lite
+from edgekd import binding, confidence, images, label_thresholds, lite
 from edgekd.artifacts import Json
 from edgekd.errors import ModelFileError
 from edgekd.int8 import Range
 from edgekd.metrics import probabilities
 from edgekd.ports import SHIFT
+from edgekd.sources import together
 
 SCHEMA = "edgekd.deployment/1"
 GOLDEN_SCHEMA = "edgekd.golden/1"
@@ -68,20 +69,34 @@ def deployment(facts: Facts) -> dict[str, Json]:
                   "std": [std] * facts.channels},
         "output": {"dtype": "uint8", "scale": facts.grid_out.scale, "zero_point": facts.grid_out.zero_point + SHIFT,
                    "kind": fitted["kind"]},
-        "confidence": {"temperature": fitted["temperature"], "thresholds": fitted["thresholds"],
-                       "coverage": fitted["coverage"],
-                       "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure"},
+        "confidence": rule(fitted),
         "limits": facts.limits,
     }
 
 
+def rule(fitted: Mapping[str, Any]) -> dict[str, Json]:
+    """The contract's "confidence": when a label is said, from the confidence stage's body."""
+    if fitted["kind"] == "labels":
+        return {**label_thresholds.rule(fitted),
+                "rule": "labels k with 1 / (1 + exp(-(slopes[k] * scores[k] + offsets[k]))) >= thresholds[k]; none to all"}
+    return {"temperature": fitted["temperature"], "thresholds": fitted["thresholds"], "coverage": fitted["coverage"],
+            "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure"}
+
+
 def answer(body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[Any]) -> dict[str, Json]:
-    """What a sample says for one image's output codes, int8 [k]: the label, the set, whether it is sure."""
-    output, rule = body["output"], body["confidence"]
+    """What a sample says for one image's output codes, int8 [k]: the label, the set, whether it is sure.
+
+    Where an image may have several labels, the set is what it has, the answer names them together, and nothing is unsure.
+    """
+    output, told = body["output"], body["confidence"]
     grid = Range(float(output["scale"]), int(output["zero_point"]) - SHIFT)
+    if output["kind"] == "labels":
+        said = label_thresholds.probabilities(codes[None], told, grid)[0] >= np.asarray(told["thresholds"])
+        named = [labels[k] for k in np.flatnonzero(said)]
+        return {"answer": together(tuple(named)), "set": named, "unsure": False}
     logits = confidence.scores(codes[None], grid, output["kind"])
-    p = probabilities(logits / rule["temperature"])
-    held = confidence.prediction_sets(p, rule["thresholds"])
+    p = probabilities(logits / told["temperature"])
+    held = confidence.prediction_sets(p, told["thresholds"])
     return {"answer": labels[int(codes.argmax())], "set": [labels[k] for k in np.flatnonzero(held[0])],
             "unsure": not bool(confidence.sure(held)[0])}
 
@@ -99,10 +114,11 @@ def pattern(channels: int, seed: int) -> Pixels:
 
 
 def golden_files(body: Mapping[str, Any], labels: Sequence[str], model: bytes, pictures: Pixels,
-                 truth: Sequence[int]) -> dict[str, bytes | dict[str, Json]]:
+                 truth: npt.NDArray[np.int64]) -> dict[str, bytes | dict[str, Json]]:
     """The golden folder: {name: PNG bytes}, and golden/golden.json's body under its name.
 
-    `model`: the deployed .tflite; `pictures`: uint8 [n, px, px, channels]; `truth`: their labels' indices.
+    `model`: the deployed .tflite; `pictures`: uint8 [n, px, px, channels]; `truth`: their labels' indices [n], or 0 and 1
+    for each label [n, k].
     """
     runner = lite.LiteRunner(model)
     files: dict[str, bytes | dict[str, Json]] = {}
@@ -110,7 +126,8 @@ def golden_files(body: Mapping[str, Any], labels: Sequence[str], model: bytes, p
     for number, (picture, label, codes) in enumerate(zip(pictures, truth, runner.codes(pictures), strict=True)):
         name = f"{FOLDER}/{number:03d}.png"
         files[name] = images.encode_png(picture)
-        rows.append({"file": name, "label": labels[label], **_expected(body, labels, _int8(codes, runner))})
+        known = {"label": labels[label]} if truth.ndim == 1 else {"labels": [labels[k] for k in np.flatnonzero(label)]}
+        rows.append({"file": name, **known, **_expected(body, labels, _int8(codes, runner))})
     channels, px, fit = (body["input"][key] for key in ("channels", "px", "fit"))
     for seed in range(PATTERN_SEEDS):
         picture = pattern(channels, seed)

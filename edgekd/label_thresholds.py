@@ -6,7 +6,7 @@ Temperature and conformal sets are about one class out of several and do not app
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,20 +45,25 @@ def youden(codes: npt.NDArray[np.signedinteger], labels: Array) -> int:
     return int(candidates[best[len(best) // 2]])
 
 
-def probabilities(codes: Array, fitted: dict[str, Any], grid: Range) -> Array:
-    """The calibrated probability of each label, float64 [n, k]."""
+def rule(fitted: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What an app needs of `fit`: {"slopes", "offsets", "thresholds"}, a number a label each."""
+    return {f"{key}s": [row[key] for row in fitted["per_label"]] for key in ("slope", "offset", "threshold")}
+
+
+def probabilities(codes: Array, told: Mapping[str, Sequence[float]], grid: Range) -> Array:
+    """The calibrated probability of each label, float64 [n, k]; `told` as `rule` gives it."""
     logits = (codes.astype(np.float64) - grid.zero_point) * grid.scale
-    slopes, offsets = (np.array([row[key] for row in fitted["per_label"]]) for key in ("slope", "offset"))
-    return metrics.sigmoid(logits * slopes + offsets)
+    return metrics.sigmoid(logits * np.asarray(told["slopes"]) + np.asarray(told["offsets"]))
 
 
 def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> dict[str, Any]:
     """What the fitted figures are worth on other images: of each label calibration error before and after, and how often it
     is found where it is there, and left alone where it is not.
     """
-    p, rows = probabilities(codes, fitted, grid), []
+    told = rule(fitted)
+    p, rows = probabilities(codes, told, grid), []
     before = metrics.sigmoid((codes.astype(np.float64) - grid.zero_point) * grid.scale)
-    said = p >= np.array([row["threshold"] for row in fitted["per_label"]])
+    said = p >= np.asarray(told["thresholds"])
     for k, row in enumerate(fitted["per_label"]):
         has = labels[:, k] == 1
         old, new = (np.stack([1 - part[:, k], part[:, k]], 1) for part in (before, p))

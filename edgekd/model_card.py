@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.recipe import CardConfig
@@ -28,36 +28,26 @@ def limits(card: CardConfig, data_name: str, source: str) -> str:
 
 def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Mapping[str, Any]) -> str:
     """README.md of the bundle. `papers`: {"licences", "confidence", "limits", "subgroups" or None, "root"}."""
-    data, licences, held = report["data"], papers["licences"], papers["confidence"]["test"]
+    data, licences = report["data"], papers["licences"]
+    several = papers["confidence"]["kind"] == "labels"
+    kind, metric, area = (("labels that may occur together", "labels right", "mean AUC") if several
+                          else ("classes", "top-1", "AUC"))
     rows = report["accuracy"]["waterfall"]
     final = rows[-1]
     lines = ["---", *_front(licences, name, data, final, report["accuracy"]["n"]), "---", "", f"# {_plain(name)}", "",
-             (f"An int8 image classifier for {len(data['classes'])} classes "
+             (f"An int8 image classifier for {len(data['classes'])} {kind} "
               f"({', '.join(_plain(label) for label in data['classes'][:20])}), distilled, quantised and certified by EdgeKD "
               f"{report['edgekd']} for `{report['profile']}`."), "",
              "## Intended use", "", _plain(settings.intended_use) or "Not stated by its author.", "",
              "## Limits", "", _plain(papers["limits"]), "",
              "## Accuracy", "", f"On {report['accuracy']['n']} test images of {_plain(data['name'])}"
              + (" (SYNTHETIC images)" if data.get("synthetic") else "") + ":", "",
-             "| network | top-1 | 95 % | AUC |", "|---|---|---|---|"]
+             f"| network | {metric} | 95 % | {area} |", "|---|---|---|---|"]
     for row in rows:
         low, high = row["top1_ci95"]
         auc = "–" if row["auc"] is None else f"{row['auc']:.4f}"
         lines.append(f"| {row['stage']} | {row['top1']:.1%} | {low:.1%}–{high:.1%} | {auc} |")
-    promised = papers["confidence"]["coverage"]
-    lines += ["", "## Confidence", "",
-              f"Temperature {papers['confidence']['temperature']:.3f} and a threshold a class, fitted on the int8 answers to "
-              f"{papers['confidence']['fitted_on']['n']} validation images. On test: expected calibration error "
-              f"{held['ece']['before']:.3f} before, {held['ece']['after']:.3f} after (without what chance adds: "
-              f"{held['ece']['debiased_before']:.3f} and {held['ece']['debiased_after']:.3f}); the label is in the prediction "
-              f"set for {held['coverage']:.1%} (promised {promised:.0%}, for each class); the model says \"unsure\" on "
-              f"{held['unsure']:.1%}"
-              + ("." if held["accuracy_when_sure"] is None else
-                 f" and is right on {held['accuracy_when_sure']:.1%} of the others."),
-              *([f"**{papers['confidence']['warning']}**"] if papers["confidence"].get("warning") else [])]
-    lines += ["", "| class | images | label in its set |", "|---|---|---|",
-              *(f"| {_cell(label)} | {row['n']} | {'–' if row['coverage'] is None else format(row['coverage'], '.1%')} |"
-                for label, row in list(zip(data["classes"], held["coverage_by_class"], strict=True))[:MOST_CLASSES])]
+    lines += ["", "## Confidence", "", *(_of_labels if several else _of_classes)(papers["confidence"], data["classes"])]
     if papers.get("subgroups"):
         lines += ["", "## Groups", "", *_groups(papers["subgroups"])]
     verdict = "passed" if report["certificate"]["passed"] else "FAILED"
@@ -71,6 +61,38 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
               "", "## Proof", "", (f"Certificate {verdict}; `edgekd verify` on this folder or its .zip checks hashes, lineage, "
                                    "certificate, metadata and golden answers again."), ""]
     return "\n".join(lines)
+
+
+def _of_classes(confidence: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """What the confidence figures of one class an image are worth."""
+    held = confidence["test"]
+    told = (f"Temperature {confidence['temperature']:.3f} and a threshold a class, fitted on the int8 answers to "
+            f"{confidence['fitted_on']['n']} validation images. On test: expected calibration error "
+            f"{held['ece']['before']:.3f} before, {held['ece']['after']:.3f} after (without what chance adds: "
+            f"{held['ece']['debiased_before']:.3f} and {held['ece']['debiased_after']:.3f}); the label is in the prediction "
+            f"set for {held['coverage']:.1%} (promised {confidence['coverage']:.0%}, for each class); the model says "
+            f"\"unsure\" on {held['unsure']:.1%}")
+    told += "." if held["accuracy_when_sure"] is None else f" and is right on {held['accuracy_when_sure']:.1%} of the others."
+    return [told, *([f"**{confidence['warning']}**"] if confidence.get("warning") else []),
+            "", "| class | images | label in its set |", "|---|---|---|",
+            *(f"| {_cell(label)} | {row['n']} | {_share(row['coverage'])} |"
+              for label, row in list(zip(classes, held["coverage_by_class"], strict=True))[:MOST_CLASSES])]
+
+
+def _of_labels(confidence: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """Each of several labels: its threshold, and what that is worth."""
+    del classes  # each row names its own
+    rows = zip(confidence["per_label"], confidence["test"]["per_label"], strict=True)
+    told = ("An image may have none, one or several labels. Each has a sigmoid and a threshold of its own, fitted on the int8 "
+            f"answers to {confidence['fitted_on']['n']} validation images; on {confidence['test']['n']} test images:")
+    return [told, "",
+            "| label | threshold | images with it | found (sensitivity) | left alone (specificity) |", "|---|---|---|---|---|",
+            *(f"| {_cell(fitted['label'])} | {fitted['threshold']:.3f} | {row['positives']} | {_share(row['sensitivity'])} | "
+              f"{_share(row['specificity'])} |" for fitted, row in list(rows)[:MOST_CLASSES])]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _front(licences: Mapping[str, Any], name: str, data: Mapping[str, Any], final: Mapping[str, Any], n: int) -> list[str]:

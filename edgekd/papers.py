@@ -79,8 +79,6 @@ def bundle_of(job: Job, done: Mapping[str, Done], body: Mapping[str, Any]) -> di
     """The bundle's files, {} when the build did not get there, is not certified, or failed a gate."""
     from edgekd.html_report import page
 
-    if "data" in done and load(done, "data").labels == "many":
-        return {}
     needed = ("convert", "certify", "confidence")
     if any(name not in done for name in needed) or not load(done, "certify").body["passed"] or body.get("gates"):
         return {}

@@ -27,8 +27,11 @@ def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dic
     folder = Path(__file__).with_name("templates") / "samples"
     words = {"NAME": _line(name), "IDENTIFIER": identifier(name), "PX": str(contract["input"]["px"]),
              "CLASSES": str(len(labels)), "LIMITS": _line(contract["limits"]),
-             "CHANNELS": str(contract["input"]["channels"]), "TEMPERATURE": repr(float(contract["confidence"]["temperature"])),
-             "THRESHOLDS": ", ".join(repr(float(value)) for value in contract["confidence"]["thresholds"]),
+             "CHANNELS": str(contract["input"]["channels"]),
+             "TEMPERATURE": repr(float(contract["confidence"].get("temperature", 1.0))),
+             **{key.upper(): ", ".join(repr(float(value)) for value in contract["confidence"].get(key, [0.0] * len(labels)))
+                for key in ("thresholds", "slopes", "offsets")},
+             "SEVERAL": "true" if contract["output"]["kind"] == "labels" else "false",
              "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false"}
 
     def word(match: re.Match[str]) -> str:

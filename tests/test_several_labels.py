@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd import building, cli, data, label_thresholds, metrics, recipe
+from edgekd import building, cli, data, label_thresholds, lite_metadata, metrics, recipe
 from edgekd.errors import DataError, EdgeKDError, RecipeError, UnknownName
 from edgekd.int8 import Range
 from edgekd.recipe import DataConfig
@@ -161,7 +163,7 @@ def test_a_threshold_lies_between_two_codes_where_sensitivity_and_specificity_ar
     codes = np.clip(np.rint(rng.normal(0, 12, (400, 2)) + 30 * labels + [10, -40]), -128, 127).astype(np.int8)
     grid = Range(0.05, 3)
     fitted = label_thresholds.fit(codes, labels, ["a", "b"], grid)
-    p = label_thresholds.probabilities(codes, fitted, grid)
+    p = label_thresholds.probabilities(codes, label_thresholds.rule(fitted), grid)
     for k, row in enumerate(fitted["per_label"]):
         said = p[:, k] >= row["threshold"]
         has = labels[:, k] == 1
@@ -217,6 +219,25 @@ def test_the_whole_line(built: Path) -> None:
     page = (built / "report.html").read_text()
     assert "Each label" in page
     assert "Threshold of each label" in page
+
+
+def test_the_bundle_says_several_labels_and_its_sample_shows_them(built: Path) -> None:
+    bundle = built / "bundle"
+    contract = json.loads((bundle / "deployment.json").read_text())
+    fitted = json.loads((bundle / "confidence.json").read_text())
+    assert contract["output"]["kind"] == "labels"
+    assert contract["confidence"]["thresholds"] == [row["threshold"] for row in fitted["per_label"]]
+    inside = lite_metadata.files_of((bundle / "model.tflite").read_bytes())
+    assert len(set(inside["score_calibration.csv"].decode().split("\n"))) == 3  # a sigmoid a label
+    golden = json.loads((bundle / "golden" / "golden.json").read_text())["images"]
+    assert all(row["answer"] == (" + ".join(row["set"]) or "no label") for row in golden)
+    assert cli.main(["verify", str(built / "bundle.zip")]) == 0
+    pictures = [str(bundle / row["file"]) for row in golden]
+    done = subprocess.run([sys.executable, str(bundle / "samples" / "pi" / "classify.py"), *pictures], text=True,
+                          capture_output=True, check=True)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["set"] for row in said] == [row["set"] for row in golden]
+    assert "labels that may occur together" in (bundle / "README.md").read_text()
 
 
 def test_verify_works_it_out_again_and_sees_other_labels(built: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,13 +28,16 @@ constexpr int kPx = @@PX@@;
 constexpr int kChannels = @@CHANNELS@@;
 constexpr double kTemperature = @@TEMPERATURE@@;
 constexpr double kThresholds[] = {@@THRESHOLDS@@};  // one a label
+constexpr bool kSeveral = @@SEVERAL@@;  // an image may have none, one or several labels, each through a sigmoid of its own
+constexpr double kSlopes[] = {@@SLOPES@@};
+constexpr double kOffsets[] = {@@OFFSETS@@};
 constexpr bool kProbabilities = @@PROBABILITIES@@;  // the file ends in SOFTMAX
 
 struct Answer {
   int label = 0;
   std::vector<double> scores;
   std::vector<int> set;
-  bool unsure() const { return set.size() != 1; }
+  bool unsure() const { return !kSeveral && set.size() != 1; }
 };
 
 // What uint8 output codes mean.
@@ -43,8 +46,15 @@ Answer Told(const std::vector<uint8_t>& codes, double scale, int zero_point) {
   std::vector<double> logits;
   for (uint8_t code : codes) {
     const double real = (static_cast<int>(code) - zero_point) * scale;
+    if (kSeveral) {
+      const size_t k = answer.scores.size();
+      answer.scores.push_back(1 / (1 + std::exp(-(kSlopes[k] * real + kOffsets[k]))));
+      if (answer.scores[k] >= kThresholds[k]) answer.set.push_back(static_cast<int>(k));
+      continue;
+    }
     logits.push_back((kProbabilities ? std::log(std::max(real, 1.0 / 512)) : real) / kTemperature);
   }
+  if (kSeveral) return answer;
   answer.label = static_cast<int>(std::max_element(codes.begin(), codes.end()) - codes.begin());
   const double top = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
@@ -114,6 +124,11 @@ int main(int argc, char** argv) {
     for (int byte; (byte = std::getchar()) != EOF;) pixels.push_back(static_cast<uint8_t>(byte));
     const edgekd::Answer answer = classifier.Classify(pixels);
     if (labels.size() != answer.scores.size()) throw std::runtime_error("labels.txt does not fit the model");
+    if (edgekd::kSeveral) {
+      for (int k : answer.set) std::printf("%s %.6f\n", labels[k].c_str(), answer.scores[k]);
+      if (answer.set.empty()) std::printf("no label\n");
+      return 0;
+    }
     std::printf("%s %.6f%s\n", labels[answer.label].c_str(), answer.scores[answer.label], answer.unsure() ? " unsure" : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "refused: %s\n", error.what());

@@ -111,9 +111,15 @@ export function toCodes(image, source) {
   return codes;
 }
 
-// What output codes mean: {answer, scores, set, unsure}.
+// What output codes mean: {answer, scores, set, unsure}. Where an image may have several labels, the set is what it has.
 export function told(codes, contract, labels) {
   const {output, confidence} = contract;
+  if (output.kind === 'labels') {
+    const scores = Array.from(codes, (code, k) => 1 / (1 + Math.exp(
+      -(confidence.slopes[k] * (code - output.zero_point) * output.scale + confidence.offsets[k]))));
+    const set = labels.filter((_, k) => scores[k] >= confidence.thresholds[k]);
+    return {answer: set.join(' + ') || 'no label', scores, set, unsure: false};
+  }
   let best = 0;
   const logits = Array.from(codes, (code, k) => {
     if (code > codes[best]) best = k;

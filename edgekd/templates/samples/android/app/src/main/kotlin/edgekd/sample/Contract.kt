@@ -34,13 +34,23 @@ class Contract(text: String, labelText: String) {
     val output: OutputSide = body.getJSONObject("output").let {
         OutputSide(it.getDouble("scale"), it.getInt("zero_point"), it.getString("kind"))
     }
-    private val temperature = body.getJSONObject("confidence").getDouble("temperature")
+    private val several = output.kind == "labels"
+    private val temperature = if (several) 1.0 else body.getJSONObject("confidence").getDouble("temperature")
     private val thresholds = numbers(body.getJSONObject("confidence").getJSONArray("thresholds"))
+    private val slopes = if (several) numbers(body.getJSONObject("confidence").getJSONArray("slopes")) else emptyList()
+    private val offsets = if (several) numbers(body.getJSONObject("confidence").getJSONArray("offsets")) else emptyList()
 
     private fun numbers(array: JSONArray) = List(array.length()) { array.getDouble(it) }
 
-    /** [codes]: the uint8 output, 0..255 each. */
+    /** [codes]: the uint8 output, 0..255 each. Where an image may have several labels, the set is what it has. */
     fun told(codes: IntArray): Answer {
+        if (several) {
+            val scores = codes.mapIndexed { k, code ->
+                1.0 / (1.0 + exp(-(slopes[k] * (code - output.zeroPoint) * output.scale + offsets[k])))
+            }
+            val set = labels.filterIndexed { k, _ -> scores[k] >= thresholds[k] }
+            return Answer(set.joinToString(" + ").ifEmpty { "no label" }, scores, set, false)
+        }
         val logits = codes.map { code ->
             val real = (code - output.zeroPoint) * output.scale
             (if (output.kind == "probabilities") ln(max(real, 1.0 / 512)) else real) / temperature
