@@ -115,9 +115,12 @@ class QatNetwork(nn.Module):
         """What pixel values 0..255 (float32 or uint8, NCHW) mean to the graph: scale * (pixel - 128 - zero_point)."""
         return (pixels.float() + float(INT8_MIN - self.input_range.zero_point)) * self.input_range.scale
 
+    def on_grid(self, x: Tensor) -> Tensor:
+        """What normalised images, as `forward` takes them, mean to the graph once their pixels are whole numbers."""
+        return self.pixels(torch.round((x * self._std + self._mean) * 255.0).clamp(0.0, 255.0))
+
     def forward(self, x: Tensor) -> Tensor:
-        pixels = torch.round((x * self._std + self._mean) * 255.0).clamp(0.0, 255.0)
-        logits: Tensor = self._trunk[0](self.pixels(pixels))
+        logits: Tensor = self._trunk[0](self.on_grid(x))
         return logits
 
 

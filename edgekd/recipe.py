@@ -131,7 +131,7 @@ class PruneConfig:
 class QatConfig:
     """Training with TFLite's int8 arithmetic in the loop."""
 
-    epochs: int = 3
+    epochs: int = 3  # 0: no training; ranges from the calibration images, and biases corrected on them
     batch: int = 32
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = 2e-3  # a twenty-fifth of float training: the ranges must be able to follow
@@ -242,6 +242,7 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("views", "per_image"): (1, 1024),
     ("distil", "alpha"): (0, 1),
     ("qat", "alpha"): (0, 1),
+    ("qat", "epochs"): (0, math.inf),
     ("distil", "temperature"): (0.1, 100),
     ("qat", "temperature"): (0.1, 100),
     ("distil", "ema"): (0, 0.99999),

@@ -252,9 +252,12 @@ def latencies(runners: dict[str, Lite], image: np.ndarray, rounds: int) -> dict[
 
 
 def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarray) -> tuple[bytes, float]:
-    """EdgeKD without QAT: ranges from the calibration images, the same export and lowering as in a build."""
+    """EdgeKD without QAT, as `qat.epochs=0` builds it: ranges and corrected biases from the calibration images."""
+    import torch
+
     from edgekd import networks, quantnet
     from edgekd.artifacts import QuantNetwork
+    from edgekd.bias_correction import correct_biases
     from edgekd.int8 import Int8Rules
     from edgekd.stages.convert import convert as lower
     from edgekd.stages.export import export
@@ -262,8 +265,10 @@ def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarr
     start = time.perf_counter()
     network = quantnet.prepare(networks.restore(student), student.px, student.mean, student.std,
                                Int8Rules.from_dict(profile_rules))
-    quantnet.calibrate(network, (networks.normalised(calibration[first : first + 32], student.mean, student.std)
-                                 for first in range(0, len(calibration), 32)))
+    batches = [networks.normalised(calibration[first : first + 32], student.mean, student.std)
+               for first in range(0, len(calibration), 32)]
+    quantnet.calibrate(network, batches)
+    correct_biases(network, torch.cat(batches))
     done = quantnet.finish(network)
     made = QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
                         history=[], rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={},

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from edgekd import clipping, data, logit_losses, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
+from edgekd.bias_correction import correct_biases
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
-from edgekd.quantnet import calibrate, finish, predict, prepare, set_phase
+from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, set_phase
 from edgekd.recipe import QatConfig, ViewsConfig
 from edgekd.targets import Batch, Feed
 from edgekd.training import FitPlan, Step, fit
@@ -23,7 +24,8 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
     """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
 
     Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
-    that the last weights are tuned to the ranges that ship. A pruned student takes the distilled one's place. Raises
+    that the last weights are tuned to the ranges that ship. Without epochs the calibrated network is the result, its
+    biases corrected on the calibration images. A pruned student takes the distilled one's place. Raises
     UnsupportedNetwork, before any training, for an op that has no int8 rule.
     """
     student = distilled if pruned is None else pruned
@@ -40,6 +42,9 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
         set_phase(network, "float")
         clipping.pin(network, pinned, clipping.observe(network, batches, context.seed))
         set_phase(network, "observe")
+    if not config.epochs:
+        correct_biases(network, torch.cat(batches))
+        return _kept(network, student, [])
     labels = torch.from_numpy(data.labels(dataset))
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
                 torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,
@@ -65,6 +70,10 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
                                                                        optimiser=config.optimiser),
                   what="qat", steps=feed.steps, checkpoint=context.checkpoint, evaluate=evaluate,
                   progress=context.progress)
+    return _kept(network, student, history)
+
+
+def _kept(network: QatNetwork, student: Network, history: list[dict[str, float]]) -> QuantNetwork:
     done = finish(network)
     return QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
                         history=history, rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers,
