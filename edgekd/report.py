@@ -90,7 +90,7 @@ def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
             of = waterfall.WORDS[report["accuracy"]["metric"]]
             failed.append(f"accuracy: int8 loses {lost:.1%} of {of} against the float student, at most {limit:.1%} is "
                           f"allowed. {report['accuracy']['verdict']['text']} Train longer with --set "
-                          f"qat.epochs={job.recipe.qat.epochs * 2}, or ask `edgekd report --why` for the ops")
+                          f"qat.epochs={job.recipe.qat.epochs * 2 or 3}, or ask `edgekd report --why` for the ops")
     return failed
 
 
