@@ -83,7 +83,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
               "certificate.json": facts_json(seal(parts.certificate, forms))}
     files |= samples.render(parts.name, contract, parts.classes)
     files["README.md"] = model_card.card(parts.card, parts.name, parts.report, {
-        "licences": parts.licences, "confidence": parts.confidence, "limits": contract["limits"],
+        "licences": parts.licences, "confidence": parts.confidence, "limits": contract["limits"], "input": contract["input"],
         "subgroups": parts.report.get("subgroups")}).encode()
     files["sbom.cdx.json"] = facts_json(sbom.bill(parts.name, parts.card.version, files, parts.licences,
                                                   len(parts.classes)))

@@ -27,7 +27,7 @@ def limits(card: CardConfig, data_name: str, source: str) -> str:
 
 
 def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Mapping[str, Any]) -> str:
-    """README.md of the bundle. `papers`: {"licences", "confidence", "limits", "subgroups" or None, "root"}."""
+    """README.md of the bundle. `papers`: {"licences", "confidence", "limits", "input", "subgroups" or None}."""
     data, licences = report["data"], papers["licences"]
     several = papers["confidence"]["kind"] == "labels"
     kind, metric, area = (("labels that may occur together", "labels right", "mean AUC") if several
@@ -40,6 +40,7 @@ def card(settings: CardConfig, name: str, report: Mapping[str, Any], papers: Map
               f"{report['edgekd']} for `{report['profile']}`."), "",
              "## Intended use", "", _plain(settings.intended_use) or "Not stated by its author.", "",
              "## Limits", "", _plain(papers["limits"]), "",
+             "## Use", "", *_use(papers["input"]), "",
              "## Accuracy", "", f"On {report['accuracy']['n']} test images of {_plain(data['name'])}"
              + (" (SYNTHETIC images)" if data.get("synthetic") else "") + ":", "",
              f"| network | {metric} | 95 % | {area} |", "|---|---|---|---|"]
@@ -93,6 +94,24 @@ def _of_labels(confidence: Mapping[str, Any], classes: Sequence[str]) -> list[st
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
+
+
+def _use(source: Mapping[str, Any]) -> list[str]:
+    """Where to start on each platform. `source`: deployment.json's "input"."""
+    px = source["px"]
+    return [
+        "| for | start with |", "|---|---|",
+        "| Raspberry Pi, any Linux | `python3 samples/pi/classify.py IMAGE` (numpy, Pillow, ai-edge-litert; Python 3.9+) |",
+        "| a web page | `samples/web/README.md`: one offline page, made with npm's LiteRT.js |",
+        "| Android | `samples/android/README.md`: a Gradle project in Kotlin |",
+        "| C and C++ | `samples/cpp/classify.cc` |",
+        ("| MediaPipe Tasks | `ImageClassifier` on `model.tflite`, which holds labels and normalisation; bring images to size "
+         "yourself |"),
+        "| your own code | `deployment.json`, and `golden/golden.json` to test it with |", "",
+        (f"Every one of them wants an image of {px} x {px} pixels, brought there by `{source['fit']}` with "
+         f"{source['resample']}; `model.tflite` takes its {source['order']} pixels as they are (uint8), `model_float32.tflite` "
+         "the same normalised. Another way of resizing gives other answers: the samples therefore run the golden images first "
+         "and refuse to work when one differs. `golden/pattern.png` is there to find such mistakes.")]
 
 
 def _front(licences: Mapping[str, Any], name: str, data: Mapping[str, Any], final: Mapping[str, Any], n: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,10 @@ def test_what_lies_in_it(out: Path, files: Files) -> None:
     assert told["sha256"] == body(files, "lineage.json")["head"]
     assert told["sha256"] in (out / "report.html").read_text()
     assert not [name for name in files if name.startswith(samples.FOLDER) and b"@@" in files[name]]
+    use = files["README.md"].decode().partition("## Use")[2]
+    named = re.findall(r"`(?:python3 )?([A-Za-z_0-9]+(?:/[A-Za-z_0-9]+)*\.[a-zA-Z_0-9]+)[ `]", use)
+    assert {"samples/pi/classify.py", "samples/web/README.md", "deployment.json", "golden/pattern.png"} <= set(named)
+    assert set(named) <= files.keys()  # the card sends nobody to a file that is not there
 
 
 def test_the_certificate_holds_for_the_file_with_metadata(out: Path, files: Files) -> None:

@@ -41,4 +41,4 @@ const page = bytes(join(here, 'page.html')).toString('utf8')
   .replace('/*LOGIC*/', () => inline('edgekd.js').replace(/^export /gm, ''))
   .replace('/*APP*/', () => inline('app.js').replace(/^import .*$/gm, ''));
 writeFileSync(out, page);
-console.log(`${out}: ${page.length} bytes, sha256 ${createHash('sha256').update(page).digest('hex')}`);
+console.log(`${out}: ${Buffer.byteLength(page)} bytes, sha256 ${createHash('sha256').update(page).digest('hex')}`);
