@@ -15,17 +15,25 @@ from edgekd.flatbuffer import LiteGraph, LiteOp, LiteTensor
 GATES = frozenset({"LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "CONV_2D", "FULLY_CONNECTED", "RESHAPE",
                    "ADD", "MUL", "MEAN", "AVERAGE_POOL_2D", "QUANTIZE", "DEQUANTIZE", "MINIMUM", "MAXIMUM"})
 SMALLER = 0.75  # the next size down that is proposed: 96 -> 64 px, 224 -> 160 px, rounded to a multiple of 32
+ANOTHER_WIDTH = "another width of this family: edgekd models"
 GRAIN = 32  # of input sizes: the total stride of the MobileNets, so that no map has a ragged edge
 
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """`key`: its short name. `what`: in words, with counts. `how`: what to set. `graph`: the graph after it."""
+    """`key`: its short name. `what`: in words, with counts. `graph`: the graph after it. `sets`: the recipe's keys that
+    make it, empty where no setting does.
+    """
 
     key: str
     what: str
-    how: str
     graph: LiteGraph
+    sets: Mapping[str, str | int]
+
+    @property
+    def how(self) -> str:
+        """What to type."""
+        return " ".join(f"--set {key}={value}" for key, value in self.sets.items()) or ANOTHER_WIDTH
 
 
 def edits(graph: LiteGraph, channel_multiple: int) -> list[Edit]:
@@ -33,24 +41,23 @@ def edits(graph: LiteGraph, channel_multiple: int) -> list[Edit]:
     found = []
     count, edited = drop_hard_swish(graph)
     if count:
-        found.append(Edit("hard_swish", f"{count} HARD_SWISH to RELU6, fused into the op before",
-                          'hard_swish = "relu6" in the profile', edited))
+        found.append(Edit("hard_swish", f"{count} HARD_SWISH to RELU6, fused into the op before", edited,
+                          {"edits.hard_swish": "relu6"}))
     count, edited = drop_squeeze_excite(graph)
     if count:
-        found.append(Edit("squeeze_excite", f"squeeze-and-excite off in {count} blocks",
-                          'squeeze_excite = "remove" in the profile', edited))
+        found.append(Edit("squeeze_excite", f"squeeze-and-excite off in {count} blocks", edited,
+                          {"edits.squeeze_excite": "remove"}))
     count, edited = pool_means(graph)
     if count:
-        found.append(Edit("pooling", f"{count} MEAN to AVERAGE_POOL_2D", 'pooling = "average_pool" in the profile', edited))
+        found.append(Edit("pooling", f"{count} MEAN to AVERAGE_POOL_2D", edited, {"edits.pooling": "average_pool"}))
     count, edited = round_widths(graph, channel_multiple)
     if count:
-        found.append(Edit("width", f"{count} widths down to a multiple of {channel_multiple}",
-                          "another width of this family: edgekd models", edited))
+        found.append(Edit("width", f"{count} widths down to a multiple of {channel_multiple}", edited, {}))
     side = input_side(graph)
     smaller = int(side * SMALLER) // GRAIN * GRAIN
     if GRAIN <= smaller < side:
-        found.append(Edit("input", f"input of {smaller} instead of {side} px", f"--set data.input_px={smaller}",
-                          resize(graph, smaller / side)))
+        found.append(Edit("input", f"input of {smaller} instead of {side} px", resize(graph, smaller / side),
+                          {"data.input_px": smaller}))
     return found
 
 

@@ -32,7 +32,7 @@ class Watcher(Protocol):
 
 def job(settings: Recipe, profile: str) -> Job:
     """Check every name before any work is done, and open the data source."""
-    device = devices.load_profile(profile)
+    device = devices.load_profile(profile).with_edits(settings.edits)
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
         names.append(("teacher", settings.teacher.name))

@@ -130,7 +130,7 @@ def check(graph: LiteGraph, profile: DeviceProfile, name: str, *, file_bytes: in
     body: dict[str, Any] = {
         "schema": SCHEMA, "model": name, "profile": profile.name, "passed": not failures,
         "mapped": found.mapped.to_json(), "memory": memory, "predicted": found.predicted,
-        "edits": ranked(graph, profile, found), "failures": failures, "notes": [*notes, *remarks(graph, profile)]}
+        "edits": ranked(graph, profile, found, size), "failures": failures, "notes": [*notes, *remarks(graph, profile)]}
     if edgetpu_file.is_compiled(graph):
         body["compiled"] = edgetpu_file.read_back(graph).to_json()
         body["edits"] = []
@@ -152,7 +152,7 @@ def gates(found: Assessment, profile: DeviceProfile, file_bytes: int) -> list[st
     return failed
 
 
-def ranked(graph: LiteGraph, profile: DeviceProfile, before: Assessment) -> list[dict[str, Any]]:
+def ranked(graph: LiteGraph, profile: DeviceProfile, before: Assessment, file_bytes: int) -> list[dict[str, Any]]:
     """Edits by predicted gain; one that only maps more ops comes after those that save time, and none is neutral."""
     rows = []
     for edit in advice.edits(graph, profile.channel_multiple):
@@ -167,10 +167,12 @@ def ranked(graph: LiteGraph, profile: DeviceProfile, before: Assessment) -> list
             continue
         why = [f"{more} more ops map" if more > 0 else "", f"{joined} fewer delegate parts" if joined > 0 else "",
                f"{gain:.3g} ms less" if saves else ""]
+        ends = after.mapped.first
         rows.append({"edit": edit.what, "key": edit.key, "why": ", ".join(filter(None, why)), "how": edit.how,
-                     "gain_ms": gain, "latency_ms": after.predicted["latency_ms"],
+                     "sets": dict(edit.sets), "gain_ms": gain, "latency_ms": after.predicted["latency_ms"],
                      "mapped": len(after.mapped.verdicts) - len(after.mapped.fallback), "ops": len(after.mapped.verdicts),
-                     "share_of_macs": after.mapped.share_of_macs})
+                     "share_of_macs": after.mapped.share_of_macs, "passes": not gates(after, profile, file_bytes),
+                     "ends_at": None if ends is None else ends.to_json()})
     return sorted(rows, key=lambda row: -(row["gain_ms"] if row["gain_ms"] is not None else -math.inf))
 
 

@@ -31,12 +31,27 @@ def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> dict[
     Raises ModelFileError, RecipeError, UnknownName, ProfileError or UnsupportedNetwork for what it cannot look at.
     """
     profile = load_profile(profile_name)
-    if text.endswith(".tflite"):
+    if is_file(text):
         return check_file(Path(text), profile)
+    return check_recipe(settings_of(text, sets), profile)
+
+
+def is_file(text: str) -> bool:
+    """Whether a finished .tflite is named."""
+    return text.endswith(".tflite")
+
+
+def settings_of(text: str, sets: Sequence[str]) -> Recipe:
+    """The settings of a recipe's path, or of a student's name."""
     is_recipe = text.endswith(".toml")
-    settings = recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
+    return recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
+
+
+def check_recipe(settings: Recipe, profile: DeviceProfile) -> dict[str, Any]:
+    """The answer for the student that these settings ask for, on this device."""
+    profile = profile.with_edits(settings.edits)
     student = of_channels(spec(settings.distil.student), 1 if settings.data.channels == "1" else 3)
-    return check_student(student, settings, profile, CLASSES)
+    return check_student(student.edited(profile.edits), settings, profile, CLASSES)
 
 
 def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
@@ -114,9 +129,22 @@ def refuse(body: dict[str, Any]) -> None:
         raise GateFailed("before training: " + "\n  ".join(body["failures"]), next_step(body))
 
 
+def mending(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The edit that mends the op which ends the mapping, or that meets the floor; None where there is none.
+
+    Of several, the one after which most of the multiply-accumulates map.
+    """
+    def reason(row: dict[str, Any]) -> tuple[str, str] | None:
+        return None if row["ends_at"] is None else (row["ends_at"]["op"], row["ends_at"]["status"])
+
+    ends = reason(body["mapped"])
+    helpful = [row for row in body["edits"] if (ends and reason(row) != ends) or (row["passes"] and not body["passed"])]
+    return max(helpful, key=lambda row: (row["passes"], row["share_of_macs"] or 0.0), default=None)
+
+
 def next_step(body: dict[str, Any]) -> str:
-    """The first edit that makes more of the model map, else the one that saves most."""
-    edits = sorted(body["edits"], key=lambda edit: -edit["mapped"] / edit["ops"])
-    if not edits:
+    """The edit that mends most, else the one that saves most."""
+    edit = mending(body) or next(iter(body["edits"]), None)
+    if edit is None:
         return "another student (edgekd models), another device, or min_mapped in a profile of your own"
-    return f"{edits[0]['edit']}: {edits[0]['how']}"
+    return f"{edit['edit']}: {edit['how']}" + ("; --fix does it" if edit["sets"] and edit == mending(body) else "")

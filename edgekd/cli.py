@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--until", metavar="STAGE", help="stop after this stage")
     build.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting")
     build.add_argument("--seed", type=int, help="of every random choice (default: 0)")
+    build.add_argument("--fix", action="store_true", help="make the edits that `check --fix` would; the recipe stays")
     build.add_argument("--json", action="store_true", help="print report.json")
     build.set_defaults(run=_build)
 
@@ -102,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("model", metavar="STUDENT|MODEL.tflite|RECIPE.toml")
     check.add_argument("--profile", default=DEFAULT_PROFILE, help="the device (default: %(default)s)")
     check.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="change one setting")
+    check.add_argument("--fix", action="store_true",
+                       help="write the edits that make it map into the recipe (for a name: STUDENT-PROFILE.toml), "
+                            "and show them")
     check.add_argument("--json", action="store_true", help="print the whole answer")
     check.set_defaults(run=_check)
 
@@ -199,6 +203,12 @@ def _build(arguments: argparse.Namespace) -> int:
     from edgekd.console import Console
 
     settings = recipe.load(arguments.recipe, arguments.set, _overrides(arguments))
+    if arguments.fix:
+        from edgekd import devices, mending
+
+        mended = mending.mend(settings, devices.load_profile(arguments.profile))
+        print("".join(f"edgekd: --set {key}={value}\n" for key, value in mended.values.items()), end="", file=sys.stderr)
+        settings = mended.settings
     job = building.job(settings, arguments.profile)
     out = arguments.out or BUILDS / building.default_name(job)
     if not processes.launched().main:
@@ -220,7 +230,15 @@ def _check(arguments: argparse.Namespace) -> int:
     from edgekd import checking
     from edgekd.console import Console
 
-    body = checking.check_named(arguments.model, arguments.profile, arguments.set)
+    if arguments.fix:
+        from edgekd import mending
+
+        found = mending.fix(arguments.model, arguments.profile, arguments.set)
+        found.write()
+        print(printable(found.diff) or "edgekd: nothing to mend, nothing written", file=sys.stderr)
+        body = found.mended.body
+    else:
+        body = checking.check_named(arguments.model, arguments.profile, arguments.set)
     if arguments.json:
         print(json.dumps(body, indent=1))
     else:

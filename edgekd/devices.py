@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import ProfileError, UnknownName, nearest
+from edgekd.recipe import EditsConfig
 from edgekd.resources import folder
 
 AUTO = "auto"  # as a value: counted on the machine that reads the profile
@@ -82,6 +83,11 @@ class DeviceProfile:
         """What training must change in the student, as `edgekd.edits.apply` takes it; empty when it may stay as it is."""
         wanted = {"hard_swish": self.hard_swish, "squeeze_excite": self.squeeze_excite}
         return {name: value for name, value in wanted.items() if value != "keep"}
+
+    def with_edits(self, edits: EditsConfig) -> DeviceProfile:
+        """The profile with what a recipe asks for in place of its own."""
+        asked = {name: value for name, value in vars(edits).items() if value}
+        return replace(self, **asked, sources={**self.sources, **dict.fromkeys(asked, "the recipe's [edits]")})
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON, for `edgekd profiles NAME --json`."""

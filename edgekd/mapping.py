@@ -46,12 +46,8 @@ class Mapped:
         """The "mapped" block of check and report."""
         return {"ops": len(self.verdicts), "mapped": len(self.verdicts) - len(self.fallback),
                 "share_of_macs": self.share_of_macs, "consumer": self.consumer, "origin": self.origin,
-                "partitions": self.partitions, "ends_at": None if self.first is None else _row(self.first),
-                "float_islands": list(self.islands), "fallback": [_row(verdict) for verdict in self.fallback]}
-
-
-def _row(verdict: Verdict) -> dict[str, Any]:
-    return {"op": verdict.op, "index": verdict.index, "status": verdict.status, "why": verdict.why}
+                "partitions": self.partitions, "ends_at": None if self.first is None else self.first.to_json(),
+                "float_islands": list(self.islands), "fallback": [verdict.to_json() for verdict in self.fallback]}
 
 
 def map_model(graph: LiteGraph, profile: DeviceProfile) -> Mapped:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class ModelSpec:
     patch: int = 0  # side of a transformer's patch, 1 for a CNN; 0: the network says
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # passed to the builder
     notes: str = ""
+
+    def edited(self, edits: Mapping[str, str]) -> ModelSpec:
+        """The same network with `edgekd.edits` in its builder's options."""
+        return dataclasses.replace(self, options={**self.options, "edits": dict(edits)}) if edits else self
 
 
 def names() -> list[str]:

@@ -45,13 +45,11 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec, with the edits that the device asks for; data.channels = "auto" is settled by the images."""
+        """The student's spec, with its edits; data.channels = "auto" is settled by the images."""
         spec = models.spec(self.recipe.distil.student)
         if self.recipe.data.channels == "1":
             spec = models.of_channels(spec, 1)
-        if not self.profile.edits:
-            return spec
-        return dataclasses.replace(spec, options={**spec.options, "edits": self.profile.edits})
+        return spec.edited(self.profile.edits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -110,6 +111,15 @@ class DistilConfig:
     logs_max_days: float = 0.0  # answers that many days older than the newest are left out; 0 keeps all
     groups: str = ""  # a CSV of image,group: accuracy is told by group, and the loss "fair" makes groups alike
     losses: tuple[methods.Term, ...] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
+
+
+@dataclasses.dataclass(frozen=True)
+class EditsConfig:
+    """What is changed in the student before it is trained; "" leaves it to the profile. `edgekd check --fix` fills it in."""
+
+    hard_swish: Literal["", "keep", "relu6"] = ""
+    squeeze_excite: Literal["", "keep", "remove", "hard_gate"] = ""
+    pooling: Literal["", "mean", "average_pool"] = ""  # the global one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +226,7 @@ class Recipe:
     views: ViewsConfig = ViewsConfig()
     teacher: TeacherConfig = TeacherConfig()
     distil: DistilConfig = DistilConfig()
+    edits: EditsConfig = EditsConfig()
     prune: PruneConfig = PruneConfig()
     qat: QatConfig = QatConfig()
     certify: CertifyConfig = CertifyConfig()
@@ -271,13 +282,28 @@ def load(path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, An
                 values.update({f"{key}.{name}": inner for name, inner in value.items()})
             else:
                 values[key] = value
+    values.update(parse(sets))
+    values.update(overrides or {})
+    return _build(values, where=str(path) if path else "--set")
+
+
+def parse(sets: Iterable[str]) -> dict[str, Any]:
+    """`--set` strings as {"stage.key": value}. Raises RecipeError for one without an equals sign."""
+    values: dict[str, Any] = {}
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
             raise RecipeError(f"--set {text!r}: expected stage.key=value", "for example --set data.input_px=96")
         values[key.strip()] = _literal(value.strip())
-    values.update(overrides or {})
-    return _build(values, where=str(path) if path else "--set")
+    return values
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """A recipe with some keys of its sections set: {"data.input_px": 64}."""
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        recipe = dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **{name: value})})
+    return recipe
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -396,6 +422,34 @@ def to_toml(recipe: Recipe) -> str:
             lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
                       for name, table in methods.plain(recipe.distil.losses).items()]
     return "\n".join(lines) + "\n"
+
+
+def amended(text: str, values: Mapping[str, Any]) -> str:
+    """A recipe's text with some keys set ({"data.input_px": 64}); every other line, comments included, stays as it is.
+
+    Raises RecipeError where a section is written in a form that has no line of its own for the key.
+    """
+    before = tomllib.loads(text)
+    lines = text.splitlines()
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        start = next((i for i, line in enumerate(lines) if re.match(rf"\s*\[\s*{section}\s*\]", line)), None)
+        if start is None:
+            lines += [""] * bool(lines) + [f"[{section}]"]
+            start = len(lines) - 1
+        end = next((i for i in range(start + 1, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
+        same = [i for i in range(start + 1, end) if re.match(rf"\s*{name}\s*=", lines[i])]
+        lines[same[0] if same else start + 1:same[0] + 1 if same else start + 1] = [f"{name} = {_toml_value(value)}"]
+        before[section] = {**before.get(section, {}), name: value}
+    made = "\n".join(lines) + "\n"
+    try:
+        right = tomllib.loads(made) == before
+    except tomllib.TOMLDecodeError:
+        right = False
+    if not right:
+        raise RecipeError(f"no plain line can be written for {', '.join(values)} in this recipe",
+                          "write by hand: " + ", ".join(f"{key} = {_toml_value(value)}" for key, value in values.items()))
+    return made
 
 
 def _toml_value(value: Any) -> str:

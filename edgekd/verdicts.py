@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from edgekd.flatbuffer import LiteGraph, LiteOp
 
@@ -17,6 +18,10 @@ class Verdict:
     mapped: bool
     status: str
     why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """One row of the blocks "fallback" and "ends_at"."""
+        return {"op": self.op, "index": self.index, "status": self.status, "why": self.why}
 
 
 # A consumer's judgement of one op by itself: (status, why) when it refuses, None when it takes the op.
