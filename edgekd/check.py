@@ -68,7 +68,7 @@ def predict(graph: LiteGraph, profile: DeviceProfile, mapped: Mapped, streamed_b
     if not profile.latency:
         return {**NOTHING, "basis": f"no measurements of {profile.name} to rest on: {profile.sources['latency']}"}
     wanted = workload.precision(graph)
-    model, note = _of_precision(latency.read(Path(profile.latency)), wanted)
+    model, note = of_precision(latency.read(Path(profile.latency)), wanted)
     works = workload.work(graph)
     on = [row for row, verdict in zip(works, mapped.verdicts, strict=True) if verdict.mapped]
     away = [row for row, verdict in zip(works, mapped.verdicts, strict=True) if not verdict.mapped]
@@ -87,7 +87,7 @@ def predict(graph: LiteGraph, profile: DeviceProfile, mapped: Mapped, streamed_b
         cpu = load_profile(profile.fallback_cpu)
         if not cpu.latency:
             return {**NOTHING, "basis": f"{len(away)} ops fall back to {cpu.name}, of which nothing was measured"}
-        cpu_model, cpu_note = _of_precision(latency.read(Path(cpu.latency)), wanted)
+        cpu_model, cpu_note = of_precision(latency.read(Path(cpu.latency)), wanted)
 
         def counted(rows: Sequence[Work]) -> dict[str, float]:
             return {**workload.features(rows), **({"constant": 0.0} if on else {})}  # one inference, one constant
@@ -107,7 +107,7 @@ def _time_by_op(model: LatencyModel, works: Sequence[Work], count: Callable[[Seq
     return {kind: model.cost(count([row for row in works if row.op == kind])) - start for kind in kinds} | {EACH_RUN: start}
 
 
-def _of_precision(models: Mapping[str, LatencyModel], wanted: str) -> tuple[LatencyModel, str]:
+def of_precision(models: Mapping[str, LatencyModel], wanted: str) -> tuple[LatencyModel, str]:
     """(model, what to add to the basis) for a precision; another one's rows where there are none of it."""
     if wanted in models:
         return models[wanted], ""

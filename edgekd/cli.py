@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="show one build, or several side by side")
     report.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     report.add_argument("--why", action="store_true", help="find the ops that int8 costs most, and what would help")
+    report.add_argument("--why-slow", action="store_true", help="rank the ops that a measured model spends its time in")
     report.add_argument("--store", type=Path, metavar="DIR", help="for --why: the store the build was given, if any")
     shape = report.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="report.json with what was measured since, or the comparison")
@@ -336,6 +337,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
     if arguments.why:
         return _why(arguments)
+    if arguments.why_slow:
+        return _why_slow(arguments)
     if len(arguments.folders) > 1:
         return _compare(arguments)
     (folder,) = arguments.folders
@@ -376,6 +379,19 @@ def _print_page(text: str) -> None:
         raise RecipeError("--html prints a page, and stdout is a terminal", "send it to a file: ... --html > page.html")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale: the page says utf-8
     sys.stdout.write(text)
+
+
+def _why_slow(arguments: argparse.Namespace) -> int:
+    from edgekd import slowness
+    from edgekd.console import Console
+
+    bodies = [slowness.rank(folder) for folder in arguments.folders]
+    if arguments.json:
+        print(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=1))
+    else:
+        for body in bodies:
+            Console().show_slow(body)
+    return 0
 
 
 def _why(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from edgekd.report import number
 from edgekd.runs import Change
 
 WORST_OPS = 8  # rows of a sensitivity run shown in the terminal; report.json holds all
+SLOWEST_OPS = 10  # that --why-slow shows; --json has all
 MARKS = {"first": "", "within": "[green]within[/]", "unclear": "[yellow]unclear[/]", "beyond": "[red]beyond[/]"}
 DIGEST_LETTERS = 12  # of a digest shown to a person: enough to tell two apart
 
@@ -120,6 +121,23 @@ class Console:
                 f"from the float student{bound}{sure}.\n     [dim]{_safe(remedy['next_step'])}[/]")
         if not why["remedies"]:
             say("  no remedy that was tried brings int8 closer to float")
+
+    def show_slow(self, slow: Mapping[str, Any]) -> None:
+        """Where the time of a measured model goes: by kind of op, then the slowest ops."""
+        say = self._out.print
+        say(f"[bold]{_safe(slow['model'])}[/] on [bold]{_safe(slow['profile'])}[/]: p50 {slow['whole_ms']:.3g} ms, its ops "
+            f"{slow['sum_ms']:.3g} ms, {_safe(slow['basis'])}")
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+        for name in ("op", "#", "ms", "share", "output"):
+            table.add_column(name, justify="left" if name in ("op", "output") else "right", overflow="fold")
+        for kind, spent in slow["by_op"].items():
+            count = sum(row["op"] == kind for row in slow["ops"])
+            table.add_row(f"all {count} {_safe(kind)}", "", f"{spent:.3g}", f"{spent / slow['sum_ms']:.1%}", "")
+        table.add_section()
+        for row in slow["ops"][:SLOWEST_OPS]:
+            table.add_row(_safe(row["op"]), str(row["index"]), f"{row['ms']:.3g}", f"{row['share']:.1%}",
+                          _safe(f"{'x'.join(map(str, row['shape']))} {row['tensor']}"))
+        say(table)
 
     def show_bench(self, run: Mapping[str, Any]) -> None:
         """One measurement. An emulated one has no times to show."""

@@ -32,21 +32,26 @@ WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the prior, tried by leaving one
 
 @dataclasses.dataclass(frozen=True)
 class Refit:
-    """What was made: the files written, the models fitted, and the weight that the prior was given."""
+    """What was made: the files written, the models fitted, and the weight that the prior was given.
+
+    `left_out`: {file: why} of the runs that tell no time.
+    """
 
     name: str
     files: tuple[Path, ...]
     models: dict[str, LatencyModel]
     weights: dict[str, float]
+    left_out: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """For --json."""
         return {"profile": self.name, "files": [str(path) for path in self.files], "prior_weight": self.weights,
+                "left_out": self.left_out,
                 "models": {key: model.to_json() for key, model in self.models.items()}}
 
     def lines(self) -> list[str]:
         """For a person."""
-        told = []
+        told = [f"left out {path}: {why}" for path, why in self.left_out.items()]
         for precision, model in self.models.items():
             told.append(f"{precision}: {model.rows} models; mean error on models left out {model.errors['mean']:.1%}, worst "
                         f"{model.errors['worst']:.1%}; 90 % interval x{math.exp(model.near):.2f}"
@@ -61,7 +66,12 @@ def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], o
     not found.
     """
     profile = load_profile(profile_name)
-    bodies = [(path, _bench(path)) for path in benches]
+    asked = [(path, _bench(path)) for path in benches]
+    left_out = {str(path): why for path, body in asked for why in [_tells_no_time(body)] if why}
+    bodies = [(path, body) for path, body in asked if str(path) not in left_out]
+    if not bodies:
+        raise ProfileError(f"none of the {len(benches)} runs tells a time: "
+                           + "; ".join(f"{path}: {why}" for path, why in left_out.items()), "measure on the board itself")
     _alike(bodies)
     runtime = bodies[0][1]["runtime"]
     rows: dict[str, list[Row]] = {}
@@ -79,7 +89,7 @@ def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], o
         models[precision] = latency.fit(found, device, f"{runtime['name']} {runtime['version']}", int(runtime["threads"]),
                                         precision, prior=prior)
     name = f"{profile.name}-fitted"
-    return Refit(name, _write(profile_name, profile, name, models, rows, out), models, weights)
+    return Refit(name, _write(profile_name, profile, name, models, rows, out), models, weights, left_out)
 
 
 def _bench(path: Path) -> dict[str, Any]:
@@ -93,16 +103,22 @@ def _bench(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict) or body.get("schema") != BENCH:
         raise ProfileError(f"{path}: its schema is not {BENCH}", EXPECTED)
     try:
-        p50, emulated = float(body["latency_ms"]["p50"]), body["emulated"]
+        p50 = body["latency_ms"]["p50"]
+        p50, _ = None if p50 is None else float(p50), body["emulated"]
         _ = (body["model_sha256"] + "", body["runtime"]["name"], body["runtime"]["version"], int(body["runtime"]["threads"]),
              body["host"].get("cpu"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProfileError(f"{path}: {error} is missing or wrong", "measure again with edgekd bench") from None
-    if emulated:
-        raise ProfileError(f"{path} was measured on an emulated board, so its times are void", "measure on the board itself")
-    if not (math.isfinite(p50) and p50 > 0):
+    if p50 is not None and not (math.isfinite(p50) and p50 > 0):
         raise ProfileError(f"{path}: latency_ms.p50 is {p50}", "measure again with edgekd bench")
     return body
+
+
+def _tells_no_time(body: dict[str, Any]) -> str:
+    """Why a run is left out, "" for one that counts."""
+    if body["emulated"]:
+        return "measured on an emulated board, so its times are void"
+    return "its tool told no p50" if body["latency_ms"]["p50"] is None else ""
 
 
 def _alike(bodies: Sequence[tuple[Path, dict[str, Any]]]) -> None:

@@ -84,7 +84,7 @@ def test_models_elsewhere_are_found_by_hash(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("instead", "words"), [
-    ({"emulated": True}, "void"), ({"schema": "other/1"}, "schema"), ({"latency_ms": {}}, "p50"),
+    ({"schema": "other/1"}, "schema"), ({"latency_ms": {}}, "p50"),
     ({"latency_ms": {"p50": -1.0}}, "p50 is -1"), ({"latency_ms": {"p50": float("nan")}}, "p50 is nan"),
     ({"host": None}, "missing or wrong"),
     ({"runtime": {"name": "tflite-runtime", "version": "2.14", "delegate": "", "threads": 1}}, "one runtime"),
@@ -95,6 +95,17 @@ def test_measurements_that_cannot_be_used(tmp_path: Path, instead: dict[str, obj
         refit("pi4", paths, [], tmp_path / "out")
     assert "m7.json" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("instead", "why"), [({"emulated": True}, "void"), ({"latency_ms": {"p50": None}}, "no p50")])
+def test_runs_that_tell_no_time_are_left_out_and_named(tmp_path: Path, instead: dict[str, object], why: str):
+    paths = measurements(tmp_path / "bench", 6)
+    void = measurement(tmp_path / "bench", 7, *SIZES[7], **instead)
+    made = refit("pi4", [*paths, void], [], tmp_path / "out")
+    assert made.models["int8"].rows == 6
+    assert any("m7.json" in line and why in line for line in made.lines())
+    with pytest.raises(ProfileError, match="none of the 1 runs"):
+        refit("pi4", [void], [], tmp_path / "other")
 
 
 def test_too_few_models(tmp_path: Path):

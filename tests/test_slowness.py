@@ -1,0 +1,71 @@
+"""`report --why-slow`: the ops of a measured model by their time, timed here or predicted for where it ran."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd import bench, cli, slowness
+from edgekd.devices import load_profile
+from edgekd.flatbuffer import read
+from edgekd.lite import LiteRunner
+from edgekd.runs import keep
+from edgekd.transports import LocalTransport
+from tests.lite_graphs import Net, separable
+from tests.test_bench import QUICK
+
+
+def lopsided() -> bytes:
+    """A cheap 1 x 1 convolution, then one of 64 times the work on the same map, then a cheap one."""
+    net = Net((1, 32, 32, 8))
+    net.conv(64)
+    net.conv(512)
+    net.conv(8)
+    return net.bytes()
+
+
+def test_a_run_here_is_timed_op_by_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = lopsided()
+    (tmp_path / "model.tflite").write_bytes(model)
+    assert cli.main(["report", "--why-slow", str(tmp_path)]) == 2
+    assert "edgekd bench" in capsys.readouterr().err, "without a measurement it says how to make one"
+    keep(tmp_path, bench.bench(model, load_profile("host"), LocalTransport(), settings=QUICK))
+    assert cli.main(["report", "--why-slow", str(tmp_path), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["basis"] == slowness.MEASURED
+    assert body["ops"][0]["index"] == 1, "the op with most work takes longest"
+    assert sum(row["ms"] for row in body["ops"]) == pytest.approx(body["sum_ms"])
+    assert sum(body["by_op"].values()) == pytest.approx(body["sum_ms"])
+    assert cli.main(["report", "--why-slow", str(tmp_path)]) == 0
+    assert "all 3 CONV_2D" in capsys.readouterr().out
+
+
+def test_a_run_elsewhere_is_predicted_and_says_so(tmp_path: Path):
+    model = separable(side=224).bytes()
+    (tmp_path / "model.tflite").write_bytes(model)
+    body = bench.bench(model, load_profile("host"), LocalTransport(), settings=QUICK)
+    keep(tmp_path, {**body, "profile": "pi4", "transport": "ssh"})
+    found = slowness.rank(tmp_path)
+    assert found["basis"] == slowness.PREDICTED
+    assert found["whole_ms"] == body["latency_ms"]["p50"]
+    assert [row["ms"] for row in found["ops"]] == sorted((row["ms"] for row in found["ops"]), reverse=True)
+    assert found["sum_ms"] > 0
+
+
+def test_ops_alone_chain_to_the_whole():
+    """Each op as a model of its own, fed with the one before it, gives the bytes of the model run whole."""
+    data = separable(hard_swish=True, squeeze_excite=True).bytes()
+    graph, random = read(data), np.random.default_rng(0)
+    image = random.integers(-128, 128, graph.tensors[graph.inputs[0]].shape, np.int8)
+    values = {graph.inputs[0]: image}
+    for op, one in zip(graph.ops, slowness.singles(data), strict=True):
+        interpreter = LiteRunner(one, kernels="reference").interpreter
+        fed = [index for index in op.inputs if index >= 0 and graph.tensors[index].data is None]
+        for port, index in zip(interpreter.get_input_details(), fed, strict=True):
+            interpreter.set_tensor(port["index"], values[index])
+        interpreter.invoke()
+        values[op.outputs[0]] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert np.array_equal(values[graph.outputs[0]], LiteRunner(data, kernels="reference").invoke(image))
