@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgekd import latency, workload
+from edgekd.artifacts import sha256
 from edgekd.bench import find_model, read_model
 from edgekd.check import of_precision
 from edgekd.devices import DeviceProfile, load_profile
@@ -50,9 +51,10 @@ def rank(folder: Path) -> dict[str, Any]:
     times = alone(data, run.body["runtime"]["threads"]) if here else predicted(graph, profile)
     total = sum(times)
     works = workload.work(graph)
-    rows = [{"index": op.index, "op": op.name, "tensor": graph.tensors[op.outputs[0]].name,
-             "shape": list(graph.tensors[op.outputs[0]].shape), "macs": row.macs, "ms": spent, "share": spent / total}
-            for op, row, spent in zip(graph.ops, works, times, strict=True)]
+    rows: list[dict[str, Any]] = [
+        {"index": op.index, "op": op.name, "tensor": graph.tensors[op.outputs[0]].name,
+         "shape": list(graph.tensors[op.outputs[0]].shape), "macs": row.macs, "ms": spent, "share": spent / total}
+        for op, row, spent in zip(graph.ops, works, times, strict=True)]
     kinds = dict.fromkeys(op.name for op in graph.ops)
     by_op = {kind: sum(row["ms"] for row in rows if row["op"] == kind) for kind in kinds}
     return {"schema": SCHEMA, "model": str(path), "profile": profile.name, "basis": MEASURED if here else PREDICTED,
@@ -61,8 +63,6 @@ def rank(folder: Path) -> dict[str, Any]:
 
 
 def _newest(folder: Path, data: bytes) -> Run:
-    from edgekd.artifacts import sha256
-
     found = [run for run in kept(folder) if run.body["model_sha256"] == sha256(data)]
     if not found:
         raise ModelFileError(f"{folder / 'bench'} holds no timed run of this model",
