@@ -143,6 +143,23 @@ def test_two_builds_give_the_same_bytes(out: Path, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "bundle.zip").read_bytes() == (out / "bundle.zip").read_bytes()
 
 
+def test_a_non_commercial_part_taints_the_bundle(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through the whole build: papers, card and the model's own metadata say so; where use is commercial there is no bundle."""
+    again = [*SMALL, "--store", str(out / "store"), "--set", "card.data_licence=CC BY-NC 4.0"]
+    assert cli.main([*again, "--out", str(tmp_path / "any")]) == 0
+    tainted = archive.read(tmp_path / "any" / "bundle")
+    assert failed(tainted) == []
+    (named,) = body(tainted, "licences.json")["tainted_by"]
+    assert "phantom" in named
+    assert "CC BY-NC 4.0" in named
+    assert f"Tainted by {named.partition(':')[0]}" in tainted["README.md"].decode()
+    assert (lite_metadata.metadata_of(tainted["model.tflite"]) or {})["license"].startswith("non-commercial")
+    assert "Non-commercial:" in (tmp_path / "any" / "report.html").read_text()
+    assert cli.main([*again, "--set", "card.use=commercial", "--out", str(tmp_path / "commercial")]) == 1
+    assert "card.use is commercial" in capsys.readouterr().err
+    assert not (tmp_path / "commercial" / "bundle.zip").exists()
+
+
 def test_a_build_that_stops_early_leaves_no_bundle(out: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(out, tmp_path / "out"))
     assert cli.main([*SMALL, "--out", str(folder), "--until", "distil"]) == 0
