@@ -94,7 +94,7 @@ class Dataset:
     `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else RGB).
     `images`: one row an image, in the order of `pixels`: {"name", "sha256" (of the source file's bytes, or of the
     pixels where there is no file), "label" (index into classes; a list of them, maybe empty, where an image may have
-    several), "split": "train"|"val"|"test", "group"}.
+    several; None where nobody has said), "split": "train"|"val"|"test"|"unlabelled", "group"}.
     """
 
     name: str

@@ -12,6 +12,7 @@ from edgekd.artifacts import Dataset
 from edgekd.errors import RecipeError
 from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
+from edgekd.sources import UNLABELLED
 from edgekd.store import Store, facts_json
 
 # Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
@@ -44,12 +45,26 @@ def job(settings: Recipe, profile: str) -> Job:
             networks.check_known(name, role)
     if settings.teacher.name != "none":
         licences.check_teacher(models.spec(settings.teacher.name))
-    source = data.open_source(settings.data.source, settings.data.group_column, settings.data.images, settings.data.labels)
+    source = data.open_all(settings.data)
+    if settings.data.unlabelled:
+        without_labels(settings)
     if source.labels is None:
-        methods.check(settings.distil.losses, len({item.label for item in source.items()}))
+        methods.check(settings.distil.losses, len({item.label for item in source.items() if item.split != UNLABELLED}))
     else:
         several_labels(settings, len(source.labels))
     return Job(settings, device, source)
+
+
+def without_labels(settings: Recipe) -> None:
+    """Raise RecipeError for what cannot use images without labels."""
+    if settings.teacher.name == "none" or settings.distil.logs:
+        raise RecipeError("data.unlabelled needs a teacher that says what the images show", "name a teacher, or leave it out")
+    if settings.distil.answers == "corrected":
+        raise RecipeError('data.unlabelled needs an answer about every view, and distil.answers = "corrected" has not',
+                          'use distil.answers = "cached" or "live"')
+    if settings.teacher.others and settings.distil.labels != "withheld":
+        raise RecipeError("teacher.others are weighed by who is right, which is not known of data.unlabelled",
+                          "set distil.labels=withheld, which weighs them by how sure they are, or name one teacher")
 
 
 def several_labels(settings: Recipe, labels: int) -> None:

@@ -83,8 +83,10 @@ class Console:
         say = self._out.print
         data = body["data"]
         mark = " (synthetic)" if data.get("synthetic") else ""
-        say(f"\n[bold]{_safe(data['name'])}[/]{mark}: {len(data['classes'])} classes, {data['train']} train, "
-            f"{data['val']} val, {data['test']} test; for [bold]{_safe(body['profile'])}[/], seed {body['seed']}")
+        kind = "labels" if data.get("labels") == "many" else "classes"
+        more = f", {data['unlabelled']['images']} without a label" if data.get("unlabelled") else ""
+        say(f"\n[bold]{_safe(data['name'])}[/]{mark}: {len(data['classes'])} {kind}, {data['train']} train, "
+            f"{data['val']} val, {data['test']} test{more}; for [bold]{_safe(body['profile'])}[/], seed {body['seed']}")
         if "accuracy" in body:
             say(_waterfall(body["accuracy"]))
             _verdict(say, body["accuracy"].get("verdict"))

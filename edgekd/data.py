@@ -13,15 +13,15 @@ import dataclasses
 import math
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import checks, images
-from edgekd.artifacts import Dataset, Inputs, sha256
+from edgekd import checks, images, unlabelled
+from edgekd.artifacts import Dataset, Inputs, Json, sha256
 from edgekd.errors import DataError, UnknownName
 from edgekd.folders import EXPECTED, FolderSource, shown
 from edgekd.images import Pixels
@@ -29,7 +29,7 @@ from edgekd.label_csv import CsvSource
 from edgekd.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
 from edgekd.recipe import DataConfig
 from edgekd.shards import ShardSource
-from edgekd.sources import SPLITS, Item, Source
+from edgekd.sources import SPLITS, UNLABELLED, Item, Source
 from edgekd.splits import FEWEST, draw, hold_out
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -43,6 +43,12 @@ _BATCH = 128
 _IN_MEMORY = 1 << 30
 
 _BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
+
+
+def open_all(config: DataConfig) -> Source:
+    """The source that a recipe names, with the images without labels beside it. Raises what `open_source` raises."""
+    source = open_source(config.source, config.group_column, config.images, config.labels)
+    return unlabelled.WithUnlabelled(source, Path(config.unlabelled).expanduser()) if config.unlabelled else source
 
 
 def open_source(text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN, images_folder: str = "",
@@ -109,8 +115,10 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
     labels, each needs as many images with it and without it).
     What is odd but usable goes into `facts["warnings"]`.
     """
-    items = _limited(source.items(), config.limit, seed)
+    every = source.items()
+    items = _limited([item for item in every if item.split != UNLABELLED], config.limit, seed)
     classes = sorted({item.label for item in items}) if source.labels is None else list(source.labels)
+    items += [item for item in every if item.split == UNLABELLED]
     if len(classes) < 2:
         raise DataError(f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED)
     native = source.native_px()
@@ -133,23 +141,30 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
     if failures and config.on_error == "refuse":
         raise checks.unreadable(source.name, failures)
 
-    drop, duplicates = checks.duplicates(source.name, kept, hashes, config.duplicates)
-    stay = [index for index in range(len(kept)) if index not in drop]
-    canvas.keep(stay)
-    kept = [kept[index] for index in stay]
-    hashes = [hashes[index] for index in stay]
-    greys = [greys[index] for index in stay]
-    splits = _split(kept, hashes, config, seed)
+    labelled = sum(item.split != UNLABELLED for item in kept)  # they come first
+    drop, duplicates = checks.duplicates(source.name, kept[:labelled], hashes[:labelled], config.duplicates)
+    stay = [index for index in range(labelled) if index not in drop]
+    kept, more = [kept[index] for index in stay], kept[labelled:]
+    splits = _split(kept, [hashes[index] for index in stay], config, seed)
     checks.enough(source.name, kept, splits, classes)
+    groups, counts = checks.group_facts(kept, splits), _counts(kept, splits)
+    warnings = [*source.facts.get("warnings", []),
+                *checks.warnings(kept, [greys[index] for index in stay], groups, duplicates, tiny)]
+
+    coloured = sum(not grey for grey in greys[labelled:])
+    if coloured and all(greys[:labelled]):
+        warnings.append(f"{coloured} images without a label are coloured, and those with one are grey: is that the same kind?")
+    stay += range(labelled, labelled + len(more))
+    kept, splits = kept + more, splits + [UNLABELLED] * len(more)
+    drop, beside = unlabelled.copies(source.name, kept, [hashes[index] for index in stay], splits, config.duplicates)
+    chosen = [place for place in range(len(kept)) if place not in drop]
+    kept, splits = [kept[place] for place in chosen], [splits[place] for place in chosen]
+    canvas.keep([stay[place] for place in chosen])
+    hashes = [hashes[stay[place]] for place in chosen]
 
     numbers = {name: index for index, name in enumerate(classes)}
     table = [{"name": item.name, "sha256": digest, "split": split, "group": item.group,
-              "label": numbers[item.label] if item.findings is None else [numbers[name] for name in item.findings]}
-             for item, digest, split in zip(kept, hashes, splits, strict=True)]
-    counts = {split: dict(sorted(Counter(label for item, own in zip(kept, splits, strict=True) if own == split
-                                         for label in item.counted).items())) for split in SPLITS}
-    groups = checks.group_facts(kept, splits)
-    warnings = [*source.facts.get("warnings", []), *checks.warnings(kept, greys, groups, duplicates, tiny)]
+              "label": _label(item, numbers)} for item, digest, split in zip(kept, hashes, splits, strict=True)]
     if failures:
         warnings.append(f"{len(failures)} unreadable images were skipped")
     facts = {**source.facts, "fit": config.fit, "seed": seed, "counts": counts, "groups": groups,
@@ -157,7 +172,22 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
              "ignored": source.facts.get("ignored", {}), "warnings": warnings}
     if source.labels is not None:
         facts["labels"] = "many"
+    if more:
+        facts["unlabelled"] = beside
     return Dataset(source.name, classes, px, canvas.channels, table, facts, canvas.blob())
+
+
+def _label(item: Item, numbers: Mapping[str, int]) -> Json:
+    """The class by number, the list of labels by number, or None where nobody has said."""
+    if item.split == UNLABELLED:
+        return None
+    return numbers[item.label] if item.findings is None else [numbers[name] for name in item.findings]
+
+
+def _counts(items: list[Item], splits: list[str]) -> dict[str, dict[str, int]]:
+    """How many images of each class, or with each label, a split holds."""
+    return {split: dict(sorted(Counter(label for item, own in zip(items, splits, strict=True) if own == split
+                                       for label in item.counted).items())) for split in SPLITS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,18 +371,26 @@ def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.in
 
 def rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
     """Indices into `dataset.images` of one split, int64 [k]. Raises UnknownName for a split that does not exist."""
-    if split not in SPLITS:
+    if split not in (*SPLITS, UNLABELLED):
         raise UnknownName("split", split, SPLITS, f"one of {', '.join(SPLITS)}")
     return np.array([index for index, row in enumerate(dataset.images) if row["split"] == split], np.int64)
+
+
+def taught(dataset: Dataset) -> NDArray[np.int64]:
+    """Indices of the images that distillation trains on, int64 [k]: train, and then those without a label."""
+    return np.concatenate([rows(dataset, "train"), rows(dataset, UNLABELLED)])
 
 
 def labels(dataset: Dataset, split: str | None = None) -> NDArray[np.int64]:
     """Class indices, int64 [k], in the order of `rows(dataset, split)`; of every image when `split` is None.
 
-    Where an image may have several labels: 0 or 1 for each, int64 [k, classes].
+    Where an image may have several labels: 0 or 1 for each, int64 [k, classes]. -1 where nobody has said.
     """
-    every: NDArray[np.int64] = np.array([row["label"] for row in dataset.images], np.int64) if dataset.labels == "one" else \
-        np.array([[k in row["label"] for k in range(len(dataset.classes))] for row in dataset.images], np.int64)
+    known = [row["label"] for row in dataset.images]
+    classes = range(len(dataset.classes))
+    every: NDArray[np.int64] = np.array(
+        [-1 if label is None else label for label in known] if dataset.labels == "one" else
+        [[-1 if label is None else int(k in label) for k in classes] for label in known], np.int64)
     return every if split is None else every[rows(dataset, split)]
 
 

@@ -129,7 +129,7 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
             oracle = Oracle(teacher, data.pixels(dataset), **asking)
     said = arrays(knowledge) if knowledge is not None else {}
     labels = torch.from_numpy(data.labels(dataset))
-    train = torch.tensor(knowledge.rows) if knowledge is not None else torch.from_numpy(data.rows(dataset, "train"))
+    train = torch.tensor(knowledge.rows) if knowledge is not None else torch.from_numpy(data.taught(dataset))
     example = {name: value[0] for name, value in said.items()}
     first_view = views.draw(view, seed, 0, len(labels), train)
     if oracle is not None:
@@ -144,10 +144,12 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
         first = said["logits"][0] if oracle is None else oracle.ask(train, first_view)["logits"]
         shown[train] = first.float().argmax(1) if dataset.labels == "one" else (first >= 0).long()
     class_weights = None
+    known = shown[train]
+    known = known[(known.view(len(known), -1) >= 0).all(1)]
     if dataset.labels == "many" and config.balance != "none":
-        class_weights = losses.label_weights(shown[train])
+        class_weights = losses.label_weights(known)
     elif config.balance == "loss":  # a class that no image has, or that the teacher never answers, gets no weight
-        class_weights = torch.zeros(classes).scatter(0, shown[train], balanced(shown[train], classes))
+        class_weights = torch.zeros(classes).scatter(0, known, balanced(known, classes))
     feed = Feed(renderer, train, shown, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
                 config.seed, oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     groups = None

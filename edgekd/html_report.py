@@ -648,6 +648,11 @@ def _data(body: Mapping[str, Any]) -> Block | None:
         facts.append(("groups (such as patients)", told))
     if copies.get("images"):
         facts.append(("copies", f"{_plural(copies['images'], 'image')}, {_whole(copies.get('dropped'))} dropped"))
+    without = data.get("unlabelled") or {}
+    if without:
+        dropped = sum(without.get(key) or 0 for key in ("in_val_or_test", "in_train", "repeated"))
+        facts.append(("without a label, labelled by the teacher", _plural(without.get("images") or 0, "image") + (
+            f" ({_whole(dropped)} copies dropped)" if dropped else "")))
     if data.get("skipped"):
         facts.append(("unreadable, skipped", _whole(len(data["skipped"]))))
     if ignored:

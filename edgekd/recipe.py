@@ -26,6 +26,7 @@ class DataConfig:
     source: str = "phantom"  # a folder, FILE.csv, "phantom", "phantom:600", "phantom-multi", "elpv", "medmnist:NAME"
     images: str = ""  # of a CSV: the folder that its names start from; "": the CSV's own
     labels: tuple[str, ...] = ()  # of a CSV with several labels: which, in this order; (): all
+    unlabelled: str = ""  # a folder of images without labels, which the teacher labels; they join distillation alone
     input_px: int = 96  # the student's input: 96 keeps MobileNetV2 under 10 ms on a Pi 4
     cache_px: int = 224  # decoded images are kept at min(this, the largest image's shorter side)
     # Channels of the student's input; auto: 1 where every image is grey, else 3. Apps' image libraries hand over 3, and

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekd.artifacts import Json
 
 SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"  # in place of a split: what only the teacher says something of
 NONE = "no label"  # how an image is told that has none of several possible labels
 
 

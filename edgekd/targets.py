@@ -52,7 +52,8 @@ class Feed:
     `labels`: int64, one for every image of the data set, or 0 or 1 for each label [n, classes]. `seed` draws the views,
     `repeat` the order in which they come as well. `balance`: "sample" draws classes evenly (no drawing is even for several
     labels at once). The teacher's part comes from `knowledge` (cached; one view of it then holds for every view) or from
-    `ask` (live). `withheld`: the targets are the teacher's probabilities in place of the labels.
+    `ask` (live). `withheld`: the targets are the teacher's probabilities in place of the labels, as they are of an image
+    without a label (-1), or mixed with one.
     """
 
     render: views.Renderer
@@ -88,13 +89,19 @@ class Feed:
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             said = self._said(number, order, rows, drawn)
-            if self.withheld:
-                targets = said["logits"].softmax(1) if self.kind == "one" else said["logits"].sigmoid()
-            else:
-                own, other = (losses.soften(self.labels[r], self.classes, self.smoothing)
-                              for r in (rows, drawn.partner[rows]))
-                targets = losses.mixed(own, other, drawn.share[rows])
-            yield Batch(self.render.views(rows, drawn), targets, rows=rows, drawn=drawn, **said)
+            yield Batch(self.render.views(rows, drawn), self._targets(rows, drawn, said), rows=rows, drawn=drawn, **said)
+
+    def _targets(self, rows: Tensor, drawn: views.Views, said: dict[str, Tensor]) -> Tensor:
+        """Probabilities float32 [b, k] that each view is to be given."""
+        partners, share = drawn.partner[rows], drawn.share[rows]
+        own, other = (losses.soften(self.labels[r].clamp(min=0), self.classes, self.smoothing) for r in (rows, partners))
+        targets = losses.mixed(own, other, share)
+        unknown, unknown_partner = ((self.labels[r].view(len(r), -1) < 0).any(1) for r in (rows, partners))
+        asked = unknown | (unknown_partner & (share < 1)) | torch.tensor(self.withheld)
+        if not bool(asked.any()):
+            return targets
+        answers = said["logits"].softmax(1) if self.kind == "one" else said["logits"].sigmoid()
+        return torch.where(asked[:, None], answers, targets)
 
     def _said(self, number: int, order: Tensor, rows: Tensor, drawn: views.Views) -> dict[str, Tensor]:
         if self.ask is not None:

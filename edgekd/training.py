@@ -82,10 +82,16 @@ def shuffled(count: int, batch: int, seed: int, epoch: int, weights: Tensor | No
 
 
 def balanced(labels: Tensor, classes: int) -> Tensor:
-    """A weight a row, float32 [n], that gives every class the same share; the mean weight is 1."""
-    counts = torch.bincount(labels, minlength=classes).clamp(min=1).float()
-    weights = 1 / counts[labels]
-    return weights * (len(labels) / weights.sum())
+    """A weight a row, float32 [n], that gives every class the same share; the mean weight is 1.
+
+    A row without a label (-1) weighs 1 and takes no part in the balance.
+    """
+    known = labels >= 0
+    counts = torch.bincount(labels[known], minlength=classes).clamp(min=1).float()
+    weights = torch.ones(len(labels))
+    own = 1 / counts[labels[known]]
+    weights[known] = own * (len(own) / own.sum())
+    return weights
 
 
 def _decayed(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

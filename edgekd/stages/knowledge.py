@@ -25,7 +25,7 @@ ASKED = 4 * BLOCK  # images between two reports of progress
 
 def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
         grid_side: int, cam_side: int, context: Context) -> Knowledge:
-    """Ask the teacher about `view.per_image` views of every training image; further teachers give their logits.
+    """Ask the teacher about `view.per_image` views of every image to train on, labelled or not; further teachers give logits.
 
     `grid_side`, `cam_side`: side of the feature map and of the class activation maps that the losses align to, 0 keeps
     none (a map is 20 to 100 times as large as the pooled features).
@@ -33,7 +33,7 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
     pixels = data.pixels(dataset)
     first = Oracle(teacher, pixels, wanted_precision=wanted_precision, model=model, grid_side=grid_side, cam_side=cam_side)
     more = [Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others]
-    train = torch.from_numpy(data.rows(dataset, "train"))
+    train = torch.from_numpy(data.taught(dataset))
     kept: dict[str, np.ndarray] = {}
     for number in range(view.per_image):
         drawn = views.draw(view, context.seed, number, len(dataset.images), train)
