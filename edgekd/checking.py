@@ -89,11 +89,10 @@ def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
 
 def check_student(student: ModelSpec, settings: Recipe, profile: DeviceProfile, classes: int) -> dict[str, Any]:
     """The answer for a student that was not trained yet."""
-    from edgekd.int8 import Int8Rules
-    from edgekd.untrained import untrained_tflite
+    from edgekd.sketches import sketch
 
     px = settings.data.input_px
-    data = untrained_tflite(student, px, classes, Int8Rules.from_dict(profile.rules))
+    data = sketch(student, px, classes, profile.rules)
     return {**check(read(data), profile, f"{student.name} at {px} px", file_bytes=len(data),
                     notes=("untrained: ops, shapes and sizes are those of the trained file",)),
             **_compiled(data, profile)}

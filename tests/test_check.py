@@ -239,3 +239,26 @@ def test_checking_leaves_torchs_random_state_alone():
     first = untrained_tflite(models.spec("mobilenetv2_035"), 32, 3, Int8Rules())
     assert torch.equal(torch.rand(3), expected)
     assert read(first).counts()["CONV_2D"] == 35
+
+
+def test_a_student_is_made_once_and_a_damaged_copy_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second answer comes without torch, in under 5 s of CPU, and is the first one's."""
+    monkeypatch.setenv("EDGEKD_SKETCHES", str(tmp_path))
+    script = ("import sys, time; from edgekd import cli; cli.main(sys.argv[1:]); "
+              "print(time.process_time(), 'torch' in sys.modules, file=sys.stderr)")
+    command = [sys.executable, "-c", script, "check", "mobilenetv2_035", "--set", "data.input_px=32", "--json"]
+
+    def ask() -> tuple[str, float, bool]:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)
+        spent, torch = done.stderr.split()[-2:]
+        return done.stdout, float(spent), torch == "True"
+
+    first, _, imported = ask()
+    assert imported
+    second, spent, imported = ask()
+    assert not imported
+    assert spent < 5.0
+    assert second == first
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert ask()[::2] == (first, True)
