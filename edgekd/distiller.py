@@ -110,7 +110,7 @@ class Lesson:
         if self.plan.notes:
             found["notes"] = self.plan.notes
         if self.log is not None:
-            found["log"] = dict(self.log)
+            found[str(self.log["source"])] = dict(self.log)
         return found
 
 
@@ -161,7 +161,7 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
         feed, torch.from_numpy(data.rows(dataset, "val")), config, what, taps, class_weights, seed + config.seed,
         {name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
         "pooled" in example and bool((example["pooled"] < 0).any()), oracle, groups,
-        knowledge.facts if knowledge is not None and logged else None, peer)
+        knowledge.facts if knowledge is not None and knowledge.facts.get("source") in ("log", "clients") else None, peer)
 
 
 def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) -> None:

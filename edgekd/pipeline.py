@@ -40,7 +40,7 @@ class Job:
     @property
     def teacher(self) -> ModelSpec | None:
         """The teacher's spec, or None for a student that learns from the labels alone, or from logged answers."""
-        absent = self.recipe.teacher.name == "none" or self.recipe.distil.logs
+        absent = self.recipe.teacher.name == "none" or self.recipe.distil.logs or self.recipe.federated.on
         return None if absent else models.spec(self.recipe.teacher.name)
 
     @property
@@ -73,7 +73,11 @@ class Stage:
 def _data(job: Job) -> Settings:
     # what is the inputs' concern is the same for all
     config = dataclasses.replace(job.recipe.data, input_px=32, calibration=8, golden=1, channels="3")
-    return {"config": config, "fingerprint": job.source.fingerprint()}
+    settings = {"config": config, "fingerprint": job.source.fingerprint()}
+    if job.recipe.federated.on:
+        divided = dataclasses.replace(job.recipe.federated, rounds=1, epochs=1)  # those are the clients' concern
+        settings |= {"federated": divided, "parts_sha256": _file_digest(divided.parts)}
+    return settings
 
 
 def _inputs(job: Job) -> Settings:
@@ -108,6 +112,12 @@ def _knowledge(job: Job) -> Settings:
 def _logs(job: Job) -> Settings:
     config = job.recipe.distil
     return {"path": config.logs, "file_sha256": _file_digest(config.logs), "max_days": config.logs_max_days}
+
+
+def _clients(job: Job) -> Settings:
+    config = job.recipe.distil
+    return {"config": job.recipe.federated, "distil": config, "model": job.student, "view": job.recipe.views,
+            "px": job.recipe.data.input_px, "weights_sha256": _file_digest(config.weights)}
 
 
 def _distil(job: Job) -> Settings:
@@ -185,7 +195,8 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-# Logged answers take the place of a teacher's.
+# Clients' answers, or logged ones, take the place of a teacher's.
+CLIENTS = Stage("knowledge", 1, "edgekd.stages.federated:run", artifacts.Knowledge, ("data",), _clients)
 LOGS = Stage("knowledge", 1, "edgekd.stages.knowledge:from_logs", artifacts.Knowledge, ("data",), _logs)
 
 
@@ -194,8 +205,8 @@ def stages(job: Job) -> tuple[Stage, ...]:
     config, rows = job.recipe.distil, []
     others = [f"teacher{number}" for number in range(2, 2 + len(job.recipe.teacher.others))]
     for stage in STAGES:
-        if stage.name == "knowledge" and config.logs:
-            rows.append(LOGS)
+        if stage.name == "knowledge" and (config.logs or job.recipe.federated.on):
+            rows.append(LOGS if config.logs else CLIENTS)
         elif not stage.wanted(job) or (stage.needs_teacher and job.teacher is None):
             continue
         elif stage.name == "knowledge" and config.answers != "cached":

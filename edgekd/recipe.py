@@ -124,6 +124,26 @@ class EditsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FederatedConfig:
+    """Clients that keep their training images, and teach the student by what they answer about shared ones, unlabelled.
+
+    Off while `clients` is 0 and `parts` empty. Each client trains the student's own network with distil's settings.
+    """
+
+    clients: int = 0
+    alpha: float = 0.5  # of the Dirichlet distribution of each class over the clients; Lin et al. 2020 take 1 and 0.1
+    shared: float = 0.3  # share of the training images that all see
+    rounds: int = 1  # from the second on, clients first learn each other's answers (FedMD)
+    epochs: int = 20  # of a client, a round
+    parts: str = ""  # a CSV of image,group in place of chance: the group is the client, or "shared"
+
+    @property
+    def on(self) -> bool:
+        """Whether there are clients."""
+        return bool(self.clients or self.parts)
+
+
+@dataclasses.dataclass(frozen=True)
 class PruneConfig:
     """Structured pruning between distil and qat. Off while `ratio` and `target_macs` are both 0; the losses are distil's."""
 
@@ -228,6 +248,7 @@ class Recipe:
     teacher: TeacherConfig = TeacherConfig()
     distil: DistilConfig = DistilConfig()
     edits: EditsConfig = EditsConfig()
+    federated: FederatedConfig = FederatedConfig()
     prune: PruneConfig = PruneConfig()
     qat: QatConfig = QatConfig()
     certify: CertifyConfig = CertifyConfig()
@@ -258,6 +279,8 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("distil", "temperature"): (0.1, 100),
     ("qat", "temperature"): (0.1, 100),
     ("distil", "ema"): (0, 0.99999),
+    ("federated", "alpha"): (0.01, 1000),
+    ("federated", "shared"): (0.01, 0.95),
     ("prune", "ratio"): (0, 0.75),  # pruning.MOST: a quarter of every group stays
     ("prune", "steps"): (1, 100),
     ("prune", "batches"): (1, 65536),
@@ -351,6 +374,12 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
     sections["distil"]["losses"] = methods.read(added, where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
+    federated = FederatedConfig(**sections["federated"])
+    if federated.on:
+        _federate(sections["distil"], where)
+        if sections["data"].get("unlabelled"):
+            raise RecipeError(f"{where}: data.unlabelled is a teacher's to label, and [federated] has none",
+                              "leave one of the two out")
     recipe = Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
     if recipe.prune.ratio and recipe.prune.target_macs:
         raise RecipeError(f"{where}: prune.ratio and prune.target_macs are both set, and either decides the cut alone",
@@ -359,6 +388,16 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where}: qat.alpha is {recipe.qat.alpha}, which shows QAT labels that distil.labels withholds",
                           "leave qat.alpha at 1")
     return recipe
+
+
+def _federate(distil: dict[str, Any], where: str) -> None:
+    """Withhold the shared images' labels from the student. Raises RecipeError for what needs them, or another teacher."""
+    if distil.setdefault("labels", "withheld") != "withheld":
+        raise RecipeError(f"{where}: distil.labels is {distil['labels']!r}, and clients share images without labels",
+                          "leave distil.labels out, or federated")
+    if distil.get("logs") or distil.get("answers", "cached") != "cached":
+        raise RecipeError(f"{where}: [federated] has clients answer in a teacher's place, and distil.logs or distil.answers "
+                          "asks for another", "leave one of the two out")
 
 
 def _add_loss(added: dict[str, Any], name: str, value: Any, where: str) -> None:
@@ -403,7 +442,8 @@ def _article(hint: type) -> str:
 def _bounded(section: str, name: str, value: Any, where: str) -> Any:
     if isinstance(value, str | bool | tuple):
         return value
-    low, high = BOUNDS.get((section, name), (1 if name in ("batch", "epochs", "runs", "threads", "top_k") else 0, math.inf))
+    least = 1 if name in ("batch", "epochs", "rounds", "runs", "threads", "top_k") else 0
+    low, high = BOUNDS.get((section, name), (least, math.inf))
     if not low <= value <= high:
         raise RecipeError(f"{where}: {section}.{name} is {value}, expected {low} .. {high}")
     return value

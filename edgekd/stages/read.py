@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from edgekd import data
+from edgekd import data, federation
 from edgekd.artifacts import Dataset, Inputs
 from edgekd.context import Context
-from edgekd.recipe import DataConfig
+from edgekd.recipe import DataConfig, FederatedConfig
 
 
-def run(*, config: DataConfig, fingerprint: str, context: Context) -> Dataset:
-    """Decode every image once. `fingerprint` stands for the source's content in the stage's key."""
-    return data.build_dataset(context.source, config, context.seed,
-                              lambda done, total: context.progress("images", done, total))
+def run(*, config: DataConfig, fingerprint: str, context: Context, federated: FederatedConfig | None = None,
+        parts_sha256: str = "") -> Dataset:
+    """Decode every image once. `fingerprint` stands for the source's content in the stage's key.
+
+    `federated`: how the training images are divided among clients.
+    """
+    found = data.build_dataset(context.source, config, context.seed,
+                               lambda done, total: context.progress("images", done, total))
+    return found if federated is None else federation.divide(found, federated, context.seed)
 
 
 def inputs(dataset: Dataset, *, px: int, fit: str, calibration: int, golden: int, channels: str,
