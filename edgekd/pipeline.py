@@ -117,7 +117,8 @@ def _logs(job: Job) -> Settings:
 def _clients(job: Job) -> Settings:
     config = job.recipe.distil
     return {"config": job.recipe.federated, "distil": config, "model": job.student, "view": job.recipe.views,
-            "px": job.recipe.data.input_px, "weights_sha256": _file_digest(config.weights)}
+            "px": job.recipe.data.input_px, "weights_sha256": _file_digest(config.weights),
+            "channels": job.recipe.data.channels}
 
 
 def _distil(job: Job) -> Settings:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd import data, ensembles, federation, metrics, networks, views
+from edgekd import data, ensembles, federation, metrics, models, networks, views
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.asking import Oracle
 from edgekd.context import Context, MemoryCheckpoint
@@ -29,11 +29,12 @@ from edgekd.training import FitPlan, first_rate, fit
 
 
 def run(dataset: Dataset, *, config: FederatedConfig, distil: DistilConfig, model: ModelSpec, view: ViewsConfig, px: int,
-        weights_sha256: str, context: Context) -> Knowledge:
+        weights_sha256: str, context: Context, channels: str = "3") -> Knowledge:
     """Let each client learn, answer about `view.per_image` views of the shared images, and blend the answers.
 
     The knowledge is the blend, logits alone; its facts tell each client's images by class and its accuracy on test.
     """
+    model = models.of_channels(model, data.student_channels(dataset, channels))
     handed, shared = federation.shared(dataset), torch.from_numpy(data.rows(dataset, "train"))
     clients = [_Client(federation.part(dataset, rows), handed, distil, model, view, px, name, context)
                for name, rows in federation.clients(dataset).items()]
