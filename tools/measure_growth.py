@@ -32,6 +32,7 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
     from edgekd import building, recipe
     from edgekd.pipeline import Done, run
     from edgekd.sources import Item
+    from edgekd.stages import distil, knowledge, qat, teacher  # noqa: F401 - importing torch is no stage's work
     from edgekd.store import Store
 
     class Patterns:
