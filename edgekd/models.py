@@ -62,14 +62,14 @@ def read(path: Path) -> ModelSpec:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"model file {path}: {error}", "see README, How to add a model") from None
+        raise RecipeError(f"model file {path}: {error}", "see CONTRIBUTING.md, Adding things") from None
     known = {field.name for field in dataclasses.fields(ModelSpec)}
     for key in values:
         if key not in known:
             raise UnknownName(f"key in {path}:", key, known, f"known keys: {', '.join(sorted(known))}")
     for key in ("title", "arch", "roles"):
         if key not in values:
-            raise RecipeError(f"model file {path}: {key!r} is missing", "see README, How to add a model")
+            raise RecipeError(f"model file {path}: {key!r} is missing", "see CONTRIBUTING.md, Adding things")
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return ModelSpec(**{"name": path.stem, **values, **lists})
 

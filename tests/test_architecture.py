@@ -146,17 +146,17 @@ def test_the_proof_stands_by_itself() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    """Line 1 of each module is its docstring, and README's map names it."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    """Line 1 of each module is its docstring, and the map in CONTRIBUTING.md names it."""
+    readme = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for name, path in MODULES.items():
         assert path.read_text(encoding="utf-8").startswith('"""'), f"{name} does not start with its docstring"
         if name != "edgekd":
-            assert path.name in readme or path.name == "__init__.py", f"README does not mention {path.name}"
+            assert path.name in readme or path.name == "__init__.py", f"CONTRIBUTING.md does not mention {path.name}"
 
 
 def test_imports_follow_the_map() -> None:
-    """A module imports, when it is loaded, only from its own row of README's map and from rows above."""
-    rows = [line for line in (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    """A module imports, when it is loaded, only from its own row of the map in CONTRIBUTING.md and from rows above."""
+    rows = [line for line in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
             if line.startswith("| ") and ".py`" in line]
     floor = {("edgekd.stages." if "`edgekd/stages/`" in row else "edgekd.") + name: number
              for number, row in enumerate(rows) for name in re.findall(r"`(\w+)\.py`", row)}
@@ -164,7 +164,7 @@ def test_imports_follow_the_map() -> None:
     for name, path in MODULES.items():
         if name in floor:
             below = {other for other in own(path, top_level_only=True) if floor.get(other, 0) > floor[name]}
-            assert not below, f"{name} stands above {sorted(below)} in README's map and imports it"
+            assert not below, f"{name} stands above {sorted(below)} in the map in CONTRIBUTING.md and imports it"
 
 
 def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:

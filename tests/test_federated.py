@@ -105,7 +105,7 @@ def test_only_logits_on_shared_images_pass(dataset: Dataset) -> None:
 
 
 def test_the_student_knows_more_than_the_mean_client(dataset: Dataset) -> None:
-    student = learn(dataset, answers(dataset, 8), 8)
+    student = learn(dataset, answers(dataset, 8), 16)  # after 8 it depends on the threads: 0.79 with one, 1.00 with two
     told = student.facts["clients"]
     assert sum(row["images"] for row in told["clients"]) + len(data.rows(dataset, "train")) == 240
     assert told["mean_top1"] == pytest.approx(np.mean([row["top1"] for row in told["clients"]]))

@@ -239,20 +239,25 @@ class Lite:
         return np.stack(rows)
 
 
-def latencies(runners: dict[str, Lite], image: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds [rounds] of each file: one call each in turn, in a new order every round."""
-    for runner in runners.values():
-        runner.feed(image)
-        for _ in range(WARMUP):
-            runner.interpreter.invoke()
-    order, random = list(runners), np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            start = time.perf_counter_ns()
-            runners[name].interpreter.invoke()
-            times[name].append((time.perf_counter_ns() - start) / 1e6)
+def latencies(load: Callable[[str], Lite], names: list[str], image: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds [rounds] of each file: one call each in turn, in a new order every round.
+
+    Half the rounds after loading the files in the order given, half in the opposite one: what a process loads first was
+    1 to 5 % slower than the same file loaded last.
+    """
+    random = np.random.default_rng(0)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for order in (names, names[::-1]):
+        runners = {name: load(name) for name in order}
+        for runner in runners.values():
+            runner.feed(image)
+            for _ in range(WARMUP):
+                runner.interpreter.invoke()
+        for _ in range(rounds // 2):
+            for name in random.permutation(order):
+                start = time.perf_counter_ns()
+                runners[name].interpreter.invoke()
+                times[name].append((time.perf_counter_ns() - start) / 1e6)
     return {name: np.array(values) for name, values in times.items()}
 
 
@@ -406,10 +411,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
             continue
         answers[name] = min((runner.logits(images) for runner in fed),
                             key=lambda logits: float(metrics.divergence(logits, said).mean()))
-    first = Lite(models["EdgeKD, QAT"][0], student.mean, student.std)  # the process's first was 1 to 5 % slower: not timed
-    first.logits(images[:1])
-    runners = {name: Lite(models[name][0], student.mean, student.std) for name in answers}
-    times = latencies(runners, images[0], arguments.rounds)
+    times = latencies(lambda name: Lite(models[name][0], student.mean, student.std), list(answers), images[0],
+                      arguments.rounds)
     print(f"\n{student.arch} at {student.px} px on {dataset.name}: {len(images)} test images, {len(calibration)} calibration "
           f"images, {dt.datetime.now(dt.UTC).date()}, {platform.machine()}, one thread, {arguments.rounds} rounds "
           f"interleaved. Float student: top-1 {(said.argmax(1) == labels).mean():.2%}.\n")
