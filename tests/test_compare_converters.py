@@ -50,9 +50,8 @@ def test_ops_are_listed_as_in_the_file(tool: ModuleType, model: bytes) -> None:
 
 def test_every_file_is_timed_in_every_round(tool: ModuleType, model: bytes) -> None:
     images, _ = small_networks.images(1, small_networks.PX)
-    runners = {name: tool.Lite(model, small_networks.MEAN, small_networks.STD) for name in ("a", "b")}
-    times = tool.latencies(runners, images[0], 7)
-    assert {name: len(values) for name, values in times.items()} == {"a": 7, "b": 7}
+    times = tool.latencies(lambda _: tool.Lite(model, small_networks.MEAN, small_networks.STD), ["a", "b"], images[0], 8)
+    assert {name: len(values) for name, values in times.items()} == {"a": 8, "b": 8}
     assert all((values > 0).all() for values in times.values())
 
 
