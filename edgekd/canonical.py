@@ -60,7 +60,8 @@ def canonical(data: bytes | memoryview) -> bytes:
         raise ModelFileError(f"two tensors of this .tflite are called {twice!r}", "give every tensor a name of its own")
     blobs = [graph.tensors[old].data for old in order]
     tensors = [_tensor(subgraph.tensors[old], graph.tensors[old], new) for new, old in enumerate(order)]
-    _operators(graph, place)
+    versions = shared_versions(graph.ops, graph.tensors)
+    _operators(graph, place, versions)
     subgraph.tensors = tensors
     subgraph.inputs, subgraph.outputs = ([place[index] for index in part] for part in (graph.inputs, graph.outputs))
     subgraph.name = subgraph.name or "main"
@@ -69,7 +70,6 @@ def canonical(data: bytes | memoryview) -> bytes:
             port.tensorIndex = place[port.tensorIndex]
     metadata = {_text(entry.name): model.buffers[entry.buffer].data for entry in model.metadata or []}
     stated = metadata.pop(MIN_RUNTIME, None)
-    versions = shared_versions(graph.ops, graph.tensors)
     if stated is not None and not all(has_rule(op, graph.tensors) for op in graph.ops):  # then the file knows better
         versions.append(OpVersion(1, bytes(bytearray(stated)).rstrip(b"\0").decode("ascii", "replace")))
     metadata = {MIN_RUNTIME: newest(versions).encode().ljust(MIN_RUNTIME_BYTES, b"\0"), **metadata}
@@ -129,10 +129,9 @@ def _tensor(tensor: Any, facts: LiteTensor, index: int) -> Any:
     return tensor
 
 
-def _operators(graph: LiteGraph, place: dict[int, int]) -> None:
+def _operators(graph: LiteGraph, place: dict[int, int], versions: list[OpVersion]) -> None:
     parts, model = schema(), graph.model
     codes: dict[tuple[str, int, Any], int] = {}
-    versions = shared_versions(graph.ops, graph.tensors)
     for op, version, written in zip(graph.ops, versions, model.subgraphs[0].operators, strict=True):
         number, custom = version.number, model.operatorCodes[written.opcodeIndex].customCode
         written.opcodeIndex = codes.setdefault((op.name, number, custom), len(codes))

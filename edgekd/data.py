@@ -9,19 +9,16 @@ Nothing here is random beyond the seed: the same source, config and seed give th
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd import checks, images, unlabelled
-from edgekd.artifacts import Dataset, Inputs, Json, sha256
+from edgekd.artifacts import Dataset, Inputs, Json
+from edgekd.decoding import Canvas, Progress, decoded
 from edgekd.errors import DataError, UnknownName
 from edgekd.folders import EXPECTED, FolderSource, shown
 from edgekd.images import Pixels
@@ -31,16 +28,6 @@ from edgekd.recipe import DataConfig
 from edgekd.shards import ShardSource
 from edgekd.sources import SPLITS, UNLABELLED, Item, Source
 from edgekd.splits import FEWEST, draw, hold_out
-
-Progress = Callable[[int, int], None]  # (images done, images in all)
-
-# Two decoders saturate the two cores of a small machine; JPEG and PNG decoding leave Python's lock.
-_THREADS = 2
-# Images in flight at a time: an error or an interrupt is then seen within a second, and memory stays flat.
-_BATCH = 128
-
-# Bytes of pixels that are decoded into memory: half of what a small machine has. Training reads a memory map in any case.
-_IN_MEMORY = 1 << 30
 
 _BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
@@ -123,13 +110,13 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
         raise DataError(f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED)
     native = source.native_px()
     px = min(config.cache_px, native) if native else config.cache_px
-    canvas = _Canvas(len(items), px)
+    canvas = Canvas(len(items), px)
     kept: list[Item] = []
     hashes: list[str] = []
     greys: list[bool] = []
     failures: list[DataError] = []
     tiny = 0
-    for item, found in _decoded(source, items, px, config.fit, progress):
+    for item, found in decoded(source, items, px, config.fit, progress):
         if isinstance(found, DataError):
             failures.append(found)
             continue
@@ -188,84 +175,6 @@ def _counts(items: list[Item], splits: list[str]) -> dict[str, dict[str, int]]:
     """How many images of each class, or with each label, a split holds."""
     return {split: dict(sorted(Counter(label for item, own in zip(items, splits, strict=True) if own == split
                                        for label in item.counted).items())) for split in SPLITS}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    """One image read: its pixels at the size asked for (HxW if grey in fact), its hash, its shorter side before."""
-
-    pixels: Pixels
-    sha256: str
-    shortest: int
-
-
-def _read(source: Source, item: Item, px: int, fit: str) -> _Found | DataError:
-    """Load, hash, decode and fit one image; a DataError is handed back so that all of them can be listed."""
-    try:
-        loaded = source.load(item)
-        if isinstance(loaded, bytes):
-            digest, picture = sha256(loaded), images.decode(loaded, item.name)
-        else:
-            digest, picture = sha256(np.ascontiguousarray(loaded).tobytes()), loaded
-    except DataError as error:
-        return error
-    fitted = images.fit(picture, px, fit)
-    return _Found(images.as_grey(fitted) if images.is_grey(fitted) else fitted, digest, min(picture.shape[:2]))
-
-
-def _decoded(
-    source: Source, items: Sequence[Item], px: int, fit: str, progress: Progress | None
-) -> Iterator[tuple[Item, _Found | DataError]]:
-    """Every item with what was read, in order, from two threads."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for start in range(0, len(items), _BATCH):
-            batch = items[start:start + _BATCH]
-            found = threads.map(lambda item: _read(source, item, px, fit), batch)
-            for offset, pair in enumerate(zip(batch, found, strict=True)):
-                yield pair
-                if progress:
-                    progress(start + offset + 1, len(items))
-
-
-def _room(shape: tuple[int, ...]) -> Pixels:
-    """Pixels to fill, in memory, or where they are many in a file below TMPDIR that is gone when nobody looks at it."""
-    if math.prod(shape) <= _IN_MEMORY:
-        return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
-
-
-class _Canvas:
-    """Room for n images, grey until the first coloured one comes: then what is there is repeated to RGB."""
-
-    def __init__(self, count: int, px: int) -> None:
-        self._pixels = _room((count, 1, px, px))
-        self._used = 0
-
-    @property
-    def channels(self) -> int:
-        return int(self._pixels.shape[1])
-
-    def add(self, image: Pixels) -> None:
-        if image.ndim == 3 and self.channels == 1:
-            coloured = _room((len(self._pixels), 3, *self._pixels.shape[2:]))
-            coloured[:self._used] = self._pixels[:self._used]
-            self._pixels = coloured
-        self._pixels[self._used] = image.transpose(2, 0, 1) if image.ndim == 3 else image
-        self._used += 1
-
-    def keep(self, indices: list[int]) -> None:
-        """Leave these rows, in place: each moves towards the front or stays."""
-        for to, index in enumerate(indices):
-            if to != index:
-                self._pixels[to] = self._pixels[index]
-        self._used = len(indices)
-
-    def blob(self) -> memoryview:
-        """The rows used, without a copy, read-only."""
-        used = self._pixels[:self._used]
-        used.flags.writeable = False
-        return memoryview(used.reshape(-1))
 
 
 def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
@@ -343,20 +252,20 @@ def build_inputs(source: Source, dataset: Dataset, px: int, seed: int, fit: str 
         raise DataError(f"{source.name}: {len(gone)} images are gone since the dataset was built: {shown(gone)}",
                         "put them back, or run the build again so that the data stage starts over")
     items = [known[dataset.images[row]["name"]] for row in wanted]
-    decoded = np.empty((len(wanted), px, px, dataset.channels), np.uint8)
+    fitted = np.empty((len(wanted), px, px, dataset.channels), np.uint8)
     changed: list[str] = []
-    for place, (item, found) in enumerate(_decoded(source, items, px, fit, progress)):
+    for place, (item, found) in enumerate(decoded(source, items, px, fit, progress)):
         if isinstance(found, DataError) or found.sha256 != dataset.images[wanted[place]]["sha256"]:
             changed.append(item.name)
         elif dataset.channels == 1:
-            decoded[place] = found.pixels[..., None]
+            fitted[place] = found.pixels[..., None]
         else:
-            decoded[place] = images.as_rgb(found.pixels)
+            fitted[place] = images.as_rgb(found.pixels)
     if changed:
         raise DataError(f"{source.name}: {len(changed)} images changed since the dataset was built: {shown(changed)}",
                         "put the old files back, or run the build again so that the data stage starts over")
     where = {row: place for place, row in enumerate(wanted)}
-    blobs = {name: decoded[[where[int(row)] for row in part]].tobytes() for name, part in parts.items()}
+    blobs = {name: fitted[[where[int(row)] for row in part]].tobytes() for name, part in parts.items()}
     return Inputs(px, dataset.channels, {name: [int(row) for row in part] for name, part in parts.items()}, **blobs)
 
 

@@ -55,6 +55,11 @@ class Lesson:
     log: Mapping[str, Any] | None
     peer: Callable[[], nn.Module] | None
 
+    def fit_plan(self, epochs: int, lr: float) -> FitPlan:
+        """How long and how fast, with distillation's own settings for the rest."""
+        config = self.config
+        return FitPlan(epochs, lr, config.weight_decay, config.warmup, config.schedule, config.ema, config.optimiser)
+
     def distiller(self, student: nn.Module) -> Objective:
         """The student with fresh adapters of the shapes that it has now."""
         render, config, feed = self.feed.render, self.config, self.feed

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd import checking, recipe
+from edgekd import checking, recipe, store
 from edgekd.devices import DeviceProfile, load_profile
 from edgekd.errors import GateFailed, RecipeError
 from edgekd.recipe import Recipe
@@ -37,7 +37,7 @@ def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
     body = checking.check_recipe(settings, profile)
     while body["mapped"]["ends_at"] or not body["passed"]:
         edit = checking.mending(body)
-        if edit is None or not edit["sets"]:
+        if edit is None or edit["sets"].items() <= values.items():  # no setting makes it, or it was made and did not help
             ends = body["mapped"]["ends_at"]
             left = f"{ends['op']} #{ends['index']}: {ends['status']}" if ends else "\n  ".join(body["failures"])
             raise GateFailed(f"no edit that EdgeKD knows mends {body['model']} for {profile.name}; {left}",
@@ -67,12 +67,9 @@ class Fix:
         """Write the recipe. Raises RecipeError when it cannot be."""
         if not self.diff:
             return
-        beside = self.path.with_name(self.path.name + ".new")
         try:
-            beside.write_text(self.text, encoding="utf-8")
-            beside.replace(self.path)
+            store.replace(self.path, self.text.encode())
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise RecipeError(f"{self.path}: {error.strerror}", "the edits are " + ", ".join(
                 f"--set {key}={value}" for key, value in self.mended.values.items())) from None
 

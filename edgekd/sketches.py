@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgekd import artifacts
+from edgekd import artifacts, store
 from edgekd.models import ModelSpec
 
 FOLDER_VARIABLE = "EDGEKD_SKETCHES"
@@ -64,9 +63,6 @@ def _name(key: str, data: bytes) -> str:
 
 
 def _keep(folder: Path, name: str, data: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(folder / name)
+    store.replace(folder / name, data)
     for path in sorted(folder.glob("*.tflite"), key=lambda one: one.stat().st_mtime)[:-MOST]:
         path.unlink(missing_ok=True)

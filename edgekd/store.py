@@ -170,14 +170,7 @@ class Store:
 
     def _replace(self, target: Path, data: Blob) -> None:
         with _disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}-0")
-            try:
-                _write(temporary, data)
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            replace(target, data)
 
 
 class Checkpoint:
@@ -201,6 +194,18 @@ class Checkpoint:
     def clear(self) -> None:
         """Forget it: the stage has finished."""
         self.path.unlink(missing_ok=True)
+
+
+def replace(target: Path, data: Blob) -> None:
+    """Write a file whole or not at all; its folders are made. Raises OSError, and leaves nothing behind then."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}-0")
+    try:
+        _write(temporary, data)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, data: Blob) -> None:

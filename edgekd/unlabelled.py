@@ -92,9 +92,9 @@ def copies(name: str, items: Sequence[Item], hashes: Sequence[str], splits: Sequ
         raise DataError(f"{name}: {len(leaks)} images without a label lie in val or test, too, so the test would measure "
                         f"memory (equal sha256):\n  {listed}{more}",
                         "take them out of data.unlabelled, or let --set data.duplicates=drop do it")
-    known = [row for row in own if held[hashes[row]] and row not in leaks]
-    seen: set[str] = set()
-    twice = [row for row in own if row not in known and row not in leaks
-             and (hashes[row] in seen or seen.add(hashes[row]))]  # type: ignore[func-returns-value]
+    known = [row for row in set(own).difference(leaks) if held[hashes[row]]]
+    new = sorted(set(own).difference(leaks, known))
+    first = {hashes[row]: row for row in reversed(new)}
+    twice = [row for row in new if first[hashes[row]] != row]
     return {*leaks, *known, *twice}, {"images": len(own) - len(leaks) - len(known) - len(twice), "in_val_or_test": len(leaks),
                                       "in_train": len(known), "repeated": len(twice)}

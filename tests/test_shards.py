@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import data, images, models, shards
+from edgekd import data, decoding, images, models, shards
 from edgekd.context import Context
 from edgekd.errors import DataError
 from edgekd.providers import PhantomSource
@@ -65,8 +65,8 @@ def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Pat
 def test_pixels_beyond_memory_are_decoded_into_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = data.open_source(str(folder))
     inside = data.build_dataset(source, DataConfig())
-    monkeypatch.setattr(data, "_IN_MEMORY", 1000)
-    assert isinstance(data._room((2, 1, 40, 40)), np.memmap)
+    monkeypatch.setattr(decoding, "_IN_MEMORY", 1000)
+    assert isinstance(decoding.room((2, 1, 40, 40)), np.memmap)
     assert data.build_dataset(source, DataConfig()) == inside
 
 

@@ -15,7 +15,7 @@ from edgekd.distiller import Groups, lesson
 from edgekd.inference import logits_of
 from edgekd.models import ModelSpec
 from edgekd.recipe import DistilConfig, ViewsConfig
-from edgekd.training import FitPlan, first_rate
+from edgekd.training import first_rate
 
 
 def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, *, config: DistilConfig, model: ModelSpec,
@@ -35,8 +35,7 @@ def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, 
                     views.Renderer(data.pixels(dataset), px, mean, std), context.seed, teacher=teacher, asking=asking,
                     peer=lambda: _peer(model, config, classes, seed))
     lr = first_rate(config.lr, origin)
-    plan = FitPlan(config.epochs, lr, config.weight_decay, config.warmup, config.schedule, config.ema, config.optimiser)
-    history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
+    history = taught.teach(student, taught.fit_plan(config.epochs, lr), "distil", context.checkpoint, context.progress)
     facts: dict[str, Any] = {"name": model.name, "weights": origin, "lr": lr, "licence": model.licence, **taught.facts(),
                              **networks.size(student, px, len(mean))}
     if taught.groups is not None:

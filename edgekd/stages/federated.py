@@ -25,7 +25,7 @@ from edgekd.distiller import lesson
 from edgekd.inference import logits_of
 from edgekd.models import ModelSpec
 from edgekd.recipe import DistilConfig, FederatedConfig, ViewsConfig
-from edgekd.training import FitPlan, first_rate, fit
+from edgekd.training import first_rate, fit
 
 
 def run(dataset: Dataset, *, config: FederatedConfig, distil: DistilConfig, model: ModelSpec, view: ViewsConfig, px: int,
@@ -95,8 +95,8 @@ class _Client:
         taught = lesson(images, said, config, networks.taps(self.model, self.net), self.view,
                         views.Renderer(data.pixels(images), self.px, self.mean, self.std), self.context.seed)
         distiller = taught.distiller(self.net)
-        plan = FitPlan(epochs, self.rate, config.weight_decay, config.warmup, config.schedule, config.ema, config.optimiser)
-        fit(distiller, self.net, lambda epoch: taught.feed.epoch(number * epochs + epoch), distiller.loss, plan,
+        fit(distiller, self.net, lambda epoch: taught.feed.epoch(number * epochs + epoch), distiller.loss,
+            taught.fit_plan(epochs, self.rate),
             what=f"distil ({self.name})", steps=taught.feed.steps, checkpoint=MemoryCheckpoint(),
             progress=self.context.progress)
 

@@ -19,7 +19,7 @@ from edgekd.models import ModelSpec
 from edgekd.processes import team
 from edgekd.pruning import Limits, Plan
 from edgekd.recipe import DistilConfig, PruneConfig, ViewsConfig
-from edgekd.training import FitPlan, Step
+from edgekd.training import Step
 
 
 def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, student: Network, *, config: PruneConfig,
@@ -117,12 +117,11 @@ class _Work:
 
     def teach(self) -> None:
         """Fine-tune after a cut; one that took nothing needs none."""
-        config, distil = self.config, self.taught.config
+        config = self.config
         if self.cuts[-1]["channels"]:
             torch.manual_seed(self.taught.seed + self.step)  # adapters' first weights, the same after a resume
-            plan = FitPlan(config.epochs, config.lr, distil.weight_decay, distil.warmup, distil.schedule,
-                           distil.ema, distil.optimiser)
-            first = distil.epochs + self.step * config.epochs  # views go on from where distil's ended
+            plan = self.taught.fit_plan(config.epochs, config.lr)
+            first = self.taught.config.epochs + self.step * config.epochs  # views go on from where distil's ended
             rows = self.taught.teach(self.net, plan, f"prune {self.step + 1}/{config.steps}", _Inner(self),
                                      self.context.progress, first)
             done = len(self.history)
