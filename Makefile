@@ -26,7 +26,8 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --set teacher.epochs=12 --set distil.epochs=20 --out $(DEMO)
+	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --teacher tf_efficientnet_lite0 \
+		--student mobilenetv4_conv_small_050 --set teacher.epochs=4 --set distil.epochs=20 --out $(DEMO)
 
 test: install
 	.venv/bin/python -m pytest
