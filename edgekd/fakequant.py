@@ -105,15 +105,18 @@ class ActivationFakeQuant(FakeQuantizeBase):
             self.observe(x)
         if self.phase == "calibrate":
             return x
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, INT8_MIN, INT8_MAX)
+        return torch.fake_quantize_per_tensor_affine(x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX)
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """scale * round(w / scale) forward, clipped to the grid; identity backward, for the few clipped weights too."""
+    """scale * round(w / scale) forward, clipped to the grid; identity backward, for the few clipped weights too.
+
+    The codes are those of float32 in a float64 network, too: they are what the file holds.
+    """
 
     @staticmethod
     def forward(_ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
-        return torch.round(weight / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).mul_(scale)
+        return torch.round(weight.float() / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(weight.dtype).mul_(scale)
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -188,5 +191,5 @@ class BiasFakeQuant(nn.Module):
             return bias
         with torch.no_grad():
             step = weight.scale.double() * source.scale.double()
-            whole = (torch.round(bias.double() / step) * step).float()
+            whole = (torch.round(bias.double() / step) * step).to(bias.dtype)
         return bias + (whole - bias).detach()

@@ -10,10 +10,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from edgekd import graphs
 from edgekd.artifacts import QuantNetwork, pack, unpack
 from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.int8 import Int8Rules
-from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, restore, set_phase
+from edgekd.quantnet import QatNetwork, calibrate, exact, finish, predict, prepare, restore, set_phase
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 
 HALF = [0.5] * 3
@@ -201,6 +202,25 @@ def test_artifact_rebuilds_the_same_network_without_pickle() -> None:
     assert finish(rebuilt).state == qnet.state
     with pytest.raises(WeightsError, match="does not fit"):
         restore(again, SMALL["Excite"]())
+
+
+def test_the_exact_copy_has_the_same_codes_in_float64() -> None:
+    """Weights and biases on the same grid, sums without float32's error, and the network itself as it was."""
+    network, _, pixels = calibrated("Branches")
+    set_phase(network, "frozen")
+    before = predict(network, pixels)
+    copied = exact(network)
+    for layer in network.layers:
+        rounded = [part.graph.get_submodule(layer.quantiser)(graphs.getattr_path(part.graph, layer.weight))
+                   for part in (network, copied)]
+        scale = network.graph.get_submodule(layer.quantiser).scale.double().reshape(-1, *[1] * (rounded[0].ndim - 1))
+        codes = [torch.round(weight.double() / scale) for weight in rounded]
+        assert rounded[1].dtype == torch.float64
+        assert torch.equal(*codes)
+        assert torch.equal(rounded[1], codes[1] * scale)
+    step = network.edge("output").range.scale
+    assert np.abs(predict(copied, pixels) - before).max() <= step
+    assert predict(network, pixels).tobytes() == before.tobytes()
 
 
 def test_weight_scales_are_those_of_the_last_step() -> None:

@@ -9,7 +9,7 @@ from edgekd import data, lite, networks, onnx_runner, views
 from edgekd.artifacts import Dataset, Evaluation, Exported, Inputs, LiteModel, Network, QuantNetwork
 from edgekd.context import Context
 from edgekd.inference import logits_of, precision
-from edgekd.quantnet import predict, restore
+from edgekd.quantnet import exact, predict, restore
 
 BATCH = 64
 
@@ -35,7 +35,7 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
     for name, network in floats.items():
         told(name, logits_of(networks.restore(network),
                              (networks.normalised(part, network.mean, network.std) for part in _parts(images))))
-    told("qat", predict(restore(qat, networks.create(qat.arch, qat.options)), images))
+    told("qat", predict(exact(restore(qat, networks.create(qat.arch, qat.options))), images))
     told("onnx", onnx_runner.logits(exported.qdq, images))
     runner = lite.LiteRunner(model.tflite)
     codes = runner.codes(images)
