@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd import checking, data, devices, licences, methods, models, recipe
+from edgekd import before_training, data, devices, licences, methods, models, recipe
 from edgekd.artifacts import Dataset
 from edgekd.errors import RecipeError
 from edgekd.pipeline import Done, Job, load, run, stages
@@ -94,9 +94,9 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         if until not in BEFORE_TRAINING:
-            checked = checking.before_build(job.student, job.recipe, job.profile, out / "check.json")
+            checked = before_training.before_build(job.student, job.recipe, job.profile, out / "check.json")
             store.publish("check.json", facts_json(checked))
-            checking.refuse(checked)
+            before_training.refuse(checked)
         done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
         body = published.with_results(out, report.build_report(job, done))
         body |= papers.blocks(job, done)

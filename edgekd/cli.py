@@ -228,7 +228,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edgekd import checking
+    from edgekd import before_training
     from edgekd.console import Console
 
     if arguments.fix:
@@ -239,13 +239,13 @@ def _check(arguments: argparse.Namespace) -> int:
         print(printable(found.diff) or "edgekd: nothing to mend, nothing written", file=sys.stderr)
         body = found.mended.body
     else:
-        body = checking.check_named(arguments.model, arguments.profile, arguments.set)
+        body = before_training.check_named(arguments.model, arguments.profile, arguments.set)
     if arguments.json:
         print(json.dumps(body, indent=1))
     else:
         Console().show_check(body)
     if not body["passed"]:
-        raise GateFailed("\n  ".join(body["failures"]), checking.next_step(body))
+        raise GateFailed("\n  ".join(body["failures"]), before_training.next_step(body))
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import checks, images, unlabelled
+from edgekd import data_checks, images, unlabelled
 from edgekd.artifacts import Dataset, Inputs, Json
 from edgekd.decoding import Canvas, Progress, decoded
 from edgekd.errors import DataError, UnknownName
@@ -124,19 +124,19 @@ def build_dataset(source: Source, config: DataConfig, seed: int = 0, progress: P
         kept.append(item)
         hashes.append(found.sha256)
         greys.append(found.pixels.ndim == 2)
-        tiny += found.shortest < checks.TINY_PX
+        tiny += found.shortest < data_checks.TINY_PX
     if failures and config.on_error == "refuse":
-        raise checks.unreadable(source.name, failures)
+        raise data_checks.unreadable(source.name, failures)
 
     labelled = sum(item.split != UNLABELLED for item in kept)  # they come first
-    drop, duplicates = checks.duplicates(source.name, kept[:labelled], hashes[:labelled], config.duplicates)
+    drop, duplicates = data_checks.duplicates(source.name, kept[:labelled], hashes[:labelled], config.duplicates)
     stay = [index for index in range(labelled) if index not in drop]
     kept, more = [kept[index] for index in stay], kept[labelled:]
     splits = _split(kept, [hashes[index] for index in stay], config, seed)
-    checks.enough(source.name, kept, splits, classes)
-    groups, counts = checks.group_facts(kept, splits), _counts(kept, splits)
+    data_checks.enough(source.name, kept, splits, classes)
+    groups, counts = data_checks.group_facts(kept, splits), _counts(kept, splits)
     warnings = [*source.facts.get("warnings", []),
-                *checks.warnings(kept, [greys[index] for index in stay], groups, duplicates, tiny)]
+                *data_checks.warnings(kept, [greys[index] for index in stay], groups, duplicates, tiny)]
 
     coloured = sum(not grey for grey in greys[labelled:])
     if coloured and all(greys[:labelled]):

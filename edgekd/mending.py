@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd import checking, recipe, store
+from edgekd import before_training, recipe, store
 from edgekd.devices import DeviceProfile, load_profile
 from edgekd.errors import GateFailed, RecipeError
 from edgekd.recipe import Recipe
@@ -34,9 +34,9 @@ def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
     Raises GateFailed, naming the op that no edit mends, and whatever `edgekd check` raises.
     """
     values: dict[str, Any] = {}
-    body = checking.check_recipe(settings, profile)
+    body = before_training.check_recipe(settings, profile)
     while body["mapped"]["ends_at"] or not body["passed"]:
-        edit = checking.mending(body)
+        edit = before_training.mending(body)
         if edit is None or edit["sets"].items() <= values.items():  # no setting makes it, or it was made and did not help
             ends = body["mapped"]["ends_at"]
             left = f"{ends['op']} #{ends['index']}: {ends['status']}" if ends else "\n  ".join(body["failures"])
@@ -44,7 +44,7 @@ def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
                              "another student (edgekd models), or another device")
         values |= edit["sets"]
         settings = recipe.changed(settings, edit["sets"])
-        body = checking.check_recipe(settings, profile)
+        body = before_training.check_recipe(settings, profile)
     return Mended(settings, values, body)
 
 
@@ -79,11 +79,11 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
 
     Raises RecipeError for a .tflite, or where a new recipe would stand in another file's place; and what `mend` raises.
     """
-    if checking.is_file(text):
+    if before_training.is_file(text):
         raise RecipeError(f"{text} is a finished model, and --fix edits the student that it is made from",
                           "name the recipe, or the student")
     profile = load_profile(profile_name)
-    settings = checking.settings_of(text, sets)
+    settings = before_training.settings_of(text, sets)
     if text.endswith(".toml"):
         path = Path(text)
         before = path.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import advice, checking, cli
+from edgekd import advice, before_training, cli
 from edgekd.check import assess, check
 from edgekd.devices import load_profile, profile_names
 from edgekd.errors import GateFailed, ModelFileError
@@ -40,7 +40,7 @@ def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
     assert body["mapped"]["ends_at"]["op"] == "HARD_SWISH"
     best = next(edit for edit in body["edits"] if edit["mapped"] == edit["ops"])
     assert best["key"] == "hard_swish"
-    assert "relu6" in checking.next_step(body)
+    assert "relu6" in before_training.next_step(body)
     _, mended = advice.drop_hard_swish(separable(hard_swish=True).read())
     assert check(mended, load_profile("coral-usb"), "x")["passed"]
 
@@ -157,29 +157,29 @@ def test_a_file_that_crashes_the_interpreter_is_still_answered(tmp_path: Path):
     net.op("CONV_2D", T((1, 8, 8, 8)), T((8, 1, 1, 7), data="zeros"), T((8,), "INT32", "zeros"), version=3)
     path = tmp_path / "odd.tflite"
     path.write_bytes(net.bytes())
-    body = checking.check_file(path, load_profile("pi4"))
+    body = before_training.check_file(path, load_profile("pi4"))
     assert body["memory"]["interpreter_arena_bytes"] is None
-    assert checking.UNALLOCATED in body["notes"]
+    assert before_training.UNALLOCATED in body["notes"]
 
 
 def test_a_compiled_file_is_read_as_it_is():
     path = SHARED / "data" / "tflite" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
     if not path.is_file():
         pytest.skip(f"{path} is not here: compiled models are not part of the repository")
-    body = checking.check_file(path, load_profile("coral-usb"))
+    body = before_training.check_file(path, load_profile("coral-usb"))
     assert body["compiled"] == {"edgetpu_ops": 1, "executable_bytes": 778_324, "cpu_ops": [], "cpu_tail": []}
     assert body["predicted"]["latency_ms"] is None
 
 
 def test_a_broken_path_says_so(tmp_path: Path):
     with pytest.raises(ModelFileError):
-        checking.check_file(tmp_path / "none.tflite", load_profile("pi4"))
+        before_training.check_file(tmp_path / "none.tflite", load_profile("pi4"))
 
 
 @pytest.fixture(scope="module")
 def student() -> dict[str, object]:
     """The answer on a real student, untrained: slow to import, so it is asked once."""
-    return checking.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
+    return before_training.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
 
 
 def test_an_untrained_student(student: dict[str, object]):
@@ -193,7 +193,7 @@ def test_an_untrained_student(student: dict[str, object]):
 def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: dict[str, object]):
     path = tmp_path / "recipe.toml"
     path.write_text('[data]\ninput_px = 64\n[distil]\nstudent = "mobilenetv2_035"\n')
-    assert checking.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
+    assert before_training.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
 
 
 def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: dict[str, object]):
@@ -202,12 +202,12 @@ def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student
 
     settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
     kept = tmp_path / "check.json"
-    first = checking.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    first = before_training.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
     assert first["mapped"] == student["mapped"]
     kept.write_text(json.dumps({**first, "passed": False, "failures": ["0 % map"]}))
-    again = checking.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    again = before_training.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
     with pytest.raises(GateFailed, match="before training: 0 % map") as caught:
-        checking.refuse(again)
+        before_training.refuse(again)
     assert caught.value.exit_code == 1
     assert "next:" in str(caught.value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import checking, cli, mending, recipe
+from edgekd import before_training, cli, mending, recipe
 from edgekd.devices import load_profile
 from edgekd.errors import GateFailed, RecipeError
 
@@ -86,9 +86,9 @@ def test_a_finished_model_is_not_edited():
 
 def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_path: Path):
     profile = board(tmp_path, 'hard_swish = { value = "relu6", source = "test" }', base="coral-usb")
-    mapped = checking.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
+    mapped = before_training.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
     assert mapped["mapped"] == mapped["ops"]
-    mapped = checking.check_named(STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"])["mapped"]
+    mapped = before_training.check_named(STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"])["mapped"]
     assert mapped["ends_at"]["op"] == "HARD_SWISH", "a recipe's edits go before the profile's"
 
 
