@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import signal
 import sys
@@ -59,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _hush() -> None:
     """Keep libraries' notes to their own developers off the user's terminal: nothing in them can be acted upon."""
-    warnings.filterwarnings("ignore", category=SyntaxWarning)  # torchao 0.18's docstrings, where no bytecode is cached
+    warnings.filterwarnings("ignore", category=SyntaxWarning)  # libraries' docstrings, where no bytecode is cached
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")  # the op-local check is that debugging
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # of torchao's enums, at its import
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from typing import Any
 
-REQUIRED = {"torch": "training", "torchvision": "operators of timm", "timm": "networks", "torchao": "QAT",
+REQUIRED = {"torch": "training", "torchvision": "operators of timm", "timm": "networks",
             "torch-pruning": "pruning", "onnx": "export", "onnxruntime": "evaluating the ONNX",
             "flatbuffers": "writing the .tflite", "ai-edge-litert": "running the .tflite", "pillow": "decoding images",
             "numpy": "arrays", "safetensors": "weights", "rich": "this terminal", "jinja2": "report.html"}

@@ -1,8 +1,7 @@
 """The fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step, biases.
 
 All round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
-2013, arXiv:1308.3432). The first two are torchao `FakeQuantizeBase`s, so that `prepare_qat_pt2e` knows how to insert
-them; biases depend on both and are inserted afterwards.
+2013, arXiv:1308.3432). `edgekd.quantizer` inserts the first two; biases depend on both and are inserted afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchao.quantization.pt2e.fake_quantize import FakeQuantizeBase
 
 from edgekd.int8 import (
     BIAS_LIMIT,
@@ -37,14 +35,19 @@ PHASES = (
 OBSERVE_RATE = 0.01
 
 
-class ActivationFakeQuant(FakeQuantizeBase):
+class ActivationFakeQuant(nn.Module):
     """Per-tensor asymmetric int8 fake-quantisation of one edge of the graph.
 
     Input and output: float32, any shape. `fixed`, when given, is the range for ever (input pixels, softmax).
     Raises ValueError from `range` when nothing was observed yet.
     """
 
-    def __init__(self, fixed: Range | None = None, **_: Any) -> None:
+    low: Tensor
+    high: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, fixed: Range | None = None) -> None:
         super().__init__()
         self.phase = "float"
         self.fixed = fixed
@@ -93,10 +96,6 @@ class ActivationFakeQuant(FakeQuantizeBase):
             self.scale.fill_(found.scale)
             self.zero_point.fill_(found.zero_point)
 
-    def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
-        """(scale float32, zero point int32), as torchao asks for them."""
-        return self.scale, self.zero_point
-
     def forward(self, x: Tensor) -> Tensor:
         """`x` on the int8 grid (or as it is, in the phases that do not quantise)."""
         if self.phase == "float":
@@ -123,8 +122,7 @@ class _RoundToGrid(torch.autograd.Function):
         return grads[0], None
 
 
-# torchao hands `ch_axis` only to classes with PerChannel in their name.
-class PerChannelWeightFakeQuant(FakeQuantizeBase):
+class PerChannelWeightFakeQuant(nn.Module):
     """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
 
     Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
@@ -132,7 +130,7 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
     follow (`edgekd.int8.weight_scale_floor`, `weight_scale_ceiling`).
     """
 
-    def __init__(self, granularity: str = "per_channel", **_: Any) -> None:
+    def __init__(self, granularity: str = "per_channel") -> None:
         super().__init__()
         self.granularity = granularity
         self.phase = "float"
@@ -159,10 +157,6 @@ class PerChannelWeightFakeQuant(FakeQuantizeBase):
             if self.granularity == "per_tensor":
                 flat = flat.amax(dim=0, keepdim=True)
             return flat.float()
-
-    def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
-        """Refuses: torchao asks observers for this, but a weight's scales are a function of the weight: `scales`."""
-        raise NotImplementedError("use scales(weight)")
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight on the int8 grid (or as it is, in the phases that do not quantise)."""

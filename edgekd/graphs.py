@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,20 +62,23 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     for node in nodes_of(graph):
         if node.op == "call_module" and node.target == "_guards_fn":
             graph.erase_node(node)
+    held = {str(node.target): getattr_path(captured, str(node.target)) for node in nodes_of(graph) if node.op == "get_attr"}
+    return plain(model, graph, {**dict(captured.named_buffers()), **held})
+
+
+def plain(model: nn.Module, graph: fx.Graph, held: Mapping[str, Tensor]) -> fx.GraphModule:
+    """A captured graph over copies of the parameters of `model` and of what else it reads (`held`: {path: value}), tidied."""
     root = nn.Module()
     for name, parameter in model.named_parameters():
         place(root, name, nn.Parameter(parameter.detach().clone()))
-    for name, value in list(captured.named_buffers()) + [
-        (n, getattr_path(captured, n)) for n in {str(n.target) for n in nodes_of(graph) if n.op == "get_attr"}]:
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and not has_path(root, name):
-            place(root, name, value.detach().clone())
-    for node in nodes_of(graph):
-        if node.op == "get_attr" and not has_path(root, str(node.target)):
-            place(root, str(node.target), nn.Parameter(getattr_path(captured, str(node.target)).detach().clone()))
-    plain = fx.GraphModule(root, graph)
-    drop_identities(plain)
-    make_functional(plain)
-    return plain
+    for name, value in held.items():
+        if isinstance(value, Tensor) and not has_path(root, name):
+            copy = value.detach().clone()
+            place(root, name, nn.Parameter(copy) if isinstance(value, nn.Parameter) else copy)
+    network = fx.GraphModule(root, graph)
+    drop_identities(network)
+    make_functional(network)
+    return network
 
 
 def getattr_path(root: nn.Module, path: str) -> Any:

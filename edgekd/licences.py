@@ -24,7 +24,7 @@ NON_COMMERCIAL = re.compile(
 UNKNOWN = re.compile(r"^\s*$|not stated|unknown|^other$|check before", re.IGNORECASE)
 OUTPUT_TERMS = ("", "no-training")  # a model file's `output_terms`: what may be done with what the model says
 # Packages whose code takes part in making or running the file; what each is for stands in the README.
-PACKAGES = ("torch", "torchvision", "torchao", "timm", "safetensors", "onnx", "onnxruntime", "flatbuffers",
+PACKAGES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "flatbuffers",
             "ai-edge-litert", "numpy", "pillow")
 OWN_LICENCE = "Apache-2.0"  # EdgeKD's: samples and templates in a bundle carry it
 

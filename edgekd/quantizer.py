@@ -1,4 +1,4 @@
-"""The torchao quantizer that annotates an aten graph by TFLite's int8 rules: what is observed, where, shared with what.
+"""Puts fake-quantisers into an aten graph by TFLite's int8 rules: what is observed, where, shared with what.
 
 One table says which aten op becomes which TFLite op and what its output's range is. A range is observed *after* the
 fused activation, because that is the tensor the int8 op writes; observing before ReLU6 cost 5 points of top-1 on
@@ -12,19 +12,11 @@ from typing import Any
 
 import torch
 from torch import fx
-from torchao.quantization.pt2e.quantizer import (
-    QuantizationAnnotation,
-    QuantizationSpec,
-    QuantizationSpecBase,
-    Quantizer,
-    SharedQuantizationSpec,
-)
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from edgekd.errors import UnsupportedNetwork
 from edgekd.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.graphs import Node, nodes_of, shape_of, where
-from edgekd.int8 import FIXED_OUTPUT, INT8_MAX, INT8_MIN, PADDING_SAME, SATURATION, WEIGHT_LIMIT, Int8Rules, Range, windows
+from edgekd.int8 import FIXED_OUTPUT, PADDING_SAME, SATURATION, WEIGHTED_OPS, Int8Rules, Range, windows
 
 aten = torch.ops.aten
 
@@ -218,67 +210,69 @@ def is_compute(node: Node) -> bool:
     return node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor)
 
 
-def spec(fixed: Range | None = None) -> QuantizationSpec:
-    """The specification of an activation: int8, per tensor, asymmetric."""
-    return QuantizationSpec(
-        dtype=torch.int8, quant_min=INT8_MIN, quant_max=INT8_MAX, qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=ActivationFakeQuant.with_args(fixed=fixed))
+def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> None:
+    """Put a fake-quantiser behind every tensor of the int8 file, in place: behind each op's fused activation, the image and
+    each weight. Tensors that TFLite keeps in one range share one.
+
+    `input_range`: the fixed range of the image (`edgekd.int8.input_range`). Raises UnsupportedNetwork for an op that has no
+    rule.
+    """
+    groups = _Groups()
+    weights: list[tuple[Node, str]] = []  # (layer, granularity of its weight's scales)
+    fused: set[Node] = set()
+    for node in nodes_of(network.graph):
+        if node.op == "placeholder":
+            groups.add(node, input_range)
+        elif is_compute(node) and node not in fused:
+            op = tflite_op(node)
+            last = fused_activation(node) or node
+            fused.add(last)
+            groups.add(last, FIXED_OUTPUT[op] if RULES[node.target].output == "fixed" else None)
+            if RULES[node.target].output == "same":
+                for source in node.args[0] if node.target is aten.cat.default else [node.args[0]]:
+                    groups.join(source, last)
+            if op in WEIGHTED_OPS:
+                weights.append((node, rules.classifier if op == "FULLY_CONNECTED" else "per_channel"))
+    modules = {root: ActivationFakeQuant(fixed) for root, fixed in groups.fixed.items()}
+    for number, node in enumerate(groups.parents):
+        network.add_module(f"fake_quant_{number}", modules[groups.root(node)])
+        with network.graph.inserting_after(node):
+            quantised = network.graph.call_module(f"fake_quant_{number}", ())
+        node.replace_all_uses_with(quantised)
+        quantised.args = (node,)
+    for number, (layer, granularity) in enumerate(weights):
+        network.add_module(f"weight_fake_quant_{number}", PerChannelWeightFakeQuant(granularity))
+        with network.graph.inserting_before(layer):
+            quantised = network.graph.call_module(f"weight_fake_quant_{number}", (layer.args[1],))
+        layer.args = (layer.args[0], quantised, *layer.args[2:])
+    network.graph.lint()
+    network.recompile()
 
 
-def weight_spec(granularity: str) -> QuantizationSpec:
-    """The specification of a weight: int8 in [-127, 127], symmetric, one scale an output channel or one in all."""
-    return QuantizationSpec(
-        dtype=torch.int8, quant_min=-WEIGHT_LIMIT, quant_max=WEIGHT_LIMIT, qscheme=torch.per_channel_symmetric,
-        ch_axis=0, observer_or_fake_quant_ctr=PerChannelWeightFakeQuant.with_args(granularity=granularity))
-
-
-class TfliteQuantizer(Quantizer):
-    """Annotates an aten graph for `prepare_qat_pt2e` so that its fake-quantised edges are the tensors of the int8 file.
-
-    `input_range` is the fixed range of the image input (`edgekd.int8.input_range`).
+class _Groups:
+    """Which tensors share a range (union-find). `parents`: {tensor: another of its group, or itself}, in the graph's order;
+    `fixed`: {root: the range of its group, None where it is learned}.
     """
 
-    def __init__(self, rules: Int8Rules, input_range: Range) -> None:
-        super().__init__()
-        self.rules = rules
-        self.input_range = input_range
+    def __init__(self) -> None:
+        self.parents: dict[Node, Node] = {}
+        self.fixed: dict[Node, Range | None] = {}
 
-    def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
-        """Write a quantisation annotation on every node. Raises UnsupportedNetwork for an op with no rule."""
-        fused: set[Node] = set()
-        for node in nodes_of(model.graph):
-            if node.op == "placeholder":
-                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                    output_qspec=spec(self.input_range), _annotated=True)
-            elif is_compute(node) and node not in fused:
-                op = tflite_op(node)
-                last = fused_activation(node) or node
-                fused.add(last)
-                self._annotate_op(node, last, op)
-        return model
+    def add(self, node: Node, fixed: Range | None) -> None:
+        """A tensor in a group of its own."""
+        self.parents[node] = node
+        self.fixed[node] = fixed
 
-    def _annotate_op(self, node: Node, last: Node, op: str) -> None:
-        rule = RULES[node.target]
-        inputs: dict[Node, QuantizationSpecBase | None] = {}
-        sources = node.args[0] if node.target is aten.cat.default else [
-            arg for arg in node.args[:2] if isinstance(arg, fx.Node) and arg.op != "get_attr"]
-        for source in sources:
-            share = rule.output == "same" and inputs
-            inputs[source] = SharedQuantizationSpec((sources[0], node)) if share else spec()
-        if op in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            inputs[node.args[1]] = weight_spec("per_channel")
-        elif op == "FULLY_CONNECTED":
-            inputs[node.args[1]] = weight_spec(self.rules.classifier)
-        output: QuantizationSpecBase
-        if rule.output == "same":
-            output = SharedQuantizationSpec((sources[0], node))
-        else:
-            output = spec(FIXED_OUTPUT[op] if rule.output == "fixed" else None)
-        if last is node:
-            node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(inputs, output, _annotated=True)
-        else:
-            node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(inputs, _annotated=True)
-            last.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=output, _annotated=True)
+    def root(self, node: Node) -> Node:
+        """The tensor that stands for the group."""
+        while self.parents[node] is not node:
+            node = self.parents[node]
+        return node
 
-    def validate(self, model: fx.GraphModule) -> None:
-        """Nothing is left to check: `annotate` covers every node or raises."""
+    def join(self, first: Node, second: Node) -> None:
+        """One group of two; a fixed range wins."""
+        first, second = self.root(first), self.root(second)
+        if first is not second:
+            self.parents[second] = first
+            fixed = self.fixed.pop(second)
+            self.fixed[first] = self.fixed[first] or fixed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor, fx, nn
-from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
 from edgekd import graphs, networks, rewrites
 from edgekd.artifacts import QuantNetwork
@@ -34,8 +33,9 @@ from edgekd.int8 import (
     input_fold,
     input_range,
 )
-from edgekd.quantizer import TfliteQuantizer, activation_of, is_compute, refuse_unknown, tflite_op
+from edgekd.quantizer import activation_of, insert, is_compute, refuse_unknown, tflite_op
 
+Capture = Callable[[nn.Module, Tensor], fx.GraphModule]
 PREDICT_BATCH = 64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
 
 
@@ -218,16 +218,18 @@ def _round_biases(graph: fx.GraphModule, layers: dict[str, tuple[str, str]]) -> 
     graph.recompile()
 
 
-def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[float], rules: Int8Rules | None = None
-            ) -> QatNetwork:
+def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[float], rules: Int8Rules | None = None,
+            capture: Capture = graphs.capture) -> QatNetwork:
     """The int8 training form of a float network; `model` is left as it was, save that it is put in eval form.
 
-    `px`: the square input's side; `mean`, `std`: per channel, for pixels scaled to 0..1. The graph starts in phase
-    "float". Raises UnsupportedNetwork, naming the op and the module, for a network that has no int8 form.
+    `px`: the square input's side; `mean`, `std`: per channel, for pixels scaled to 0..1. `capture`: how the network becomes
+    a graph, for any batch size or (`recording.record`) one image at a time. The graph starts in phase "float".
+
+    Raises UnsupportedNetwork, naming the op and the module, for a network that has no int8 form.
     """
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
-    graph = graphs.capture(networks.reparameterised(model), torch.zeros(2, len(mean), px, px))
+    graph = capture(networks.reparameterised(model), torch.zeros(2, len(mean), px, px))
     graphs.fold_batch_norms(graph)
     graphs.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
     rewrites.rewrite(graph)
@@ -235,10 +237,10 @@ def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[floa
     graphs.write_global_pooling(graph, rules.pooling)
     if rules.softmax == "append":
         graphs.append_softmax(graph)
-    refuse_unknown(graph.graph)  # before torchao sees the graph
-    prepared = prepare_qat_pt2e(graph, TfliteQuantizer(rules, grid))
-    plain = fx.GraphModule(prepared, prepared.graph)  # without torchao's ban on train() and eval()
-    return QatNetwork(plain, rules, px, mean, std)
+    refuse_unknown(graph.graph)
+    insert(graph, rules, grid)
+    read = fx.GraphModule(graph, graph.graph)  # without the parameters that nothing reads any more: folded batch norms'
+    return QatNetwork(read, rules, px, mean, std)
 
 
 def set_phase(network: QatNetwork, phase: str) -> None:

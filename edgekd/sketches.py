@@ -1,4 +1,4 @@
-"""The untrained .tflite of a student, kept between commands: making it costs seconds, most of them torch's import.
+"""The untrained .tflite of a student, kept between commands: making it costs seconds, most of them imports.
 
 It lies in $EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder, under a name that holds a hash of all that
 decides it (student, size, rules, EdgeKD's own code, the libraries) and one of its bytes. A file that was changed is made
@@ -18,7 +18,7 @@ from edgekd import artifacts, store
 from edgekd.models import ModelSpec
 
 FOLDER_VARIABLE = "EDGEKD_SKETCHES"
-LIBRARIES = ("torch", "torchao", "timm", "ai-edge-litert", "flatbuffers")  # what makes the file
+LIBRARIES = ("torch", "timm", "ai-edge-litert", "flatbuffers")  # what makes the file
 MOST = 32  # files, the oldest go first: a student and a profile's rules make one, of 1 to 20 MB
 
 

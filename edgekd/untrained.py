@@ -1,4 +1,5 @@
-"""The .tflite that a student will become, from random weights and random images: the real route, without training.
+"""The .tflite that a student will become, from random weights and random images: the real route, without training and
+without torch.export (`edgekd.recording`), which is half of the time otherwise.
 
 Shapes and ops do not depend on the weights, so what `check` says of this file holds for the trained one.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from edgekd import networks, quantnet
+from edgekd import networks, quantnet, recording
 from edgekd.artifacts import QuantNetwork
 from edgekd.int8 import Int8Rules
 from edgekd.models import ModelSpec
@@ -28,7 +29,7 @@ def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -
         options = {**spec.options, "num_classes": classes}
         model = networks.create(spec.arch, options)
         mean, std = networks.normalisation(spec, model)
-        network = quantnet.prepare(model, px, mean, std, rules)
+        network = quantnet.prepare(model, px, mean, std, rules, recording.record)
         quantnet.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
         done = quantnet.finish(network)
     qnet = QuantNetwork(arch=spec.arch, options=options, px=px, mean=mean, std=std, history=[], rules=rules.to_dict(),

@@ -95,7 +95,6 @@ def test_the_sensitivity_run_knows_no_store() -> None:
     ("torch_pruning", {"edgekd.coupling"}),
     ("accelerate", {"edgekd.processes"}),
     ("onnx2tf", {"edgekd.onnx2tf_runner", "edgekd.stages.convert"}),
-    ("torchao", {"edgekd.quantizer", "edgekd.quantnet", "edgekd.fakequant", "edgekd.graphs"}),
     ("PIL", {"edgekd.images", "edgekd.examples", "edgekd.providers"}),
     ("rich", {"edgekd.console"}),
     ("jinja2", {"edgekd.html_report"}),

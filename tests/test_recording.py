@@ -1,0 +1,90 @@
+"""The graph written down from one forward pass is the graph that torch.export captures, down to the file's bytes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd import graphs, models, networks
+from edgekd.devices import load_profile
+from edgekd.errors import UnsupportedNetwork
+from edgekd.int8 import Int8Rules
+from edgekd.quantnet import Capture, calibrate, prepare
+from edgekd.recording import record
+from edgekd.stages.convert import convert
+from edgekd.stages.export import from_network
+from tests.small_networks import MEAN, PX, SMALL, STD, artifact
+
+
+def tflite(model: nn.Module, px: int, mean: list[float], std: list[float], rules: Int8Rules, capture: Capture) -> bytes:
+    network = prepare(model, px, mean, std, rules, capture)
+    calibrate(network, [torch.rand(1, len(mean), px, px, generator=torch.Generator().manual_seed(1))])
+    return bytes(convert(from_network(artifact(network), network)).tflite)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_become_the_same_file(name: str) -> None:
+    torch.manual_seed(0)
+    model = SMALL[name]()
+    files = [tflite(model, PX, MEAN, STD, Int8Rules(), capture) for capture in (graphs.capture, record)]
+    # torch.export counts slices of the whole, which are dropped
+    assert re.sub(rb"slice_\d", b"slice_N", files[0]) == re.sub(rb"slice_\d", b"slice_N", files[1])
+
+
+@pytest.mark.parametrize(("student", "profile"), [
+    ("mobilenetv3_small_050", "pi4"), ("mobilenetv3_small_050", "coral-usb"), ("mobilenetv2_035", "android-cpu"),
+    ("tf_efficientnet_lite0", "coral-usb"), ("ghostnet_100", "pi4"), ("mobileone_s0", "pi4"), ("resnet18", "pi4")])
+def test_students_become_the_same_file(student: str, profile: str) -> None:
+    device = load_profile(profile)
+    spec = models.spec(student).edited(device.edits)
+    torch.manual_seed(0)
+    model = networks.create(spec.arch, {**spec.options, "num_classes": 10})
+    mean, std = networks.normalisation(spec, model)
+    rules = Int8Rules.from_dict(device.rules)
+    files = [tflite(model, PX, mean, std, rules, capture) for capture in (graphs.capture, record)]
+    assert files[0] == files[1]
+
+
+class Broken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 7)
+
+
+class Twins(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize(("network", "words"), [(Broken, "Broken fails on an image of [3, 32, 32]"),
+                                                (Twins, "Twins gives more than one output")])
+def test_what_cannot_be_looked_at_is_refused_in_one_line(network: type[nn.Module], words: str) -> None:
+    with pytest.raises(UnsupportedNetwork) as caught:
+        record(network(), torch.zeros(2, 3, PX, PX))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value).split("next:")[0].strip()
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    """Neither a hook nor a changed weight stays behind."""
+    model = SMALL["Branches"]()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    record(model, torch.rand(2, 3, PX, PX))
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_checking_a_student_does_not_import_the_exporter(tmp_path: Path) -> None:
+    """It is what made the first look at a student slow."""
+    code = ("import sys; from edgekd import before_training; "
+            "before_training.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
+            "print([name for name in ('torch.export._trace', 'torchao', 'onnxruntime') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
+                          env={"PATH": "", "HOME": str(tmp_path), "EDGEKD_SKETCHES": str(tmp_path),
+                               "PYTHONPATH": ":".join(sys.path)})
+    assert done.stdout.strip().splitlines()[-1] == "[]"
