@@ -60,7 +60,7 @@ RULES: dict[str, Rule] = {
     "MINIMUM": Rule(3, since=29), "REDUCE_MAX": Rule(2, since=29), "REDUCE_MIN": Rule(2, since=29),
     "SUM": Rule(1, since=29, quantised_since=0), "REDUCE_PROD": Rule(1, since=29, quantised_since=0),
     "ARG_MAX": Rule(2, since=29), "ARG_MIN": Rule(2, since=29), "TRANSPOSE_CONV": Rule(4, since=29),
-    "PRELU": Rule(1, since=29), "LEAKY_RELU": Rule(1, since=29), "RSQRT": Rule(2, since=29, quantised_since=0),
+    "PRELU": Rule(1, since=29), "LEAKY_RELU": Rule(1, since=29), "RSQRT": Rule(2, oldest=2, since=29, quantised_since=0),
     "SQRT": Rule(1, since=29, quantised_since=0), "EXP": Rule(1, since=29, quantised_since=0),
     "LOG": Rule(1, since=29, quantised_since=0), "ABS": Rule(1, since=29, quantised_since=0),
     "POW": Rule(1, since=29, quantised_since=0),
