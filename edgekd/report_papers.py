@@ -82,23 +82,38 @@ def _groups(block: Mapping[str, Any] | None) -> Block | None:
     if not block:
         return None
     networks = [name for name in ("teacher", "student", "tflite") if name in block["groups"][0]["networks"]]
-    rows = [{"group": row["group"], "n": row["n"], "failed": bool(row["failed_against"]), "judged": row["judged"],
+    befores = {"change": "float student"} | ({"change_from_teacher": "teacher"} if "teacher" in networks else {})
+    metric = {"auc": "AUC", "top1": "top-1"}[block["metric"]]
+    rows = [{"group": row["group"], "n": row["n"], "judged": row["judged"], "failures": [_failure(f) for f in row["failures"]],
              "figures": [_plain(row["networks"][name]) for name in networks],
-             "change": _signed(row["change"]["value"]), "interval": _interval(row["change"]["ci95"])}
+             "changes": [{"value": _signed(row[key]["value"]), "interval": _interval(row[key]["ci95"])} for key in befores]}
             for row in block["groups"][:LISTED]]
-    moved = []
-    for row in block["groups"][:LISTED]:
-        if row["change"]["value"] is not None:
-            low, high = row["change"]["ci95"]
-            note = f"{row['n']} images" + ("" if row["judged"] else ", too few to judge")
-            moved.append(charts.Change(str(row["group"]), row["change"]["value"], low, high, block["budget"], note,
-                                       "beyond" if row["failed_against"] else "within"))
-    label = "Change from float student to int8 by group, with 95 % intervals: " + "; ".join(
-        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}" for row in moved)
-    return {"chart": charts.changes(moved, label), "column": block["column"],
-            "metric": {"auc": "AUC", "top1": "top-1"}[block["metric"]], "rows": rows,
+    return {"charts": [{"before": before, "chart": _moved(block, key, before, metric)} for key, before in befores.items()],
+            "column": block["column"], "metric": metric, "rows": rows, "befores": list(befores.values()),
             "networks": [{"teacher": "Teacher", "student": "Student", "tflite": "int8"}[name] for name in networks],
             "budget": f"{block['budget']:.3f}", "more": max(len(block["groups"]) - LISTED, 0)}
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    """How much a group lost too much, and where."""
+    metric = {"auc": "AUC", "top1": "top-1"}[failure["metric"]]
+    return f"{metric} {_signed(failure['value'])} from {failure['from']}, most in {failure['step']['stage']}"
+
+
+def _moved(block: Mapping[str, Any], key: str, before: str, metric: str) -> str:
+    """The chart of each group's change from one network to int8."""
+    moved = []
+    old = "teacher" if key == "change_from_teacher" else "student"
+    for row in block["groups"][:LISTED]:
+        if row[key]["value"] is not None:
+            low, high = row[key]["ci95"]
+            note = f"{row['n']} images" + ("" if row["judged"] else ", too few to judge")
+            failed = any(failure["from"] == old for failure in row["failures"])
+            moved.append(charts.Change(str(row["group"]), row[key]["value"], low, high, block["budget"], note,
+                                       "beyond" if failed else "within"))
+    label = f"Change of {metric} from {before} to int8 by group, with 95 % intervals: " + "; ".join(
+        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}" for row in moved)
+    return charts.changes(moved, label)
 
 
 def _plain(value: float | None) -> str:

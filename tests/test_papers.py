@@ -143,6 +143,19 @@ def test_a_group_without_both_classes_uses_top1() -> None:
     assert body["metric"] == "top1"
 
 
+def test_answers_moved_behind_a_kept_order_are_caught() -> None:
+    """A group whose logits are shifted keeps its AUC and loses its top-1: the gate looks at both."""
+    made, groups = evaluation()
+    logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2).copy()
+    logits[1, [group == "old" for group in groups], 0] += 2.5
+    body = subgroups.report(dataclasses.replace(made, logits=logits.tobytes()), groups, SubgroupConfig(column="age"))
+    (gate,) = subgroups.gates(body)
+    assert "age = old" in gate
+    assert "of top-1 from student to int8" in gate
+    assert body["judged_by"] == ["auc", "top1"]
+    assert body["metric"] == "top1"
+
+
 def test_a_teacher_takes_part() -> None:
     made, groups = evaluation(damage="young", share=0.3)
     logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2)
@@ -231,6 +244,6 @@ def test_the_report_shows_the_promise_in_each_class_and_the_change_in_each_group
     held = body["confidence"]["test"]["coverage_by_class"][1]
     assert f"{held['n']} {100 * held['coverage']:.1f} %" in read.row("pneumonia " + f"{fitted['thresholds'][1]:.4f}")
     assert "less what chance adds" in read.text
-    (chart,) = [label for label in read.values("svg", "aria-label") if label.startswith("Change from float student")]
+    (chart,) = [label for label in read.values("svg", "aria-label") if " from float student to int8 by group" in label]
     assert chart.count(" to ") >= 3
     assert "over budget" in read.row("old")
