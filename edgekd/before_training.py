@@ -83,7 +83,7 @@ def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
     program = edgetpu_compiler.find()
     if program is None or edgetpu_file.is_compiled(read(data)):
         return {}
-    done = edgetpu_compiler.compile_model(data, program)
+    done = edgetpu_compiler.compile_model(data, program, **profile.compiler)
     return {"compiler": {**done.log.to_json(), **edgetpu_file.read_back(read(done.model)).to_json()}}
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edgekd import before_training, data, devices, licences, methods, models, recipe
 from edgekd.artifacts import Dataset
+from edgekd.devices import DeviceProfile
 from edgekd.errors import RecipeError
 from edgekd.pipeline import Done, Job, load, run, stages
 from edgekd.recipe import Recipe
@@ -132,7 +133,7 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         files[name] = bytes(load(done, "convert").tflite)
         files["certificate.json"] = facts_json(certificate)
         if certificate["passed"] and job.profile.mapper == "edgetpu":
-            files |= _compiled(files[name], body["device"])
+            files |= _compiled(files[name], job.profile, body["device"])
         files["golden.npz"] = golden_npz(load(done, "inputs"), load(done, "evaluate"), load(done, "distil"))
     if "bench" in done:
         files["bench/local.json"] = facts_json(load(done, "bench").body)
@@ -153,7 +154,7 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         store.publish(name, payload)
 
 
-def _compiled(model: bytes, device: dict[str, Any]) -> dict[str, bytes]:
+def _compiled(model: bytes, profile: DeviceProfile, device: dict[str, Any]) -> dict[str, bytes]:
     """Both output files of edgetpu_compiler, where it is on PATH; what it said goes into the report's device block."""
     from edgekd import edgetpu_compiler, edgetpu_file
     from edgekd.flatbuffer import read
@@ -162,7 +163,7 @@ def _compiled(model: bytes, device: dict[str, Any]) -> dict[str, bytes]:
     if program is None:
         device["compiler"] = None  # what maps is then predicted, and mapped.origin says so
         return {}
-    done = edgetpu_compiler.compile_model(model, program)
+    done = edgetpu_compiler.compile_model(model, program, **profile.compiler)
     device["compiler"] = {**done.log.to_json(), **edgetpu_file.read_back(read(done.model)).to_json()}
     return {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()}
 

@@ -31,7 +31,8 @@ class DeviceProfile:
     FULLY_CONNECTED. `pooling`: "mean" or "average_pool", the global one. `channel_multiple`: widths that waste no
     kernel lanes. `mapper`: whose rules decide where an op runs: "kernels" (`ops`), "edgetpu" or "nnapi". `api_level`:
     Android's, 0 elsewhere. `accelerator`: the name handed to NNAPI, "" for none. `fallback_cpu`: the profile that prices
-    ops left on the CPU, "" where they cost the same. `parameter_cache_mib`: MiB of an accelerator's own memory, 0 for
+    ops left on the CPU, "" where they cost the same. `compiler`: what edgetpu_compiler is told beyond its defaults, by
+    `COMPILER_OPTIONS`. `parameter_cache_mib`: MiB of an accelerator's own memory, 0 for
     none. `link_mb_s`: MB/s of each way that weights can be streamed, the usual one first. `latency`: path of the fitted
     model, "" for none. `min_mapped`: share of the MACs that must run where they should. `max_memory_share`: of
     `memory_mib`, for file and arena together. `ops`: TFLite op -> why it may be used. `deprecated`: what to use
@@ -61,6 +62,7 @@ class DeviceProfile:
     api_level: int
     accelerator: str
     fallback_cpu: str
+    compiler: Mapping[str, Any]
     parameter_cache_mib: int
     link_mb_s: Mapping[str, float]
     latency: str
@@ -123,8 +125,17 @@ def _share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
+def _options(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        key in COMPILER_OPTIONS and type(said) is COMPILER_OPTIONS[key] and int(said) > 0 for key, said in value.items())
+
+
 def _speeds(value: Any) -> bool:
     return isinstance(value, dict) and all(type(speed) in (int, float) and speed > 0 for speed in value.values())
+
+
+# Of edgetpu_compiler: -m, the oldest libedgetpu runtime that must run the file; -a, several parts on the accelerator; -d; -t.
+COMPILER_OPTIONS: dict[str, type[int]] = {"runtime": int, "many_subgraphs": bool, "search": bool, "timeout_s": int}
 
 
 def _one_of(*names: str) -> Check:
@@ -159,6 +170,8 @@ FIGURES: dict[str, tuple[Check, str]] = {
     "api_level": (_whole, "an Android API level, 0 elsewhere"),
     "accelerator": (_text, "text"),
     "fallback_cpu": (_text, "the name of a profile, or empty"),
+    "compiler": (_options, "a table of " + ", ".join(f"{key} ({'true' if kind is bool else 'a whole number'})"
+                                                    for key, kind in COMPILER_OPTIONS.items()) + ", or an empty one"),
     "parameter_cache_mib": (_whole, "a whole number of MiB, 0 for none"),
     "link_mb_s": (_speeds, "a table of LINK = MB/s above 0"),
     "latency": (_text, "a file beside the profile, or empty"),

@@ -76,8 +76,8 @@ def _kernels(graph: LiteGraph, profile: DeviceProfile) -> tuple[str, list[Verdic
     return profile.runtime, [dataclasses.replace(v, status=profile.ops[v.op]) if v.mapped else v for v in found]
 
 
-def _edgetpu(graph: LiteGraph, _profile: DeviceProfile) -> tuple[str, list[Verdict]]:
-    return "Edge TPU", edgetpu_rules.map_graph(graph)
+def _edgetpu(graph: LiteGraph, profile: DeviceProfile) -> tuple[str, list[Verdict]]:
+    return "Edge TPU", edgetpu_rules.map_graph(graph, many_subgraphs=bool(profile.compiler.get("many_subgraphs")))
 
 
 def _nnapi(graph: LiteGraph, profile: DeviceProfile) -> tuple[str, list[Verdict]]:

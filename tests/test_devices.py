@@ -83,6 +83,8 @@ HEAD = 'extends = "pi4"\nname = "x"\ntitle = "X"\nmeasured_on_hardware = false\n
     (HEAD + 'cores = { value = true, source = "s" }', ["cores.value is True"]),
     (HEAD + 'cores = { value = 0, source = "s" }', ["cores.value is 0"]),
     (HEAD + 'pooling = { value = "max", source = "s" }', ["pooling.value is 'max'", "average_pool"]),
+    (HEAD + 'compiler = { value = { runtimes = 13 }, source = "s" }', ["compiler.value is {'runtimes': 13}", "many_subgraphs"]),
+    (HEAD + 'compiler = { value = { timeout_s = -1 }, source = "s" }', ["compiler.value is {'timeout_s': -1}"]),
     (HEAD + '[ops]\nsource = "s"\nlegal = ["ADD"]', ["ops.legal is ['ADD']"]),
     (HEAD + '[ops]\nsource = "s"\n[ops.legal]\nADD = 1', ["ops.legal.ADD is 1"]),
     (HEAD + "ops = 3", ["ops is 3"]),

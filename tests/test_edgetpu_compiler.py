@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import edgetpu_compiler, edgetpu_file, edgetpu_rules
+from edgekd import before_training, edgetpu_compiler, edgetpu_file, edgetpu_rules
+from edgekd.devices import load_profile
 from edgekd.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
 from edgekd.errors import DeviceError
-from tests.lite_graphs import Net, T
+from tests.lite_graphs import Net, T, separable
 
 V16 = """Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
@@ -217,3 +218,23 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     assert building._compiled(b"source", device) == {}
     assert device["compiler"] is None
+
+
+def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """-m, -a and -t of a profile of one's own reach the compiler, and -a is what the prediction then assumes, too."""
+    profile = tmp_path / "older.toml"
+    profile.write_text('extends = "coral-usb"\nname = "older"\ntitle = "older"\nmeasured_on_hardware = false\n'
+                       'compiler = { value = { runtime = 13, many_subgraphs = true, timeout_s = 30 }, source = "my board" }\n')
+    script(tmp_path, f"print({V16!r})\n"
+                     f"pathlib.Path({str(tmp_path / 'told')!r}).write_text(' '.join(sys.argv[1:]))\n"
+                     "pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path(sys.argv[-1]).read_bytes())\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model = tmp_path / "model.tflite"
+    model.write_bytes(separable(hard_swish=True).bytes())
+    usual = before_training.check_file(model, load_profile("coral-usb"))
+    assert (tmp_path / "told").read_text() == "-s -o . -t 180 model.tflite"
+    body = before_training.check_file(model, load_profile(str(profile)))
+    assert (tmp_path / "told").read_text() == "-s -o . -t 30 -m 13 -a model.tflite"
+    assert body["compiler"]["version"] == "16.0.384591198"
+    assert body["mapped"]["mapped"] > usual["mapped"]["mapped"]
+    assert {row["op"] for row in body["mapped"]["fallback"]} == {"HARD_SWISH"}
