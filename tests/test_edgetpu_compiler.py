@@ -209,14 +209,14 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     device: dict[str, object] = {}
-    files = building._compiled(b"source", device)
+    files = building._compiled(b"source", load_profile("coral-usb"), device)
     assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
     assert b"16.0.384591198" in files["model_edgetpu.log"]
     assert isinstance(device["compiler"], dict)
     assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
     assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert building._compiled(b"source", device) == {}
+    assert building._compiled(b"source", load_profile("coral-usb"), device) == {}
     assert device["compiler"] is None
 
 
