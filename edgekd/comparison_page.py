@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd import charts, html_report
+from edgekd import report_text as fmt
 from edgekd.charts import Interval
 from edgekd.comparison import LETTERS, best, setting, told
 
@@ -60,7 +61,7 @@ def _signed(value: float) -> str:
 
 
 def _chart(builds: Sequence[Block], waterfall: Sequence[Mapping[str, Any]]) -> str:
-    groups = [(html_report.STAGES.get(row["stage"], row["stage"]),
+    groups = [(fmt.STAGES.get(row["stage"], row["stage"]),
                [_interval(build["letter"], found) for build, found in zip(builds, row["rows"], strict=False)])
               for row in waterfall]
     words = "; ".join(f"{stage}: " + ", ".join(f"{row.name} {charts.percent(row.value)}" for row in rows if row)
@@ -76,7 +77,7 @@ def _interval(letter: str, row: Mapping[str, Any] | None) -> Interval | None:
 
 
 def _waterfall(waterfall: Sequence[Mapping[str, Any]]) -> list[Block]:
-    return [{"stage": html_report.STAGES.get(row["stage"], row["stage"]),
+    return [{"stage": fmt.STAGES.get(row["stage"], row["stage"]),
              "cells": [None if found is None else
                        {"top1": told(found["top1"], "share"), "auc": told(found["auc"], "number"),
                         "bound": " to ".join(f"{100 * x:.1f}" for x in found["top1_ci95"] or [])} for found in row["rows"]]}

@@ -56,7 +56,8 @@ def splits(codes: np.ndarray, labels: np.ndarray, body: dict[str, Any], count: i
     table = np.array(rows)
     print(f"  coverage {table[:, 0].mean():.3f} (least {table[:, 0].min():.3f}, most {table[:, 0].max():.3f}; between 0.88 and "
           f"0.94 in {int(((table[:, 0] >= 0.88) & (table[:, 0] <= 0.94)).sum())} of {count}), ECE {table[:, 1].mean():.3f} -> "
-          f"{table[:, 2].mean():.3f} (least {table[:, 2].min():.3f}, most {table[:, 2].max():.3f}; floor {table[:, 4].mean():.3f}; debiased {table[:, 5].mean():.3f} -> "
+          f"{table[:, 2].mean():.3f} (least {table[:, 2].min():.3f}, most {table[:, 2].max():.3f}; "
+          f"floor {table[:, 4].mean():.3f}; debiased {table[:, 5].mean():.3f} -> "
           f"{table[:, 6].mean():.3f}), unsure {table[:, 3].mean():.3f}, coverage by class "
           + " ".join(f"{value:.3f}" for value in table[:, 7:].mean(0)))
     tell_beside(np.mean(others, 0))
