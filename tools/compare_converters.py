@@ -267,8 +267,8 @@ def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarr
 
     from edgekd import networks, quantnet
     from edgekd.artifacts import QuantNetwork
-    from edgekd.bias_correction import correct_biases
     from edgekd.int8 import Int8Rules
+    from edgekd.post_training import quantise
     from edgekd.stages.convert import convert as lower
     from edgekd.stages.export import export
 
@@ -278,7 +278,7 @@ def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarr
     batches = [networks.normalised(calibration[first : first + 32], student.mean, student.std)
                for first in range(0, len(calibration), 32)]
     quantnet.calibrate(network, batches)
-    correct_biases(network, torch.cat(batches))
+    quantise(network, torch.cat(batches))
     done = quantnet.finish(network)
     made = QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
                         history=[], rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={},

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from edgekd import clipping, data, logit_losses, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
-from edgekd.bias_correction import correct_biases
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
+from edgekd.post_training import quantise
 from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, set_phase
 from edgekd.recipe import QatConfig, ViewsConfig
 from edgekd.targets import Batch, Feed
@@ -43,7 +43,7 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
         clipping.pin(network, pinned, clipping.observe(network, batches, context.seed))
         set_phase(network, "observe")
     if not config.epochs:
-        correct_biases(network, torch.cat(batches))
+        quantise(network, torch.cat(batches))
         return _kept(network, student, [])
     labels = torch.from_numpy(data.labels(dataset))
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),

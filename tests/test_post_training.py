@@ -1,4 +1,4 @@
-"""Bias correction: the means of every layer come back, and answers come nearer to the float network's."""
+"""After calibration alone: the means of every layer come back, and answers come nearer to the float network's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.bias_correction import _Means, correct_biases
 from edgekd.networks import normalised
+from edgekd.post_training import _Means, quantise
 from edgekd.quantnet import QatNetwork, set_phase
 from tests.small_networks import MEAN, PX, STD, calibrated, images
 
@@ -29,7 +29,7 @@ def test_each_layer_has_its_float_mean_again(name: str) -> None:
     """Up to the steps of the int32 biases, which are hundreds of times finer than what was off."""
     network, x = calibrated(name)[0], batch(1)
     wanted, before = means(network, x, "float"), means(network, x, "frozen")
-    correct_biases(network, x)
+    quantise(network, x)
     after = means(network, x, "frozen")
     assert wanted.keys() == {layer.bias for layer in network.layers}
     early, late = (max(float((found[bias] - wanted[bias]).abs().max() / wanted[bias].abs().max()) for bias in wanted)
@@ -46,6 +46,6 @@ def test_answers_are_nearer_to_the_float_networks(name: str) -> None:
         wanted = network(others)
         set_phase(network, "frozen")
         plain = (network(others) - wanted).square().mean()
-        correct_biases(network, batch(1))
+        quantise(network, batch(1))
         corrected = (network(others) - wanted).square().mean()
     assert corrected < 0.9 * plain

@@ -1,0 +1,67 @@
+"""Equalisation: answers stay, weak channels get more codes, and only where the exchange is exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.equalisation import LARGEST, best_factors, equalise, pairs
+from edgekd.networks import normalised
+from edgekd.quantnet import calibrate, prepare, set_phase
+from tests.small_networks import MEAN, PX, STD, Head, images
+
+
+class Separable(nn.Module):
+    """A stem of uneven channels (one dead, one clipped at 6), a depthwise layer that reads it alone, and a head."""
+
+    def __init__(self, act: type[nn.Module], shared: bool = False) -> None:
+        super().__init__()
+        self.shared = shared
+        self.stem, self.act, self.depthwise = nn.Conv2d(3, 8, 3, 2, 1), act(), nn.Conv2d(8, 8, 3, 1, 1, groups=8)
+        self.head = Head(8)
+        with torch.no_grad():
+            sizes = torch.tensor([20, 4, 1, 0.3, 0.1, 0.05, 0.03, 0]).reshape(-1, 1, 1, 1)
+            self.stem.weight.mul_(sizes)
+            self.stem.bias.zero_()
+            self.depthwise.weight.div_(sizes.clamp(min=0.03))  # so that every channel counts
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.stem(x))
+        return self.head(self.depthwise(x) + x if self.shared else self.depthwise(x))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU6, nn.ReLU, nn.Identity])
+def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = prepare(Separable(act), PX, MEAN, STD)
+    x = normalised(images(32, PX)[0], MEAN, STD)
+    calibrate(network, [x])
+
+    def said(phase: str) -> torch.Tensor:
+        set_phase(network, phase)
+        return network(x)
+    with torch.no_grad():
+        wanted, before = said("float"), said("frozen")
+        equalise(network, network.on_grid(x))
+        same, after = said("float"), said("frozen")
+    assert torch.allclose(same, wanted, atol=0.02 * float(wanted.std()))  # what is clipped by choice
+    assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
+
+
+def test_hard_swish_and_a_channel_that_others_read_are_left_alone() -> None:
+    for network in (Separable(nn.Hardswish), Separable(nn.ReLU6, shared=True)):
+        assert pairs(prepare(network, PX, MEAN, STD)) == []
+    assert len(pairs(prepare(Separable(nn.ReLU6), PX, MEAN, STD))) == 1
+
+
+def test_factors_fill_the_range_and_give_a_rare_peak_up() -> None:
+    even, weak, dead = torch.linspace(0, 6, 4096), torch.linspace(0, 0.6, 4096), torch.zeros(4096)
+    peaked = torch.cat([torch.linspace(0, 0.6, 4095), torch.tensor([0.9])])
+    tiny = torch.linspace(0, 1e-4, 4096)
+    full, ten, one, more, most = best_factors(torch.stack([even, weak, dead, peaked, tiny]), 6.0).tolist()
+    assert full == pytest.approx(1)
+    assert 10 / 1.2 < ten <= 10.01
+    assert one >= 1
+    assert more > 6 / 0.9
+    assert most == pytest.approx(LARGEST)
