@@ -78,6 +78,12 @@ class ActivationFakeQuant(nn.Module):
         self.low.fill_(value.scale * (INT8_MIN - value.zero_point))
         self.high.fill_(value.scale * (INT8_MAX - value.zero_point))
 
+    def forget(self) -> None:
+        """Drop what was observed; a range that is fixed stays."""
+        if self.fixed is None:
+            self.low.fill_(float("inf"))
+            self.high.fill_(float("-inf"))
+
     def observe(self, x: Tensor) -> None:
         """Let one batch move the range: widen it in phase "calibrate", by a moving average in phase "observe"."""
         low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))

@@ -8,7 +8,7 @@ empirical form): b += E[float output] - E[int8 output], before the activation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -83,13 +83,14 @@ def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) ->
 
 
 @torch.no_grad()
-def quantise(network: QatNetwork, images: Tensor) -> None:
+def quantise(network: QatNetwork, images: Sequence[Tensor]) -> None:
     """Equalise, round and correct a calibrated network, in place, and freeze its ranges (phase "frozen").
 
-    `images`: float32 [n, channels, px, px] as `QatNetwork.forward` takes them, all in one batch: the calibration images.
+    `images`: batches, float32 [n, channels, px, px] as `QatNetwork.forward` takes them: the calibration images.
     """
-    x = network.on_grid(images)
-    equalise(network, x)
+    equalise(network, images)
+    set_phase(network, "float")
+    x = network.on_grid(torch.cat(list(images)))
     exact = _Means(network)
     exact.run(x)
     set_phase(network, "frozen")

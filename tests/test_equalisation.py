@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.equalisation import LARGEST, best_factors, equalise, pairs
+from edgekd.equalisation import LARGEST, best_factors, equalise, pairs, streams
 from edgekd.networks import normalised
 from edgekd.quantnet import calibrate, prepare, set_phase
-from tests.small_networks import MEAN, PX, STD, Head, images
+from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
 
 
 class Separable(nn.Module):
@@ -43,7 +43,7 @@ def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
         return network(x)
     with torch.no_grad():
         wanted, before = said("float"), said("frozen")
-        equalise(network, network.on_grid(x))
+        equalise(network, [x])
         same, after = said("float"), said("frozen")
     assert torch.allclose(same, wanted, atol=0.02 * float(wanted.std()))  # what is clipped by choice
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
@@ -65,3 +65,58 @@ def test_factors_fill_the_range_and_give_a_rare_peak_up() -> None:
     assert one >= 1
     assert more > 6 / 0.9
     assert most == pytest.approx(LARGEST)
+
+
+class Residual(nn.Module):
+    """A linear stream of uneven channels: a projection, a block that adds to it, and whole convolutions that read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.project = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 8, 1)
+        self.expand, self.back, self.last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
+        self.head = Head(16)
+        sizes = 10.0 ** -torch.linspace(0, 2, 8).reshape(-1, 1, 1, 1)
+        with torch.no_grad():
+            for maker in (self.project, self.back):
+                maker.weight.mul_(sizes)
+                maker.bias.mul_(sizes.flatten())
+            for reader in (self.expand, self.last):
+                reader.weight.div_(sizes.reshape(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.project(torch.relu(self.stem(x)))
+        x = x + self.back(torch.relu(self.expand(x)))
+        return self.head(torch.relu(self.last(x)))
+
+
+def test_a_stream_is_scaled_alike_at_both_ends_of_its_sums() -> None:
+    torch.manual_seed(0)
+    network = prepare(Residual(), PX, MEAN, STD)
+    (stream,) = [each for each in streams(network) if len(each.makers) > 1]
+    assert {layer.name for layer in stream.makers} == {"project", "back"}
+    assert {layer.name for layer in stream.readers} == {"expand", "last"}
+    x = normalised(images(32, PX)[0], MEAN, STD)
+    calibrate(network, [x])
+    with torch.no_grad():
+        set_phase(network, "float")
+        wanted = network(x)
+        set_phase(network, "frozen")
+        before = (network(x) - wanted).square().mean()
+        equalise(network, [x])
+        set_phase(network, "float")
+        assert torch.allclose(network(x), wanted, rtol=1e-4, atol=1e-5)
+        set_phase(network, "frozen")
+        after = (network(x) - wanted).square().mean()
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize("name", ["Branches", "Pools", "Excite"])
+def test_answers_stay_where_channels_are_joined_pooled_and_gated(name: str) -> None:
+    network = calibrated(name)[0]
+    x = normalised(images(16, PX)[0], MEAN, STD)
+    with torch.no_grad():
+        set_phase(network, "float")
+        wanted = network(x)
+        equalise(network, [x])
+        set_phase(network, "float")
+        assert torch.allclose(network(x), wanted, rtol=1e-3, atol=0.02 * float(wanted.std()))

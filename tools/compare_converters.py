@@ -263,8 +263,6 @@ def latencies(load: Callable[[str], Lite], names: list[str], image: np.ndarray, 
 
 def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarray) -> tuple[bytes, float]:
     """EdgeKD without QAT, as `qat.epochs=0` builds it: ranges and corrected biases from the calibration images."""
-    import torch
-
     from edgekd import networks, quantnet
     from edgekd.artifacts import QuantNetwork
     from edgekd.int8 import Int8Rules
@@ -278,7 +276,7 @@ def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarr
     batches = [networks.normalised(calibration[first : first + 32], student.mean, student.std)
                for first in range(0, len(calibration), 32)]
     quantnet.calibrate(network, batches)
-    quantise(network, torch.cat(batches))
+    quantise(network, batches)
     done = quantnet.finish(network)
     made = QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
                         history=[], rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={},

@@ -43,7 +43,7 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
         clipping.pin(network, pinned, clipping.observe(network, batches, context.seed))
         set_phase(network, "observe")
     if not config.epochs:
-        quantise(network, torch.cat(batches))
+        quantise(network, batches)
         return _kept(network, student, [])
     labels = torch.from_numpy(data.labels(dataset))
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
