@@ -162,7 +162,7 @@ class PruneConfig:
 class QatConfig:
     """Training with TFLite's int8 arithmetic in the loop."""
 
-    epochs: int = 3  # 0: no training; ranges from the calibration images, and biases corrected on them
+    epochs: int = 3  # 0: no training: ranges, rounding and biases from the calibration images
     batch: int = 32
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = 2e-3  # a twenty-fifth of float training: the ranges must be able to follow

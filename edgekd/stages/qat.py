@@ -24,8 +24,8 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
     """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
 
     Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
-    that the last weights are tuned to the ranges that ship. Without epochs the calibrated network is the result, its
-    biases corrected on the calibration images. A pruned student takes the distilled one's place. Raises
+    that the last weights are tuned to the ranges that ship. Without epochs the calibrated network is the result,
+    equalised, rounded and corrected on the calibration images. A pruned student takes the distilled one's place. Raises
     UnsupportedNetwork, before any training, for an op that has no int8 rule.
     """
     student = distilled if pruned is None else pruned
