@@ -369,3 +369,35 @@ def test_over_adb_from_the_command_line(plug, tmp_path, capsys):
     assert len(list((tmp_path / "bench").iterdir())) == 1
     assert cli.main([*words, "--soak", "1"]) == 2
     assert "--soak needs EdgeKD's own runner" in capsys.readouterr().err
+
+
+def typed(device: Device, tool_file: Path, folder: Path) -> list[str]:
+    """The command's words, with a model and a profile whose names a shell would mind."""
+    (folder / "a 'model'; $(x).tflite").write_bytes(tiny().model)
+    profile = folder / "my \"phone\"; $(id).toml"
+    profile.write_text('extends = "android-cpu"\nname = "my \\"phone\\"; $(id)"\ntitle = "mine"\n'
+                       "measured_on_hardware = false\n")
+    return ["bench", str(folder / "a 'model'; $(x).tflite"), "--profile", str(profile), "--adb", device.serial,
+            "--benchmark-model", str(tool_file), "--runs", "7", "--timeout", "20", "--out", str(folder)]
+
+
+@pytest.mark.parametrize("case", [*FAULTS, "no space", "unplugged"])
+def test_each_fault_is_one_message_at_the_command_line(plug, tmp_path, capsys, case):
+    device, how = plug(), FAULTS[case][0] if case in FAULTS else {}
+    device.full = case == "no space"
+    words = typed(device, tool(tmp_path, **how), tmp_path)
+    if case == "unplugged":
+        subprocess.run(["adb", "disconnect", device.serial], check=True, capture_output=True, timeout=20)
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("edgekd: error:"), "Traceback" in err) == ("", 1, False)
+    assert err.replace("\n", "").isprintable()
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_model_and_a_profile_of_odd_names_over_adb(plug, tmp_path, capsys):
+    device = plug()
+    assert cli.main(typed(device, tool(tmp_path, result=proto()), tmp_path)) == 0, capsys.readouterr().err
+    (written,) = (tmp_path / "bench").iterdir()
+    assert json.loads(written.read_text())["profile"] == 'my "phone"; $(id)'
+    assert written.name.startswith("my_phone_id-adb-")
