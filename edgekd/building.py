@@ -137,14 +137,14 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         files["golden.npz"] = golden_npz(load(done, "inputs"), load(done, "evaluate"), load(done, "distil"))
     if "bench" in done:
         files["bench/local.json"] = facts_json(load(done, "bench").body)
-    bundled = papers.bundle_of(job, done, body)
+    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate"),
+                      saliency=load(done, "saliency")) if "evaluate" in done else []
+    bundled = papers.bundle_of(job, done, body, examples)
     if bundled:
         body["bundle"] = {"sha256": papers.head(bundled), "files": len(bundled), "bytes": sum(map(len, bundled.values()))}
         files |= {f"bundle/{name}": payload for name, payload in bundled.items()}
         files["bundle.zip"] = archive.pack(bundled)
     files["report.json"] = facts_json(body)
-    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate"),
-                      saliency=load(done, "saliency")) if "evaluate" in done else []
     files["report.html"] = page(body, examples).encode()
     store.withdraw_below("bundle", {name for name in files if name.startswith("bundle/")})
     for name in MODEL_FILES:

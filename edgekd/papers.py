@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from edgekd import bundle, data, licences, lineage, subgroups
 from edgekd.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
 from edgekd.errors import RecipeError
+from edgekd.examples import Example
 from edgekd.golden import golden_npz
 from edgekd.pipeline import STAGES, Done, Job, load
 
@@ -75,8 +76,11 @@ def gates(job: Job, body: Mapping[str, Any]) -> list[str]:
     return failed + subgroups.gates(body["subgroups"]) if "subgroups" in body else failed
 
 
-def bundle_of(job: Job, done: Mapping[str, Done], body: Mapping[str, Any]) -> dict[str, bytes]:
-    """The bundle's files, {} when the build did not get there, is not certified, or failed a gate."""
+def bundle_of(job: Job, done: Mapping[str, Done], body: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, bytes]:
+    """The bundle's files, {} when the build did not get there, is not certified, or failed a gate.
+
+    `examples`: the test images that its report shows; they travel with the model as the golden ones do.
+    """
     from edgekd.html_report import page
 
     needed = ("convert", "certify", "confidence")
@@ -92,7 +96,7 @@ def bundle_of(job: Job, done: Mapping[str, Done], body: Mapping[str, Any]) -> di
     return bundle.assemble(bundle.Parts(
         name=job.recipe.card.name or default_name(job), classes=list(dataset.classes), fit=job.recipe.data.fit,
         tflite=bytes(model.tflite), certificate=load(done, "certify").body, confidence=load(done, "confidence").body,
-        report=settled, report_html=page(settled), licences=body["licences"], links=stage_links(done),
+        report=settled, report_html=page(settled, examples), licences=body["licences"], links=stage_links(done),
         card=job.recipe.card, golden_npz=golden_npz(inputs, evaluation, student),
         images=data.input_images(inputs, "test", len(student.mean)),
         codes=np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes),

@@ -88,6 +88,10 @@ def test_what_lies_in_it(out: Path, files: Files) -> None:
     assert set(named) <= files.keys()  # the card sends nobody to a file that is not there
 
 
+def test_its_report_shows_example_images(files: Files) -> None:
+    assert files["report.html"].count(b'alt="Test image ') >= 1
+
+
 def test_the_certificate_holds_for_the_file_with_metadata(out: Path, files: Files) -> None:
     certificate = body(files, "certificate.json")
     bare = (out / "model.tflite").read_bytes()
