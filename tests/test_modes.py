@@ -263,6 +263,16 @@ def batch(labels: methods.Labels, classes: int = 4, b: int = 8) -> Batch:
                  drawn(24), drawn(24, 2, 2), drawn(classes, 2, 2), rows=torch.arange(b))
 
 
+def test_the_size_of_the_answers_is_told_before_they_are_there(dataset: Dataset, resnet: Network) -> None:
+    told: list[str] = []
+    context = Context(seed=3, say=told.append, progress=lambda *_, **__: told.append("progress"))
+    said = knowledge.run(dataset, resnet, view=VIEW, context=context, **asking("resnet18"))
+    size = sum(len(part) for part in (said.logits, said.pooled, said.grid, said.cams, said.others)) / 2**20
+    assert f"{said.views} views of {len(said.rows)} images will take {size:.2f} MiB" in told[0]
+    assert "progress" in told[1:]
+
+
+
 @pytest.mark.parametrize(("name", "labels"), [
     *((name, "one") for name in METHODS),
     *((name, "many") for name, method in METHODS.items() if not method.not_many),

@@ -7,6 +7,7 @@ Training then costs the student only. float16 keeps logits to 3 digits, which is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,9 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
                 if name not in kept:
                     # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
                     kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
+            if number == start == 0:
+                context.say(_size(kept))
+            for name, value in answers.items():
                 kept[name][number, start : start + ASKED] = value.numpy()
             asked = number * len(train) + min(start + ASKED, len(train))
             context.progress("teacher views", asked, view.per_image * len(train))
@@ -58,6 +62,14 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
         views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
         grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
         facts={"source": "teacher"}, **blobs)
+
+
+def _size(kept: Mapping[str, np.ndarray]) -> str:
+    """What the answers will take in the store, told before most of them are asked for."""
+    views, images = kept["logits"].shape[:2]
+    parts = ", ".join(f"{name} {array.nbytes / 2**20:.2f}" for name, array in kept.items())
+    total = sum(array.nbytes for array in kept.values()) / 2**20
+    return f"      teacher's answers: {views} views of {images} images will take {total:.2f} MiB ({parts})"
 
 
 def from_logs(dataset: Dataset, *, path: str, file_sha256: str, max_days: float, context: Context) -> Knowledge:
