@@ -124,6 +124,13 @@ def test_attention_is_blind_to_channels_and_scale_and_sees_where() -> None:
     assert float(feature_losses.attention(t.flip(-1), t)) > 1e-3
 
 
+@pytest.mark.parametrize("side", [2, 8])
+def test_attention_of_maps_that_share_no_place_is_2_at_every_size(side: int) -> None:
+    here, there = torch.zeros(2, 1, 3, side, side)
+    here[:, :, 0, 0], there[:, :, -1, -1] = 1, 1
+    assert float(feature_losses.attention(here, there)) == pytest.approx(2)
+
+
 def test_mmd_is_zero_for_one_distribution_and_grows_with_the_distance() -> None:
     a = drawn(40, 3)
     assert float(feature_losses.mmd(a, a)) == pytest.approx(0, abs=1e-12)
