@@ -167,11 +167,13 @@ class Fair(nn.Module):
         if at.groups is None:
             raise RecipeError("distil.losses.fair needs each image's group", "name a CSV of image,group in distil.groups")
         self.register_buffer("groups", at.groups, persistent=False)
-        self.project = nn.Linear(at.shapes["pooled"][1], at.teacher["pooled"])
+        # The teacher is brought to the student: a projection of the student's features could learn to drop what tells
+        # groups apart, and the loss would be small while the student itself still sees it.
+        self.project = nn.Linear(at.teacher["pooled"], at.shapes["pooled"][1])
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         assert batch.rows is not None
-        return feature_losses.fair(self.project(seen.pooled), said(batch, "pooled"), batch.targets.argmax(1),
+        return feature_losses.fair(seen.pooled, self.project(said(batch, "pooled")), batch.targets.argmax(1),
                                    self.groups[batch.rows])
 
 

@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,39 +118,38 @@ def _trainer(job: Job, dataset: Dataset, taught: Lesson) -> Callable[[], int]:
 
 # --- fairness --------------------------------------------------------------------------------------------------------
 
-CUT = ("shirt", "t-shirt")  # two classes that are hard to tell apart, so that a cue that is easy to read is taken
 AGREES, CONFLICTS = "agrees", "conflicts"
 
 
 class Planted:
-    """Two classes of Fashion-MNIST, tinted warm or cold. In training the tint agrees with the class in 9 of 10 images.
+    """Two classes of Fashion-MNIST, tinted warm or cold. In training the tint agrees with the class but for a few images.
 
-    In the test split it agrees in half of them. `groups`: whether an image's tint agrees, by the image's name.
+    In the test split it agrees in half of them. `cut`: the two classes. `conflicts`: share of training images whose tint
+    does not agree. `groups`: whether an image's tint agrees, by the image's name.
     """
 
     name = "planted"
     labels = None
-    SHARE = 0.1  # of training images whose tint conflicts
     TINTS = ((1.0, 0.7, 0.4), (0.4, 0.7, 1.0))  # red, green and blue of full white
 
-    def __init__(self, train: int, test: int) -> None:
-        self.source = FashionMnistSource()
+    def __init__(self, train: int, test: int, cut: Sequence[str], conflicts: float) -> None:
+        self.source, self.cut = FashionMnistSource(), tuple(cut)
         self.facts: dict[str, Json] = self.source.facts
         self.groups: dict[str, str] = {}
         self._items: list[Item] = []
-        for split, count, share in (("train", train, self.SHARE), ("test", test, 0.5)):
-            for label in CUT:
+        for split, count, share in (("train", train, conflicts), ("test", test, 0.5)):
+            for label in self.cut:
                 found = [item for item in self.source.items() if (item.label, item.split) == (label, split)][:count]
                 for number, item in enumerate(found):
-                    conflicts = int((number + 1) * share) > int(number * share)  # evenly spread
-                    self.groups[item.name] = CONFLICTS if conflicts else AGREES
+                    against = int((number + 1) * share) > int(number * share)  # evenly spread
+                    self.groups[item.name] = CONFLICTS if against else AGREES
                     self._items.append(item)
 
     def items(self) -> list[Item]:
         return list(self._items)
 
     def load(self, item: Item) -> NDArray[np.uint8]:
-        tint = self.TINTS[CUT.index(item.label) ^ (self.groups[item.name] == CONFLICTS)]
+        tint = self.TINTS[self.cut.index(item.label) ^ (self.groups[item.name] == CONFLICTS)]
         grey = self.source.load(item).astype(np.float32)
         # Clothes are light on black: some light on all pixels carries the tint where the clothes are dark, too.
         return ((64 + grey * 0.75)[:, :, None] * np.asarray(tint)).round().astype(np.uint8)
@@ -164,7 +163,7 @@ class Planted:
 
 def fair(arguments: argparse.Namespace) -> None:
     """Plain KD and fair distillation at several weights, over paired seeds."""
-    source = Planted(arguments.images, 500)
+    source = Planted(arguments.images, 500, arguments.cut, arguments.conflicts)
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "groups.csv"
     file.write_text("image,group\n" + "".join(f"{name},{group}\n" for name, group in source.groups.items()))
@@ -186,8 +185,8 @@ def fair(arguments: argparse.Namespace) -> None:
                 found.setdefault(name, []).append({"gap": each[AGREES] - each[CONFLICTS], "worst": min(each.values()),
                                                    "mean": statistics.mean(each.values())})
                 print(f"== {name}, seed {seed}: {found[name][-1]}", file=sys.stderr, flush=True)
-    print(f"\n{arguments.student}, {' and '.join(CUT)} of Fashion-MNIST, {arguments.images} training images a class, tint "
-          f"against the class in {Planted.SHARE:.0%}; 1,000 test images, half against; seeds {arguments.seeds}\n")
+    print(f"\n{arguments.student}, {' and '.join(arguments.cut)} of Fashion-MNIST, {arguments.images} training images a class, "
+          f"tint against the class in {arguments.conflicts:.0%}; 1,000 test images, half against; seeds {arguments.seeds}\n")
     print("| | top-1 | where the tint conflicts | gap | gap, each seed | against plain KD: gap; top-1 |")
     print("|---|---|---|---|---|---|")
     base = found["plain KD"]
@@ -265,6 +264,8 @@ def main() -> None:
     parser.add_argument("--student", default="mobilenetv2_050")
     parser.add_argument("--weights", type=float, nargs="+", default=[5.0, 25.0], help="of fair")
     parser.add_argument("--images", type=int, default=300, help="of fair: training images a class")
+    parser.add_argument("--cut", nargs=2, default=["dress", "coat"], help="of fair: two classes of Fashion-MNIST")
+    parser.add_argument("--conflicts", type=float, default=0.1, help="of fair: share of training images whose tint misleads")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/modes"))
