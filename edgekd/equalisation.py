@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekd import graphs
-from edgekd.quantizer import activation_of, is_compute
+from edgekd.quantizer import activation_of
 from edgekd.quantnet import Layer, QatNetwork, calibrate, set_phase
 
 # Ends of a channel that are tried, as shares of its peak: steps of 2^(1/4) down from 1.19, since other images go higher.
@@ -27,12 +27,15 @@ VALUES = 16384  # of a channel: of what lies above its 99.9th percentile, 16 are
 LARGEST = 64.0
 # Of the ratio of the largest peak to a channel's: SmoothQuant's half (Xiao et al. 2023, arXiv 2211.10438); 1 was 4 % worse.
 POWER = 0.5
-ACTIVATIONS = ("RELU", "RELU6", None)
+TINY = 1e-12  # in place of a peak of 0: a channel, or an edge, that never moves
 
 
 def pairs(network: QatNetwork) -> list[tuple[Layer, Layer]]:
-    """(the layer that makes the channels, the depthwise layer that alone reads them), where the exchange is exact."""
-    nodes = {node.meta["edge"]: node for node in graphs.nodes_of(network.graph.graph) if "edge" in node.meta}
+    """(the layer that makes the channels, the depthwise layer that alone reads them), with a ReLU or ReLU6 between.
+
+    Their ranges begin at 0, so that a channel which is scaled past the range is clipped at one end, as `best_factors` has it.
+    """
+    nodes = _edges(network)
     makers = {layer.target: layer for layer in network.layers}
     found = []
     for reader in network.layers:
@@ -41,15 +44,16 @@ def pairs(network: QatNetwork) -> list[tuple[Layer, Layer]]:
             continue
         node, made_by = nodes[reader.source], nodes[reader.source].args[0]
         weight = graphs.getattr_path(network.graph, reader.weight)
-        if (len(node.users) == 1 and len(made_by.users) == 1 and activation_of(made_by) in ACTIVATIONS
-                and (activation_of(made_by) or _is_layer(made_by)) and network.edge(reader.source).fixed is None
+        if (len(node.users) == 1 and len(made_by.users) == 1 and activation_of(made_by) in ("RELU", "RELU6")
+                and network.edge(reader.source).fixed is None
                 and len(weight) == len(graphs.getattr_path(network.graph, maker.weight))):
             found.append((maker, reader))
     return found
 
 
-def _is_layer(node: fx.Node) -> bool:
-    return is_compute(node) and len(node.args) > 2
+def _edges(network: QatNetwork) -> dict[str, graphs.Node]:
+    """The fake-quantiser's node of each edge, by the edge's name."""
+    return {node.meta["edge"]: node for node in graphs.nodes_of(network.graph.graph) if "edge" in node.meta}
 
 
 class _Values(fx.Interpreter):
@@ -103,7 +107,7 @@ class Stream:
 
 def streams(network: QatNetwork) -> list[Stream]:
     """The streams (projections or ReLU layers, and their residual sums) that only whole convolutions read."""
-    nodes = {node.meta["edge"]: node for node in graphs.nodes_of(network.graph.graph) if "edge" in node.meta}
+    nodes = _edges(network)
     joined: dict[str, set[str]] = {name: {name} for name in nodes}
     adding: Counter[str] = Counter()
     for name, node in nodes.items():
@@ -114,7 +118,7 @@ def streams(network: QatNetwork) -> list[Stream]:
             joined.update(dict.fromkeys(together, together))
     makers = {layer.target: layer for layer in network.layers}
     found = []
-    for edges in {frozenset(each) for each in joined.values()}:
+    for edges in dict.fromkeys(frozenset(each) for each in joined.values()):  # in the graph's order, and not in a hash's
         readers = [layer for layer in network.layers if layer.source in edges]
         if readers and all(
                 (name in makers or network.writers[name] == "ADD") and network.edge(name).fixed is None
@@ -140,8 +144,8 @@ def even_factors(peaks: Mapping[str, Tensor]) -> Tensor:
 
     Steps then fit a weak channel better, while the weights that read it shrink and are rounded more coarsely, hence POWER.
     """
-    shares = torch.stack([peak / peak.max() for peak in peaks.values()]).amax(0)
-    return (shares.max() / shares.clamp(min=1e-12)).pow(POWER).clamp(max=LARGEST)
+    shares = torch.stack([peak / peak.max().clamp(min=TINY) for peak in peaks.values()]).amax(0)
+    return (shares.max().clamp(min=TINY) / shares.clamp(min=TINY)).pow(POWER).clamp(max=LARGEST)
 
 
 @torch.no_grad()
@@ -166,9 +170,12 @@ def equalise(network: QatNetwork, images: Sequence[Tensor]) -> None:
         _scale(network, stream.makers, factors)
         for reader in stream.readers:
             graphs.getattr_path(network.graph, reader.weight).div_(factors.reshape(1, -1, 1, 1))
+    kept = {reader.source: network.edge(reader.source).range for _, reader in found}
     for name in network.edges:
         network.edge(name).forget()
     calibrate(network, images)
+    for name, value in kept.items():  # what was scaled past the range is clipped, and must not widen it for the others
+        network.edge(name).set_range(value)
 
 
 def _scale(network: QatNetwork, makers: Iterable[Layer], factors: Tensor) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.equalisation import LARGEST, best_factors, equalise, pairs, streams
+from edgekd.equalisation import LARGEST, best_factors, equalise, even_factors, pairs, streams
 from edgekd.networks import normalised
 from edgekd.quantnet import calibrate, prepare, set_phase
 from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
@@ -31,7 +31,7 @@ class Separable(nn.Module):
         return self.head(self.depthwise(x) + x if self.shared else self.depthwise(x))
 
 
-@pytest.mark.parametrize("act", [nn.ReLU6, nn.ReLU, nn.Identity])
+@pytest.mark.parametrize("act", [nn.ReLU6, nn.ReLU])
 def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
     torch.manual_seed(0)
     network = prepare(Separable(act), PX, MEAN, STD)
@@ -43,14 +43,16 @@ def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
         return network(x)
     with torch.no_grad():
         wanted, before = said("float"), said("frozen")
+        ranges = {name: network.edge(name).range for name in network.edges}
         equalise(network, [x])
         same, after = said("float"), said("frozen")
     assert torch.allclose(same, wanted, atol=0.02 * float(wanted.std()))  # what is clipped by choice
+    assert network.edge("act").range == ranges["act"]
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
 
 
-def test_hard_swish_and_a_channel_that_others_read_are_left_alone() -> None:
-    for network in (Separable(nn.Hardswish), Separable(nn.ReLU6, shared=True)):
+def test_hard_swish_what_is_negative_too_and_a_channel_that_others_read_are_left_alone() -> None:
+    for network in (Separable(nn.Hardswish), Separable(nn.Identity), Separable(nn.ReLU6, shared=True)):
         assert pairs(prepare(network, PX, MEAN, STD)) == []
     assert len(pairs(prepare(Separable(nn.ReLU6), PX, MEAN, STD))) == 1
 
@@ -120,3 +122,8 @@ def test_answers_stay_where_channels_are_joined_pooled_and_gated(name: str) -> N
         equalise(network, [x])
         set_phase(network, "float")
         assert torch.allclose(network(x), wanted, rtol=1e-3, atol=0.02 * float(wanted.std()))
+
+
+def test_an_edge_that_never_moves_is_left_as_it_is() -> None:
+    assert torch.isfinite(even_factors({"dead": torch.zeros(4), "alive": torch.tensor([1.0, 0.5, 0.25, 0.0])})).all()
+    assert torch.isfinite(even_factors({"dead": torch.zeros(4)})).all()
