@@ -19,7 +19,7 @@ from edgekd.inference import logits_of
 from edgekd.objective import Objective
 from edgekd.proposing import Corrector
 from edgekd.recipe import DistilConfig, ViewsConfig
-from edgekd.targets import Feed, arrays
+from edgekd.targets import Feed, arrays, cells
 from edgekd.terms import Setting
 from edgekd.training import FitPlan, balanced, fit
 
@@ -155,12 +155,13 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
         class_weights = losses.label_weights(known)
     elif config.balance == "loss":  # a class that no image has, or that the teacher never answers, gets no weight
         class_weights = torch.zeros(classes).scatter(0, known, balanced(known, classes))
-    feed = Feed(renderer, train, shown, classes, view, seed, config.batch, config.balance, config.label_smoothing, said,
-                config.seed, oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     groups = None
     if config.groups:
         names, numbers = tables.groups(Path(config.groups), dataset.images)
         groups = Groups(names, torch.tensor(numbers))
+    drawn = cells(config.balance, shown, None if groups is None else groups.numbers)
+    feed = Feed(renderer, train, shown, classes, view, seed, config.batch, drawn, config.label_smoothing, said, config.seed,
+                oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     what = objective.plan(config, example, classes, dataset.labels)
     return Lesson(
         feed, torch.from_numpy(data.rows(dataset, "val")), config, what, taps, class_weights, seed + config.seed,

@@ -144,8 +144,11 @@ def _prunes(job: Job) -> bool:
 
 
 def _qat(job: Job) -> Settings:
-    return {"config": job.recipe.qat, "rules": dict(job.profile.rules), "view": job.recipe.views,
-            "balance": "none" if job.recipe.distil.labels == "withheld" else job.recipe.distil.balance}
+    config = job.recipe.distil
+    balance = "none" if config.labels == "withheld" else config.balance
+    groups = config.groups if balance == "group" else ""
+    return {"config": job.recipe.qat, "rules": dict(job.profile.rules), "view": job.recipe.views, "balance": balance,
+            "groups": groups, "groups_sha256": _file_digest(groups)}
 
 
 def _evaluate(job: Job) -> Settings:

@@ -97,7 +97,9 @@ class DistilConfig:
     ema: float = 0.998  # decay a step of the averaged weights that are kept; 0 keeps the last ones
     drop: float = 0.0  # dropout before the classifier
     label_smoothing: float = 0.0
-    balance: Literal["none", "loss", "sample"] = "sample"  # how classes of unequal size are weighted
+    # How classes of unequal size are weighted: not, in the loss, or by drawing each as often. group: each group of each class
+    # as often, with the groups of `groups`: what only most images of a class share is then no clue to it.
+    balance: Literal["none", "loss", "sample", "group"] = "sample"
     alpha: float = 0.9  # share of the teacher's soft targets; 1 - alpha goes to the labels
     temperature: float = 2.0
     pooled: float = 1.0  # weight of the pooled-feature loss (VkD)
@@ -387,6 +389,9 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
     if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:
         raise RecipeError(f"{where}: qat.alpha is {recipe.qat.alpha}, which shows QAT labels that distil.labels withholds",
                           "leave qat.alpha at 1")
+    if recipe.distil.balance == "group" and not recipe.distil.groups:
+        raise RecipeError(f'{where}: distil.balance = "group" needs to know each image\'s group',
+                          "name a CSV of image,group in distil.groups")
     return recipe
 
 

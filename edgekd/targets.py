@@ -45,13 +45,27 @@ def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
     return found
 
 
+def cells(balance: str, labels: Tensor, groups: Tensor | None) -> Tensor | None:
+    """What `Feed` draws evenly, int64 [n]: the classes, or each group of each class; None where all images weigh the same.
+
+    `labels` as `Feed` takes them: of several an image, no drawing is even for all at once, and groups alone are. `groups`:
+    int64 [n], needed by "group".
+    """
+    if balance == "group":
+        assert groups is not None
+        if labels.ndim == 2:
+            return groups
+        return torch.where(labels < 0, -1, labels * (int(groups.max()) + 1) + groups)
+    return labels if balance == "sample" and labels.ndim == 1 else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Feed:
     """Batches of seeded views of the training images `train` (rows into the data set).
 
     `labels`: int64, one for every image of the data set, or 0 or 1 for each label [n, classes]. `seed` draws the views,
-    `repeat` the order in which they come as well. `balance`: "sample" draws classes evenly (no drawing is even for several
-    labels at once). The teacher's part comes from `knowledge` (cached; one view of it then holds for every view) or from
+    `repeat` the order in which they come as well. `cells`: int64, one for every image, -1 for none; each is drawn as often
+    as the others. The teacher's part comes from `knowledge` (cached; one view of it then holds for every view) or from
     `ask` (live). `withheld`: the targets are the teacher's probabilities in place of the labels, as they are of an image
     without a label (-1), or mixed with one.
     """
@@ -63,7 +77,7 @@ class Feed:
     config: ViewsConfig
     seed: int
     batch: int
-    balance: str = "none"
+    cells: Tensor | None = None
     smoothing: float = 0.0
     knowledge: dict[str, Tensor] | None = None
     repeat: int = 0
@@ -84,8 +98,8 @@ class Feed:
         """One pass over (about) as many images as there are; epoch e shows view e mod views.per_image."""
         number = epoch % self.config.per_image
         drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
-        evenly = self.balance == "sample" and self.kind == "one"
-        weights = balanced(self.labels[self.train], self.classes) if evenly else None
+        cells = None if self.cells is None else self.cells[self.train]
+        weights = None if cells is None else balanced(cells, int(cells.max()) + 1)
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             said = self._said(number, order, rows, drawn)

@@ -69,3 +69,9 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_withheld_labels_are_withheld_from_qat() -> None:
     with pytest.raises(RecipeError, match=r"qat\.alpha"):
         recipe.load(None, ['distil.labels="withheld"', "qat.alpha=0.9"])
+
+
+def test_drawing_groups_evenly_needs_groups() -> None:
+    with pytest.raises(RecipeError, match=r"each image's group"):
+        recipe.load(None, ["distil.balance=group"])
+    assert recipe.load(None, ["distil.balance=group", "distil.groups=g.csv"]).distil.groups == "g.csv"

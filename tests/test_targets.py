@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
 from edgekd.recipe import ViewsConfig
-from edgekd.targets import Feed
+from edgekd.targets import Feed, cells
 from edgekd.views import Renderer
 
 N = 12
@@ -37,3 +39,27 @@ def test_an_epoch_shows_its_own_view_and_the_views_come_round() -> None:
     first, second, third = (seen(feed(), epoch) for epoch in range(3))
     assert not any(torch.equal(first[row], second[row]) for row in first)
     assert all(torch.equal(first[row], third[row]) for row in first)
+
+
+def test_each_group_of_each_class_is_drawn_as_often() -> None:
+    """10 images of 12 show a group's mark; those that do not are then half of what is shown."""
+    labels, groups = torch.arange(N) % 2, (torch.arange(N) >= N - 2).long()
+    drawn = cells("group", labels, groups)
+    assert drawn is not None
+    assert drawn.tolist() == (labels * 2 + groups).tolist()
+    made = dataclasses.replace(feed(), labels=labels, cells=drawn)
+    seen = torch.cat([batch.rows for epoch in range(100) for batch in made.epoch(epoch) if batch.rows is not None])
+    shares = drawn[seen].bincount(minlength=4) / len(seen)
+    assert torch.allclose(shares, torch.full((4,), 0.25), atol=0.05)  # 1,200 draws: standard error 0.0125
+
+
+def test_what_is_drawn_evenly() -> None:
+    labels, groups = torch.tensor([0, 1, -1]), torch.tensor([0, 1, 1])
+    found = cells("group", labels, groups)
+    assert found is not None
+    assert found.tolist() == [0, 3, -1]  # nobody has said what the last one shows
+    assert cells("sample", labels, groups) is labels
+    assert cells("none", labels, groups) is cells("loss", labels, groups) is None
+    several = torch.tensor([[0, 1], [1, 1], [0, 0]])
+    assert cells("sample", several, groups) is None
+    assert cells("group", several, groups) is groups

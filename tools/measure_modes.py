@@ -162,15 +162,18 @@ class Planted:
 
 
 def fair(arguments: argparse.Namespace) -> None:
-    """Plain KD and fair distillation at several weights, over paired seeds."""
+    """Plain KD and fair distillation at several weights, with and without drawing groups evenly, over paired seeds."""
     source = Planted(arguments.images, 500, arguments.cut, arguments.conflicts)
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "groups.csv"
     file.write_text("image,group\n" + "".join(f"{name},{group}\n" for name, group in source.groups.items()))
     sets = ("data.input_px=64", "distil.epochs=16", "views.per_image=4", "distil.pooled=0", "distil.batch=64",
             f'distil.groups="{file}"')
-    kinds: dict[str, tuple[str, ...]] = {"labels only": (), "plain KD": ()} | {
-        f"KD + fair, weight {weight:g}": (f"distil.losses.fair={weight}",) for weight in arguments.weights}
+    evenly = "distil.balance=group"
+    kinds: dict[str, tuple[str, ...]] = {"labels only": (), "plain KD": (), "KD, groups drawn evenly": (evenly,)}
+    for weight in arguments.weights:
+        name, loss = f"KD + fair, weight {weight:g}", f"distil.losses.fair={weight}"
+        kinds |= {name: (loss,), f"{name}, groups drawn evenly": (evenly, loss)}
     found: dict[str, list[dict[str, float]]] = {}
     with Console() as console:
         store = Store(arguments.out, None)

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd import clipping, data, logit_losses, losses, metrics, networks, views
+from edgekd import clipping, data, logit_losses, losses, metrics, networks, tables, views
 from edgekd.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.context import Context
 from edgekd.int8 import Int8Rules
 from edgekd.post_training import quantise
 from edgekd.quantnet import QatNetwork, calibrate, finish, predict, prepare, set_phase
 from edgekd.recipe import QatConfig, ViewsConfig
-from edgekd.targets import Batch, Feed
+from edgekd.targets import Batch, Feed, cells
 from edgekd.training import FitPlan, Step, fit
 
 
 def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | None, *, config: QatConfig,
-        rules: Mapping[str, Any], view: ViewsConfig, balance: str, context: Context) -> QuantNetwork:
+        rules: Mapping[str, Any], view: ViewsConfig, balance: str, groups: str, groups_sha256: str,
+        context: Context) -> QuantNetwork:
     """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
 
     Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
     that the last weights are tuned to the ranges that ship. Without epochs the calibrated network is the result,
-    equalised, rounded and corrected on the calibration images. A pruned student takes the distilled one's place. Raises
-    UnsupportedNetwork, before any training, for an op that has no int8 rule.
+    equalised, rounded and corrected on the calibration images. `groups`: the CSV that balance "group" reads. A pruned student
+    takes the distilled one's place. Raises UnsupportedNetwork, before any training, for an op that has no int8 rule.
     """
     student = distilled if pruned is None else pruned
     if dataset.labels == "many":
@@ -46,9 +48,10 @@ def run(dataset: Dataset, inputs: Inputs, distilled: Network, pruned: Network | 
         quantise(network, batches)
         return _kept(network, student, [])
     labels = torch.from_numpy(data.labels(dataset))
+    of_group = torch.tensor(tables.groups(Path(groups), dataset.images)[1]) if groups else None
     feed = Feed(views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
                 torch.from_numpy(data.rows(dataset, "train")), labels, len(dataset.classes), view, context.seed,
-                config.batch, balance)
+                config.batch, cells(balance, labels, of_group))
     frozen_from = round(config.epochs * feed.steps * config.observe)
 
     def loss(batch: Batch, step: Step) -> Tensor:
