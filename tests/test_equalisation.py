@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.equalisation import LARGEST, best_factors, equalise, even_factors, pairs, streams
+from edgekd.equalisation import HEADROOM, LARGEST, equalise, even_factors, free_factors, pairs, streams
 from edgekd.networks import normalised
 from edgekd.quantnet import calibrate, prepare, set_phase
 from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
@@ -46,7 +46,7 @@ def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
         ranges = {name: network.edge(name).range for name in network.edges}
         equalise(network, [x])
         same, after = said("float"), said("frozen")
-    assert torch.allclose(same, wanted, atol=0.02 * float(wanted.std()))  # what is clipped by choice
+    assert torch.allclose(same, wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
     assert network.edge("act").range == ranges["act"]
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
 
@@ -57,16 +57,12 @@ def test_hard_swish_what_is_negative_too_and_a_channel_that_others_read_are_left
     assert len(pairs(prepare(Separable(nn.ReLU6), PX, MEAN, STD))) == 1
 
 
-def test_factors_fill_the_range_and_give_a_rare_peak_up() -> None:
-    even, weak, dead = torch.linspace(0, 6, 4096), torch.linspace(0, 0.6, 4096), torch.zeros(4096)
-    peaked = torch.cat([torch.linspace(0, 0.6, 4095), torch.tensor([0.9])])
-    tiny = torch.linspace(0, 1e-4, 4096)
-    full, ten, one, more, most = best_factors(torch.stack([even, weak, dead, peaked, tiny]), 6.0).tolist()
-    assert full == pytest.approx(1)
-    assert 10 / 1.2 < ten <= 10.01
-    assert one >= 1
-    assert more > 6 / 0.9
-    assert most == pytest.approx(LARGEST)
+def test_factors_fill_the_range_but_for_some_room() -> None:
+    full, ten, almost, dead, tiny = free_factors(torch.tensor([6, 0.6, 5.9, 0, 1e-4])).tolist()
+    assert full == almost == 1
+    assert ten == pytest.approx(10 / HEADROOM)
+    assert dead == tiny == LARGEST
+    assert torch.isfinite(free_factors(torch.zeros(4))).all()
 
 
 class Residual(nn.Module):
@@ -121,7 +117,7 @@ def test_answers_stay_where_channels_are_joined_pooled_and_gated(name: str) -> N
         wanted = network(x)
         equalise(network, [x])
         set_phase(network, "float")
-        assert torch.allclose(network(x), wanted, rtol=1e-3, atol=0.02 * float(wanted.std()))
+        assert torch.allclose(network(x), wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
 
 
 def test_an_edge_that_never_moves_is_left_as_it_is() -> None:
