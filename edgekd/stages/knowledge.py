@@ -1,5 +1,7 @@
 """data, teacher -> knowledge: what the teacher says about seeded views of each training image, computed once.
 
+A run that is killed goes on after the last view that was finished.
+
 Processes that share a build share this work, too; an answer does not depend on who asked, so the bytes are the same.
 
 Training then costs the student only. float16 keeps logits to 3 digits, which is far below what augmentation moves.
@@ -11,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 import torch
+from safetensors import SafetensorError
 
 from edgekd import answer_logs, data, views
 from edgekd.artifacts import Dataset, Knowledge, Network
@@ -35,8 +39,9 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
     first = Oracle(teacher, pixels, wanted_precision=wanted_precision, model=model, grid_side=grid_side, cam_side=cam_side)
     more = [Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others]
     train = torch.from_numpy(data.taught(dataset))
-    kept: dict[str, np.ndarray] = {}
-    for number in range(view.per_image):
+    kept = _resumed(context.checkpoint.load(), view.per_image, len(train))
+    finished = len(kept.pop("views", ()))
+    for number in range(finished, view.per_image):
         drawn = views.draw(view, context.seed, number, len(dataset.images), train)
 
         def ask(start: int, drawn: views.Views = drawn) -> Answers:
@@ -51,17 +56,33 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
                 if name not in kept:
                     # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
                     kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
-            if number == start == 0:
+            if number == finished and start == 0:
                 context.say(_size(kept))
             for name, value in answers.items():
                 kept[name][number, start : start + ASKED] = value.numpy()
             asked = number * len(train) + min(start + ASKED, len(train))
             context.progress("teacher views", asked, view.per_image * len(train))
+        if number + 1 < view.per_image:
+            done = {name: array[: number + 1] for name, array in kept.items()}
+            context.checkpoint.save(safetensors.numpy.save({**done, "views": np.arange(number + 1)}))
     blobs = {name: kept[name].tobytes() if name in kept else b"" for name in ("logits", "pooled", "grid", "cams", "others")}
     return Knowledge(
         views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
         grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
         facts={"source": "teacher"}, **blobs)
+
+
+def _resumed(state: bytes | None, views: int, images: int) -> dict[str, np.ndarray]:
+    """The answers of an earlier run, room for the others behind them, and "views", those that it finished; else nothing."""
+    try:
+        found = safetensors.numpy.load(state) if state is not None else {}
+    except SafetensorError:  # torn or foreign: asking again is always right
+        return {}
+    kept = {"views": found.pop("views")} if found else {}
+    for name, array in found.items():
+        kept[name] = np.empty((views, images, *array.shape[2:]), array.dtype)
+        kept[name][: len(array)] = array
+    return kept
 
 
 def _size(kept: Mapping[str, np.ndarray]) -> str:

@@ -1,0 +1,71 @@
+"""Asking the teacher: a run that is killed asks on from the view it was at, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd import data, models, networks
+from edgekd.artifacts import Dataset, Knowledge, Network
+from edgekd.context import Context, MemoryCheckpoint
+from edgekd.providers import PhantomSource
+from edgekd.recipe import DataConfig, ViewsConfig
+from edgekd.stages import knowledge
+
+PX, VIEWS = 32, 3
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return data.build_dataset(PhantomSource(120, 40), DataConfig())
+
+
+@pytest.fixture(scope="module")
+def teacher(dataset: Dataset) -> Network:
+    torch.manual_seed(0)
+    options = {"num_classes": len(dataset.classes)}
+    net = networks.create("resnet18", options)
+    nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
+    return Network("resnet18", options, PX, [0.5] * 3, [0.5] * 3, [], {}, networks.to_bytes(net.state_dict()))
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class Asked:
+    """A progress that counts images, and is killed when there were `most`."""
+
+    def __init__(self, most: int = 10**9) -> None:
+        self.most, self.seen = most, 0
+
+    def __call__(self, what: str, done: int, total: int, **figures: float) -> None:
+        self.seen += 1
+        if done > self.most:
+            raise Killed
+
+
+def ask(dataset: Dataset, teacher: Network, context: Context) -> Knowledge:
+    return knowledge.run(dataset, teacher, view=ViewsConfig(per_image=VIEWS), wanted_precision="float32",
+                         model=models.spec("resnet18"), grid_side=1, cam_side=1, context=context)
+
+
+def test_a_killed_run_goes_on_with_the_next_view(dataset: Dataset, teacher: Network) -> None:
+    whole = Asked()
+    wanted = ask(dataset, teacher, Context(progress=whole))
+    images, checkpoint = len(wanted.rows), MemoryCheckpoint()
+    with pytest.raises(Killed):
+        ask(dataset, teacher, Context(progress=Asked(2 * images), checkpoint=checkpoint))
+    rest = Asked()
+    found = ask(dataset, teacher, Context(progress=rest, checkpoint=checkpoint))
+    assert dataclasses.asdict(found) == dataclasses.asdict(wanted)
+    assert rest.seen * VIEWS == whole.seen
+
+
+def test_a_torn_checkpoint_is_no_checkpoint(dataset: Dataset, teacher: Network) -> None:
+    wanted, checkpoint = ask(dataset, teacher, Context()), MemoryCheckpoint()
+    checkpoint.save(b"torn")
+    assert bytes(ask(dataset, teacher, Context(checkpoint=checkpoint)).logits) == bytes(wanted.logits)
