@@ -34,8 +34,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert [a + b for a, b in zip(first.pop("rows"), second.pop("rows"), strict=True)] == alone["rows"]
     assert first == second
     assert first["knowledge"] == alone["knowledge"]
-    assert first["ranges"] == alone["ranges"]
-    # float32, 4 steps of ResNet-18: rounding in another order
+    # float32: half a batch may be summed in another order than a whole one, and 4 steps of ResNet-18 are
+    assert first["ranges"] == pytest.approx(alone["ranges"], rel=1e-6)
     assert first["teacher"][0]["loss"] == pytest.approx(alone["teacher"][0]["loss"], rel=1e-6)
     # float64, but views, targets and some adapters' constants are made in float32
     assert first["exact"] == pytest.approx(alone["exact"], rel=1e-9, abs=1e-9)
