@@ -8,6 +8,9 @@ minus no teacher, with a 95 % interval (Student's t over the seeds). Losses betw
 labels, at their published weights; losses on features, relations and explanations are added to plain KD. Students are
 judged on more test images than they have training images (`--judged` a class): few would hide what a row gains.
 
+`--unlabelled N` shows rows with a teacher N more training images of the source, without their labels, in fewer epochs: the
+same labels and as many steps for every row. Where labels are few and images are not, this is what a teacher is for.
+
 All runs share one store, so the script goes on where it was stopped. Writes the table that is there so far to table.md
 after each run, and prints it; `--rows` picks rows. Times are CPU seconds of the student's training, teacher's calls included.
 """
@@ -19,6 +22,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 import statistics
 import sys
 import time
@@ -28,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from edgekd import building, data, methods, metrics, networks, recipe, views
 from edgekd.artifacts import Dataset, Network
@@ -35,6 +40,7 @@ from edgekd.console import Console
 from edgekd.errors import RecipeError
 from edgekd.inference import logits_of, precision
 from edgekd.pipeline import Done, Job, load, run
+from edgekd.sources import Source
 from edgekd.store import Store
 
 # At 64 px the student's last map has 2 x 2 places, the fewest at which losses on maps mean anything.
@@ -94,8 +100,32 @@ def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
     overrides = {"data.source": arguments.data, "teacher.name": teacher if row.teacher else "none",
                  "teacher.weights": weights if row.teacher else "",
                  "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
-                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed, **row.sets}
+                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed, **row.sets,
+                 **(arguments.beside if row.teacher else {})}
     return building.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
+
+
+def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int) -> int:
+    """Write `count` of the source's training images that are not in the data set to a folder, once; gives how many lie there.
+
+    Raises SystemExit where the source has not so many.
+    """
+    taken = {image["name"] for image in dataset.images}
+    left = [item for item in source.items() if item.split == "train" and item.name not in taken]
+    if len(left) < count:
+        sys.exit(f"--unlabelled {count}: {dataset.name} has {len(left)} training images beyond data.limit")
+    if not folder.is_dir():  # a file's time of change is part of what identifies it, so what is there stays
+        draft = folder.with_suffix(".part")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for place in sorted(np.random.default_rng(0).permutation(len(left))[:count]):
+            loaded = source.load(left[place])
+            if isinstance(loaded, bytes):
+                (draft / f"{place}{Path(left[place].name).suffix}").write_bytes(loaded)
+            else:
+                Image.fromarray(loaded).save(draft / f"{place}.png")
+        draft.rename(folder)
+    return count
 
 
 def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
@@ -206,11 +236,14 @@ def main() -> None:
     parser.add_argument("--student", default="mobilenetv2_050")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--judged", type=int, default=200, help="test images a class; 0: all")
+    parser.add_argument("--unlabelled", type=int, default=0,
+                        help="training images beyond data.limit that rows with a teacher see without their labels")
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--finished", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/methods"))
     arguments = parser.parse_args()
+    arguments.beside = {}
     store, costs = Store(arguments.out, None), Costs(arguments.out / "costs.json")
     log = arguments.out / "teacher_log.csv"
     order = rows(log, arguments.second_teacher)
@@ -232,6 +265,13 @@ def main() -> None:
         dtype = precision("auto", networks.restore(teacher))
         write_log(log, teacher, dataset, dtype)
         known = figures(teacher, judges, dtype)
+        plain = job(arguments, Row("none", "", {}, False), 0)
+        train, epochs = len(data.rows(dataset, "train")), plain.recipe.distil.epochs
+        if arguments.unlabelled:
+            folder = arguments.out / f"unlabelled-{arguments.unlabelled}"
+            every = train + leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
+            arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop",
+                                "distil.epochs": max(1, round(epochs * train / every))}
         watch = costs.watch(_only_finished if arguments.finished else console.stage)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
@@ -252,10 +292,12 @@ def main() -> None:
                     one["asked"] = last["teacher_calls"] / last["views_shown"]
                 seen.setdefault(row.name, {})[seed] = one
                 (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
-    print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, "
-          f"{len(data.rows(dataset, 'train'))} training and {len(data.rows(judges, 'test'))} test images, seeds "
-          f"{', '.join(map(str, arguments.seeds))}; teacher {arguments.teacher.partition('@')[0]}: "
-          f"{100 * known['top1']:.1f} % top-1\n")
+    if arguments.beside:
+        print(f"\nRows with a teacher: {arguments.unlabelled} images more, without labels, {arguments.beside['distil.epochs']} "
+              f"epochs of all in place of {epochs} of those with labels")
+    print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, {train} training and "
+          f"{len(data.rows(judges, 'test'))} test images, seeds {', '.join(map(str, arguments.seeds))}; "
+          f"teacher {arguments.teacher.partition('@')[0]}: {100 * known['top1']:.1f} % top-1\n")
     print(table(order, seen, refused))
     for name, why in LEFT_OUT.items():
         print(f"\n`{name}` is no row here: {why}.")
