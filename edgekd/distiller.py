@@ -145,9 +145,13 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
     _check(config, view, logged, bool(example))
     withheld = config.labels == "withheld"
     shown = labels.clone()
-    if withheld and config.balance != "none":  # balances the classes as the teacher sees them
+
+    def answers() -> Tensor:
         first = said["logits"][0] if oracle is None else oracle.ask(train, first_view)["logits"]
-        shown[train] = first.float().argmax(1) if dataset.labels == "one" else (first >= 0).long()
+        return first.float().argmax(1) if dataset.labels == "one" else (first >= 0).long()
+
+    if withheld and config.balance != "none":  # balances the classes as the teacher sees them
+        shown[train] = answers()
     class_weights = None
     known = shown[train]
     known = known[(known.view(len(known), -1) >= 0).all(1)]
@@ -160,6 +164,11 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
         names, numbers = tables.groups(Path(config.groups), dataset.images)
         groups = Groups(names, torch.tensor(numbers))
     drawn = cells(config.balance, shown, None if groups is None else groups.numbers)
+    if drawn is not None and dataset.labels == "one" and bool((shown[train] < 0).any()):
+        # So, too, are images without a label drawn: left to their own frequencies they would undo the balance of the others.
+        guessed = shown.clone()
+        guessed[train] = torch.where(shown[train] < 0, answers(), shown[train])
+        drawn = cells(config.balance, guessed, None if groups is None else groups.numbers)
     feed = Feed(renderer, train, shown, classes, view, seed, config.batch, drawn, config.label_smoothing, said, config.seed,
                 oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     what = objective.plan(config, example, classes, dataset.labels)

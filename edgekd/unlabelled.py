@@ -1,7 +1,8 @@
 """A folder of images without labels beside a source: the teacher says what they show, and training takes its word.
 
-They join the images that distillation trains on, and nothing else: not the teacher's own training, no balance between
-classes, no calibration, no figure. An image that also lies in val or test would leak, and is refused.
+They join the images that distillation trains on, and nothing else: not the teacher's own training, no calibration, no figure.
+Where classes are drawn evenly, they count for the class that the teacher sees in them. An image that also lies in val or
+test would leak, and is refused.
 """
 
 from __future__ import annotations

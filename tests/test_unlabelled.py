@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from edgekd import building, cli, data, phantom, recipe, views
-from edgekd.artifacts import Dataset
+from edgekd.artifacts import Dataset, Knowledge
+from edgekd.distiller import lesson
 from edgekd.errors import DataError, RecipeError
-from edgekd.recipe import DataConfig, ViewsConfig
+from edgekd.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.targets import Feed
 from edgekd.training import balanced
 
@@ -91,7 +93,7 @@ def test_what_cannot_use_them_is_refused_before_anything_runs(folders: Path, set
                                                    "data.unlabelled": str(folders / "more")}), "pi4")
 
 
-def test_they_weigh_one_and_leave_the_balance_alone() -> None:
+def test_without_a_class_they_weigh_one_and_leave_the_balance_alone() -> None:
     labels = torch.tensor([0, 0, 0, 1, -1, -1])
     weights = balanced(labels, 2)
     assert torch.equal(weights[:4], balanced(labels[:4], 2))
@@ -123,6 +125,21 @@ def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(folde
                 expected[labels[partner]] += 1 - share
             assert torch.allclose(target, expected, atol=1e-6)
     assert seen == {True, False}
+
+
+def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> None:
+    """Class 3 in all but the last, which is class 1."""
+    dataset = made(config(folders))
+    rows, labels = torch.from_numpy(data.taught(dataset)), torch.from_numpy(data.labels(dataset))
+    numbers = torch.where(labels[rows] < 0, 3, labels[rows])
+    numbers[-1] = 1
+    said = Knowledge(views=1, rows=rows.tolist(), classes=4, features=0, grid_shape=[], cam_side=0, teachers=1, facts={},
+                     logits=F.one_hot(numbers, 4)[None].half().numpy().tobytes(), pooled=b"", grid=b"", cams=b"", others=b"")
+    renderer = views.Renderer(data.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
+    feed = lesson(dataset, said, DistilConfig(pooled=0.0), [], ViewsConfig(), renderer, 0).feed
+    assert feed.cells is not None
+    assert feed.cells[rows].tolist() == numbers.tolist()
+    assert torch.equal(feed.labels, labels)  # what they are taught is the teacher's whole answer
 
 
 def test_a_whole_build_tells_how_many(folders: Path, tmp_path: Path) -> None:
