@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekd import data, methods, models, networks, processes, views
 from edgekd.artifacts import Dataset, Network, sha256
@@ -23,6 +23,7 @@ from edgekd.recipe import DataConfig, DistilConfig, TeacherConfig, ViewsConfig
 from edgekd.stages import knowledge, teacher
 from edgekd.targets import Batch
 from edgekd.training import FitPlan, fit, shuffled
+from tests import teachers
 
 PX, TEACHER_PX, SEED = 64, 32, 3
 VIEW = ViewsConfig(per_image=2)
@@ -74,11 +75,8 @@ def found(among: processes.Team) -> dict[str, Any]:
         dataset = data.build_dataset(PhantomSource(120, 40), DataConfig())
         known = teacher.run(dataset, config=TeacherConfig(epochs=1, batch=16, weights="none"), model=models.spec("resnet18"),
                             view=VIEW, px=TEACHER_PX, weights_sha256="", context=Context(seed=SEED))
-        torch.manual_seed(SEED)  # one and the same network to ask, whoever trained the one above
-        net = networks.create("resnet18", {"num_classes": len(dataset.classes)})
-        nn.init.normal_(net.get_classifier().weight, std=0.5)
-        asked = Network("resnet18", {"num_classes": len(dataset.classes)}, TEACHER_PX, [0.5] * 3, [0.5] * 3, [], {},
-                        networks.to_bytes(net.state_dict()))
+        # one and the same network to ask, whoever trained the one above
+        asked = teachers.teacher("resnet18", len(dataset.classes), TEACHER_PX, SEED)
         said = told(dataset, asked)
         return {"rows": [rows.tolist() for epoch in range(2) for rows in shuffled(70, 16, SEED, epoch)],
                 "teacher": known.history, "knowledge": {name: sha256(getattr(said, name)) for name in ("logits", "pooled")},

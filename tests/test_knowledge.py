@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
-from torch import nn
 
-from edgekd import data, models, networks
+from edgekd import data, models
 from edgekd.artifacts import Dataset, Knowledge, Network
 from edgekd.context import Context, MemoryCheckpoint
 from edgekd.providers import PhantomSource
 from edgekd.recipe import DataConfig, ViewsConfig
 from edgekd.stages import knowledge
+from tests import teachers
 
 PX, VIEWS = 32, 3
 
@@ -25,11 +24,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(dataset: Dataset) -> Network:
-    torch.manual_seed(0)
-    options = {"num_classes": len(dataset.classes)}
-    net = networks.create("resnet18", options)
-    nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
-    return Network("resnet18", options, PX, [0.5] * 3, [0.5] * 3, [], {}, networks.to_bytes(net.state_dict()))
+    return teachers.teacher("resnet18", len(dataset.classes), PX)
 
 
 class Killed(Exception):

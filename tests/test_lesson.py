@@ -20,6 +20,7 @@ from edgekd.stages import distil, knowledge, prune
 from edgekd.targets import arrays
 from edgekd.training import balanced, shuffled
 from edgekd.views import generator
+from tests import teachers
 
 PX = 64
 VIEW = ViewsConfig(per_image=2)
@@ -36,11 +37,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(dataset: Dataset) -> Network:
-    torch.manual_seed(0)
-    options = {"num_classes": len(dataset.classes)}
-    net = networks.create("resnet18", options)
-    nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
-    return Network("resnet18", options, PX, [0.5] * 3, [0.5] * 3, [], {}, networks.to_bytes(net.state_dict()))
+    return teachers.teacher("resnet18", len(dataset.classes), PX)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from edgekd.targets import Batch, arrays
 from edgekd.terms import Setting
 from edgekd.training import Step
 from edgekd.views import generator
+from tests.teachers import teacher
 
 PX = 64  # a last map of 2 x 2: the fewest places that losses on maps allow
 VIEW = ViewsConfig(per_image=2)
@@ -35,16 +36,6 @@ STUDENT = models.spec("mobilenetv2_035")
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return data.build_dataset(PhantomSource(120, 40), DataConfig())
-
-
-def teacher(arch: str, classes: int, px: int = PX, seed: int = 0) -> Network:
-    """A network of random weights whose batch norms have seen nothing: its answers differ from image to image."""
-    torch.manual_seed(seed)
-    options = {"num_classes": classes, **({"img_size": px} if arch.startswith("vit") else {})}
-    net = networks.create(arch, options)
-    head = net.get_classifier()
-    torch.nn.init.normal_(head.weight, std=0.5)
-    return Network(arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, networks.to_bytes(net.state_dict()))
 
 
 def asking(arch: str, **sides: int) -> dict[str, Any]:
@@ -59,7 +50,7 @@ def learn(dataset: Dataset, said: Knowledge | None, config: DistilConfig, teache
 
 @pytest.fixture(scope="module")
 def resnet(dataset: Dataset) -> Network:
-    return teacher("resnet18", len(dataset.classes))
+    return teacher("resnet18", len(dataset.classes), PX)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,7 @@ def cached(dataset: Dataset, resnet: Network) -> Knowledge:
 @pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
 def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> None:
     """To the bit, whatever the batch's size and order; every kind of answer."""
-    network = teacher(arch, len(dataset.classes))
+    network = teacher(arch, len(dataset.classes), PX)
     said = knowledge.run(dataset, network, view=VIEW, context=Context(seed=3), **asking(arch))
     found = arrays(said)
     assert found.keys() == {"logits", "pooled", "grid", "cams"}
@@ -206,7 +197,7 @@ def test_teachers_that_agree_are_one_teacher() -> None:
 
 
 def test_further_teachers_are_cached_beside_the_first(dataset: Dataset, resnet: Network, cached: Knowledge) -> None:
-    other = teacher("resnet18", len(dataset.classes), seed=1)
+    other = teacher("resnet18", len(dataset.classes), PX, seed=1)
     said = knowledge.run(dataset, resnet, other, view=VIEW, context=Context(seed=3), **asking("resnet18"))
     assert bytes(said.logits) == bytes(cached.logits)
     assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
