@@ -101,9 +101,12 @@ def test_labels_of_one_group_damaged(clean: Path, tmp_path: Path, capsys: pytest
 def test_ranges_that_clip_one_group(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Show: percentiles that leave out what only the bright images of the new scanner reach. When this was written their order
     survived, an AUC of 1, and half of their answers did not.
+
+    At two edges, either of which does it: which channels tell the bright images apart differs with the CPU's rounding, and
+    corrected biases may make up for one edge.
     """
-    if build(clean / "data", tmp_path, "qat.pin=bn1.act=75", store=clean / "out" / "store") == 0:
-        pytest.skip("another CPU rounds otherwise, and this one's student is not hurt by what is clipped")
+    pins = "qat.pin=blocks.1.0.bn2.act=75,blocks.1.1=80"
+    assert build(clean / "data", tmp_path, pins, store=clean / "out" / "store") == 1
     assert not (tmp_path / "bundle.zip").exists()
     found, said = groups(tmp_path), stopped(capsys)
     assert found["old"]["failures"] == []
