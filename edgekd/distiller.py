@@ -163,12 +163,12 @@ def lesson(dataset: Dataset, knowledge: Knowledge | None, config: DistilConfig, 
     if config.groups:
         names, numbers = tables.groups(Path(config.groups), dataset.images)
         groups = Groups(names, torch.tensor(numbers))
-    drawn = cells(config.balance, shown, None if groups is None else groups.numbers)
-    if drawn is not None and dataset.labels == "one" and bool((shown[train] < 0).any()):
-        # So, too, are images without a label drawn: left to their own frequencies they would undo the balance of the others.
-        guessed = shown.clone()
-        guessed[train] = torch.where(shown[train] < 0, answers(), shown[train])
-        drawn = cells(config.balance, guessed, None if groups is None else groups.numbers)
+    drawn_as = shown
+    if dataset.labels == "one" and config.balance in ("sample", "group") and bool((shown[train] < 0).any()):
+        # Images without a label are drawn as the teacher sees them: left alone, they would undo the others' balance.
+        drawn_as = shown.clone()
+        drawn_as[train] = torch.where(shown[train] < 0, answers(), shown[train])
+    drawn = cells(config.balance, drawn_as, None if groups is None else groups.numbers)
     feed = Feed(renderer, train, shown, classes, view, seed, config.batch, drawn, config.label_smoothing, said, config.seed,
                 oracle.ask if oracle is not None and config.answers == "live" else None, withheld)
     what = objective.plan(config, example, classes, dataset.labels)

@@ -105,8 +105,8 @@ def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
     return building.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
 
 
-def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int) -> int:
-    """Write `count` of the source's training images that are not in the data set to a folder, once; gives how many lie there.
+def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int) -> None:
+    """Write `count` of the source's training images that are not in the data set to a folder, once.
 
     Raises SystemExit where the source has not so many.
     """
@@ -125,7 +125,6 @@ def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int)
             else:
                 Image.fromarray(loaded).save(draft / f"{place}.png")
         draft.rename(folder)
-    return count
 
 
 def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
@@ -269,7 +268,8 @@ def main() -> None:
         train, epochs = len(data.rows(dataset, "train")), plain.recipe.distil.epochs
         if arguments.unlabelled:
             folder = arguments.out / f"unlabelled-{arguments.unlabelled}"
-            every = train + leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
+            leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
+            every = train + arguments.unlabelled
             arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop",
                                 "distil.epochs": max(1, round(epochs * train / every))}
         watch = costs.watch(_only_finished if arguments.finished else console.stage)
