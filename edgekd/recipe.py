@@ -77,7 +77,7 @@ class TeacherConfig:
     lr: float = 0.0  # 0: 0.05 from random weights, 0.01 from pretrained ones
     weight_decay: float = 5e-4
     head_views: int = 2  # frozen: augmented views a training image that the head is fitted on, beside the plain one
-    head_decay: float = 1e-3  # frozen: L2 weight of the head, on features scaled to unit variance
+    head_decay: float = 0.0  # frozen: L2 weight of the head, on features scaled to unit variance; 0: cross-validated
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 for transformers where the CPU has it
 
 
@@ -275,6 +275,7 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
     ("data", "golden"): (1, 1024),
     ("data", "calibration"): (8, 65536),
     ("views", "per_image"): (1, 1024),
+    ("teacher", "head_decay"): (0, 1000),
     ("distil", "alpha"): (0, 1),
     ("qat", "alpha"): (0, 1),
     ("qat", "epochs"): (0, math.inf),

@@ -10,6 +10,7 @@ from edgekd import report_text as fmt
 
 Block = dict[str, Any]
 TRAINED = {"teacher": "Teacher", "distil": "Student (distillation)", "prune": "Pruned student", "qat": "QAT"}
+SETTINGS = {"lr": "lr", "head_decay": "head decay"}  # told beside a network's weights
 COUNT_ROWS = 40
 DIGEST_LETTERS = 12
 
@@ -51,7 +52,8 @@ def models(body: Mapping[str, Any]) -> list[Block]:
     return [{"role": role, "arch": model.get("arch", "–"), "params": fmt.large(model.get("params")),
              "macs": fmt.large(model.get("macs")),
              "input": " × ".join(str(side) for side in model.get("input") or []) or "–",
-             "weights": f"{model['weights']}, lr {model['lr']:g}" if "lr" in model else model.get("weights"),
+             "weights": ", ".join([str(model["weights"]), *(f"{name} {model[key]:g}" for key, name in SETTINGS.items()
+                                                            if key in model)]) if "weights" in model else None,
              "licence": model.get("licence")}
             for role, model in (body.get("models") or {}).items()]
 

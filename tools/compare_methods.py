@@ -270,8 +270,9 @@ def main() -> None:
             folder = arguments.out / f"unlabelled-{arguments.unlabelled}"
             leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
             every = train + arguments.unlabelled
-            arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop",
-                                "distil.epochs": max(1, round(epochs * train / every))}
+            fewer = max(1, round(epochs * train / every))
+            arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop", "distil.epochs": fewer,
+                                "views.per_image": min(plain.recipe.views.per_image, fewer)}  # no more would be shown
         watch = costs.watch(_only_finished if arguments.finished else console.stage)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from edgekd import data, losses, metrics, networks, views
+from edgekd import data, linear_head, losses, metrics, networks, views
 from edgekd.artifacts import Dataset, Network
 from edgekd.context import Context
 from edgekd.errors import RecipeError
@@ -19,8 +18,6 @@ from edgekd.models import ModelSpec
 from edgekd.processes import team
 from edgekd.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import FitPlan, balanced, first_rate, fit, shuffled
-
-HEAD_STEPS = 200  # L-BFGS iterations; a convex problem of a few thousand weights converges well before
 
 
 def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: ViewsConfig, px: int, weights_sha256: str,
@@ -41,10 +38,12 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
     train = torch.from_numpy(data.rows(dataset, "train"))
     labels = torch.from_numpy(data.labels(dataset))
     config = dataclasses.replace(config, lr=first_rate(config.lr, origin))
+    history: list[dict[str, Any]] = []
     if config.mode == "frozen":
-        history = _fit_head(net, render, train, labels, classes, config, view, context)
+        how = {"head_decay": _fit_head(net, render, train, labels, classes, config, view, context)}
     else:
         history = _finetune(net, render, train, labels, classes, config, view, context, dataset)
+        how = {"lr": config.lr}
     dtype = precision(config.precision, net)
 
     def judged() -> dict[str, Any]:
@@ -59,8 +58,7 @@ def run(dataset: Dataset, *, config: TeacherConfig, model: ModelSpec, view: View
         arch=model.arch, options={**model.options, **options, "num_classes": classes}, px=px, mean=mean, std=std,
         history=history,
         facts={"name": model.name, "weights": origin, "mode": config.mode, "licence": model.licence,
-               "metrics": team().once(judged), **({"lr": config.lr} if config.mode == "finetune" else {}),
-               **networks.size(net, px)},
+               "metrics": team().once(judged), **how, **networks.size(net, px)},
         state=networks.to_bytes(net.state_dict()),
     )
 
@@ -97,8 +95,8 @@ def _finetune(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
 
 
 def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Tensor, classes: int,
-              config: TeacherConfig, view: ViewsConfig, context: Context) -> list[dict[str, Any]]:
-    """Logistic regression on the frozen backbone's pooled features of plain and augmented training images."""
+              config: TeacherConfig, view: ViewsConfig, context: Context) -> float:
+    """A linear head on the frozen backbone's pooled features of plain and augmented training images; gives its decay."""
     head = net.get_classifier()  # type: ignore[operator]
     if not isinstance(head, nn.Linear):
         raise RecipeError(f"the classifier of {type(net).__name__} is not one linear layer", "use teacher.mode = \"finetune\"")
@@ -116,35 +114,9 @@ def _fit_head(net: nn.Module, render: views.Renderer, train: Tensor, labels: Ten
         for start, found in team().spread(features, range(0, len(train), config.batch)):
             x[number, start : start + config.batch] = found
             context.progress("teacher features", number * len(train) + start + len(found), x.shape[0] * x.shape[1])
-    x, y = x.flatten(0, 1), torch.cat([labels[train]] * (1 + config.head_views))
-    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-    weight, bias = _logistic((x - mean) / std, y, classes, config.head_decay)
+    fitted = linear_head.fit(x, labels[train], classes, config.head_decay, context.seed)
     with torch.no_grad():
-        head.weight.copy_(weight / std)
-        head.bias.copy_(bias - (weight / std) @ mean)
-    return []
-
-
-def _logistic(x: Tensor, y: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
-    """Balanced logistic regression: mean weighted cross-entropy + decay/2 |W|^2, by L-BFGS. Multinomial for classes y [n],
-    one for each label of several, y [n, k].
-    """
-    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    weigh = losses.label_weights(y) if y.ndim == 2 else balanced(y, classes)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=HEAD_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        said = F.linear(x, weight, bias)
-        if y.ndim == 2:
-            value = losses.binary_cross_entropy(said, y.float(), weigh)
-        else:
-            value = (F.cross_entropy(said, y, reduction="none") * weigh).mean()
-        value = value + decay / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    optimiser.step(closure)
-    return weight.detach(), bias.detach()
+        head.weight.copy_(fitted.weight)
+        head.bias.copy_(fitted.bias)
+    return fitted.decay
 
