@@ -9,7 +9,8 @@ labels, at their published weights; losses on features, relations and explanatio
 judged on more test images than they have training images (`--judged` a class): few would hide what a row gains.
 
 `--unlabelled N` shows rows with a teacher N more training images of the source, without their labels, in fewer epochs: the
-same labels and as many steps for every row. Where labels are few and images are not, this is what a teacher is for.
+same labels and as many steps for every row. Where labels are few and images are not, this is what a teacher is for. A source
+without a test split is divided first, so that it has the same test images with every data.limit.
 
 All runs share one store, so the script goes on where it was stopped. Writes the table that is there so far to table.md
 after each run, and prints it; `--rows` picks rows. Times are CPU seconds of the student's training, teacher's calls included.
@@ -40,7 +41,7 @@ from edgekd.console import Console
 from edgekd.errors import RecipeError
 from edgekd.inference import logits_of, precision
 from edgekd.pipeline import Done, Job, load, run
-from edgekd.sources import Source
+from edgekd.sources import Item, Source
 from edgekd.store import Store
 
 # At 64 px the student's last map has 2 x 2 places, the fewest at which losses on maps mean anything.
@@ -105,6 +106,29 @@ def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
     return building.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
 
 
+def write_images(folder: Path, source: Source, places: Iterable[tuple[Item, str]]) -> None:
+    """Write images of a source to a folder, each to the place below it that is named without a suffix; once, and whole."""
+    if folder.is_dir():  # a file's time of change is part of what identifies it, so what is there stays
+        return
+    draft = folder.with_suffix(".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    for item, place in places:
+        loaded = source.load(item)
+        (draft / place).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(loaded, bytes):
+            (draft / f"{place}{Path(item.name).suffix}").write_bytes(loaded)
+        else:
+            Image.fromarray(loaded).save(draft / f"{place}.png")
+    draft.rename(folder)
+
+
+def divide(folder: Path, source: Source, dataset: Dataset) -> None:
+    """Write a data set to train/CLASS and test/CLASS: then its test images are the same ones with every data.limit."""
+    split = {image["name"]: image["split"] for image in dataset.images}
+    write_images(folder, source, ((item, f"{'test' if split[item.name] == 'test' else 'train'}/{item.label}/{number}")
+                                  for number, item in enumerate(source.items()) if item.name in split))
+
+
 def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int) -> None:
     """Write `count` of the source's training images that are not in the data set to a folder, once.
 
@@ -114,17 +138,8 @@ def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int)
     left = [item for item in source.items() if item.split == "train" and item.name not in taken]
     if len(left) < count:
         sys.exit(f"--unlabelled {count}: {dataset.name} has {len(left)} training images beyond data.limit")
-    if not folder.is_dir():  # a file's time of change is part of what identifies it, so what is there stays
-        draft = folder.with_suffix(".part")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        for place in sorted(np.random.default_rng(0).permutation(len(left))[:count]):
-            loaded = source.load(left[place])
-            if isinstance(loaded, bytes):
-                (draft / f"{place}{Path(left[place].name).suffix}").write_bytes(loaded)
-            else:
-                Image.fromarray(loaded).save(draft / f"{place}.png")
-        draft.rename(folder)
+    chosen = sorted(np.random.default_rng(0).permutation(len(left))[:count])
+    write_images(folder, source, ((left[place], str(place)) for place in chosen))
 
 
 def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
@@ -237,6 +252,8 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=200, help="test images a class; 0: all")
     parser.add_argument("--unlabelled", type=int, default=0,
                         help="training images beyond data.limit that rows with a teacher see without their labels")
+    parser.add_argument("--asked", type=int, default=0,
+                        help="with --unlabelled: views of an image that the teacher is asked about; 0: views.per_image")
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--finished", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("--set", action="append", default=[])
@@ -254,6 +271,10 @@ def main() -> None:
     seen: Seen = {}
     refused: dict[str, str] = {}
     with Console() as console, store.lock():
+        whole = job(arguments, Row("none", "", {"data.limit": 0}, False), 0)
+        if arguments.unlabelled and not any(item.split == "test" for item in whole.source.items()):
+            arguments.data = str(arguments.out / "divided")
+            divide(Path(arguments.data), whole.source, load(run(whole, store, "data", console.progress), "data"))
         first = run(job(arguments, Row("kd", "", KD), arguments.seeds[0]), store, "teacher", console.progress, console.stage)
         dataset, teacher = load(first, "data"), load(first, "teacher")
         wider = argparse.Namespace(**vars(arguments) | {"set": [*arguments.set, f"data.limit={arguments.judged}"]})
@@ -272,7 +293,7 @@ def main() -> None:
             every = train + arguments.unlabelled
             fewer = max(1, round(epochs * train / every))
             arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop", "distil.epochs": fewer,
-                                "views.per_image": min(plain.recipe.views.per_image, fewer)}  # no more would be shown
+                                "views.per_image": min(arguments.asked or plain.recipe.views.per_image, fewer)}
         watch = costs.watch(_only_finished if arguments.finished else console.stage)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
