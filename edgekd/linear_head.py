@@ -45,7 +45,7 @@ def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int)
 def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> float:
     """The decay of DECAYS with the lowest cross-entropy on the plain views (the first) of images held out, over FOLDS folds.
 
-    All views of an image lie in one fold; a tie goes to the stronger decay. Fewer images than folds take the strongest.
+    All views of an image lie in one fold; a tie goes to the stronger decay. A single image takes the strongest.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
     if labels.ndim == 1:
@@ -59,28 +59,35 @@ def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> flo
             break
         for place, decay in enumerate(DECAYS):  # from strong to weak, each from where the one before ended
             start = _logistic(features[:, ~held], labels[~held], classes, decay, start)
-            found[place] += _loss(F.linear(features[0, held], *start), labels[held], classes) * held.sum()
+            said = F.linear(features[0, held], *start)
+            found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
     return DECAYS[int(found.argmin())]
 
 
-def _loss(said: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Balanced cross-entropy of answers [n, k]: of one softmax for labels [n], of each label's sigmoid for labels [n, k]."""
+def _weights(labels: Tensor, classes: int) -> Tensor:
+    """What gives every class, or each label's absence and presence, the same share of the loss."""
+    return losses.label_weights(labels) if labels.ndim == 2 else balanced(labels, classes)
+
+
+def _loss(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of answers [n, k], weighted: of one softmax for labels [n], of each label's sigmoid for labels [n, k]."""
     if labels.ndim == 2:
-        return losses.binary_cross_entropy(said, labels.float(), losses.label_weights(labels))
-    return (F.cross_entropy(said, labels, reduction="none") * balanced(labels, classes)).mean()
+        return losses.binary_cross_entropy(said, labels.float(), weights)
+    return (F.cross_entropy(said, labels, reduction="none") * weights).mean()
 
 
 def _logistic(features: Tensor, labels: Tensor, classes: int, decay: float,
               start: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """Minimise cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or from zero."""
     x, y = features.flatten(0, 1), torch.cat([labels] * len(features))
+    weights = _weights(y, classes)
     weight, bias = start or (torch.zeros(classes, x.shape[1]), torch.zeros(classes))
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        value = _loss(F.linear(x, weight, bias), y, classes) + decay / 2 * weight.square().sum()
+        value = _loss(F.linear(x, weight, bias), y, weights) + decay / 2 * weight.square().sum()
         value.backward()
         return value
 
