@@ -102,8 +102,8 @@ def test_ranges_that_clip_one_group(clean: Path, tmp_path: Path, capsys: pytest.
     """Show: percentiles that leave out what only the bright images of the new scanner reach. When this was written their order
     survived, an AUC of 1, and half of their answers did not.
 
-    At three edges: which channels tell the bright images apart differs with the CPU's rounding, and corrected biases may make up
-    for one edge or two.
+    At three edges: which channels tell the bright images apart differs with the CPU's rounding, and corrected biases may make
+    up for one edge or two.
     """
     pins = "qat.pin=bn1.act=75,blocks.1.0.bn2.act=75,blocks.1.1=80"
     assert build(clean / "data", tmp_path, pins, store=clean / "out" / "store") == 1
