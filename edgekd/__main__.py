@@ -2,6 +2,6 @@
 
 import sys
 
-from edgekd.cli import main
+from edgekd.app.cli import main
 
 sys.exit(main())

@@ -4,9 +4,9 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from edgekd import cli
-from edgekd.errors import DataError
-from edgekd.stages import teacher
+from edgekd.app import cli
+from edgekd.core.errors import DataError
+from edgekd.pipeline.stages import teacher
 
 
 def fail(*_: Any, **__: Any) -> NoReturn:

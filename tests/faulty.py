@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from edgekd.artifacts import Exported, LiteModel, QuantNetwork, sha256
-from edgekd.canonical import canonical
-from edgekd.flatbuffer import read, schema, write
-from edgekd.quantnet import predict, restore
-from edgekd.recipe import CertifyConfig
-from edgekd.stages.certify import Published, certify
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.core.artifacts import Exported, LiteModel, QuantNetwork, sha256
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.pipeline.stages.certify import Published, certify
+from edgekd.quantization.qat_network import predict, restore
+from edgekd.settings.recipe import CertifyConfig
+from edgekd.tflite.canonical import canonical
+from edgekd.tflite.flatbuffer import read, schema, write
 from tests.small_networks import PX, artifact, calibrated, images
 
 LABELS = ["cat", "dog", "hen"]
@@ -76,7 +76,7 @@ def follow(qnet: QuantNetwork, model: nn.Module, seed: int = 1) -> Built:
     exported = export(qnet, model)
     lite = convert(exported)
     pixels, labels = images(12, PX, seed=seed)
-    from edgekd import lite as runtime
+    from edgekd.tflite import runtime
 
     golden = {"inputs": pixels[:6], "logits_int8": runtime.run(lite.tflite, pixels[:6]), "labels": labels[:6],
               "logits": runtime.logits(lite.tflite, pixels[:6]),

@@ -9,7 +9,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekd.flatbuffer import LiteGraph, read
+from edgekd.tflite.flatbuffer import LiteGraph, read
 
 DTYPES = {"INT8": np.int8, "UINT8": np.uint8, "INT32": np.int32, "FLOAT32": np.float32}
 OPTIONS = {

@@ -12,40 +12,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd import data, methods, models, networks, processes, views
-from edgekd.artifacts import Dataset, Network, sha256
-from edgekd.context import Context, MemoryCheckpoint
-from edgekd.distiller import lesson
-from edgekd.networks import restore
-from edgekd.providers import PhantomSource
-from edgekd.quantnet import calibrate, prepare
-from edgekd.recipe import DataConfig, DistilConfig, TeacherConfig, ViewsConfig
-from edgekd.stages import knowledge, teacher
-from edgekd.targets import Batch
-from edgekd.training import FitPlan, fit, shuffled
+from edgekd.core.artifacts import Dataset, Network, sha256
+from edgekd.core.context import Context, MemoryCheckpoint
+from edgekd.data import datasets
+from edgekd.data.providers import PhantomSource
+from edgekd.networks import builders
+from edgekd.networks.builders import restore
+from edgekd.pipeline.stages import knowledge, teacher
+from edgekd.quantization.qat_network import calibrate, prepare
+from edgekd.settings import loss_catalogue, model_specs
+from edgekd.settings.recipe import DataConfig, DistilConfig, TeacherConfig, ViewsConfig
+from edgekd.training import processes, views
+from edgekd.training.batches import Batch
+from edgekd.training.fit import FitPlan, fit, shuffled
+from edgekd.training.lesson import lesson
 from tests import teachers
 
 PX, TEACHER_PX, SEED = 64, 32, 3
 VIEW = ViewsConfig(per_image=2)
-STUDENT = models.spec("mobilenetv2_035")
+STUDENT = model_specs.spec("mobilenetv2_035")
 # Losses of all kinds: an image's own, between images, with batch norm in the adapter, with a second network, with attacks.
-CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2, batch=16, ramp=0.0, exits=0.5, losses=methods.read(
+CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2, batch=16, ramp=0.0, exits=0.5, losses=loss_catalogue.read(
     {"dist_batch": 1, "rkd": 1, "srd": 1, "mutual": 1, "robust": {"weight": 1, "steps": 1}}, "test"))
 RATE = 1e-4  # slow, so that the last bit of one step is not blown up by the next: a fresh network at 0.05 gains 2 digits a step
 
 
 def told(dataset: Dataset, network: Network) -> Any:
     return knowledge.run(dataset, network, view=VIEW, context=Context(seed=SEED), wanted_precision="float32",
-                         model=models.spec("resnet18"), grid_side=0, cam_side=0)
+                         model=model_specs.spec("resnet18"), grid_side=0, cam_side=0)
 
 
 def exact(dataset: Dataset, said: Any) -> list[float]:
     """The loss of each step in float64, where rounding hides nothing; then the sum of each of the student's weights."""
     torch.manual_seed(SEED)
-    student = networks.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
+    student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     taught = lesson(dataset, said, CONFIG, list(STUDENT.taps), VIEW,
-                    views.Renderer(data.pixels(dataset), PX, [0.5] * 3, [0.5] * 3), SEED,
-                    peer=lambda: networks.create("mobilenetv2_035", {"num_classes": len(dataset.classes)}))
+                    views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3), SEED,
+                    peer=lambda: builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)}))
     distiller = taught.distiller(student).double()
     steps: list[float] = []
 
@@ -64,7 +67,7 @@ def exact(dataset: Dataset, said: Any) -> list[float]:
 def ranges(dataset: Dataset, network: Network) -> list[float]:
     """int8 ranges after batches that were shared."""
     net = prepare(restore(network), network.px, network.mean, network.std)
-    render = views.Renderer(data.pixels(dataset), network.px, network.mean, network.std)
+    render = views.Renderer(datasets.pixels(dataset), network.px, network.mean, network.std)
     calibrate(net, (render.plain(rows) for rows in shuffled(48, 16, SEED, 0)))
     return [net.edge(name).range.scale for name in net.edges]
 
@@ -72,8 +75,8 @@ def ranges(dataset: Dataset, network: Network) -> list[float]:
 def found(among: processes.Team) -> dict[str, Any]:
     """What this process saw, decided and learnt."""
     with among.at_work():
-        dataset = data.build_dataset(PhantomSource(120, 40), DataConfig())
-        known = teacher.run(dataset, config=TeacherConfig(epochs=1, batch=16, weights="none"), model=models.spec("resnet18"),
+        dataset = datasets.build_dataset(PhantomSource(120, 40), DataConfig())
+        known = teacher.run(dataset, config=TeacherConfig(epochs=1, batch=16, weights="none"), model=model_specs.spec("resnet18"),
                             view=VIEW, px=TEACHER_PX, weights_sha256="", context=Context(seed=SEED))
         # one and the same network to ask, whoever trained the one above
         asked = teachers.teacher("resnet18", len(dataset.classes), TEACHER_PX, SEED)

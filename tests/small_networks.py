@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.artifacts import QuantNetwork
-from edgekd.int8 import Int8Rules
-from edgekd.quantnet import QatNetwork, calibrate, finish, prepare
+from edgekd.core.artifacts import QuantNetwork
+from edgekd.quantization.qat_network import QatNetwork, calibrate, finish, prepare
+from edgekd.tflite.int8_rules import Int8Rules
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's: the channels differ, so they must be folded
 PX = 32

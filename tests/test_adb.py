@@ -17,11 +17,12 @@ from adbd import Device, have_adb
 from test_bench import processes_with
 from tiny_tflite import tiny
 
-from edgekd import adb, android, benchmark_model, cli, transports
-from edgekd.bench import BenchSettings
-from edgekd.devices import load_profile
-from edgekd.errors import DeviceError, EdgeKDError, RecipeError
-from edgekd.transports import Job, Ran
+from edgekd.app import cli
+from edgekd.core.errors import DeviceError, EdgeKDError, RecipeError
+from edgekd.device import adb, android, benchmark_model, transports
+from edgekd.device.bench import BenchSettings
+from edgekd.device.transports import Job, Ran
+from edgekd.settings.device_profiles import load_profile
 
 SETTINGS = BenchSettings(threads=2, runs=7, min_seconds=0.0, timeout_s=20.0)
 HOST = load_profile("host")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import answer_logs, tables
-from edgekd.errors import DataError, EdgeKDError
+from edgekd.core.errors import DataError, EdgeKDError
+from edgekd.data import answer_logs, tables
 
 CLASSES = ["bird", "cat", "dog", "eel"]
 IMAGES: list[dict[str, Any]] = [

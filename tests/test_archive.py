@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import archive
-from edgekd.errors import ModelFileError
+from edgekd.bundle import archive
+from edgekd.core.errors import ModelFileError
 
 FILES = {"b.txt": b"two", "a/c.bin": bytes(range(256)) * 40, "a/empty": b""}
 

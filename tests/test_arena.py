@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd import arena
-from edgekd.flatbuffer import LiteGraph, read
+from edgekd.assessment import arena
+from edgekd.tflite.flatbuffer import LiteGraph, read
 from tests.conftest import SHARED
 from tests.lite_graphs import Net, T, separable
 
@@ -52,7 +52,7 @@ def test_a_squeeze_and_excite_branch_keeps_its_trunk_alive():
 
 
 def interpreter(data: bytes):
-    from edgekd.lite import LiteRunner
+    from edgekd.tflite.runtime import LiteRunner
 
     return LiteRunner(data, kernels="reference").interpreter
 

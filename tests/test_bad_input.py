@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edgekd import cli
+from edgekd.app import cli
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from tiny_tflite import busy, tiny
 
-from edgekd import bench, edgebench, transports
-from edgekd.artifacts import sha256
-from edgekd.bench import BenchSettings, carried_back, emit, find_model, read_model, read_result
-from edgekd.devices import load_profile
-from edgekd.errors import DataError, DeviceError, EdgeKDError, ModelFileError, RecipeError, StoreError
-from edgekd.transports import PYTHON, FakeTransport, Job, LocalTransport, Ran
+from edgekd.core.artifacts import sha256
+from edgekd.core.errors import DataError, DeviceError, EdgeKDError, ModelFileError, RecipeError, StoreError
+from edgekd.device import bench, edgebench, transports
+from edgekd.device.bench import BenchSettings, carried_back, emit, find_model, read_model, read_result
+from edgekd.device.transports import PYTHON, FakeTransport, Job, LocalTransport, Ran
+from edgekd.settings.device_profiles import load_profile
 
 QUICK = BenchSettings(threads=1, runs=5, min_seconds=0.0, warmup_runs=10, timeout_s=60.0)
 HOST = load_profile("host")
@@ -147,7 +147,7 @@ HOSTILE = {
     "warnings that are no texts": lambda: changed("warnings", [1]),
     "a thousand warnings": lambda: changed("warnings", ["w"] * 1000),
     "a host that is a list": lambda: changed("host", []),
-    "an error of the wrong form": lambda: b'{"schema": "edgekd.bench-error/1", "kind": 1}',
+    "an error of the wrong form": lambda: b'{"schema": "edgekd.device.bench-error/1", "kind": 1}',
 }
 
 
@@ -167,7 +167,7 @@ def test_no_control_characters_get_through():
     texts = [found["host"]["cpu"], found["runtime"]["name"], *found["warnings"]]
     assert all(text.isprintable() for text in texts)
     assert all(len(text) < 2_000 for text in texts)
-    error = {"schema": "edgekd.bench-error/1", "runner_version": "1", "kind": nasty, "message": nasty,
+    error = {"schema": "edgekd.device.bench-error/1", "runner_version": "1", "kind": nasty, "message": nasty,
              "next_step": nasty}
     with pytest.raises(DeviceError) as caught:
         bench.bench(made.model, HOST, giving(json.dumps(error).encode()))
@@ -304,7 +304,7 @@ def test_a_job_that_ends_leaves_no_children(temp, monkeypatch):
 
 def test_ctrl_c_leaves_nothing(tmp_path, temp):
     mark = f"edgekd-test-{os.getpid()}-interrupted"
-    script = ("import signal, sys; from edgekd.transports import *\n"
+    script = ("import signal, sys; from edgekd.device.transports import *\n"
               # a shell's background jobs, CI's among them, are started with SIGINT ignored
               "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
               "job = Job({'job.py': b'import time; time.sleep(60)'}, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"

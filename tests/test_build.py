@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import cli, lite
-from edgekd.artifacts import sha256
+from edgekd.app import cli
+from edgekd.core.artifacts import sha256
+from edgekd.tflite import runtime
 
 # One epoch of everything on 120 phantom images at 32 px: every stage's real code in a few seconds.
 SMALL = ["build", "--profile", "pi4", "--data", "phantom:120@40", "--teacher", "resnet18", "--student", "mobilenetv2_035",
@@ -91,7 +92,7 @@ def test_the_certificate_is_whole(built: Path) -> None:
 
 def test_golden_answers_are_the_models(built: Path) -> None:
     with np.load(built / "golden.npz", allow_pickle=False) as golden:
-        answers = lite.run((built / "model.tflite").read_bytes(), golden["inputs"])
+        answers = runtime.run((built / "model.tflite").read_bytes(), golden["inputs"])
         assert np.array_equal(answers, golden["logits_int8"])
         assert golden["inputs"].shape == (8, 32, 32, 3)
 

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import archive, bundle, bundle_checks, cli, deployment, emulate, images, lineage, lite_metadata, ports, samples
-from edgekd.artifacts import sha256
-from edgekd.errors import ModelFileError
-from edgekd.store import facts_json
+from edgekd.app import cli
+from edgekd.bundle import archive, assemble, deployment, hash_chain, samples, verify_bundle
+from edgekd.core.artifacts import sha256
+from edgekd.core.errors import ModelFileError
+from edgekd.core.store import facts_json
+from edgekd.data import images
+from edgekd.device import emulate
+from edgekd.tflite import model_metadata, ports
 from tests.conftest import SHARED
 from tests.test_lite_metadata import ask_mediapipe
 
@@ -44,7 +48,7 @@ def files(out: Path) -> Files:
 
 
 def failed(files: Files) -> list[str]:
-    return [check["check"] for check in bundle_checks.verify_files(files) if not check["passed"]]
+    return [check["check"] for check in verify_bundle.verify_files(files) if not check["passed"]]
 
 
 def body(files: Files, name: str) -> dict[str, Any]:
@@ -57,10 +61,10 @@ def repaired(files: Files, deep: bool = False) -> Files:
     if deep:
         chain = body(files, "lineage.json")
         last = chain["links"][-1]
-        chain["links"][-1] = lineage.link(last["name"], lineage.contents(files), last["parents"])
+        chain["links"][-1] = hash_chain.link(last["name"], hash_chain.contents(files), last["parents"])
         chain["head"] = chain["links"][-1]["hash"]
         files["lineage.json"] = facts_json(chain)
-    return {**files, "manifest.json": facts_json(bundle.manifest("x", files))}
+    return {**files, "manifest.json": facts_json(assemble.manifest("x", files))}
 
 
 def test_folder_and_zip_hold_the_same_and_verify(out: Path, files: Files) -> None:
@@ -98,14 +102,14 @@ def test_the_certificate_holds_for_the_file_with_metadata(out: Path, files: File
     assert certificate["passed"] is True
     assert certificate["model_sha256"] == sha256(files["model.tflite"])
     assert certificate["certified_sha256"] == sha256(bare)
-    for name in bundle.FORMS:
-        assert ports.core(lite_metadata.detach(files[name])) == bare
+    for name in assemble.FORMS:
+        assert ports.core(model_metadata.detach(files[name])) == bare
         answers = certificate["forms"][name]["answers"]
         assert answers["identical"] == answers["images"] == body(files, "report.json")["data"]["test"]
 
 
 def test_metadata_say_what_an_app_needs(files: Files) -> None:
-    found = lite_metadata.metadata_of(files["model.tflite"])
+    found = model_metadata.metadata_of(files["model.tflite"])
     assert found is not None
     contract = body(files, "deployment.json")
     (source,) = found["subgraph_metadata"][0]["input_tensor_metadata"]
@@ -115,7 +119,7 @@ def test_metadata_say_what_an_app_needs(files: Files) -> None:
     assert found["author"] == "A. N. Author"
     assert "unsure" in found["description"].lower()
     assert "not for diagnosis" in found["description"].lower()  # phantom images are chest radiographs
-    inside = lite_metadata.files_of(files["model.tflite"])
+    inside = model_metadata.files_of(files["model.tflite"])
     assert inside["labels.txt"].decode().split("\n") == files["labels.txt"].decode().splitlines()
     assert json.loads(inside["deployment.json"])["confidence"] == contract["confidence"]
 
@@ -130,8 +134,8 @@ def test_mediapipe_agrees_on_every_golden_image(files: Files, tmp_path: Path) ->
         if (codes == codes.max()).sum() > 1:
             pytest.skip("two outputs have the same code: which comes first is the consumer's choice")
         expected.append((int(codes.argmax()), labels[int(codes.argmax())]))
-    found = ask_mediapipe(pictures, {name: files[name] for name in bundle.FORMS}, tmp_path)
-    assert found == dict.fromkeys(bundle.FORMS, expected)
+    found = ask_mediapipe(pictures, {name: files[name] for name in assemble.FORMS}, tmp_path)
+    assert found == dict.fromkeys(assemble.FORMS, expected)
 
 
 def test_bench_takes_a_bundle(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +161,7 @@ def test_a_non_commercial_part_taints_the_bundle(out: Path, tmp_path: Path, caps
     assert "phantom" in named
     assert "CC BY-NC 4.0" in named
     assert f"Tainted by {named.partition(':')[0]}" in tainted["README.md"].decode()
-    assert (lite_metadata.metadata_of(tainted["model.tflite"]) or {})["license"].startswith("non-commercial")
+    assert (model_metadata.metadata_of(tainted["model.tflite"]) or {})["license"].startswith("non-commercial")
     assert "Non-commercial:" in (tmp_path / "any" / "report.html").read_text()
     assert cli.main([*again, "--set", "card.use=commercial", "--out", str(tmp_path / "commercial")]) == 1
     assert "card.use is commercial" in capsys.readouterr().err
@@ -191,22 +195,22 @@ def edited(files: Files, name: str, *path: Any, value: Any) -> Files:
 
 def other_metadata(files: Files, **changes: Any) -> bytes:
     model = files["model.tflite"]
-    return lite_metadata.attach(model, {**(lite_metadata.metadata_of(model) or {}), **changes},
-                                lite_metadata.files_of(model))
+    return model_metadata.attach(model, {**(model_metadata.metadata_of(model) or {}), **changes},
+                                model_metadata.files_of(model))
 
 
 def weight_changed(files: Files) -> bytes:
     """One weight code of the model another one, everything else written as it was."""
-    from edgekd import flatbuffer
+    from edgekd.tflite import flatbuffer
 
     model = files["model.tflite"]
-    graph = flatbuffer.read(lite_metadata.detach(model))
+    graph = flatbuffer.read(model_metadata.detach(model))
     tensor = next(tensor for tensor in graph.tensors if tensor.name.endswith(".weight"))
     data = bytearray(bytes(graph.model.buffers[graph.model.subgraphs[0].tensors[tensor.index].buffer].data))
     data[3] ^= 1
     graph.model.buffers[graph.model.subgraphs[0].tensors[tensor.index].buffer].data = bytes(data)
-    return lite_metadata.attach(flatbuffer.write(graph.model), lite_metadata.metadata_of(model) or {},
-                                lite_metadata.files_of(model))
+    return model_metadata.attach(flatbuffer.write(graph.model), model_metadata.metadata_of(model) or {},
+                                model_metadata.files_of(model))
 
 
 def reversed_labels(files: Files) -> bytes:
@@ -235,7 +239,7 @@ TAMPERED: dict[str, tuple[Callable[[Files], Files], str]] = {
                                 value=sha256(weight_changed(f))),
                          "certificate.json", "forms", "model.tflite", "sha256", value=sha256(weight_changed(f))), "lineage"),
     "metadata's licence": (lambda f: {**f, "model.tflite": other_metadata(f, license="MIT")}, "lineage"),
-    "metadata gone": (lambda f: {**f, "model.tflite": lite_metadata.detach(f["model.tflite"])}, "lineage"),
+    "metadata gone": (lambda f: {**f, "model.tflite": model_metadata.detach(f["model.tflite"])}, "lineage"),
     "labels": (lambda f: {**f, "labels.txt": reversed_labels(f)}, "lineage"),
     "a label": (lambda f: {**f, "labels.txt": f["labels.txt"].replace(b"normal", b"healthy")}, "lineage"),
     "temperature": (lambda f: edited(f, "deployment.json", "confidence", "temperature", value=9.0), "lineage"),
@@ -432,7 +436,7 @@ def test_the_web_page_gives_the_hosts_scores(out: Path, files: Files, tmp_path: 
     source = body(files, "deployment.json")["input"]
     for picture, found in zip(pictures, codes, strict=True):
         pixels = images.fit(images.as_rgb(images.decode(picture.read_bytes(), picture.name)), source["px"], source["fit"])
-        expected = bundle.answers(files["model.tflite"], pixels[None], body(files, "deployment.json"))[0]
+        expected = assemble.answers(files["model.tflite"], pixels[None], body(files, "deployment.json"))[0]
         assert np.abs(np.asarray(found) - ports.SHIFT - expected).max() <= 1
 
 

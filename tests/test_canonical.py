@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.canonical import canonical, deviations
-from edgekd.errors import ModelFileError
-from edgekd.flatbuffer import read, schema, write
-from edgekd.lite import LiteRunner
-from edgekd.model_builder import ModelBuilder
+from edgekd.core.errors import ModelFileError
+from edgekd.export.model_builder import ModelBuilder
+from edgekd.tflite.canonical import canonical, deviations
+from edgekd.tflite.flatbuffer import read, schema, write
+from edgekd.tflite.runtime import LiteRunner
 
 SHAPE = (1, 6, 6, 4)
 

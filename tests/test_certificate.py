@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekd import int8, networks, quantnet
-from edgekd.artifacts import LiteModel, QuantNetwork
-from edgekd.errors import ModelFileError, UnsupportedNetwork
-from edgekd.lite import describe, run
-from edgekd.stages.certify import certify
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.core.artifacts import LiteModel, QuantNetwork
+from edgekd.core.errors import ModelFileError, UnsupportedNetwork
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.pipeline.stages.certify import certify
+from edgekd.quantization import qat_network
+from edgekd.tflite import int8_rules
+from edgekd.tflite.runtime import describe, run
 from tests.trained import HALF, calibrated
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (12, 64, 64, 3), np.uint8)
@@ -25,8 +27,8 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (12, 64, 64, 3), np.uint8)
 def whole(arch: str) -> tuple[QuantNetwork, LiteModel, np.ndarray]:
     """Network, file, and the network's own answers."""
     qnet = calibrated(arch, 64)
-    lite = convert(export(qnet, networks.create(arch, qnet.options)))
-    return qnet, lite, quantnet.predict(quantnet.restore(qnet, networks.create(arch, qnet.options)), IMAGES)
+    lite = convert(export(qnet, builders.create(arch, qnet.options)))
+    return qnet, lite, qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_a_file_cut_short_is_refused_before_the_interpreter_sees_it(v2: tuple, s
 
 def test_an_op_without_a_rule_is_refused_before_training() -> None:
     with pytest.raises(UnsupportedNetwork) as found:
-        quantnet.prepare(networks.create("vit_tiny_patch16_224", {"num_classes": 3, "img_size": 64}), 64, HALF, HALF)
+        qat_network.prepare(builders.create("vit_tiny_patch16_224", {"num_classes": 3, "img_size": 64}), 64, HALF, HALF)
     assert found.value.next_step
 
 
@@ -128,7 +130,7 @@ def test_ranges_hold_zero_and_the_ends() -> None:
     rng = np.random.default_rng(0)
     for low, high in rng.uniform(-10, 10, (200, 2)):
         low, high = min(low, high), max(low, high)
-        found = int8.range_from_minmax(low, high)
+        found = int8_rules.range_from_minmax(low, high)
         assert -128 <= found.zero_point <= 127
         assert found.dequantize(np.array([found.zero_point], np.int8))[0] == 0
         reals = np.linspace(min(low, 0), max(high, 0), 50)
@@ -138,8 +140,8 @@ def test_ranges_hold_zero_and_the_ends() -> None:
 @pytest.mark.parametrize(("mean", "std"), [(HALF, HALF), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
 def test_a_pixel_less_128_means_what_the_network_was_trained_on(mean: list[float], std: list[float]) -> None:
     """gain * scale * (pixel - 128 - zero_point) + offset = (pixel / 255 - mean) / std, for every pixel and channel."""
-    found = int8.input_range(mean, std)
-    gain, offset = int8.input_fold(mean, std)
+    found = int8_rules.input_range(mean, std)
+    gain, offset = int8_rules.input_fold(mean, std)
     pixels = np.arange(256)[:, None]
     meant = gain * found.scale * (pixels - 128 - found.zero_point) + offset
     assert np.allclose(meant, (pixels / 255 - np.array(mean)) / np.array(std), atol=1e-6)
@@ -148,6 +150,6 @@ def test_a_pixel_less_128_means_what_the_network_was_trained_on(mean: list[float
 def test_no_bias_leaves_int32() -> None:
     """Nearly dead channels: the floored scale keeps every code inside half of int32."""
     bias, tiny = np.array([5.0, -3.0]), np.full((2, 4), 1e-9, np.float32)
-    floor = int8.weight_scale_floor(bias, 0.02, 0.05)
-    scales = int8.weight_scales(tiny, 0, floor)
-    assert np.abs(int8.bias_codes(bias, 0.02, scales)).max() <= 2**30 + 2**7
+    floor = int8_rules.weight_scale_floor(bias, 0.02, 0.05)
+    scales = int8_rules.weight_scales(tiny, 0, floor)
+    assert np.abs(int8_rules.bias_codes(bias, 0.02, scales)).max() <= 2**30 + 2**7

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import advice, before_training, cli
-from edgekd.check import assess, check
-from edgekd.devices import load_profile, profile_names
-from edgekd.errors import GateFailed, ModelFileError
-from edgekd.flatbuffer import read
+from edgekd.app import cli
+from edgekd.assessment import graph_edits, student_check
+from edgekd.assessment.assess import assess, check
+from edgekd.core.errors import GateFailed, ModelFileError
+from edgekd.settings.device_profiles import load_profile, profile_names
+from edgekd.tflite.flatbuffer import read
 from tests.conftest import REPOSITORY, SHARED
 from tests.lite_graphs import Net, T, separable
 
@@ -40,8 +41,8 @@ def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
     assert body["mapped"]["ends_at"]["op"] == "HARD_SWISH"
     best = next(edit for edit in body["edits"] if edit["mapped"] == edit["ops"])
     assert best["key"] == "hard_swish"
-    assert "relu6" in before_training.next_step(body)
-    _, mended = advice.drop_hard_swish(separable(hard_swish=True).read())
+    assert "relu6" in student_check.next_step(body)
+    _, mended = graph_edits.drop_hard_swish(separable(hard_swish=True).read())
     assert check(mended, load_profile("coral-usb"), "x")["passed"]
 
 
@@ -64,7 +65,7 @@ def test_average_pooling_is_not_proposed_where_it_cuts_the_delegate():
 
 
 def test_squeeze_and_excite_goes_as_a_whole():
-    count, edited = advice.drop_squeeze_excite(separable(squeeze_excite=True).read())
+    count, edited = graph_edits.drop_squeeze_excite(separable(squeeze_excite=True).read())
     assert count == 1
     assert [op.name for op in edited.ops] == [op.name for op in separable().read().ops]
     assert assess(edited, load_profile("pi4")).memory["arena_bytes"] == assess(separable().read(), load_profile("pi4")).memory[
@@ -76,11 +77,11 @@ def test_a_mul_that_is_no_gate_stays():
     trunk = net.conv(8)
     other = net.conv(8)
     net.op("MUL", T((1, 8, 8, 8)), inputs=[trunk, other], version=2)
-    assert advice.drop_squeeze_excite(net.read())[0] == 0
+    assert graph_edits.drop_squeeze_excite(net.read())[0] == 0
 
 
 def test_widths_round_down_and_the_classes_stay():
-    count, edited = advice.round_widths(separable(width=36).read(), 8)
+    count, edited = graph_edits.round_widths(separable(width=36).read(), 8)
     assert count == 2
     assert edited.tensors[edited.ops[0].outputs[0]].shape[-1] == 32
     assert edited.tensors[edited.ops[1].inputs[1]].shape == (1, 3, 3, 32)
@@ -88,7 +89,7 @@ def test_widths_round_down_and_the_classes_stay():
 
 
 def test_a_smaller_image_scales_every_map():
-    edited = advice.resize(separable(side=96).read(), 64 / 96)
+    edited = graph_edits.resize(separable(side=96).read(), 64 / 96)
     assert edited.tensors[edited.inputs[0]].shape == (1, 64, 64, 3)
     assert edited.tensors[edited.ops[0].outputs[0]].shape == (1, 32, 32, 16)
     assert [t.shape for t in edited.tensors if t.data is not None] == [
@@ -157,29 +158,29 @@ def test_a_file_that_crashes_the_interpreter_is_still_answered(tmp_path: Path):
     net.op("CONV_2D", T((1, 8, 8, 8)), T((8, 1, 1, 7), data="zeros"), T((8,), "INT32", "zeros"), version=3)
     path = tmp_path / "odd.tflite"
     path.write_bytes(net.bytes())
-    body = before_training.check_file(path, load_profile("pi4"))
+    body = student_check.check_file(path, load_profile("pi4"))
     assert body["memory"]["interpreter_arena_bytes"] is None
-    assert before_training.UNALLOCATED in body["notes"]
+    assert student_check.UNALLOCATED in body["notes"]
 
 
 def test_a_compiled_file_is_read_as_it_is():
     path = SHARED / "data" / "tflite" / "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
     if not path.is_file():
         pytest.skip(f"{path} is not here: compiled models are not part of the repository")
-    body = before_training.check_file(path, load_profile("coral-usb"))
+    body = student_check.check_file(path, load_profile("coral-usb"))
     assert body["compiled"] == {"edgetpu_ops": 1, "executable_bytes": 778_324, "cpu_ops": [], "cpu_tail": []}
     assert body["predicted"]["latency_ms"] is None
 
 
 def test_a_broken_path_says_so(tmp_path: Path):
     with pytest.raises(ModelFileError):
-        before_training.check_file(tmp_path / "none.tflite", load_profile("pi4"))
+        student_check.check_file(tmp_path / "none.tflite", load_profile("pi4"))
 
 
 @pytest.fixture(scope="module")
 def student() -> dict[str, object]:
     """The answer on a real student, untrained: slow to import, so it is asked once."""
-    return before_training.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
+    return student_check.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
 
 
 def test_an_untrained_student(student: dict[str, object]):
@@ -193,21 +194,21 @@ def test_an_untrained_student(student: dict[str, object]):
 def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: dict[str, object]):
     path = tmp_path / "recipe.toml"
     path.write_text('[data]\ninput_px = 64\n[distil]\nstudent = "mobilenetv2_035"\n')
-    assert before_training.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
+    assert student_check.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
 
 
 def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: dict[str, object]):
     """The answer kept in check.json is taken without building the student again; another device asks anew."""
-    from edgekd import models, recipe
+    from edgekd.settings import model_specs, recipe
 
     settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
     kept = tmp_path / "check.json"
-    first = before_training.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    first = student_check.before_build(model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
     assert first["mapped"] == student["mapped"]
     kept.write_text(json.dumps({**first, "passed": False, "failures": ["0 % map"]}))
-    again = before_training.before_build(models.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    again = student_check.before_build(model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
     with pytest.raises(GateFailed, match="before training: 0 % map") as caught:
-        before_training.refuse(again)
+        student_check.refuse(again)
     assert caught.value.exit_code == 1
     assert "next:" in str(caught.value)
 
@@ -229,14 +230,14 @@ def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
 def test_checking_leaves_torchs_random_state_alone():
     import torch
 
-    from edgekd import models
-    from edgekd.int8 import Int8Rules
-    from edgekd.untrained import untrained_tflite
+    from edgekd.export.untrained_model import untrained_tflite
+    from edgekd.settings import model_specs
+    from edgekd.tflite.int8_rules import Int8Rules
 
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = untrained_tflite(models.spec("mobilenetv2_035"), 32, 3, Int8Rules())
+    first = untrained_tflite(model_specs.spec("mobilenetv2_035"), 32, 3, Int8Rules())
     assert torch.equal(torch.rand(3), expected)
     assert read(first).counts()["CONV_2D"] == 35
 

@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edgekd import lite
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.tflite import runtime
 from tests import small_networks
 from tests.conftest import REPOSITORY
 
@@ -38,13 +38,13 @@ def test_anybodys_file_is_fed_as_edgekd_feeds_its_own(tool: ModuleType, model: b
     images, _ = small_networks.images(6, small_networks.PX, seed=3)
     flat = [np.mean(small_networks.MEAN)] * 3, [1 / np.mean(1 / np.asarray(small_networks.STD))] * 3
     found = tool.Lite(model, *flat).logits(images)  # one scale and zero point stand for all channels of the file's input
-    assert found == pytest.approx(lite.logits(model, images), abs=0.02)
-    assert (found.argmax(1) == lite.logits(model, images).argmax(1)).all()
+    assert found == pytest.approx(runtime.logits(model, images), abs=0.02)
+    assert (found.argmax(1) == runtime.logits(model, images).argmax(1)).all()
 
 
 def test_ops_are_listed_as_in_the_file(tool: ModuleType, model: bytes) -> None:
     counts, in_float = tool.ops(model)
-    assert counts == lite.describe(model)["ops"]
+    assert counts == runtime.describe(model)["ops"]
     assert in_float == 0
 
 

@@ -7,8 +7,10 @@ import json
 
 import pytest
 
-from edgekd import charts, cli, comparison, recipe
-from edgekd.comparison_page import page
+from edgekd.app import cli
+from edgekd.reporting import charts, comparison
+from edgekd.reporting.comparison_page import page
+from edgekd.settings import recipe
 from tests.test_html_report import HOSTILE, Page, assert_alone, bench, every_text, whole
 
 
@@ -39,7 +41,7 @@ def pair(tmp_path):
 
 def test_newcombe_by_hand():
     """The first example of Newcombe 1998, table II: 56 of 70 against 48 of 80, method 10: 0.0524 to 0.3339."""
-    from edgekd.metrics import wilson
+    from edgekd.evaluation.metrics import wilson
 
     found = comparison.difference(48 / 80, wilson(48 / 80, 80), 56 / 70, wilson(56 / 70, 70))
     assert found["value"] == pytest.approx(0.2)

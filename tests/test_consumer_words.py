@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from edgekd import nnapi_rules
-from edgekd.check import check
-from edgekd.devices import load_profile
-from edgekd.mapping import map_model
-from edgekd.verdicts import judge_all
+from edgekd.assessment import nnapi_rules
+from edgekd.assessment.assess import check
+from edgekd.assessment.mapping import map_model
+from edgekd.assessment.op_placement import judge_all
+from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
 IMAGE = (1, 8, 8, 8)

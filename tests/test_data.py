@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd import calibration, images
-from edgekd.artifacts import Dataset, Packed, canonical_json, pack, unpack
-from edgekd.data import build_dataset, build_inputs, labels, open_source, pixels, rows
-from edgekd.errors import DataError, MissingExtra, UnknownName
-from edgekd.recipe import DataConfig
-from edgekd.splits import FEWEST, draw, hold_out
+from edgekd.core.artifacts import Dataset, Packed, canonical_json, pack, unpack
+from edgekd.core.errors import DataError, MissingExtra, UnknownName
+from edgekd.data import calibration_manifest, images
+from edgekd.data.datasets import build_dataset, build_inputs, labels, open_source, pixels, rows
+from edgekd.data.splits import FEWEST, draw, hold_out
+from edgekd.settings.recipe import DataConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 XRAYS = ROOT.parent / "shared" / "data" / "chest-xray"
@@ -452,11 +452,11 @@ def test_the_calibration_manifest_in_the_repository_is_what_the_generator_makes(
     """Remake it with: python -m tests.test_data"""
     expected = json.loads(MANIFEST.read_text())
     inputs = build_inputs(open_source("phantom:120"), small_phantom, 96, 0, calibration=24, golden=8)
-    calibration.check(expected, small_phantom, inputs)
-    assert calibration.manifest(small_phantom, inputs, 0) == expected
+    calibration_manifest.check(expected, small_phantom, inputs)
+    assert calibration_manifest.manifest(small_phantom, inputs, 0) == expected
     other = build_inputs(open_source("phantom:120"), small_phantom, 96, 1, calibration=24, golden=8)
     with pytest.raises(DataError, match="calibration set of phantom:120") as error:
-        calibration.check(expected, small_phantom, other)
+        calibration_manifest.check(expected, small_phantom, other)
     assert error.value.next_step
 
 
@@ -484,7 +484,7 @@ def test_medmnist_without_its_package_names_the_extra() -> None:
 def test_importing_the_package_loads_neither_pillow_nor_numpy() -> None:
     code = "import edgekd, sys; sys.exit(any(name in sys.modules for name in ('PIL', 'numpy', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-    code = "import edgekd.data, sys; sys.exit('torch' in sys.modules)"
+    code = "import edgekd.data.datasets, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -506,4 +506,4 @@ if __name__ == "__main__":
     phantom = open_source("phantom:120")
     dataset = build_dataset(phantom, DataConfig())
     drawn = build_inputs(phantom, dataset, 96, 0, calibration=24, golden=8)
-    MANIFEST.write_text(json.dumps(calibration.manifest(dataset, drawn, 0), indent=1) + "\n")
+    MANIFEST.write_text(json.dumps(calibration_manifest.manifest(dataset, drawn, 0), indent=1) + "\n")

@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Callable[[Place], None], str]] = {
                                             "gave no answer"),
     "an answer that is not JSON": (lying("'{'"), "is not JSON"),
     "an answer of 100 MB": (lying("' ' * 10**8"), "is the most that is read"),
-    "an answer with escape sequences": (lying("json.dumps({'schema': 'edgekd.bench-error/1', "
+    "an answer with escape sequences": (lying("json.dumps({'schema': 'edgekd.device.bench-error/1', "
                                               "'runner_version': '1', 'kind': 'model', "
                                               "'message': '\\x1b[2J owned', 'next_step': '\\x07'})"), "owned"),
     "an answer with a path": (lying("'{\"schema\": \"../../etc/passwd\"}'"), "its schema is not"),

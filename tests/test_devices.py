@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import resources
-from edgekd.devices import FIGURES, load_profile, profile_names, read_profile
-from edgekd.errors import EdgeKDError, ProfileError, UnknownName
+from edgekd.core import resources
+from edgekd.core.errors import EdgeKDError, ProfileError, UnknownName
+from edgekd.settings.device_profiles import FIGURES, load_profile, profile_names, read_profile
 
 NAMES = ["host", "pi-zero-2w", "pi3", "pi4", "pi5"]
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import before_training, edgetpu_compiler, edgetpu_file, edgetpu_rules
-from edgekd.devices import load_profile
-from edgekd.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
-from edgekd.errors import DeviceError
+from edgekd.assessment import student_check
+from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, edgetpu_rules
+from edgekd.assessment.edgetpu.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
+from edgekd.core.errors import DeviceError
+from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
 V16 = """Edge TPU Compiler version 16.0.384591198
@@ -193,30 +194,30 @@ def compiled_net() -> Net:
 
 def test_the_cpu_tail_is_read_back():
     graph = compiled_net().read()
-    found = edgetpu_file.read_back(graph)
-    assert edgetpu_file.is_compiled(graph)
+    found = compiled_file.read_back(graph)
+    assert compiled_file.is_compiled(graph)
     assert (found.executables, found.cpu, found.tail) == ((0,), ("ARG_MAX",), ("ARG_MAX",))
     other = Net((1, 8, 8, 3))
     other.op("CUSTOM", T((1, 10)), custom="TFLite_Detection_PostProcess")
-    assert not edgetpu_file.is_compiled(other.read())
+    assert not compiled_file.is_compiled(other.read())
 
 
 def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from edgekd import building
+    from edgekd.app import build
 
     (tmp_path / "twin").write_bytes(compiled_net().bytes())
     copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes())"
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     device: dict[str, object] = {}
-    files = building._compiled(b"source", load_profile("coral-usb"), device)
+    files = build._compiled(b"source", load_profile("coral-usb"), device)
     assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
     assert b"16.0.384591198" in files["model_edgetpu.log"]
     assert isinstance(device["compiler"], dict)
     assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
     assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert building._compiled(b"source", load_profile("coral-usb"), device) == {}
+    assert build._compiled(b"source", load_profile("coral-usb"), device) == {}
     assert device["compiler"] is None
 
 
@@ -231,9 +232,9 @@ def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     model = tmp_path / "model.tflite"
     model.write_bytes(separable(hard_swish=True).bytes())
-    usual = before_training.check_file(model, load_profile("coral-usb"))
+    usual = student_check.check_file(model, load_profile("coral-usb"))
     assert (tmp_path / "told").read_text() == "-s -o . -t 180 model.tflite"
-    body = before_training.check_file(model, load_profile(str(profile)))
+    body = student_check.check_file(model, load_profile(str(profile)))
     assert (tmp_path / "told").read_text() == "-s -o . -t 30 -m 13 -a model.tflite"
     assert body["compiler"]["version"] == "16.0.384591198"
     assert body["mapped"]["mapped"] > usual["mapped"]["mapped"]

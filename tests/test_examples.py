@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.artifacts import Dataset, Evaluation, Inputs, Saliency
-from edgekd.examples import MOST_PX, choose, pick
+from edgekd.core.artifacts import Dataset, Evaluation, Inputs, Saliency
+from edgekd.evaluation.examples import MOST_PX, choose, pick
 
 CLASSES = ["cat", "dog", "owl"]
 STAGES = ["teacher", "student", "qat", "onnx", "tflite"]

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekd.artifacts import Evaluation, sha256
-from edgekd.verifying import verify
+from edgekd.app.verify import verify
+from edgekd.core.artifacts import Evaluation, sha256
 from tests.faulty import FILE_FAULTS, FORM_FAULTS, LABELS, Built, build, npz, tampered
 
 
@@ -119,10 +119,10 @@ def test_ports_of_another_profile() -> None:
 
 def test_red_and_blue_exchanged_in_the_golden_images(built: Built, copy: Path) -> None:
     """BGR for RGB, with the answers that the model gives to such images: consistent in itself."""
-    from edgekd import lite
+    from edgekd.tflite import runtime
 
     inputs = np.ascontiguousarray(built.golden["inputs"][..., ::-1])
-    arrays = built.golden | {"inputs": inputs, "logits_int8": lite.run(built.lite.tflite, inputs)}
+    arrays = built.golden | {"inputs": inputs, "logits_int8": runtime.run(built.lite.tflite, inputs)}
     (copy / "golden.npz").write_bytes(npz(arrays))
     checks = found(copy)
     assert "golden.npz: inputs" in checks["labels and golden set"]
@@ -161,11 +161,11 @@ def test_a_wrong_label_order_in_the_report(copy: Path) -> None:
 
 def test_an_old_golden_set(built: Built, copy: Path) -> None:
     """Other images, other answers, of an earlier build of the same network."""
-    from edgekd import lite
+    from edgekd.tflite import runtime
     from tests.small_networks import PX, images
 
     inputs, labels = images(6, PX, seed=77)
-    arrays = built.golden | {"inputs": inputs, "labels": labels, "logits_int8": lite.run(built.lite.tflite, inputs)}
+    arrays = built.golden | {"inputs": inputs, "labels": labels, "logits_int8": runtime.run(built.lite.tflite, inputs)}
     (copy / "golden.npz").write_bytes(npz(arrays))
     assert "golden.npz: inputs" in found(copy)["labels and golden set"]
     assert any("a golden set of another build" in check["found"] for check in verify(copy))
@@ -208,8 +208,8 @@ def test_a_certificate_of_another_model(built: Built, copy: Path) -> None:
 @pytest.mark.parametrize("stage", ["student", "qat", "tflite"])
 def test_a_stage_trained_badly(stage: str) -> None:
     """The first stage whose loss is beyond its budget is named, not the ones that inherit its answers."""
-    waterfall = pytest.importorskip("edgekd.waterfall", reason="the waterfall's verdict is not part of this edgekd")
-    from edgekd.recipe import BudgetConfig
+    waterfall = pytest.importorskip("edgekd.evaluation.waterfall", reason="the waterfall's verdict is not part of this edgekd")
+    from edgekd.settings.recipe import BudgetConfig
 
     rng = np.random.default_rng(0)
     stages, labels = ["student", "qat", "onnx", "tflite"], rng.integers(0, 3, 400)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgekd import adapters, explanation_losses, feature_losses, relation_losses
-from edgekd.errors import RecipeError
-from edgekd.views import generator
+from edgekd.core.errors import RecipeError
+from edgekd.training import adapters
+from edgekd.training.losses import explanation_losses, feature_losses, relation_losses
+from edgekd.training.views import generator
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,23 +10,27 @@ import pytest
 import torch
 from PIL import Image
 
-from edgekd import cli, data, lite, lite_metadata, models, networks, recipe
-from edgekd.errors import DataError, UnknownName
-from edgekd.recipe import DataConfig
+from edgekd.app import cli
+from edgekd.core.errors import DataError, UnknownName
+from edgekd.data import datasets
+from edgekd.networks import builders
+from edgekd.settings import model_specs, recipe
+from edgekd.settings.recipe import DataConfig
+from edgekd.tflite import model_metadata, runtime
 
-SPEC = models.spec("efficientnet_lite0" if "efficientnet_lite0" in models.names() else "mobilenetv2_050")
+SPEC = model_specs.spec("efficientnet_lite0" if "efficientnet_lite0" in model_specs.names() else "mobilenetv2_050")
 
 
 def test_a_pretrained_student_of_one_channel_sees_what_its_three_saw(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    three = networks.create(SPEC.arch, {**SPEC.options, "num_classes": 4})
-    (tmp_path / "w.safetensors").write_bytes(networks.to_bytes(three.state_dict()))
-    spec = models.of_channels(SPEC, 1)
-    one, _ = networks.pretrained(spec, str(tmp_path / "w.safetensors"), 4, spec.options)
+    three = builders.create(SPEC.arch, {**SPEC.options, "num_classes": 4})
+    (tmp_path / "w.safetensors").write_bytes(builders.to_bytes(three.state_dict()))
+    spec = model_specs.of_channels(SPEC, 1)
+    one, _ = builders.pretrained(spec, str(tmp_path / "w.safetensors"), 4, spec.options)
     grey = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(one(grey), three(grey.expand(-1, 3, -1, -1)), atol=1e-4)
-    mean, std = networks.normalisation(spec, one)
+    mean, std = builders.normalisation(spec, one)
     assert len(mean) == len(std) == 1
 
 
@@ -36,10 +40,10 @@ def test_coloured_images_refuse_one_channel_and_auto_takes_what_they_are(tmp_pat
         (tmp_path / name).mkdir()
         for number in range(16):
             Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / name / f"{number}.png")
-    coloured = data.build_dataset(data.open_source(str(tmp_path)), DataConfig())
+    coloured = datasets.build_dataset(datasets.open_source(str(tmp_path)), DataConfig())
     with pytest.raises(DataError, match="holds coloured images"):
-        data.student_channels(coloured, "1")
-    assert data.student_channels(coloured, "auto") == data.student_channels(coloured, "3") == 3
+        datasets.student_channels(coloured, "1")
+    assert datasets.student_channels(coloured, "auto") == datasets.student_channels(coloured, "3") == 3
 
 
 def test_the_recipe_takes_numbers_and_auto() -> None:
@@ -70,7 +74,7 @@ def test_one_channel_all_the_way(built: Path) -> None:
     assert body["bench"][0]["golden"]["argmax_agreement"] == 1
     with np.load(built / "golden.npz", allow_pickle=False) as golden:
         assert golden["inputs"].shape == (8, 32, 32, 1)
-        assert np.array_equal(lite.run((built / "model.tflite").read_bytes(), golden["inputs"]), golden["logits_int8"])
+        assert np.array_equal(runtime.run((built / "model.tflite").read_bytes(), golden["inputs"]), golden["logits_int8"])
         assert golden["mean"].shape == (1,)
     assert json.loads((built / "certificate.json").read_text())["bound"]["input"]["channels"] == "grey"
 
@@ -78,9 +82,9 @@ def test_one_channel_all_the_way(built: Path) -> None:
 def test_its_bundle_says_grey_and_is_verified(built: Path) -> None:
     contract = json.loads((built / "bundle" / "deployment.json").read_text())
     assert (contract["input"]["channels"], contract["input"]["order"]) == (1, "grey")
-    body = lite_metadata.metadata_of((built / "bundle" / "model.tflite").read_bytes())
+    body = model_metadata.metadata_of((built / "bundle" / "model.tflite").read_bytes())
     assert body is not None
     source = body["subgraph_metadata"][0]["input_tensor_metadata"][0]
-    assert source["content"]["content_properties"]["ImageProperties"]["color_space"] == lite_metadata.GRAYSCALE
+    assert source["content"]["content_properties"]["ImageProperties"]["color_space"] == model_metadata.GRAYSCALE
     for path in (built, built / "bundle", built / "bundle.zip"):
         assert cli.main(["verify", str(path)]) == 0, path

@@ -12,9 +12,9 @@ from importlib import resources
 
 import pytest
 
-from edgekd import charts
-from edgekd.examples import Example
-from edgekd.html_report import page
+from edgekd.evaluation.examples import Example
+from edgekd.reporting import charts
+from edgekd.reporting.html_report import page
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "circle", "line", "polyline"}
 SVG_EMPTY = {"rect", "circle", "line", "polyline"}  # written as <rect .../> or with a <title> inside
@@ -319,7 +319,7 @@ def contrast(one, other):
 
 
 def test_every_text_colour_stands_out_on_every_ground():
-    style = resources.files("edgekd").joinpath("templates/page.css").read_text(encoding="utf-8")
+    style = resources.files("edgekd.reporting").joinpath("templates/page.css").read_text(encoding="utf-8")
     themes = [dict(re.findall(r"--(\w+): #([0-9a-f]{3,6});", block))
               for block in re.findall(r":root \{(.*?)\}", style, re.S)]
     assert len(themes) == 3  # light, dark, print

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd import images
-from edgekd.errors import DataError, UnknownName
+from edgekd.core.errors import DataError, UnknownName
+from edgekd.data import images
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.errors import RecipeError, UnsupportedNetwork
-from edgekd.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
-from edgekd.flatbuffer import LiteOp, LiteTensor
-from edgekd.int8 import (
+from edgekd.core.errors import RecipeError, UnsupportedNetwork
+from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
+from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
+from edgekd.tflite.int8_rules import (
     BIAS_LIMIT,
     INT8_MAX,
     INT8_MIN,
@@ -28,7 +29,6 @@ from edgekd.int8 import (
     weight_scales,
     windows,
 )
-from edgekd.int8_kernels import KERNELS, Operand
 
 RNG = np.random.default_rng(0)
 

@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 
-from edgekd import data, models
-from edgekd.artifacts import Dataset, Knowledge, Network
-from edgekd.context import Context, MemoryCheckpoint
-from edgekd.providers import PhantomSource
-from edgekd.recipe import DataConfig, ViewsConfig
-from edgekd.stages import knowledge
+from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.context import Context, MemoryCheckpoint
+from edgekd.data import datasets
+from edgekd.data.providers import PhantomSource
+from edgekd.pipeline.stages import knowledge
+from edgekd.settings import model_specs
+from edgekd.settings.recipe import DataConfig, ViewsConfig
 from tests import teachers
 
 PX, VIEWS = 32, 3
@@ -19,7 +20,7 @@ PX, VIEWS = 32, 3
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return data.build_dataset(PhantomSource(120, 40), DataConfig())
+    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ class Asked:
 
 def ask(dataset: Dataset, teacher: Network, context: Context) -> Knowledge:
     return knowledge.run(dataset, teacher, view=ViewsConfig(per_image=VIEWS), wanted_precision="float32",
-                         model=models.spec("resnet18"), grid_side=1, cam_side=1, context=context)
+                         model=model_specs.spec("resnet18"), grid_side=1, cam_side=1, context=context)
 
 
 def test_a_killed_run_goes_on_with_the_next_view(dataset: Dataset, teacher: Network) -> None:

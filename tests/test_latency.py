@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import latency, workload
-from edgekd.devices import load_profile, profile_names
-from edgekd.errors import ProfileError
-from edgekd.flatbuffer import read
-from edgekd.latency import Factor, Row, fit
+from edgekd.assessment import latency, workload
+from edgekd.assessment.latency import Factor, Row, fit
+from edgekd.core.errors import ProfileError
+from edgekd.settings.device_profiles import load_profile, profile_names
+from edgekd.tflite.flatbuffer import read
 from tests.conftest import REPOSITORY, SHARED
 from tests.lite_graphs import separable
 from tools import fit_profile

@@ -10,29 +10,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgekd import adapters, data, losses, models, networks, views
-from edgekd.artifacts import Dataset, Knowledge, Network
-from edgekd.context import Context
-from edgekd.distiller import lesson
-from edgekd.providers import PhantomSource
-from edgekd.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
-from edgekd.stages import distil, knowledge, prune
-from edgekd.targets import arrays
-from edgekd.training import balanced, shuffled
-from edgekd.views import generator
+from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.context import Context
+from edgekd.data import datasets
+from edgekd.data.providers import PhantomSource
+from edgekd.networks import builders
+from edgekd.pipeline.stages import distil, knowledge, prune
+from edgekd.settings import model_specs
+from edgekd.settings.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
+from edgekd.training import adapters, views
+from edgekd.training.batches import arrays
+from edgekd.training.fit import balanced, shuffled
+from edgekd.training.lesson import lesson
+from edgekd.training.losses import label_losses
+from edgekd.training.views import generator
 from tests import teachers
 
 PX = 64
 VIEW = ViewsConfig(per_image=2)
 CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2)  # the default recipe, on less
-STUDENT = models.spec("mobilenetv2_035")
+STUDENT = model_specs.spec("mobilenetv2_035")
 SEED = 3
-ASKING: dict[str, Any] = {"wanted_precision": "float32", "model": models.spec("resnet18"), "grid_side": 0, "cam_side": 0}
+ASKING: dict[str, Any] = {"wanted_precision": "float32", "model": model_specs.spec("resnet18"), "grid_side": 0, "cam_side": 0}
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return data.build_dataset(PhantomSource(120, 40), DataConfig())
+    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +57,13 @@ def learn(dataset: Dataset, said: Knowledge | None, config: DistilConfig, live: 
 def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str, Tensor]:
     """(1 - alpha) CE + alpha KD + ramped VkD under Nesterov's SGD with warm-up, cosine, clipping and averaged weights."""
     torch.manual_seed(SEED)
-    student = networks.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
+    student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     nn.init.normal_(student.get_classifier().weight, std=0.01)  # type: ignore[operator]
     nn.init.zeros_(student.get_classifier().bias)  # type: ignore[operator]
     project = adapters.Orthogonal(1280, said.features, generator("adapter", SEED))
-    mean, std = networks.normalisation(STUDENT, student)
-    render = views.Renderer(data.pixels(dataset), PX, mean, std)
-    labels, train = torch.from_numpy(data.labels(dataset)), torch.tensor(said.rows)
+    mean, std = builders.normalisation(STUDENT, student)
+    render = views.Renderer(datasets.pixels(dataset), PX, mean, std)
+    labels, train = torch.from_numpy(datasets.labels(dataset)), torch.tensor(said.rows)
     answers = arrays(said)
     parameters = [*student.parameters(), *project.parameters()]
     optimiser = torch.optim.SGD([{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -77,8 +81,8 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
                                       pre_logits=True)
         logits = student.get_classifier()(pooled)  # type: ignore[operator]
         hard = F.one_hot(labels[train[order]], len(dataset.classes)).float()
-        value = (1 - config.alpha) * losses.cross_entropy(logits, hard)
-        value = value + config.alpha * losses.kd(logits, answers["logits"][epoch, order].float(), config.temperature)
+        value = (1 - config.alpha) * label_losses.cross_entropy(logits, hard)
+        value = value + config.alpha * label_losses.kd(logits, answers["logits"][epoch, order].float(), config.temperature)
         features = answers["pooled"][epoch, order].float()
         value = value + min(1.0, index / total / 0.2) * F.smooth_l1_loss(project(pooled),
                                                                          F.layer_norm(features, features.shape[1:]))
@@ -102,7 +106,7 @@ def test_the_default_student_is_the_plain_formulas_to_the_bit(dataset: Dataset, 
     student = learn(dataset, cached, CONFIG)
     assert student.facts["losses"] == {"labels": pytest.approx(0.1), "logits": 0.9, "pooled": 1.0}
     assert student.facts["lr"] == 0.05
-    found, expected = networks.from_bytes(student.state), by_hand(dataset, cached, CONFIG)
+    found, expected = builders.from_bytes(student.state), by_hand(dataset, cached, CONFIG)
     assert found.keys() == expected.keys()
     wrong = [name for name, value in expected.items() if not torch.equal(found[name], value)]
     assert not wrong
@@ -127,7 +131,7 @@ def test_a_class_that_no_answer_names_has_no_weight(dataset: Dataset, cached: Kn
     logits[..., 1] = -20
     silent = dataclasses.replace(cached, logits=logits.numpy().tobytes())
     config = dataclasses.replace(CONFIG, epochs=1, labels="withheld", balance="loss")
-    render = views.Renderer(data.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
+    render = views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
     weights = lesson(dataset, silent, config, list(STUDENT.taps), VIEW, render, SEED).class_weights
     assert weights is not None
     assert bool(torch.isfinite(weights).all())

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd import linear_head
-from edgekd.linear_head import DECAYS
+from edgekd.training import linear_head
+from edgekd.training.linear_head import DECAYS
 
 
 def clouds(n: int, seed: int, features: int = 40, classes: int = 3, apart: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import flatbuffer, lite, lite_metadata, networks, ports
-from edgekd.errors import ModelFileError
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.core.errors import ModelFileError
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.tflite import flatbuffer, model_metadata, ports, runtime
 from tests.trained import calibrated
 
 PX = 64
@@ -26,7 +27,7 @@ LABELS = ["bird", "cat", "dog"]
 @pytest.fixture(scope="module")
 def bare() -> bytes:
     qnet = calibrated("mobilenetv2_035", PX)
-    return bytes(convert(export(qnet, networks.create(qnet.arch, qnet.options))).tflite)
+    return bytes(convert(export(qnet, builders.create(qnet.arch, qnet.options))).tflite)
 
 
 def described(model: bytes) -> dict[str, Any]:
@@ -38,63 +39,63 @@ def described(model: bytes) -> dict[str, Any]:
                 "name": "main",
                 "input_tensor_metadata": [{
                     "name": "image", "content": {"content_properties": {"ImageProperties": {
-                        "color_space": lite_metadata.RGB, "default_size": {"width": PX, "height": PX}}}},
+                        "color_space": model_metadata.RGB, "default_size": {"width": PX, "height": PX}}}},
                     "process_units": [{"options": {"NormalizationOptions": normal}}]}],
                 "output_tensor_metadata": [{
                     "name": "scores", "content": {"content_properties": {"FeatureProperties": {}}},
-                    "associated_files": [{"name": "labels.txt", "type": lite_metadata.AXIS_LABELS}]}]}]}
+                    "associated_files": [{"name": "labels.txt", "type": model_metadata.AXIS_LABELS}]}]}]}
 
 
 FILES = {"labels.txt": "\n".join(LABELS).encode()}
 
 
 def test_reads_back_what_was_written(bare: bytes) -> None:
-    model = lite_metadata.attach(bare, described(bare), FILES)
-    found = lite_metadata.metadata_of(model)
+    model = model_metadata.attach(bare, described(bare), FILES)
+    found = model_metadata.metadata_of(model)
     assert found is not None
-    assert found.pop("min_parser_version") == lite_metadata.PARSER
+    assert found.pop("min_parser_version") == model_metadata.PARSER
     assert json.loads(json.dumps(found), parse_float=lambda x: round(float(x), 3)) == json.loads(
         json.dumps(described(bare)), parse_float=lambda x: round(float(x), 3))
-    assert lite_metadata.files_of(model) == FILES
-    assert lite_metadata.metadata_of(bare) is None
-    assert lite_metadata.files_of(bare) == {}
+    assert model_metadata.files_of(model) == FILES
+    assert model_metadata.metadata_of(bare) is None
+    assert model_metadata.files_of(bare) == {}
 
 
 def test_the_bare_file_comes_back_byte_for_byte(bare: bytes) -> None:
-    model = lite_metadata.attach(bare, described(bare), FILES)
-    assert lite_metadata.detach(model) == bare
-    assert lite_metadata.attach(model, described(bare), FILES) == model  # replaced, not stacked
-    assert np.array_equal(lite.run(model, IMAGES), lite.run(bare, IMAGES))
+    model = model_metadata.attach(bare, described(bare), FILES)
+    assert model_metadata.detach(model) == bare
+    assert model_metadata.attach(model, described(bare), FILES) == model  # replaced, not stacked
+    assert np.array_equal(runtime.run(model, IMAGES), runtime.run(bare, IMAGES))
 
 
 def test_our_reader_agrees_with_the_schemas_other_fields(bare: bytes) -> None:
     """min_runtime_version and every other entry stay."""
-    model = lite_metadata.attach(bare, described(bare), FILES)
+    model = model_metadata.attach(bare, described(bare), FILES)
     names = [entry.name.decode() for entry in flatbuffer.read(model).model.metadata]
-    assert names == ["min_runtime_version", lite_metadata.ENTRY]
+    assert names == ["min_runtime_version", model_metadata.ENTRY]
 
 
 def test_a_field_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError, match="licence"):
-        lite_metadata.pack({"licence": "MIT"})
+        model_metadata.pack({"licence": "MIT"})
 
 
 def test_damaged_metadata_are_refused_or_harmless(bare: bytes) -> None:
     """Any byte of the metadata changed: either it reads as something, or it is one ModelFileError."""
-    packed = lite_metadata.pack(described(bare))
+    packed = model_metadata.pack(described(bare))
     outcomes = set()
     for place in range(len(packed)):
         broken = bytearray(packed)
         broken[place] ^= 0xFF
         try:
-            lite_metadata.unpack(bytes(broken))
+            model_metadata.unpack(bytes(broken))
             outcomes.add("read")
         except ModelFileError:
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
     for length in range(len(packed)):
         try:
-            lite_metadata.unpack(packed[:length])
+            model_metadata.unpack(packed[:length])
         except ModelFileError:
             outcomes.add("cut")
     assert "cut" in outcomes
@@ -112,16 +113,16 @@ def test_ports_come_off_again(bare: bytes, form: str) -> None:
 
 def test_ports_change_no_answer(bare: bytes) -> None:
     """uint8: the int8 codes + 128. float32: the dequantised codes, exactly."""
-    expected = lite.run(bare, IMAGES)
-    runner = lite.LiteRunner(ports.with_ports(bare, "uint8"))
+    expected = runtime.run(bare, IMAGES)
+    runner = runtime.LiteRunner(ports.with_ports(bare, "uint8"))
     found = np.concatenate([runner.invoke(image[None]) for image in IMAGES])
     assert found.dtype == np.uint8
     assert np.array_equal(found.astype(int) - 128, expected)
-    floating = lite.LiteRunner(ports.with_ports(bare, "float32"))
+    floating = runtime.LiteRunner(ports.with_ports(bare, "float32"))
     inner = flatbuffer.read(bare).tensors[0]
     scale, zero = inner.scale[0], int(inner.zero_point[0])
     real = np.concatenate([floating.invoke((image[None].astype(np.float32) - (128 + zero)) * scale) for image in IMAGES])
-    assert np.array_equal(real, lite.logits(bare, IMAGES))
+    assert np.array_equal(real, runtime.logits(bare, IMAGES))
 
 
 def test_no_int8_network_no_ports(bare: bytes) -> None:
@@ -182,7 +183,7 @@ def test_mediapipe_reads_it_and_agrees(bare: bytes, tmp_path: Path) -> None:
     """MediaPipe Tasks' ImageClassifier, uint8 and float input: the same answer on every image."""
     python = mediapipe_python()
     assert python
-    models = {f"{form}.tflite": lite_metadata.attach(ports.with_ports(bare, form), described(bare), FILES)
+    models = {f"{form}.tflite": model_metadata.attach(ports.with_ports(bare, form), described(bare), FILES)
               for form in ports.FORMS}
-    expected = [(int(k), LABELS[int(k)]) for k in lite.run(bare, IMAGES).argmax(1)]
+    expected = [(int(k), LABELS[int(k)]) for k in runtime.run(bare, IMAGES).argmax(1)]
     assert ask_mediapipe(IMAGES, models, tmp_path) == dict.fromkeys(models, expected)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd import logit_losses, losses
-from edgekd.errors import RecipeError
+from edgekd.core.errors import RecipeError
+from edgekd.training.losses import label_losses, logit_losses
 
 
 def logits(k: int = 5, n: int = 7, seed: int = 0) -> torch.Tensor:
@@ -23,26 +23,26 @@ def softmax(z: np.ndarray, axis: int = 1) -> np.ndarray:
 def both(k: int = 5, n: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Student, teacher and one-hot targets in float64."""
     labels = torch.arange(n) % k
-    return logits(k, n, 1).double(), logits(k, n).double(), losses.soften(labels, k, 0).double()
+    return logits(k, n, 1).double(), logits(k, n).double(), label_losses.soften(labels, k, 0).double()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_kd_is_zero_only_for_equal_distributions(temperature: float) -> None:
     teacher = logits()
     student = (teacher + 2.0).requires_grad_()  # a shift changes no probability
-    value = losses.kd(student, teacher, temperature)
+    value = label_losses.kd(student, teacher, temperature)
     value.backward()
     assert float(value.detach()) == pytest.approx(0, abs=1e-5)
     assert student.grad is not None
     assert float(student.grad.abs().max()) < 1e-5
-    assert float(losses.kd(logits(seed=1), teacher, temperature)) > 0.1
+    assert float(label_losses.kd(logits(seed=1), teacher, temperature)) > 0.1
 
 
 def test_kd_gradient_keeps_its_size_as_temperature_grows() -> None:
     sizes = []
     for temperature in (4.0, 8.0, 16.0):
         student = (logits(seed=1) * 0.3).requires_grad_()
-        losses.kd(student, logits() * 0.3, temperature).backward()
+        label_losses.kd(student, logits() * 0.3, temperature).backward()
         assert student.grad is not None
         sizes.append(float(student.grad.norm()))
     assert max(sizes) / min(sizes) < 1.3
@@ -50,29 +50,29 @@ def test_kd_gradient_keeps_its_size_as_temperature_grows() -> None:
 
 def test_soft_cross_entropy_equals_torchs_on_hard_labels() -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
-    ours = losses.cross_entropy(logits(), losses.soften(labels, 5, 0.1))
+    ours = label_losses.cross_entropy(logits(), label_losses.soften(labels, 5, 0.1))
     assert torch.allclose(ours, nn.functional.cross_entropy(logits(), labels, label_smoothing=0.1))
 
 
 def test_binary_cross_entropy_weighs_labels() -> None:
     targets = (logits(seed=2) > 0).float()
-    plain = losses.binary_cross_entropy(logits(), targets)
+    plain = label_losses.binary_cross_entropy(logits(), targets)
     assert torch.allclose(plain, nn.functional.binary_cross_entropy_with_logits(logits(), targets))
-    only = losses.binary_cross_entropy(logits(), targets, torch.tensor([[5.0, 0, 0, 0, 0]] * 2))
+    only = label_losses.binary_cross_entropy(logits(), targets, torch.tensor([[5.0, 0, 0, 0, 0]] * 2))
     assert torch.allclose(only, nn.functional.binary_cross_entropy_with_logits(logits()[:, 0], targets[:, 0]))
 
 
 def test_label_weights_give_present_and_absent_the_same_share() -> None:
     labels = (torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < torch.tensor([0.02, 0.3, 0.9])).long()
-    absent, present = losses.label_weights(labels)
+    absent, present = label_losses.label_weights(labels)
     weight = torch.where(labels == 1, present, absent)
     assert torch.allclose(weight.mean(0), torch.ones(3))
     assert torch.allclose((weight * labels).sum(0), (weight * (1 - labels)).sum(0))
 
 
 def test_mixed_targets_sum_to_one() -> None:
-    own, other = losses.soften(torch.tensor([0, 1]), 3, 0), losses.soften(torch.tensor([2, 2]), 3, 0)
-    mixed = losses.mixed(own, other, torch.tensor([0.75, 1.0]))
+    own, other = label_losses.soften(torch.tensor([0, 1]), 3, 0), label_losses.soften(torch.tensor([2, 2]), 3, 0)
+    mixed = label_losses.mixed(own, other, torch.tensor([0.75, 1.0]))
     assert torch.allclose(mixed, torch.tensor([[0.75, 0, 0.25], [0, 1, 0]]))
 
 
@@ -112,7 +112,7 @@ def test_dkd_is_its_formula_and_contains_kd() -> None:
     for alpha, beta in ((1.0, 8.0), (1.0, 0.0), (0.0, 1.0)):
         found = logit_losses.dkd(s, t, targets, alpha=alpha, beta=beta, temperature=4.0)
         assert float(found) == pytest.approx(16 * (alpha * tckd + beta * nckd).mean(), rel=1e-10)
-    kd = float(losses.kd(s, t, 4.0))
+    kd = float(label_losses.kd(s, t, 4.0))
     assert kd == pytest.approx(16 * (tckd + (1 - pt) * nckd).mean(), rel=1e-10)  # equation 5 of the paper
     assert float(logit_losses.dkd(t, t, targets, alpha=1, beta=8, temperature=4)) == pytest.approx(0, abs=1e-12)
 
@@ -162,7 +162,7 @@ def test_for_two_classes_only_dists_batch_term_is_left() -> None:
 
 
 def test_ofa_pulls_towards_teacher_and_label() -> None:
-    teacher, targets = logits(), losses.soften(torch.zeros(7, dtype=torch.int64), 5, 0)
+    teacher, targets = logits(), label_losses.soften(torch.zeros(7, dtype=torch.int64), 5, 0)
     ideal = (torch.softmax(teacher, 1) + targets).log()
     assert float(logit_losses.ofa(ideal, teacher, targets)) < float(logit_losses.ofa(logits(seed=3), teacher, targets))
 
@@ -188,7 +188,7 @@ def test_rank_sees_order_and_no_threshold() -> None:
 
 def test_rank_raises_auc_to_the_teachers() -> None:
     """Scores that only rank pairs as the teacher does reach its AUC."""
-    from edgekd.metrics import binary_auc
+    from edgekd.evaluation.metrics import binary_auc
 
     stream = torch.Generator().manual_seed(0)
     labels = torch.arange(64) % 2

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import edgetpu_file, edgetpu_rules, nnapi_rules
-from edgekd.devices import load_profile
-from edgekd.edgetpu_rules import (
+from edgekd.assessment import nnapi_rules
+from edgekd.assessment.edgetpu import compiled_file, edgetpu_rules
+from edgekd.assessment.edgetpu.edgetpu_rules import (
     ANOTHER_SUBGRAPH,
     DATA_TYPE,
     DYNAMIC,
@@ -23,9 +23,10 @@ from edgekd.edgetpu_rules import (
     TWO_D_OUTPUT,
     VERSION,
 )
-from edgekd.flatbuffer import read
-from edgekd.mapping import islands, map_model
-from edgekd.verdicts import judge_all, partitions
+from edgekd.assessment.mapping import islands, map_model
+from edgekd.assessment.op_placement import judge_all, partitions
+from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite.flatbuffer import read
 from tests.conftest import SHARED
 from tests.lite_graphs import Net, T, separable
 
@@ -161,9 +162,9 @@ def test_the_model_and_its_compiled_twin_agree():
         pytest.skip(f"{folder} is not here: compiled models are not part of the repository")
     source, compiled = (read((folder / f"mobilenet_v1_0.25_128_quant{end}.tflite").read_bytes()) for end in ("", "_edgetpu"))
     predicted = map_model(source, load_profile("coral-usb"))
-    found = edgetpu_file.read_back(compiled)
-    assert edgetpu_file.is_compiled(compiled)
-    assert not edgetpu_file.is_compiled(source)
+    found = compiled_file.read_back(compiled)
+    assert compiled_file.is_compiled(compiled)
+    assert not compiled_file.is_compiled(source)
     assert (len(found.executables), found.cpu, found.tail) == (1, (), ())
     assert found.executables[0] == 778_324
     assert len(predicted.fallback) == len(found.cpu) == 0

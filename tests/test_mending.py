@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import before_training, cli, mending, recipe
-from edgekd.devices import load_profile
-from edgekd.errors import GateFailed, RecipeError
+from edgekd.app import cli
+from edgekd.assessment import auto_fix, student_check
+from edgekd.core.errors import GateFailed, RecipeError
+from edgekd.settings import recipe
+from edgekd.settings.device_profiles import load_profile
 
 STUDENT = "mobilenetv3_small_050"  # hard-swish and squeeze-and-excite: the Edge TPU takes 2 of its 105 ops
 
@@ -43,7 +45,7 @@ def test_a_recipe_that_cannot_map_is_mended_in_place(tmp_path: Path, capsys: pyt
     assert list(tmp_path.iterdir()) == [path], "nothing lies about"
 
     settings = recipe.load(path)
-    again = mending.mend(settings, load_profile("coral-usb"))
+    again = auto_fix.mend(settings, load_profile("coral-usb"))
     assert (again.values, again.settings) == ({}, settings), "what is mended needs no second mending"
 
 
@@ -57,7 +59,7 @@ def test_several_edits_where_one_is_not_enough(tmp_path: Path, monkeypatch: pyte
     assert vars(found.edits) == {"hard_swish": "relu6", "squeeze_excite": "", "pooling": "average_pool"}
     assert (found.data.input_px, found.distil.student) == (64, STUDENT)
     with pytest.raises(RecipeError, match="exists already"):
-        mending.fix(STUDENT, profile, [])
+        auto_fix.fix(STUDENT, profile, [])
 
 
 def test_where_no_edit_helps_nothing_is_written(tmp_path: Path):
@@ -67,7 +69,7 @@ def test_where_no_edit_helps_nothing_is_written(tmp_path: Path):
     path.write_text('[data]\ninput_px = 32\n[distil]\nstudent = "mobilenetv2_035"\n')
     before = path.read_text()
     with pytest.raises(GateFailed, match=r"PAD #0: kUnsupportedAndroidVersion"):
-        mending.fix(str(path), profile, [])
+        auto_fix.fix(str(path), profile, [])
     assert path.read_text() == before
 
 
@@ -81,14 +83,14 @@ def test_nothing_to_mend_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_finished_model_is_not_edited():
     with pytest.raises(RecipeError, match="finished model"):
-        mending.fix("model.tflite", "coral-usb", [])
+        auto_fix.fix("model.tflite", "coral-usb", [])
 
 
 def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_path: Path):
     profile = board(tmp_path, 'hard_swish = { value = "relu6", source = "test" }', base="coral-usb")
-    mapped = before_training.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
+    mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
     assert mapped["mapped"] == mapped["ops"]
-    mapped = before_training.check_named(STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"])["mapped"]
+    mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"])["mapped"]
     assert mapped["ends_at"]["op"] == "HARD_SWISH", "a recipe's edits go before the profile's"
 
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import building, methods, objective, pipeline, recipe
-from edgekd.errors import RecipeError, UnknownName
-from edgekd.methods import METHODS, Term
-from edgekd.recipe import DistilConfig
+from edgekd.app import build
+from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.pipeline import runner
+from edgekd.settings import loss_catalogue, recipe
+from edgekd.settings.loss_catalogue import METHODS, Term
+from edgekd.settings.recipe import DistilConfig
+from edgekd.training import objective
 
 
 def test_a_weight_a_table_and_an_override(tmp_path: Path) -> None:
@@ -23,9 +26,9 @@ def test_a_weight_a_table_and_an_override(tmp_path: Path) -> None:
 
 
 def test_every_method_reads_and_round_trips() -> None:
-    terms = methods.read(dict.fromkeys(METHODS, 1), "x")
+    terms = loss_catalogue.read(dict.fromkeys(METHODS, 1), "x")
     assert [term.name for term in terms] == list(METHODS)
-    assert methods.read(methods.plain(terms), "x") == terms
+    assert loss_catalogue.read(loss_catalogue.plain(terms), "x") == terms
     assert all(method.paper and method.title for method in METHODS.values())
 
 
@@ -45,20 +48,20 @@ def test_wrong_tables(text: str, part: str) -> None:
 @pytest.mark.parametrize("name", ["kd_standardised", "dkd", "nkd", "dist"])
 def test_what_two_classes_leave_undefined_is_refused_and_says_what_to_use(name: str) -> None:
     with pytest.raises(RecipeError, match="2 classes") as found:
-        methods.check((Term(name, 1.0),), 2)
+        loss_catalogue.check((Term(name, 1.0),), 2)
     assert "use " in str(found.value)
-    methods.check((Term(name, 1.0),), 3)
+    loss_catalogue.check((Term(name, 1.0),), 3)
 
 
 def test_the_replacements_are_defined_where_they_are_named() -> None:
-    methods.check(tuple(Term(name, 1.0) for name in ("dist_batch", "rank", "per_label")), 2)
-    methods.check((Term("per_label", 1.0), Term("cat", 1.0), Term("rank", 1.0)), 14, "many")
+    loss_catalogue.check(tuple(Term(name, 1.0) for name in ("dist_batch", "rank", "per_label")), 2)
+    loss_catalogue.check((Term("per_label", 1.0), Term("cat", 1.0), Term("rank", 1.0)), 14, "many")
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.not_many])
 def test_what_several_labels_leave_undefined_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="several labels"):
-        methods.check((Term(name, 1.0),), 14, "many")
+        loss_catalogue.check((Term(name, 1.0),), 14, "many")
 
 
 def test_a_build_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_a_build_is_refused_before_anything_is_read_or_trained(tmp_path: Path) -
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"not read")
     with pytest.raises(RecipeError, match=r"distil\.losses\.dkd is not defined for 2 classes"):
-        building.job(recipe.load(None, ["distil.losses.dkd=1"], {"data.source": str(tmp_path)}), "pi4")
+        build.job(recipe.load(None, ["distil.losses.dkd=1"], {"data.source": str(tmp_path)}), "pi4")
 
 
 def test_the_plan_says_what_it_leaves_out() -> None:
@@ -94,23 +97,23 @@ def test_the_plan_says_what_it_leaves_out() -> None:
     (["distil.logs=log.csv"], {"knowledge": ("data",)}), (["teacher.name=none"], {}),
 ])
 def test_each_mode_runs_the_stages_it_needs(sets: list[str], expected: dict[str, tuple[str, ...]]) -> None:
-    job = building.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
-    found = {stage.name: stage.parents for stage in pipeline.stages(job) if stage.name.startswith(("teacher", "knowledge"))}
+    job = build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
+    found = {stage.name: stage.parents for stage in runner.stages(job) if stage.name.startswith(("teacher", "knowledge"))}
     assert found == expected
 
 
 def test_several_teachers_are_heard_from_the_cache_alone() -> None:
-    job = building.job(recipe.load(None, ['teacher.others=["resnet34"]', "distil.answers=live"],
+    job = build.job(recipe.load(None, ['teacher.others=["resnet34"]', "distil.answers=live"],
                                    {"data.source": "phantom:120@40"}), "pi4")
     with pytest.raises(RecipeError, match=r"teacher\.others"):
-        pipeline.stages(job)
+        runner.stages(job)
 
 
 def test_further_teachers_leave_the_first_as_it_is() -> None:
     """Its settings do not change, so that it is not trained again; another teacher's name and weights are its own."""
-    made = [building.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
+    made = [build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
             for sets in ([], ['teacher.others=["resnet34@none"]'])]
-    rows = [{stage.name: stage.settings(job) for stage in pipeline.stages(job) if stage.name.startswith("teacher")}
+    rows = [{stage.name: stage.settings(job) for stage in runner.stages(job) if stage.name.startswith("teacher")}
             for job in made]
     assert rows[0]["teacher"] == rows[1]["teacher"]
     other = rows[1]["teacher2"]

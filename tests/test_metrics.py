@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd import metrics
+from edgekd.evaluation import metrics
 
 
 def test_auc_by_hand_and_by_pairs() -> None:

@@ -11,35 +11,41 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd import building, data, ensembles, losses, methods, models, networks, objective, pipeline, recipe, robustness, views
-from edgekd.artifacts import Dataset, Knowledge, Network
-from edgekd.asking import Oracle
-from edgekd.context import Context
-from edgekd.distiller import lesson
-from edgekd.errors import DataError, RecipeError
-from edgekd.methods import METHODS, Term
-from edgekd.providers import PhantomSource
-from edgekd.recipe import DataConfig, DistilConfig, ViewsConfig
-from edgekd.stages import distil, knowledge
-from edgekd.targets import Batch, arrays
-from edgekd.terms import Setting
-from edgekd.training import Step
-from edgekd.views import generator
+from edgekd.app import build
+from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.context import Context
+from edgekd.core.errors import DataError, RecipeError
+from edgekd.data import datasets
+from edgekd.data.providers import PhantomSource
+from edgekd.networks import builders
+from edgekd.pipeline import runner
+from edgekd.pipeline.stages import distil, knowledge
+from edgekd.settings import loss_catalogue, model_specs, recipe
+from edgekd.settings.loss_catalogue import METHODS, Term
+from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
+from edgekd.training import objective, robustness, teacher_blend, views
+from edgekd.training.batches import Batch, arrays
+from edgekd.training.fit import Step
+from edgekd.training.lesson import lesson
+from edgekd.training.loss_modules import Setting
+from edgekd.training.losses import label_losses
+from edgekd.training.teacher_oracle import Oracle
+from edgekd.training.views import generator
 from tests.teachers import teacher
 
 PX = 64  # a last map of 2 x 2: the fewest places that losses on maps allow
 VIEW = ViewsConfig(per_image=2)
 CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2, batch=16, pooled=0.0)
-STUDENT = models.spec("mobilenetv2_035")
+STUDENT = model_specs.spec("mobilenetv2_035")
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return data.build_dataset(PhantomSource(120, 40), DataConfig())
+    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 def asking(arch: str, **sides: int) -> dict[str, Any]:
-    return {"wanted_precision": "float32", "model": models.spec(arch), "grid_side": 2, "cam_side": 2} | sides
+    return {"wanted_precision": "float32", "model": model_specs.spec(arch), "grid_side": 2, "cam_side": 2} | sides
 
 
 def learn(dataset: Dataset, said: Knowledge | None, config: DistilConfig, teacher: Network | None = None,
@@ -65,7 +71,7 @@ def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> 
     said = knowledge.run(dataset, network, view=VIEW, context=Context(seed=3), **asking(arch))
     found = arrays(said)
     assert found.keys() == {"logits", "pooled", "grid", "cams"}
-    oracle = Oracle(network, data.pixels(dataset), **asking(arch))
+    oracle = Oracle(network, datasets.pixels(dataset), **asking(arch))
     train = torch.tensor(said.rows)
     drawn = views.draw(VIEW, 3, 1, len(dataset.images), train)
     for order in (torch.tensor([5]), torch.tensor([9, 3, 9, 30, 1, 0, 2]), torch.arange(33).flip(0)):
@@ -74,7 +80,7 @@ def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> 
 
 
 def test_a_live_teacher_gives_the_student_that_the_cache_gives(dataset: Dataset, resnet: Network, cached: Knowledge) -> None:
-    terms = methods.read({"cat": 1, "hcl": 1, "sp": 1}, "test")
+    terms = loss_catalogue.read({"cat": 1, "hcl": 1, "sp": 1}, "test")
     config = dataclasses.replace(CONFIG, pooled=1.0, losses=terms)
     first = learn(dataset, cached, config)
     live = learn(dataset, None, dataclasses.replace(config, answers="live"), resnet, asking("resnet18"))
@@ -88,7 +94,7 @@ def test_withheld_labels_are_not_looked_at(dataset: Dataset, cached: Knowledge) 
         {**row, "label": (row["label"] + 1) % len(dataset.classes)} if row["split"] == "train" else row
         for row in dataset.images])
     for labels, same in (("withheld", True), ("given", False)):
-        config = dataclasses.replace(CONFIG, labels=labels, losses=methods.read({"dkd": 1}, "test"))
+        config = dataclasses.replace(CONFIG, labels=labels, losses=loss_catalogue.read({"dkd": 1}, "test"))
         assert (bytes(learn(dataset, cached, config).state) == bytes(learn(swapped, cached, config).state)) == same
     with pytest.raises(RecipeError, match="withheld"):
         learn(dataset, None, dataclasses.replace(CONFIG, labels="withheld"))
@@ -99,7 +105,7 @@ def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resne
     strict = learn(dataset, None, dataclasses.replace(config, top_k=1), resnet, asking("resnet18"))
     lax = learn(dataset, None, dataclasses.replace(config, top_k=len(dataset.classes)), resnet, asking("resnet18"))
     calls = [network.history[-1]["teacher_calls"] for network in (strict, lax)]
-    train = len(data.rows(dataset, "train"))
+    train = len(datasets.rows(dataset, "train"))
     assert calls[1] <= train < calls[0] <= strict.history[-1]["views_shown"]  # every answer passes: each image is asked once
     with pytest.raises(RecipeError, match="mixup"):
         learn(dataset, None, config, resnet, asking("resnet18"), dataclasses.replace(VIEW, mixup=0.2))
@@ -128,10 +134,10 @@ def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tm
 def test_groups_are_told_apart(dataset: Dataset, cached: Knowledge, tmp_path: Path) -> None:
     file = tmp_path / "groups.csv"
     file.write_text("image,group\n" + "".join(f"{row['name']},{'ab'[n % 2]}\n" for n, row in enumerate(dataset.images)))
-    config = dataclasses.replace(CONFIG, epochs=1, groups=str(file), losses=methods.read({"fair": 1}, "test"))
+    config = dataclasses.replace(CONFIG, epochs=1, groups=str(file), losses=loss_catalogue.read({"fair": 1}, "test"))
     told = learn(dataset, cached, config).facts["groups"]["test"]
     assert set(told["each"]) == {"a", "b"}
-    assert sum(row["n"] for row in told["each"].values()) == len(data.rows(dataset, "test"))
+    assert sum(row["n"] for row in told["each"].values()) == len(datasets.rows(dataset, "test"))
     shares = {name: row["top1"] for name, row in told["each"].items()}
     assert told["gap"] == pytest.approx(max(shares.values()) - min(shares.values()))
     assert shares[told["worst"]] == min(shares.values())
@@ -145,8 +151,8 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
     """The content of the groups' file is in the settings, so in the keys, of every stage that reads it."""
     file = tmp_path / "groups.csv"
     file.write_text("image,group\n")
-    job = building.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
-    readers = [stage for stage in pipeline.stages(job) if job.recipe.distil in stage.settings(job).values()]
+    job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
+    readers = [stage for stage in runner.stages(job) if job.recipe.distil in stage.settings(job).values()]
     assert [stage.name for stage in readers] == ["distil", "prune"]
     before = [stage.settings(job) for stage in readers]
     file.write_text("image,group\na.png,a\n")
@@ -155,8 +161,8 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
 
 def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Knowledge) -> None:
     def read(**weights: float) -> set[str]:
-        config = dataclasses.replace(CONFIG, losses=methods.read(weights, "test"))
-        render = views.Renderer(data.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
+        config = dataclasses.replace(CONFIG, losses=loss_catalogue.read(weights, "test"))
+        render = views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
         return set(lesson(dataset, cached, config, list(STUDENT.taps), VIEW, render, 3).read())
 
     assert read(dkd=1) == set()
@@ -171,10 +177,10 @@ def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Kn
 def test_a_corrupted_teacher_loses_its_weight() -> None:
     stream = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
-    targets = losses.soften(labels, 3, 0)
+    targets = label_losses.soften(labels, 3, 0)
     good = targets * 4 + torch.randn(60, 3, generator=stream)
     broken = good[torch.randperm(60, generator=stream)]
-    weights = ensembles.confidence(torch.stack([good, good, broken], 1), targets)
+    weights = teacher_blend.confidence(torch.stack([good, good, broken], 1), targets)
     assert torch.allclose(weights.sum(1), torch.ones(60))
     means = weights.mean(0)
     assert float(means[2]) < 0.2 < 0.35 < float(means[0])
@@ -184,16 +190,16 @@ def test_a_corrupted_teacher_loses_its_weight() -> None:
 
 def test_without_labels_the_unsure_teacher_is_heard_less() -> None:
     sure, unsure = torch.tensor([[8.0, 0, 0]]), torch.tensor([[0.1, 0, 0]])
-    weights = ensembles.sureness(torch.stack([sure, unsure], 1))
+    weights = teacher_blend.sureness(torch.stack([sure, unsure], 1))
     assert float(weights[0, 0]) > float(weights[0, 1])
 
 
 def test_teachers_that_agree_are_one_teacher() -> None:
     student, one = torch.randn(5, 4), torch.randn(5, 4)
     both = torch.stack([one, one + 3], 1)  # a shift is no disagreement
-    weights = ensembles.confidence(both, losses.soften(torch.arange(5) % 4, 4, 0))
-    assert torch.allclose(ensembles.blend(both, weights).softmax(1), one.softmax(1), atol=1e-6)
-    assert torch.allclose(ensembles.kd(student, both, weights, 3.0), losses.kd(student, one, 3.0), atol=1e-5)
+    weights = teacher_blend.confidence(both, label_losses.soften(torch.arange(5) % 4, 4, 0))
+    assert torch.allclose(teacher_blend.blend(both, weights).softmax(1), one.softmax(1), atol=1e-6)
+    assert torch.allclose(teacher_blend.kd(student, both, weights, 3.0), label_losses.kd(student, one, 3.0), atol=1e-5)
 
 
 def test_further_teachers_are_cached_beside_the_first(dataset: Dataset, resnet: Network, cached: Knowledge) -> None:
@@ -215,7 +221,7 @@ def test_an_attack_stays_in_its_box_and_finds_worse_images() -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     answers = net.eval()(images).detach()
     box = {"epsilon": torch.full((1, 3, 1, 1), 0.05), "low": torch.zeros(1, 3, 1, 1), "high": torch.ones(1, 3, 1, 1)}
-    found = [robustness.attack(net.train(), images, lambda z: losses.kd(z, answers, 1.0), steps=5,
+    found = [robustness.attack(net.train(), images, lambda z: label_losses.kd(z, answers, 1.0), steps=5,
                                stream=generator("attack", 0), **box) for _ in range(2)]
     assert torch.equal(*found)
     assert float((found[0] - images).abs().max()) <= 0.05 + 1e-6
@@ -225,31 +231,31 @@ def test_an_attack_stays_in_its_box_and_finds_worse_images() -> None:
     assert all(parameter.grad is None for parameter in net.parameters())
     noise = images + 0.05 * torch.randn(images.shape).sign()
     net.eval()
-    worse = [float(losses.kd(net(x), answers, 1.0).detach()) for x in (found[0], noise)]
+    worse = [float(label_losses.kd(net(x), answers, 1.0).detach()) for x in (found[0], noise)]
     assert worse[0] > 2 * worse[1]
 
 
 # --- every loss, as the recipe builds it -----------------------------------------------------------------------------
 
 
-def setting(labels: methods.Labels, classes: int = 4) -> Setting:
+def setting(labels: loss_catalogue.Labels, classes: int = 4) -> Setting:
     torch.manual_seed(0)
-    student = networks.create("mobilenetv2_035", {"num_classes": classes}).train()
-    taps = networks.taps(STUDENT, student)
+    student = builders.create("mobilenetv2_035", {"num_classes": classes}).train()
+    taps = builders.taps(STUDENT, student)
     student.eval()
     shapes = objective.shapes(student, taps, PX, 3)
     student.train()
     return Setting(student, taps, shapes, classes, labels, 0, [0.5] * 3, [0.5] * 3, {"pooled": 24, "grid": 24}, True,
-                   lambda: networks.create("mobilenetv2_035", {"num_classes": classes}), torch.arange(8) % 2)
+                   lambda: builders.create("mobilenetv2_035", {"num_classes": classes}), torch.arange(8) % 2)
 
 
-def batch(labels: methods.Labels, classes: int = 4, b: int = 8) -> Batch:
+def batch(labels: loss_catalogue.Labels, classes: int = 4, b: int = 8) -> Batch:
     stream = torch.Generator().manual_seed(1)
 
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(b, *shape, generator=stream)
 
-    one = losses.soften(torch.arange(b) // 2 % classes, classes, 0)
+    one = label_losses.soften(torch.arange(b) // 2 % classes, classes, 0)
     return Batch(drawn(3, PX, PX).clamp(-1, 1), one if labels == "one" else (drawn(classes) > 0).float(), drawn(classes),
                  drawn(24), drawn(24, 2, 2), drawn(classes, 2, 2), rows=torch.arange(b))
 
@@ -268,7 +274,7 @@ def test_the_size_of_the_answers_is_told_before_they_are_there(dataset: Dataset,
     *((name, "one") for name in METHODS),
     *((name, "many") for name, method in METHODS.items() if not method.not_many),
 ])
-def test_every_loss_reaches_the_student_and_all_its_adapters(name: str, labels: methods.Labels) -> None:
+def test_every_loss_reaches_the_student_and_all_its_adapters(name: str, labels: loss_catalogue.Labels) -> None:
     at, shown = setting(labels), batch(labels)
     config = dataclasses.replace(CONFIG, alpha=0.0, losses=(Term(name, 1.0, 0.0, METHODS[name].parameters),))
     made = objective.Objective(config, objective.plan(config, ("logits", "pooled", "grid", "cams"), 4, labels), at).train()

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgekd import models, networks
+from edgekd.networks import builders
+from edgekd.settings import model_specs
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_050", "resnet18"])
 def test_a_fresh_classifier_starts_at_chance(name: str) -> None:
     """timm's own for 2 classes gave mobilenetv2_050 logits of tens and a first loss of 1.8."""
     torch.manual_seed(0)
-    spec = models.spec(name)
-    net, origin = networks.pretrained(spec, "none", 2, spec.options)
+    spec = model_specs.spec(name)
+    net, origin = builders.pretrained(spec, "none", 2, spec.options)
     net.train()  # batch statistics, as in the first step
     with torch.no_grad():
         logits = net(torch.randn(8, 3, 64, 64))

@@ -1,4 +1,4 @@
-"""Each op alone, in random ranges, in every kernel family: within the tolerance that `edgekd.op_local` states for it."""
+"""Each op alone, in random ranges, in every kernel family: within the tolerance that `edgekd.proof.kernel_check` states for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.failures import Failures
-from edgekd.flatbuffer import read
-from edgekd.int8 import Range, range_from_minmax
-from edgekd.int8_kernels import KERNELS, Operand
-from edgekd.lite import LiteRunner
-from edgekd.model_builder import ModelBuilder
-from edgekd.op_local import FAMILIES, TOLERANCES, check_ops
+from edgekd.export.model_builder import ModelBuilder
+from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.proof.failures import Failures
+from edgekd.proof.kernel_check import FAMILIES, TOLERANCES, check_ops
+from edgekd.tflite.flatbuffer import read
+from edgekd.tflite.int8_rules import Range, range_from_minmax
+from edgekd.tflite.runtime import LiteRunner
 from tests.faulty import build
 
 PX, CHANNELS, DRAWS = 8, 16, 12  # every draw sees 1,024 codes in new ranges

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import comparison, comparison_page, confidence, html_report, subgroups
-from edgekd.int8 import Range
-from edgekd.recipe import SubgroupConfig
+from edgekd.evaluation import conformal, subgroups
+from edgekd.reporting import comparison, comparison_page, html_report
+from edgekd.settings.recipe import SubgroupConfig
+from edgekd.tflite.int8_rules import Range
 from tests.test_bundle import CHROMIUM
 from tests.test_comparison import other
 from tests.test_html_report import EXAMPLES, whole
@@ -27,8 +28,8 @@ def full() -> dict:
     rng, grid = np.random.default_rng(0), Range(0.1, 0)
     labels = rng.integers(0, 2, 600)
     codes = rng.normal(0, 15, (600, 2)).clip(-128, 127).astype(np.int8)
-    fitted = confidence.fit(codes[:300], labels[:300], grid, "logits", 0.9)
-    return {**whole(), "confidence": {**fitted, "test": confidence.judge(fitted, codes[300:], labels[300:], grid),
+    fitted = conformal.fit(codes[:300], labels[:300], grid, "logits", 0.9)
+    return {**whole(), "confidence": {**fitted, "test": conformal.judge(fitted, codes[300:], labels[300:], grid),
                                       "warning": "The promise does not hold."},
             "subgroups": subgroups.report(*evaluation(damage="old", share=0.4), SubgroupConfig(column="age")),
             "licences": chain(teacher="CC-BY-NC-4.0"), "bundle": {"sha256": "0" * 64, "files": 68, "bytes": 1}}

@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import building, licences, lineage, models, recipe, sbom, subgroups
-from edgekd.artifacts import Evaluation, Packed, sha256
-from edgekd.errors import RecipeError, UnknownName
-from edgekd.folders import FolderSource
-from edgekd.images import encode_png
-from edgekd.recipe import CardConfig, SubgroupConfig
+from edgekd.app import build
+from edgekd.bundle import hash_chain, licences, sbom
+from edgekd.core.artifacts import Evaluation, Packed, sha256
+from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.data.folders import FolderSource
+from edgekd.data.images import encode_png
+from edgekd.evaluation import subgroups
+from edgekd.settings import model_specs, recipe
+from edgekd.settings.recipe import CardConfig, SubgroupConfig
 
 FREE = {"name": "mine", "licence": "CC BY 4.0", "source": "a camera"}
-SPEC = models.spec("mobilenetv2_050")
+SPEC = model_specs.spec("mobilenetv2_050")
 
 
 def chain(data: dict[str, str] = FREE, teacher: str = "Apache-2.0", card: CardConfig | None = None) -> dict:
-    spec = dataclasses.replace(models.spec("resnet18"), licence=teacher)
+    spec = dataclasses.replace(model_specs.spec("resnet18"), licence=teacher)
     return licences.chain(data, {"teacher": (spec, "file.safetensors"), "student": (SPEC, "random")}, card or CardConfig())
 
 
@@ -75,16 +78,16 @@ def test_a_build_honours_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """models/NAME.toml says so: the job is refused before any work."""
     (tmp_path / "closed.toml").write_text('title = "C"\narch = "resnet18"\nroles = ["teacher"]\noutput_terms = "no-training"\n')
     (tmp_path / "mobilenetv2_050.toml").write_text('title = "S"\narch = "mobilenetv2_050"\nroles = ["student"]\n')
-    monkeypatch.setattr(models, "folder", lambda kind: tmp_path)
+    monkeypatch.setattr(model_specs, "folder", lambda kind: tmp_path)
     settings = recipe.load(None, [], {"teacher.name": "closed", "data.source": "phantom:120"})
     with pytest.raises(RecipeError, match="closed: its terms forbid"):
-        building.job(settings, "pi4")
+        build.job(settings, "pi4")
 
 
 def test_every_model_file_states_its_licence() -> None:
-    for name in models.names():
-        assert not licences.unknown(models.spec(name).licence), name
-        licences.check_teacher(models.spec(name))
+    for name in model_specs.names():
+        assert not licences.unknown(model_specs.spec(name).licence), name
+        licences.check_teacher(model_specs.spec(name))
 
 
 # Groups ---------------------------------------------------------------------------------------------------------------
@@ -187,13 +190,13 @@ def test_columns_of_a_manifest(tmp_path: Path) -> None:
 
 def links() -> list[dict]:
     item = Packed("Thing", {"a": 1}, {"blob": b"x"})
-    return lineage.stage_links([{"stage": "data", "key": "k1", "digest": "d1", "parents": {}},
+    return hash_chain.stage_links([{"stage": "data", "key": "k1", "digest": "d1", "parents": {}},
                                 {"stage": "make", "key": "k2", "digest": item.digest, "parents": {"data": "d1"}}],
                                {"make": item})
 
 
 def test_a_chain_walks() -> None:
-    assert lineage.walk(links()) == []
+    assert hash_chain.walk(links()) == []
 
 
 @pytest.mark.parametrize(("path", "value"), [((0, "key"), "other"), ((0, "digest"), "d2"), ((1, "parents", "data"), "0" * 64),
@@ -204,14 +207,14 @@ def test_a_broken_chain_is_found(path: tuple, value: str) -> None:
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    assert lineage.walk(rows)
+    assert hash_chain.walk(rows)
 
 
 def test_a_forged_link_breaks_its_children() -> None:
     """A link rewritten with its own hash right: the next one still names the old hash."""
     rows = links()
-    rows[0] = lineage.link("data", "other", {}, key="k1")
-    assert any("parent data" in wrong for wrong in lineage.walk(rows))
+    rows[0] = hash_chain.link("data", "other", {}, key="k1")
+    assert any("parent data" in wrong for wrong in hash_chain.walk(rows))
 
 
 def test_the_bill_is_the_same_each_time() -> None:
@@ -226,9 +229,9 @@ def test_the_bill_is_the_same_each_time() -> None:
 
 
 def test_the_report_shows_the_promise_in_each_class_and_the_change_in_each_group() -> None:
-    from edgekd import confidence
-    from edgekd.html_report import page
-    from edgekd.int8 import Range
+    from edgekd.evaluation import conformal
+    from edgekd.reporting.html_report import page
+    from edgekd.tflite.int8_rules import Range
     from tests.test_html_report import Page, whole
 
     rng, grid = np.random.default_rng(0), Range(0.1, 0)
@@ -236,9 +239,9 @@ def test_the_report_shows_the_promise_in_each_class_and_the_change_in_each_group
     codes = rng.normal(0, 15, (600, 2))
     codes[np.arange(600), labels] += 25
     codes = codes.clip(-128, 127).astype(np.int8)
-    fitted = confidence.fit(codes[:300], labels[:300], grid, "logits", 0.9)
+    fitted = conformal.fit(codes[:300], labels[:300], grid, "logits", 0.9)
     made, groups = evaluation(damage="old", share=0.4)
-    body = {**whole(), "confidence": {**fitted, "test": confidence.judge(fitted, codes[300:], labels[300:], grid)},
+    body = {**whole(), "confidence": {**fitted, "test": conformal.judge(fitted, codes[300:], labels[300:], grid)},
             "subgroups": subgroups.report(made, groups, SubgroupConfig(column="age"))}
     read = Page(page(body))
     held = body["confidence"]["test"]["coverage_by_class"][1]

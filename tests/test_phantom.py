@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekd import phantom
-from edgekd.data import open_source
-from edgekd.errors import DataError
+from edgekd.core.errors import DataError
+from edgekd.data import phantom
+from edgekd.data.datasets import open_source
 
 
 def test_an_index_fixes_its_image_whatever_is_drawn_before_and_by_how_many_threads() -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.equalisation import pairs, streams
-from edgekd.networks import normalised
-from edgekd.post_training import _Means, quantise
-from edgekd.quantnet import QatNetwork, set_phase
+from edgekd.networks.builders import normalised
+from edgekd.quantization.equalisation import pairs, streams
+from edgekd.quantization.post_training import _Means, quantise
+from edgekd.quantization.qat_network import QatNetwork, set_phase
 from tests.small_networks import MEAN, PX, STD, calibrated, images
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgekd.errors import RecipeError
-from edgekd.processes import Team
+from edgekd.core.errors import RecipeError
+from edgekd.training.processes import Team
 from tests import sharing
 from tests.conftest import REPOSITORY
 from tests.test_build import SMALL

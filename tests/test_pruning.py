@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd import cli, coupling, networks, pruning, recipe, widths
-from edgekd.artifacts import Network
-from edgekd.errors import GateFailed, RecipeError, UnknownName
-from edgekd.pruning import Group, Layer, Limits, Member
-from edgekd.store import Store
-from edgekd.views import generator
+from edgekd.app import cli
+from edgekd.core.artifacts import Network
+from edgekd.core.errors import GateFailed, RecipeError, UnknownName
+from edgekd.core.store import Store
+from edgekd.networks import builders, channel_groups, pruning_plan, widths
+from edgekd.networks.pruning_plan import Group, Layer, Limits, Member
+from edgekd.settings import recipe
+from edgekd.training.views import generator
 
 PX = 64
 
@@ -26,7 +28,7 @@ PX = 64
 def network(arch: str = "mobilenetv2_050", classes: int = 3, **options: Any) -> nn.Module:
     """A network whose batch norms have statistics and scales of their own: fresh ones hide mistakes."""
     torch.manual_seed(0)
-    model = networks.create(arch, {"num_classes": classes, **options})
+    model = builders.create(arch, {"num_classes": classes, **options})
     stream = generator("norms", 1)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -36,11 +38,11 @@ def network(arch: str = "mobilenetv2_050", classes: int = 3, **options: Any) -> 
     return model
 
 
-def survey(model: nn.Module, importance: str = "magnitude", keep: dict[str, str] | None = None) -> coupling.Survey:
-    return coupling.survey(model, PX, 3, importance, keep or {})
+def survey(model: nn.Module, importance: str = "magnitude", keep: dict[str, str] | None = None) -> channel_groups.Survey:
+    return channel_groups.survey(model, PX, 3, importance, keep or {})
 
 
-def limits(found: coupling.Survey, scope: str = "local", multiple: int = 8) -> Limits:
+def limits(found: channel_groups.Survey, scope: str = "local", multiple: int = 8) -> Limits:
     return Limits(scope, multiple, {group.name: group.width for group in found.groups})
 
 
@@ -61,7 +63,7 @@ def toy(*widths_: int) -> tuple[list[Group], list[Layer], Limits]:
 
 def test_a_plan_counts_what_is_left() -> None:
     groups, layers, bounds = toy(32, 64)
-    plan = pruning.by_ratio(groups, layers, bounds, 0.5)
+    plan = pruning_plan.by_ratio(groups, layers, bounds, 0.5)
     assert plan.macs_before == 3 * 32 + 32 * 64 + 64 * 10
     assert plan.macs == 3 * 16 + 16 * 32 + 32 * 10
     assert {name: len(cut) for name, cut in plan.cuts.items()} == {"g0": 16, "g1": 32}
@@ -69,7 +71,7 @@ def test_a_plan_counts_what_is_left() -> None:
 
 def test_the_weakest_channels_go() -> None:
     groups, layers, bounds = toy(32)
-    cut = pruning.by_ratio(groups, layers, bounds, 0.25).cuts["g0"]
+    cut = pruning_plan.by_ratio(groups, layers, bounds, 0.25).cuts["g0"]
     gone = {groups[0].scores[c] for c in cut}
     assert max(gone) < min(set(groups[0].scores) - gone)
 
@@ -80,28 +82,28 @@ def test_the_weakest_channels_go() -> None:
     (11.0, 12, 12, 8), (12.0, 12, 12, 12), (3.0, 6, 6, 6),  # widths that are no multiples
 ])
 def test_widths_are_rounded(wanted: float, width: int, full: int, kept: int) -> None:
-    assert pruning.rounded(wanted, width, full, 8) == kept
+    assert pruning_plan.rounded(wanted, width, full, 8) == kept
 
 
 def test_a_target_is_met_by_the_smallest_cut() -> None:
     groups, layers, bounds = toy(96, 160, 320)
     before = sum(layer.macs for layer in layers)
-    plan = pruning.by_macs(groups, layers, bounds, 0.6 * before)
+    plan = pruning_plan.by_macs(groups, layers, bounds, 0.6 * before)
     assert plan.macs <= 0.6 * before
-    all_macs = {pruning.by_ratio(groups, layers, bounds, r / 200).macs for r in range(1, 151)}
+    all_macs = {pruning_plan.by_ratio(groups, layers, bounds, r / 200).macs for r in range(1, 151)}
     assert plan.macs == max(macs for macs in all_macs if macs <= 0.6 * before)
 
 
 def test_a_target_out_of_reach_is_refused() -> None:
     groups, layers, bounds = toy(96, 160)
     with pytest.raises(GateFailed, match="cannot be reached"):
-        pruning.by_macs(groups, layers, bounds, 100)
+        pruning_plan.by_macs(groups, layers, bounds, 100)
 
 
 def test_isomorphic_takes_more_from_the_weaker_group() -> None:
     groups, layers, bounds = toy(64, 64)
     weak = dataclasses.replace(groups[0], scores=tuple(score * 0.5 for score in groups[0].scores))
-    plan = pruning.by_ratio([weak, groups[1]], layers, dataclasses.replace(bounds, scope="isomorphic"), 0.4)
+    plan = pruning_plan.by_ratio([weak, groups[1]], layers, dataclasses.replace(bounds, scope="isomorphic"), 0.4)
     lost = {name: len(cut) for name, cut in plan.cuts.items()}
     assert lost["g0"] > lost["g1"] > 0
     assert abs(sum(lost.values()) - 0.4 * 128) <= 8
@@ -109,7 +111,7 @@ def test_isomorphic_takes_more_from_the_weaker_group() -> None:
 
 # The cut -----------------------------------------------------------------------------------------------------------
 
-def silence(model: nn.Module, found: coupling.Survey, plan: pruning.Plan) -> None:
+def silence(model: nn.Module, found: channel_groups.Survey, plan: pruning_plan.Plan) -> None:
     """Zero the weights that read a cut channel: what the pruned network must compute, at full width."""
     for name, channels in plan.cuts.items():
         root, handler = found.roots[name]
@@ -121,7 +123,7 @@ def silence(model: nn.Module, found: coupling.Survey, plan: pruning.Plan) -> Non
                     dict(model.named_modules())[_name(found, layer)].weight[:, item.idxs] = 0
 
 
-def _name(found: coupling.Survey, layer: nn.Module) -> str:
+def _name(found: channel_groups.Survey, layer: nn.Module) -> str:
     return next(name for name, other in found.graph.model.named_modules() if other is layer)
 
 
@@ -137,17 +139,17 @@ def test_a_cut_network_computes_what_is_left(arch: str, importance: str, scope: 
     if importance == "taylor":
         model(images()).square().sum().backward()
     found = survey(model, importance)
-    plan = pruning.by_ratio(found.groups, found.layers, limits(found, scope), 0.4)
+    plan = pruning_plan.by_ratio(found.groups, found.layers, limits(found, scope), 0.4)
     silence(whole, found, plan)
-    coupling.cut(found, plan, model)
-    assert networks.size(model, PX)["macs"] == plan.macs < plan.macs_before
+    channel_groups.cut(found, plan, model)
+    assert builders.size(model, PX)["macs"] == plan.macs < plan.macs_before
     with torch.inference_mode():
         torch.testing.assert_close(model(images()), whole(images()), rtol=1e-3, atol=1e-4)
     for row in plan.rows():
         assert row["after"] == row["before"] or row["after"] % 8 == 0  # type: ignore[operator]
     # and the same network again from plain JSON and safetensors
     options = {"num_classes": 3, widths.KEY: json.loads(json.dumps(widths.of(model, network(arch))))}
-    again = networks.restore(Network(arch, options, PX, [0.5] * 3, [0.5] * 3, [], {}, networks.to_bytes(model.state_dict())))
+    again = builders.restore(Network(arch, options, PX, [0.5] * 3, [0.5] * 3, [], {}, builders.to_bytes(model.state_dict())))
     with torch.inference_mode():
         assert torch.equal(again(images()), model(images()))
 
@@ -156,12 +158,12 @@ def test_a_second_cut_goes_on_from_the_first() -> None:
     model = network()
     found = survey(model)
     bounds = limits(found)
-    coupling.cut(found, pruning.by_ratio(found.groups, found.layers, bounds, 0.2), model)
+    channel_groups.cut(found, pruning_plan.by_ratio(found.groups, found.layers, bounds, 0.2), model)
     found = survey(model)
-    coupling.cut(found, pruning.by_ratio(found.groups, found.layers, bounds, 0.4), model)
+    channel_groups.cut(found, pruning_plan.by_ratio(found.groups, found.layers, bounds, 0.4), model)
     at_once = network()
     found = survey(at_once)
-    coupling.cut(found, pruning.by_ratio(found.groups, found.layers, bounds, 0.4), at_once)
+    channel_groups.cut(found, pruning_plan.by_ratio(found.groups, found.layers, bounds, 0.4), at_once)
     assert widths.of(model, network()) == widths.of(at_once, network())
 
 
@@ -170,10 +172,10 @@ def test_what_must_stay_whole_stays() -> None:
     taps = ["blocks.2", "blocks.4"]
     found = survey(model, keep={**dict.fromkeys(taps, "read"), "classifier": "pooled"})
     whole = {group.name: group.whole for group in found.groups if group.whole}
-    assert whole == {"conv_stem": coupling.FIRST, "classifier": coupling.OUTPUTS, "conv_head": "pooled",
+    assert whole == {"conv_stem": channel_groups.FIRST, "classifier": channel_groups.OUTPUTS, "conv_head": "pooled",
                      "blocks.2.0.conv_pwl": "read", "blocks.4.0.conv_pwl": "read"}
-    coupling.cut(found, pruning.by_ratio(found.groups, found.layers, limits(found), 0.5), model)
-    with torch.inference_mode(), networks.watch(model, [*taps, "blocks.6"]) as seen:
+    channel_groups.cut(found, pruning_plan.by_ratio(found.groups, found.layers, limits(found), 0.5), model)
+    with torch.inference_mode(), builders.watch(model, [*taps, "blocks.6"]) as seen:
         assert model(images()).shape == (2, 3)
     assert [seen[tap].shape[1] for tap in taps] == [16, 48]
     assert seen["blocks.6"].shape[1] == 80
@@ -199,7 +201,7 @@ def test_branches_that_are_merged_later_stay_whole() -> None:
 def test_widths_of_another_network_are_refused() -> None:
     for bad, told in (({"blocks.9": [8, 8]}, "blocks.9"), ({"conv_head": [4000, 8]}, "conv_head"), ({"bn1": [0]}, "bn1")):
         with pytest.raises(RecipeError, match=told):
-            networks.create("mobilenetv2_050", {"num_classes": 3, widths.KEY: bad})
+            builders.create("mobilenetv2_050", {"num_classes": 3, widths.KEY: bad})
 
 
 # The recipe and the line -------------------------------------------------------------------------------------------
@@ -255,15 +257,15 @@ def test_the_artifact_rebuilds_bit_equal(built: Path) -> None:
         assert entry is not None
         return entry.load(kind)
 
-    from edgekd.artifacts import Evaluation, Inputs
-    from edgekd.data import input_images
-    from edgekd.inference import logits_of
+    from edgekd.core.artifacts import Evaluation, Inputs
+    from edgekd.data.datasets import input_images
+    from edgekd.networks.inference import logits_of
 
     pruned, evaluation = artifact("prune", Network), artifact("evaluate", Evaluation)
     assert pruned.options[widths.KEY]
     test = input_images(artifact("inputs", Inputs), "test", 3)
     said = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), len(test), -1)
-    again = logits_of(networks.restore(pruned), [networks.normalised(test, pruned.mean, pruned.std)])
+    again = logits_of(builders.restore(pruned), [builders.normalised(test, pruned.mean, pruned.std)])
     assert np.array_equal(said[evaluation.stages.index("pruned")], again)
 
 
@@ -307,7 +309,7 @@ def test_taylor_on_a_students_own_loss(built: Path, tmp_path: Path) -> None:
 def test_the_plan_is_printed_first_and_a_killed_build_goes_on(
         built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed as the second cut is made, it goes on there, and ends in the network of the build that was let be."""
-    from edgekd.stages import prune
+    from edgekd.pipeline.stages import prune
 
     made = prune.coupling.cut
     calls: list[str] = []

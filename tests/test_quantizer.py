@@ -10,11 +10,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from edgekd import graphs
-from edgekd.artifacts import QuantNetwork, pack, unpack
-from edgekd.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
-from edgekd.int8 import Int8Rules
-from edgekd.quantnet import QatNetwork, calibrate, exact, finish, predict, prepare, restore, set_phase
+from edgekd.core.artifacts import QuantNetwork, pack, unpack
+from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
+from edgekd.quantization import graphs
+from edgekd.quantization.qat_network import QatNetwork, calibrate, exact, finish, predict, prepare, restore, set_phase
+from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 
 HALF = [0.5] * 3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import recipe
-from edgekd.errors import EdgeKDError, RecipeError, UnknownName
+from edgekd.core.errors import EdgeKDError, RecipeError, UnknownName
+from edgekd.settings import recipe
 
 
 def test_order_of_precedence(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd import graphs, models, networks
-from edgekd.devices import load_profile
-from edgekd.errors import UnsupportedNetwork
-from edgekd.int8 import Int8Rules
-from edgekd.quantnet import Capture, calibrate, prepare
-from edgekd.recording import record
-from edgekd.stages.convert import convert
-from edgekd.stages.export import from_network
+from edgekd.core.errors import UnsupportedNetwork
+from edgekd.export.onnx_export import from_network
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.quantization import graphs
+from edgekd.quantization.qat_network import Capture, calibrate, prepare
+from edgekd.quantization.recording import record
+from edgekd.settings import model_specs
+from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact
 
 
@@ -42,10 +44,10 @@ def test_small_networks_become_the_same_file(name: str) -> None:
     ("tf_efficientnet_lite0", "coral-usb"), ("ghostnet_100", "pi4"), ("mobileone_s0", "pi4"), ("resnet18", "pi4")])
 def test_students_become_the_same_file(student: str, profile: str) -> None:
     device = load_profile(profile)
-    spec = models.spec(student).edited(device.edits)
+    spec = model_specs.spec(student).edited(device.edits)
     torch.manual_seed(0)
-    model = networks.create(spec.arch, {**spec.options, "num_classes": 10})
-    mean, std = networks.normalisation(spec, model)
+    model = builders.create(spec.arch, {**spec.options, "num_classes": 10})
+    mean, std = builders.normalisation(spec, model)
     rules = Int8Rules.from_dict(device.rules)
     files = [tflite(model, PX, mean, std, rules, capture) for capture in (graphs.capture, record)]
     assert files[0] == files[1]

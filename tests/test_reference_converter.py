@@ -1,7 +1,7 @@
 """EdgeKD's file against TensorFlow's converter: the same small network in torch and in Keras, with the same weights.
 
 Needs the extra `reference` (tensorflow); skipped where it is absent. What differs and is meant to differ is in
-`edgekd.canonical`'s docstring; beside that, TensorFlow drops the RESHAPE between a pooled map and a FULLY_CONNECTED, which
+`edgekd.tflite.canonical`'s docstring; beside that, TensorFlow drops the RESHAPE between a pooled map and a FULLY_CONNECTED, which
 EdgeKD keeps as a part of the graph that the device profile chose.
 """
 
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.canonical import canonical, deviations
-from edgekd.flatbuffer import LiteGraph, LiteTensor, read
-from edgekd.int8 import Int8Rules
-from edgekd.quantnet import calibrate, prepare
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.quantization.qat_network import calibrate, prepare
+from edgekd.tflite.canonical import canonical, deviations
+from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, read
+from edgekd.tflite.int8_rules import Int8Rules
 from tests.conftest import SHARED
 from tests.small_networks import artifact
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import cli, latency, workload
-from edgekd.devices import load_profile
-from edgekd.errors import EdgeKDError, ModelFileError, ProfileError
-from edgekd.flatbuffer import read
-from edgekd.refit import refit
+from edgekd.app import cli
+from edgekd.assessment import latency, workload
+from edgekd.assessment.refit import refit
+from edgekd.core.errors import EdgeKDError, ModelFileError, ProfileError
+from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite.flatbuffer import read
 from tests.lite_graphs import separable
 
 SIZES = [(32, 8), (48, 16), (64, 16), (64, 40), (96, 24), (128, 16), (128, 48), (192, 32)]

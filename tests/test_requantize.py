@@ -5,22 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd import int8_kernels, networks
-from edgekd.int8 import HARD_SWISH_RATIO, WEIGHTED_OPS, Range, range_from_minmax
-from edgekd.int8_kernels import ACTIVATION_BOUNDS, KERNELS, Operand
-from edgekd.lite import LiteRunner
-from edgekd.model_builder import ModelBuilder
-from edgekd.op_local import FAMILIES
-from edgekd.requantize import ARITHMETIC, exact, fixed_point, hard_swish, quantize_multiplier
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.export.model_builder import ModelBuilder
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.proof import exact_kernels
+from edgekd.proof.exact_kernels import ACTIVATION_BOUNDS, KERNELS, Operand
+from edgekd.proof.kernel_check import FAMILIES
+from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, WEIGHTED_OPS, Range, range_from_minmax
+from edgekd.tflite.runtime import LiteRunner
+from tests.requantize import ARITHMETIC, exact, fixed_point, hard_swish, quantize_multiplier
 from tests.trained import calibrated
 
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
     qnet = calibrated("mobilenetv2_035", 64)
-    return bytes(convert(export(qnet, networks.create(qnet.arch, qnet.options))).tflite)
+    return bytes(convert(export(qnet, builders.create(qnet.arch, qnet.options))).tflite)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -29,13 +30,13 @@ def test_arithmetic_of_a_family(model: bytes, family: str, monkeypatch: pytest.M
     graph = runner.graph
     runner.invoke(np.random.default_rng(0).integers(-128, 128, (1, 64, 64, 3)).astype(np.int8))
     sums: list[np.ndarray] = []
-    finish = int8_kernels._finish_layer
+    finish = exact_kernels._finish_layer
 
     def listen(total: np.ndarray, *rest: object) -> np.ndarray:
         sums.append(total)
         return finish(total, *rest)
 
-    monkeypatch.setattr(int8_kernels, "_finish_layer", listen)
+    monkeypatch.setattr(exact_kernels, "_finish_layer", listen)
     seen = differing = 0
     for op in graph.ops:
         if op.name not in WEIGHTED_OPS:

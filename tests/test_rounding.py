@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.rounding import covariance, round_weights
+from edgekd.quantization.gptq_rounding import covariance, round_weights
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -12,15 +12,16 @@ import timm
 import torch
 from torch import nn
 
-from edgekd import flatbuffer, lite, onnx_runner
-from edgekd.artifacts import Certificate, Exported, LiteModel, QuantNetwork, pack, unpack
-from edgekd.errors import DataError, ModelFileError
-from edgekd.int8 import Int8Rules
-from edgekd.int8_kernels import KERNELS, Operand
-from edgekd.quantnet import calibrate, predict, prepare, restore, set_phase
-from edgekd.stages.certify import certify
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.core.artifacts import Certificate, Exported, LiteModel, QuantNetwork, pack, unpack
+from edgekd.core.errors import DataError, ModelFileError
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.pipeline.stages.certify import certify
+from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.quantization.qat_network import calibrate, predict, prepare, restore, set_phase
+from edgekd.tflite import flatbuffer, onnx_runner
+from edgekd.tflite import runtime as lite
+from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, SMALL, STD, artifact, calibrated, images, normalised
 
 PX = 64

@@ -9,19 +9,23 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd import edits, flatbuffer, int8_kernels, lite, models, networks, quantnet
-from edgekd.artifacts import LiteModel, QuantNetwork
-from edgekd.devices import load_profile
-from edgekd.errors import ModelFileError, ProfileError, RecipeError
-from edgekd.failures import Failures
-from edgekd.file_checks import check_form
-from edgekd.int8 import HARD_SWISH_RATIO, Int8Rules, range_from_minmax
-from edgekd.model_builder import ModelBuilder
-from edgekd.pipeline import Job
-from edgekd.recipe import DistilConfig, Recipe
-from edgekd.stages.certify import certify
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.core.artifacts import LiteModel, QuantNetwork
+from edgekd.core.errors import ModelFileError, ProfileError, RecipeError
+from edgekd.export.model_builder import ModelBuilder
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders, student_edits
+from edgekd.pipeline.jobs import Job
+from edgekd.pipeline.stages.certify import certify
+from edgekd.proof import exact_kernels
+from edgekd.proof.failures import Failures
+from edgekd.proof.file_checks import check_form
+from edgekd.quantization import qat_network
+from edgekd.settings import model_specs
+from edgekd.settings.device_profiles import load_profile
+from edgekd.settings.recipe import DistilConfig, Recipe
+from edgekd.tflite import flatbuffer, runtime
+from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, Int8Rules, range_from_minmax
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 from tests.trained import calibrated as calibrated_timm
 
@@ -49,9 +53,9 @@ def test_hard_swish_is_within_one_lsb_for_every_code(kernels: str) -> None:
         low, high = -(10 ** rng.uniform(-1.5, 1.5)), 10 ** rng.uniform(-1.5, 1.5)
         x = np.linspace(low, high, 1000)
         y = x * np.clip(x + 3, 0, 6) / 6
-        runner = lite.LiteRunner(hard_swish_file((low, high), (y.min(), y.max())), kernels=kernels)
+        runner = runtime.LiteRunner(hard_swish_file((low, high), (y.min(), y.max())), kernels=kernels)
         op, (source, target) = runner.graph.ops[0], runner.graph.tensors
-        expected = int8_kernels.hard_swish(op, [int8_kernels.Operand(source, INT8_CODES[None])], target)
+        expected = exact_kernels.hard_swish(op, [exact_kernels.Operand(source, INT8_CODES[None])], target)
         assert np.abs(runner.invoke(INT8_CODES[None]) - expected).max() <= 1, (low, high)
 
 
@@ -61,15 +65,15 @@ def test_hard_swish_keeps_the_scales_that_its_kernel_asks_for() -> None:
     model = SMALL["HardExcite"]().eval()
     with torch.no_grad():
         model.stem[1].bias.fill_(-80.0)
-    network = quantnet.prepare(model, PX, MEAN, STD)
+    network = qat_network.prepare(model, PX, MEAN, STD)
     pixels, _ = images(8, PX)
-    quantnet.calibrate(network, [normalised(pixels, MEAN, STD)])
+    qat_network.calibrate(network, [normalised(pixels, MEAN, STD)])
     source, target = network.edge("stem.0").range, network.edge("stem.2").range
     assert network.writers["stem.2"] == "HARD_SWISH"
     assert target.scale == pytest.approx(source.scale / HARD_SWISH_RATIO, rel=1e-6)
-    lite.run(convert(export(artifact(network), SMALL["HardExcite"]())).tflite, pixels[:1])  # the runtime takes it
+    runtime.run(convert(export(artifact(network), SMALL["HardExcite"]())).tflite, pixels[:1])  # the runtime takes it
     with pytest.raises(ModelFileError, match="refuses"):  # and does not take what lies beyond
-        lite.LiteRunner(hard_swish_file((-200.0, 0.0), (-1e-3, 0.0)), kernels="builtin")
+        runtime.LiteRunner(hard_swish_file((-200.0, 0.0), (-1e-3, 0.0)), kernels="builtin")
 
 
 # The hard-sigmoid of squeeze-excite is int8 saturation.
@@ -82,10 +86,10 @@ def test_the_hard_sigmoid_is_saturation() -> None:
     assert 0.9 < found.scale * 255 <= 1.0 + 1e-6
     assert network.writers["gate"] == "CONV_2D"
     model = convert(export(artifact(network), SMALL["HardExcite"]()))
-    runner = lite.LiteRunner(model.tflite, kernels="builtin", keep="everything")
+    runner = runtime.LiteRunner(model.tflite, kernels="builtin", keep="everything")
     gates = []
     for image in pixels:
-        runner.invoke(lite.quantize_pixels(image[None], runner.input))
+        runner.invoke(runtime.quantize_pixels(image[None], runner.input))
         gates.append(runner.value(runner.graph.by_name()["gate"].index))
     assert {-128, 127} <= set(np.unique(gates)), "both ends of the clamp are reached"
     (conv,) = [op for op in runner.graph.ops if runner.graph.tensors[op.outputs[0]].name == "gate"]
@@ -98,8 +102,8 @@ def test_the_hard_sigmoid_is_saturation() -> None:
 def certified(arch: str, rules: Int8Rules | None = None, change: dict[str, str] | None = None
               ) -> tuple[QuantNetwork, LiteModel, dict]:
     qnet = calibrated_timm(arch, 64, rules=rules, edits=change)
-    model = convert(export(qnet, networks.create(arch, qnet.options)))
-    answers = quantnet.predict(quantnet.restore(qnet, networks.create(arch, qnet.options)), IMAGES)
+    model = convert(export(qnet, builders.create(arch, qnet.options)))
+    answers = qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES)
     return qnet, model, certify(qnet, model, IMAGES, answers).body
 
 
@@ -125,10 +129,10 @@ def test_students_are_exact(arch: str, ops: dict[str, int]) -> None:
 
 
 def test_every_student_of_the_list_has_a_file() -> None:
-    students = [name for name in models.names() if "student" in models.spec(name).roles]
+    students = [name for name in model_specs.names() if "student" in model_specs.spec(name).roles]
     assert len(students) == 23
     for name in students:
-        spec = models.spec(name)
+        spec = model_specs.spec(name)
         assert spec.taps
         assert spec.licence
         assert spec.source
@@ -138,13 +142,13 @@ def test_every_student_of_the_list_has_a_file() -> None:
 def test_branches_are_merged_exactly() -> None:
     """MobileOne's branches, with batch norms that do something, against the one convolution that takes their place."""
     torch.manual_seed(0)
-    model = networks.create("mobileone_s0", {"num_classes": 3})
+    model = builders.create("mobileone_s0", {"num_classes": 3})
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
-    merged = networks.reparameterised(model)
+    merged = builders.reparameterised(model)
     count = [sum(isinstance(module, nn.Conv2d) for module in each.modules()) for each in (model, merged)]
     assert count == [191, 43]
     x = torch.randn(2, 3, 64, 64)
@@ -156,23 +160,23 @@ def test_branches_are_merged_exactly() -> None:
 # Rules by profile.
 
 
-@pytest.mark.parametrize("kernels", lite.KERNELS)
+@pytest.mark.parametrize("kernels", runtime.KERNELS)
 def test_uint8_ports_change_no_answer(kernels: str) -> None:
     """The same network with int8 and with uint8 ports: every code of the output is 128 higher, in every kernel family."""
     files = {}
     for dtype in ("int8", "uint8"):
         network, _, pixels = calibrated("HardExcite", io_dtype=dtype)
         files[dtype] = convert(export(artifact(network), SMALL["HardExcite"]())).tflite
-    outside = lite.describe(files["uint8"])
+    outside = runtime.describe(files["uint8"])
     assert (outside["input"]["dtype"], outside["output"]["dtype"], outside["full_integer"]) == ("uint8", "uint8", True)
-    assert (lite.run(files["uint8"], pixels, kernels=kernels) == lite.run(files["int8"], pixels, kernels=kernels)).all()
-    runners = {dtype: lite.LiteRunner(data, kernels=kernels) for dtype, data in files.items()}
-    raw = {dtype: runner.invoke(lite.quantize_pixels(pixels[:1], runner.input)) for dtype, runner in runners.items()}
+    assert (runtime.run(files["uint8"], pixels, kernels=kernels) == runtime.run(files["int8"], pixels, kernels=kernels)).all()
+    runners = {dtype: runtime.LiteRunner(data, kernels=kernels) for dtype, data in files.items()}
+    raw = {dtype: runner.invoke(runtime.quantize_pixels(pixels[:1], runner.input)) for dtype, runner in runners.items()}
     assert (raw["uint8"].astype(int) - 128 == raw["int8"]).all()
     graph = runners["uint8"].graph
     changes = [op for op in graph.ops if op.name == "QUANTIZE"]
     assert [op.index for op in changes] == [0, len(graph.ops) - 1]
-    assert lite.logits(files["uint8"], pixels).tobytes() == lite.logits(files["int8"], pixels).tobytes()
+    assert runtime.logits(files["uint8"], pixels).tobytes() == runtime.logits(files["int8"], pixels).tobytes()
 
 
 def test_a_quantize_inside_is_not_full_integer() -> None:
@@ -208,28 +212,28 @@ def test_training_reads_the_logits_and_not_the_softmax() -> None:
     ended, _, _ = calibrated("Branches", softmax="append")
     x = normalised(pixels, MEAN, STD)
     for network in (plain, ended):
-        quantnet.set_phase(network, "frozen")
+        qat_network.set_phase(network, "frozen")
     with torch.no_grad():
         assert torch.equal(ended(x), plain(x))
     ended(x).sum().backward()
     assert all(parameter.grad is not None for parameter in ended.parameters()), "one set of parameters, not two"
-    chances = quantnet.predict(ended, pixels)
+    chances = qat_network.predict(ended, pixels)
     assert np.abs(chances.sum(1) - 1).max() < 3 / 256
     assert (chances * 256 == np.rint(chances * 256)).all(), "on SOFTMAX's fixed grid"
 
 
 @pytest.mark.parametrize(("arch", "change", "gone"), [
-    ("mobilenetv3_small_050", {"hard_swish": "relu6"}, edits.HARD_SWISHES),
-    ("mobilenetv3_small_050", {"squeeze_excite": "remove"}, edits.SQUEEZE_EXCITES),
-    ("mnasnet_small", {"squeeze_excite": "hard_gate"}, edits.SIGMOIDS),
-    ("ghostnet_100", {"squeeze_excite": "remove"}, edits.SQUEEZE_EXCITES),
+    ("mobilenetv3_small_050", {"hard_swish": "relu6"}, student_edits.HARD_SWISHES),
+    ("mobilenetv3_small_050", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
+    ("mnasnet_small", {"squeeze_excite": "hard_gate"}, student_edits.SIGMOIDS),
+    ("ghostnet_100", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
 ])
 def test_edits_are_made_in_the_float_student(arch: str, change: dict[str, str], gone: frozenset[str]) -> None:
     def kinds(model: nn.Module) -> set[str]:
         return {type(module).__name__ for module in model.modules()}
 
-    assert kinds(networks.create(arch, {})) & gone
-    model = networks.create(arch, {"edits": change})
+    assert kinds(builders.create(arch, {})) & gone
+    model = builders.create(arch, {"edits": change})
     assert not kinds(model) & gone
     with torch.no_grad():
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
@@ -237,7 +241,7 @@ def test_edits_are_made_in_the_float_student(arch: str, change: dict[str, str], 
 
 def test_an_unknown_edit_is_refused() -> None:
     with pytest.raises(RecipeError, match="hard_swish = 'relu'"):
-        networks.create("mobilenetv3_small_050", {"edits": {"hard_swish": "relu"}})
+        builders.create("mobilenetv3_small_050", {"edits": {"hard_swish": "relu"}})
 
 
 PROFILE = """
@@ -271,9 +275,9 @@ def test_the_pretrained_student_is_edited_after_its_weights_are_read(tmp_path: P
     """Weights of the unedited network fit: the edit drops what it drops afterwards."""
     torch.manual_seed(0)
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(networks.to_bytes(networks.create("mobilenetv3_small_050", {}).state_dict()))
-    spec = models.spec("mobilenetv3_small_050")
-    found, _ = networks.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
-    plain, _ = networks.pretrained(spec, str(path), 3, {})
+    path.write_bytes(builders.to_bytes(builders.create("mobilenetv3_small_050", {}).state_dict()))
+    spec = model_specs.spec("mobilenetv3_small_050")
+    found, _ = builders.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
+    plain, _ = builders.pretrained(spec, str(path), 3, {})
     assert torch.equal(found.state_dict()["blocks.1.0.conv_pw.weight"], plain.state_dict()["blocks.1.0.conv_pw.weight"])
     assert not any(".se." in key for key in found.state_dict())

@@ -12,9 +12,10 @@ import sshd
 from test_bench import answer
 from tiny_tflite import tiny
 
-from edgekd import bench, cli, runs
-from edgekd.devices import load_profile
-from edgekd.errors import StoreError
+from edgekd.app import cli
+from edgekd.core.errors import StoreError
+from edgekd.device import bench, bench_history
+from edgekd.settings.device_profiles import load_profile
 
 PI4 = load_profile("pi4")
 
@@ -29,14 +30,14 @@ def measured(p50: float, jitter: float = 0.0, seed: int = 0, **instead: object) 
 
 
 def test_runs_accumulate_and_are_never_overwritten(tmp_path):
-    paths = [runs.keep(tmp_path, measured(10.0 + number)) for number in range(3)]
+    paths = [bench_history.keep(tmp_path, measured(10.0 + number)) for number in range(3)]
     assert len(set(paths)) == 3
-    assert [run.p50 for run in runs.kept(tmp_path)] == [10.0, 11.0, 12.0]
+    assert [run.p50 for run in bench_history.kept(tmp_path)] == [10.0, 11.0, 12.0]
     assert all(path.parent == tmp_path / "bench" for path in paths)
 
 
 def test_names_of_profiles_cannot_leave_the_folder(tmp_path):
-    path = runs.keep(tmp_path, measured(1.0, profile="../../etc; rm 'x' \"y\""))
+    path = bench_history.keep(tmp_path, measured(1.0, profile="../../etc; rm 'x' \"y\""))
     assert path.parent == tmp_path / "bench"
     assert not set("'\"; ") & set(path.name)
 
@@ -44,7 +45,7 @@ def test_names_of_profiles_cannot_leave_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "bench").touch()
     with pytest.raises(StoreError, match="cannot be written"):
-        runs.keep(tmp_path, measured(1.0))
+        bench_history.keep(tmp_path, measured(1.0))
 
 
 def test_what_is_no_measurement_is_left_out(tmp_path):
@@ -57,14 +58,14 @@ def test_what_is_no_measurement_is_left_out(tmp_path):
              "escape": {**good, "transport": "\x1b[2J"}, "host": {**good, "host": []}}
     for name, body in wrong.items():
         (folder / f"{name}.json").write_text(body if isinstance(body, str) else json.dumps(body))
-    runs.keep(tmp_path, good)
-    assert len(runs.kept(tmp_path)) == 1
+    bench_history.keep(tmp_path, good)
+    assert len(bench_history.kept(tmp_path)) == 1
 
 
-def compared(tmp_path, *bodies: dict) -> list[runs.Change]:
+def compared(tmp_path, *bodies: dict) -> list[bench_history.Change]:
     for body in bodies:
-        runs.keep(tmp_path, body)
-    return runs.changes(runs.kept(tmp_path))
+        bench_history.keep(tmp_path, body)
+    return bench_history.changes(bench_history.kept(tmp_path))
 
 
 def test_a_change_beyond_noise_is_told_and_noise_is_not(tmp_path):

@@ -1,6 +1,6 @@
 """An independent witness: onnx2tf reads the exported float graph and must compute the same answers as ours.
 
-The file that ships is lowered by `edgekd.lowering`; this converter shares no code with it.
+The file that ships is lowered by `edgekd.export.onnx_to_tflite`; this converter shares no code with it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import networks, onnx_runner
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.tflite import onnx_runner
 from tests.trained import calibrated
 
 
@@ -24,7 +25,7 @@ def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
     onnx2tf = pytest.importorskip("onnx2tf")
     from ai_edge_litert.interpreter import Interpreter
 
-    exported = export(calibrated("mobilenetv2_035", 64), networks.create("mobilenetv2_035", {"num_classes": 3}))
+    exported = export(calibrated("mobilenetv2_035", 64), builders.create("mobilenetv2_035", {"num_classes": 3}))
     (tmp_path / "m.onnx").write_bytes(exported.onnx)  # a copy: onnx2tf rewrites its input in place
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls onnxsim
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -43,5 +44,5 @@ def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
 
 def test_converting_twice_gives_the_same_bytes() -> None:
     qnet = calibrated("mobilenetv2_035", 32)
-    exported = export(qnet, networks.create(qnet.arch, qnet.options))
+    exported = export(qnet, builders.create(qnet.arch, qnet.options))
     assert convert(exported).tflite == convert(exported).tflite

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd import clipping, quantnet, remedies, sensitivity
-from edgekd.context import MemoryCheckpoint, silent
-from edgekd.errors import RecipeError, UnknownName
-from edgekd.explaining import reading
-from edgekd.int8 import Int8Rules, Range
-from edgekd.quantnet import QatNetwork, predict, set_phase
-from edgekd.recipe import QatConfig
-from edgekd.remedies import Case
+from edgekd.app.why import reading
+from edgekd.core.context import MemoryCheckpoint, silent
+from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.quantization import qat_network, range_pinning, remedies, sensitivity
+from edgekd.quantization.qat_network import QatNetwork, predict, set_phase
+from edgekd.quantization.remedies import Case
+from edgekd.settings.recipe import QatConfig
+from edgekd.tflite.int8_rules import Int8Rules, Range
 from tests import small_networks
 from tests.small_networks import MEAN, PX, STD, normalised
 
@@ -116,7 +116,7 @@ def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(network: QatNe
     trial = case(network, images)
     worst = [unit(network, row["name"]) for row in rows[:3]]
     before = network.edge(SPOILED).range
-    found = remedies.ranges(trial, worst, clipping.observe(network, trial.calibration))
+    found = remedies.ranges(trial, worst, range_pinning.observe(network, trial.calibration))
     assert network.edge(SPOILED).range == before
     best, tried = remedies.rank(found, spoiled, reference, LABELS, 0)
     assert len(tried) == len(found)
@@ -131,8 +131,8 @@ def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(imag
     model = small_networks.SMALL["Branches"]().eval()
     with torch.no_grad():
         model.head.fc.weight[0] *= 100  # the other rows are then left a code or two
-    network = quantnet.prepare(model, PX, MEAN, STD, Int8Rules(classifier="per_tensor"))
-    quantnet.calibrate(network, [batch(16, 1)])
+    network = qat_network.prepare(model, PX, MEAN, STD, Int8Rules(classifier="per_tensor"))
+    qat_network.calibrate(network, [batch(16, 1)])
     set_phase(network, "float")
     reference = predict(network, images)
     layer = next(layer for layer in network.layers if layer.op == "FULLY_CONNECTED")
@@ -218,7 +218,7 @@ def test_what_the_divergences_say() -> None:
 
 def test_percentiles_clip_the_tails_and_keep_the_mass_at_zero() -> None:
     values = np.concatenate([np.zeros(500), np.linspace(0, 1, 500)]).astype(np.float32)
-    seen = clipping.Seen(np.append(values, 50).astype(np.float32), 0.0, 50.0)
+    seen = range_pinning.Seen(np.append(values, 50).astype(np.float32), 0.0, 50.0)
     assert seen.range(100).scale == pytest.approx(50 / 255)
     assert seen.range(99).scale == pytest.approx(1 / 255, rel=0.02)
     assert seen.range(99).zero_point == -128
@@ -226,17 +226,17 @@ def test_percentiles_clip_the_tails_and_keep_the_mass_at_zero() -> None:
 
 def test_what_passes_an_edge_is_seen_before_it_is_rounded(network: QatNetwork) -> None:
     scaled(network, SPOILED, 0.05)
-    seen = clipping.observe(network, [batch(8, 3)])
+    seen = range_pinning.observe(network, [batch(8, 3)])
     limit = network.edge(SPOILED).range.scale * 255
     assert seen[SPOILED].high - seen[SPOILED].low > 2 * limit
-    assert len(seen[SPOILED].values) == 8 * clipping.VALUES_PER_IMAGE
+    assert len(seen[SPOILED].values) == 8 * range_pinning.VALUES_PER_IMAGE
     assert seen.keys() == network.edges.keys()
-    assert np.array_equal(seen[SPOILED].values, clipping.observe(network, [batch(8, 3)])[SPOILED].values)
+    assert np.array_equal(seen[SPOILED].values, range_pinning.observe(network, [batch(8, 3)])[SPOILED].values)
 
 
 def test_a_pinned_range_does_not_follow_the_training(network: QatNetwork) -> None:
-    seen = clipping.observe(network, [batch(8, 3)])
-    clipping.pin(network, clipping.parse(f"{SPOILED}=99"), seen)
+    seen = range_pinning.observe(network, [batch(8, 3)])
+    range_pinning.pin(network, range_pinning.parse(f"{SPOILED}=99"), seen)
     pinned, free = network.edge(SPOILED).range, network.edge("left.2").range
     assert pinned == seen[SPOILED].range(99)
     set_phase(network, "observe")
@@ -244,21 +244,21 @@ def test_a_pinned_range_does_not_follow_the_training(network: QatNetwork) -> Non
     assert network.edge(SPOILED).range == pinned
     assert network.edge("left.2").range != free
     fixed = network.edge("input").range
-    clipping.pin(network, {clipping.EVERY: 99.0}, seen)
+    range_pinning.pin(network, {range_pinning.EVERY: 99.0}, seen)
     assert network.edge("input").range == fixed
 
 
 @pytest.mark.parametrize("text", ["blocks", "blocks=", "=99", "a=0", "a=101", "a=x", "a=50"])
 def test_a_pin_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match=r"qat\.pin"):
-        clipping.parse(text)
+        range_pinning.parse(text)
 
 
 def test_pins_are_read_and_unknown_edges_named(network: QatNetwork) -> None:
-    assert clipping.parse("") == {}
-    assert clipping.parse("a.b=99.9, *=100") == {"a.b": 99.9, "*": 100.0}
+    assert range_pinning.parse("") == {}
+    assert range_pinning.parse("a.b=99.9, *=100") == {"a.b": 99.9, "*": 100.0}
     with pytest.raises(UnknownName, match="conv_stm"):
-        clipping.pin(network, {"conv_stm": 99.0}, {})
+        range_pinning.pin(network, {"conv_stm": 99.0}, {})
 
 
 def test_the_settings_told_keep_what_the_recipe_pins(network: QatNetwork, images: np.ndarray) -> None:

@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd import building, cli, data, label_thresholds, lite_metadata, metrics, recipe
-from edgekd.errors import DataError, EdgeKDError, RecipeError, UnknownName
-from edgekd.int8 import Range
-from edgekd.recipe import DataConfig
-from edgekd.splits import FEWEST, hold_out
+from edgekd.app import build, cli
+from edgekd.core.errors import DataError, EdgeKDError, RecipeError, UnknownName
+from edgekd.data import datasets
+from edgekd.data.splits import FEWEST, hold_out
+from edgekd.evaluation import label_thresholds, metrics
+from edgekd.settings import recipe
+from edgekd.settings.recipe import DataConfig
+from edgekd.tflite import model_metadata
+from edgekd.tflite.int8_rules import Range
 
 WIDE = "image,split,group,A,B\na.png,train,p1,1,0\nb.png,train,p1,1,1\nc.png,val,p2,,1\nd.png,test,p3,0,\n"
 
@@ -35,7 +39,7 @@ def csv(folder: Path, text: str) -> str:
 
 
 def test_a_column_a_label(pictures: Path) -> None:
-    source = data.open_source(csv(pictures, WIDE))
+    source = datasets.open_source(csv(pictures, WIDE))
     assert source.labels == ["A", "B"]
     assert [item.findings for item in source.items()] == [("A",), ("A", "B"), ("B",), ()]
     assert [item.split for item in source.items()] == ["train", "train", "val", "test"]
@@ -45,16 +49,16 @@ def test_a_column_a_label(pictures: Path) -> None:
 def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
     text = ("Image Index,Finding Labels,Follow-up #,Patient ID,Size[x,y],\n"
             "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\nd.png,Hernia,0,3,9,9,\n")
-    source = data.open_source(csv(pictures, text))
+    source = datasets.open_source(csv(pictures, text))
     assert source.labels == ["Edema", "Hernia", "Mass"]
     assert [item.findings for item in source.items()] == [("Edema", "Mass"), (), ("Edema",), ("Hernia",)]
-    some = data.open_source(csv(pictures, text), labels=("Mass", "Edema"))
+    some = datasets.open_source(csv(pictures, text), labels=("Mass", "Edema"))
     assert [item.findings for item in some.items()] == [("Mass", "Edema"), (), ("Edema",), ()]
 
 
 def test_one_class_an_image_from_elsewhere(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     away = tmp_path_factory.mktemp("csv")
-    source = data.open_source(csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures))
+    source = datasets.open_source(csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures))
     assert source.labels is None
     assert [(item.label, item.findings) for item in source.items()] == [("cat", None), ("dog", None)]
 
@@ -78,7 +82,7 @@ def test_one_class_an_image_from_elsewhere(pictures: Path, tmp_path_factory: pyt
 ])
 def test_a_bad_csv_is_named_by_file_and_line(pictures: Path, text: str, parts: tuple[str, ...]) -> None:
     with pytest.raises(DataError) as found:
-        data.open_source(csv(pictures, text))
+        datasets.open_source(csv(pictures, text))
     assert "labels.csv" in str(found.value)
     for part in parts:
         assert part in str(found.value)
@@ -86,18 +90,18 @@ def test_a_bad_csv_is_named_by_file_and_line(pictures: Path, text: str, parts: t
 
 def test_labels_that_are_not_there_and_labels_without_a_csv(pictures: Path) -> None:
     with pytest.raises(UnknownName, match="'C'"):
-        data.open_source(csv(pictures, WIDE), labels=("A", "C"))
+        datasets.open_source(csv(pictures, WIDE), labels=("A", "C"))
     with pytest.raises(DataError, match="about a CSV"):
-        data.open_source("phantom", labels=("A",))
+        datasets.open_source("phantom", labels=("A",))
 
 
 def test_a_label_that_a_split_lacks_is_refused() -> None:
-    class Without(type(data.open_source("phantom-multi:120@16"))):  # type: ignore[misc]
+    class Without(type(datasets.open_source("phantom-multi:120@16"))):  # type: ignore[misc]
         def items(self) -> list[Any]:
             return [item for item in super().items() if item.split == "train" or "opacity" not in item.findings]
 
     with pytest.raises(DataError, match="test/opacity: 0"):
-        data.build_dataset(Without(120, 16, several=True), DataConfig())
+        datasets.build_dataset(Without(120, 16, several=True), DataConfig())
 
 
 def test_splits_share_each_label_and_divide_no_group() -> None:
@@ -181,7 +185,7 @@ def test_a_threshold_lies_between_two_codes_where_sensitivity_and_specificity_ar
 ])
 def test_what_needs_one_class_is_refused_before_anything_runs(setting: str, part: str) -> None:
     with pytest.raises(RecipeError, match="several labels") as found:
-        building.job(recipe.load(None, [setting, "data.source=phantom-multi:120@40"]), "pi4")
+        build.job(recipe.load(None, [setting, "data.source=phantom-multi:120@40"]), "pi4")
     assert part in str(found.value)
 
 
@@ -227,7 +231,7 @@ def test_the_bundle_says_several_labels_and_its_sample_shows_them(built: Path) -
     fitted = json.loads((bundle / "confidence.json").read_text())
     assert contract["output"]["kind"] == "labels"
     assert contract["confidence"]["thresholds"] == [row["threshold"] for row in fitted["per_label"]]
-    inside = lite_metadata.files_of((bundle / "model.tflite").read_bytes())
+    inside = model_metadata.files_of((bundle / "model.tflite").read_bytes())
     assert len(set(inside["score_calibration.csv"].decode().split("\n"))) == 3  # a sigmoid a label
     golden = json.loads((bundle / "golden" / "golden.json").read_text())["images"]
     assert all(row["answer"] == (" + ".join(row["set"]) or "no label") for row in golden)
@@ -255,4 +259,4 @@ def test_verify_works_it_out_again_and_sees_other_labels(built: Path, capsys: py
 
 def test_errors_are_of_one_family(pictures: Path) -> None:
     with pytest.raises(EdgeKDError):
-        data.open_source(str(pictures / "nothing.csv"))
+        datasets.open_source(str(pictures / "nothing.csv"))

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import data, decoding, images, models, shards
-from edgekd.context import Context
-from edgekd.errors import DataError
-from edgekd.providers import PhantomSource
-from edgekd.recipe import DataConfig, DistilConfig, ViewsConfig
-from edgekd.stages import distil
+from edgekd.core.context import Context
+from edgekd.core.errors import DataError
+from edgekd.data import datasets, decoding, images, shards
+from edgekd.data.providers import PhantomSource
+from edgekd.pipeline.stages import distil
+from edgekd.settings import model_specs
+from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +46,17 @@ def png(value: int) -> bytes:
 
 
 def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Path) -> None:
-    written = shards.write(data.open_source(str(folder)), tmp_path / "tars", per_shard=40)
+    written = shards.write(datasets.open_source(str(folder)), tmp_path / "tars", per_shard=40)
     assert len(written) > 2
     sources = [str(folder), f"shards:{tmp_path / 'tars'}", "shards:" + "::".join(map(str, written))]
-    sets = [data.build_dataset(data.open_source(text), DataConfig(), seed=2) for text in sources]
+    sets = [datasets.build_dataset(datasets.open_source(text), DataConfig(), seed=2) for text in sources]
     assert all((made.images, made.classes, made.px, bytes(made.pixels)) == (sets[0].images, sets[0].classes, sets[0].px,
                                                                             bytes(sets[0].pixels)) for made in sets)
-    inputs = [data.build_inputs(data.open_source(text), made, 32, 2, calibration=8, golden=4)
+    inputs = [datasets.build_inputs(datasets.open_source(text), made, 32, 2, calibration=8, golden=4)
               for text, made in zip(sources, sets, strict=True)]
     assert inputs[0] == inputs[1] == inputs[2]
     config = DistilConfig(student="mobilenetv2_035", weights="none", epochs=1, batch=16)
-    first, second = (distil.run(made, None, None, config=config, model=models.spec("mobilenetv2_035"), view=ViewsConfig(),
+    first, second = (distil.run(made, None, None, config=config, model=model_specs.spec("mobilenetv2_035"), view=ViewsConfig(),
                                 px=32, weights_sha256="", groups_sha256="", asking=None, context=Context(seed=2))
                      for made in sets[:2])
     assert bytes(first.state) == bytes(second.state)
@@ -63,11 +64,11 @@ def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Pat
 
 
 def test_pixels_beyond_memory_are_decoded_into_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = data.open_source(str(folder))
-    inside = data.build_dataset(source, DataConfig())
+    source = datasets.open_source(str(folder))
+    inside = datasets.build_dataset(source, DataConfig())
     monkeypatch.setattr(decoding, "_IN_MEMORY", 1000)
     assert isinstance(decoding.room((2, 1, 40, 40)), np.memmap)
-    assert data.build_dataset(source, DataConfig()) == inside
+    assert datasets.build_dataset(source, DataConfig()) == inside
 
 
 def test_what_webdatasets_own_writers_make(tmp_path: Path) -> None:
@@ -135,6 +136,6 @@ def test_a_tar_not_to_trust_is_refused(make: object, match: str, tmp_path: Path)
 def test_shards_that_are_not_there_are_counted(tmp_path: Path) -> None:
     tar(tmp_path / "train-00.tar", a_png=png(1), a_cls=b"1")
     with pytest.raises(DataError, match=r"2 of 3 shards do not exist: .*train-01\.tar"):
-        data.open_source(f"shards:{tmp_path}/train-{{00..02}}.tar")
+        datasets.open_source(f"shards:{tmp_path}/train-{{00..02}}.tar")
     with pytest.raises(DataError, match="names 0 shards"):
-        data.open_source(f"shards:{tmp_path}/train-{{9..1}}.tar")
+        datasets.open_source(f"shards:{tmp_path}/train-{{9..1}}.tar")

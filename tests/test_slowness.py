@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd import bench, cli, slowness
-from edgekd.devices import load_profile
-from edgekd.flatbuffer import read
-from edgekd.lite import LiteRunner
-from edgekd.runs import keep
-from edgekd.transports import LocalTransport
+from edgekd.app import cli
+from edgekd.assessment import slowness
+from edgekd.device import bench
+from edgekd.device.bench_history import keep
+from edgekd.device.transports import LocalTransport
+from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite.flatbuffer import read
+from edgekd.tflite.runtime import LiteRunner
 from tests.lite_graphs import Net, separable
 from tests.test_bench import QUICK
 

@@ -18,11 +18,11 @@ import sshd
 from test_bench import QUICK, processes_with
 from tiny_tflite import tiny
 
-from edgekd import bench, ssh, transports
-from edgekd.devices import load_profile
-from edgekd.errors import DeviceError
-from edgekd.ssh import SshTransport
-from edgekd.transports import PYTHON, Job, Ran
+from edgekd.core.errors import DeviceError
+from edgekd.device import bench, ssh, transports
+from edgekd.device.ssh import SshTransport
+from edgekd.device.transports import PYTHON, Job, Ran
+from edgekd.settings.device_profiles import load_profile
 
 HOST = load_profile("host")
 
@@ -299,8 +299,8 @@ def test_a_dropped_connection(board, server, side):
         assert "the connection to" in text
         assert "was lost" in text
     else:
-        program = ("import signal, sys, pathlib; from edgekd.ssh import SshTransport\n"
-                   "from edgekd.transports import Job, PYTHON\n"
+        program = ("import signal, sys, pathlib; from edgekd.device.ssh import SshTransport\n"
+                   "from edgekd.device.transports import Job, PYTHON\n"
                    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
                    "t = SshTransport.to(sys.argv[1], config=pathlib.Path(sys.argv[2]), python=sys.executable)\n"
                    f"t.run(Job({{'j': {body.encode()!r}}}, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0), lambda s: None)")

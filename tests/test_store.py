@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.artifacts import Network, Packed, canonical_json, pack, stage_key, unpack
-from edgekd.errors import StoreError
-from edgekd.store import Store
+from edgekd.core.artifacts import Network, Packed, canonical_json, pack, stage_key, unpack
+from edgekd.core.errors import StoreError
+from edgekd.core.store import Store
 
 
 def artifact(state: bytes = b"weights", px: int = 96) -> Network:
@@ -99,7 +99,7 @@ def test_an_out_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_second_build_in_one_folder(tmp_path: Path) -> None:
     """The lock belongs to a living process: it holds against another one, and a kill frees it."""
-    code = ("import sys, time; from pathlib import Path; from edgekd.store import Store\n"
+    code = ("import sys, time; from pathlib import Path; from edgekd.core.store import Store\n"
             "with Store(Path(sys.argv[1])).lock():\n    print('held', flush=True); time.sleep(60)")
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -160,7 +160,7 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 def test_kill_while_writing(tmp_path: Path) -> None:
     """SIGKILL at many moments of a loop of puts: every entry that can be found is whole."""
     code = ("import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-            "from tests.test_store import artifact; from edgekd.store import Store\n"
+            "from tests.test_store import artifact; from edgekd.core.store import Store\n"
             "store = Store(Path(sys.argv[1])); print('go', flush=True)\n"
             "for n in range(10**6): store.put('net', f'{n:064x}'[::-1], artifact(bytes([n % 256]) * 300_000), 0.0)\n")
     for delay in (0.0, 0.003, 0.01, 0.02, 0.05):

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import artifacts, cli
-from edgekd.images import encode_png
-from edgekd.store import Store
+from edgekd.app import cli
+from edgekd.core import artifacts
+from edgekd.core.store import Store
+from edgekd.data.images import encode_png
 
 PX = 32
 CLASSES = ("left", "right")  # names only: what tells them apart is another thing in each group

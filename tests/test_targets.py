@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from edgekd.recipe import ViewsConfig
-from edgekd.targets import Feed, cells
-from edgekd.views import Renderer
+from edgekd.settings.recipe import ViewsConfig
+from edgekd.training.batches import Feed, cells
+from edgekd.training.views import Renderer
 
 N = 12
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd import training
-from edgekd.context import MemoryCheckpoint
-from edgekd.errors import TrainingDiverged
-from edgekd.training import FitPlan, Step, first_rate
+from edgekd.core.context import MemoryCheckpoint
+from edgekd.core.errors import TrainingDiverged
+from edgekd.training import fit
+from edgekd.training.fit import FitPlan, Step, first_rate
 
 PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9, optimiser="adamw")
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -25,7 +25,7 @@ def network() -> nn.Module:
 
 
 def batches(epoch: int) -> Iterator[torch.Tensor]:
-    return training.shuffled(64, 16, 0, epoch)
+    return fit.shuffled(64, 16, 0, epoch)
 
 
 def train(net: nn.Module, checkpoint: MemoryCheckpoint, plan: FitPlan = PLAN, stop_after: int | None = None) -> list:
@@ -34,7 +34,7 @@ def train(net: nn.Module, checkpoint: MemoryCheckpoint, plan: FitPlan = PLAN, st
             raise KeyboardInterrupt
         return nn.functional.cross_entropy(net(X[rows]), Y[rows])
 
-    return training.fit(net, net, batches, loss, plan, what="distil", steps=4, checkpoint=checkpoint)
+    return fit.fit(net, net, batches, loss, plan, what="distil", steps=4, checkpoint=checkpoint)
 
 
 def test_learns_and_tells_each_epoch() -> None:
@@ -73,7 +73,7 @@ def test_not_finite_says_which_step_and_keeps_the_last_good_epoch() -> None:
         return nn.functional.cross_entropy(net(X[rows]), Y[rows]) * (float("nan") if step.index == 6 else 1.0)
 
     with pytest.raises(TrainingDiverged, match=r"step 3 of 4 in epoch 2.*after epoch 1 is kept") as found:
-        training.fit(net, net, batches, loss, PLAN, what="distil", steps=4, checkpoint=checkpoint)
+        fit.fit(net, net, batches, loss, PLAN, what="distil", steps=4, checkpoint=checkpoint)
     assert "--set distil.lr=0.0125" in str(found.value)
     again = network()
     assert [row["epoch"] for row in train(again, checkpoint)] == [1, 2, 3, 4]
@@ -101,32 +101,32 @@ def test_the_average_forgets_its_first_weights_in_a_short_training() -> None:
 def test_rate_rises_then_falls_to_nothing() -> None:
     for schedule in ("cosine", "onecycle"):
         plan = FitPlan(1, 1.0, 0.0, schedule=schedule)
-        rates = [training.rate(plan, i / 100) for i in range(100)]
+        rates = [fit.rate(plan, i / 100) for i in range(100)]
         top = rates.index(max(rates))
         assert rates[0] < 0.02
         assert max(rates) == pytest.approx(1, abs=0.02)
         assert rates[:top] == sorted(rates[:top])
         assert rates[-1] < 0.01
-    assert training.rate(FitPlan(1, 1.0, 0.0, schedule="constant"), 0.9) == 1
+    assert fit.rate(FitPlan(1, 1.0, 0.0, schedule="constant"), 0.9) == 1
 
 
 def test_balanced_weights_give_each_class_its_share() -> None:
     labels = torch.tensor([0] * 90 + [1] * 10)
-    weights = training.balanced(labels, 2)
+    weights = fit.balanced(labels, 2)
     assert float(weights[labels == 0].sum()) == pytest.approx(float(weights[labels == 1].sum()))
     assert float(weights.mean()) == pytest.approx(1)
-    drawn = torch.cat([rows for epoch in range(20) for rows in training.shuffled(100, 10, 0, epoch, weights)])
+    drawn = torch.cat([rows for epoch in range(20) for rows in fit.shuffled(100, 10, 0, epoch, weights)])
     assert float((labels[drawn] == 1).float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_an_epoch_shows_every_row_once() -> None:
-    rows = torch.cat(list(training.shuffled(64, 16, 5, 2)))
+    rows = torch.cat(list(fit.shuffled(64, 16, 5, 2)))
     assert sorted(rows.tolist()) == list(range(64))
-    assert not torch.equal(rows, torch.cat(list(training.shuffled(64, 16, 5, 3))))
+    assert not torch.equal(rows, torch.cat(list(fit.shuffled(64, 16, 5, 3))))
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
-    decayed, free = training._decayed(network(), 0.1)
+    decayed, free = fit._decayed(network(), 0.1)
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in free["params"]} == {1}
 

@@ -11,13 +11,16 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from edgekd import building, cli, data, phantom, recipe, views
-from edgekd.artifacts import Dataset, Knowledge
-from edgekd.distiller import lesson
-from edgekd.errors import DataError, RecipeError
-from edgekd.recipe import DataConfig, DistilConfig, ViewsConfig
-from edgekd.targets import Feed
-from edgekd.training import balanced
+from edgekd.app import build, cli
+from edgekd.core.artifacts import Dataset, Knowledge
+from edgekd.core.errors import DataError, RecipeError
+from edgekd.data import datasets, phantom
+from edgekd.settings import recipe
+from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
+from edgekd.training import views
+from edgekd.training.batches import Feed
+from edgekd.training.fit import balanced
+from edgekd.training.lesson import lesson
 
 
 def write(path: Path, picture: np.ndarray) -> None:
@@ -43,7 +46,7 @@ def config(root: Path, more: str = "more", **settings: object) -> DataConfig:
 
 
 def made(settings: DataConfig) -> Dataset:
-    return data.build_dataset(data.open_all(settings), settings)
+    return datasets.build_dataset(datasets.open_all(settings), settings)
 
 
 def test_they_are_neither_split_nor_counted_as_a_class(folders: Path) -> None:
@@ -53,10 +56,10 @@ def test_they_are_neither_split_nor_counted_as_a_class(folders: Path) -> None:
     assert dataset.images[:120] == alone.images  # the same splits, and their places
     assert (dataset.classes, dataset.facts["counts"], dataset.facts["groups"]) == (
         alone.classes, alone.facts["counts"], alone.facts["groups"])
-    assert (data.labels(dataset)[120:] == -1).all()
-    assert len(data.taught(dataset)) == len(data.rows(dataset, "train")) + 30
-    inputs = data.build_inputs(data.open_all(config(folders)), dataset, 32, 0, calibration=500)
-    assert not set(inputs.rows["calibration"]) & set(data.rows(dataset, "unlabelled").tolist())
+    assert (datasets.labels(dataset)[120:] == -1).all()
+    assert len(datasets.taught(dataset)) == len(datasets.rows(dataset, "train")) + 30
+    inputs = datasets.build_inputs(datasets.open_all(config(folders)), dataset, 32, 0, calibration=500)
+    assert not set(inputs.rows["calibration"]) & set(datasets.rows(dataset, "unlabelled").tolist())
 
 
 def test_an_image_of_val_or_test_is_a_leak_and_copies_are_dropped(folders: Path, tmp_path: Path) -> None:
@@ -83,13 +86,13 @@ def test_coloured_images_beside_grey_ones_are_told(folders: Path, tmp_path: Path
 def test_a_folder_without_images(folders: Path, more: str, part: str) -> None:
     (folders / "empty").mkdir(exist_ok=True)
     with pytest.raises(DataError, match=part):
-        data.open_all(config(folders, more))
+        datasets.open_all(config(folders, more))
 
 
 @pytest.mark.parametrize("setting", ["teacher.name=none", "distil.answers=corrected", 'teacher.others=["resnet18"]'])
 def test_what_cannot_use_them_is_refused_before_anything_runs(folders: Path, setting: str) -> None:
     with pytest.raises(RecipeError):
-        building.job(recipe.load(None, [setting], {"data.source": str(folders / "labelled"),
+        build.job(recipe.load(None, [setting], {"data.source": str(folders / "labelled"),
                                                    "data.unlabelled": str(folders / "more")}), "pi4")
 
 
@@ -103,10 +106,10 @@ def test_without_a_class_they_weigh_one_and_leave_the_balance_alone() -> None:
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(folders: Path, mixup: float) -> None:
     dataset = made(config(folders))
-    rows, labels = torch.from_numpy(data.taught(dataset)), torch.from_numpy(data.labels(dataset))
+    rows, labels = torch.from_numpy(datasets.taught(dataset)), torch.from_numpy(datasets.labels(dataset))
     view = ViewsConfig(mixup=mixup)
     logits = torch.randn(1, len(rows), 4, generator=torch.Generator().manual_seed(0))
-    feed = Feed(views.Renderer(data.pixels(dataset), 32, [0.5] * 3, [0.5] * 3), rows, labels, 4, view, 0, 16,
+    feed = Feed(views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3), rows, labels, 4, view, 0, 16,
                 knowledge={"logits": logits})
     drawn = views.draw(view, 0, 0, len(labels), rows)
     seen = set()
@@ -130,12 +133,12 @@ def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(folde
 def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> None:
     """Class 3 in all but the last, which is class 1."""
     dataset = made(config(folders))
-    rows, labels = torch.from_numpy(data.taught(dataset)), torch.from_numpy(data.labels(dataset))
+    rows, labels = torch.from_numpy(datasets.taught(dataset)), torch.from_numpy(datasets.labels(dataset))
     numbers = torch.where(labels[rows] < 0, 3, labels[rows])
     numbers[-1] = 1
     said = Knowledge(views=1, rows=rows.tolist(), classes=4, features=0, grid_shape=[], cam_side=0, teachers=1, facts={},
                      logits=F.one_hot(numbers, 4)[None].half().numpy().tobytes(), pooled=b"", grid=b"", cams=b"", others=b"")
-    renderer = views.Renderer(data.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
+    renderer = views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
     feed = lesson(dataset, said, DistilConfig(pooled=0.0), [], ViewsConfig(), renderer, 0).feed
     assert feed.cells is not None
     assert feed.cells[rows].tolist() == numbers.tolist()

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from edgekd import views
-from edgekd.recipe import ViewsConfig
+from edgekd.settings.recipe import ViewsConfig
+from edgekd.training import views
 
 STILL = ViewsConfig(scale=0, shift=0, rotate=0, aspect=0, flip=0, brightness=0, contrast=0, gamma=0, blur=0, noise=0,
                     erase=0, mixup=0)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import metrics, waterfall
-from edgekd.artifacts import Evaluation
-from edgekd.recipe import BudgetConfig
+from edgekd.core.artifacts import Evaluation
+from edgekd.evaluation import metrics, waterfall
+from edgekd.settings.recipe import BudgetConfig
 
 N = 600
 SCALE = 0.05  # of the file's output tensor

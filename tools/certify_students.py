@@ -23,15 +23,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd import building, lite, models, networks, quantnet, recipe
-from edgekd.artifacts import LiteModel, QuantNetwork, sha256
-from edgekd.console import Console
-from edgekd.devices import load_profile
-from edgekd.errors import EdgeKDError
-from edgekd.int8 import Int8Rules
-from edgekd.stages.certify import Published, certify
-from edgekd.stages.convert import convert
-from edgekd.stages.export import export
+from edgekd.app import build
+from edgekd.app.console import Console
+from edgekd.core.artifacts import LiteModel, QuantNetwork, sha256
+from edgekd.core.errors import EdgeKDError
+from edgekd.export.onnx_export import export
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.pipeline.stages.certify import Published, certify
+from edgekd.quantization import qat_network
+from edgekd.settings import model_specs, recipe
+from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite import runtime
+from edgekd.tflite.int8_rules import Int8Rules
 
 Row = dict[str, Any]
 CLASSES = 3  # of a network that is only calibrated
@@ -40,18 +44,18 @@ CALIBRATION, TESTED = 16, 4  # images: ranges of random weights settle at once, 
 
 def students(chosen: Sequence[str]) -> list[str]:
     """The names given, or every student of models/; a name without a file is tried all the same."""
-    return list(chosen) or [name for name in models.names() if "student" in models.spec(name).roles]
+    return list(chosen) or [name for name in model_specs.names() if "student" in model_specs.spec(name).roles]
 
 
 def trained(name: str, arguments: argparse.Namespace) -> Row:
     """A whole build without a teacher, until its certificate."""
     settings = [f"data.input_px={arguments.px}", f"distil.epochs={arguments.epochs}", f"qat.epochs={arguments.qat_epochs}",
                 *arguments.set]
-    job = building.job(recipe.load(None, settings, {"data.source": arguments.data, "teacher.name": "none",
+    job = build.job(recipe.load(None, settings, {"data.source": arguments.data, "teacher.name": "none",
                                                     "distil.student": name, "seed": arguments.seed}), arguments.profile)
     out = arguments.out / f"{name}-{arguments.profile}-{arguments.px}"
     with Console() as console:
-        body, _ = building.build(job, out, arguments.out / "store", "certify", console)
+        body, _ = build.build(job, out, arguments.out / "store", "certify", console)
     found = row(json.loads((out / "certificate.json").read_bytes()), body["artifact"]["ops"])
     top1 = {stage["stage"]: stage["top1"] for stage in body["accuracy"]["waterfall"]}
     return {**found, "agreement": found["agreement"], "top1": [top1[stage] for stage in ("student", "tflite")]}
@@ -61,26 +65,26 @@ def calibrated(name: str, arguments: argparse.Namespace) -> Row:
     """Random weights under calibrated ranges. Their argmax means nothing, so answers are not judged."""
     profile = load_profile(arguments.profile)
     options = {"num_classes": CLASSES, **({"edits": profile.edits} if profile.edits else {})}
-    spec, rng = models.spec(name), np.random.default_rng(arguments.seed)
+    spec, rng = model_specs.spec(name), np.random.default_rng(arguments.seed)
     images = rng.integers(0, 256, (CALIBRATION, arguments.px, arguments.px, 3), np.uint8)
     mean, std = list(spec.mean or (0.5,) * 3), list(spec.std or (0.5,) * 3)
-    network = quantnet.prepare(networks.create(spec.arch, options), arguments.px, mean, std, Int8Rules.from_dict(profile.rules))
-    quantnet.calibrate(network, [networks.normalised(images, mean, std)])
-    done = quantnet.finish(network)
+    network = qat_network.prepare(builders.create(spec.arch, options), arguments.px, mean, std, Int8Rules.from_dict(profile.rules))
+    qat_network.calibrate(network, [builders.normalised(images, mean, std)])
+    done = qat_network.finish(network)
     qnet = QuantNetwork(arch=spec.arch, options=options, px=arguments.px, mean=mean, std=std, history=[],
                         rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
-    exported = export(qnet, networks.create(spec.arch, options))
+    exported = export(qnet, builders.create(spec.arch, options))
     model = convert(exported)
     images = rng.integers(0, 256, (TESTED, arguments.px, arguments.px, 3), np.uint8)
     published = Published(exported.qdq, [str(label) for label in range(CLASSES)], golden(qnet, model, images))
-    body = certify(qnet, model, images, quantnet.predict(network, images), published=published).body
+    body = certify(qnet, model, images, qat_network.predict(network, images), published=published).body
     judged = [failure for failure in body["failures"] if failure["check"] != "end_to_end"]
     return {**row({**body, "passed": not judged, "failures": judged}, model.facts["ops"]), "agreement": None, "top1": None}
 
 
 def golden(qnet: QuantNetwork, model: LiteModel, images: npt.NDArray[np.uint8]) -> bytes:
     """A golden.npz of images without meaning: their labels are the answers' own."""
-    codes, buffer = lite.run(model.tflite, images), io.BytesIO()
+    codes, buffer = runtime.run(model.tflite, images), io.BytesIO()
     np.savez(buffer, inputs=images, logits_int8=codes, labels=codes.argmax(1),
              mean=np.asarray(qnet.mean, np.float32), std=np.asarray(qnet.std, np.float32))
     return buffer.getvalue()
@@ -103,7 +107,7 @@ def row(body: dict[str, Any], ops: dict[str, int]) -> Row:
 
 def settings_of(name: str, arguments: argparse.Namespace) -> str:
     """What decides a row: its settings and the code that makes it."""
-    code = b"".join(path.read_bytes() for path in sorted(Path(quantnet.__file__).parent.rglob("*.py")))
+    code = b"".join(path.read_bytes() for path in sorted(Path(qat_network.__file__).parents[1].rglob("*.py")))
     said = {key: str(value) for key, value in vars(arguments).items() if key not in ("out", "students")}
     return sha256(json.dumps([name, said, sha256(code)], sort_keys=True).encode())
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import timm
 import torchvision
 
-from edgekd.edgetpu_cost import features as edgetpu_features
-from edgekd.workload import Work
-from edgekd.workload import features as cpu_features
+from edgekd.assessment.edgetpu.edgetpu_cost import features as edgetpu_features
+from edgekd.assessment.workload import Work
+from edgekd.assessment.workload import features as cpu_features
 from tools.published_networks import captured, mobilenet_v1, mobilenet_v2
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"

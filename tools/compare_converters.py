@@ -208,7 +208,7 @@ class Lite:
     """
 
     def __init__(self, model: bytes, mean: list[float], std: list[float], tie: float = TIES[0]) -> None:
-        from edgekd.lite import load_runtime
+        from edgekd.tflite.runtime import load_runtime
 
         self.interpreter = load_runtime()[1].Interpreter(model_content=model, num_threads=1)
         self.interpreter.allocate_tensors()
@@ -263,25 +263,26 @@ def latencies(load: Callable[[str], Lite], names: list[str], image: np.ndarray, 
 
 def by_edgekd(student: Any, profile_rules: dict[str, Any], calibration: np.ndarray) -> tuple[bytes, float]:
     """EdgeKD without QAT, as `qat.epochs=0` builds it: ranges and corrected biases from the calibration images."""
-    from edgekd import networks, quantnet
-    from edgekd.artifacts import QuantNetwork
-    from edgekd.int8 import Int8Rules
-    from edgekd.post_training import quantise
-    from edgekd.stages.convert import convert as lower
-    from edgekd.stages.export import export
+    from edgekd.core.artifacts import QuantNetwork
+    from edgekd.export.onnx_export import export
+    from edgekd.export.tflite_convert import convert as lower
+    from edgekd.networks import builders
+    from edgekd.quantization import qat_network
+    from edgekd.quantization.post_training import quantise
+    from edgekd.tflite.int8_rules import Int8Rules
 
     start = time.perf_counter()
-    network = quantnet.prepare(networks.restore(student), student.px, student.mean, student.std,
+    network = qat_network.prepare(builders.restore(student), student.px, student.mean, student.std,
                                Int8Rules.from_dict(profile_rules))
-    batches = [networks.normalised(calibration[first : first + 32], student.mean, student.std)
+    batches = [builders.normalised(calibration[first : first + 32], student.mean, student.std)
                for first in range(0, len(calibration), 32)]
-    quantnet.calibrate(network, batches)
+    qat_network.calibrate(network, batches)
     quantise(network, batches)
-    done = quantnet.finish(network)
+    done = qat_network.finish(network)
     made = QuantNetwork(arch=student.arch, options=student.options, px=student.px, mean=student.mean, std=student.std,
                         history=[], rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={},
                         state=done.state)
-    exported = export(made, networks.create(student.arch, student.options))
+    exported = export(made, builders.create(student.arch, student.options))
     return bytes(lower(exported).tflite), time.perf_counter() - start
 
 
@@ -289,7 +290,7 @@ def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
     """What the workers read: weights, a float ONNX, the calibration images."""
     import torch
 
-    from edgekd import networks
+    from edgekd.networks import builders
 
     (folder / "student.safetensors").write_bytes(bytes(student.state))
     (folder / "student.json").write_text(json.dumps({"arch": student.arch, "options": student.options, "px": student.px,
@@ -297,7 +298,7 @@ def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
     np.save(folder / "calibration.npy", calibration)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this exporter is old: the new one writes average pooling as a Loop
-        torch.onnx.export(networks.restore(student), (torch.zeros(1, len(student.mean), student.px, student.px),),
+        torch.onnx.export(builders.restore(student), (torch.zeros(1, len(student.mean), student.px, student.px),),
                           str(folder / "float.onnx"), input_names=["input"], output_names=["output"], dynamo=False,
                           opset_version=17)
 
@@ -307,7 +308,7 @@ def ops(model: bytes) -> tuple[dict[str, int], int]:
 
     edgekd's own reader refuses files that keep weights behind the flatbuffer, as newer converters write them.
     """
-    from edgekd.lite import load_runtime
+    from edgekd.tflite.runtime import load_runtime
 
     module = load_runtime()[1]
     interpreter = module.Interpreter(
@@ -323,7 +324,7 @@ def ops(model: bytes) -> tuple[dict[str, int], int]:
 
 def row(name: str, model: bytes, seconds: float | None, student: np.ndarray, labels: np.ndarray, logits: np.ndarray,
         times: np.ndarray, own: np.ndarray) -> str:
-    from edgekd import metrics
+    from edgekd.evaluation import metrics
 
     counts, in_float = ops(model)
     odd = [f"{counts[op]} {op}" for op in CONVERSIONS if op in counts] + ([f"{in_float} in float"] if in_float else [])
@@ -360,13 +361,15 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace, folder: Path) -> None:
     """Convert with all, measure all, print the table."""
-    from edgekd import data, metrics, networks
-    from edgekd.errors import EdgeKDError
-    from edgekd.explaining import float_stage
-    from edgekd.inference import logits_of
-    from edgekd.pipeline import load
-    from edgekd.published import finished, read_report
-    from edgekd.store import Store
+    from edgekd.app.why import float_stage
+    from edgekd.core.errors import EdgeKDError
+    from edgekd.core.store import Store
+    from edgekd.data import datasets
+    from edgekd.evaluation import metrics
+    from edgekd.networks import builders
+    from edgekd.networks.inference import logits_of
+    from edgekd.pipeline.jobs import load
+    from edgekd.reporting.out_folder import finished, read_report
 
     try:
         body = read_report(arguments.build)
@@ -376,12 +379,12 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         raise SystemExit(str(error)) from None
     dataset, sets, student, trained = (load(done, name) for name in ("data", "inputs", float_stage(done), "qat"))
     channels = len(student.mean)
-    calibration = np.array(data.input_images(sets, "calibration", channels))
-    images, labels = data.input_images(sets, "test", channels), data.labels(dataset, "test")
+    calibration = np.array(datasets.input_images(sets, "calibration", channels))
+    images, labels = datasets.input_images(sets, "test", channels), datasets.labels(dataset, "test")
     if arguments.images:  # spread over the whole set, which is sorted by class
         picked = np.unique(np.linspace(0, len(images) - 1, min(arguments.images, len(images))).round().astype(int))
         images, labels = images[picked], labels[picked]
-    said = logits_of(networks.restore(student), (networks.normalised(images[first : first + 64], student.mean, student.std)
+    said = logits_of(builders.restore(student), (builders.normalised(images[first : first + 64], student.mean, student.std)
                                                  for first in range(0, len(images), 64)))
     prepare(folder, student, calibration)
     models: dict[str, tuple[bytes, float | None]] = {}

@@ -35,14 +35,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edgekd import building, data, methods, metrics, networks, recipe, views
-from edgekd.artifacts import Dataset, Network
-from edgekd.console import Console
-from edgekd.errors import RecipeError
-from edgekd.inference import logits_of, precision
-from edgekd.pipeline import Done, Job, load, run
-from edgekd.sources import Item, Source
-from edgekd.store import Store
+from edgekd.app import build
+from edgekd.app.console import Console
+from edgekd.core.artifacts import Dataset, Network
+from edgekd.core.errors import RecipeError
+from edgekd.core.store import Store
+from edgekd.data import datasets
+from edgekd.data.sources import Item, Source
+from edgekd.evaluation import metrics
+from edgekd.networks import builders
+from edgekd.networks.inference import logits_of, precision
+from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.pipeline.runner import run
+from edgekd.settings import loss_catalogue, recipe
+from edgekd.training import views
 
 # At 64 px the student's last map has 2 x 2 places, the fewest at which losses on maps mean anything.
 BUDGET = ("data.input_px=64", "data.limit=60", "distil.epochs=16", "views.per_image=4")
@@ -65,7 +71,7 @@ class Row:
 KD = {"distil.alpha": 0.9, "distil.pooled": 0.0}
 LABELS = {"distil.alpha": 0.0, "distil.pooled": 0.0}
 IN_PLACE_OF_KD = ("kd_standardised", "dkd", "nkd", "dist", "dist_batch")
-WITHOUT_TEACHER = tuple(name for name, method in methods.METHODS.items() if not method.needs)
+WITHOUT_TEACHER = tuple(name for name, method in loss_catalogue.METHODS.items() if not method.needs)
 LEFT_OUT = {"per_label": "it is for several labels an image", "fair": "it needs images with groups",
             "live": "its student is the cached teacher's, bit for bit"}
 
@@ -75,14 +81,14 @@ def rows(log: Path, second: str) -> list[Row]:
     found = [Row("none", "no teacher", {}, teacher=False), Row("kd", "plain KD", KD),
              Row("default", "the default recipe: KD + orthogonal projector (VkD)", {})]
     for name in IN_PLACE_OF_KD:
-        found.append(Row(name, methods.METHODS[name].title, {**LABELS, f"distil.losses.{name}": methods.METHODS[name].weight}))
+        found.append(Row(name, loss_catalogue.METHODS[name].title, {**LABELS, f"distil.losses.{name}": loss_catalogue.METHODS[name].weight}))
     found += [Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
               Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0})]
-    for name, method in methods.METHODS.items():
+    for name, method in loss_catalogue.METHODS.items():
         if name in (*IN_PLACE_OF_KD, *WITHOUT_TEACHER, *LEFT_OUT):
             continue
         found.append(Row(name, f"KD + {method.title}", {**KD, f"distil.losses.{name}": method.weight}))
-    found += [Row(name, methods.METHODS[name].title, {f"distil.losses.{name}": methods.METHODS[name].weight}, teacher=False)
+    found += [Row(name, loss_catalogue.METHODS[name].title, {f"distil.losses.{name}": loss_catalogue.METHODS[name].weight}, teacher=False)
               for name in WITHOUT_TEACHER]
     found.append(Row("corrected", "the student proposes, the teacher corrects", {**KD, "distil.answers": "corrected"}))
     found.append(Row("withheld", "label-free: the teacher's answers stand in for the labels",
@@ -103,7 +109,7 @@ def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
                  "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
                  "distil.student": student, "distil.weights": student_weights, "distil.seed": seed, **row.sets,
                  **(arguments.beside if row.teacher else {})}
-    return building.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
+    return build.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
 
 
 def write_images(folder: Path, source: Source, places: Iterable[tuple[Item, str]]) -> None:
@@ -144,14 +150,14 @@ def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int)
 
 def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
     """Logits of one split's plain images."""
-    render = views.Renderer(data.pixels(dataset), network.px, network.mean, network.std)
-    chosen = torch.from_numpy(data.rows(dataset, split))
-    return logits_of(networks.restore(network), (render.plain(part) for part in chosen.split(64)), dtype)
+    render = views.Renderer(datasets.pixels(dataset), network.px, network.mean, network.std)
+    chosen = torch.from_numpy(datasets.rows(dataset, split))
+    return logits_of(builders.restore(network), (render.plain(part) for part in chosen.split(64)), dtype)
 
 
 def figures(network: Network, dataset: Dataset, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Top-1 and AUC on the test split."""
-    return metrics.quick(answers(network, dataset, "test", dtype), data.labels(dataset, "test"))
+    return metrics.quick(answers(network, dataset, "test", dtype), datasets.labels(dataset, "test"))
 
 
 def contents(dataset: Dataset, split: str) -> set[str]:
@@ -190,7 +196,7 @@ def write_log(path: Path, teacher: Network, dataset: Dataset, dtype: torch.dtype
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "sha256", *(f"{what}_{place}" for place in range(1, k + 1) for what in ("class", "p"))])
-        for row, p in zip(data.rows(dataset, "train"), said, strict=True):
+        for row, p in zip(datasets.rows(dataset, "train"), said, strict=True):
             image = dataset.images[int(row)]
             best = [part for place in np.argsort(-p)[:k] for part in (dataset.classes[place], f"{p[place]:.6f}")]
             table.writerow([image["name"], image["sha256"], *best])
@@ -282,11 +288,11 @@ def main() -> None:
         if shared := contents(dataset, "train") & contents(judges, "test"):
             sys.exit(f"--judged {arguments.judged}: {len(shared)} training images would be test images; the data needs a test "
                      "split of its own")
-        dtype = precision("auto", networks.restore(teacher))
+        dtype = precision("auto", builders.restore(teacher))
         write_log(log, teacher, dataset, dtype)
         known = figures(teacher, judges, dtype)
         plain = job(arguments, Row("none", "", {}, False), 0)
-        train, epochs = len(data.rows(dataset, "train")), plain.recipe.distil.epochs
+        train, epochs = len(datasets.rows(dataset, "train")), plain.recipe.distil.epochs
         if arguments.unlabelled:
             folder = arguments.out / f"unlabelled-{arguments.unlabelled}"
             leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
@@ -318,7 +324,7 @@ def main() -> None:
         print(f"\nRows with a teacher: {arguments.unlabelled} images more, without labels, {arguments.beside['distil.epochs']} "
               f"epochs of all in place of {epochs} of those with labels")
     print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, {train} training and "
-          f"{len(data.rows(judges, 'test'))} test images, seeds {', '.join(map(str, arguments.seeds))}; "
+          f"{len(datasets.rows(judges, 'test'))} test images, seeds {', '.join(map(str, arguments.seeds))}; "
           f"teacher {arguments.teacher.partition('@')[0]}: {100 * known['top1']:.1f} % top-1\n")
     print(table(order, seen, refused))
     for name, why in LEFT_OUT.items():

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgekd import edgebench
+from edgekd.device import edgebench
 
 TOOL = "ai_edge_litert.tools.benchmark_litert_model"
 

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd import building, recipe
-from edgekd.console import Console
+from edgekd.app import build as building
+from edgekd.app.console import Console
+from edgekd.settings import recipe
 
 
 def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgekd import latency
-from edgekd.latency import Factor, LatencyModel
+from edgekd.assessment import latency
+from edgekd.assessment.latency import Factor, LatencyModel
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
 META = ("use", "precision", "device", "runtime", "threads", "model", "family", "input_px", "latency_ms", "source")

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from edgekd import confidence, data
-from edgekd.artifacts import Confidence
-from edgekd.context import Context
-from edgekd.int8 import Range
-from edgekd.metrics import probabilities
-from edgekd.pipeline import PRODUCES
-from edgekd.recipe import ConfidenceConfig
-from edgekd.stages import confidence as stage
-from edgekd.store import Store
+from edgekd.core.artifacts import Confidence
+from edgekd.core.context import Context
+from edgekd.core.store import Store
+from edgekd.data import datasets
+from edgekd.evaluation import conformal
+from edgekd.evaluation.metrics import probabilities
+from edgekd.pipeline.stages import confidence as stage
+from edgekd.settings.recipe import ConfidenceConfig
+from edgekd.tflite.int8_rules import Range
 
 PRIOR = 10.0  # images; without it a bias fitted on few images is worse still
 NEEDED = ("data", "inputs", "distil", "convert", "evaluate")
@@ -38,7 +38,7 @@ def load(out: Path, shared: Path | None) -> dict[str, Any]:
         entry = store.find(name, keys[name])
         if entry is None:
             raise SystemExit(f"{out}: the store has no {name} stage; name the store with --store")
-        found[name] = entry.load(PRODUCES[name])
+        found[name] = entry.artifact()
     return found
 
 
@@ -47,8 +47,8 @@ def splits(codes: np.ndarray, labels: np.ndarray, body: dict[str, Any], count: i
     grid, rng, rows, others = Range(**body["output"]), np.random.default_rng(seed), [], []
     for _ in range(count):
         first, second = np.array_split(rng.permutation(len(labels)), 2)
-        fitted = confidence.fit(codes[first], labels[first], grid, body["kind"], body["coverage"])
-        told = confidence.judge(fitted, codes[second], labels[second], grid)
+        fitted = conformal.fit(codes[first], labels[first], grid, body["kind"], body["coverage"])
+        told = conformal.judge(fitted, codes[second], labels[second], grid)
         rows.append([told["coverage"], told["ece"]["before"], told["ece"]["after"], told["unsure"], told["ece"]["floor"],
                      told["ece"]["debiased_before"], told["ece"]["debiased_after"],
                      *(row["coverage"] for row in told["coverage_by_class"])])
@@ -68,12 +68,12 @@ def beside(codes: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.
     """What was tried and left out, fitted on the first two and judged on the next: coverage, unsure and coverage by class
     with one threshold for all; calibration error, as it is and debiased, with a bias a class.
     """
-    shared = confidence.conformal_threshold(
-        probabilities(confidence.scores(codes, grid, fitted["kind"]) / fitted["temperature"]), labels, fitted["coverage"])
-    told = confidence.judge({**fitted, "thresholds": [shared] * len(fitted["thresholds"])}, judged, truth, grid)
-    slope, bias = with_bias(confidence.scores(codes, grid, fitted["kind"]), labels)
-    p = probabilities(slope * confidence.scores(judged, grid, fitted["kind"]) + bias)
-    return [confidence.calibration_error(p, truth), confidence.debiased_error(p, truth), told["coverage"], told["unsure"],
+    shared = conformal.conformal_threshold(
+        probabilities(conformal.scores(codes, grid, fitted["kind"]) / fitted["temperature"]), labels, fitted["coverage"])
+    told = conformal.judge({**fitted, "thresholds": [shared] * len(fitted["thresholds"])}, judged, truth, grid)
+    slope, bias = with_bias(conformal.scores(codes, grid, fitted["kind"]), labels)
+    p = probabilities(slope * conformal.scores(judged, grid, fitted["kind"]) + bias)
+    return [conformal.calibration_error(p, truth), conformal.debiased_error(p, truth), told["coverage"], told["unsure"],
             *(row["coverage"] for row in told["coverage_by_class"])]
 
 
@@ -90,7 +90,7 @@ def with_bias(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray
     truth, weights = np.eye(k)[labels], np.array([1.0, *[0.0] * k])
 
     def loss(at: np.ndarray) -> float:
-        return confidence.negative_log_likelihood(at[0] * logits + at[1:], labels) + PRIOR / n * float((at[1:] ** 2).sum()) / 2
+        return conformal.negative_log_likelihood(at[0] * logits + at[1:], labels) + PRIOR / n * float((at[1:] ** 2).sum()) / 2
 
     for _ in range(100):
         p = probabilities(weights[0] * logits + weights[1:])
@@ -121,7 +121,7 @@ def main() -> None:
     body, told, evaluation = made.body, made.body["test"], parts["evaluate"]
     val = np.frombuffer(made.codes, np.int8).reshape(-1, evaluation.classes)
     test = np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes)
-    val_labels, test_labels = data.labels(parts["data"], "val"), np.asarray(evaluation.labels)
+    val_labels, test_labels = datasets.labels(parts["data"], "val"), np.asarray(evaluation.labels)
     error, by_class = told["ece"], ", ".join(f"{row['coverage']:.3f}" for row in told["coverage_by_class"])
     print(f"fitted on {len(val)} val images, judged on {len(test)} test images: temperature {body['temperature']:.3f}, "
           f"coverage {told['coverage']:.3f} (by class {by_class}), ECE {error['before']:.3f} -> {error['after']:.3f} "

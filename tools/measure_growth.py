@@ -29,11 +29,13 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
 
     import numpy as np
 
-    from edgekd import building, recipe
-    from edgekd.pipeline import Done, run
-    from edgekd.sources import Item
-    from edgekd.stages import distil, knowledge, qat, teacher  # noqa: F401 - importing torch is no stage's work
-    from edgekd.store import Store
+    from edgekd.app import build as building
+    from edgekd.core.store import Store
+    from edgekd.data.sources import Item
+    from edgekd.pipeline.jobs import Done
+    from edgekd.pipeline.runner import run
+    from edgekd.pipeline.stages import distil, knowledge, qat, teacher  # noqa: F401 - importing torch is no stage's work
+    from edgekd.settings import recipe
 
     class Patterns:
         """Grey noise with a wave whose frequency is the class."""

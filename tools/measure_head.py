@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd import data, linear_head, networks, views
-from edgekd.artifacts import Dataset
-from edgekd.inference import logits_and_features
-from edgekd.models import spec, teacher_px
-from edgekd.pipeline import load, run
-from edgekd.store import Store
+from edgekd.core.artifacts import Dataset
+from edgekd.core.store import Store
+from edgekd.data import datasets
+from edgekd.networks import builders
+from edgekd.networks.inference import logits_and_features
+from edgekd.pipeline.jobs import load, teacher_px
+from edgekd.pipeline.runner import run
+from edgekd.settings.model_specs import spec
+from edgekd.training import linear_head, views
 from tools.measure_modes import opened
 
 
@@ -40,14 +43,14 @@ def main() -> None:
     judges: Dataset = load(run(opened(arguments), store, "data"), "data")
     name, _, weights = arguments.teacher.partition("@")
     px = job.recipe.teacher.px or teacher_px(spec(name), job.recipe.data.input_px, weights)
-    options = {**spec(name).options, **({"img_size": px} if networks.accepts_size(spec(name).arch) else {})}
-    net, _ = networks.pretrained(spec(name), weights, len(dataset.classes), options)
-    mean, std = networks.normalisation(spec(name), net)
-    train, test = torch.from_numpy(data.rows(dataset, "train")), torch.from_numpy(data.rows(judges, "test"))
-    labels, truth = torch.from_numpy(data.labels(dataset)), torch.from_numpy(data.labels(judges, "test"))
+    options = {**spec(name).options, **({"img_size": px} if builders.accepts_size(spec(name).arch) else {})}
+    net, _ = builders.pretrained(spec(name), weights, len(dataset.classes), options)
+    mean, std = builders.normalisation(spec(name), net)
+    train, test = torch.from_numpy(datasets.rows(dataset, "train")), torch.from_numpy(datasets.rows(judges, "test"))
+    labels, truth = torch.from_numpy(datasets.labels(dataset)), torch.from_numpy(datasets.labels(judges, "test"))
 
     def features(images: Dataset, rows: Tensor, drawn: views.Views | None = None) -> Tensor:
-        render = views.Renderer(data.pixels(images), px, mean, std)
+        render = views.Renderer(datasets.pixels(images), px, mean, std)
         parts = ((render.plain(part) if drawn is None else render.views(part, drawn)) for part in rows.split(32))
         return torch.cat([logits_and_features(net.eval(), part, torch.float32)[1] for part in parts])
 

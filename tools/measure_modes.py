@@ -24,18 +24,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekd import building, data, ensembles, losses, networks, recipe, views
-from edgekd.artifacts import Dataset, Json, Knowledge, Network, sha256
-from edgekd.console import Console
-from edgekd.context import Context
-from edgekd.distiller import Lesson, lesson
-from edgekd.pipeline import Job, load, run
-from edgekd.providers import FashionMnistSource
-from edgekd.sources import Item
-from edgekd.stages import distil
-from edgekd.store import Store
-from edgekd.targets import arrays
-from edgekd.training import Step
+from edgekd.app import build
+from edgekd.app.console import Console
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network, sha256
+from edgekd.core.context import Context
+from edgekd.core.store import Store
+from edgekd.data import datasets
+from edgekd.data.providers import FashionMnistSource
+from edgekd.data.sources import Item
+from edgekd.networks import builders
+from edgekd.pipeline.jobs import Job, load
+from edgekd.pipeline.runner import run
+from edgekd.pipeline.stages import distil
+from edgekd.settings import recipe
+from edgekd.training import teacher_blend, views
+from edgekd.training.batches import arrays
+from edgekd.training.fit import Step
+from edgekd.training.lesson import Lesson, lesson
+from edgekd.training.losses import label_losses
 from tools.compare_methods import figures, interval
 
 ROUNDS = 4  # of the speed measurement: each kind of answers in turn
@@ -48,7 +54,7 @@ def opened(arguments: argparse.Namespace, *sets: str, **overrides: Any) -> Job:
     named = {"data.source": arguments.data, "teacher.name": teacher, "teacher.weights": weights, "teacher.mode": "frozen",
              "distil.student": arguments.student}
     settings = {key.replace("__", "."): value for key, value in overrides.items()}
-    return building.job(recipe.load(None, (*sets, *arguments.set), named | settings), arguments.profile)
+    return build.job(recipe.load(None, (*sets, *arguments.set), named | settings), arguments.profile)
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -89,20 +95,20 @@ def cache(arguments: argparse.Namespace) -> None:
 def _lesson(job: Job, dataset: Dataset, config: Any, known: Knowledge | None, teacher: Network | None, precision: str
             ) -> Lesson:
     student = job.student
-    net = networks.create(student.arch, {**student.options, "num_classes": len(dataset.classes)})
-    mean, std = networks.normalisation(student, net)
+    net = builders.create(student.arch, {**student.options, "num_classes": len(dataset.classes)})
+    mean, std = builders.normalisation(student, net)
     asking = {"wanted_precision": precision, "model": job.teacher}
     if teacher is not None:
         config = dataclasses.replace(config, answers="live")
-    return lesson(dataset, known, config, networks.taps(student, net), job.recipe.views,
-                  views.Renderer(data.pixels(dataset), job.recipe.data.input_px, mean, std), 0, teacher=teacher,
+    return lesson(dataset, known, config, builders.taps(student, net), job.recipe.views,
+                  views.Renderer(datasets.pixels(dataset), job.recipe.data.input_px, mean, std), 0, teacher=teacher,
                   asking=asking if teacher is not None else None)
 
 
 def _trainer(job: Job, dataset: Dataset, taught: Lesson) -> Callable[[], int]:
     """A function that takes one training step, of batch after batch, and gives the number of images."""
     torch.manual_seed(0)
-    net = networks.create(job.student.arch, {**job.student.options, "num_classes": len(dataset.classes)})
+    net = builders.create(job.student.arch, {**job.student.options, "num_classes": len(dataset.classes)})
     made = taught.distiller(net).train()
     optimiser = torch.optim.SGD(made.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
     batches = (batch for epoch in range(10**6) for batch in taught.feed.epoch(epoch))
@@ -232,7 +238,7 @@ def corrupted(arguments: argparse.Namespace) -> None:
                 found[name][str(seed)] = figures(student, dataset)["top1"]
                 file.write_text(json.dumps(found))
                 print(f"== {name}, seed {seed}: {found[name][str(seed)]:.3f}", file=sys.stderr, flush=True)
-    targets = losses.soften(torch.from_numpy(data.labels(dataset))[torch.tensor(known.rows)], len(dataset.classes), 0.0)
+    targets = label_losses.soften(torch.from_numpy(datasets.labels(dataset))[torch.tensor(known.rows)], len(dataset.classes), 0.0)
     print(f"\n{arguments.student} on {dataset.name}, {len(known.rows)} training images, teachers "
           f"{', '.join(name.partition('@')[0] for name in (arguments.teacher, *arguments.others))}, seeds {arguments.seeds}\n")
     print("| taught by | top-1 | each seed | against all | mean weight of each teacher |\n|---|---|---|---|---|")
@@ -240,7 +246,7 @@ def corrupted(arguments: argparse.Namespace) -> None:
     for name in kinds:
         top1 = [found[name][str(seed)] for seed in arguments.seeds]
         paired = [a - found["all, by confidence"][str(seed)] for a, seed in zip(top1, arguments.seeds, strict=True)]
-        shares = [] if name not in weights else ensembles.confidence(weights[name][0], targets).mean(0).tolist()
+        shares = [] if name not in weights else teacher_blend.confidence(weights[name][0], targets).mean(0).tolist()
         print(f"| {name} | {100 * statistics.mean(top1):.1f} | {', '.join(f'{100 * one:.1f}' for one in top1)} | "
               f"{'' if name == 'all, by confidence' else interval(paired)} | {', '.join(f'{one:.2f}' for one in shares)} |")
 

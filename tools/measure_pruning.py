@@ -16,9 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd import bench, building, devices, recipe
-from edgekd.console import Console
-from edgekd.transports import LocalTransport
+from edgekd.app import build as building
+from edgekd.app.console import Console
+from edgekd.device import bench
+from edgekd.device.transports import LocalTransport
+from edgekd.settings import device_profiles, recipe
 
 MACS, LATENCY, TOP1 = 0.35, 0.25, 0.01  # taken off at least, taken off at least, lost at most
 TARGET = 0.62  # of the MACs: untrained mobilenetv2_100 at 96 px took 24 % less time at 0.65 and 27 % less at 0.58 (x86)
@@ -48,7 +50,7 @@ def latencies(first: bytes, second: bytes, rounds: int, runs: int) -> list[tuple
     for number in range(rounds):
         pair = {}
         for model in ((first, second), (second, first))[number % 2]:
-            body = bench.bench(model, devices.load_profile("host"), LocalTransport(), settings=settings)
+            body = bench.bench(model, device_profiles.load_profile("host"), LocalTransport(), settings=settings)
             pair[model] = body["latency_ms"]["p50"]
         found.append((pair[first], pair[second]))
     return found

@@ -19,7 +19,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from edgekd.emulate import default_folder
+from edgekd.device.emulate import default_folder
 
 CORE = "cortex-a72"  # the Pi 4's; no dot products, no LSE, so that a file or a runtime that needs them fails here too
 PACKAGES = ("python3", "libgomp1", "libatomic1", "libstdc++6")  # the runtime's wheel links the last three

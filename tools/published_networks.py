@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgekd import graphs
-from edgekd.workload import NARROW, Work
+from edgekd.assessment.workload import NARROW, Work
+from edgekd.quantization import graphs
 
 BYTES = {"int8": 1, "fp32": 4}
 CLASSES = 1001  # TF-slim's networks keep a background class

@@ -1,0 +1,197 @@
+"""Peak of the tensor arena from tensor lifetimes, planned as TFLite's interpreter plans it, and what it really allocates.
+
+TFLite keeps all activations in one block. Its planner (tflite/arena_planner.cc, simple_memory_arena.cc) first places
+tensors that live through the whole inference, then the others from large to small, each in the smallest gap among the
+tensors alive at the same time, aligned to 64 bytes. The peak of that plan, and not the sum of the tensors, is what a
+device must have. Kernels' own scratch tensors are not in the file; `measure` sees them, `plan` does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgekd.assessment.workload import bytes_of
+from edgekd.tflite.flatbuffer import LiteGraph
+
+ALIGNMENT = 64  # kDefaultTensorAlignment in tflite/arena_planner.h
+FOREVER = math.inf  # last use of a graph input or output: the caller may read it at any time
+
+
+@dataclasses.dataclass(frozen=True)
+class Life:
+    """A tensor in the arena: bytes, the ops between which it must exist (`last` may be FOREVER), its offset."""
+
+    tensor: int
+    bytes: int
+    first: int
+    last: float
+    offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """`peak_bytes`: end of the highest tensor. `busiest`: the op at which most bytes are alive, and those bytes."""
+
+    lives: tuple[Life, ...]
+    peak_bytes: int
+    busiest_op: int
+    busiest_bytes: int
+
+
+# The output of these is the input's bytes under another shape; LiteRT gives both one place (kTfLiteInplaceOpDataUnmodified).
+SHARES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+
+
+def lifetimes(graph: LiteGraph) -> list[Life]:
+    """The life of every activation tensor, by index; constants have none."""
+    first: dict[int, int] = {}
+    last: dict[int, float] = {}
+    for index in graph.inputs:
+        first[index], last[index] = 0, FOREVER  # preserve_inputs: an input survives the inference
+    for position, op in enumerate(graph.ops):
+        for index in op.outputs:
+            first.setdefault(index, position)
+            last.setdefault(index, position)  # an output nobody reads dies at once
+        for index in op.inputs:
+            if index in first:
+                last[index] = max(last.get(index, position), position)
+    for index in graph.outputs:
+        if index in first:
+            last[index] = FOREVER
+    owner = _owners(graph, first)
+    lives: dict[int, Life] = {}
+    for index in sorted(first):
+        root = owner.get(index, index)
+        size = bytes_of(graph.tensors[index])
+        if root in lives:
+            before = lives[root]
+            lives[root] = Life(root, max(before.bytes, size), min(before.first, first[index]),
+                               max(before.last, last[index]))
+        else:
+            lives[root] = Life(root, size, first[index], last[index])
+    return [lives[index] for index in sorted(lives)]
+
+
+def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
+    """{output of a view: tensor whose bytes it shares}, through chains; never a graph input or output.
+
+    The input must have no other reader, or the shared bytes could be wanted twice.
+    """
+    readers: dict[int, int] = {}
+    for op in graph.ops:
+        for index in op.inputs:
+            readers[index] = readers.get(index, 0) + 1
+    owner: dict[int, int] = {}
+    ends = {*graph.inputs, *graph.outputs}
+    for op in graph.ops:
+        source, output = op.inputs[0], op.outputs[0]
+        if op.name in SHARES and source in first and readers[source] == 1 and not {source, output} & ends:
+            owner[output] = owner.get(source, source)
+    return owner
+
+
+def plan(graph: LiteGraph) -> Plan:
+    """The arena of a graph, by the planner's own order and best-fit rule."""
+    lives = lifetimes(graph)
+    order = sorted(lives, key=lambda life: (
+        (0, life.tensor, 0, 0) if life.first == 0 and life.last == FOREVER else (1, 0, -life.bytes, life.first)))
+    placed: list[Life] = []
+    for life in order:
+        offset = _best_fit(life, sorted((other for other in placed if _overlap(life, other)),
+                                        key=lambda other: other.offset))
+        placed.append(dataclasses.replace(life, offset=offset))
+    peak = max((life.offset + life.bytes for life in placed), default=0)
+    alive = [sum(life.bytes for life in lives if life.first <= op <= life.last) for op in range(len(graph.ops))]
+    busiest = max(range(len(alive)), key=lambda op: alive[op], default=0)
+    return Plan(tuple(sorted(placed, key=lambda life: life.tensor)), peak, busiest, alive[busiest] if alive else 0)
+
+
+def _overlap(one: Life, other: Life) -> bool:
+    return one.first <= other.last and other.first <= one.last
+
+
+def _best_fit(life: Life, neighbours: list[Life]) -> int:
+    """Offset of the smallest gap that takes the tensor, else the end. `neighbours`: alive at the same time, by offset."""
+    best: int | None = None
+    slack, end = math.inf, 0
+    for other in neighbours:
+        start = _aligned(end)
+        if start + life.bytes <= other.offset and other.offset - start < slack:
+            best, slack = start, other.offset - end
+        end = max(end, other.offset + other.bytes)
+    return _aligned(end) if best is None else best
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def measure(interpreter: Any) -> int:
+    """Bytes from the lowest to the highest activation that an allocated interpreter holds, its scratch tensors included.
+
+    Python's interpreter does not tell the arena's size, but tensors are views of it and have addresses. Made with the
+    built-in or reference kernels: a delegate has memory of its own. Constants are told apart by where they lie: the
+    arena is one block that holds the first input.
+    """
+    spans = []
+    details = interpreter.get_tensor_details()
+    home = _address(interpreter, interpreter.get_input_details()[0]["index"])
+    for detail in details:
+        span = _address(interpreter, detail["index"])
+        if span is not None:
+            spans.append(span)
+    return _block(spans, home)
+
+
+def _address(interpreter: Any, index: int) -> tuple[int, int] | None:
+    """(first byte, byte after the last) of a tensor, None where it has no data."""
+    try:
+        view = interpreter.tensor(index)()
+    except (ValueError, RuntimeError):
+        return None
+    start = view.__array_interface__["data"][0]
+    return (start, start + view.nbytes) if view.nbytes else None
+
+
+def _block(spans: list[tuple[int, int]], home: tuple[int, int] | None) -> int:
+    """Length of the run of spans around `home`, a gap of more than one alignment ending it."""
+    if home is None:
+        return 0
+    low, high = home
+    grown = True
+    while grown:
+        grown = False
+        for start, end in spans:
+            if start <= high + ALIGNMENT and end >= low - ALIGNMENT and (start < low or end > high):
+                low, high, grown = min(low, start), max(high, end), True
+    return high - low
+
+
+APART_TIMEOUT_S = 60  # a file that makes the interpreter hang is stopped; reading and allocating takes about a second
+
+
+def measure_apart(data: bytes) -> int | None:
+    """`measure` of a .tflite with the reference kernels, in a process of its own, so that a file that crashes the
+    interpreter does not take this one with it. None where it crashed, refused the file, or never came back.
+    """
+    home = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
+    try:
+        done = subprocess.run([sys.executable, "-m", "edgekd.assessment.arena"], input=data, capture_output=True, check=False,
+                              timeout=APART_TIMEOUT_S, env={**os.environ, "PYTHONPATH": path})
+    except (subprocess.TimeoutExpired, OSError):
+        return None
+    said = done.stdout.split()
+    return int(said[-1]) if done.returncode == 0 and said and said[-1].isdigit() else None
+
+
+if __name__ == "__main__":
+    from edgekd.tflite.runtime import LiteRunner
+
+    print(measure(LiteRunner(sys.stdin.buffer.read(), kernels="reference").interpreter))

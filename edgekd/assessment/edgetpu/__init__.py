@@ -1,0 +1,1 @@
+"""Coral's Edge TPU: which operators map, what they cost, its compiler and the compiled file."""

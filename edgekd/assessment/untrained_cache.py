@@ -1,0 +1,68 @@
+"""The untrained .tflite of a student, kept between commands: making it costs seconds, most of them imports.
+
+It lies in $EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder, under a name that holds a hash of all that
+decides it (student, size, rules, EdgeKD's own code, the libraries) and one of its bytes. A file that was changed is made
+again, and a folder that cannot be written costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgekd.core import artifacts, store
+from edgekd.settings.model_specs import ModelSpec
+
+FOLDER_VARIABLE = "EDGEKD_SKETCHES"
+LIBRARIES = ("torch", "timm", "ai-edge-litert", "flatbuffers")  # what makes the file
+MOST = 32  # files, the oldest go first: a student and a profile's rules make one, of 1 to 20 MB
+
+
+def default_folder() -> Path:
+    """$EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder (XDG base directory specification)."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(named) if named else Path(cache).expanduser() / "edgekd" / "sketches"
+
+
+def sketch(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> bytes:
+    """The .tflite, from the folder or made by `untrained.untrained_tflite`, whose errors are raised."""
+    key = _key(student, px, classes, rules)
+    folder = default_folder()
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{key}-*.tflite"):
+            data = path.read_bytes()
+            if path.name == _name(key, data):
+                os.utime(path)
+                return data
+    from edgekd.export.untrained_model import untrained_tflite
+    from edgekd.tflite.int8_rules import Int8Rules
+
+    data = untrained_tflite(student, px, classes, Int8Rules.from_dict(rules))
+    with contextlib.suppress(OSError):
+        _keep(folder, _name(key, data), data)
+    return data
+
+
+def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> str:
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        code.update(path.read_bytes())
+    asked = {"arch": student.arch, "options": student.options, "mean": list(student.mean), "std": list(student.std), "px": px,
+             "classes": classes, "rules": rules, "code": code.hexdigest(),
+             "libraries": {name: metadata.version(name) for name in LIBRARIES}}
+    return artifacts.sha256(artifacts.canonical_json(asked))[:32]
+
+
+def _name(key: str, data: bytes) -> str:
+    return f"{key}-{artifacts.sha256(data)}.tflite"
+
+
+def _keep(folder: Path, name: str, data: bytes) -> None:
+    store.replace(folder / name, data)
+    for path in sorted(folder.glob("*.tflite"), key=lambda one: one.stat().st_mtime)[:-MOST]:
+        path.unlink(missing_ok=True)

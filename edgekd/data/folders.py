@@ -1,0 +1,245 @@
+"""A folder of images as a source: train/CLASS/*, test/CLASS/* (val/ optional), or CLASS/* that is then split.
+
+A `manifest.csv` in the folder may tie images to groups (patients). The folders alone say class and split.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from edgekd.core.artifacts import Json
+from edgekd.core.errors import DataError, UnknownName, nearest
+from edgekd.data.images import IMAGE_SUFFIXES, header_size
+from edgekd.data.sources import SPLITS, Item
+
+EXPECTED = ("expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or CLASS/*.jpg to be split, "
+            "with at least two classes")
+
+# Spellings of the splits that common data sets use.
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+                "test": "test", "testing": "test"}
+
+# A message lists this many names and counts the rest, so that it stays on one screen.
+SHOWN = 10
+
+
+class FolderSource:
+    """Images under a folder. The folder is walked once, when the object is made.
+
+    Left alone and counted in `facts["ignored"]`: hidden files and folders, files that are not images by their suffix,
+    broken links, and links to folders below a class (they can run in circles). A link to a file is read like the file.
+
+    Raises DataError when the folder is missing, is not a folder, or is not arranged as `EXPECTED` says; UnknownName
+    when a group column other than the default was asked for and manifest.csv has none of that name.
+    """
+
+    DEFAULT_GROUP_COLUMN = "patient_key"
+    labels = None
+
+    def __init__(self, root: Path, group_column: str = DEFAULT_GROUP_COLUMN) -> None:
+        if not root.exists():
+            raise DataError(f"{root}: no such folder", EXPECTED)
+        if not root.is_dir():
+            raise DataError(f"{root}: a file, not a folder", f"unpack it first; {EXPECTED}")
+        self.root = root
+        self.name = root.resolve().name or "data"
+        self._ignored: Counter[str] = Counter()
+        self._warnings: list[str] = []
+        self._paths: dict[str, Path] = {}
+        found = self._walk()
+        groups = _groups(root / "manifest.csv", group_column)
+        self._items = [Item(name, label, split, groups.get(_key(name))) for name, label, split in found]
+        self._warn_about_groups(groups, group_column)
+        self.facts: dict[str, Json] = {
+            "licence": "not stated: a folder carries no licence; check before you ship", "source": self.name,
+            "synthetic": False, "ignored": dict(sorted(self._ignored.items())), "warnings": self._warnings,
+        }
+
+    def items(self) -> list[Item]:
+        """Every image, sorted by name."""
+        return list(self._items)
+
+    def load(self, item: Item) -> bytes:
+        """The file's bytes. Raises DataError when it cannot be read (any more)."""
+        try:
+            return self._paths[item.name].read_bytes()
+        except OSError as error:
+            raise DataError(f"{item.name}: cannot be read ({error.strerror})",
+                            f"check the file under {self.root}") from error
+
+    def column(self, name: str) -> dict[str, str]:
+        """{image name: value} of a column of manifest.csv. Raises DataError or UnknownName as the group column does."""
+        values = _groups(self.root / "manifest.csv", name, asked=True)
+        return {item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values}
+
+    def native_px(self) -> int:
+        """The longest side that any image's header claims; headers only."""
+        with ThreadPoolExecutor(2) as threads:
+            return max((max(size) for size in threads.map(header_size, self._paths.values())), default=0)
+
+    def fingerprint(self) -> str:
+        """sha256 over every image's name, size and time of change, and the manifest's groups. Contents are not read."""
+        digest = hashlib.sha256()
+        for item in self._items:
+            state = self._paths[item.name].stat()
+            digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def _walk(self) -> list[tuple[str, str, str | None]]:
+        """(name, label, split) of each image. Checks the arrangement on the way."""
+        top = self._folders(self.root)
+        splits: dict[str, Path] = {}
+        for folder in top:
+            split = SPLIT_NAMES.get(folder.name.lower())
+            if split and split in splits:
+                raise DataError(f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
+                                "keep one of them")
+            if split:
+                splits[split] = folder
+        if not splits:
+            return self._walk_classes(self.root, top, None)
+        if "train" not in splits:
+            near = nearest("train", [folder.name for folder in top if folder not in splits.values()])
+            hint = f"did you mean {near!r} to be train/? " if near else ""
+            raise DataError(f"{self.root}: has {', '.join(sorted(f.name + '/' for f in splits.values()))} "
+                            "but no train/", hint + EXPECTED)
+        beside = [folder.name for folder in top if folder not in splits.values()]
+        if beside:
+            self._warnings.append(f"folders beside train/ were not read: {shown(beside)}")
+        found = []
+        for split in SPLITS:
+            if split in splits:
+                found += self._walk_classes(splits[split], self._folders(splits[split]), split)
+        self._same_classes(found)
+        return found
+
+    def _walk_classes(
+        self, parent: Path, classes: list[Path], split: str | None
+    ) -> list[tuple[str, str, str | None]]:
+        if not classes:
+            loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in parent.iterdir())
+            what = f"holds {loose} images but no class folders" if loose else "has no class folders"
+            raise DataError(f"{parent}: {what}", f"put the images of each class into a folder of its own; {EXPECTED}")
+        found = []
+        for folder in classes:
+            before = self._ignored.copy()
+            names = sorted(self._images_below(folder))
+            if not names:
+                skipped = ", ".join(f"{count} {why}" for why, count in (self._ignored - before).items())
+                raise DataError(f"{folder}: no images" + (f" ({skipped})" if skipped else ""),
+                                f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder")
+            label = printable(folder.name)
+            found += [(name, label, split) for name in names]
+        if len(classes) == 1:
+            raise DataError(f"{parent}: one class only ({classes[0].name}); a classifier needs two", EXPECTED)
+        return found
+
+    def _folders(self, parent: Path) -> list[Path]:
+        """Visible sub-folders, sorted; whatever else lies there is counted as ignored."""
+        folders = []
+        for path in sorted(parent.iterdir()):
+            if path.name.startswith((".", "__")):  # .git, .DS_Store, __MACOSX
+                self._ignored["hidden"] += 1
+            elif path.is_dir():
+                folders.append(path)
+            elif path.is_symlink() and not path.exists():
+                self._ignored["broken link"] += 1
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                self._ignored["image outside a class folder"] += 1
+            elif path.name != "manifest.csv":
+                self._ignored["not an image"] += 1
+        return folders
+
+    def _images_below(self, folder: Path) -> list[str]:
+        names = []
+        for here, folders, files in os.walk(folder):
+            for name in list(folders):
+                if name.startswith("."):
+                    self._ignored["hidden"] += 1
+                    folders.remove(name)
+                elif Path(here, name).is_symlink():
+                    self._ignored["link to a folder"] += 1
+            for name in files:
+                path = Path(here, name)
+                if name.startswith("."):
+                    self._ignored["hidden"] += 1
+                elif path.suffix.lower() not in IMAGE_SUFFIXES:
+                    self._ignored["not an image"] += 1
+                elif not path.is_file():
+                    self._ignored["broken link" if path.is_symlink() else "not a regular file"] += 1
+                else:
+                    names.append(printable(path.relative_to(self.root).as_posix()))
+                    self._paths[names[-1]] = path
+        return names
+
+    def _same_classes(self, found: list[tuple[str, str, str | None]]) -> None:
+        """Raises DataError when a split has other classes than train."""
+        classes: dict[str | None, set[str]] = {}
+        for _, label, split in found:
+            classes.setdefault(split, set()).add(label)
+        for split, names in classes.items():
+            more, less = sorted(names - classes["train"]), sorted(classes["train"] - names)
+            if more or less:
+                parts = ([f"only in {split}/: {shown(more)}"] if more else []) + (
+                    [f"only in train/: {shown(less)}"] if less else [])
+                near = nearest(more[0], less) if more and less else None
+                hint = f"is {more[0]!r} the same as {near!r}? " if near else ""
+                raise DataError(f"{self.root}: train/ and {split}/ hold different classes; " + "; ".join(parts),
+                                hint + "every split needs the same class folders, spelt alike")
+
+    def _warn_about_groups(self, groups: dict[str, str], column: str) -> None:
+        if not groups:
+            return
+        without = [item.name for item in self._items if item.group is None]
+        if without:
+            self._warnings.append(f"{len(without)} images have no {column} in manifest.csv: {shown(without)}")
+
+
+def shown(names: list[str]) -> str:
+    """The first names of a list, quoted where they hold odd characters, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN]) + more
+
+
+def printable(name: str) -> str:
+    """A file name that can be written as UTF-8: bytes that are not become escapes like xff. Others stay as they are."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _key(path: str) -> str:
+    """How a path is compared with manifest.csv: forward slashes, composed accents (macOS decomposes them)."""
+    return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
+
+
+def _groups(manifest: Path, column: str, asked: bool | None = None) -> dict[str, str]:
+    """{path: group} of a manifest.csv with a `path` column; empty when there is no manifest or no such column.
+
+    `asked`: whether its absence is an error; None: for any column but the default.
+    """
+    asked = column != FolderSource.DEFAULT_GROUP_COLUMN if asked is None else asked
+    if not manifest.is_file():
+        if asked:
+            raise DataError(f"{manifest}: no such file, but its column {column!r} was asked for",
+                            f"write a manifest.csv with the columns path and {column}")
+        return {}
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            table = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{manifest}: not a CSV in UTF-8 ({error})",
+                        "save it as comma-separated UTF-8, or remove it") from error
+    columns = [name for name in (table[0] if table else {}) if name is not None]
+    if "path" not in columns:
+        raise DataError(f"{manifest}: no column 'path' (found: {', '.join(columns) or 'nothing'})",
+                        "the first line must name the columns, for example path,split,label,patient_key")
+    if column not in columns:
+        if asked:
+            raise UnknownName("column of manifest.csv", column, columns, f"it has {', '.join(columns)}")
+        return {}
+    return {_key(row["path"] or ""): row[column] for row in table if row[column]}

@@ -1,0 +1,1121 @@
+"""The device runner: times one TFLite model on this machine, checks its golden answers, and writes one JSON file.
+
+It is copied to the device alone: Python 3.9 or newer, the standard library, numpy and one TFLite runtime
+(ai-edge-litert, tflite-runtime or tensorflow). It imports nothing of edgekd and is run as
+
+    python3 -I edgebench.py --model model.tflite --golden golden.npz --threads 4 --json out.json
+
+The process that is started only watches. It starts a second one that loads the model, so that a model or a runtime
+that kills its process is reported as an error in the same JSON file. What the second process times is the call to
+`invoke` alone, as TFLite's benchmark_model does; copying the input in and the output out is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import ctypes
+import gc
+import hashlib
+import importlib
+import io
+import json
+import math
+import os
+import platform
+import re
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+VERSION = "1.1"
+SCHEMA = "edgekd.bench/1"
+ERROR_SCHEMA = "edgekd.device.bench-error/1"
+
+EXIT_DONE = 0
+EXIT_BAD_INPUT = 2
+EXIT_DEVICE = 3
+EXIT_INTERRUPTED = 130
+
+MAX_SAMPLES = 20_000  # a model of 50 us fills this in a second; percentiles gain nothing from more
+WARMUP_SECONDS = 10.0  # the longest warm-up: a Pi 4 reaches its working clock (ondemand governor) well before
+WARMUP_WINDOW = 5  # runs in each of the two windows whose medians are compared
+WARMUP_TOLERANCE = 0.05  # the medians of the two windows may differ by this share
+MAX_SECONDS = 150.0  # as benchmark_model's --max_secs
+TIMEOUT_S = 600.0  # for everything but a soak
+MAX_GOLDEN_BYTES = 256 * 2**20  # unpacked; half of a 512 MiB board
+TAIL_LINES = 20  # of a dead child's stderr that are reported
+SOAK_WINDOWS = 120  # points of a soak's trace: enough to draw, and a vcgencmd call each
+SOAK_LEAST_WINDOW_S = 0.2
+SLOWER = 0.05  # the share by which the end of a soak must be slower, or the clock lower, to say so: above run-to-run noise
+THROTTLED_NOW = 0xF  # raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft limit
+MAX_CORE = 1023  # CPU_SETSIZE, sched.h
+EDGE_TPU_LIBRARY = "libedgetpu.so.1"  # what Coral's Debian packages libedgetpu1-std and -max install
+TIE = 1e-3  # codes; scales are float32, so a tie is known to about 128 * 2^-24 = 8e-6 codes
+
+LIMITS: dict[str, tuple[float, float]] = {  # of the settings, least and most
+    "threads": (1, 256), "runs": (1, MAX_SAMPLES), "min_seconds": (0, MAX_SECONDS), "warmup_runs": (0, MAX_SAMPLES),
+    "seed": (0, 2**32 - 1), "timeout_s": (0.1, 86_400), "soak_minutes": (0.01, 720),
+}
+
+RUNTIMES = (  # tried in this order: module, the class inside it, where its delegates' names are, the package it is in
+    ("ai_edge_litert.interpreter", "Interpreter", "", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "Interpreter", "", "tflite-runtime"),
+    ("tensorflow", "lite.Interpreter", "lite.experimental.", "tensorflow"),
+)
+
+Progress = Callable[[float], None]
+
+
+class BenchError(Exception):
+    """A run that failed, told in one message; `kind` is one of model, golden, runtime, delegate, crash, timeout,
+    device.
+    """
+
+    def __init__(self, kind: str, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.next_step = next_step
+
+    @property
+    def exit_code(self) -> int:
+        """2 when the files given are at fault, 3 when this machine is."""
+        return EXIT_BAD_INPUT if self.kind in ("model", "golden") else EXIT_DEVICE
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as it is written in place of a result."""
+        return {"schema": ERROR_SCHEMA, "runner_version": VERSION, "kind": self.kind, "message": self.message,
+                "next_step": self.next_step}
+
+
+class BadModelError(BenchError):
+    """A file that is not a whole TFLite flatbuffer."""
+
+    def __init__(self, message: str, next_step: str = "copy or build the model again") -> None:
+        super().__init__("model", message, next_step)
+
+
+# The flatbuffer, before any runtime sees it -------------------------------------------------------------------------
+
+class _Flatbuffer:
+    """Bounds-checked reading of a flatbuffer; every step that would leave the file raises BadModelError."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = memoryview(data)
+        self.end = 0  # of what has been found to lie inside
+
+    def need(self, start: int, size: int, what: str) -> None:
+        if start < 0 or start + size > len(self.data):
+            raise BadModelError(f"the file is cut short or damaged: {what} lies at bytes {start} to {start + size}, "
+                           f"and the file has {len(self.data)}")
+        self.end = max(self.end, start + size)
+
+    def number(self, code: str, at: int, what: str) -> int:
+        self.need(at, struct.calcsize(code), what)
+        return int(struct.unpack_from("<" + code, self.data, at)[0])
+
+    def follow(self, at: int, what: str) -> int:
+        """Where the offset at `at` points."""
+        return at + self.number("I", at, what)
+
+    def table(self, at: int, what: str) -> int:
+        """`at`, after its vtable and its own bytes are found to lie inside the file."""
+        vtable = at - self.number("i", at, what)
+        size = self.number("H", vtable, what)
+        if size < 4 or size % 2:
+            raise BadModelError(f"the file is damaged: the vtable of {what} says it has {size} bytes")
+        self.need(vtable, size, what)
+        self.need(at, self.number("H", vtable + 2, what), what)
+        return at
+
+    def field(self, table: int, index: int) -> int:
+        """Where field `index` of a checked table lies; 0 when it is not set."""
+        vtable = table - self.number("i", table, "a table")
+        slot = 4 + 2 * index
+        if slot >= self.number("H", vtable, "a vtable"):
+            return 0
+        offset = self.number("H", vtable + slot, "a vtable")
+        return table + offset if offset else 0
+
+    def scalar(self, table: int, index: int, code: str) -> int:
+        at = self.field(table, index)
+        return self.number(code, at, "a field") if at else 0
+
+    def vector(self, table: int, index: int, item_size: int, what: str) -> tuple[int, int]:
+        """(first byte, number of items) of a vector field; (0, 0) when it is not set."""
+        at = self.field(table, index)
+        if not at:
+            return 0, 0
+        start = self.follow(at, what)
+        count = self.number("I", start, what)
+        self.need(start + 4, count * item_size, what)
+        return start + 4, count
+
+    def tables(self, table: int, index: int, what: str) -> list[int]:
+        """The tables of a vector of tables, each checked."""
+        start, count = self.vector(table, index, 4, what)
+        return [self.table(self.follow(start + 4 * i, what), f"{what} {i}") for i in range(count)]
+
+    def text(self, table: int, index: int, what: str) -> None:
+        """Check a string field, its closing NUL included."""
+        start, length = self.vector(table, index, 1, what)
+        self.need(start, length + 1 if start else 0, what)
+
+    def child(self, table: int, index: int, what: str) -> int:
+        """The table a field points at, checked; 0 when it is not set."""
+        at = self.field(table, index)
+        return self.table(self.follow(at, what), what) if at else 0
+
+    def indices(self, table: int, index: int, below: int, what: str) -> None:
+        """Check a vector of int32 that name tensors: -1 (left out) up to `below` - 1."""
+        start, count = self.vector(table, index, 4, what)
+        self.need(start, 4 * count, what)
+        for value in struct.unpack_from(f"<{count}i", self.data, start):
+            if not -1 <= value < below:
+                raise BadModelError(f"the file is damaged: {what} name tensor {value} of {below}")
+
+
+def check_model(data: bytes) -> None:
+    """Refuse what is not a whole TFLite flatbuffer: identifier, offsets, every vector and index inside its bounds.
+
+    Runtimes read flatbuffers without a verifier, so a file cut short can make them read outside it. Field numbers are
+    those of TFLite's schema.fbs (version 3). Raises BadModelError.
+    """
+    if len(data) < 8:
+        raise BadModelError(f"the file has {len(data)} bytes; a TFLite model has more")
+    if data[4:8] != b"TFL3":
+        raise BadModelError(f"not a TFLite model: bytes 4 to 8 are {bytes(data[4:8])!r}, not b'TFL3'",
+                            "give a .tflite file")
+    flat = _Flatbuffer(data)
+    model = flat.table(flat.follow(0, "the model"), "the model")
+    codes = flat.tables(model, 1, "operator code")
+    buffers = flat.tables(model, 4, "buffer")
+    for code in codes:
+        flat.text(code, 1, "the name of a custom operator")
+    flat.text(model, 3, "the description")
+    for number, buffer in enumerate(buffers):
+        flat.vector(buffer, 0, 1, f"the data of buffer {number}")
+        offset, size = flat.scalar(buffer, 1, "Q"), flat.scalar(buffer, 2, "Q")
+        if offset > 1:  # 0 and 1 mean: no data outside the flatbuffer
+            flat.need(offset, size, f"the data of buffer {number}")
+    for entry in flat.tables(model, 6, "metadata"):
+        flat.text(entry, 0, "the name of a metadata entry")
+    subgraphs = flat.tables(model, 2, "subgraph")
+    if not subgraphs:
+        raise BadModelError("the file has no subgraph, so there is nothing to run")
+    for subgraph in subgraphs:
+        flat.text(subgraph, 4, "the name of a subgraph")
+        tensors = flat.tables(subgraph, 0, "tensor")
+        for number, tensor in enumerate(tensors):
+            flat.vector(tensor, 0, 4, f"the shape of tensor {number}")
+            flat.text(tensor, 3, f"the name of tensor {number}")
+            if not flat.scalar(tensor, 2, "I") < len(buffers):
+                raise BadModelError(f"the file is damaged: tensor {number} names a buffer that is not there")
+            quantization = flat.child(tensor, 4, f"the quantization of tensor {number}")
+            if quantization:
+                for index, item_size in ((0, 4), (1, 4), (2, 4), (3, 8)):  # min, max, scale: float; zero_point: int64
+                    flat.vector(quantization, index, item_size, f"the quantization of tensor {number}")
+        flat.indices(subgraph, 1, len(tensors), "the inputs")
+        flat.indices(subgraph, 2, len(tensors), "the outputs")
+        for number, operator in enumerate(flat.tables(subgraph, 3, "operator")):
+            if not flat.scalar(operator, 0, "I") < len(codes):
+                raise BadModelError(f"the file is damaged: operator {number} names an operator code that is not there")
+            flat.indices(operator, 1, len(tensors), f"the inputs of operator {number}")
+            flat.indices(operator, 2, len(tensors), f"the outputs of operator {number}")
+            flat.child(operator, 4, f"the options of operator {number}")
+            flat.vector(operator, 5, 1, f"the custom options of operator {number}")
+    appended = data[flat.end:flat.end + 20].lstrip(b"\0")
+    if appended.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(io.BytesIO(data)):
+        raise BadModelError("the file is cut short: the label files appended to the model, a zip, have no end")
+
+
+# Pixels to input codes ----------------------------------------------------------------------------------------------
+
+def pixel_codes(
+    pixels: Array, dtype: str, scale: float, zero_point: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Array:
+    """What a network is fed for stored pixels: uint8 [..., c] in, `dtype` [..., c] out.
+
+    Without `mean` and `std`, 8-bit inputs take the pixel itself: int8 the code pixel - 128, uint8 the code pixel. That
+    is how EdgeKD builds its models (edgekd/int8.py, input_range) and what an app does with one XOR. With them (one
+    number, or one a channel; 0.5 for the one left out), the tensor's own quantisation decides, as for a model from
+    elsewhere: real = (pixel / 255 - mean) / std, code = clip(round(real / scale) + zero_point). A tie (within TIE
+    codes) is rounded up, unless that would lift the brightest pixel out of the range of codes; then down. So for
+    mean = std = 0.5 and scale = 1/127.5 the int8 code is pixel - 128 with zero point 0 and with -1. A float32 input
+    takes real.
+    Raises ValueError for another dtype, or where `mean` or `std` does not fit the channels.
+    """
+    import numpy as np
+
+    channels = pixels.shape[-1]
+    if dtype not in ("int8", "uint8", "float32"):
+        raise ValueError(f"an input of {dtype} cannot be fed with pixels; int8, uint8 and float32 can")
+    low, high = (-128, 127) if dtype == "int8" else (0, 255)
+    level = np.arange(256, dtype=np.float64)[:, None]
+    middle, spread = ([0.5] if mean is None else mean), ([0.5] if std is None else std)
+    if {len(middle), len(spread)} - {1, channels}:
+        raise ValueError(f"mean has {len(middle)} numbers and std {len(spread)}; the images have {channels} channels")
+    real = np.broadcast_to((level / 255.0 - np.asarray(middle, float)) / np.asarray(spread, float), (256, channels))
+    if dtype == "float32":
+        table = real.astype(np.float32)
+    elif (mean is None and std is None) or not scale:  # a tensor without a scale has no rule of its own
+        table = np.broadcast_to(level + low, (256, channels)).astype(dtype)
+    else:
+        exact = real / scale + zero_point
+        up, down = np.floor(exact + 0.5 + TIE), np.ceil(exact - 0.5 - TIE)
+        table = np.clip(np.where(up.max(axis=0) <= high, up, down), low, high).astype(dtype)
+    return np.asarray(table[pixels, np.arange(channels)])
+
+
+# What this machine says of itself -----------------------------------------------------------------------------------
+
+CPU_PARTS = {"0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76",
+             "0xd0d": "Cortex-A77", "0xd05": "Cortex-A55"}  # MIDR part numbers, Arm's reference manuals
+CPU = "/sys/devices/system/cpu/cpu0/cpufreq/"
+
+
+def _read(path: str) -> str | None:
+    """A short text file of the kernel, stripped; None when it is not there."""
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            return file.read(65536).strip("\0 \t\r\n") or None
+    except OSError:
+        return None
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"-?\d{1,15}", text) else None
+
+
+def _field(text: str, key: str) -> str | None:
+    found = re.search(rf"^{re.escape(key)}\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
+def cpu_name() -> str | None:
+    """The board and its core ("Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)"), or the processor's own name."""
+    info = _read("/proc/cpuinfo") or ""
+    part = _field(info, "CPU part")
+    board = _read("/proc/device-tree/model") or _field(info, "Model")
+    core = CPU_PARTS.get(part.lower(), f"Arm part {part}") if part else None
+    if board:
+        return f"{board} ({core})" if core else board
+    return _field(info, "model name") or core or platform.processor() or None
+
+
+def temperature_c() -> float | None:
+    """Degrees Celsius of the processor's thermal zone, or of the first zone."""
+    zones = [f"/sys/class/thermal/thermal_zone{number}/" for number in range(16)]
+    zones.sort(key=lambda zone: "cpu" not in (_read(zone + "type") or ""))
+    for zone in zones:
+        value = _whole(_read(zone + "temp"))
+        if value is not None:
+            return value / 1000.0
+    return None
+
+
+def throttled() -> str | None:
+    """The Raspberry Pi's own word on under-voltage and throttling ("0x50005"); None on other machines."""
+    try:
+        answer = subprocess.run(["vcgencmd", "get_throttled"], stdin=subprocess.DEVNULL, capture_output=True,
+                                timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.match(rb"throttled=(0x[0-9a-fA-F]{1,8})\s*$", answer)
+    return found.group(1).decode() if found else None
+
+
+def cores() -> int:
+    """Cores this process may run on, which a container or taskset makes fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """What tells this machine from others: its name in the network, its architecture, its processor and its cores."""
+    return {"node": platform.node(), "machine": platform.machine(), "cpu": cpu_name(), "cores": cores()}
+
+
+def conditions() -> dict[str, Any]:
+    """Clock, temperature and throttling as they are now; what this machine does not tell is None."""
+    return {"clock_khz": _whole(_read(CPU + "scaling_cur_freq")), "temperature_c": temperature_c(),
+            "throttled": throttled()}
+
+
+def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Schema edgekd.bench/1's "host"; what this machine does not tell is None.
+
+    `before`, `after`: `conditions()` of the run; the clock and the temperature are those after it, `before` keeps the
+    earlier ones.
+    """
+    known = before["throttled"] is not None and after["throttled"] is not None
+    return {"machine": platform.machine(), "cpu": cpu_name(), "cores": cores(), "kernel": platform.release(),
+            "python": platform.python_version(), "governor": _read(CPU + "scaling_governor"),
+            "clock_khz": after["clock_khz"], "temperature_c": after["temperature_c"],
+            "throttled": {"before": before["throttled"], "after": after["throttled"]} if known else None,
+            "before": {key: before[key] for key in ("clock_khz", "temperature_c")}}
+
+
+def host_warnings(host: dict[str, Any], threads: int) -> list[str]:
+    """What makes the times of this run less than comparable."""
+    notes = []
+    if host["governor"] not in (None, "performance"):
+        notes.append(f"the clock is governed by {host['governor']!r}; for steady times: echo performance | sudo tee "
+                     "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
+    if threads > host["cores"]:
+        notes.append(f"{threads} threads on {host['cores']} usable cores")
+    if host["throttled"]:
+        before, after = (int(host["throttled"][key], 16) for key in ("before", "after"))
+        if (before | after) & THROTTLED_NOW:
+            notes.append(f"the board was throttled or under-voltage (get_throttled {host['throttled']['before']} "
+                         f"before, {host['throttled']['after']} after): these times are not the board's; cool it or "
+                         "change its power supply and run again")
+    earlier, later = host["before"]["clock_khz"], host["clock_khz"]
+    if earlier and later and later < earlier * (1 - SLOWER):
+        notes.append(f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: these times are "
+                     "of a machine that throttles, or whose governor lowers the clock")
+    return notes
+
+
+# Memory, in KiB -----------------------------------------------------------------------------------------------------
+
+def _status_kib(key: str) -> int | None:
+    value = _field(_read("/proc/self/status") or "", key)
+    return _whole(value.split()[0]) if value else None
+
+
+def resident_kib() -> int | None:
+    """Resident memory of this process: smaps_rollup, which counts exactly, else VmRSS; None off Linux."""
+    value = _field(_read("/proc/self/smaps_rollup") or "", "Rss")
+    return _whole(value.split()[0]) if value else _status_kib("VmRSS")
+
+
+def peak_kib() -> int | None:
+    """Most resident memory since `forget_peak`: VmHWM; None off Linux."""
+    return _status_kib("VmHWM")
+
+
+def forget_peak() -> None:
+    """Set VmHWM back to what is resident now (proc(5), clear_refs 5), where the kernel allows it."""
+    with contextlib.suppress(OSError), Path("/proc/self/clear_refs").open("w", encoding="ascii") as file:
+        file.write("5")
+
+
+# Measuring, in the process that loads the model ---------------------------------------------------------------------
+
+class Runtime:
+    """A TFLite runtime that was imported: the Interpreter class, its package and version, and how it takes delegates."""
+
+    def __init__(self, module: Any, interpreter: str, delegates: str, package: str) -> None:
+        self.interpreter = _within_module(module, interpreter)
+        self.load_delegate = _within_module(module, delegates + "load_delegate")
+        self.resolvers = _within_module(module, delegates + "OpResolverType")
+        self.name = package
+        self.version = metadata.version(package)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def load(self, model: str, threads: int, delegate: Delegate) -> Any:
+        """An interpreter with its tensors allocated. Raises BenchError "model" or "delegate"."""
+        words: dict[str, Any] = {"model_path": model, "num_threads": threads}
+        if delegate.kind == "none":
+            words["experimental_op_resolver_type"] = self.resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if delegate.library:
+            try:
+                words["experimental_delegates"] = [self.load_delegate(delegate.library, delegate.options)]
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BenchError("delegate", f"the delegate {delegate} cannot be loaded from {delegate.library}: "
+                                             f"{_one_line(error) or 'it gives no reason'}", delegate.advice) from error
+        try:
+            interpreter = self.interpreter(**words)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            compiled = "edgetpu-custom-op" in str(error)
+            raise BenchError("model", f"{self} refuses {model}: {_one_line(error)}",
+                             "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine that has one, "
+                             "or the model it was compiled from" if compiled else
+                             "see the op and its version in the message; a newer runtime may know it") from error
+        return interpreter
+
+
+class Delegate:
+    """Who runs the ops, from its name on the command line.
+
+    auto: what the runtime does by itself; xnnpack: that, and an error where XNNPACK took nothing; none: the built-in
+    kernels; edgetpu[:DEVICE]: libedgetpu, DEVICE as it knows it (usb, usb:0, pci, pci:1); external:LIBRARY[,KEY=VALUE...]:
+    any library with TFLite's external delegate functions. Raises ValueError for another name.
+    """
+
+    def __init__(self, name: str) -> None:
+        kind, colon, rest = name.partition(":")
+        self.name, self.kind, self.library = name, kind, ""
+        self.options: dict[str, str] = {}
+        if kind == "edgetpu" and (rest or not colon):
+            self.library = EDGE_TPU_LIBRARY
+            self.options = {"device": rest} if rest else {}
+        elif kind == "external" and rest:
+            self.library, *pairs = rest.split(",")
+            self.options = dict(_pair(pair) for pair in pairs)
+        elif colon or kind not in ("auto", "xnnpack", "none"):
+            raise ValueError(f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or external:LIBRARY[,KEY=VALUE...]")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def advice(self) -> str:
+        """What to do when it does not load."""
+        if self.kind == "edgetpu":
+            return ("install libedgetpu1-std, plug the accelerator in, and see that this user may use it; devices are "
+                    "named usb, usb:0, pci or pci:0")
+        return "give the path of a shared library built for this machine, and the options that it knows"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _within_module(module: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def import_runtime() -> Runtime:
+    """The first runtime that imports. Raises BenchError "runtime"."""
+    tried = []
+    for module, interpreter, delegates, package in RUNTIMES:
+        try:
+            return Runtime(importlib.import_module(module), interpreter, delegates, package)
+        except Exception as error:  # a runtime built for another numpy fails in more ways than ImportError
+            tried.append(f"{package}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    raise BenchError("runtime", f"no TFLite runtime can be imported by {sys.executable} ({'; '.join(tried)})",
+                     runtime_advice())
+
+
+def runtime_advice() -> str:
+    """The line to type for a runtime on this machine.
+
+    ai-edge-litert has wheels for 64-bit Linux (x86-64 and Arm) from Python 3.9; 32-bit Arm has tflite-runtime 2.14 up to
+    Python 3.11, built for numpy 1; no other processor has any. Where the system's Python is closed to pip (PEP 668), the
+    line makes a virtual environment.
+    """
+    machine, bits = platform.machine(), struct.calcsize("P") * 8
+    if machine in ("x86_64", "AMD64", "aarch64", "arm64") and bits == 64:
+        packages = "ai-edge-litert numpy"
+    elif machine in ("armv7l", "armv8l", "aarch64") and sys.version_info < (3, 12):
+        packages = "'tflite-runtime==2.14.0' 'numpy<2'"
+    else:
+        return (f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on {machine}; use a 64-bit "
+                "system" + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else ""))
+    closed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists() and sys.prefix == sys.base_prefix
+    if closed:
+        return (f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip install {packages}; "
+                "then measure with --python '~/edgekd/bin/python'")
+    return f"on this machine: {sys.executable} -m pip install {packages}"
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Of sorted values, by linear interpolation (numpy's default)."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """Percentiles, mean, standard deviation (of the population), extremes and the samples, in ms to a ns."""
+    ordered = sorted(samples)
+    figures = {"p50": quantile(ordered, 0.5), "p90": quantile(ordered, 0.9), "p95": quantile(ordered, 0.95),
+               "p99": quantile(ordered, 0.99), "mean": statistics.fmean(ordered), "std": statistics.pstdev(ordered),
+               "min": ordered[0], "max": ordered[-1]}
+    return {**{key: round(value, 6) for key, value in figures.items()}, "samples": [round(s, 6) for s in samples]}
+
+
+def warm_up(timed: Callable[[], float], most: int) -> tuple[int, list[str]]:
+    """Run until two windows of runs agree, at most `most` runs and WARMUP_SECONDS. Returns (runs, warnings)."""
+    times: list[float] = []
+    change = math.inf
+    while len(times) < most and sum(times) < WARMUP_SECONDS * 1e3:
+        times.append(timed())
+        if len(times) >= 2 * WARMUP_WINDOW:
+            before = statistics.median(times[-2 * WARMUP_WINDOW:-WARMUP_WINDOW])
+            change = abs(statistics.median(times[-WARMUP_WINDOW:]) / before - 1.0)
+            if change <= WARMUP_TOLERANCE:
+                return len(times), []
+    if math.isinf(change):
+        return len(times), [f"{len(times)} warm-up runs are too few to tell whether the times had settled"]
+    return len(times), [f"times still changed by {change:.0%} after {len(times)} warm-up runs"]
+
+
+class Model:
+    """A loaded model: `invoke` on whatever its inputs hold, and `answer` for stored pixels."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self.interpreter = interpreter
+        self.seen = hashlib.sha256()  # of every output that was looked at
+        self.inputs = interpreter.get_input_details()
+        self.outputs = interpreter.get_output_details()
+
+    def fill(self, seed: int) -> None:
+        """Random inputs: every code alike for 8 and 16 bits, 0 to 1 for floats, zeros for wider integers (indices)."""
+        import numpy as np
+
+        random = np.random.default_rng(seed)
+        for detail in self.inputs:
+            kind, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
+            if kind.kind in "iu" and kind.itemsize > 2:
+                value = np.zeros(shape, kind)
+            elif kind.kind in "iu":
+                limits = np.iinfo(kind)
+                value = random.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+            elif kind.kind == "f":
+                value = random.random(shape).astype(kind)
+            elif kind.kind == "b":
+                value = random.random(shape) < 0.5
+            else:
+                raise BenchError("model", f"input {detail['name']!r} is of {kind}, which has no random values to time "
+                                          "it with", "give a model with number inputs")
+            self.interpreter.set_tensor(detail["index"], value)
+
+    def timed(self) -> float:
+        """Milliseconds of one invoke."""
+        start = time.perf_counter_ns()
+        self.interpreter.invoke()
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def answer(self, image: Array, mean: Sequence[float] | None, std: Sequence[float] | None) -> Array:
+        """The output for uint8 pixels [px, px, c], flattened to [classes], in the output's own dtype."""
+        import numpy as np
+
+        detail = self.inputs[0]
+        scale, zero_point = detail["quantization"]
+        codes = pixel_codes(image, np.dtype(detail["dtype"]).name, float(scale), int(zero_point), mean, std)
+        self.interpreter.set_tensor(detail["index"], codes[None])
+        self.interpreter.invoke()
+        self.look()
+        return np.asarray(self.interpreter.get_tensor(self.outputs[0]["index"])).reshape(-1)
+
+    def look(self) -> None:
+        """Add the bytes of every output to `seen`."""
+        for detail in self.outputs:
+            self.seen.update(self.interpreter.get_tensor(detail["index"]).tobytes())
+
+    def delegate(self) -> str | None:
+        """"xnnpack" when a delegate runs part of the graph, "none" when none does, None when it cannot be told.
+
+        XNNPACK is the only delegate that runtimes apply by themselves.
+        """
+        try:
+            names = [op["op_name"] for op in self.interpreter._get_ops_details()]
+        except Exception:  # private in every runtime, and only informative here
+            return None
+        return "xnnpack" if "DELEGATE" in names else "none"
+
+
+def read_golden(path: str) -> dict[str, Array]:
+    """golden.npz: inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes], labels int64 [n]; mean, std float if given.
+
+    Where an image may have several labels, labels are 0 or 1, int64 [n,classes], and logits float32 [n,classes] say where
+    zero lies. Other arrays are left alone. Raises BenchError "golden".
+    """
+    import numpy as np
+
+    again = "make the golden set again with edgekd build"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+        if total > MAX_GOLDEN_BYTES:
+            raise BenchError("golden", f"{path} unpacks to {total} bytes, more than {MAX_GOLDEN_BYTES}",
+                             "use fewer golden images")
+        with np.load(path, allow_pickle=False) as stored:
+            golden = {key: stored[key] for key in ("inputs", "logits_int8", "labels", "logits", "mean", "std")
+                      if key in stored}
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zipfile.error) as error:
+        raise BenchError("golden", f"{path} is not a readable .npz without pickles: {error}", again) from error
+    several = "labels" in golden and golden["labels"].ndim == 2
+    for key, dtype, rank in (("inputs", "uint8", 4), ("logits_int8", "int8", 2), ("labels", "int64", 2 if several else 1),
+                             *([("logits", "float32", 2)] if several else [])):
+        if key not in golden:
+            raise BenchError("golden", f"{path} has no array {key!r}", again)
+        if golden[key].dtype != np.dtype(dtype) or golden[key].ndim != rank:
+            raise BenchError("golden", f"{path}: {key} is {golden[key].dtype} with {golden[key].ndim} dimensions, not "
+                                       f"{dtype} with {rank}", again)
+    if several and not golden["labels"].shape == golden["logits"].shape == golden["logits_int8"].shape:
+        raise BenchError("golden", f"{path}: labels, logits and logits_int8 are of different shapes", again)
+    if len({len(golden[key]) for key in ("inputs", "logits_int8", "labels")}) != 1 or not len(golden["labels"]):
+        raise BenchError("golden", f"{path}: inputs, logits_int8 and labels are not of one length above 0", again)
+    return golden
+
+
+def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | None, std: Sequence[float] | None,
+              progress: Progress) -> dict[str, Any]:
+    """Run every golden image. Shares are 0 to 1; max_abs_lsb is None where the output is not in 8-bit codes.
+
+    Where an image may have several labels, an answer is one label of it, said where the output is not below zero.
+
+    `mean` and `std` as for `pixel_codes`; a float32 input takes the golden set's own where they are None.
+    """
+    import numpy as np
+
+
+    images, expected, labels = golden["inputs"], golden["logits_int8"].astype(np.int64), golden["labels"]
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise BenchError("golden", f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a "
+                                   "golden set is for one of each", "run without --golden")
+    wanted, answers = tuple(model.inputs[0]["shape"]), int(np.prod(model.outputs[0]["shape"]))
+    if wanted != (1, *images.shape[1:]) or answers != expected.shape[1]:
+        raise BenchError("golden", f"the golden set has images of {list(images.shape[1:])} and {expected.shape[1]} "
+                                   f"logits, the model takes {[int(d) for d in wanted]} and gives {answers}",
+                         "give the golden set that was made with this model")
+    if np.dtype(model.inputs[0]["dtype"]) == np.float32:
+        mean = mean or golden.get("mean", np.array([0.5])).reshape(-1).tolist()
+        std = std or golden.get("std", np.array([0.5])).reshape(-1).tolist()
+    hits = same = 0.0
+    worst = 0
+    several = labels.ndim == 2
+    coded = np.dtype(model.outputs[0]["dtype"]).name in ("int8", "uint8")
+    for number, image in enumerate(images):
+        try:
+            found = model.answer(image, mean, std)
+        except ValueError as error:
+            raise BenchError("golden", str(error), "give --mean and --std with one number, or one a channel") from error
+        codes = found.astype(np.int64) - (128 if found.dtype == np.uint8 else 0) if coded else found
+        if several:
+            zero = int(model.outputs[0]["quantization"][1]) - (128 if found.dtype == np.uint8 else 0) if coded else 0
+            said = codes >= zero
+            same += float((said == (golden["logits"][number] >= 0)).mean())
+            hits += float((said == (labels[number] == 1)).mean())
+        else:
+            same += int(np.argmax(codes) == np.argmax(expected[number]))
+            hits += int(np.argmax(codes) == labels[number])
+        if coded:
+            worst = max(worst, int(np.abs(codes - expected[number]).max()))
+        progress((number + 1) / len(images))
+    return {"images": len(images), "argmax_agreement": round(same / len(images), 6),
+            "max_abs_lsb": worst if coded else None, "top1": round(hits / len(images), 6)}
+
+
+def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) -> list[float]:
+    """Milliseconds of each run: by count and by seconds, both reached, within MAX_SECONDS and MAX_SAMPLES."""
+    samples: list[float] = []
+    start = time.perf_counter_ns()
+    while len(samples) < MAX_SAMPLES:
+        seconds = (time.perf_counter_ns() - start) / 1e9
+        enough = len(samples) >= options.runs and seconds >= options.min_seconds
+        if enough or (samples and seconds >= MAX_SECONDS):
+            break
+        samples.append(model.timed())
+        progress(min(len(samples) / options.runs, seconds / max(options.min_seconds, 1e-9), 1.0))
+    return samples
+
+
+def soak(timed: Callable[[], float], minutes: float, sense: Callable[[], dict[str, Any]], progress: Progress
+         ) -> dict[str, Any]:
+    """Run for `minutes` without a pause. Returns schema edgekd.bench/1's "soak", with a trace of one row a window.
+
+    `timed`: one run, in ms. `sense`: `conditions` of this machine, asked once a window.
+    """
+    whole = minutes * 60.0
+    window = max(whole / SOAK_WINDOWS, SOAK_LEAST_WINDOW_S)
+    trace: list[dict[str, Any]] = []
+    start = now = time.perf_counter()
+    while now - start < whole:
+        samples: list[float] = []
+        opened = now
+        while not samples or now - opened < window:
+            samples.append(timed())
+            now = time.perf_counter()
+        trace.append({"at_s": round(now - start, 3), "p50_ms": round(statistics.median(samples), 6),
+                      "runs": len(samples), **sense()})
+        now = time.perf_counter()
+        progress(min((now - start) / whole, 1.0))
+    return {"minutes": minutes, **soak_verdict(trace), "trace": trace}
+
+
+def soak_verdict(trace: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{"verdict", "slowdown", "reason"} of a soak: its last quarter against its first tenth, medians of p50.
+
+    "throttles": the board said so, or it became slower by more than SLOWER while its clock fell by as much. "slows":
+    slower by as much, and nothing tells why. "steady": neither.
+    """
+    first, last = trace[:max(1, len(trace) // 10)], trace[-max(1, len(trace) // 4):]
+
+    def middle(rows: Sequence[dict[str, Any]], key: str) -> float:
+        known = [row[key] for row in rows if row[key] is not None]
+        return float(statistics.median(known)) if known else math.nan
+
+    slowdown = middle(last, "p50_ms") / middle(first, "p50_ms") - 1.0
+    clock = middle(last, "clock_khz") / middle(first, "clock_khz") - 1.0  # NaN, which is below nothing, when not known
+    flags = [row["throttled"] for row in trace if row["throttled"] is not None and int(row["throttled"], 16) & THROTTLED_NOW]
+    if flags:
+        verdict, reason = "throttles", f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows"
+    elif slowdown > SLOWER and clock < -SLOWER:
+        verdict, reason = "throttles", f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower"
+    elif slowdown > SLOWER:
+        verdict, reason = "slows", f"{slowdown:.0%} slower in the end; the clock does not tell why"
+    else:
+        verdict, reason = "steady", f"the end is {slowdown:+.1%} against the start"
+    return {"verdict": verdict, "slowdown": round(slowdown, 6), "reason": reason}
+
+
+def pin(cores_wanted: Sequence[int]) -> None:
+    """Keep this process on these cores. Raises BenchError "device"."""
+    try:
+        os.sched_setaffinity(0, cores_wanted)
+    except (OSError, ValueError, AttributeError) as error:
+        raise BenchError("device", f"this process cannot be kept on cores {list(cores_wanted)}: {error}",
+                         f"this machine has cores 0 to {(os.cpu_count() or 1) - 1}") from error
+
+
+def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Everything of schema edgekd.bench/1 but the digest and the host's own keys. Raises BenchError."""
+    if options.cores:
+        pin(options.cores)
+    try:
+        importlib.import_module("numpy")  # here, so that its memory counts as the baseline's
+    except ImportError as error:
+        raise BenchError("runtime", f"numpy cannot be imported by {sys.executable}: {error}",
+                         runtime_advice()) from error
+    runtime = import_runtime()
+    gc.collect()
+    forget_peak()
+    before, baseline = conditions(), resident_kib()
+    start = time.perf_counter_ns()
+    model = Model(runtime.load(options.model, options.threads, options.delegate))
+    load = (time.perf_counter_ns() - start) / 1e6
+    after_load = resident_kib()
+    model.fill(options.seed)
+    share = 0.2 if options.soak else 0.6  # of the whole that the timed runs are, for whoever watches
+    gc.disable()
+    try:
+        first = model.timed()
+        warmed, warnings = warm_up(model.timed, options.warmup_runs)
+        progress(0.2)
+        samples = timed_runs(model, options, lambda done: progress(0.2 + share * done))
+        soaked = soak(model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done)) if options.soak else None
+    except RuntimeError as error:
+        raise BenchError("model", f"{runtime} cannot run {options.model}: {_one_line(error)}",
+                         "see the op in the message") from error
+    finally:
+        gc.enable()
+    peak, after = peak_kib(), conditions()
+    model.look()
+    answers = None
+    if options.golden:  # read only now, so that its images do not count as the model's memory
+        answers = agreement(model, read_golden(options.golden), options.mean, options.std,
+                            lambda done: progress(0.8 + 0.2 * done))
+    if len(samples) < options.runs:
+        warnings.append(f"stopped after {MAX_SECONDS:.0f} s with {len(samples)} of {options.runs} runs")
+    if soaked and soaked["verdict"] != "steady":
+        warnings.append(f"soak of {options.soak:g} minutes: it {soaked['verdict']} ({soaked['reason']})")
+    host = host_facts(before, after)
+    known = [value for value in (after_load, peak) if value is not None]
+    return {
+        "runtime": {"name": runtime.name, "version": runtime.version, "threads": options.threads,
+                    "delegate": delegate_used(model, options.delegate, warnings)},
+        "host": host,
+        "settings": {"warmup_runs": warmed, "runs": options.runs, "min_seconds": options.min_seconds,
+                     "seed": options.seed, "cores": options.cores},
+        "latency_ms": {"load": round(load, 6), "first": round(first, 6), **summary(samples)},
+        "memory_kib": {"baseline": baseline, "after_load": after_load, "peak": max(known) if known else None},
+        "golden": answers,
+        "output_sha256": model.seen.hexdigest(),
+        "soak": soaked,
+        "warnings": [*host_warnings(host, options.threads), *warnings],
+    }
+
+
+def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | None:
+    """Who ran ops, for the JSON; adds to `warnings` where none did. Raises BenchError when XNNPACK was asked for in vain."""
+    found = model.delegate()
+    if wanted.kind == "xnnpack" and found == "none":
+        raise BenchError("delegate", "XNNPACK took no op of this model", "leave --delegate out, or use a runtime with XNNPACK: "
+                         "ai-edge-litert, or tensorflow")
+    if wanted.library:
+        if found == "none":
+            warnings.append(f"the delegate {wanted} was loaded and took no op")
+        return f"{wanted.kind}:{wanted.library}"
+    if found == "none" and wanted.kind == "auto":
+        warnings.append("no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
+                        "many times slower than ai-edge-litert")
+    return found
+
+
+def child_main(options: argparse.Namespace) -> int:
+    """The process that loads the model: one JSON line each for progress, then one with the result or the error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a runtime prints goes to stderr and cannot mix with the answers
+    die_with_parent(options.timeout)
+    shown = time.monotonic()
+
+    def progress(share: float) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= 0.2:  # a line costs some 10 us, next to runs of that length
+            shown = time.monotonic()
+            print(json.dumps({"progress": share}), file=answers, flush=True)
+
+    try:
+        answer = {"result": measure(options, progress)}
+    except BenchError as error:
+        answer = {"error": error.to_json()}
+    print(json.dumps(answer, allow_nan=False), file=answers, flush=True)
+    return EXIT_DONE
+
+
+def die_with_parent(timeout_s: float) -> None:
+    """Leave no process behind: die when the parent does (Linux), and in any case soon after the parent's own limit."""
+    signal.alarm(math.ceil(timeout_s) + 10)  # SIGALRM's default action ends the process inside native code too
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG = 1, linux/prctl.h
+
+
+# Watching, in the process that was started --------------------------------------------------------------------------
+
+def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> dict[str, Any]:
+    """Start `command`, which answers as `child_main` does, and return its result.
+
+    Whatever becomes of it is told as a BenchError: its own error, "crash" when it dies, "timeout" when it does not
+    end. The process is gone when this returns or raises.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+    listener = threading.Thread(target=_keep, args=(child.stderr, tail), daemon=True)
+    listener.start()
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        child.kill()
+
+    watchdog = threading.Timer(timeout_s, stop)
+    watchdog.daemon = True
+    watchdog.start()
+    answer: dict[str, Any] = {}
+    try:
+        for line in child.stdout:
+            try:
+                parsed = json.loads(line)
+            except ValueError:  # a line the child died in
+                parsed = None
+            answer = parsed if isinstance(parsed, dict) else {}
+            if "progress" in answer:
+                progress(answer["progress"])
+        code = child.wait()
+    finally:
+        watchdog.cancel()
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        listener.join(timeout=1)
+        child.stdout.close()
+    if "result" in answer and code == 0:
+        return dict(answer["result"])
+    if "error" in answer:
+        told = answer["error"]
+        raise BenchError(told["kind"], told["message"], told["next_step"])
+    if late.is_set():
+        raise BenchError("timeout", f"the model did not finish within {timeout_s:g} s",
+                         "give a longer --timeout, fewer --runs or a smaller model")
+    said = " | ".join(line for line in tail if not line.startswith("INFO:"))
+    raise BenchError("crash", f"the process that ran the model {_death(code)}" + (f"; it said: {said}" if said else ""),
+                     "try another version of the runtime, or --threads 1; if it was killed for memory, a smaller model")
+
+
+def _keep(stream: IO[bytes], tail: collections.deque[str]) -> None:
+    """Read a stream to its end, so that its writer never blocks, and keep the last lines."""
+    with stream:
+        for line in stream:
+            tail.append(line.decode("utf-8", "replace").strip()[:500])
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code} and no result"
+    names = {number.value: number.name for number in signal.Signals}
+    why = ": the machine may be out of memory" if -code == signal.SIGKILL else ""
+    return f"was killed by signal {-code} ({names.get(-code, 'unknown')}){why}"
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
+    """Check the model, run it in a second process, and put the result together. Raises BenchError."""
+    try:
+        data = Path(options.model).read_bytes()
+    except OSError as error:
+        raise BadModelError(f"{options.model} cannot be read: {error.strerror}",
+                       "give the path of a .tflite file") from error
+    try:
+        check_model(data)
+    except BadModelError as error:
+        raise BadModelError(f"{options.model}: {error.message}", error.next_step) from error
+    if options.golden and not Path(options.golden).is_file():
+        raise BenchError("golden", f"{options.golden} is not a file", "give the path of a golden.npz, or leave it out")
+    digest = hashlib.sha256(data).hexdigest()
+    del data
+    command = [sys.executable, "-I", str(Path(__file__).resolve()), *arguments, "--child"]
+    found = supervise(command, options.timeout, lambda share: say(f"progress {share:.2f}"))
+    say("progress 1.00")
+    return {"schema": SCHEMA, "model_sha256": digest, "runner_version": VERSION, **found}
+
+
+def say(text: str) -> None:
+    """One line for whoever started this, on stderr."""
+    print(f"edgebench: {text}", file=sys.stderr, flush=True)
+
+
+def write(path: str | None, answer: dict[str, Any]) -> None:
+    """The answer into its file, whole or not at all, or onto stdout."""
+    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
+    if path is None:
+        sys.stdout.write(text)
+        return
+    part = Path(path + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _numbers(text: str) -> list[float]:
+    values = [float(part) for part in text.split(",")]
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError
+    return values
+
+
+def _deviations(text: str) -> list[float]:
+    values = _numbers(text)
+    if min(values) <= 0:
+        raise ValueError
+    return values
+
+
+def core_list(text: str) -> list[int]:
+    """Core numbers of "0-3" or "0,2,4-5", sorted, each once. Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        numbers = range(int(low), int(high or low) + 1)
+        if not numbers or numbers[-1] > MAX_CORE:
+            raise ValueError(f"{text!r} is not a list of cores such as 0-3 or 4,5")
+        found.update(numbers)
+    return sorted(found)
+
+
+def _delegate(text: str) -> Delegate:
+    try:
+        return Delegate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _within(setting: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    low, high = LIMITS[setting]
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    return convert
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, with the exit codes in its help."""
+    made = argparse.ArgumentParser(
+        prog="edgebench.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Time a TFLite model on this machine and check its golden answers.",
+        epilog="exit codes:\n  0    done; the result is in --json, or on stdout\n"
+               "  2    the arguments, the model or the golden set are wrong\n"
+               "  3    this machine failed: no TFLite runtime, a crash, a timeout\n"
+               "  130  interrupted\n"
+               f"After 2 (but for wrong arguments) and 3 the JSON holds the error, schema {ERROR_SCHEMA}.")
+    add = made.add_argument
+    add("--model", required=True, metavar="M.tflite")
+    add("--golden", metavar="golden.npz", help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] "
+                                               "and labels int64 [n]; mean and std if given")
+    add("--delegate", type=_delegate, default="auto", metavar="NAME",
+        help="auto (default: what the runtime does by itself), xnnpack, none, edgetpu[:DEVICE], or "
+             "external:LIBRARY[,KEY=VALUE...]")
+    add("--cores", type=core_list, metavar="LIST", help="run on these cores only, such as 0-3 or 4,5")
+    add("--soak", type=_within("soak_minutes", float), metavar="MINUTES",
+        help="after the timed runs, run on for this long and tell whether it throttles")
+    add("--threads", type=_within("threads", int), default=min(4, cores()), help="default: %(default)s")
+    add("--runs", type=_within("runs", int), default=50, help="fewest measured runs; default: %(default)s")
+    add("--min-seconds", type=_within("min_seconds", float), default=1.0,
+        help="least time spent on measured runs; default: %(default)s")
+    add("--warmup-runs", type=_within("warmup_runs", int), default=100,
+        help=f"most warm-up runs, which stop earlier when two windows of {WARMUP_WINDOW} runs agree to "
+             f"{WARMUP_TOLERANCE * 100:.0f} %%; default: %(default)s")
+    add("--mean", type=_numbers, help="one number or one a channel, for pixels scaled to 0..1: quantise pixels by the "
+                                      "model's own input scale, as a model from elsewhere wants; without --mean and "
+                                      "--std an 8-bit input is fed the pixels themselves, as EdgeKD's models want")
+    add("--std", type=_deviations, help="as --mean; 0.5 when only the other is given")
+    add("--seed", type=_within("seed", int), default=0, help="of the random input that is timed")
+    add("--timeout", type=_within("timeout_s", float), help=f"seconds for all; default: {TIMEOUT_S:g}, and a soak's own time")
+    add("--json", metavar="out.json", help="where to write the result; default: stdout")
+    add("--child", action="store_true", help="measure in this very process and answer in JSON lines; what the runner "
+                                             "starts for itself, so that it outlives a crash")
+    add("--version", action="version", version=VERSION)
+    return made
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)  # unwinds through supervise, which ends the child
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    options = parser().parse_args(arguments)
+    if options.timeout is None:
+        options.timeout = TIMEOUT_S + 60.0 * (options.soak or 0.0)
+    if options.child:
+        return child_main(options)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        try:
+            result = run(options, arguments)
+        except BenchError as error:
+            say(f"error: {error.message}" + (f"\n  next: {error.next_step}" if error.next_step else ""))
+            write(options.json, error.to_json())
+            return error.exit_code
+        write(options.json, result)
+    except OSError as error:
+        say(f"error: {options.json} cannot be written: {error}")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        say("interrupted")
+        return EXIT_INTERRUPTED
+    latency = result["latency_ms"]
+    say(f"done: p50 {latency['p50']:.3f} ms, p99 {latency['p99']:.3f} ms over {len(latency['samples'])} runs")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

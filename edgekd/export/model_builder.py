@@ -1,0 +1,102 @@
+"""Builds an int8 .tflite tensor by tensor and op by op; what comes out is in canonical form (`edgekd.tflite.canonical`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.tflite.canonical import canonical
+from edgekd.tflite.flatbuffer import DTYPES, schema, write
+
+# op -> its options table in schema.fbs; ops without options (LOGISTIC, HARD_SWISH, RELU, QUANTIZE) are not listed
+OPTIONS: dict[str, str] = {
+    "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CONCATENATION": "ConcatenationOptions",
+    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
+    "MUL": "MulOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "RESHAPE": "ReshapeOptions",
+    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions",
+    "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "TRANSPOSE": "TransposeOptions",
+}
+
+
+class ModelBuilder:
+    """A model under construction: tensors by name, ops in order. Equal calls give equal bytes."""
+
+    def __init__(self) -> None:
+        self.indices: dict[str, int] = {}
+        self._tensors: list[Any] = []
+        self._data: list[npt.NDArray[Any] | None] = []
+        self._ops: list[Any] = []
+        self._codes: list[str] = []
+
+    def tensor(self, name: str, shape: Iterable[int], dtype: str, *, data: npt.NDArray[Any] | None = None,
+               scale: Any = None, zero_point: Any = None, axis: int = 0) -> int:
+        """Index of the tensor `name`, added when it is new. `axis`: which one the scales belong to."""
+        if name in self.indices:
+            return self.indices[name]
+        parts = schema()
+        tensor = parts.TensorT()
+        tensor.name, tensor.type = name, getattr(parts.TensorType, dtype)
+        tensor.shape = np.asarray(list(shape), np.int32)
+        tensor.buffer = len(self._tensors)
+        tensor.quantization = parts.QuantizationParametersT()
+        if scale is not None:
+            tensor.quantization.scale = np.asarray(scale, np.float32)
+            tensor.quantization.zeroPoint = np.asarray(zero_point, np.int64)
+            tensor.quantization.quantizedDimension = axis
+        self.indices[name] = len(self._tensors)
+        self._tensors.append(tensor)
+        self._data.append(None if data is None else np.ascontiguousarray(data, DTYPES[dtype]))
+        return self.indices[name]
+
+    def op(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: dict[str, Any] | None) -> None:
+        """Append an operator. `options`: fields of the schema's options table, None where the op has none."""
+        parts = schema()
+        if name not in self._codes:
+            self._codes.append(name)
+        op = parts.OperatorT()
+        op.opcodeIndex = self._codes.index(name)
+        op.inputs, op.outputs = (np.asarray(list(part), np.int32) for part in (inputs, outputs))
+        if options is not None:
+            table = OPTIONS[name]
+            op.builtinOptionsType = getattr(parts.BuiltinOptions, table)
+            op.builtinOptions = getattr(parts, f"{table}T")()
+            for field, value in options.items():
+                if not hasattr(op.builtinOptions, field):
+                    raise AttributeError(f"{table} has no field {field!r}")
+                setattr(op.builtinOptions, field, value)
+        self._ops.append(op)
+
+    def finish(self, input_name: str, output_name: str, description: str) -> bytes:
+        """The whole model as canonical bytes, with one input and one output and a signature that names them."""
+        parts = schema()
+        graph = parts.SubGraphT()
+        graph.name, graph.tensors, graph.operators = "main", self._tensors, self._ops
+        graph.inputs, graph.outputs = [self.indices[input_name]], [self.indices[output_name]]
+        model = parts.ModelT()
+        model.description, model.subgraphs = description, [graph]
+        model.operatorCodes = []
+        for name in self._codes:
+            code = parts.OperatorCodeT()
+            code.builtinCode = getattr(parts.BuiltinOperator, name)
+            model.operatorCodes.append(code)
+        signature = parts.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = "serving_default", 0  # TensorFlow's own key
+        signature.inputs, signature.outputs = (
+            [_port(name, self.indices[name])] for name in (input_name, output_name))
+        model.signatureDefs = [signature]
+        model.buffers = []
+        for data in self._data:
+            buffer = parts.BufferT()
+            buffer.data = None if data is None else data.tobytes()
+            model.buffers.append(buffer)
+        return canonical(write(model))
+
+
+def _port(name: str, index: int) -> Any:
+    port = schema().TensorMapT()
+    port.name, port.tensorIndex = name, index
+    return port

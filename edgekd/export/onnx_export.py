@@ -1,0 +1,33 @@
+"""qat -> export: the trained int8 network as a float ONNX on the int8 grid, its Q/DQ twin, and the learned ranges."""
+
+from __future__ import annotations
+
+import safetensors.numpy
+from torch import nn
+
+from edgekd.core.artifacts import Exported, QuantNetwork
+from edgekd.export.onnx_writer import write_onnx
+from edgekd.quantization.qat_network import QatNetwork, restore
+
+
+def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
+    """Both ONNX forms of a trained int8 network. `model`: the float network its builder gives, with any weights.
+
+    Raises WeightsError when the artifact does not fit the network.
+    """
+    return from_network(qnet, restore(qnet, model))
+
+
+def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
+    """The same, of a network that is already there, frozen."""
+    state = safetensors.numpy.load(bytes(qnet.state))
+    ranges = {row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges}
+    weights = {
+        row["target"]: {
+            "layer": row["name"], "op": row["op"], "source": row["source"], "axis": 0,
+            "scale": [float(value) for value in state[f"{row['name']}.scale"]],
+        }
+        for row in qnet.layers
+    }
+    return Exported(px=qnet.px, ranges=ranges, weights=weights, io_dtype=network.rules.io_dtype,
+                    onnx=write_onnx(network, state, "float"), qdq=write_onnx(network, state, "qdq"))

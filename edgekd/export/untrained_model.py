@@ -1,0 +1,38 @@
+"""The .tflite that a student will become, from random weights and random images: the real route, without training and
+without torch.export (`edgekd.quantization.recording`), which is half of the time otherwise.
+
+Shapes and ops do not depend on the weights, so what `check` says of this file holds for the trained one.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from edgekd.core.artifacts import QuantNetwork
+from edgekd.export.onnx_export import from_network
+from edgekd.export.tflite_convert import convert
+from edgekd.networks import builders
+from edgekd.quantization import qat_network, recording
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.tflite.int8_rules import Int8Rules
+
+SEED = 0  # of the random images; ranges follow from them, shapes do not
+
+
+def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
+    """The int8 .tflite of an untrained student at px x px. Leaves torch's random state as it was.
+
+    Raises UnsupportedNetwork, naming the op and the module, for a student that has no int8 form, and UnknownName or
+    RecipeError for one that cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        options = {**spec.options, "num_classes": classes}
+        model = builders.create(spec.arch, options)
+        mean, std = builders.normalisation(spec, model)
+        network = qat_network.prepare(model, px, mean, std, rules, recording.record)
+        qat_network.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
+        done = qat_network.finish(network)
+    qnet = QuantNetwork(arch=spec.arch, options=options, px=px, mean=mean, std=std, history=[], rules=rules.to_dict(),
+                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    return bytes(convert(from_network(qnet, network)).tflite)

@@ -1,0 +1,110 @@
+"""What decides a stage's result besides its settings: the code that it runs, and the libraries that this code uses.
+
+A stage's key holds `source_digest` of the stage's module. The digest changes when the code changes, and when another
+version of a library is installed. It does not change with comments, docstrings or the layout of the text.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import sys
+from pathlib import Path
+
+from edgekd.core.artifacts import canonical_json, sha256
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+# Modules that decide nothing, or whose say reaches a stage in its settings. They stay out of a stage's key.
+SAID_IN_SETTINGS = frozenset({
+    "core.errors", "core.artifacts", "core.context", "core.resources", "settings.recipe", "settings.loss_catalogue",
+    "settings.model_specs", "settings.device_profiles",
+})
+# The distribution on PyPI that provides a top-level module, where their names differ by more than "-" for "_".
+DISTRIBUTIONS = {"PIL": "pillow"}
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    """The parsed source of a module, without docstrings. Names are without "edgekd."."""
+    path = _path(module)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return tree
+
+
+def _path(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _is_module(module: str) -> bool:
+    return _path(module).is_file()
+
+
+@functools.cache
+def imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What a module imports anywhere: the package's own modules (without "edgekd."), and top-level libraries."""
+    own, libraries = set(), set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            libraries |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            first, _, rest = node.module.partition(".")
+            if first != "edgekd":
+                libraries.add(first)
+            elif _is_module(rest) and not _path(rest).name.startswith("__init__"):
+                own.add(rest)
+            else:
+                inside = {f"{rest}.{alias.name}".lstrip(".") for alias in node.names}
+                own |= {name for name in inside if _is_module(name)}
+    return frozenset(own), frozenset(libraries - set(sys.stdlib_module_names) - {"edgekd"})
+
+
+@functools.cache
+def code(module: str) -> frozenset[str]:
+    """The modules whose code decides what a stage in `module` makes: `module` and all that it imports, at any depth.
+
+    Found by reading the source, since importing these modules would load torch. Names are without "edgekd.".
+    """
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= imports(name)[0]
+        waiting -= found | SAID_IN_SETTINGS
+    return frozenset(found)
+
+
+@functools.cache
+def libraries(module: str) -> frozenset[str]:
+    """The distributions that the `code` of a stage's module imports, by their names on PyPI."""
+    used = frozenset[str]().union(*(imports(name)[1] for name in code(module)))
+    return frozenset(DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in used)
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, or None when it is not installed (an optional library)."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _code_digest(module: str) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(code(module)):
+        digest.update(f"{name}\0{ast.dump(_tree(name))}\0".encode())
+    return digest.hexdigest()
+
+
+def source_digest(module: str) -> str:
+    """Hex sha256 over the parsed `code` of a stage's module and the versions of its `libraries`."""
+    versions = {name: version(name) for name in sorted(libraries(module))}
+    return sha256(canonical_json({"code": _code_digest(module), "libraries": versions}))

@@ -1,0 +1,14 @@
+"""qat -> export: the trained int8 network as ONNX, as a float graph on the int8 grid and with Q/DQ pairs."""
+
+from __future__ import annotations
+
+from edgekd.core.artifacts import Exported, QuantNetwork
+from edgekd.core.context import Context
+from edgekd.export.onnx_export import export
+from edgekd.networks import builders
+
+
+def run(qat: QuantNetwork, *, context: Context) -> Exported:
+    """The stage: the float network is built anew from the artifact's builder and options."""
+    del context  # nothing random, nothing long
+    return export(qat, builders.create(qat.arch, qat.options))

@@ -1,0 +1,229 @@
+"""Reference arithmetic of TFLite's int8 ops: exact integer accumulators, one rounding. What certify measures against.
+
+Every kernel computes the real number the operation means from the codes it is given, in float64 (sums of int8 products
+stay far under 2^53, so they are exact), multiplies by the scales once and rounds half to even. Runtimes use fixed-point
+multipliers with one or two roundings; each of them is within one LSB of this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
+from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN, windows
+
+Codes = npt.NDArray[np.int64]
+Real = npt.NDArray[np.float64]
+
+# schema.fbs: enum ActivationFunctionType
+ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
+    0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """One input of an op: the tensor's description and its codes (int8 or int32, any shape)."""
+
+    tensor: LiteTensor
+    codes: npt.NDArray[Any]
+
+    @property
+    def scale(self) -> float:
+        """Per-tensor scale, as float64."""
+        return float(self.tensor.scale[0])
+
+    @property
+    def zero_point(self) -> int:
+        """Per-tensor zero point."""
+        return int(self.tensor.zero_point[0])
+
+    @property
+    def centred(self) -> Real:
+        """Codes minus zero point, float64."""
+        return self.codes.astype(np.float64) - self.zero_point
+
+    @property
+    def real(self) -> Real:
+        """Scale times centred codes, float64."""
+        return self.centred * self.scale
+
+
+# (the operator, its inputs, its output tensor) -> the output codes
+Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
+
+
+def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
+    """Codes of real numbers in a tensor's range, after a fused activation: round half to even, saturate."""
+    scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
+    low, high = (np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
+                 for bound in ACTIVATION_BOUNDS[int(activation)])
+    lowest, highest = (0, INT8_MAX - INT8_MIN) if output.dtype == "UINT8" else (INT8_MIN, INT8_MAX)
+    codes = np.rint(real / scale) + zero_point
+    return np.clip(codes, max(low, lowest), min(high, highest)).astype(np.int64)
+
+
+def _taps(x: Real, kernel: tuple[int, int], options: dict[str, Any], fill: float) -> Any:
+    """Yield (row, column, view of NHWC x that this kernel tap sees): [n, out_h, out_w, c]."""
+    strides = (int(options["strideH"]), int(options["strideW"]))
+    dilations = (int(options.get("dilationHFactor", 1)), int(options.get("dilationWFactor", 1)))
+    plans = [windows(x.shape[1 + a], kernel[a], strides[a], dilations[a], int(options["padding"])) for a in (0, 1)]
+    padded = np.pad(x, ((0, 0), plans[0][1:], plans[1][1:], (0, 0)), constant_values=fill)
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            top, left = row * dilations[0], column * dilations[1]
+            yield row, column, padded[:, top:top + (plans[0][0] - 1) * strides[0] + 1:strides[0],
+                                      left:left + (plans[1][0] - 1) * strides[1] + 1:strides[1]]
+
+
+def _finish_layer(sums: Real, op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    if len(inputs) > 2:
+        sums = sums + inputs[2].codes.astype(np.float64)
+    real = sums * (inputs[0].scale * inputs[1].tensor.scale.astype(np.float64))
+    return to_codes(real, output, op.options["fusedActivationFunction"])
+
+
+def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """CONV_2D: int8 [n, h, w, c] with weights [o, kh, kw, c / groups] and int32 bias [o].
+
+    Output channel o reads the input channels of group o // (outputs / groups) (kernels/internal/reference/
+    integer_ops/conv.h).
+    """
+    weight = inputs[1].codes.astype(np.float64)
+    groups = inputs[0].codes.shape[3] // weight.shape[3]
+    filters = np.split(weight, groups, axis=0)
+    sums: Any = 0.0
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
+        parts = zip(np.split(seen, groups, axis=3), filters, strict=True)
+        sums = sums + np.concatenate([part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3)
+    return _finish_layer(sums, op, inputs, output)
+
+
+def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier]; output channel c * multiplier + m."""
+    weight = inputs[1].codes.astype(np.float64)
+    multiplier = weight.shape[3] // inputs[0].codes.shape[3]
+    sums: Any = 0.0
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
+        sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
+    return _finish_layer(sums, op, inputs, output)
+
+
+def fully_connected(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """FULLY_CONNECTED: int8 [..., i] flattened to [n, i], weights [o, i], int32 bias [o]."""
+    weight = inputs[1].codes.astype(np.float64)
+    sums = inputs[0].centred.reshape(-1, weight.shape[1]) @ weight.T
+    return _finish_layer(sums, op, inputs, output).reshape(output.shape)
+
+
+def add(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """ADD with broadcasting."""
+    return to_codes(inputs[0].real + inputs[1].real, output, op.options["fusedActivationFunction"])
+
+
+def mul(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """MUL with broadcasting."""
+    real = inputs[0].centred * inputs[1].centred * (inputs[0].scale * inputs[1].scale)
+    return to_codes(real, output, op.options["fusedActivationFunction"])
+
+
+def mean(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """MEAN over constant axes."""
+    axes = tuple(int(axis) for axis in inputs[1].codes.reshape(-1))
+    return to_codes(inputs[0].centred.mean(axis=axes) * inputs[0].scale, output).reshape(output.shape)
+
+
+def average_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """AVERAGE_POOL_2D: mean over the pixels inside the image, rounded half away from zero on the codes."""
+    kernel = (int(op.options["filterHeight"]), int(op.options["filterWidth"]))
+    codes = inputs[0].codes.astype(np.float64)
+    sums: Any = 0.0
+    counts: Any = 0.0
+    for (_, _, seen), (_, _, inside) in zip(_taps(codes, kernel, op.options, 0.0),
+                                            _taps(np.ones_like(codes), kernel, op.options, 0.0), strict=True):
+        sums, counts = sums + seen, counts + inside
+    average = np.copysign(np.floor(np.abs(sums) / counts + 0.5), sums)
+    return _clamp_to_activation(average, op, output)
+
+
+def max_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """MAX_POOL_2D over the pixels inside the image."""
+    kernel = (int(op.options["filterHeight"]), int(op.options["filterWidth"]))
+    taps = _taps(inputs[0].codes.astype(np.float64), kernel, op.options, -np.inf)
+    return _clamp_to_activation(np.maximum.reduce([seen for _, _, seen in taps]), op, output)
+
+
+def _clamp_to_activation(codes: Real, op: LiteOp, output: LiteTensor) -> Codes:
+    scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
+    return to_codes((codes - zero_point) * scale, output, op.options.get("fusedActivationFunction", 0))
+
+
+def pad(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """PAD with the code of zero; PADV2 with the code it is given."""
+    amounts = [tuple(int(value) for value in pair) for pair in inputs[1].codes]
+    fill = int(inputs[2].codes.reshape(-1)[0]) if len(inputs) > 2 else int(output.zero_point[0])
+    return np.pad(inputs[0].codes.astype(np.int64), amounts, constant_values=fill)
+
+
+def reshape(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """RESHAPE and SQUEEZE: the same codes."""
+    return inputs[0].codes.astype(np.int64).reshape(output.shape)
+
+
+def transpose(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
+    """TRANSPOSE: the same codes, axes permuted."""
+    return inputs[0].codes.astype(np.int64).transpose([int(axis) for axis in inputs[1].codes])
+
+
+def concatenation(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """CONCATENATION of inputs that share the output's range."""
+    return np.concatenate([to_codes(part.real, output) for part in inputs], axis=int(op.options["axis"]))
+
+
+def softmax(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """SOFTMAX over the last axis."""
+    scaled = inputs[0].real * float(op.options["beta"])
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return to_codes(powers / powers.sum(axis=-1, keepdims=True), output)
+
+
+def logistic(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """LOGISTIC: 1 / (1 + exp(-x))."""
+    return to_codes(1.0 / (1.0 + np.exp(-inputs[0].real)), output)
+
+
+def hard_swish(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """HARD_SWISH: x * relu6(x + 3) / 6 (Howard et al. 2019, arXiv:1905.02244)."""
+    real = inputs[0].real
+    return to_codes(real * np.clip(real + 3.0, 0.0, 6.0) / 6.0, output)
+
+
+def slice_(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
+    """SLICE: the codes from `begin` on, `size` of them on each axis."""
+    begin, size = (part.codes.reshape(-1) for part in inputs[1:])
+    return inputs[0].codes.astype(np.int64)[tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))]
+
+
+def quantize(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """QUANTIZE between integers: another range for the same real number. From uint8 to int8 that is code - 128."""
+    return to_codes(inputs[0].real, output)
+
+
+def _lone_activation(activation: int) -> Kernel:
+    def run(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+        return to_codes(inputs[0].real, output, activation)
+    return run
+
+
+KERNELS: dict[str, Kernel] = {
+    "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add,
+    "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
+    "RESHAPE": reshape, "SQUEEZE": reshape, "TRANSPOSE": transpose, "CONCATENATION": concatenation, "SOFTMAX": softmax,
+    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "SLICE": slice_, "QUANTIZE": quantize,
+    "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
+}

@@ -1,0 +1,28 @@
+"""The golden set: held-out inputs with the answers that any correct copy of the model gives. It travels with the model."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from edgekd.core.artifacts import Evaluation, Inputs, Network, QuantNetwork
+from edgekd.data import datasets
+
+
+def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network | QuantNetwork) -> bytes:
+    """golden.npz: `inputs` uint8 [n, px, px, c], `logits_int8` [n, k], `logits` float32 [n, k], `labels` int64 [n] (or 0 and
+    1, [n, k], where an image may have several), `mean` and `std` float32 [c]. Equal input gives equal bytes (no time stamps).
+    """
+    place = {row: number for number, row in enumerate(inputs.rows["test"])}
+    chosen = [place[row] for row in inputs.rows["golden"]]
+    shape = (len(evaluation.stages), len(evaluation.labels), evaluation.classes)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)[evaluation.stages.index("tflite")]
+    codes = np.frombuffer(evaluation.codes, np.int8).reshape(shape[1:])
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, inputs=datasets.input_images(inputs, "golden", len(student.mean)), logits_int8=codes[chosen],
+        logits=logits[chosen], labels=np.asarray(evaluation.labels, np.int64)[chosen],
+        mean=np.asarray(student.mean, np.float32), std=np.asarray(student.std, np.float32),
+    )
+    return buffer.getvalue()

@@ -1,0 +1,195 @@
+"""The fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step, biases.
+
+All round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
+2013, arXiv:1308.3432). `edgekd.quantization.fakequant_placement` inserts the first two; biases depend on both and are inserted afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.tflite.int8_rules import (
+    BIAS_LIMIT,
+    INT8_MAX,
+    INT8_MIN,
+    MULTIPLIER_CEILING,
+    MULTIPLIER_FLOOR,
+    SCALE_FLOOR,
+    WEIGHT_LIMIT,
+    Range,
+    range_from_minmax,
+)
+from edgekd.training.processes import team
+
+PHASES = (
+    "float",  # quantise nothing, observe nothing
+    "calibrate",  # quantise nothing, widen the ranges to all that was seen
+    "observe",  # quantise, and let the ranges follow by a moving average
+    "frozen",  # quantise with fixed ranges
+)
+# Share of the newest batch in the moving average of a range: the value of torch's MovingAverageMinMaxObserver. The
+# average starts from calibrated minima and maxima, so it follows the training and does not have to find the range.
+OBSERVE_RATE = 0.01
+
+
+class ActivationFakeQuant(nn.Module):
+    """Per-tensor asymmetric int8 fake-quantisation of one edge of the graph.
+
+    Input and output: float32, any shape. `fixed`, when given, is the range for ever (input pixels, softmax).
+    Raises ValueError from `range` when nothing was observed yet.
+    """
+
+    low: Tensor
+    high: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, fixed: Range | None = None) -> None:
+        super().__init__()
+        self.phase = "float"
+        self.fixed = fixed
+        self.register_buffer("low", torch.tensor(float("inf"), dtype=torch.float64))
+        self.register_buffer("high", torch.tensor(float("-inf"), dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
+        # (edge, share): the scale is at least `share` of that edge's. In a tuple, so that it is not registered twice.
+        self.least: tuple[ActivationFakeQuant, float] | None = None
+        if fixed is not None:
+            self.set_range(fixed)
+
+    def keep_above(self, source: ActivationFakeQuant, share: float) -> None:
+        """Keep the scale at `share` of another edge's or above, from the next observation on."""
+        self.least = (source, share)
+
+    @property
+    def range(self) -> Range:
+        """The range in use, as the file will hold it."""
+        if self.fixed is None and not torch.isfinite(self.low):
+            raise ValueError("this edge has no range yet: calibrate first")
+        return Range(float(self.scale), int(self.zero_point))
+
+    def set_range(self, value: Range) -> None:
+        """Use this range from now on."""
+        self.scale.fill_(value.scale)
+        self.zero_point.fill_(value.zero_point)
+        self.low.fill_(value.scale * (INT8_MIN - value.zero_point))
+        self.high.fill_(value.scale * (INT8_MAX - value.zero_point))
+
+    def forget(self) -> None:
+        """Drop what was observed; a range that is fixed stays."""
+        if self.fixed is None:
+            self.low.fill_(float("inf"))
+            self.high.fill_(float("-inf"))
+
+    def observe(self, x: Tensor) -> None:
+        """Let one batch move the range: widen it in phase "calibrate", by a moving average in phase "observe"."""
+        low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))
+        if self.phase == "calibrate" or not torch.isfinite(self.low):
+            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
+        else:
+            low = self.low + OBSERVE_RATE * (low - self.low)
+            high = self.high + OBSERVE_RATE * (high - self.high)
+        self.low.copy_(low)
+        self.high.copy_(high)
+        if bool(torch.isfinite(low) & torch.isfinite(high)):  # a diverged batch is the training loop's to report
+            if self.least is not None:
+                source, share = self.least
+                high = torch.maximum(high, low.clamp(max=0.0) + (INT8_MAX - INT8_MIN) * share * source.scale.double())
+            found = range_from_minmax(float(low), float(high))
+            self.scale.fill_(found.scale)
+            self.zero_point.fill_(found.zero_point)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` on the int8 grid (or as it is, in the phases that do not quantise)."""
+        if self.phase == "float":
+            return x
+        if self.fixed is None and self.phase in ("calibrate", "observe"):
+            self.observe(x)
+        if self.phase == "calibrate":
+            return x
+        return torch.fake_quantize_per_tensor_affine(x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX)
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """scale * round(w / scale) forward, clipped to the grid; identity backward, for the few clipped weights too.
+
+    The codes are those of float32 in a float64 network, too: they are what the file holds.
+    """
+
+    @staticmethod
+    def forward(_ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+        return torch.round(weight.float() / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(weight.dtype).mul_(scale)
+
+    @staticmethod
+    def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+class PerChannelWeightFakeQuant(nn.Module):
+    """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
+
+    Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
+    `attach` tells it the edges of its layer, from which the bounds of the scales
+    follow (`edgekd.tflite.int8_rules.weight_scale_floor`, `weight_scale_ceiling`).
+    """
+
+    def __init__(self, granularity: str = "per_channel") -> None:
+        super().__init__()
+        self.granularity = granularity
+        self.phase = "float"
+        self.scale = torch.ones(1)  # of the last forward pass; the bias is rounded with it
+        # In a tuple, so that nn.Module does not register them a second time as children of this module.
+        self.layer: tuple[ActivationFakeQuant, ActivationFakeQuant, nn.Module | None] | None = None
+
+    def attach(self, source: ActivationFakeQuant, target: ActivationFakeQuant, bias_owner: nn.Module | None) -> None:
+        """Say which edges the layer reads and writes and which module holds its bias (as `.bias`)."""
+        self.layer = (source, target, bias_owner)
+
+    def scales(self, weight: Tensor) -> Tensor:
+        """float32 [out] (or [1]): max|w| / 127, within the floor and the ceiling that the layer's edges set."""
+        with torch.no_grad():
+            flat = weight.detach().abs().flatten(1).amax(dim=1).double() / WEIGHT_LIMIT
+            flat = flat.clamp_(min=SCALE_FLOOR)
+            if self.layer is not None:
+                source, target, owner = self.layer
+                flat = torch.maximum(flat, target.scale.double() * MULTIPLIER_FLOOR / source.scale.double())
+                if owner is not None and isinstance(owner.bias, Tensor):
+                    bias = owner.bias.detach().double().abs()
+                    flat = torch.maximum(flat, bias / (source.scale.double() * BIAS_LIMIT))
+                flat = torch.minimum(flat, MULTIPLIER_CEILING * target.scale.double() / source.scale.double())
+            if self.granularity == "per_tensor":
+                flat = flat.amax(dim=0, keepdim=True)
+            return flat.float()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight on the int8 grid (or as it is, in the phases that do not quantise)."""
+        if self.phase in ("float", "calibrate"):
+            return weight
+        self.scale = self.scales(weight)
+        grid: Tensor = _RoundToGrid.apply(weight, self.scale.reshape([-1] + [1] * (weight.ndim - 1)))
+        return grid
+
+
+class BiasFakeQuant(nn.Module):
+    """Rounds a bias, float32 [out], to whole steps of s_in * s_w, as the int32 bias of the file is.
+
+    In most layers half a step is a thousandth of an output code. Where the multiplier is large (batch norms folded over
+    channels that hardly vary) it is many codes, and a network trained without it is not the one that ships.
+    """
+
+    def __init__(self, weight: PerChannelWeightFakeQuant, source: ActivationFakeQuant) -> None:
+        super().__init__()
+        self.layer = (weight, source)  # in a tuple, so that they are not registered twice
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """`bias` in whole steps; call it after the weight's fake-quantiser."""
+        weight, source = self.layer
+        if weight.phase in ("float", "calibrate"):
+            return bias
+        with torch.no_grad():
+            step = weight.scale.double() * source.scale.double()
+            whole = (torch.round(bias.double() / step) * step).to(bias.dtype)
+        return bias + (whole - bias).detach()

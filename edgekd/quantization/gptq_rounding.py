@@ -1,0 +1,68 @@
+"""Rounding a layer's weights one input after the other, each time moving what is still unrounded to make up for the error.
+
+Round-to-nearest errs by up to half a step in every weight, and the errors of weights whose inputs move together add up.
+Optimal brain compression (Frantar and Alistarh 2022, arXiv 2208.11580), in the fixed order of GPTQ (Frantar et al. 2022,
+arXiv 2210.17323), minimises the squared error of the layer's *output* instead, in closed form: no training and no labels.
+Inputs are centred, because what rounding adds to the mean is taken off the bias afterwards.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgekd.tflite.int8_rules import WEIGHT_LIMIT
+
+DAMPING = 0.01  # of the mean variance, on every variance: GPTQ's; an input that never moves is rounded to nearest
+PATCHES_A_TAP = 64  # for the covariance of k taps: its error falls with the root of patches a tap
+IMAGES = 16  # unfolded at once, so that memory does not grow with the calibration set
+
+
+def covariance(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], groups: int) -> Tensor:
+    """Covariance of what each group's weights are multiplied with, float64 [groups, k, k], k = channels / groups * kh * kw.
+
+    `x`: float32 [n, channels, h, w]. Every m-th patch is taken, so that there are about PATCHES_A_TAP * k of them; the
+    border is padded as SAME does, which is right, or right enough, for every layer.
+    """
+    taps = x.shape[1] // groups * kernel[0] * kernel[1]
+    places = -(-x.shape[2] // stride[0]) * -(-x.shape[3] // stride[1])
+    every = max(1, int((len(x) * places / (PATCHES_A_TAP * taps)) ** 0.5))
+    every = min(every, max(1, min(x.shape[2] // stride[0], x.shape[3] // stride[1])))
+    padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    count = 0
+    total, products = (torch.zeros(groups, *shape, dtype=torch.float64) for shape in ((taps,), (taps, taps)))
+    for part in x.split(IMAGES):
+        patches = F.unfold(part, kernel, dilation, padding, tuple(s * every for s in stride))
+        patches = patches.unflatten(1, (groups, taps)).permute(1, 2, 0, 3).flatten(2)  # [groups, k, patches]
+        count += patches.shape[2]
+        total += patches.sum(2)
+        products += patches @ patches.mT
+    mean = total / count
+    return products / count - mean[:, :, None] * mean[:, None, :]
+
+
+def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
+    """Weights on the grid scale * -127..127 whose outputs are nearest to those of `weight`, float32 [groups, out, k].
+
+    `weight`: float32 [groups, out, k]. `scale`: float32 [groups, out]. `moments`: float64 [groups, k, k], as `covariance`
+    gives them. Each row's largest weight keeps its code: the scale is observed from it.
+    """
+    left, step = weight.double().clone(), scale.double()[:, :, None]
+    largest = weight.abs().argmax(2)
+    variance = moments.diagonal(dim1=1, dim2=2)
+    damped = moments + torch.diag_embed((DAMPING * variance.mean(1, keepdim=True)).clamp(min=1e-12).expand_as(variance))
+    order = damped.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True)  # what matters most is rounded while all can help
+    left = left.gather(2, order[:, None, :].expand_as(left))
+    damped = damped.gather(1, order[:, :, None].expand_as(damped)).gather(2, order[:, None, :].expand_as(damped))
+    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    nearest = (left / step).round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+    done = torch.empty_like(left)
+    for tap in range(left.shape[2]):
+        code = (left[:, :, tap : tap + 1] / step).round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        kept = (order[:, tap, None] == largest)[:, :, None]
+        code = torch.where(kept, nearest[:, :, tap : tap + 1], code)
+        done[:, :, tap : tap + 1] = code * step
+        error = (left[:, :, tap : tap + 1] - done[:, :, tap : tap + 1]) / inverse[:, None, tap, tap, None]
+        left[:, :, tap:] -= error * inverse[:, None, tap, tap:]
+    return torch.empty_like(done).scatter_(2, order[:, None, :].expand_as(done), done).to(weight.dtype)

@@ -1,0 +1,97 @@
+"""From a calibrated network to its best int8 form without any training: equalise, round, correct.
+
+Channels are equalised first (`edgekd.quantization.equalisation`). Then layers are treated in the order in which they run, each fed by
+layers that are done: its weights are rounded for the least error of its output (`edgekd.quantization.gptq_rounding`), and what rounding
+still adds to the mean of each output channel is taken off its bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2, the
+empirical form): b += E[float output] - E[int8 output], before the activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgekd.quantization import gptq_rounding, graphs
+from edgekd.quantization.equalisation import equalise
+from edgekd.quantization.fakequant import PerChannelWeightFakeQuant
+from edgekd.quantization.qat_network import Layer, QatNetwork, set_phase
+
+
+class _Means(fx.Interpreter):
+    """Runs the graph and keeps the mean, float32 [channels], of each layer's output before its activation."""
+
+    def __init__(self, network: QatNetwork) -> None:
+        super().__init__(network.graph)
+        self.layers = {layer.bias: layer for layer in network.layers}
+        self.means: dict[str, Tensor] = {}
+
+    def layer_of(self, node: fx.Node) -> Layer | None:
+        """The layer that a node computes; None where it is none."""
+        rounded = node.args[2] if node.op == "call_function" and len(node.args) > 2 else None
+        if not (isinstance(rounded, fx.Node) and rounded.op == "call_module" and rounded.args):
+            return None
+        bias = rounded.args[0]
+        return self.layers.get(str(bias.target)) if isinstance(bias, fx.Node) else None
+
+    def run_node(self, n: fx.Node) -> Any:
+        layer = self.layer_of(n)
+        return super().run_node(n) if layer is None else self.run_layer(n, layer)
+
+    def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
+        """Run one layer; float32 [n, channels, ...], what the graph goes on with."""
+        out: Tensor = super().run_node(n)
+        self.means[layer.bias] = out.mean([axis for axis in range(out.ndim) if axis != 1])
+        return out
+
+
+class _Rounded(_Means):
+    """Rounds each layer's weights and moves its bias so that the layer's means are `wanted`; goes on with the result."""
+
+    def __init__(self, network: QatNetwork, wanted: Mapping[str, Tensor]) -> None:
+        super().__init__(network)
+        self.wanted = wanted
+
+    def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
+        weight = graphs.getattr_path(self.module, layer.weight)
+        quantiser = self.module.get_submodule(layer.quantiser)
+        assert isinstance(quantiser, PerChannelWeightFakeQuant)
+        x, rounded = n.args[:2]
+        assert isinstance(x, fx.Node)
+        assert isinstance(rounded, fx.Node)
+        weight.copy_(_on_grid(self.env[x], weight, quantiser.scales(weight), n.args))
+        self.env[rounded] = quantiser(weight)
+        out = super().run_layer(n, layer)
+        missing = self.wanted[layer.bias] - self.means[layer.bias]
+        graphs.getattr_path(self.module, layer.bias).add_(missing)
+        return out + missing.reshape(-1, *[1] * (out.ndim - 2))
+
+
+def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) -> Tensor:
+    """A layer's weights rounded for its inputs `x`; `args` are its node's: x, weight, bias, stride, padding, ..."""
+    if weight.ndim == 2:
+        x, kernel, stride, dilation, groups = x.flatten(1)[:, :, None, None], (1, 1), (1, 1), (1, 1), 1
+    else:
+        kernel = (weight.shape[2], weight.shape[3])
+        stride, dilation = (tuple(args[at]) if len(args) > at else (1, 1) for at in (3, 5))
+        groups = int(args[6]) if len(args) > 6 else 1
+    moments = gptq_rounding.covariance(x, kernel, stride, dilation, groups)
+    rows = weight.flatten(1).unflatten(0, (groups, -1))
+    return gptq_rounding.round_weights(rows, scale.expand(len(weight)).reshape(rows.shape[:2]), moments).reshape(weight.shape)
+
+
+@torch.no_grad()
+def quantise(network: QatNetwork, images: Sequence[Tensor]) -> None:
+    """Equalise, round and correct a calibrated network, in place, and freeze its ranges (phase "frozen").
+
+    `images`: batches, float32 [n, channels, px, px] as `QatNetwork.forward` takes them: the calibration images.
+    """
+    equalise(network, images)
+    set_phase(network, "float")
+    x = network.on_grid(torch.cat(list(images)))
+    exact = _Means(network)
+    exact.run(x)
+    set_phase(network, "frozen")
+    _Rounded(network, exact.means).run(x)

@@ -1,0 +1,106 @@
+"""Activation ranges from percentiles of the calibration images, and pinning them so that int8 training keeps to them.
+
+A minimum and a maximum are set by one odd value; a percentile leaves it out, clips it, and gives everything else finer
+steps (Migacz 2017, "8-bit inference with TensorRT", compares such choices). Which of the two is better is an empirical
+matter, op by op: `edgekd report --why` measures it, and `[qat] pin` does it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.quantization.qat_network import QatNetwork
+from edgekd.tflite.int8_rules import Range, range_from_minmax
+
+VALUES_PER_IMAGE = 1024  # kept of each tensor and image: of 256 images, 26 values then lie beyond the 99.99 % point
+EVERY = "*"  # in `pin`: every edge that is not named
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What passed one edge: float32 values [n], drawn at random, and the true extremes."""
+
+    values: npt.NDArray[np.float32]
+    low: float
+    high: float
+
+    def range(self, percentile: float) -> Range:
+        """The range that clips (100 - percentile) % in all, half at either end; 100 gives minimum and maximum."""
+        if percentile >= 100:
+            return range_from_minmax(self.low, self.high)
+        tail = (100 - percentile) / 2
+        # an end at zero, as after ReLU6, holds a mass of equal values and is not moved
+        low, high = np.percentile(self.values, [tail, 100 - tail])
+        return range_from_minmax(float(low), float(high))
+
+
+def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> dict[str, Seen]:
+    """What passes each edge before it is rounded, in the phase the network is in. `batches`: as `QatNetwork.forward`."""
+    drawn: dict[str, list[Tensor]] = {}
+    ends: dict[str, tuple[float, float]] = {}
+    random = torch.Generator().manual_seed(seed)
+
+    def keep(name: str, x: Tensor) -> None:
+        low, high = (float(bound) for bound in torch.aminmax(x))
+        before = ends.get(name, (low, high))
+        ends[name] = min(low, before[0]), max(high, before[1])
+        flat = x.flatten(1)
+        chosen = torch.randint(flat.shape[1], (VALUES_PER_IMAGE,), generator=random)
+        drawn.setdefault(name, []).append(flat[:, chosen].flatten())
+
+    handles = []
+    by_module: dict[int, str] = {}  # same-scale ops share a fake-quantiser: it is watched once
+    for name in network.edges:
+        module = network.edge(name)
+        if by_module.setdefault(id(module), name) == name:
+            handles.append(module.register_forward_pre_hook(
+                lambda _module, inputs, name=name: keep(name, inputs[0])))
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                network(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    seen = {name: Seen(torch.cat(parts).float().numpy(), *ends[name]) for name, parts in drawn.items()}
+    return {name: seen[by_module[id(network.edge(name))]] for name in network.edges}
+
+
+def parse(text: str) -> dict[str, float]:
+    """`[qat] pin` as {edge or "*": percentile}: "EDGE=99.9, *=99.99". Raises RecipeError."""
+    found: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.rpartition("=")
+        try:
+            percentile = float(value)
+        except ValueError:
+            percentile = 0.0
+        if not equals or not name.strip() or not 50 < percentile <= 100:
+            raise RecipeError(f"qat.pin: {part!r}, expected EDGE=PERCENTILE with a percentile above 50 and at most 100",
+                              'for example --set "qat.pin=conv_stem=99.9"; * names every edge')
+        found[name.strip()] = percentile
+    return found
+
+
+def pin(network: QatNetwork, wanted: Mapping[str, float], seen: Mapping[str, Seen]) -> None:
+    """Set ranges to percentiles and keep training from moving them. Ranges that are fixed by the op stay as they are.
+
+    Raises UnknownName for an edge that the network does not have.
+    """
+    for name in wanted:
+        if name != EVERY and name not in network.edges:
+            raise UnknownName("edge in qat.pin", name, network.edges, "`edgekd report --why` lists the edges")
+    for name in network.edges:
+        percentile = wanted.get(name, wanted.get(EVERY))
+        edge: Any = network.edge(name)
+        if percentile is not None and edge.fixed is None:
+            edge.fixed = seen[name].range(percentile)
+            edge.set_range(edge.fixed)

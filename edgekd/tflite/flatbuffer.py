@@ -1,0 +1,242 @@
+"""Reads, checks and writes TFLite flatbuffers: bytes -> LiteGraph, ModelT -> bytes with 16-byte aligned data.
+
+The interpreter can crash on a truncated file, so every file passes `read` before it meets one. What a file says beside
+its network (op versions, buffers, metadata) is `edgekd.tflite.canonical`'s business.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import struct
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.core.errors import MissingExtra, ModelFileError
+
+IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
+ALIGNMENT = 16  # force_align of Buffer.data in schema.fbs; kernels load weights with aligned vector loads
+DTYPES: dict[str, Any] = {
+    "FLOAT32": np.float32, "FLOAT16": np.float16, "FLOAT64": np.float64, "INT64": np.int64, "INT32": np.int32,
+    "INT16": np.int16, "INT8": np.int8, "UINT8": np.uint8, "BOOL": np.bool_, "UINT32": np.uint32,
+}
+INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteTensor:
+    """A tensor. `scale` (float32), `zero_point` (int64): empty unless quantised; `data`: None unless constant."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    axis: int
+    data: npt.NDArray[Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteOp:
+    """One operator: `options` are the schema's builtin options by name; an absent optional input is -1."""
+
+    index: int
+    name: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: dict[str, Any]
+
+    def label(self, tensors: list[LiteTensor]) -> str:
+        """How messages name it: "CONV_2D #3 -> blocks.0.0.conv_pw"."""
+        return f"{self.name} #{self.index} -> {tensors[self.outputs[0]].name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteGraph:
+    """The one subgraph of a model, checked. `model` is the schema's own object, for passes that change it."""
+
+    tensors: list[LiteTensor]
+    ops: list[LiteOp]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    model: Any
+
+    def counts(self) -> dict[str, int]:
+        """{OP: how many}, by name."""
+        return dict(sorted(collections.Counter(op.name for op in self.ops).items()))
+
+    def by_name(self) -> dict[str, LiteTensor]:
+        """{tensor name: tensor}."""
+        return {tensor.name: tensor for tensor in self.tensors}
+
+
+def schema() -> ModuleType:
+    """The generated TFLite schema. Raises MissingExtra when ai-edge-litert is not installed."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise MissingExtra("ai-edge-litert", "lite", "reading a .tflite") from error
+    return schema_py_generated
+
+
+def _names(enum: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
+
+
+def read(data: bytes | memoryview) -> LiteGraph:
+    """Parse and check a .tflite: identifier, every offset, every index, every constant's length.
+
+    Raises ModelFileError for a file that is truncated, of another kind, or holds anything but one subgraph.
+    """
+    data = bytes(data)
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise ModelFileError(f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
+                             f"{IDENTIFIER!r}", "give a file written by a TFLite converter")
+    parts = schema()
+    if struct.unpack_from("<I", data)[0] + 4 > len(data):
+        raise _broken("its root lies outside the file")
+    try:
+        model = parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
+    except Exception as error:  # struct, index, value and unicode errors: whatever the broken offset led to
+        raise _broken(f"{type(error).__name__}: {error}") from error
+    if not model.subgraphs or len(model.subgraphs) != 1:
+        raise ModelFileError(f"this .tflite has {len(model.subgraphs or [])} subgraphs; exactly one is supported",
+                             "convert a network without control flow")
+    graph = model.subgraphs[0]
+    try:
+        tensors = [_tensor(model, index, tensor) for index, tensor in enumerate(_listed(graph.tensors))]
+        ops = [_operator(model, index, op, len(tensors)) for index, op in enumerate(_listed(graph.operators))]
+        inputs, outputs = (_indices(part, len(tensors), 0) for part in (graph.inputs, graph.outputs))
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise _broken(f"{type(error).__name__}: {error}") from error
+    return LiteGraph(tensors, ops, inputs, outputs, model)
+
+
+def _broken(why: str) -> ModelFileError:
+    return ModelFileError(f"this .tflite is truncated or damaged ({why})", "copy it again, or convert it again")
+
+
+def _listed(values: Any) -> list[Any]:
+    return [] if values is None else list(values)
+
+
+def _indices(values: Any, count: int, lowest: int) -> tuple[int, ...]:
+    found = tuple(int(value) for value in _listed(values))
+    if any(not lowest <= index < count for index in found):
+        raise ValueError(f"tensor index out of 0..{count - 1} in {found}")
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _tensor(model: Any, index: int, tensor: Any) -> LiteTensor:
+    dtype = _names(schema().TensorType)[tensor.type]
+    shape = tuple(int(dim) for dim in _listed(tensor.shape))
+    if not 0 <= tensor.buffer < len(model.buffers):
+        raise ValueError(f"tensor {index} has buffer {tensor.buffer} of {len(model.buffers)}")
+    buffer = model.buffers[tensor.buffer]
+    if getattr(buffer, "offset", 0) > 1 or getattr(buffer, "size", 0) > 1:
+        raise ValueError(f"tensor {index} lies outside the flatbuffer")
+    raw, data = buffer.data, None
+    if raw is not None and len(raw):
+        if dtype not in DTYPES:
+            raise ValueError(f"constant tensor {index} has type {dtype}")
+        expected = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+        if len(raw) != expected:
+            raise ValueError(f"tensor {index} holds {len(raw)} bytes instead of {expected}")
+        data = np.frombuffer(bytes(bytearray(raw)), DTYPES[dtype]).reshape(shape)
+    quant = tensor.quantization
+    scale = np.asarray(_listed(quant.scale) if quant else [], np.float32)
+    zero = np.asarray(_listed(quant.zeroPoint) if quant else [], np.int64)
+    axis = int(quant.quantizedDimension) if quant else 0
+    if len(scale) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scale)):
+        raise ValueError(f"tensor {index} has {len(scale)} scales on axis {axis} of {shape}")
+    return LiteTensor(index, _text(tensor.name), shape, dtype, scale, zero, axis, data)
+
+
+def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
+    code = model.operatorCodes[op.opcodeIndex] if 0 <= op.opcodeIndex < len(model.operatorCodes) else None
+    if code is None:
+        raise ValueError(f"op {index} has opcode {op.opcodeIndex} of {len(model.operatorCodes)}")
+    builtin = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+    name = _names(schema().BuiltinOperator)[builtin]
+    outputs = _indices(op.outputs, tensors, 0)
+    if not outputs:
+        raise ValueError(f"op {index} has no output")
+    options = dict(vars(op.builtinOptions)) if op.builtinOptions is not None else {}
+    return LiteOp(index, name, int(code.version), _indices(op.inputs, tensors, -1), outputs, options)
+
+
+def is_full_integer(graph: LiteGraph) -> bool:
+    """Whether every tensor is an integer and no op only converts between number formats (`is_port_conversion` aside)."""
+    from edgekd.tflite.int8_rules import FLOAT_OPS
+    used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
+    return all(graph.tensors[index].dtype in INTEGER_TYPES for index in used | set(graph.inputs) | set(graph.outputs)) \
+        and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
+
+
+def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
+    """Whether an op is the QUANTIZE between a uint8 input or output of the graph and int8."""
+    if op.name != "QUANTIZE":
+        return False
+    ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
+    return (ends == ("UINT8", "INT8") and op.inputs[0] in graph.inputs) or (
+        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs)
+
+
+def write(model: Any) -> bytes:
+    """A schema ModelT as .tflite bytes, every buffer 16-byte aligned; equal models give equal bytes."""
+    import flatbuffers
+
+    parts = schema()
+    builder = flatbuffers.Builder(1 << 20)
+    data_offsets = [_aligned_bytes(builder, buffer.data) for buffer in model.buffers]
+    buffer_offsets = []
+    for offset in data_offsets:
+        parts.BufferStart(builder)
+        if offset is not None:
+            parts.BufferAddData(builder, offset)
+        buffer_offsets.append(parts.BufferEnd(builder))
+    buffers = _table_vector(builder, buffer_offsets)
+    subgraphs = _table_vector(builder, [graph.Pack(builder) for graph in model.subgraphs])
+    codes = _table_vector(builder, [code.Pack(builder) for code in model.operatorCodes])
+    metadata = _table_vector(builder, [entry.Pack(builder) for entry in model.metadata or []])
+    signatures = _table_vector(builder, [entry.Pack(builder) for entry in model.signatureDefs or []])
+    description = builder.CreateString(model.description)
+    parts.ModelStart(builder)
+    parts.ModelAddVersion(builder, 3)  # the schema version of every TFLite since 1.5
+    parts.ModelAddOperatorCodes(builder, codes)
+    parts.ModelAddSubgraphs(builder, subgraphs)
+    parts.ModelAddDescription(builder, description)
+    parts.ModelAddBuffers(builder, buffers)
+    parts.ModelAddMetadata(builder, metadata)
+    parts.ModelAddSignatureDefs(builder, signatures)
+    builder.Finish(parts.ModelEnd(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _aligned_bytes(builder: Any, data: Any) -> int | None:
+    if data is None or not len(data):
+        return None
+    raw = bytes(bytearray(data))
+    builder.StartVector(1, len(raw), ALIGNMENT)
+    builder.head = builder.Head() - len(raw)
+    builder.Bytes[builder.Head():builder.Head() + len(raw)] = raw
+    return int(builder.EndVector())
+
+
+def _table_vector(builder: Any, offsets: Iterable[int]) -> int:
+    items = list(offsets)
+    builder.StartVector(4, len(items), 4)
+    for offset in reversed(items):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())

@@ -1,0 +1,138 @@
+"""One int8 network behind other ports: uint8 in and out for apps and web pages, float32 for those that normalise.
+
+MediaPipe, the Task Library and LiteRT.js take uint8 or float32 tensors and refuse int8. The network between stays the
+certified one: a QUANTIZE behind the input and a QUANTIZE or DEQUANTIZE before the output are all that is added.
+uint8 <-> int8 with the same scale moves a code by 128 and loses nothing (kernels/quantize.cc, RequantizeIdentity).
+`core` takes the ports off again: the int8 network, byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd.core.errors import ModelFileError
+from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
+
+FORMS = ("uint8", "float32")
+SHIFT = 128  # between a uint8 code and the int8 code of the same real number
+# tflite/tools/versioning/op_version.cc: QUANTIZE to 8 bits is version 1, DEQUANTIZE from int8 version 2.
+VERSIONS = {"QUANTIZE": 1, "DEQUANTIZE": 2}
+INPUT, OUTPUT = "image", "scores"  # names of the ports, which consumers show
+
+
+def core(data: bytes | memoryview) -> bytes:
+    """The int8 network without ports. A file that has none is handed back as it is (without metadata, see `detach`).
+
+    Raises ModelFileError when the file is not an int8 network with or without such ports.
+    """
+    graph = read(data)
+    first, last = _port(graph, graph.inputs[0], "reads"), _port(graph, graph.outputs[0], "writes")
+    inner = [first.outputs[0] if first else graph.inputs[0], last.inputs[0] if last else graph.outputs[0]]
+    if any(graph.tensors[index].dtype != "INT8" for index in inner):
+        raise ModelFileError(f"not an int8 network: {[graph.tensors[index].dtype for index in inner]} behind its ports",
+                             "take a file written by `edgekd build`")
+    if first is None and last is None:
+        return bytes(data)
+    drop_ops = {op.index for op in (first, last) if op}
+    drop = {graph.inputs[0]} if first else set()
+    drop |= {graph.outputs[0]} if last else set()
+    _reduce(graph, drop_ops, drop, inner)
+    return write(graph.model)
+
+
+def _port(graph: LiteGraph, tensor: int, side: str) -> Any:
+    """The port op at an input ("reads") or output ("writes"), or None."""
+    near = [op for op in graph.ops if tensor in (op.inputs if side == "reads" else op.outputs)]
+    return near[0] if len(near) == 1 and near[0].name in VERSIONS else None
+
+
+def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]) -> None:
+    """Take ops and tensors out of the schema's model, with their buffers, and renumber what stays."""
+    model, subgraph = graph.model, graph.model.subgraphs[0]
+    place = {old: new for new, old in enumerate(i for i in range(len(graph.tensors)) if i not in tensors)}
+    gone = sorted({int(subgraph.tensors[index].buffer) for index in tensors} - {0}, reverse=True)
+    subgraph.tensors = [tensor for index, tensor in enumerate(subgraph.tensors) if index in place]
+    for buffer in gone:
+        model.buffers.pop(buffer)
+        for holder in [*subgraph.tensors, *(model.metadata or [])]:
+            holder.buffer -= holder.buffer > buffer
+    subgraph.operators = [op for index, op in enumerate(subgraph.operators) if index not in ops]
+    for op in subgraph.operators:
+        op.inputs, op.outputs = (np.array([place.get(int(i), -1) for i in part], np.int32)
+                                 for part in (op.inputs, op.outputs))
+    used = sorted({op.opcodeIndex for op in subgraph.operators})
+    for op in subgraph.operators:
+        op.opcodeIndex = used.index(op.opcodeIndex)
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    _point(graph, place[inner[0]], place[inner[1]])
+
+
+def _point(graph: LiteGraph, source: int, target: int) -> None:
+    """Make the tensors `source` and `target` the graph's input and output, in its signature, too."""
+    model, subgraph = graph.model, graph.model.subgraphs[0]
+    subgraph.inputs, subgraph.outputs = np.array([source], np.int32), np.array([target], np.int32)
+    for signature in model.signatureDefs or []:
+        for ports, index in ((signature.inputs, source), (signature.outputs, target)):
+            for port in ports or []:
+                port.tensorIndex = index
+
+
+def with_ports(data: bytes | memoryview, form: str) -> bytes:
+    """The network of a .tflite behind ports of `form`; other ports are replaced, and a file that has these stays as it is.
+
+    "uint8"    pixels in, codes out: int8's codes + 128, same scale
+    "float32"  what the input tensor means, scale * (pixel - 128 - zero_point), in; real numbers out
+
+    Equal input gives equal bytes. Raises ModelFileError as `core` does, ValueError for another form.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form {form!r} is not one of {FORMS}")
+    graph = read(data)
+    if all(graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], graph.outputs[0])):
+        core(data)  # refuses what is no int8 network inside
+        return bytes(data)
+    graph = read(core(data))
+    inside, outside = graph.inputs[0], graph.outputs[0]
+    entry = _tensor(graph, inside, INPUT, form)
+    leave = _tensor(graph, outside, OUTPUT, form)
+    subgraph = graph.model.subgraphs[0]
+    subgraph.operators.insert(0, _operator(graph, "QUANTIZE", entry, inside))
+    subgraph.operators.append(_operator(graph, "DEQUANTIZE" if form == "float32" else "QUANTIZE", outside, leave))
+    _point(graph, entry, leave)
+    return write(graph.model)
+
+
+def _tensor(graph: LiteGraph, like: int, name: str, form: str) -> int:
+    """Append the port's tensor with a buffer of its own; returns its index."""
+    parts, model, subgraph, inner = schema(), graph.model, graph.model.subgraphs[0], graph.tensors[like]
+    names = {tensor.name for tensor in graph.tensors}
+    tensor = parts.TensorT()
+    tensor.name = name if name not in names else f"{name}_port"
+    tensor.shape, tensor.hasRank = np.asarray(inner.shape, np.int32), True
+    tensor.type = getattr(parts.TensorType, form.upper())
+    tensor.quantization = parts.QuantizationParametersT()
+    if form == "uint8":
+        tensor.quantization.scale = inner.scale
+        tensor.quantization.zeroPoint = inner.zero_point + SHIFT
+    tensor.buffer = len(model.buffers)
+    model.buffers.append(parts.BufferT())
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+
+def _operator(graph: LiteGraph, name: str, source: int, target: int) -> Any:
+    parts, model = schema(), graph.model
+    builtin, version = getattr(parts.BuiltinOperator, name), VERSIONS[name]
+    known = [(code.builtinCode, code.version) for code in model.operatorCodes]
+    if (builtin, version) not in known:
+        code = parts.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin  # both ops are below 127, where the two fields agree
+        code.version = version
+        model.operatorCodes.append(code)
+        known.append((builtin, version))
+    op = parts.OperatorT()
+    op.opcodeIndex = known.index((builtin, version))
+    op.inputs, op.outputs = np.array([source], np.int32), np.array([target], np.int32)
+    return op

@@ -1,0 +1,151 @@
+"""The one place that opens a TFLite runtime: runs uint8 images through a .tflite, and refuses broken files first."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.core.errors import DataError, DeviceError, MissingExtra, ModelFileError
+from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, read
+from edgekd.tflite.int8_rules import Range
+
+RUNTIMES = ("ai_edge_litert", "tflite_runtime", "tensorflow")  # the first that is installed is used
+# "default": what an app gets, XNNPACK where it can. "builtin": TFLite's own optimised kernels, no delegate.
+# "reference": TFLite's reference kernels.
+KERNELS = ("default", "builtin", "reference")
+
+
+def load_runtime(name: str | None = None) -> tuple[str, ModuleType]:
+    """(name with version, module holding Interpreter and OpResolverType) of a runtime, the first installed by default.
+
+    Raises MissingExtra when there is none.
+    """
+    for candidate in (name,) if name else RUNTIMES:
+        try:
+            package = importlib.import_module(candidate)
+            if candidate == "tensorflow":
+                return f"tensorflow {package.__version__}", package.lite
+            module = importlib.import_module(f"{candidate}.interpreter")
+        except ImportError:
+            continue
+        version = getattr(package, "__version__", None) or _installed_version(candidate)
+        return f"{candidate} {version}", module
+    raise MissingExtra("ai-edge-litert", "lite", "running a .tflite")
+
+
+def _installed_version(package: str) -> str:
+    from importlib import metadata
+    try:
+        return metadata.version(package.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class LiteRunner:
+    """An interpreter over a checked model. `graph` is the model as read; `name` the runtime and its version."""
+
+    def __init__(self, data: bytes | memoryview, *, kernels: str = "default", keep: str = "outputs", threads: int = 1,
+                 runtime: str | None = None) -> None:
+        """`keep`: "outputs", or "everything" so that `value` can read every tensor after `invoke`.
+
+        Raises ModelFileError for a file that is broken or that the runtime refuses, MissingExtra with no runtime.
+        """
+        if kernels not in KERNELS or keep not in ("outputs", "everything"):
+            raise ValueError(f"kernels {kernels!r} can be one of {KERNELS}, keep {keep!r} outputs or everything")
+        self.graph: LiteGraph = read(data)
+        self.name, module = load_runtime(runtime)
+        types = module.experimental.OpResolverType if self.name.startswith("tensorflow") else module.OpResolverType
+        resolver = {"default": types.AUTO, "builtin": types.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                    "reference": types.BUILTIN_REF}[kernels]
+        try:
+            self.interpreter = module.Interpreter(
+                model_content=bytes(data), num_threads=threads, experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=keep == "everything")
+            self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelFileError(f"{self.name} refuses this .tflite: {str(error).strip()}",
+                                 "convert it again, or look for an op this runtime is too old for") from error
+        self.input: LiteTensor = self.graph.tensors[self.graph.inputs[0]]
+        self.output: LiteTensor = self.graph.tensors[self.graph.outputs[0]]
+
+    def invoke(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run one input of the model's own shape and dtype; gives a copy of the output."""
+        self.interpreter.set_tensor(self.input.index, value)
+        try:
+            self.interpreter.invoke()
+        except RuntimeError as error:
+            raise DeviceError(f"{self.name} failed: {str(error).strip()}", "run it with kernels='reference'") from error
+        return np.array(self.interpreter.get_tensor(self.output.index))
+
+    def value(self, index: int) -> npt.NDArray[Any]:
+        """A copy of a tensor after `invoke` (keep="everything")."""
+        return np.array(self.interpreter.get_tensor(index))
+
+    def delegated(self) -> set[int] | None:
+        """Indices of the tensors that a delegate writes (XNNPACK; only with kernels="default"), None where unknown."""
+        details = getattr(self.interpreter, "_get_ops_details", None)  # no public way says which ops a delegate took
+        if details is None:
+            return None
+        return {int(index) for op in details() if op["op_name"] == "DELEGATE" for index in op["outputs"]}
+
+    def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
+
+        int8 inputs get pixel - 128, uint8 the pixels; uint8 outputs give code - 128, as `tensor_range` counts them.
+        Raises DataError when the images do not fit the model.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
+            raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "
+                            f"{images.shape[1:]}", "decode images to the model's own size")
+        answers = np.concatenate([self.invoke(quantize_pixels(image[None], self.input)) for image in images])
+        return (answers.astype(np.int16) - 128).astype(np.int8) if answers.dtype == np.uint8 else answers
+
+
+def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.NDArray[Any]:
+    """Pixels as the input tensor's codes: uint8 as they are, int8 pixel - 128 (an EdgeKD input's scale makes it so)."""
+    if tensor.dtype == "UINT8":
+        return images
+    if tensor.dtype == "INT8":
+        return (images.astype(np.int16) - 128).astype(np.int8)
+    raise ModelFileError(f"the model's input is {tensor.dtype}; images go into INT8 or UINT8",
+                         "convert it with int8 inputs")
+
+
+def run(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: str = "default", threads: int = 1
+        ) -> npt.NDArray[Any]:
+    """Output codes of a .tflite on uint8 images [n, px, px, channels]: int8 [n, classes]."""
+    return LiteRunner(data, kernels=kernels, threads=threads).codes(images)
+
+
+def logits(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: str = "default", threads: int = 1
+           ) -> npt.NDArray[np.float32]:
+    """Dequantised outputs of a .tflite on uint8 images [n, px, px, channels]: float32 [n, classes]."""
+    runner = LiteRunner(data, kernels=kernels, threads=threads)
+    return tensor_range(runner.output).dequantize(runner.codes(images))
+
+
+def tensor_range(tensor: LiteTensor) -> Range:
+    """The per-tensor range of an activation, as int8 codes (uint8's less 128). Raises ModelFileError when it has none."""
+    if tensor.scale.size != 1 or tensor.zero_point.size != 1:
+        raise ModelFileError(f"tensor {tensor.name!r} has no per-tensor scale", "convert it to int8")
+    return Range(float(tensor.scale[0]), int(tensor.zero_point[0]) - (128 if tensor.dtype == "UINT8" else 0))
+
+
+def describe(data: bytes | memoryview) -> dict[str, Any]:
+    """What a report says of a .tflite: {"ops", "full_integer", "input", "output", "bytes"}."""
+    graph = read(data)
+
+    def port(index: int) -> Mapping[str, Any]:
+        tensor = graph.tensors[index]
+        quantised = tensor.scale.size == 1
+        return {"name": tensor.name, "dtype": tensor.dtype.lower(), "shape": list(tensor.shape),
+                "scale": float(tensor.scale[0]) if quantised else None,
+                "zero_point": int(tensor.zero_point[0]) if quantised else None}
+
+    return {"ops": graph.counts(), "full_integer": is_full_integer(graph), "input": port(graph.inputs[0]),
+            "output": port(graph.outputs[0]), "bytes": len(data)}

@@ -1,0 +1,1 @@
+"""Loss functions on logits, features, relations and explanations: pure functions of tensors."""

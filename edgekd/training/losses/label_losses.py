@@ -1,0 +1,71 @@
+"""Losses on labels, and plain KD: pure functions of logits, which every training stage shares.
+
+Logits are float32 [b, k]; targets are probabilities [b, k] (so that mixed labels work), or 0..1 a label where an image
+has several; results are scalars, mean over the batch. `logit_losses`, `feature_losses`, `relation_losses` and
+`explanation_losses` hold the other ideas, `methods` their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgekd.core.artifacts import Labels
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy with soft targets; `weights` [k] weigh the classes of the target."""
+    log_p = F.log_softmax(logits, dim=1)
+    if weights is not None:
+        targets = targets * weights
+    return -(targets * log_p).sum(1).mean()
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of each label's sigmoid, mean over labels and batch.
+
+    `weights` [2, k]: of absent and of present labels; `label_weights` gives them.
+    """
+    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (each if weights is None else each * torch.lerp(weights[0], weights[1], targets)).mean()
+
+
+def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The loss on labels: cross-entropy of one softmax, or of each label's sigmoid."""
+    return binary_cross_entropy if labels == "many" else cross_entropy
+
+
+def label_weights(labels: Tensor) -> Tensor:
+    """Weights [2, k] that give absent and present images of each label [n, k] the same share; their mean over images is 1.
+
+    The balancing of ChestX-ray8 (Wang et al. 2017, arXiv 1705.02315, W-CEL), scaled to leave the loss as large as it was.
+    """
+    present = labels.float().mean(0).clamp(1 / len(labels), 1 - 1 / len(labels))
+    return 0.5 / torch.stack([1 - present, present])
+
+
+def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher^T || student^T), batch mean (Hinton et al. 2015, arXiv 1503.02531).
+
+    T^2 keeps the gradient's size as T grows; `mean` over classes too would scale with k.
+    """
+    soft = F.log_softmax(student / temperature, dim=1)
+    target = F.log_softmax(teacher / temperature, dim=1)
+    return F.kl_div(soft, target, reduction="batchmean", log_target=True) * temperature**2
+
+
+def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """One-hot float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016); of several labels [b, k]
+    each by itself, towards a half.
+    """
+    if labels.ndim == 2:
+        return labels.float() * (1 - smoothing) + smoothing / 2
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+
+
+def mixed(targets: Tensor, partners: Tensor, share: Tensor) -> Tensor:
+    """Targets of mixed images: share * own + (1 - share) * partner's; share is [b]."""
+    return torch.lerp(partners, targets, share[:, None])

@@ -1,0 +1,73 @@
+"""A teacher asked about views: the one place where its answers are made, for the cache and for live training alike.
+
+Answers are float16, and images go through the network in blocks of one size: libraries choose their kernels by the
+batch's size, and another kernel rounds otherwise. That is what makes cached and live answers equal to the bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.core.artifacts import Network
+from edgekd.core.errors import RecipeError
+from edgekd.networks import builders
+from edgekd.networks.inference import autocast, precision
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.training import views
+from edgekd.training.adapters import resize_map, tokens_to_map
+from edgekd.training.losses import explanation_losses
+
+BLOCK = 32  # images a forward pass: the default batch of the student, so that a live block is never filled up
+Answers = dict[str, Tensor]
+
+
+class Oracle:
+    """A teacher that answers about seeded views of one data set: `pixels` uint8 [n, c, h, w].
+
+    Answers, float16: "logits" [b, k], "pooled" [b, d]; with `grid_side` "grid" [b, d, side, side], the map of the last
+    tap; with `cam_side` "cams" [b, k, side, side]. Raises RecipeError when class activation maps are asked of a network
+    whose classifier is not one linear layer on its last map.
+    """
+
+    def __init__(self, teacher: Network, pixels: np.ndarray, *, wanted_precision: str, model: ModelSpec, grid_side: int = 0,
+                 cam_side: int = 0) -> None:
+        self.net = builders.restore(teacher)
+        self.dtype = precision(wanted_precision, self.net)
+        self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std)
+        self.prefix = getattr(self.net, "num_prefix_tokens", 0)
+        self.tap = builders.taps(model, self.net)[-1] if grid_side else ""
+        self.grid_side, self.cam_side = grid_side, cam_side
+
+    def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
+        """Answers about the given view of images `rows` (int64 [b]), in blocks of BLOCK, the last one filled up."""
+        found = []
+        for block in rows.split(BLOCK):
+            filled = torch.cat([block, block[-1:].expand(BLOCK - len(block))])
+            found.append({name: value[: len(block)] for name, value in self._block(filled, drawn).items()})
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    @torch.inference_mode()
+    def _block(self, rows: Tensor, drawn: views.Views) -> Answers:
+        images = self.render.views(rows, drawn)
+        with builders.watch(self.net, [self.tap] if self.grid_side else []) as seen, autocast(self.dtype):
+            last = self.net.forward_features(images)  # type: ignore[operator]
+            pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        pooled = pooled.float()  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
+        answers = {"logits": self.net.get_classifier()(pooled), "pooled": pooled}  # type: ignore[operator]
+        if self.grid_side:
+            answers["grid"] = resize_map(tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side)
+        if self.cam_side:
+            answers["cams"] = resize_map(self._cams(last.float()), self.cam_side)
+        return {name: value.half() for name, value in answers.items()}
+
+    def _cams(self, last: Tensor) -> Tensor:
+        head, norm = self.net.get_classifier(), getattr(self.net, "fc_norm", None)  # type: ignore[operator]
+        if norm is not None and last.ndim == 3:
+            last = norm(last)
+        features = tokens_to_map(last, self.prefix)
+        if not isinstance(head, nn.Linear) or features.shape[1] != head.in_features:
+            raise RecipeError(f"{type(self.net).__name__} has no class activation maps: its classifier is not one linear "
+                              "layer on its last map", "leave distil.losses.cat and e2kd out, or name another teacher")
+        return explanation_losses.cams(features, head.weight)
