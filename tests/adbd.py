@@ -15,15 +15,19 @@ import threading
 from pathlib import Path
 
 MAX_DATA = 4096
-CNXN, AUTH, OPEN, OKAY, CLSE, WRTE = (int.from_bytes(name, "little") for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY",
-                                                                                  b"CLSE", b"WRTE"))
+CNXN, AUTH, OPEN, OKAY, CLSE, WRTE = (
+    int.from_bytes(name, "little")
+    for name in (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"CLSE", b"WRTE")
+)
 STDOUT, STDERR, EXIT = 1, 2, 3  # packets of shell_v2
 
 
 class Device:
     """One device on a port of its own. `authorized` False: it asks for a key and takes none. `features` as adbd says."""
 
-    def __init__(self, folder: Path, authorized: bool = True, features: str = "shell_v2,cmd") -> None:
+    def __init__(
+        self, folder: Path, authorized: bool = True, features: str = "shell_v2,cmd"
+    ) -> None:
         self.root, self.bin = folder / "data", folder / "bin"
         for place in (self.root, self.bin):
             place.mkdir(parents=True)
@@ -72,7 +76,9 @@ class _Link:
         self.streams: dict[int, _Stream] = {}
 
     def send(self, command: int, first: int, second: int, data: bytes = b"") -> None:
-        header = struct.pack("<6I", command, first, second, len(data), sum(data) & 0xFFFFFFFF, command ^ 0xFFFFFFFF)
+        header = struct.pack(
+            "<6I", command, first, second, len(data), sum(data) & 0xFFFFFFFF, command ^ 0xFFFFFFFF
+        )
         with self.lock:
             self.link.sendall(header + data)
 
@@ -100,7 +106,9 @@ class _Link:
             banner = f"device::ro.product.name=scripted;ro.product.model=Scripted;features={self.device.features}"
             self.send(CNXN, 0x01000000, MAX_DATA, banner.encode())
         elif command == CNXN or (command == AUTH and first == 2):
-            self.send(AUTH, 1, 0, os.urandom(20))  # another token to sign, until the key itself is shown
+            self.send(
+                AUTH, 1, 0, os.urandom(20)
+            )  # another token to sign, until the key itself is shown
         elif command == OPEN:
             own = len(self.streams) + 1
             stream = self.streams[own] = _Stream(self, own, first, data.rstrip(b"\0").decode())
@@ -145,7 +153,7 @@ class _Stream:
         for start in range(0, len(data), MAX_DATA):
             if not self.open:
                 return
-            self.link.send(WRTE, self.own, self.other, data[start:start + MAX_DATA])
+            self.link.send(WRTE, self.own, self.other, data[start : start + MAX_DATA])
             self.ready.acquire()
 
     def read(self, count: int) -> bytes:
@@ -177,8 +185,13 @@ class _Stream:
         self.device.shells.append(command)
         here = command.replace("/data/local/tmp", str(self.device.root))
         path = f"{self.device.bin}:{os.environ['PATH']}"
-        self.process = subprocess.Popen(["sh", "-c", here], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, env={"PATH": path, "LC_ALL": "C"})
+        self.process = subprocess.Popen(
+            ["sh", "-c", here],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": path, "LC_ALL": "C"},
+        )
         assert self.process.stdout
         with self.process.stdout as stream:
             while data := stream.read1(MAX_DATA - 5):

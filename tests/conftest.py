@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(prefix="edgekd-sketches-")  # not the user's own cache
+os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(
+    prefix="edgekd-sketches-"
+)  # not the user's own cache
 atexit.register(shutil.rmtree, os.environ["EDGEKD_SKETCHES"], ignore_errors=True)
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch is imported; more threads than cores only fight
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "2"
+)  # before torch is imported; more threads than cores only fight
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

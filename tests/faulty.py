@@ -43,8 +43,13 @@ class Built:
 
     def certificate(self, **instead: Any) -> dict[str, Any]:
         """certificate.json's body, with parts of the build replaced by others."""
-        parts = {"qnet": self.qnet, "lite": self.lite, "images": self.pixels, "qat_logits": self.logits,
-                 "published": self.published} | instead
+        parts = {
+            "qnet": self.qnet,
+            "lite": self.lite,
+            "images": self.pixels,
+            "qat_logits": self.logits,
+            "published": self.published,
+        } | instead
         return certify(config=CONFIG, **parts).body
 
     def write(self, folder: Path) -> Path:
@@ -55,8 +60,15 @@ class Built:
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in LABELS))
         (folder / "golden.npz").write_bytes(npz(self.golden))
         (folder / "certificate.json").write_text(json.dumps(self.certificate()))
-        (folder / "report.json").write_text(json.dumps({
-            "schema": "edgekd.report/1", "data": {"classes": LABELS}, "artifact": {"sha256": sha256(self.lite.tflite)}}))
+        (folder / "report.json").write_text(
+            json.dumps(
+                {
+                    "schema": "edgekd.report/1",
+                    "data": {"classes": LABELS},
+                    "artifact": {"sha256": sha256(self.lite.tflite)},
+                }
+            )
+        )
         return folder
 
 
@@ -78,9 +90,14 @@ def follow(qnet: QuantNetwork, model: nn.Module, seed: int = 1) -> Built:
     pixels, labels = images(12, PX, seed=seed)
     from edgekd.tflite import runtime
 
-    golden = {"inputs": pixels[:6], "logits_int8": runtime.run(lite.tflite, pixels[:6]), "labels": labels[:6],
-              "logits": runtime.logits(lite.tflite, pixels[:6]),
-              "mean": np.asarray(qnet.mean, np.float32), "std": np.asarray(qnet.std, np.float32)}
+    golden = {
+        "inputs": pixels[:6],
+        "logits_int8": runtime.run(lite.tflite, pixels[:6]),
+        "labels": labels[:6],
+        "logits": runtime.logits(lite.tflite, pixels[:6]),
+        "mean": np.asarray(qnet.mean, np.float32),
+        "std": np.asarray(qnet.std, np.float32),
+    }
     return Built(qnet, exported, lite, pixels, predict(restore(qnet, model), pixels), golden)
 
 
@@ -224,7 +241,9 @@ FILE_FAULTS: dict[Callable[[Any, dict[str, Any]], None], tuple[str, str]] = {
 def first(model: Any, kind: str) -> tuple[Any, str]:
     """(the first operator of a kind, the name of what it writes)."""
     graph, code = model.subgraphs[0], getattr(schema().BuiltinOperator, kind)
-    op = next(op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == code)
+    op = next(
+        op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == code
+    )
     return op, graph.tensors[op.outputs[0]].name.decode()
 
 
@@ -275,7 +294,9 @@ def a_group_too_many(model: Any, tensors: dict[str, Any]) -> str:
     tensors["two.weight"].shape = np.array(values.shape, np.int32)
     graph = model.subgraphs[0]
     place = graph.tensors.index(tensors["two.weight"])
-    return next(graph.tensors[op.outputs[0]].name.decode() for op in graph.operators if place in op.inputs)
+    return next(
+        graph.tensors[op.outputs[0]].name.decode() for op in graph.operators if place in op.inputs
+    )
 
 
 def a_port_off_by_one(_model: Any, tensors: dict[str, Any]) -> str:
@@ -295,4 +316,14 @@ FORM_FAULTS: dict[Callable[[Any, dict[str, Any]], str], tuple[str, dict[str, str
     a_port_off_by_one: ("HardExcite", {"io_dtype": "uint8"}, "ranges"),
 }
 
-__all__ = ["FILE_FAULTS", "FORM_FAULTS", "LABELS", "Built", "build", "canonical", "follow", "npz", "tampered"]
+__all__ = [
+    "FILE_FAULTS",
+    "FORM_FAULTS",
+    "LABELS",
+    "Built",
+    "build",
+    "canonical",
+    "follow",
+    "npz",
+    "tampered",
+]

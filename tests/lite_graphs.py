@@ -47,7 +47,10 @@ class Net:
     """Builds a graph op by op; the first tensor is the input, the last op's output the output."""
 
     def __init__(
-        self, shape: tuple[int, ...] = (1, 8, 8, 8), dtype: str = "INT8", signature: tuple[int, ...] | None = None
+        self,
+        shape: tuple[int, ...] = (1, 8, 8, 8),
+        dtype: str = "INT8",
+        signature: tuple[int, ...] | None = None,
     ) -> None:
         self.model = schema.ModelT()
         self.model.version, self.model.operatorCodes, self.model.buffers = 3, [], [schema.BufferT()]
@@ -68,10 +71,16 @@ class Net:
         is_bias = t.dtype == "INT32" and isinstance(t.data, str)
         if t.dtype in ("INT8", "UINT8") or is_bias:
             made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale = np.array([t.scale**2 if is_bias else t.scale], np.float32)  # input times weight
+            made.quantization.scale = np.array(
+                [t.scale**2 if is_bias else t.scale], np.float32
+            )  # input times weight
             made.quantization.zeroPoint = np.array([t.zero_point], np.int64)
         if t.data is not None:
-            values = np.zeros(t.shape, DTYPES[t.dtype]) if isinstance(t.data, str) else np.array(t.data, DTYPES[t.dtype])
+            values = (
+                np.zeros(t.shape, DTYPES[t.dtype])
+                if isinstance(t.data, str)
+                else np.array(t.data, DTYPES[t.dtype])
+            )
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(values.tobytes(), np.uint8)
             self.model.buffers.append(buffer)
@@ -97,7 +106,10 @@ class Net:
         self.model.operatorCodes.append(code)
         made = schema.OperatorT()
         made.opcodeIndex = len(self.model.operatorCodes) - 1
-        sources = [*([self.last] if inputs is None else inputs), *(e if isinstance(e, int) else self.tensor(e) for e in extra)]
+        sources = [
+            *([self.last] if inputs is None else inputs),
+            *(e if isinstance(e, int) else self.tensor(e) for e in extra),
+        ]
         made.inputs = np.array(sources, np.int32)
         self.last = self.tensor(output)
         made.outputs = np.array([self.last], np.int32)
@@ -110,7 +122,9 @@ class Net:
         self.graph.operators.append(made)
         return self.last
 
-    def conv(self, channels: int, kernel: int = 1, stride: int = 1, version: int = 3, **options: Any) -> int:
+    def conv(
+        self, channels: int, kernel: int = 1, stride: int = 1, version: int = 3, **options: Any
+    ) -> int:
         _, h, w, c = self.graph.tensors[self.last].shape
         return self.op(
             "CONV_2D",
@@ -118,7 +132,13 @@ class Net:
             T((channels, kernel, kernel, c), data="zeros"),
             T((channels,), "INT32", "zeros"),
             version=version,
-            **{"strideH": stride, "strideW": stride, "dilationHFactor": 1, "dilationWFactor": 1, **options},
+            **{
+                "strideH": stride,
+                "strideW": stride,
+                "dilationHFactor": 1,
+                "dilationWFactor": 1,
+                **options,
+            },
         )
 
     def bytes(self) -> bytes:
@@ -132,7 +152,9 @@ class Net:
         return read(self.bytes())
 
 
-def separable(hard_swish: bool = False, squeeze_excite: bool = False, side: int = 64, width: int = 16) -> Net:
+def separable(
+    hard_swish: bool = False, squeeze_excite: bool = False, side: int = 64, width: int = 16
+) -> Net:
     """A MobileNetV3-like stub: stem, hard-swish, depthwise, squeeze-and-excite, pointwise, MEAN, classifier."""
     net = Net((1, side, side, 3))
     net.conv(width, 3, 2)
@@ -161,5 +183,11 @@ def separable(hard_swish: bool = False, squeeze_excite: bool = False, side: int 
     net.conv(32)
     net.op("MEAN", T((1, 1, 1, 32)), T((2,), "INT32", [1, 2]), version=2, keepDims=True)
     net.op("RESHAPE", T((1, 32)), T((2,), "INT32", [1, 32]))
-    net.op("FULLY_CONNECTED", T((1, 10)), T((10, 32), data="zeros"), T((10,), "INT32", "zeros"), version=4)
+    net.op(
+        "FULLY_CONNECTED",
+        T((1, 10)),
+        T((10, 32), data="zeros"),
+        T((10,), "INT32", "zeros"),
+        version=4,
+    )
     return net

@@ -19,13 +19,17 @@ Accumulators = npt.NDArray[np.int64]  # int32 values, last axis the output chann
 Scales = npt.NDArray[np.float32]  # float32 [channels] or [1]
 
 
-def exact(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
+def exact(
+    acc: Accumulators, source: float, weights: Scales, target: float
+) -> npt.NDArray[np.int64]:
     """Acc * M in float64, rounded half to even: what the others are measured against (`edgekd.proof.exact_kernels`)."""
     real = acc.astype(np.float64) * (np.float64(np.float32(source)) * weights.astype(np.float64))
     return np.rint(real / np.float64(np.float32(target))).astype(np.int64)
 
 
-def xnnpack(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
+def xnnpack(
+    acc: Accumulators, source: float, weights: Scales, target: float
+) -> npt.NDArray[np.int64]:
     """XNNPACK's fp32 requantization (qs8-qc8w GEMM and depthwise kernels, x86 and ARMv8).
 
     M in float32 from float32 scales, s_in * s_w first; acc rounded to float32 (exact under 2^24), one float32 product,
@@ -36,7 +40,9 @@ def xnnpack(acc: Accumulators, source: float, weights: Scales, target: float) ->
     return np.rint(acc.astype(np.float32) * multiplier).astype(np.int64)
 
 
-def fixed_point(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
+def fixed_point(
+    acc: Accumulators, source: float, weights: Scales, target: float
+) -> npt.NDArray[np.int64]:
     """MultiplyByQuantizedMultiplier: the reference kernels, and the built-in depthwise convolution.
 
     M = q * 2^(shift - 31) with q a 31-bit integer (QuantizeMultiplier, quantization_util.cc). The high half of the doubled
@@ -46,11 +52,15 @@ def fixed_point(acc: Accumulators, source: float, weights: Scales, target: float
     """
     high, right = _high_half(acc, source, weights, target)
     threshold = ((np.int64(1) << right) - 1 >> 1) + (high < 0)
-    away: npt.NDArray[np.int64] = (high >> right) + ((high & (np.int64(1) << right) - 1) > threshold)
+    away: npt.NDArray[np.int64] = (high >> right) + (
+        (high & (np.int64(1) << right) - 1) > threshold
+    )
     return away
 
 
-def fixed_point_half_up(acc: Accumulators, source: float, weights: Scales, target: float) -> npt.NDArray[np.int64]:
+def fixed_point_half_up(
+    acc: Accumulators, source: float, weights: Scales, target: float
+) -> npt.NDArray[np.int64]:
     """Ruy's multiplication, under the built-in CONV_2D and FULLY_CONNECTED: as `fixed_point`, with ties of the second
     rounding going up, also below zero (seen on x86 with AVX-512; ruy's other kernels were not run).
     """
@@ -60,10 +70,13 @@ def fixed_point_half_up(acc: Accumulators, source: float, weights: Scales, targe
     return up
 
 
-def _high_half(acc: Accumulators, source: float, weights: Scales, target: float
-               ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _high_half(
+    acc: Accumulators, source: float, weights: Scales, target: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(high half of 2 * acc * q, rounded; how far it is still to be shifted right), both int64."""
-    multipliers = np.float64(np.float32(source)) * weights.astype(np.float64) / np.float64(np.float32(target))
+    multipliers = (
+        np.float64(np.float32(source)) * weights.astype(np.float64) / np.float64(np.float32(target))
+    )
     held = [quantize_multiplier(float(value)) for value in multipliers]
     q, shift = (np.array([part[index] for part in held], np.int64) for index in (0, 1))
     product = acc.astype(np.int64) * (np.int64(1) << np.maximum(shift, 0)) * q
@@ -72,17 +85,22 @@ def _high_half(acc: Accumulators, source: float, weights: Scales, target: float
     return high, np.maximum(-shift, 0)
 
 
-def hard_swish(codes: npt.NDArray[np.integer], source: Range, target: Range) -> npt.NDArray[np.int64]:
+def hard_swish(
+    codes: npt.NDArray[np.integer], source: Range, target: Range
+) -> npt.NDArray[np.int64]:
     """HARD_SWISH of int8 codes, any shape, in int16 (reference/hard_swish.h; optimised kernels compute the same).
 
     x is held 128 times finer, relu6(x + 3) / 6 in 15 bits; their product is shifted down and rounded once. Raises
     ValueError where s_in / 128 >= s_out: the kernel would have to shift up, and refuses.
     """
     hires = np.float32(1 / 128) * np.float32(source.scale)
-    (out, out_shift), (relu, relu_shift) = (_multiplier16(float(hires / np.float32(scale)))
-                                            for scale in (target.scale, 3.0 / 32768.0))
+    (out, out_shift), (relu, relu_shift) = (
+        _multiplier16(float(hires / np.float32(scale))) for scale in (target.scale, 3.0 / 32768.0)
+    )
     if out_shift > 0:
-        raise ValueError(f"an output scale of {target.scale:.3g} is under 1/128 of the input's {source.scale:.3g}")
+        raise ValueError(
+            f"an output scale of {target.scale:.3g} is under 1/128 of the input's {source.scale:.3g}"
+        )
     fine = (codes.astype(np.int64) - source.zero_point) << 7
     factor = np.clip(fine << max(relu_shift - 1, 0), -(1 << 15), (1 << 15) - 1)
     factor = _high_half16(factor, relu)
@@ -127,10 +145,16 @@ def quantize_multiplier(value: float) -> tuple[int, int]:
 
 
 # (kernel family, op) -> its arithmetic; tests/test_requantize.py holds each to the runtime's own output, bit for bit
-ARITHMETIC: dict[tuple[str, str], Callable[[Accumulators, float, Scales, float], npt.NDArray[np.int64]]] = {
-    ("xnnpack", "CONV_2D"): xnnpack, ("xnnpack", "DEPTHWISE_CONV_2D"): xnnpack, ("xnnpack", "FULLY_CONNECTED"): xnnpack,
-    ("builtin", "CONV_2D"): fixed_point_half_up, ("builtin", "DEPTHWISE_CONV_2D"): fixed_point,
+ARITHMETIC: dict[
+    tuple[str, str], Callable[[Accumulators, float, Scales, float], npt.NDArray[np.int64]]
+] = {
+    ("xnnpack", "CONV_2D"): xnnpack,
+    ("xnnpack", "DEPTHWISE_CONV_2D"): xnnpack,
+    ("xnnpack", "FULLY_CONNECTED"): xnnpack,
+    ("builtin", "CONV_2D"): fixed_point_half_up,
+    ("builtin", "DEPTHWISE_CONV_2D"): fixed_point,
     ("builtin", "FULLY_CONNECTED"): fixed_point_half_up,
-    ("reference", "CONV_2D"): fixed_point, ("reference", "DEPTHWISE_CONV_2D"): fixed_point,
+    ("reference", "CONV_2D"): fixed_point,
+    ("reference", "DEPTHWISE_CONV_2D"): fixed_point,
     ("reference", "FULLY_CONNECTED"): fixed_point,
 }

@@ -32,35 +32,74 @@ PX, TEACHER_PX, SEED = 64, 32, 3
 VIEW = ViewsConfig(per_image=2)
 STUDENT = model_specs.spec("mobilenetv2_035")
 # Losses of all kinds: an image's own, between images, with batch norm in the adapter, with a second network, with attacks.
-CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2, batch=16, ramp=0.0, exits=0.5, losses=loss_catalogue.read(
-    {"dist_batch": 1, "rkd": 1, "srd": 1, "mutual": 1, "robust": {"weight": 1, "steps": 1}}, "test"))
+CONFIG = DistilConfig(
+    student="mobilenetv2_035",
+    weights="none",
+    epochs=2,
+    batch=16,
+    ramp=0.0,
+    exits=0.5,
+    losses=loss_catalogue.read(
+        {"dist_batch": 1, "rkd": 1, "srd": 1, "mutual": 1, "robust": {"weight": 1, "steps": 1}},
+        "test",
+    ),
+)
 RATE = 1e-4  # slow, so that the last bit of one step is not blown up by the next: a fresh network at 0.05 gains 2 digits a step
 
 
 def told(dataset: Dataset, network: Network) -> Any:
-    return knowledge.run(dataset, network, view=VIEW, context=Context(seed=SEED), wanted_precision="float32",
-                         model=model_specs.spec("resnet18"), grid_side=0, cam_side=0)
+    return knowledge.run(
+        dataset,
+        network,
+        view=VIEW,
+        context=Context(seed=SEED),
+        wanted_precision="float32",
+        model=model_specs.spec("resnet18"),
+        grid_side=0,
+        cam_side=0,
+    )
 
 
 def exact(dataset: Dataset, said: Any) -> list[float]:
     """The loss of each step in float64, where rounding hides nothing; then the sum of each of the student's weights."""
     torch.manual_seed(SEED)
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
-    taught = lesson(dataset, said, CONFIG, list(STUDENT.taps), VIEW,
-                    views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3), SEED,
-                    peer=lambda: builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)}))
+    taught = lesson(
+        dataset,
+        said,
+        CONFIG,
+        list(STUDENT.taps),
+        VIEW,
+        views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3),
+        SEED,
+        peer=lambda: builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)}),
+    )
     distiller = taught.distiller(student).double()
     steps: list[float] = []
 
     def batches(epoch: int) -> Iterator[Batch]:
         for batch in taught.feed.epoch(epoch):
             wide = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-            yield Batch(**{name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-                           for name, value in wide.items()})
+            yield Batch(
+                **{
+                    name: value.double()
+                    if isinstance(value, Tensor) and value.is_floating_point()
+                    else value
+                    for name, value in wide.items()
+                }
+            )
 
-    fit(distiller, student, batches, distiller.loss, FitPlan(1, RATE, 5e-4, ema=0.99), what="distil",
-        steps=taught.feed.steps, checkpoint=MemoryCheckpoint(),
-        progress=lambda what, done, total, **figures: steps.append(figures["loss"]))
+    fit(
+        distiller,
+        student,
+        batches,
+        distiller.loss,
+        FitPlan(1, RATE, 5e-4, ema=0.99),
+        what="distil",
+        steps=taught.feed.steps,
+        checkpoint=MemoryCheckpoint(),
+        progress=lambda what, done, total, **figures: steps.append(figures["loss"]),
+    )
     return [*steps, *(float(value.double().sum()) for value in student.state_dict().values())]
 
 
@@ -76,14 +115,25 @@ def found(among: processes.Team) -> dict[str, Any]:
     """What this process saw, decided and learnt."""
     with among.at_work():
         dataset = datasets.build_dataset(PhantomSource(120, 40), DataConfig())
-        known = teacher.run(dataset, config=TeacherConfig(epochs=1, batch=16, weights="none"), model=model_specs.spec("resnet18"),
-                            view=VIEW, px=TEACHER_PX, weights_sha256="", context=Context(seed=SEED))
+        known = teacher.run(
+            dataset,
+            config=TeacherConfig(epochs=1, batch=16, weights="none"),
+            model=model_specs.spec("resnet18"),
+            view=VIEW,
+            px=TEACHER_PX,
+            weights_sha256="",
+            context=Context(seed=SEED),
+        )
         # one and the same network to ask, whoever trained the one above
         asked = teachers.teacher("resnet18", len(dataset.classes), TEACHER_PX, SEED)
         said = told(dataset, asked)
-        return {"rows": [rows.tolist() for epoch in range(2) for rows in shuffled(70, 16, SEED, epoch)],
-                "teacher": known.history, "knowledge": {name: sha256(getattr(said, name)) for name in ("logits", "pooled")},
-                "exact": exact(dataset, said), "ranges": ranges(dataset, asked)}
+        return {
+            "rows": [rows.tolist() for epoch in range(2) for rows in shuffled(70, 16, SEED, epoch)],
+            "teacher": known.history,
+            "knowledge": {name: sha256(getattr(said, name)) for name in ("logits", "pooled")},
+            "exact": exact(dataset, said),
+            "ranges": ranges(dataset, asked),
+        }
 
 
 if __name__ == "__main__":

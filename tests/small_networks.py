@@ -10,12 +10,19 @@ from edgekd.core.artifacts import QuantNetwork
 from edgekd.quantization.qat_network import QatNetwork, calibrate, finish, prepare
 from edgekd.tflite.int8_rules import Int8Rules
 
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's: the channels differ, so they must be folded
+MEAN, STD = (
+    [0.485, 0.456, 0.406],
+    [0.229, 0.224, 0.225],
+)  # ImageNet's: the channels differ, so they must be folded
 PX = 32
 
 
-def block(inputs: int, outputs: int, stride: int = 1, act: type[nn.Module] = nn.ReLU6) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), act())
+def block(
+    inputs: int, outputs: int, stride: int = 1, act: type[nn.Module] = nn.ReLU6
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), act()
+    )
 
 
 class Head(nn.Module):
@@ -108,14 +115,20 @@ class HardExcite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.reduce, self.expand = block(3, 8, 2, nn.Hardswish), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.stem, self.reduce, self.expand = (
+            block(3, 8, 2, nn.Hardswish),
+            nn.Conv2d(8, 4, 1),
+            nn.Conv2d(4, 8, 1),
+        )
         self.gate, self.head = nn.Hardsigmoid(), Head(8)
         with torch.no_grad():
             self.expand.weight *= 100  # so that the gate reaches both its ends
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        return self.head(x * self.gate(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True))))))
+        return self.head(
+            x * self.gate(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        )
 
 
 class GateOfSum(nn.Module):
@@ -172,7 +185,11 @@ class Grouped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.two = block(3, 8, 2), nn.Conv2d(8, 16, 3, 1, 2, dilation=2, groups=2)
-        self.pad, self.four, self.head = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(16, 16, 3, 2, groups=4), Head(16)
+        self.pad, self.four, self.head = (
+            nn.ZeroPad2d((0, 1, 0, 1)),
+            nn.Conv2d(16, 16, 3, 2, groups=4),
+            Head(16),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.relu(self.four(self.pad(torch.relu(self.two(self.stem(x)))))))
@@ -184,7 +201,10 @@ class Borders(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.counted = block(3, 8, 2), nn.AvgPool2d(3, 1, 1)
-        self.inside, self.ragged = nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.AvgPool2d(3, 2, ceil_mode=True)
+        self.inside, self.ragged = (
+            nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+            nn.AvgPool2d(3, 2, ceil_mode=True),
+        )
         self.even, self.same, self.head = nn.AdaptiveAvgPool2d(4), nn.AdaptiveAvgPool2d(4), Head(8)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +216,10 @@ class FlatMaps(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.pool = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU6()), nn.MaxPool2d((2, 4))
+        self.stem, self.pool = (
+            nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU6()),
+            nn.MaxPool2d((2, 4)),
+        )
         self.left, self.right = nn.Linear(48, 3), nn.Linear(48, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,9 +227,24 @@ class FlatMaps(nn.Module):
         return self.left(x) + self.right(x)
 
 
-SMALL: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (
-    Branches, Pools, NegativePool, Excite, LoneActivation, Flattened, HardExcite, GateOfSum, LoneNorms, Ghost, Grouped,
-    Borders, FlatMaps)}
+SMALL: dict[str, type[nn.Module]] = {
+    cls.__name__: cls
+    for cls in (
+        Branches,
+        Pools,
+        NegativePool,
+        Excite,
+        LoneActivation,
+        Flattened,
+        HardExcite,
+        GateOfSum,
+        LoneNorms,
+        Ghost,
+        Grouped,
+        Borders,
+        FlatMaps,
+    )
+}
 
 
 def images(count: int, px: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -229,9 +267,19 @@ def normalised(pixels: np.ndarray, mean: list[float], std: list[float]) -> Tenso
 
 def artifact(network: QatNetwork, arch: str = "small") -> QuantNetwork:
     done = finish(network)
-    return QuantNetwork(arch=arch, options={}, px=network.px, mean=network.mean, std=network.std, history=[],
-                        rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={},
-                        state=done.state)
+    return QuantNetwork(
+        arch=arch,
+        options={},
+        px=network.px,
+        mean=network.mean,
+        std=network.std,
+        history=[],
+        rules=network.rules.to_dict(),
+        ranges=done.ranges,
+        layers=done.layers,
+        facts={},
+        state=done.state,
+    )
 
 
 def calibrated(name: str, **rules: str) -> tuple[QatNetwork, nn.Module, np.ndarray]:

@@ -22,28 +22,41 @@ class Sshd:
 
     def __init__(self, folder: Path, user: str) -> None:
         self.folder, self.user, self.config = folder, user, folder / "client config"
-        self.temp, self._mode, self._forced = folder / "remote temp", folder / "mode", folder / "forced"
+        self.temp, self._mode, self._forced = (
+            folder / "remote temp",
+            folder / "mode",
+            folder / "forced",
+        )
         for name in ("host", "client", "stranger"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True
+            )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.known_hosts = folder / "known_hosts"
         self.client("client")
         self.fresh()
-        self._forced.write_text(f"#!/bin/sh\nexport TMPDIR={shlex.quote(str(self.temp))}\n. {shlex.quote(str(self._mode))}\n"
-                                'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n')
+        self._forced.write_text(
+            f"#!/bin/sh\nexport TMPDIR={shlex.quote(str(self.temp))}\n. {shlex.quote(str(self._mode))}\n"
+            'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
+        )
         self._forced.chmod(0o755)
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder / 'client.pub'}\nStrictModes no\nPasswordAuthentication no\n"
-            f"KbdInteractiveAuthentication no\nPermitRootLogin yes\nForceCommand {self._forced}\nPrintMotd no\n")
+            f"KbdInteractiveAuthentication no\nPermitRootLogin yes\nForceCommand {self._forced}\nPrintMotd no\n"
+        )
         self._made_folder = os.geteuid() == 0 and not PRIVILEGE_SEPARATION.exists()
         if self._made_folder:
             PRIVILEGE_SEPARATION.mkdir(mode=0o755)
         self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+        )
 
     def client(self, key: str) -> None:
         """Use this key, and know the host."""
@@ -51,7 +64,8 @@ class Sshd:
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {public}\n")
         self.config.write_text(
             f'Host *\n  IdentityFile "{self.folder / key}"\n  IdentitiesOnly yes\n  IdentityAgent none\n'
-            f'  UserKnownHostsFile "{self.known_hosts}"\n  GlobalKnownHostsFile /dev/null\n')
+            f'  UserKnownHostsFile "{self.known_hosts}"\n  GlobalKnownHostsFile /dev/null\n'
+        )
 
     def fresh(self) -> None:
         """An empty temporary folder, and no line before the command."""
@@ -71,7 +85,9 @@ class Sshd:
 
     def sessions(self) -> list[int]:
         """Process ids of the connections that are open."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        )
         return [int(child) for child in children]
 
     def wait(self) -> None:

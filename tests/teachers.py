@@ -14,7 +14,12 @@ from edgekd.networks import builders
 def teacher(arch: str, classes: int, px: int, seed: int = 0) -> Network:
     """A network of random weights whose batch norms have seen nothing: its answers differ from image to image."""
     torch.manual_seed(seed)
-    options: dict[str, Any] = {"num_classes": classes, **({"img_size": px} if arch.startswith("vit") else {})}
+    options: dict[str, Any] = {
+        "num_classes": classes,
+        **({"img_size": px} if arch.startswith("vit") else {}),
+    }
     net = builders.create(arch, options)
     nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
-    return Network(arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, builders.to_bytes(net.state_dict()))
+    return Network(
+        arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, builders.to_bytes(net.state_dict())
+    )

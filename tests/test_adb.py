@@ -44,11 +44,15 @@ INFO: Overall peak memory footprint (MB) via periodic monitoring: 71.25
 
 def proto() -> bytes:
     """BenchmarkResult as the tool writes it: a name, latencies of 1 to 10 ms, memory, counts."""
-    latency = b"".join(struct.pack("<Bf", number << 3 | 5, float(number)) for number in range(1, 11))
+    latency = b"".join(
+        struct.pack("<Bf", number << 3 | 5, float(number)) for number in range(1, 11)
+    )
     memory = b"\x08\xac\x02\x10\x90\x03" + struct.pack("<Bf", 3 << 3 | 5, 71.5)
     misc = struct.pack("<Bf", 1 << 3 | 5, 13.5) + b"\x10\x32\x18\x05"
-    return b"".join(struct.pack("<BB", number << 3 | 2, len(part)) + part
-                    for number, part in ((1, b"name"), (2, latency), (3, memory), (4, misc)))
+    return b"".join(
+        struct.pack("<BB", number << 3 | 2, len(part)) + part
+        for number, part in ((1, b"name"), (2, latency), (3, memory), (4, misc))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,12 @@ def adb_home(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    changed = {"ANDROID_ADB_SERVER_PORT": str(port), "HOME": str(home), "ADB_MDNS": "0", "TMPDIR": str(home)}
+    changed = {
+        "ANDROID_ADB_SERVER_PORT": str(port),
+        "HOME": str(home),
+        "ADB_MDNS": "0",
+        "TMPDIR": str(home),
+    }
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     subprocess.run(["adb", "start-server"], check=True, capture_output=True)
@@ -78,15 +87,21 @@ def plug(adb_home, tmp_path):
     def attach(**options: object) -> Device:
         device = Device(tmp_path / f"device-{len(devices)}", **options)  # type: ignore[arg-type]
         devices.append(device)
-        getprop = ("#!/bin/sh\ncase $1 in *manufacturer) echo Acme;; *product.model) echo 'Phone 9';; *sdk) echo 33;; "
-                   "*abi) echo arm64-v8a;; esac\n")
+        getprop = (
+            "#!/bin/sh\ncase $1 in *manufacturer) echo Acme;; *product.model) echo 'Phone 9';; *sdk) echo 33;; "
+            "*abi) echo arm64-v8a;; esac\n"
+        )
         device.program("getprop", getprop)
-        subprocess.run(["adb", "connect", device.serial], check=True, capture_output=True, timeout=20)
+        subprocess.run(
+            ["adb", "connect", device.serial], check=True, capture_output=True, timeout=20
+        )
         return device
 
     yield attach
     for device in devices:
-        subprocess.run(["adb", "disconnect", device.serial], check=False, capture_output=True, timeout=20)
+        subprocess.run(
+            ["adb", "disconnect", device.serial], check=False, capture_output=True, timeout=20
+        )
         device.stop()
         assert not list(device.root.iterdir())
     end = time.monotonic() + 5
@@ -95,13 +110,17 @@ def plug(adb_home, tmp_path):
     assert not processes_with(str(tmp_path))
 
 
-def tool(folder: Path, log: str = LOG, result: bytes | None = None, before: str = "", code: int = 0) -> Path:
+def tool(
+    folder: Path, log: str = LOG, result: bytes | None = None, before: str = "", code: int = 0
+) -> Path:
     """A benchmark_model that says and leaves what it is told to, and writes down how it was started."""
     path = folder / "benchmark_model"
     wanted = f"open('result.pb', 'wb').write({result!r})" if result is not None else ""
-    path.write_text(f"#!{sys.executable} -I\nimport json, os, sys, time\n{before}\n"
-                    f"json.dump([sys.argv[1:], sorted(os.sched_getaffinity(0))], open({str(folder / 'started')!r}, 'w'))\n"
-                    f"print({log!r})\n{wanted}\nsys.exit({code})\n")
+    path.write_text(
+        f"#!{sys.executable} -I\nimport json, os, sys, time\n{before}\n"
+        f"json.dump([sys.argv[1:], sorted(os.sched_getaffinity(0))], open({str(folder / 'started')!r}, 'w'))\n"
+        f"print({log!r})\n{wanted}\nsys.exit({code})\n"
+    )
     return path
 
 
@@ -110,7 +129,9 @@ def measured(plug, tmp_path, settings=SETTINGS, profile=HOST, **how):
     device = plug()
     found_tool = tool(tmp_path, **how)
     with adb.attached(device.serial) as phone:
-        found = android.bench(tiny().model, profile, phone, found_tool, settings, lambda share: None)
+        found = android.bench(
+            tiny().model, profile, phone, found_tool, settings, lambda share: None
+        )
     words, cores = json.loads((tmp_path / "started").read_text())
     return found, words, cores
 
@@ -122,12 +143,25 @@ def test_a_result_proto_becomes_a_bench(plug, tmp_path):
     assert {"--num_threads=2", "--num_runs=7", "--use_xnnpack=true"} <= set(words)
     assert cores == [0]
     latency = found["latency_ms"]
-    assert (latency["p50"], latency["p95"], latency["mean"], latency["load"], latency["p99"]) == (5.0, 7.0, 1.0, 8.0, None)
+    assert (latency["p50"], latency["p95"], latency["mean"], latency["load"], latency["p99"]) == (
+        5.0,
+        7.0,
+        1.0,
+        8.0,
+        None,
+    )
     assert found["memory_kib"]["peak"] == 73216
     assert found["runtime"]["name"] == "benchmark_model"
     assert found["host"]["cpu"] == "Acme Phone 9"
     assert (found["transport"], found["emulated"], found["golden"]) == ("adb", False, None)
-    assert list(found)[:6] == ["schema", "model_sha256", "runner_version", "profile", "transport", "runtime"]
+    assert list(found)[:6] == [
+        "schema",
+        "model_sha256",
+        "runner_version",
+        "profile",
+        "transport",
+        "runtime",
+    ]
     json.dumps(found, allow_nan=False)
 
 
@@ -135,37 +169,53 @@ def test_a_log_alone_is_read_too(plug, tmp_path):
     found, _, _ = measured(plug, tmp_path)
     latency = found["latency_ms"]
     assert (latency["p50"], latency["p95"], latency["mean"], latency["first"], latency["load"]) == (
-        104.0, 105.5, 104.012, 151.333, 224.228)
+        104.0,
+        105.5,
+        104.012,
+        151.333,
+        224.228,
+    )
     assert found["memory_kib"]["peak"] == 72960
 
 
 def test_a_device_without_shell_v2(plug, tmp_path):
     device = plug(features="cmd")
     with adb.attached(None) as phone:
-        found = android.bench(tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None)
+        found = android.bench(
+            tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None
+        )
         assert phone.shell("exit 5")[0] == 5
     assert found["latency_ms"]["p50"] == 104.0
     assert device.shells
 
 
-@pytest.mark.parametrize(("delegate", "flags"), [
-    ("gpu", {"--use_gpu=true"}), ("nnapi", {"--use_nnapi=true", "--disable_nnapi_cpu=true"}),
-    ("nnapi:acme-npu", {"--use_nnapi=true", "--nnapi_accelerator_name=acme-npu"}), ("none", {"--use_xnnpack=false"}),
-])
+@pytest.mark.parametrize(
+    ("delegate", "flags"),
+    [
+        ("gpu", {"--use_gpu=true"}),
+        ("nnapi", {"--use_nnapi=true", "--disable_nnapi_cpu=true"}),
+        ("nnapi:acme-npu", {"--use_nnapi=true", "--nnapi_accelerator_name=acme-npu"}),
+        ("none", {"--use_xnnpack=false"}),
+    ],
+)
 def test_delegates(delegate, flags):
     assert flags <= set(benchmark_model.AndroidDelegate(delegate).flags())
 
 
 def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
-    log = LOG.replace("Replacing 31 out of 31 node(s) with delegate (TfLiteXNNPackDelegate)",
-                      "Replacing 20 out of 31 node(s) with delegate (TfLiteNnapiDelegate)")
+    log = LOG.replace(
+        "Replacing 31 out of 31 node(s) with delegate (TfLiteXNNPackDelegate)",
+        "Replacing 20 out of 31 node(s) with delegate (TfLiteNnapiDelegate)",
+    )
     settings = BenchSettings(threads=1, runs=5, delegate="nnapi:acme-npu")
     found, _, _ = measured(plug, tmp_path, settings, log=log)
     assert any("took 20 of 31 ops" in warning for warning in found["warnings"])
     assert found["runtime"]["delegate"] == "nnapi:acme-npu"
 
 
-@pytest.mark.parametrize("name", ["", "tpu", "nnapi:", "nnapi:a b", "nnapi:a;id", "gpu:x", "xnnpack --verbose"])
+@pytest.mark.parametrize(
+    "name", ["", "tpu", "nnapi:", "nnapi:a b", "nnapi:a;id", "gpu:x", "xnnpack --verbose"]
+)
 def test_names_of_delegates_that_are_none(name):
     with pytest.raises(RecipeError, match="is not one that runs over adb"):
         benchmark_model.AndroidDelegate(name)
@@ -181,7 +231,10 @@ def test_android_versions_and_nnapi():
 
 def test_several_devices_ask_for_a_serial(plug, tmp_path):
     first, second = plug(), plug()
-    with pytest.raises(DeviceError, match="2 Android devices are attached") as caught, adb.attached(None):
+    with (
+        pytest.raises(DeviceError, match="2 Android devices are attached") as caught,
+        adb.attached(None),
+    ):
         pass
     assert first.serial in str(caught.value)
     assert second.serial in str(caught.value)
@@ -197,7 +250,10 @@ def test_no_device_and_another_serial(plug, adb_home):
         pass
     plug()
     for serial in ("emulator-5554", "-d", "a b; 'c'", "\x1b[2J"):
-        with pytest.raises(DeviceError, match="is attached; these are") as caught, adb.attached(serial):
+        with (
+            pytest.raises(DeviceError, match="is attached; these are") as caught,
+            adb.attached(serial),
+        ):
             pass
         assert str(caught.value).replace("\n  next: ", "").isprintable()
 
@@ -206,7 +262,9 @@ def test_a_device_that_takes_no_key(plug):
     plug(authorized=False)
     end = time.monotonic() + 10
     text = ""
-    while "allow USB debugging" not in text and time.monotonic() < end:  # the state settles when all keys were tried
+    while (
+        "allow USB debugging" not in text and time.monotonic() < end
+    ):  # the state settles when all keys were tried
         with pytest.raises(DeviceError) as caught, adb.attached(None):
             pass
         text = str(caught.value)
@@ -234,23 +292,46 @@ def test_files_of_any_name_travel_as_they_are(plug):
     plug()
     name, data = "a 'b' \"c\"; $(touch d)", bytes(range(256)) * 500 + b"\r\n"
     with adb.attached(None) as phone:
-        ran = phone.run(Job({name: data}, ["sh", "-c", 'cat "$1" > "$1.out"; ln -s /etc/passwd link; echo hi; exit 3', "sh",
-                                           name], [f"{name}.out", "link", "none"], 20.0), lambda share: None)
+        ran = phone.run(
+            Job(
+                {name: data},
+                [
+                    "sh",
+                    "-c",
+                    'cat "$1" > "$1.out"; ln -s /etc/passwd link; echo hi; exit 3',
+                    "sh",
+                    name,
+                ],
+                [f"{name}.out", "link", "none"],
+                20.0,
+            ),
+            lambda share: None,
+        )
     assert ran == Ran(3, {f"{name}.out": data}, "hi")
 
 
 FAULTS = {
-    "the tool ends with an error": ({"log": "ERROR: Failed to apply GPU delegate", "code": 1}, "Failed to apply GPU"),
-    "no such accelerator": ({"log": "NNAPI accelerators available: [acme-npu,nnapi-reference]\nERROR: none", "code": 1},
-                            "accelerators there: acme-npu"),
+    "the tool ends with an error": (
+        {"log": "ERROR: Failed to apply GPU delegate", "code": 1},
+        "Failed to apply GPU",
+    ),
+    "no such accelerator": (
+        {"log": "NNAPI accelerators available: [acme-npu,nnapi-reference]\nERROR: none", "code": 1},
+        "accelerators there: acme-npu",
+    ),
     "a crash": ({"before": "import signal; os.kill(os.getpid(), signal.SIGSEGV)"}, "exit code 139"),
     "nothing said": ({"log": ""}, "told no time"),
-    "escape sequences": ({"log": "\x1b]0;owned\x07\x1b[2J error", "code": 1}, "ended with exit code 1"),
+    "escape sequences": (
+        {"log": "\x1b]0;owned\x07\x1b[2J error", "code": 1},
+        "ended with exit code 1",
+    ),
     "a damaged proto": ({"result": b"\x12\xff\xff\xff\xff\x0f"}, "is damaged"),
     "a proto without end": ({"result": b"\x80" * 100}, "is damaged"),
     "NaN": ({"result": b"\x12\x05\x0d\x00\x00\xc0\x7f"}, "are not numbers"),
-    "a proto of 100 MB": ({"before": "os.truncate(os.open('result.pb', os.O_CREAT | os.O_RDWR), 10**8)"},
-                          "is the most that is read"),
+    "a proto of 100 MB": (
+        {"before": "os.truncate(os.open('result.pb', os.O_CREAT | os.O_RDWR), 10**8)"},
+        "is the most that is read",
+    ),
     "a log of 100 MB": ({"log": "x", "before": "os.ftruncate(1, 10**8)"}, "told no time"),
 }
 
@@ -268,9 +349,13 @@ def test_what_goes_wrong_on_the_device_is_told(plug, tmp_path, case):
 
 def test_a_device_that_says_strange_things_of_itself(plug, tmp_path):
     device = plug()
-    device.program("getprop", "#!/bin/sh\nprintf 'a\\033[2J\\007=b c'; head -c 3000 /dev/zero | tr '\\0' x\n")
+    device.program(
+        "getprop", "#!/bin/sh\nprintf 'a\\033[2J\\007=b c'; head -c 3000 /dev/zero | tr '\\0' x\n"
+    )
     with adb.attached(None) as phone:
-        found = android.bench(tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None)
+        found = android.bench(
+            tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None
+        )
     assert found["host"]["cpu"].isprintable()
     assert len(found["host"]["cpu"]) < 500
 
@@ -286,7 +371,10 @@ def test_a_tool_for_another_processor(plug, tmp_path):
     plug()
     path = tmp_path / "benchmark_model"
     path.write_bytes(b"\x7fELF" + b"\0" * 14 + struct.pack("<H", 62) + b"\0" * 100)
-    with pytest.raises(DeviceError, match="built for x86_64, and the device runs arm64-v8a"), adb.attached(None) as phone:
+    with (
+        pytest.raises(DeviceError, match="built for x86_64, and the device runs arm64-v8a"),
+        adb.attached(None) as phone,
+    ):
         android.bench(tiny().model, HOST, phone, path, SETTINGS, lambda share: None)
 
 
@@ -294,7 +382,10 @@ def test_a_tool_that_cannot_be_started(plug, tmp_path):
     plug()
     path = tmp_path / "benchmark_model"
     path.write_text("#!/no/such/interpreter\n")
-    with pytest.raises(DeviceError, match="cannot be started on the device"), adb.attached(None) as phone:
+    with (
+        pytest.raises(DeviceError, match="cannot be started on the device"),
+        adb.attached(None) as phone,
+    ):
         android.bench(tiny().model, HOST, phone, path, SETTINGS, lambda share: None)
 
 
@@ -320,7 +411,9 @@ def test_a_device_that_is_unplugged(plug):
     with pytest.raises(DeviceError, match="was lost"), adb.attached(None) as phone:
         phone.run(Job({}, ["sleep", "30"], [], 20.0), lambda share: None)
     cutter.join()
-    for left in device.root.iterdir():  # a device that is gone cannot be tidied, and the error said where to look
+    for left in (
+        device.root.iterdir()
+    ):  # a device that is gone cannot be tidied, and the error said where to look
         assert left.name.startswith("edgekd-")
         for path in left.iterdir():
             path.unlink()
@@ -341,28 +434,57 @@ def test_benchmark_model_is_found_and_never_downloaded(tmp_path, monkeypatch):
 
 
 def test_logs_of_other_versions():
-    old = ("count=50 first=80000 curr=79000 min=78000 max=90000 avg=79760.9 std=5\n"
-           "Average inference timings in us: Warmup: 83235, Init: 38467, Inference: 79760.9\n")
+    old = (
+        "count=50 first=80000 curr=79000 min=78000 max=90000 avg=79760.9 std=5\n"
+        "Average inference timings in us: Warmup: 83235, Init: 38467, Inference: 79760.9\n"
+    )
     found = benchmark_model.parse_log(old)
-    assert (found["avg"], found["init"], found["min"], found["num_runs"]) == (79.7609, 38.467, 78.0, 50.0)
-    new = ("Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\nWarmup (avg):         8.00 ms (3 runs)\n"
-           "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\nInference (median):   7.20 ms\n")
+    assert (found["avg"], found["init"], found["min"], found["num_runs"]) == (
+        79.7609,
+        38.467,
+        78.0,
+        50.0,
+    )
+    new = (
+        "Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\nWarmup (avg):         8.00 ms (3 runs)\n"
+        "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\nInference (median):   7.20 ms\n"
+    )
     found = benchmark_model.parse_log(new)
-    assert (found["avg"], found["init"], found["first_inference"], found["min"], found["median"]) == (7.25, 12.5, 9.0, 7.0, 7.2)
+    assert (
+        found["avg"],
+        found["init"],
+        found["first_inference"],
+        found["min"],
+        found["median"],
+    ) == (7.25, 12.5, 9.0, 7.0, 7.2)
     assert benchmark_model.parse_log("count=x\nInference timings in us: Init: 1.2.3") == {}
 
 
 def test_limits_hold_for_what_a_device_sends(plug, monkeypatch):
     monkeypatch.setattr(transports, "MAX_FILE_BYTES", 1000)
     plug()
-    with pytest.raises(DeviceError, match="1001 bytes; 1000 is the most"), adb.attached(None) as phone:
-        phone.run(Job({}, ["sh", "-c", "head -c 1001 /dev/zero > out"], ["out"], 20.0), lambda share: None)
+    with (
+        pytest.raises(DeviceError, match="1001 bytes; 1000 is the most"),
+        adb.attached(None) as phone,
+    ):
+        phone.run(
+            Job({}, ["sh", "-c", "head -c 1001 /dev/zero > out"], ["out"], 20.0), lambda share: None
+        )
 
 
 def test_over_adb_from_the_command_line(plug, tmp_path, capsys):
     device, path = plug(), tmp_path / "a 'model'; $(x).tflite"
     path.write_bytes(tiny().model)
-    words = ["bench", str(path), "--adb", device.serial, "--benchmark-model", str(tool(tmp_path)), "--out", str(tmp_path)]
+    words = [
+        "bench",
+        str(path),
+        "--adb",
+        device.serial,
+        "--benchmark-model",
+        str(tool(tmp_path)),
+        "--out",
+        str(tmp_path),
+    ]
     code = cli.main([*words, "--delegate", "nnapi:acme-npu", "--json"])
     out, err = capsys.readouterr()
     assert code == 0, err
@@ -375,11 +497,27 @@ def test_over_adb_from_the_command_line(plug, tmp_path, capsys):
 def typed(device: Device, tool_file: Path, folder: Path) -> list[str]:
     """The command's words, with a model and a profile whose names a shell would mind."""
     (folder / "a 'model'; $(x).tflite").write_bytes(tiny().model)
-    profile = folder / "my \"phone\"; $(id).toml"
-    profile.write_text('extends = "android-cpu"\nname = "my \\"phone\\"; $(id)"\ntitle = "mine"\n'
-                       "measured_on_hardware = false\n")
-    return ["bench", str(folder / "a 'model'; $(x).tflite"), "--profile", str(profile), "--adb", device.serial,
-            "--benchmark-model", str(tool_file), "--runs", "7", "--timeout", "20", "--out", str(folder)]
+    profile = folder / 'my "phone"; $(id).toml'
+    profile.write_text(
+        'extends = "android-cpu"\nname = "my \\"phone\\"; $(id)"\ntitle = "mine"\n'
+        "measured_on_hardware = false\n"
+    )
+    return [
+        "bench",
+        str(folder / "a 'model'; $(x).tflite"),
+        "--profile",
+        str(profile),
+        "--adb",
+        device.serial,
+        "--benchmark-model",
+        str(tool_file),
+        "--runs",
+        "7",
+        "--timeout",
+        "20",
+        "--out",
+        str(folder),
+    ]
 
 
 @pytest.mark.parametrize("case", [*FAULTS, "no space", "unplugged"])
@@ -388,7 +526,9 @@ def test_each_fault_is_one_message_at_the_command_line(plug, tmp_path, capsys, c
     device.full = case == "no space"
     words = typed(device, tool(tmp_path, **how), tmp_path)
     if case == "unplugged":
-        subprocess.run(["adb", "disconnect", device.serial], check=True, capture_output=True, timeout=20)
+        subprocess.run(
+            ["adb", "disconnect", device.serial], check=True, capture_output=True, timeout=20
+        )
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("edgekd: error:"), "Traceback" in err) == ("", 1, False)
@@ -398,7 +538,9 @@ def test_each_fault_is_one_message_at_the_command_line(plug, tmp_path, capsys, c
 
 def test_a_model_and_a_profile_of_odd_names_over_adb(plug, tmp_path, capsys):
     device = plug()
-    assert cli.main(typed(device, tool(tmp_path, result=proto()), tmp_path)) == 0, capsys.readouterr().err
+    assert cli.main(typed(device, tool(tmp_path, result=proto()), tmp_path)) == 0, (
+        capsys.readouterr().err
+    )
     (written,) = (tmp_path / "bench").iterdir()
     assert json.loads(written.read_text())["profile"] == 'my "phone"; $(id)'
     assert written.name.startswith("my_phone_id-adb-")

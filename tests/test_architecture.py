@@ -13,14 +13,49 @@ from edgekd.pipeline import stage_keys, stage_table
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgekd"
-MODULES = {".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p
-           for p in PACKAGE.rglob("*.py") if "_data" not in p.parts and p.parent != PACKAGE}
+MODULES = {
+    ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in PACKAGE.rglob("*.py")
+    if "_data" not in p.parts and p.parent != PACKAGE
+}
 # From the ground floor up. A room imports from itself and from rooms before it in this list, lazily or not.
-ROOMS = ("core", "settings", "data", "tflite", "networks", "evaluation", "training", "quantization", "export", "proof", "device",
-         "assessment", "bundle", "pipeline", "reporting", "app")
-HEAVY = {"torch", "torchvision", "torchao", "timm", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "tensorflow",
-         "ai_edge_litert", "tflite_runtime", "jinja2", "rich", "numpy", "PIL", "torch_pruning",
-         "accelerate"}
+ROOMS = (
+    "core",
+    "settings",
+    "data",
+    "tflite",
+    "networks",
+    "evaluation",
+    "training",
+    "quantization",
+    "export",
+    "proof",
+    "device",
+    "assessment",
+    "bundle",
+    "pipeline",
+    "reporting",
+    "app",
+)
+HEAVY = {
+    "torch",
+    "torchvision",
+    "torchao",
+    "timm",
+    "onnx",
+    "onnx2tf",
+    "onnxruntime",
+    "onnxscript",
+    "tensorflow",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "jinja2",
+    "rich",
+    "numpy",
+    "PIL",
+    "torch_pruning",
+    "accelerate",
+}
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone
 
@@ -76,16 +111,28 @@ def test_no_circle() -> None:
 def test_the_proof_trusts_nobody() -> None:
     """The certificate shares no code with the converter: proof imports core, data and tflite alone, at any depth."""
     for name in below("proof"):
-        wrong = {other for other in own(name) if room(other) not in ("core", "data", "tflite", "proof")}
+        wrong = {
+            other for other in own(name) if room(other) not in ("core", "data", "tflite", "proof")
+        }
         assert not wrong, f"{name} imports {sorted(wrong)}"
-        assert not {room(other) for other in stage_keys.code(name)} & {"export", "quantization", "networks", "training"}
+        assert not {room(other) for other in stage_keys.code(name)} & {
+            "export",
+            "quantization",
+            "networks",
+            "training",
+        }
 
 
 def test_stages_stand_alone() -> None:
     """A stage imports no other stage, not the store, and nothing of the command line."""
     for name in below("pipeline.stages"):
-        wrong = {other for other in own(name)
-                 if other == "core.store" or room(other) in ("app", "reporting") or other.startswith("pipeline.stages.")}
+        wrong = {
+            other
+            for other in own(name)
+            if other == "core.store"
+            or room(other) in ("app", "reporting")
+            or other.startswith("pipeline.stages.")
+        }
         assert not wrong, f"{name} imports {sorted(wrong)}"
 
 
@@ -109,15 +156,18 @@ def test_what_reaches_devices_is_standard_library() -> None:
         assert libraries(name) <= allowed, f"{name} imports {sorted(libraries(name) - allowed)}"
 
 
-@pytest.mark.parametrize(("library", "allowed"), [
-    ("timm", {"networks.builders"}),
-    ("torch_pruning", {"networks.channel_groups"}),
-    ("accelerate", {"training.processes"}),
-    ("onnx2tf", set()),
-    ("PIL", {"data.images", "evaluation.examples"}),
-    ("rich", {"app.console"}),
-    ("jinja2", {"reporting.html_report"}),
-])
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("timm", {"networks.builders"}),
+        ("torch_pruning", {"networks.channel_groups"}),
+        ("accelerate", {"training.processes"}),
+        ("onnx2tf", set()),
+        ("PIL", {"data.images", "evaluation.examples"}),
+        ("rich", {"app.console"}),
+        ("jinja2", {"reporting.html_report"}),
+    ],
+)
 def test_one_door_for_each_library(library: str, allowed: set[str]) -> None:
     """A library with a narrow job is imported in its own place only."""
     users = {name for name in MODULES if library in libraries(name)}
@@ -134,31 +184,58 @@ def test_files_that_travel_are_whole_by_themselves() -> None:
 def test_lean_import() -> None:
     """`import edgekd` and the command line load none of the heavy libraries."""
     code = "import sys, edgekd, edgekd.app.cli as c; c._parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("module", ["app.verify", "assessment.assess", "assessment.refit", "evaluation.waterfall",
-                                    "reporting.html_report", "reporting.out_folder", "app.console"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "app.verify",
+        "assessment.assess",
+        "assessment.refit",
+        "evaluation.waterfall",
+        "reporting.html_report",
+        "reporting.out_folder",
+        "app.console",
+    ],
+)
 def test_verifying_checking_and_reporting_need_no_torch(module: str) -> None:
     code = f"import sys, edgekd.{module}; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_every_module_says_what_it_is() -> None:
     """Line 1 of each module is its docstring, and CONTRIBUTING.md names each room."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for name, path in MODULES.items():
-        assert path.read_text(encoding="utf-8").startswith('"""'), f"{name} does not start with its docstring"
+        assert path.read_text(encoding="utf-8").startswith('"""'), (
+            f"{name} does not start with its docstring"
+        )
     for name in ROOMS:
         assert f"`{name}`" in text, f"CONTRIBUTING.md does not mention the room {name}"
 
 
 def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:
     """What loading a stage loads of this package is in its key, but for what reaches it in its settings."""
-    modules = sorted({stage.function.partition(":")[0] for stage in (*stage_table.STAGES, stage_table.LOGS)})
-    loaded = subprocess.run([sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules)"],
-                            capture_output=True, text=True, check=True).stdout.split()
+    modules = sorted(
+        {stage.function.partition(":")[0] for stage in (*stage_table.STAGES, stage_table.LOGS)}
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     keyed = {name for module in modules for name in stage_keys.code(module.removeprefix("edgekd."))}
     found = {name.removeprefix("edgekd.") for name in loaded if name.startswith("edgekd.")}
     packages = {name for name in found if MODULES[name].name == "__init__.py"}  # docstrings alone
@@ -167,11 +244,19 @@ def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:
 
 def test_no_drawer_for_everything() -> None:
     """No utils, helpers, common or misc."""
-    assert not {name.split(".")[-1] for name in MODULES} & {"utils", "helpers", "common", "misc", "tools"}
+    assert not {name.split(".")[-1] for name in MODULES} & {
+        "utils",
+        "helpers",
+        "common",
+        "misc",
+        "tools",
+    }
 
 
 def test_exit_only_at_the_door() -> None:
     """Only the command line and the runner end the process."""
     for name, path in MODULES.items():
         if name not in ("app.cli", RUNNER):
-            assert "sys.exit" not in re.sub(r"calls `sys\.exit`", "", path.read_text(encoding="utf-8")), name
+            assert "sys.exit" not in re.sub(
+                r"calls `sys\.exit`", "", path.read_text(encoding="utf-8")
+            ), name

@@ -33,7 +33,9 @@ def test_round_trip_and_equal_bytes() -> None:
         assert all(entry.date_time == archive.EPOCH for entry in file.infolist())
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", "a//b", "./a", "C:/x", "a\\b", "a/.."])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../up", "a/../../up", "a//b", "./a", "C:/x", "a\\b", "a/.."]
+)
 def test_names_that_leave_the_folder(name: str) -> None:
     entry = zipfile.ZipInfo("x")
     entry.filename = name

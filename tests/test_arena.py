@@ -35,13 +35,20 @@ def test_tensors_alive_together_never_overlap():
         for one in lives:
             for other in lives:
                 if one is not other and one.first <= other.last and other.first <= one.last:
-                    assert one.offset + one.bytes <= other.offset or other.offset + other.bytes <= one.offset
+                    assert (
+                        one.offset + one.bytes <= other.offset
+                        or other.offset + other.bytes <= one.offset
+                    )
             assert one.offset % arena.ALIGNMENT == 0
 
 
 def test_the_peak_is_at_least_the_busiest_op_and_at_most_the_sum():
     plan = arena.plan(separable(squeeze_excite=True).read())
-    assert plan.busiest_bytes <= plan.peak_bytes <= sum(life.bytes for life in plan.lives) + 64 * len(plan.lives)
+    assert (
+        plan.busiest_bytes
+        <= plan.peak_bytes
+        <= sum(life.bytes for life in plan.lives) + 64 * len(plan.lives)
+    )
 
 
 def test_a_squeeze_and_excite_branch_keeps_its_trunk_alive():
@@ -69,7 +76,9 @@ NETS = {
 def test_the_plan_is_what_the_interpreter_allocates(name: str):
     """Within 2 % (equal to the byte, when this was written): reference kernels, so no scratch and no delegate."""
     data = NETS[name]().bytes()
-    assert arena.measure(interpreter(data)) == pytest.approx(arena.plan(read(data)).peak_bytes, rel=0.02)
+    assert arena.measure(interpreter(data)) == pytest.approx(
+        arena.plan(read(data)).peak_bytes, rel=0.02
+    )
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq"])
@@ -78,7 +87,9 @@ def test_real_models_too(name: str):
     if not path.is_file():
         pytest.skip(f"{path} is not here: real models are not part of the repository")
     data = path.read_bytes()
-    assert arena.measure(interpreter(data)) == pytest.approx(arena.plan(read(data)).peak_bytes, rel=0.02)
+    assert arena.measure(interpreter(data)) == pytest.approx(
+        arena.plan(read(data)).peak_bytes, rel=0.02
+    )
 
 
 def test_measured_in_a_process_of_its_own():

@@ -18,9 +18,23 @@ import pytest
 from tiny_tflite import busy, tiny
 
 from edgekd.core.artifacts import sha256
-from edgekd.core.errors import DataError, DeviceError, EdgeKDError, ModelFileError, RecipeError, StoreError
+from edgekd.core.errors import (
+    DataError,
+    DeviceError,
+    EdgeKDError,
+    ModelFileError,
+    RecipeError,
+    StoreError,
+)
 from edgekd.device import bench, edgebench, transports
-from edgekd.device.bench import BenchSettings, carried_back, emit, find_model, read_model, read_result
+from edgekd.device.bench import (
+    BenchSettings,
+    carried_back,
+    emit,
+    find_model,
+    read_model,
+    read_result,
+)
 from edgekd.device.transports import PYTHON, FakeTransport, Job, LocalTransport, Ran
 from edgekd.settings.device_profiles import load_profile
 
@@ -40,18 +54,46 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer(model: bytes) -> dict:
     """A result of schema edgekd.bench/1 as the runner writes it, with made-up figures."""
     return {
-        "schema": "edgekd.bench/1", "model_sha256": sha256(model), "runner_version": "1.0",
-        "runtime": {"name": "ai-edge-litert", "version": "2.1.2", "delegate": "xnnpack", "threads": 4},
-        "host": {"machine": "aarch64", "cpu": "Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)", "cores": 4,
-                 "kernel": "6.6", "python": "3.11.2", "governor": "performance", "clock_khz": 1500000,
-                 "temperature_c": 51.1, "throttled": {"before": "0x0", "after": "0x0"},
-                 "before": {"clock_khz": 1500000, "temperature_c": 48.7}},
+        "schema": "edgekd.bench/1",
+        "model_sha256": sha256(model),
+        "runner_version": "1.0",
+        "runtime": {
+            "name": "ai-edge-litert",
+            "version": "2.1.2",
+            "delegate": "xnnpack",
+            "threads": 4,
+        },
+        "host": {
+            "machine": "aarch64",
+            "cpu": "Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)",
+            "cores": 4,
+            "kernel": "6.6",
+            "python": "3.11.2",
+            "governor": "performance",
+            "clock_khz": 1500000,
+            "temperature_c": 51.1,
+            "throttled": {"before": "0x0", "after": "0x0"},
+            "before": {"clock_khz": 1500000, "temperature_c": 48.7},
+        },
         "settings": {"warmup_runs": 10, "runs": 3, "min_seconds": 0.0, "seed": 0, "cores": None},
-        "latency_ms": {"load": 1.0, "first": 4.0, "p50": 2.0, "p90": 2.8, "p95": 2.9, "p99": 2.98, "mean": 2.0,
-                       "std": 0.8, "min": 1.0, "max": 3, "samples": [1.0, 2.0, 3]},
+        "latency_ms": {
+            "load": 1.0,
+            "first": 4.0,
+            "p50": 2.0,
+            "p90": 2.8,
+            "p95": 2.9,
+            "p99": 2.98,
+            "mean": 2.0,
+            "std": 0.8,
+            "min": 1.0,
+            "max": 3,
+            "samples": [1.0, 2.0, 3],
+        },
         "memory_kib": {"baseline": 40000, "after_load": 42000, "peak": 44000},
         "golden": {"images": 10, "argmax_agreement": 1.0, "max_abs_lsb": 0, "top1": 0.9},
-        "output_sha256": "0" * 64, "soak": None, "warnings": [],
+        "output_sha256": "0" * 64,
+        "soak": None,
+        "warnings": [],
     }
 
 
@@ -61,14 +103,34 @@ def giving(data: bytes) -> FakeTransport:
 
 def test_a_model_is_measured_here(temp):
     made, shares = tiny(), []
-    found = bench.bench(made.model, HOST, LocalTransport(), golden=made.golden(), settings=QUICK,
-                        on_progress=shares.append)
+    found = bench.bench(
+        made.model,
+        HOST,
+        LocalTransport(),
+        golden=made.golden(),
+        settings=QUICK,
+        on_progress=shares.append,
+    )
     assert found["golden"]["argmax_agreement"] == 1.0
     assert found["golden"]["max_abs_lsb"] <= 1
     assert (found["profile"], found["transport"], found["emulated"]) == ("host", "local", False)
-    assert list(found) == ["schema", "model_sha256", "runner_version", "profile", "transport", "runtime", "host",
-                           "settings", "latency_ms", "memory_kib", "golden", "output_sha256", "soak", "emulated",
-                           "warnings"]
+    assert list(found) == [
+        "schema",
+        "model_sha256",
+        "runner_version",
+        "profile",
+        "transport",
+        "runtime",
+        "host",
+        "settings",
+        "latency_ms",
+        "memory_kib",
+        "golden",
+        "output_sha256",
+        "soak",
+        "emulated",
+        "warnings",
+    ]
     assert shares[-1] == 1.0
     assert not list(temp.iterdir())
 
@@ -76,7 +138,10 @@ def test_a_model_is_measured_here(temp):
 def test_a_run_for_a_board_on_another_machine_says_so():
     result = answer(b"m")
     result["host"].update(machine="x86_64", cpu="AMD EPYC")
-    assert "not a Raspberry Pi 4" in bench.completed(result, load_profile("pi4"), "local", False)["warnings"][0]
+    assert (
+        "not a Raspberry Pi 4"
+        in bench.completed(result, load_profile("pi4"), "local", False)["warnings"][0]
+    )
     on_board = bench.completed(answer(b"m"), load_profile("pi4"), "ssh", False)
     assert on_board["warnings"] == []
     emulated = bench.completed(result, load_profile("pi4"), "emulated", True)
@@ -92,19 +157,37 @@ def test_what_is_sent_and_what_comes_back():
         return {"result.json": json.dumps(answer(made.model)).encode()}
 
     settings = BenchSettings(mean=(-0.5, 0.2, 0.3), std=(0.5,))
-    found = bench.bench(made.model, load_profile("pi4"), FakeTransport(device, name="board"), golden=b"g",
-                        settings=settings)
+    found = bench.bench(
+        made.model,
+        load_profile("pi4"),
+        FakeTransport(device, name="board"),
+        golden=b"g",
+        settings=settings,
+    )
     (job,) = jobs
     assert job.files.keys() == {"edgebench.py", "model.tflite", "golden.npz"}
     assert job.argv[:2] == [PYTHON, "edgebench.py"]
     options = edgebench.parser().parse_args(job.argv[2:])
-    assert (options.threads, options.golden, options.mean, options.std) == (4, "golden.npz", [-0.5, 0.2, 0.3], [0.5])
+    assert (options.threads, options.golden, options.mean, options.std) == (
+        4,
+        "golden.npz",
+        [-0.5, 0.2, 0.3],
+        [0.5],
+    )
     assert found["transport"] == "board"
     assert found["warnings"] == []
 
 
-@pytest.mark.parametrize("wrong", [{"runs": 0}, {"runs": 20_001}, {"threads": 0}, {"min_seconds": -1.0},
-                                   {"timeout_s": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"runs": 0},
+        {"runs": 20_001},
+        {"threads": 0},
+        {"min_seconds": -1.0},
+        {"timeout_s": float("nan")},
+    ],
+)
 def test_settings_out_of_range_are_refused_before_anything_is_sent(wrong):
     with pytest.raises(RecipeError, match="the runner takes"):
         BenchSettings(**wrong)
@@ -132,12 +215,16 @@ HOSTILE = {
     "another model": lambda: changed("model_sha256", "0" * 64),
     "a key too many": lambda: changed("extra", 1),
     "a nested key too many": lambda: changed("host.extra", 1),
-    "a missing key": lambda: json.dumps({k: v for k, v in answer(tiny().model).items() if k != "host"}).encode(),
+    "a missing key": lambda: json.dumps(
+        {k: v for k, v in answer(tiny().model).items() if k != "host"}
+    ).encode(),
     "a bool for a number": lambda: changed("latency_ms.p50", True),
     "a text for a number": lambda: changed("latency_ms.p50", "2"),
     "NaN": lambda: changed("latency_ms.p50", float("nan")),
     "infinity": lambda: changed("latency_ms.load", float("inf")),
-    "1e999": lambda: json.dumps(answer(tiny().model)).replace('"load": 1.0', '"load": 1e999').encode(),
+    "1e999": lambda: (
+        json.dumps(answer(tiny().model)).replace('"load": 1.0', '"load": 1e999').encode()
+    ),
     "negative": lambda: changed("latency_ms.load", -1),
     "no samples": lambda: changed("latency_ms.samples", []),
     "too many samples": lambda: changed("latency_ms.samples", [1.0] * 20_001),
@@ -167,8 +254,13 @@ def test_no_control_characters_get_through():
     texts = [found["host"]["cpu"], found["runtime"]["name"], *found["warnings"]]
     assert all(text.isprintable() for text in texts)
     assert all(len(text) < 2_000 for text in texts)
-    error = {"schema": "edgekd.device.bench-error/1", "runner_version": "1", "kind": nasty, "message": nasty,
-             "next_step": nasty}
+    error = {
+        "schema": "edgekd.device.bench-error/1",
+        "runner_version": "1",
+        "kind": nasty,
+        "message": nasty,
+        "next_step": nasty,
+    }
     with pytest.raises(DeviceError) as caught:
         bench.bench(made.model, HOST, giving(json.dumps(error).encode()))
     assert str(caught.value).replace("\n  next: ", "").isprintable()
@@ -177,8 +269,16 @@ def test_no_control_characters_get_through():
     assert str(caught.value).replace("\n  next: ", "").isprintable()
 
 
-@pytest.mark.parametrize(("kind", "family"), [("model", ModelFileError), ("golden", DataError), ("crash", DeviceError),
-                                              ("timeout", DeviceError), ("runtime", DeviceError)])
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [
+        ("model", ModelFileError),
+        ("golden", DataError),
+        ("crash", DeviceError),
+        ("timeout", DeviceError),
+        ("runtime", DeviceError),
+    ],
+)
 def test_the_runners_errors_become_edgekds(kind, family):
     error = edgebench.BenchError(kind, "what happened", "what to do").to_json()
     with pytest.raises(EdgeKDError) as caught:
@@ -190,7 +290,9 @@ def test_the_runners_errors_become_edgekds(kind, family):
 
 def test_a_device_that_leaves_no_result_is_quoted():
     with pytest.raises(DeviceError, match=r"exit code 127.*sh: python3: not found"):
-        bench.bench(tiny().model, HOST, FakeTransport(lambda job: Ran(127, {}, "sh: python3: not found")))
+        bench.bench(
+            tiny().model, HOST, FakeTransport(lambda job: Ran(127, {}, "sh: python3: not found"))
+        )
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"x" * 1000])
@@ -231,7 +333,9 @@ def test_a_python_without_a_runtime_is_told_what_to_type(tmp_path, temp):
     with pytest.raises(DeviceError) as caught:
         bench.bench(tiny().model, HOST, LocalTransport(str(python)), settings=QUICK)
     assert "numpy" in str(caught.value)
-    assert f"{python} -m pip install" in str(caught.value).replace(str(python.resolve()), str(python))
+    assert f"{python} -m pip install" in str(caught.value).replace(
+        str(python.resolve()), str(python)
+    )
     assert not list(temp.iterdir())
 
 
@@ -244,7 +348,7 @@ def test_a_python_that_is_not_there(temp):
 def test_a_crash_is_a_clean_error(tmp_path, temp):
     """The place's Python runs under a limit of CPU time, which kills the process of the model and not its parent."""
     limited = tmp_path / "limited python"
-    limited.write_text(f"#!/bin/sh\nulimit -S -t 1\nexec {shlex.quote(sys.executable)} \"$@\"\n")
+    limited.write_text(f'#!/bin/sh\nulimit -S -t 1\nexec {shlex.quote(sys.executable)} "$@"\n')
     limited.chmod(0o755)
     settings = BenchSettings(threads=1, runs=20_000, timeout_s=60.0)
     with pytest.raises(DeviceError, match="SIGXCPU"):
@@ -253,7 +357,9 @@ def test_a_crash_is_a_clean_error(tmp_path, temp):
 
 
 def test_a_run_that_takes_too_long(temp):
-    settings = BenchSettings(threads=1, timeout_s=0.1)  # Python alone takes longer to start numpy and a runtime
+    settings = BenchSettings(
+        threads=1, timeout_s=0.1
+    )  # Python alone takes longer to start numpy and a runtime
     with pytest.raises(DeviceError, match=r"within 0\.1 s"):
         bench.bench(tiny().model, HOST, LocalTransport(), settings=settings)
     assert not list(temp.iterdir())
@@ -284,7 +390,9 @@ time.sleep(60)
 def test_a_stubborn_job_is_killed_with_its_children(temp, monkeypatch):
     monkeypatch.setattr(transports, "GRACE_S", 0.3)
     mark = f"edgekd-test-{os.getpid()}-stubborn"
-    job = Job({"job.py": STUBBORN.replace("MARK", repr(mark)).encode()}, [PYTHON, "job.py", mark], [], 1.0)
+    job = Job(
+        {"job.py": STUBBORN.replace("MARK", repr(mark)).encode()}, [PYTHON, "job.py", mark], [], 1.0
+    )
     with pytest.raises(DeviceError, match="did not end within 1 s"):
         LocalTransport().run(job, lambda share: None)
     assert not processes_with(mark)
@@ -294,9 +402,13 @@ def test_a_stubborn_job_is_killed_with_its_children(temp, monkeypatch):
 def test_a_job_that_ends_leaves_no_children(temp, monkeypatch):
     monkeypatch.setattr(transports, "GRACE_S", 0.3)
     mark = f"edgekd-test-{os.getpid()}-orphan"
-    script = STUBBORN.replace("MARK", repr(mark)).replace("time.sleep(60)\n", "open('out', 'w').write('done')\n")
-    ran = LocalTransport().run(Job({"job.py": script.encode()}, [PYTHON, "job.py"], ["out", "none"], 20.0),
-                               lambda share: None)
+    script = STUBBORN.replace("MARK", repr(mark)).replace(
+        "time.sleep(60)\n", "open('out', 'w').write('done')\n"
+    )
+    ran = LocalTransport().run(
+        Job({"job.py": script.encode()}, [PYTHON, "job.py"], ["out", "none"], 20.0),
+        lambda share: None,
+    )
     assert ran == Ran(0, {"out": b"done"}, "")
     assert not processes_with(mark)
     assert not list(temp.iterdir())
@@ -304,13 +416,19 @@ def test_a_job_that_ends_leaves_no_children(temp, monkeypatch):
 
 def test_ctrl_c_leaves_nothing(tmp_path, temp):
     mark = f"edgekd-test-{os.getpid()}-interrupted"
-    script = ("import signal, sys; from edgekd.device.transports import *\n"
-              # a shell's background jobs, CI's among them, are started with SIGINT ignored
-              "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-              "job = Job({'job.py': b'import time; time.sleep(60)'}, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"
-              "LocalTransport().run(job, lambda share: None)\n")
-    process = subprocess.Popen([sys.executable, "-c", script, mark], stderr=subprocess.PIPE,
-                               cwd=Path(__file__).resolve().parents[1], env={**os.environ, "TMPDIR": str(temp)})
+    script = (
+        "import signal, sys; from edgekd.device.transports import *\n"
+        # a shell's background jobs, CI's among them, are started with SIGINT ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "job = Job({'job.py': b'import time; time.sleep(60)'}, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"
+        "LocalTransport().run(job, lambda share: None)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, mark],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "TMPDIR": str(temp)},
+    )
     end = time.monotonic() + 10
     while len(processes_with(mark)) < 2 and time.monotonic() < end:  # the script and its job
         time.sleep(0.02)
@@ -325,7 +443,12 @@ def test_ctrl_c_leaves_nothing(tmp_path, temp):
 
 def test_links_and_huge_files_are_not_brought_back(temp, monkeypatch):
     monkeypatch.setattr(transports, "MAX_FILE_BYTES", 1000)
-    link = Job({"job.py": b"import os; os.symlink('/etc/passwd', 'out')"}, [PYTHON, "job.py"], ["out"], 20.0)
+    link = Job(
+        {"job.py": b"import os; os.symlink('/etc/passwd', 'out')"},
+        [PYTHON, "job.py"],
+        ["out"],
+        20.0,
+    )
     assert LocalTransport().run(link, lambda share: None).files == {}
     huge = Job({"job.py": b"open('out', 'w').write('x' * 1001)"}, [PYTHON, "job.py"], ["out"], 20.0)
     with pytest.raises(DeviceError, match="1001 bytes"):
@@ -335,8 +458,12 @@ def test_links_and_huge_files_are_not_brought_back(temp, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a b", "a;b", "'a'", '"a"', "-rf", "ünï"])
 def test_file_names_are_taken_as_they_are(temp, name):
-    job = Job({name: b"import sys; open(sys.argv[1], 'w').write('kept')"}, [PYTHON, f"./{name}", f"{name}.out"],
-              [f"{name}.out"], 20.0)
+    job = Job(
+        {name: b"import sys; open(sys.argv[1], 'w').write('kept')"},
+        [PYTHON, f"./{name}", f"{name}.out"],
+        [f"{name}.out"],
+        20.0,
+    )
     assert LocalTransport().run(job, lambda share: None).files == {f"{name}.out": b"kept"}
 
 
@@ -349,8 +476,10 @@ def test_file_names_that_leave_the_folder_are_refused(name):
 
 
 def test_progress_and_talk_are_told_apart(temp):
-    talk = (b"import sys\nfor line in ('edgebench: progress 0.25', 'edgebench: progress 7', 'hello', "
-            b"'edgebench: progress 1.00'): print(line, file=sys.stderr)")
+    talk = (
+        b"import sys\nfor line in ('edgebench: progress 0.25', 'edgebench: progress 7', 'hello', "
+        b"'edgebench: progress 1.00'): print(line, file=sys.stderr)"
+    )
     shares: list[float] = []
     ran = LocalTransport().run(Job({"job.py": talk}, [PYTHON, "job.py"], [], 20.0), shares.append)
     assert shares == [0.25, 1.0]
@@ -360,17 +489,26 @@ def test_progress_and_talk_are_told_apart(temp):
 def test_an_emitted_folder_is_run_by_hand_and_carried_back(tmp_path):
     made, folder = tiny(), tmp_path / "for 'the' \"board\"; $(touch x)"
     written = emit(folder, made.model, load_profile("pi4"), golden=made.golden(), settings=QUICK)
-    assert sorted(path.name for path in written) == ["COMMAND.txt", "edgebench.py", "golden.npz", "model.tflite"]
+    assert sorted(path.name for path in written) == [
+        "COMMAND.txt",
+        "edgebench.py",
+        "golden.npz",
+        "model.tflite",
+    ]
     text = (folder / "COMMAND.txt").read_text()
     (line,) = [line for line in text.splitlines() if not line.startswith("#")]
     words = shlex.split(line)
     assert words[:2] == ["python3", "-I"]
-    subprocess.run([sys.executable, *words[1:]], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [sys.executable, *words[1:]], cwd=folder, check=True, capture_output=True, timeout=60
+    )
     found = carried_back((folder / "result.json").read_bytes(), made.model, load_profile("pi4"))
     assert (found["profile"], found["transport"]) == ("pi4", "emit")
     assert found["golden"]["argmax_agreement"] == 1.0
     with pytest.raises(DeviceError, match="another model"):
-        carried_back((folder / "result.json").read_bytes(), tiny("uint8").model, load_profile("pi4"))
+        carried_back(
+            (folder / "result.json").read_bytes(), tiny("uint8").model, load_profile("pi4")
+        )
     with pytest.raises(StoreError, match="not empty"):
         emit(folder, made.model, load_profile("pi4"))
 
@@ -385,7 +523,13 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_the_real_thing_on_real_models(temp):
-    path = Path(__file__).resolve().parents[2] / "shared" / "data" / "tflite" / "mobilenet_v1_0.25_128_quant.tflite"
+    path = (
+        Path(__file__).resolve().parents[2]
+        / "shared"
+        / "data"
+        / "tflite"
+        / "mobilenet_v1_0.25_128_quant.tflite"
+    )
     if not path.exists():
         pytest.skip(f"{path} is not there")
     found = bench.bench(read_model(path), HOST, LocalTransport(), settings=QUICK)

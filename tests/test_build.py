@@ -20,11 +20,36 @@ from edgekd.core.artifacts import sha256
 from edgekd.tflite import runtime
 
 # One epoch of everything on 120 phantom images at 32 px: every stage's real code in a few seconds.
-SMALL = ["build", "--profile", "pi4", "--data", "phantom:120@40", "--teacher", "resnet18", "--student", "mobilenetv2_035",
-         *(part for text in ("data.input_px=32", "teacher.epochs=1", "distil.epochs=2", "qat.epochs=1", "distil.grid=0.5",
-                             "distil.exits=0.5", "views.per_image=2", "bench.runs=5", "bench.min_seconds=0.05",
-                             "data.golden=8", "data.calibration=32", "certify.max_drop=1", "certify.min_agreement=0")
-           for part in ("--set", text))]
+SMALL = [
+    "build",
+    "--profile",
+    "pi4",
+    "--data",
+    "phantom:120@40",
+    "--teacher",
+    "resnet18",
+    "--student",
+    "mobilenetv2_035",
+    *(
+        part
+        for text in (
+            "data.input_px=32",
+            "teacher.epochs=1",
+            "distil.epochs=2",
+            "qat.epochs=1",
+            "distil.grid=0.5",
+            "distil.exits=0.5",
+            "views.per_image=2",
+            "bench.runs=5",
+            "bench.min_seconds=0.05",
+            "data.golden=8",
+            "data.calibration=32",
+            "certify.max_drop=1",
+            "certify.min_agreement=0",
+        )
+        for part in ("--set", text)
+    ),
+]
 
 
 def run(*arguments: str) -> int:
@@ -52,8 +77,18 @@ def copy(built: Path, tmp_path: Path) -> Path:
 
 
 def test_every_file_of_the_contract(built: Path) -> None:
-    for name in ("model.tflite", "model.onnx", "labels.txt", "golden.npz", "report.json", "report.html",
-                 "certificate.json", "lineage.json", "bench/local.json", "recipe.toml"):
+    for name in (
+        "model.tflite",
+        "model.onnx",
+        "labels.txt",
+        "golden.npz",
+        "report.json",
+        "report.html",
+        "certificate.json",
+        "lineage.json",
+        "bench/local.json",
+        "recipe.toml",
+    ):
         assert (built / name).stat().st_size > 0, name
     assert not list(built.rglob(".tmp-*"))
 
@@ -61,17 +96,32 @@ def test_every_file_of_the_contract(built: Path) -> None:
 def test_report_follows_its_schema(built: Path) -> None:
     body = report(built)
     assert body["schema"] == "edgekd.report/1"
-    assert {"edgekd", "profile", "seed", "data", "stages", "models", "accuracy", "artifact", "certificate", "device",
-            "bench"} <= body.keys()
+    assert {
+        "edgekd",
+        "profile",
+        "seed",
+        "data",
+        "stages",
+        "models",
+        "accuracy",
+        "artifact",
+        "certificate",
+        "device",
+        "bench",
+    } <= body.keys()
     assert {"name", "digest", "classes", "train", "val", "test"} <= body["data"].keys()
     assert body["data"]["synthetic"] is True
-    assert all({"stage", "key", "digest", "seconds", "cached"} <= row.keys() for row in body["stages"])
+    assert all(
+        {"stage", "key", "digest", "seconds", "cached"} <= row.keys() for row in body["stages"]
+    )
     for model in ("teacher", "student"):
         assert {"arch", "params", "macs", "input"} <= body["models"][model].keys()
     rows = body["accuracy"]["waterfall"]
     assert [row["stage"] for row in rows] == ["teacher", "student", "qat", "onnx", "tflite"]
-    assert all({"top1", "top1_ci95", "auc", "agree_with_previous", "flips_bad", "flips_good"} <= row.keys()
-               for row in rows)
+    assert all(
+        {"top1", "top1_ci95", "auc", "agree_with_previous", "flips_bad", "flips_good"} <= row.keys()
+        for row in rows
+    )
     artifact = body["artifact"]
     model = (built / "model.tflite").read_bytes()
     assert (artifact["sha256"], artifact["bytes"]) == (sha256(model), len(model))
@@ -103,31 +153,54 @@ def test_labels_are_in_the_order_of_the_outputs(built: Path) -> None:
 
 def test_adapters_leave_no_trace(built: Path, tmp_path: Path) -> None:
     """A distilled student and one that never saw a teacher export the same list of ops."""
-    assert run("--teacher", "none", "--out", str(tmp_path / "alone"), "--store", str(built / "store")) == 0
+    assert (
+        run("--teacher", "none", "--out", str(tmp_path / "alone"), "--store", str(built / "store"))
+        == 0
+    )
     alone = report(tmp_path / "alone")
     assert alone["artifact"]["ops"] == report(built)["artifact"]["ops"]
     assert alone["models"]["student"]["params"] == report(built)["models"]["student"]["params"]
-    assert [row["stage"] for row in alone["accuracy"]["waterfall"]] == ["student", "qat", "onnx", "tflite"]
+    assert [row["stage"] for row in alone["accuracy"]["waterfall"]] == [
+        "student",
+        "qat",
+        "onnx",
+        "tflite",
+    ]
 
 
 def test_a_second_run_does_nothing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()
+    }
     start = time.perf_counter()
     assert run("--out", str(copy), "--json") == 0
     assert time.perf_counter() - start < 60  # not a benchmark: a rebuild would also train
     assert all(cached(copy).values())
     assert json.loads(capsys.readouterr().out)["schema"] == "edgekd.report/1"
-    assert {path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (copy / "store").rglob("*") if path.is_file()
+    } == before
 
 
 def test_a_late_setting_reruns_only_what_follows(copy: Path) -> None:
     assert run("--out", str(copy), "--set", "qat.lr=1e-4") == 0
     ran = [name for name, was in cached(copy).items() if not was]
-    assert ran == ["qat", "export", "convert", "evaluate", "certify", "confidence", "saliency", "bench"]
+    assert ran == [
+        "qat",
+        "export",
+        "convert",
+        "evaluate",
+        "certify",
+        "confidence",
+        "saliency",
+        "bench",
+    ]
 
 
 def test_a_broken_entry_is_found_by_its_digest_and_rebuilt(copy: Path) -> None:
-    key = next(row["key"] for row in report(copy)["stages"] if row["stage"] == "convert")  # the store may hold others
+    key = next(
+        row["key"] for row in report(copy)["stages"] if row["stage"] == "convert"
+    )  # the store may hold others
     blob = next((copy / "store").glob(f"convert-{key[:16]}*")) / "tflite.bin"
     data = bytearray(blob.read_bytes())
     data[len(data) // 2] ^= 1
@@ -159,7 +232,9 @@ def test_verify_and_report(built: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("damage", ["byte", "labels", "certificate", "golden"])
-def test_verify_finds_tampering(copy: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+def test_verify_finds_tampering(
+    copy: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
     match damage:
         case "byte":
             data = bytearray((copy / "model.tflite").read_bytes())
@@ -182,14 +257,24 @@ def test_verify_finds_tampering(copy: Path, capsys: pytest.CaptureFixture[str], 
 def test_the_waterfall_is_judged(built: Path) -> None:
     accuracy = report(built)["accuracy"]
     assert next(row["state"] for row in accuracy["waterfall"]) == "first"
-    assert all({"state", "verdict", "budget", "change", "flipped"} <= row.keys() for row in accuracy["waterfall"][1:])
-    names = {image["name"] for row in accuracy["waterfall"][1:] for way in ("bad", "good") for image in row["flipped"][way]}
+    assert all(
+        {"state", "verdict", "budget", "change", "flipped"} <= row.keys()
+        for row in accuracy["waterfall"][1:]
+    )
+    names = {
+        image["name"]
+        for row in accuracy["waterfall"][1:]
+        for way in ("bad", "good")
+        for image in row["flipped"][way]
+    }
     assert sum(row["flips_bad"] + row["flips_good"] for row in accuracy["waterfall"]) == 0 or names
     assert accuracy["verdict"]["state"] in ("good", "unclear", "bad")
     assert "histogram" in report(built)["certificate"]["end_to_end"]
 
 
-def test_why_is_written_into_the_report_and_kept(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_is_written_into_the_report_and_kept(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert cli.main(["report", "--why", str(copy), "--json"]) == 0
     why = json.loads(capsys.readouterr().out)["why"]
@@ -197,11 +282,15 @@ def test_why_is_written_into_the_report_and_kept(copy: Path, capsys: pytest.Capt
     assert why == report(copy)["why"]
     assert len(why["ops"]) > 50
     assert all(row["alone"]["kl"] >= 0 for row in why["ops"])
-    assert {"calibrate again", "more calibration", "another op", "more QAT"} <= {row["kind"] for row in why["candidates"]}
+    assert {"calibrate again", "more calibration", "another op", "more QAT"} <= {
+        row["kind"] for row in why["candidates"]
+    }
     assert len(why["remedies"]) <= 3
     assert 'id="why"' in (copy / "report.html").read_text()
     assert not list((copy / "store").glob("why-*.part"))
-    assert cli.main(["report", "--why", str(copy)]) == 0  # from the store: the same figures, the time it took among them
+    assert (
+        cli.main(["report", "--why", str(copy)]) == 0
+    )  # from the store: the same figures, the time it took among them
     assert report(copy)["why"] == why
     assert "why" in capsys.readouterr().out
     assert run("--out", str(copy)) == 0  # a build that does nothing keeps it
@@ -215,10 +304,15 @@ def test_why_is_written_into_the_report_and_kept(copy: Path, capsys: pytest.Capt
     assert "one folder" in capsys.readouterr().err
 
 
-def test_a_result_carried_back_reaches_the_verdict(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_carried_back_reaches_the_verdict(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_ = json.loads((copy / "bench" / "local.json").read_text())
-    run_ |= {"profile": "pi4", "warnings": [], "golden": {"images": 8, "argmax_agreement": 0.25, "max_abs_lsb": 99,
-                                                          "top1": 0.25}}
+    run_ |= {
+        "profile": "pi4",
+        "warnings": [],
+        "golden": {"images": 8, "argmax_agreement": 0.25, "max_abs_lsb": 99, "top1": 0.25},
+    }
     (copy / "bench" / "pi4.json").write_text(json.dumps(run_))
     (copy / "bench" / "other.json").write_text(json.dumps(run_ | {"model_sha256": "0" * 64}))
     (copy / "bench" / "torn.json").write_text("{")
@@ -251,7 +345,10 @@ def test_bench_of_a_build(built: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An impossible gate: the model keeps its name only if the certificate passed, and the reason is said."""
     assert run("--out", str(copy), "--set", "certify.max_drop=0", "--set", "qat.lr=0.5") in (0, 1)
-    assert run("--out", str(copy), "--set", "certify.min_agreement=1", "--set", "qat.lr=0.5") in (0, 1)
+    assert run("--out", str(copy), "--set", "certify.min_agreement=1", "--set", "qat.lr=0.5") in (
+        0,
+        1,
+    )
     body = report(copy)
     passed = body["certificate"]["passed"]
     assert (copy / "model.tflite").exists() == passed
@@ -270,16 +367,23 @@ def test_twenty_kills(tmp_path: Path) -> None:
         if (out / "report.json").exists():
             shutil.rmtree(out)  # the build got through: start over from nothing
             seen.clear()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                 env={**os.environ, "OMP_NUM_THREADS": "1"})
+        child = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         try:
             child.wait(timeout=moments.uniform(2.0, 9.0))
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
             kills += 1
-        entries = {path.name: json.loads((path / "entry.json").read_text())["digest"]
-                   for path in (out / "store").glob("[a-z]*-*") if path.is_dir()}
+        entries = {
+            path.name: json.loads((path / "entry.json").read_text())["digest"]
+            for path in (out / "store").glob("[a-z]*-*")
+            if path.is_dir()
+        }
         for name, digest in seen.items():
             assert entries.get(name) == digest, f"{name} changed after a kill"
         seen.update(entries)

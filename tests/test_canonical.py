@@ -30,7 +30,12 @@ def two_pads(second_factor: float = 1.0) -> bytes:
         grown = grid(f"pad{number}", (1, 6 + 2 * number, 6, 4))
         builder.op("PAD", [grid(before, (1, 4 + 2 * number, 6, 4)), pads], [grown], {})
     grown = grid("pad2", (1, 10, 6, 4))
-    builder.op("MUL", [grown, grown], [grid("output", (1, 10, 6, 4), 0.05 * second_factor)], {"fusedActivationFunction": 0})
+    builder.op(
+        "MUL",
+        [grown, grown],
+        [grid("output", (1, 10, 6, 4), 0.05 * second_factor)],
+        {"fusedActivationFunction": 0},
+    )
     return builder.finish("input", "output", "two pads")
 
 
@@ -43,7 +48,13 @@ def spoiled(data: bytes, change: Any) -> bytes:
 def test_equal_parameters_are_one_tensor_and_the_answer_stays() -> None:
     data = two_pads()
     graph = read(data)
-    assert [tensor.name for tensor in graph.tensors] == ["input", "amounts1", "pad1", "pad2", "output"]
+    assert [tensor.name for tensor in graph.tensors] == [
+        "input",
+        "amounts1",
+        "pad1",
+        "pad2",
+        "output",
+    ]
     assert graph.ops[0].inputs[1] == graph.ops[1].inputs[1] == 1
     found = LiteRunner(data, kernels="reference").invoke(np.full((1, 6, 6, 4), 100, np.int8))
     assert found.shape == (1, 10, 6, 4)
@@ -56,7 +67,10 @@ def test_equal_input_gives_equal_bytes() -> None:
 
 
 def test_the_version_of_mul_follows_its_scales() -> None:
-    version = {factor: {op.name: op.version for op in read(two_pads(factor)).ops}["MUL"] for factor in (1.0, 0.01)}
+    version = {
+        factor: {op.name: op.version for op in read(two_pads(factor)).ops}["MUL"]
+        for factor in (1.0, 0.01)
+    }
     assert version == {1.0: 2, 0.01: 3}  # 0.05 * 0.05 / 0.0005 is at least 1
 
 
@@ -84,11 +98,16 @@ def no_metadata(model: Any) -> None:
     model.metadata = None
 
 
-@pytest.mark.parametrize(("change", "names"), [
-    (old_versions, {"PAD #0 -> pad1", "PAD #1 -> pad2", "MUL #2 -> output"}),
-    (all_on_buffer_zero, {"input", "pad1", "pad2", "output"}),
-    (a_signature, {"input"}), (minima, {"input"}), (no_metadata, {"min_runtime_version"}),
-])
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (old_versions, {"PAD #0 -> pad1", "PAD #1 -> pad2", "MUL #2 -> output"}),
+        (all_on_buffer_zero, {"input", "pad1", "pad2", "output"}),
+        (a_signature, {"input"}),
+        (minima, {"input"}),
+        (no_metadata, {"min_runtime_version"}),
+    ],
+)
 def test_each_deviation_is_named_and_mended(change: Any, names: set[str]) -> None:
     data = spoiled(two_pads(), change)
     assert {row.name for row in deviations(data)} == names

@@ -28,7 +28,11 @@ def whole(arch: str) -> tuple[QuantNetwork, LiteModel, np.ndarray]:
     """Network, file, and the network's own answers."""
     qnet = calibrated(arch, 64)
     lite = convert(export(qnet, builders.create(arch, qnet.options)))
-    return qnet, lite, qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES)
+    return (
+        qnet,
+        lite,
+        qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +40,16 @@ def v2() -> tuple[QuantNetwork, LiteModel, np.ndarray]:
     return whole("mobilenetv2_050")
 
 
-@pytest.mark.parametrize("arch", ["mobilenetv2_050", "mobilenetv1_100", "tf_efficientnet_lite0", "resnet18"])
+@pytest.mark.parametrize(
+    "arch", ["mobilenetv2_050", "mobilenetv1_100", "tf_efficientnet_lite0", "resnet18"]
+)
 def test_exact(arch: str) -> None:
     """Every scale, zero point and code identical, every op within 1 LSB, nothing but integers."""
     qnet, lite, answers = whole(arch)
     body = certify(qnet, lite, IMAGES, answers).body
-    assert [row for row in body["failures"] if row["check"] != "end_to_end"] == []  # random weights: argmax means nothing
+    assert [
+        row for row in body["failures"] if row["check"] != "end_to_end"
+    ] == []  # random weights: argmax means nothing
     assert body["ranges"]["identical"] == body["ranges"]["tensors"] > 20
     for part in ("weights", "biases"):
         assert body[part]["identical_codes"] == body[part]["total_codes"] > 0
@@ -94,8 +102,13 @@ def bias(model: Any) -> str:
     return tensor.name.decode()
 
 
-@pytest.mark.parametrize(("fault", "check"), [(scale, "ranges"), (zero_point, "ranges"), (weight, "weights"), (bias, "biases")])
-def test_a_fault_is_named(v2: tuple[QuantNetwork, LiteModel, np.ndarray], fault: Any, check: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [(scale, "ranges"), (zero_point, "ranges"), (weight, "weights"), (bias, "biases")],
+)
+def test_a_fault_is_named(
+    v2: tuple[QuantNetwork, LiteModel, np.ndarray], fault: Any, check: str
+) -> None:
     qnet, lite, answers = v2
     names: list[str] = []
     broken = tampered(lite, lambda model: names.append(fault(model)))
@@ -113,7 +126,9 @@ def test_repacking_alone_is_no_fault(v2: tuple[QuantNetwork, LiteModel, np.ndarr
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
-def test_a_file_cut_short_is_refused_before_the_interpreter_sees_it(v2: tuple, share: float) -> None:
+def test_a_file_cut_short_is_refused_before_the_interpreter_sees_it(
+    v2: tuple, share: float
+) -> None:
     data = bytes(v2[1].tflite)
     for read in (describe, lambda cut: run(cut, IMAGES[:1])):
         with pytest.raises(ModelFileError):
@@ -122,7 +137,12 @@ def test_a_file_cut_short_is_refused_before_the_interpreter_sees_it(v2: tuple, s
 
 def test_an_op_without_a_rule_is_refused_before_training() -> None:
     with pytest.raises(UnsupportedNetwork) as found:
-        qat_network.prepare(builders.create("vit_tiny_patch16_224", {"num_classes": 3, "img_size": 64}), 64, HALF, HALF)
+        qat_network.prepare(
+            builders.create("vit_tiny_patch16_224", {"num_classes": 3, "img_size": 64}),
+            64,
+            HALF,
+            HALF,
+        )
     assert found.value.next_step
 
 
@@ -137,8 +157,12 @@ def test_ranges_hold_zero_and_the_ends() -> None:
         assert np.abs(found.dequantize(found.quantize(reals)) - reals).max() <= found.scale * 1.01
 
 
-@pytest.mark.parametrize(("mean", "std"), [(HALF, HALF), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
-def test_a_pixel_less_128_means_what_the_network_was_trained_on(mean: list[float], std: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("mean", "std"), [(HALF, HALF), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+)
+def test_a_pixel_less_128_means_what_the_network_was_trained_on(
+    mean: list[float], std: list[float]
+) -> None:
     """gain * scale * (pixel - 128 - zero_point) + offset = (pixel / 255 - mean) / std, for every pixel and channel."""
     found = int8_rules.input_range(mean, std)
     gain, offset = int8_rules.input_fold(mean, std)

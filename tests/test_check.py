@@ -18,7 +18,18 @@ from edgekd.tflite.flatbuffer import read
 from tests.conftest import REPOSITORY, SHARED
 from tests.lite_graphs import Net, T, separable
 
-KEYS = {"schema", "model", "profile", "passed", "mapped", "memory", "predicted", "edits", "failures", "notes"}
+KEYS = {
+    "schema",
+    "model",
+    "profile",
+    "passed",
+    "mapped",
+    "memory",
+    "predicted",
+    "edits",
+    "failures",
+    "notes",
+}
 
 
 @pytest.mark.parametrize("profile", profile_names())
@@ -47,16 +58,26 @@ def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
 
 
 def test_edits_are_ranked_by_predicted_gain():
-    body = check(separable(hard_swish=True, squeeze_excite=True, side=224, width=36).read(), load_profile("pi4"), "x")
+    body = check(
+        separable(hard_swish=True, squeeze_excite=True, side=224, width=36).read(),
+        load_profile("pi4"),
+        "x",
+    )
     gains = [edit["gain_ms"] for edit in body["edits"]]
     assert gains == sorted(gains, reverse=True)
-    assert {"hard_swish", "squeeze_excite", "width", "input"} == {edit["key"] for edit in body["edits"]}
+    assert {"hard_swish", "squeeze_excite", "width", "input"} == {
+        edit["key"] for edit in body["edits"]
+    }
     for edit in body["edits"]:
-        assert edit["latency_ms"] == pytest.approx(body["predicted"]["latency_ms"] - edit["gain_ms"])
+        assert edit["latency_ms"] == pytest.approx(
+            body["predicted"]["latency_ms"] - edit["gain_ms"]
+        )
 
 
 def test_no_edit_for_a_network_that_needs_none():
-    assert [edit["key"] for edit in check(separable(side=32).read(), load_profile("pi4"), "x")["edits"]] == []
+    assert [
+        edit["key"] for edit in check(separable(side=32).read(), load_profile("pi4"), "x")["edits"]
+    ] == []
 
 
 def test_average_pooling_is_not_proposed_where_it_cuts_the_delegate():
@@ -68,8 +89,10 @@ def test_squeeze_and_excite_goes_as_a_whole():
     count, edited = graph_edits.drop_squeeze_excite(separable(squeeze_excite=True).read())
     assert count == 1
     assert [op.name for op in edited.ops] == [op.name for op in separable().read().ops]
-    assert assess(edited, load_profile("pi4")).memory["arena_bytes"] == assess(separable().read(), load_profile("pi4")).memory[
-        "arena_bytes"]
+    assert (
+        assess(edited, load_profile("pi4")).memory["arena_bytes"]
+        == assess(separable().read(), load_profile("pi4")).memory["arena_bytes"]
+    )
 
 
 def test_a_mul_that_is_no_gate_stays():
@@ -93,7 +116,8 @@ def test_a_smaller_image_scales_every_map():
     assert edited.tensors[edited.inputs[0]].shape == (1, 64, 64, 3)
     assert edited.tensors[edited.ops[0].outputs[0]].shape == (1, 32, 32, 16)
     assert [t.shape for t in edited.tensors if t.data is not None] == [
-        t.shape for t in separable(side=96).read().tensors if t.data is not None]
+        t.shape for t in separable(side=96).read().tensors if t.data is not None
+    ]
 
 
 def test_parameters_beyond_the_cache_are_streamed():
@@ -101,7 +125,11 @@ def test_parameters_beyond_the_cache_are_streamed():
     net.conv(4096)
     body = check(net.read(), load_profile("coral-usb"), "x")
     memory = body["memory"]
-    assert memory["edgetpu_cached_bytes"] + memory["edgetpu_streamed_bytes"] == memory["parameter_bytes"] > 16 * 2**20
+    assert (
+        memory["edgetpu_cached_bytes"] + memory["edgetpu_streamed_bytes"]
+        == memory["parameter_bytes"]
+        > 16 * 2**20
+    )
     assert memory["edgetpu_budget_bytes"] < 8 * 2**20
     slow = memory["streaming_ms"]
     assert slow["usb2"] > slow["usb3"] > slow["pcie"] > 0
@@ -111,25 +139,35 @@ def test_parameters_beyond_the_cache_are_streamed():
 
 def test_fallbacks_are_priced_as_on_the_cpu():
     whole = check(separable(side=224).read(), load_profile("coral-usb"), "x")["predicted"]
-    cut = check(separable(side=224, hard_swish=True).read(), load_profile("coral-usb"), "x")["predicted"]
+    cut = check(separable(side=224, hard_swish=True).read(), load_profile("coral-usb"), "x")[
+        "predicted"
+    ]
     assert cut["latency_ms"] > whole["latency_ms"]
     assert "ops on the CPU as on pi4" in cut["basis"]
 
 
 def test_memory_beyond_the_floor_fails(tmp_path: Path):
     path = tmp_path / "tiny.toml"
-    path.write_text('extends = "pi4"\nname = "tiny"\ntitle = "tiny"\nmeasured_on_hardware = false\n'
-                    'memory_mib = { value = 1, source = "test" }\n')
+    path.write_text(
+        'extends = "pi4"\nname = "tiny"\ntitle = "tiny"\nmeasured_on_hardware = false\n'
+        'memory_mib = { value = 1, source = "test" }\n'
+    )
     body = check(separable(side=512).read(), load_profile(str(path)), "x")
     assert not body["passed"]
     assert "MiB" in body["failures"][0]
 
 
 def test_a_deprecated_device_and_a_suspicious_file_are_remarked_on():
-    assert any("deprecated" in note for note in check(separable().read(), load_profile("android-nnapi"), "x")["notes"])
+    assert any(
+        "deprecated" in note
+        for note in check(separable().read(), load_profile("android-nnapi"), "x")["notes"]
+    )
     net = Net((1, 8, 8, 8))
     net.conv(8, version=1)
-    assert any("ai-edge-quantizer" in note for note in check(net.read(), load_profile("coral-usb"), "x")["notes"])
+    assert any(
+        "ai-edge-quantizer" in note
+        for note in check(net.read(), load_profile("coral-usb"), "x")["notes"]
+    )
 
 
 def test_the_command_line_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -137,15 +175,22 @@ def test_the_command_line_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     path.write_bytes(separable(hard_swish=True).bytes())
     assert cli.main(["check", str(path), "--profile", "pi4", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    assert body["memory"]["interpreter_arena_bytes"] == pytest.approx(body["memory"]["arena_bytes"], rel=0.02)
+    assert body["memory"]["interpreter_arena_bytes"] == pytest.approx(
+        body["memory"]["arena_bytes"], rel=0.02
+    )
     assert cli.main(["check", str(path), "--profile", "coral-usb"]) == 1
     said = capsys.readouterr()
     assert "HARD_SWISH: Operation not supported" in said.out
     assert "next: 1 HARD_SWISH to RELU6" in said.err
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"", "not a .tflite"), (b"x" * 64, "not a .tflite")])
-def test_bad_files_at_the_command_line(tmp_path: Path, content: bytes | None, words: str, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file"), (b"", "not a .tflite"), (b"x" * 64, "not a .tflite")],
+)
+def test_bad_files_at_the_command_line(
+    tmp_path: Path, content: bytes | None, words: str, capsys: pytest.CaptureFixture[str]
+):
     path = tmp_path / "bad.tflite"
     if content is not None:
         path.write_bytes(content)
@@ -155,7 +200,13 @@ def test_bad_files_at_the_command_line(tmp_path: Path, content: bytes | None, wo
 
 def test_a_file_that_crashes_the_interpreter_is_still_answered(tmp_path: Path):
     net = Net((1, 8, 8, 8))
-    net.op("CONV_2D", T((1, 8, 8, 8)), T((8, 1, 1, 7), data="zeros"), T((8,), "INT32", "zeros"), version=3)
+    net.op(
+        "CONV_2D",
+        T((1, 8, 8, 8)),
+        T((8, 1, 1, 7), data="zeros"),
+        T((8,), "INT32", "zeros"),
+        version=3,
+    )
     path = tmp_path / "odd.tflite"
     path.write_bytes(net.bytes())
     body = student_check.check_file(path, load_profile("pi4"))
@@ -168,7 +219,12 @@ def test_a_compiled_file_is_read_as_it_is():
     if not path.is_file():
         pytest.skip(f"{path} is not here: compiled models are not part of the repository")
     body = student_check.check_file(path, load_profile("coral-usb"))
-    assert body["compiled"] == {"edgetpu_ops": 1, "executable_bytes": 778_324, "cpu_ops": [], "cpu_tail": []}
+    assert body["compiled"] == {
+        "edgetpu_ops": 1,
+        "executable_bytes": 778_324,
+        "cpu_ops": [],
+        "cpu_tail": [],
+    }
     assert body["predicted"]["latency_ms"] is None
 
 
@@ -197,16 +253,22 @@ def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: dict[str,
     assert student_check.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
 
 
-def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: dict[str, object]):
+def test_a_build_keeps_its_answer_and_stops_at_the_floor(
+    tmp_path: Path, student: dict[str, object]
+):
     """The answer kept in check.json is taken without building the student again; another device asks anew."""
     from edgekd.settings import model_specs, recipe
 
     settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
     kept = tmp_path / "check.json"
-    first = student_check.before_build(model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    first = student_check.before_build(
+        model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept
+    )
     assert first["mapped"] == student["mapped"]
     kept.write_text(json.dumps({**first, "passed": False, "failures": ["0 % map"]}))
-    again = student_check.before_build(model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept)
+    again = student_check.before_build(
+        model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept
+    )
     with pytest.raises(GateFailed, match="before training: 0 % map") as caught:
         student_check.refuse(again)
     assert caught.value.exit_code == 1
@@ -215,12 +277,34 @@ def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student
 
 def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
     profile = tmp_path / "greedy.toml"
-    profile.write_text('extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
-                       'memory_mib = { value = 1, source = "test" }\nmax_memory_share = { value = 0.1, source = "test" }\n')
+    profile.write_text(
+        'extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
+        'memory_mib = { value = 1, source = "test" }\nmax_memory_share = { value = 0.1, source = "test" }\n'
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "edgekd", "build", "--profile", str(profile), "--data", "phantom:120@40", "--teacher", "none",
-         "--student", "mobilenetv2_035", "--set", "data.input_px=32", "--out", str(tmp_path / "out")],
-        capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        [
+            sys.executable,
+            "-m",
+            "edgekd",
+            "build",
+            "--profile",
+            str(profile),
+            "--data",
+            "phantom:120@40",
+            "--teacher",
+            "none",
+            "--student",
+            "mobilenetv2_035",
+            "--set",
+            "data.input_px=32",
+            "--out",
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
     assert done.returncode == 1, done.stderr
     assert "before training" in done.stderr
     assert (tmp_path / "out" / "check.json").is_file()
@@ -242,12 +326,25 @@ def test_checking_leaves_torchs_random_state_alone():
     assert read(first).counts()["CONV_2D"] == 35
 
 
-def test_a_student_is_made_once_and_a_damaged_copy_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_student_is_made_once_and_a_damaged_copy_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The second answer comes without torch, in under 5 s of CPU, and is the first one's."""
     monkeypatch.setenv("EDGEKD_SKETCHES", str(tmp_path))
-    script = ("import sys, time; from edgekd import cli; cli.main(sys.argv[1:]); "
-              "print(time.process_time(), 'torch' in sys.modules, file=sys.stderr)")
-    command = [sys.executable, "-c", script, "check", "mobilenetv2_035", "--set", "data.input_px=32", "--json"]
+    script = (
+        "import sys, time; from edgekd import cli; cli.main(sys.argv[1:]); "
+        "print(time.process_time(), 'torch' in sys.modules, file=sys.stderr)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "check",
+        "mobilenetv2_035",
+        "--set",
+        "data.input_px=32",
+        "--json",
+    ]
 
     def ask() -> tuple[str, float, bool]:
         done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True)

@@ -19,7 +19,9 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_converters", REPOSITORY / "tools" / "compare_converters.py")
+    spec = importlib.util.spec_from_file_location(
+        "compare_converters", REPOSITORY / "tools" / "compare_converters.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -37,7 +39,9 @@ def test_anybodys_file_is_fed_as_edgekd_feeds_its_own(tool: ModuleType, model: b
     """Pixels normalised, then rounded to the file's input scale, are the codes that edgekd sets directly."""
     images, _ = small_networks.images(6, small_networks.PX, seed=3)
     flat = [np.mean(small_networks.MEAN)] * 3, [1 / np.mean(1 / np.asarray(small_networks.STD))] * 3
-    found = tool.Lite(model, *flat).logits(images)  # one scale and zero point stand for all channels of the file's input
+    found = tool.Lite(model, *flat).logits(
+        images
+    )  # one scale and zero point stand for all channels of the file's input
     assert found == pytest.approx(runtime.logits(model, images), abs=0.02)
     assert (found.argmax(1) == runtime.logits(model, images).argmax(1)).all()
 
@@ -50,18 +54,27 @@ def test_ops_are_listed_as_in_the_file(tool: ModuleType, model: bytes) -> None:
 
 def test_every_file_is_timed_in_every_round(tool: ModuleType, model: bytes) -> None:
     images, _ = small_networks.images(1, small_networks.PX)
-    times = tool.latencies(lambda _: tool.Lite(model, small_networks.MEAN, small_networks.STD), ["a", "b"], images[0], 8)
+    times = tool.latencies(
+        lambda _: tool.Lite(model, small_networks.MEAN, small_networks.STD),
+        ["a", "b"],
+        images[0],
+        8,
+    )
     assert {name: len(values) for name, values in times.items()} == {"a": 8, "b": 8}
     assert all((values > 0).all() for values in times.values())
 
 
-def test_a_converter_that_does_not_install_is_a_reason(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                       ) -> None:
+def test_a_converter_that_does_not_install_is_a_reason(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tool.shutil, "which", lambda *_, **__: None)
     with pytest.raises(RuntimeError, match="uv is not installed"):
         tool.environment("onnx2tf", tmp_path)
     monkeypatch.undo()
-    if tool.shutil.which("uv") is None and tool.shutil.which("uv", path=str(Path(sys.executable).parent)) is None:
+    if (
+        tool.shutil.which("uv") is None
+        and tool.shutil.which("uv", path=str(Path(sys.executable).parent)) is None
+    ):
         pytest.skip("uv is not installed here")
     monkeypatch.setitem(tool.PINS, "onnx2tf", (f"nothing @ {(tmp_path / 'no-such.whl').as_uri()}",))
     with pytest.raises(RuntimeError, match="does not install"):
@@ -69,8 +82,10 @@ def test_a_converter_that_does_not_install_is_a_reason(tool: ModuleType, tmp_pat
 
 
 def test_the_first_error_of_a_chain_is_told(tool: ModuleType) -> None:
-    text = ("Traceback (most recent call last):\n  File x\nValueError: axis | wrong\n\nThe above exception was\n"
-            "Traceback\n  ^^^^\nRuntimeError: failed.\n")
+    text = (
+        "Traceback (most recent call last):\n  File x\nValueError: axis | wrong\n\nThe above exception was\n"
+        "Traceback\n  ^^^^\nRuntimeError: failed.\n"
+    )
     assert tool.last_words(text) == "ValueError: axis / wrong"
     assert tool.last_words("it needs a file\n") == "it needs a file"
     assert tool.last_words("") == ""

@@ -22,7 +22,10 @@ def other():
     body["artifact"] |= {"bytes": 524_288, "ops": {"CONV_2D": 20, "MEAN": 1}}
     body["models"] = {"student": {**body["models"]["student"], "arch": "mobilenetv1_025"}}
     run = bench()
-    body["bench"] = [{**run, "latency_ms": {**run["latency_ms"], "p50": 0.995}}, bench(emulated=True)]
+    body["bench"] = [
+        {**run, "latency_ms": {**run["latency_ms"], "p50": 0.995}},
+        bench(emulated=True),
+    ]
     return body
 
 
@@ -35,8 +38,10 @@ def folder(path, body, sets):
 
 @pytest.fixture
 def pair(tmp_path):
-    return [folder(tmp_path / "one", whole(), ["distil.epochs=20"]),
-            folder(tmp_path / "two", other(), ["distil.epochs=9", "teacher.name=none"])]
+    return [
+        folder(tmp_path / "one", whole(), ["distil.epochs=20"]),
+        folder(tmp_path / "two", other(), ["distil.epochs=9", "teacher.name=none"]),
+    ]
 
 
 def test_newcombe_by_hand():
@@ -55,16 +60,30 @@ def test_figures_are_those_of_the_reports(pair):
     assert comparison.best(rows["top-1"]) == [True, False]
     assert rows["file"]["values"] == [1_048_576, 524_288]
     assert comparison.best(rows["file"]) == [False, True]
-    (latency,) = [row for name, row in rows.items() if name.startswith("median latency")]  # the emulated run has no time
+    (latency,) = [
+        row for name, row in rows.items() if name.startswith("median latency")
+    ]  # the emulated run has no time
     assert latency["values"] == [1.99, 0.995]
     assert body["changes"][0] is None
     assert body["changes"][1]["top1"]["value"] == pytest.approx(0.801 - 0.8812)
-    assert [row["stage"] for row in body["waterfall"]] == ["teacher", "student", "qat", "onnx", "tflite"]
+    assert [row["stage"] for row in body["waterfall"]] == [
+        "teacher",
+        "student",
+        "qat",
+        "onnx",
+        "tflite",
+    ]
     assert body["waterfall"][0]["rows"][1] is None
-    assert {row["op"]: row["counts"] for row in body["ops"]} == {"CONV_2D": [35, 20], "ADD": [10, 0], "MEAN": [0, 1],
-                                                                 "SOFTMAX": [1, 0]}
+    assert {row["op"]: row["counts"] for row in body["ops"]} == {
+        "CONV_2D": [35, 20],
+        "ADD": [10, 0],
+        "MEAN": [0, 1],
+        "SOFTMAX": [1, 0],
+    }
     assert {row["key"]: row["values"] for row in body["settings"]} == {
-        "distil.epochs": [20, 9], "teacher.name": [recipe.load(None).teacher.name, "none"]}
+        "distil.epochs": [20, 9],
+        "teacher.name": [recipe.load(None).teacher.name, "none"],
+    }
     assert body["same_data"] is True
 
 
@@ -78,7 +97,10 @@ def test_names_tell_folders_apart(tmp_path):
     for name in ("a/run", "b/run"):
         (tmp_path / name).parent.mkdir()
         folder(tmp_path / name, whole(), [])
-    assert [build.name for build in comparison.read([tmp_path / "a/run", tmp_path / "b/run"])] == ["a/run", "b/run"]
+    assert [build.name for build in comparison.read([tmp_path / "a/run", tmp_path / "b/run"])] == [
+        "a/run",
+        "b/run",
+    ]
 
 
 def test_the_page_tells_all_of_it(pair):
@@ -92,8 +114,10 @@ def test_the_page_tells_all_of_it(pair):
 
 
 def test_hostile_names_are_only_texts():
-    builds = [comparison.Build(HOSTILE, every_text(body), {HOSTILE: text})
-              for body, text in ((whole(), HOSTILE), (other(), "x"))]
+    builds = [
+        comparison.Build(HOSTILE, every_text(body), {HOSTILE: text})
+        for body, text in ((whole(), HOSTILE), (other(), "x"))
+    ]
     text = page(comparison.compare(builds))
     read = assert_alone(text)
     assert "script" not in {tag for tag, _, _ in read.attributes}
@@ -101,8 +125,14 @@ def test_hostile_names_are_only_texts():
 
 
 def test_unfinished_builds_are_compared_as_far_as_they_go():
-    bare = {key: whole()[key] for key in ("schema", "edgekd", "profile", "seed", "data", "stages")} | {"models": {}}
-    text = page(comparison.compare([comparison.Build("a", bare, {}), comparison.Build("b", copy.deepcopy(bare), {})]))
+    bare = {
+        key: whole()[key] for key in ("schema", "edgekd", "profile", "seed", "data", "stages")
+    } | {"models": {}}
+    text = page(
+        comparison.compare(
+            [comparison.Build("a", bare, {}), comparison.Build("b", copy.deepcopy(bare), {})]
+        )
+    )
     assert "not finished" in Page(text).text
 
 

@@ -12,7 +12,9 @@ from edgekd.tflite.int8_rules import Range
 GRID = Range(0.05, -20)
 
 
-def drawn(n: int, classes: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(
+    n: int, classes: int, temperature: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(true logits, labels drawn from their softmax, int8 codes of logits that are `temperature` times too sure)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.2, (n, classes))
@@ -32,7 +34,9 @@ def test_calibration_error_by_hand() -> None:
     """Two bins: 3 images at 0.9 of which 2 are right, 1 image at 0.55 that is right."""
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.55, 0.45]])
     labels = np.array([0, 1, 1, 0])
-    assert conformal.calibration_error(p, labels) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * (1 - 0.55))
+    assert conformal.calibration_error(p, labels) == pytest.approx(
+        0.75 * (0.9 - 2 / 3) + 0.25 * (1 - 0.55)
+    )
 
 
 def test_calibration_error_falls() -> None:
@@ -48,7 +52,9 @@ def test_the_floor_of_the_error() -> None:
     few, many = (drawn(n, 3, 1.0, seed=3) for n in (300, 30_000))
     floors = [conformal.calibration_floor(probabilities(part[0])) for part in (few, many)]
     assert floors[0] / floors[1] == pytest.approx(10, rel=0.3)
-    assert conformal.calibration_error(probabilities(few[0]), few[1]) == pytest.approx(floors[0], rel=0.6)
+    assert conformal.calibration_error(probabilities(few[0]), few[1]) == pytest.approx(
+        floors[0], rel=0.6
+    )
 
 
 def test_threshold_by_hand() -> None:
@@ -56,7 +62,9 @@ def test_threshold_by_hand() -> None:
     p = np.stack([np.linspace(0.1, 0.9, 9), 1 - np.linspace(0.1, 0.9, 9)], 1)
     labels = np.zeros(9, int)
     assert conformal.conformal_threshold(p, labels, 0.8) == pytest.approx(0.2, abs=1e-4)
-    assert conformal.conformal_threshold(p, labels, 0.95) == 0.0  # 9 images cannot promise that: every label
+    assert (
+        conformal.conformal_threshold(p, labels, 0.95) == 0.0
+    )  # 9 images cannot promise that: every label
 
 
 def test_coverage_over_splits() -> None:
@@ -88,10 +96,14 @@ def test_chance_is_taken_out_of_the_error() -> None:
     """Calibrated: well under the plain error. Miscalibrated with many images: hardly changed."""
     logits, labels, _ = drawn(400, 3, 1.0, seed=5)
     right = probabilities(logits)
-    assert conformal.debiased_error(right, labels) < 0.75 * conformal.calibration_error(right, labels)
+    assert conformal.debiased_error(right, labels) < 0.75 * conformal.calibration_error(
+        right, labels
+    )
     logits, labels, _ = drawn(40_000, 3, 1.0, seed=6)
     wrong = probabilities(logits * 2)
-    assert conformal.debiased_error(wrong, labels) == pytest.approx(conformal.calibration_error(wrong, labels), rel=0.02)
+    assert conformal.debiased_error(wrong, labels) == pytest.approx(
+        conformal.calibration_error(wrong, labels), rel=0.02
+    )
 
 
 def test_unsure_is_none_or_several() -> None:
@@ -113,8 +125,12 @@ def test_sigmoid_keeps_the_order() -> None:
     assert slope > 0
     p = 1 / (1 + np.exp(-(slope * logits + offset)))
     assert np.array_equal(p.argmax(1), logits.argmax(1))
-    assert float(p.mean()) == pytest.approx(0.25, abs=0.01)  # what it says on average is how often a label holds
-    assert conformal.fit_sigmoid(logits, (labels + 1) % 4)[0] > 0  # a network worse than chance is not turned round
+    assert float(p.mean()) == pytest.approx(
+        0.25, abs=0.01
+    )  # what it says on average is how often a label holds
+    assert (
+        conformal.fit_sigmoid(logits, (labels + 1) % 4)[0] > 0
+    )  # a network worse than chance is not turned round
 
 
 def test_probabilities_as_output() -> None:

@@ -20,7 +20,9 @@ IMAGE = (1, 8, 8, 8)
 FLOAT = "FLOAT32"
 
 
-def one(name: str, output: T, *extra: T, source: T | None = None, version: int = 1, **options: Any) -> Net:
+def one(
+    name: str, output: T, *extra: T, source: T | None = None, version: int = 1, **options: Any
+) -> Net:
     """A graph of one op."""
     net = Net(source.shape, source.dtype) if source else Net(IMAGE)
     net.op(name, output, *extra, version=version, **options)
@@ -30,23 +32,38 @@ def one(name: str, output: T, *extra: T, source: T | None = None, version: int =
 WORDS_OF_THE_EDGE_TPU: dict[str, Net] = {
     "Mapped to Edge TPU": separable(),
     "More than one subgraph is not supported": separable(hard_swish=True),
-    "Operation is otherwise supported, but not mapped due to some unspecified limitation":
-        one("SOFTMAX", T((1, 20_000)), source=T((1, 20_000)), version=2),
-    "Operation is working on an unsupported data type": one("RELU", T(IMAGE, FLOAT), source=T(IMAGE, FLOAT)),
-    "Operation version not supported":
-        one("CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=6),
-    "Tensor has unsupported rank (up to 3 innermost dimensions mapped)":
-        one("RELU", T((2, 8, 8, 8)), source=T((2, 8, 8, 8))),
-    "Filter, bias, or other param is not constant at compile-time":
-        one("CONV_2D", T(IMAGE), T((8, 1, 1, 8)), T((8,), "INT32", "zeros")),
-    "For example, a fully-connected or softmax layer with 2D output":
-        one("FULLY_CONNECTED", T((4, 10)), T((10, 8), data="zeros"), T((10,), "INT32", "zeros"), source=T((4, 8)), version=4),
+    "Operation is otherwise supported, but not mapped due to some unspecified limitation": one(
+        "SOFTMAX", T((1, 20_000)), source=T((1, 20_000)), version=2
+    ),
+    "Operation is working on an unsupported data type": one(
+        "RELU", T(IMAGE, FLOAT), source=T(IMAGE, FLOAT)
+    ),
+    "Operation version not supported": one(
+        "CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=6
+    ),
+    "Tensor has unsupported rank (up to 3 innermost dimensions mapped)": one(
+        "RELU", T((2, 8, 8, 8)), source=T((2, 8, 8, 8))
+    ),
+    "Filter, bias, or other param is not constant at compile-time": one(
+        "CONV_2D", T(IMAGE), T((8, 1, 1, 8)), T((8,), "INT32", "zeros")
+    ),
+    "For example, a fully-connected or softmax layer with 2D output": one(
+        "FULLY_CONNECTED",
+        T((4, 10)),
+        T((10, 8), data="zeros"),
+        T((10,), "INT32", "zeros"),
+        source=T((4, 8)),
+        version=4,
+    ),
     "Operation not supported": one("HARD_SWISH", T(IMAGE)),
-    "Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized tensors.":
-        Net(IMAGE, signature=(-1, 8, 8, 8)),
+    "Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized tensors.": Net(
+        IMAGE, signature=(-1, 8, 8, 8)
+    ),
 }
-WORDS_OF_THE_EDGE_TPU["Attempting to use a delegate that only supports static-sized tensors with a graph that has "
-                      "dynamic-sized tensors."].op("RELU", T(IMAGE, signature=(-1, 8, 8, 8)))
+WORDS_OF_THE_EDGE_TPU[
+    "Attempting to use a delegate that only supports static-sized tensors with a graph that has "
+    "dynamic-sized tensors."
+].op("RELU", T(IMAGE, signature=(-1, 8, 8, 8)))
 
 
 @pytest.mark.parametrize("words", WORDS_OF_THE_EDGE_TPU)
@@ -63,13 +80,18 @@ def test_the_edge_tpus_words(words: str) -> None:
 
 
 def conv(name: str) -> list[Any]:
-    return [T((8, 1, 1, 8) if name == "CONV_2D" else (1, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros")]
+    return [
+        T((8, 1, 1, 8) if name == "CONV_2D" else (1, 1, 1, 8), data="zeros"),
+        T((8,), "INT32", "zeros"),
+    ]
 
 
 AXES = T((2,), "INT32", [1, 2])
 # op: (what else it reads, its output's shape, least and greatest version,
 #      first API level for float32, uint8, int8; None where the delegate never takes it)
-NNAPI: dict[str, tuple[list[Any], tuple[int, ...], int, int, int | None, int | None, int | None]] = {
+NNAPI: dict[
+    str, tuple[list[Any], tuple[int, ...], int, int, int | None, int | None, int | None]
+] = {
     "ADD": ([], IMAGE, 1, 2, 27, 27, 27),
     "SUB": ([], IMAGE, 1, 3, 28, 29, 29),
     "MUL": ([], IMAGE, 1, 2, 27, 27, 27),
@@ -78,7 +100,15 @@ NNAPI: dict[str, tuple[list[Any], tuple[int, ...], int, int, int | None, int | N
     "MAX_POOL_2D": ([], IMAGE, 1, 2, 27, 27, 27),
     "CONV_2D": (conv("CONV_2D"), IMAGE, 1, 5, 27, 27, 29),
     "DEPTHWISE_CONV_2D": (conv("DEPTHWISE_CONV_2D"), IMAGE, 1, 3, 27, 27, 29),
-    "FULLY_CONNECTED": ([T((8, 8), data="zeros"), T((8,), "INT32", "zeros")], (1, 8), 1, 5, 27, 27, 29),
+    "FULLY_CONNECTED": (
+        [T((8, 8), data="zeros"), T((8,), "INT32", "zeros")],
+        (1, 8),
+        1,
+        5,
+        27,
+        27,
+        29,
+    ),
     "SOFTMAX": ([], IMAGE, 2, 2, 27, 27, 27),
     "RESHAPE": ([T((2,), "INT32", [1, 512])], (1, 512), 1, 1, 27, 27, 27),
     "RESIZE_BILINEAR": ([T((2,), "INT32", [8, 8])], IMAGE, 1, 3, 27, 29, 29),
@@ -94,8 +124,19 @@ NNAPI: dict[str, tuple[list[Any], tuple[int, ...], int, int, int | None, int | N
     "TANH": ([], IMAGE, 1, 2, 27, 29, 29),
     "HARD_SWISH": ([], IMAGE, 1, 9, 27, 27, 27),
     "TRANSPOSE": ([T((4,), "INT32", [0, 1, 2, 3])], IMAGE, 1, 2, 28, 28, 28),
-    "STRIDED_SLICE": ([T((4,), "INT32", [0, 0, 0, 0]), T((4,), "INT32", [1, 8, 8, 8]), T((4,), "INT32", [1, 1, 1, 1])], IMAGE,
-                      1, 2, 28, 28, 28),
+    "STRIDED_SLICE": (
+        [
+            T((4,), "INT32", [0, 0, 0, 0]),
+            T((4,), "INT32", [1, 8, 8, 8]),
+            T((4,), "INT32", [1, 1, 1, 1]),
+        ],
+        IMAGE,
+        1,
+        2,
+        28,
+        28,
+        28,
+    ),
     "SLICE": ([T((4,), "INT32", "zeros"), T((4,), "INT32", [1, 8, 8, 8])], IMAGE, 1, 2, 29, 29, 29),
     "SQUEEZE": ([], (8, 8, 8), 1, 1, 28, 28, 28),
     "EXPAND_DIMS": ([T((1,), "INT32", [1])], (1, 1, 8, 8, 8), 1, 1, 29, 29, 29),
@@ -133,7 +174,11 @@ def test_nnapi_takes_an_op_from_its_level_on(name: str) -> None:
     *_, newest, floats, uint8, int8 = NNAPI[name]
     for dtype, since in ((FLOAT, floats), ("UINT8", uint8), ("INT8", int8)):
         graph = graph_of(name, dtype, newest).read()
-        taken = [level for level in range(27, 35) if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped]
+        taken = [
+            level
+            for level in range(27, 35)
+            if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
+        ]
         assert taken == ([] if since is None else list(range(since, 35))), dtype
 
 
@@ -141,7 +186,9 @@ def test_nnapi_takes_an_op_from_its_level_on(name: str) -> None:
 def test_nnapi_takes_an_op_in_its_versions(name: str) -> None:
     *_, oldest, newest, _, _, _ = NNAPI[name]
     for version in range(1, newest + 2):
-        (verdict,) = judge_all(graph_of(name, FLOAT, version).read(), nnapi_rules.judge_for(34), "ok")
+        (verdict,) = judge_all(
+            graph_of(name, FLOAT, version).read(), nnapi_rules.judge_for(34), "ok"
+        )
         assert verdict.mapped == (oldest <= version <= newest)
         assert verdict.mapped or verdict.status == "kUnsupportedOperatorVersion"
 
@@ -151,18 +198,41 @@ def test_every_op_of_the_rules_is_in_these_tables() -> None:
 
 
 SHAPE = T((4,), "INT32", [1, 8, 8, 8])
-WORDS_OF_NNAPI: dict[str, tuple[Net, int, int | None]] = {  # (graph, last level that says it, first that takes the op)
+WORDS_OF_NNAPI: dict[
+    str, tuple[Net, int, int | None]
+] = {  # (graph, last level that says it, first that takes the op)
     "kUnsupportedOperator": (one("GELU", T(IMAGE)), 34, None),
-    "kUnsupportedAndroidVersion": (one("SLICE", T(IMAGE), T((4,), "INT32", "zeros"), SHAPE), 28, 29),
+    "kUnsupportedAndroidVersion": (
+        one("SLICE", T(IMAGE), T((4,), "INT32", "zeros"), SHAPE),
+        28,
+        29,
+    ),
     "kUnsupportedOperatorVersion": (one("ADD", T(IMAGE), version=3), 34, None),
     "kUnsupportedInputType": (one("RELU", T(IMAGE, "INT32"), source=T(IMAGE, "INT32")), 34, None),
-    "kNoActivationExpected": (one("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE), fusedActivationFunction=1), 34, None),
-    "kUnsupportedOperandRank": (one("SOFTMAX", T((1, 2, 8)), source=T((1, 2, 8)), version=2), 28, 29),
+    "kNoActivationExpected": (
+        one("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE), fusedActivationFunction=1),
+        34,
+        None,
+    ),
+    "kUnsupportedOperandRank": (
+        one("SOFTMAX", T((1, 2, 8)), source=T((1, 2, 8)), version=2),
+        28,
+        29,
+    ),
     "kUnsupportedOperandValue": (one("DEQUANTIZE", T(IMAGE, FLOAT), source=T(IMAGE)), 29, 30),
     "kUnsupportedOutputType": (one("QUANTIZE", T(IMAGE), source=T(IMAGE, FLOAT)), 29, 30),
     "kUnsupportedOperatorVariant": (one("TRANSPOSE_CONV", T(IMAGE), T(IMAGE)), 34, None),
-    "kUnsupportedOperandSize": (one("AVERAGE_POOL_2D", T((1, 1, 1, 8)), source=T((1, 20, 20, 8)), filterWidth=20,
-                                    filterHeight=20), 34, None),
+    "kUnsupportedOperandSize": (
+        one(
+            "AVERAGE_POOL_2D",
+            T((1, 1, 1, 8)),
+            source=T((1, 20, 20, 8)),
+            filterWidth=20,
+            filterHeight=20,
+        ),
+        34,
+        None,
+    ),
 }
 
 
@@ -172,17 +242,35 @@ def test_nnapis_words(words: str) -> None:
     graph = net.read()
     if words == "kUnsupportedOperandValue":
         graph.tensors[graph.ops[0].inputs[0]].zero_point[:] = 3
-    judged = {level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0] for level in range(27, 35)}
+    judged = {
+        level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0] for level in range(27, 35)
+    }
     assert judged[last].status == words
     assert judged[last].why
-    assert [level for level, verdict in judged.items() if verdict.mapped] == ([] if first is None else list(range(first, 35)))
+    assert [level for level, verdict in judged.items() if verdict.mapped] == (
+        [] if first is None else list(range(first, 35))
+    )
 
 
-@pytest.mark.parametrize(("name", "source", "output", "since"), [
-    ("QUANTIZE", FLOAT, "UINT8", 29), ("QUANTIZE", FLOAT, "INT8", 30), ("DEQUANTIZE", "UINT8", FLOAT, 27),
-    ("DEQUANTIZE", "INT8", FLOAT, 29), ("ARG_MAX", "INT8", "INT32", 29), ("ARG_MIN", FLOAT, "INT32", 29),
-    ("ARG_MAX", "INT8", "INT8", None)])
-def test_nnapi_looks_at_both_types_of_a_conversion(name: str, source: str, output: str, since: int | None) -> None:
+@pytest.mark.parametrize(
+    ("name", "source", "output", "since"),
+    [
+        ("QUANTIZE", FLOAT, "UINT8", 29),
+        ("QUANTIZE", FLOAT, "INT8", 30),
+        ("DEQUANTIZE", "UINT8", FLOAT, 27),
+        ("DEQUANTIZE", "INT8", FLOAT, 29),
+        ("ARG_MAX", "INT8", "INT32", 29),
+        ("ARG_MIN", FLOAT, "INT32", 29),
+        ("ARG_MAX", "INT8", "INT8", None),
+    ],
+)
+def test_nnapi_looks_at_both_types_of_a_conversion(
+    name: str, source: str, output: str, since: int | None
+) -> None:
     graph = one(name, T(IMAGE, output), source=T(IMAGE, source)).read()
-    taken = [level for level in range(27, 35) if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped]
+    taken = [
+        level
+        for level in range(27, 35)
+        if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
+    ]
     assert taken == ([] if since is None else list(range(since, 35)))

@@ -32,7 +32,9 @@ MANIFEST = ROOT / "calib_data" / "phantom-120.json"
 def write(path: Path, seed: int, size: tuple[int, int] = (24, 20), coloured: bool = False) -> Path:
     """One real image file whose pixels are the seed's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *([3] if coloured else [])), np.uint8)
+    noise = np.random.default_rng(seed).integers(
+        0, 256, (size[1], size[0], *([3] if coloured else [])), np.uint8
+    )
     Image.fromarray(noise).save(path)
     return path
 
@@ -56,7 +58,9 @@ def plain(tmp_path: Path) -> Path:
 @pytest.fixture
 def divided(tmp_path: Path) -> Path:
     """Two classes, train and test."""
-    return folder(tmp_path / "pets", {"train/cat": 20, "train/dog": 20, "test/cat": 6, "test/dog": 6})
+    return folder(
+        tmp_path / "pets", {"train/cat": 20, "train/dog": 20, "test/cat": 6, "test/dog": 6}
+    )
 
 
 def built(root: Path, **settings: object) -> Dataset:
@@ -90,7 +94,9 @@ def test_a_folder_of_classes_is_split_and_every_row_is_true(plain: Path) -> None
         row = data.images[index]
         file = (plain / row["name"]).read_bytes()
         assert row["name"].startswith(data.classes[row["label"]])
-        np.testing.assert_array_equal(pixels(data)[index, 0], images.fit(images.decode(file, ""), 24))
+        np.testing.assert_array_equal(
+            pixels(data)[index, 0], images.fit(images.decode(file, ""), 24)
+        )
     assert sum(len(rows(data, split)) for split in ("train", "val", "test")) == 40
     np.testing.assert_array_equal(labels(data)[rows(data, "val")], labels(data, "val"))
 
@@ -102,18 +108,25 @@ def test_a_divided_folder_keeps_its_test_and_its_val(divided: Path) -> None:
     folder(divided, {"valid/cat": 0, "valid/dog": 0})
     for number in range(6):
         for name in ("cat", "dog"):
-            write(divided / "valid" / name / f"{number}.png", 1000 + number + 100 * len(name) * (name == "cat"))
+            write(
+                divided / "valid" / name / f"{number}.png",
+                1000 + number + 100 * len(name) * (name == "cat"),
+            )
     data = built(divided)
     assert {row["name"].split("/")[0] for row in data.images if row["split"] == "val"} == {"valid"}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_another_split(plain: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_another_split(
+    plain: Path, tmp_path: Path
+) -> None:
     once = pack(built(plain, seed=3))
     assert pack(built(plain, seed=3)).digest == once.digest
     moved = tmp_path / "elsewhere" / "pets"
     shutil.copytree(plain, moved)
     assert pack(built(moved, seed=3)).digest == once.digest
-    assert [row["split"] for row in built(plain, seed=4).images] != [row["split"] for row in built(plain).images]
+    assert [row["split"] for row in built(plain, seed=4).images] != [
+        row["split"] for row in built(plain).images
+    ]
 
 
 def test_the_artifact_survives_the_wire(plain: Path) -> None:
@@ -125,17 +138,28 @@ def test_the_artifact_survives_the_wire(plain: Path) -> None:
     assert pack(back).digest == wire.digest
 
 
-@pytest.mark.parametrize(("counts", "said"), [
-    ({}, "no class folders"),
-    ({"cat": 9}, "one class only"),
-    ({"train/cat": 9, "test/cat": 9}, "one class only"),
-    ({"test/cat": 9, "test/dog": 9}, r"no train/"),
-    ({"train/cat": 20, "train/dog": 20, "test/cat": 9, "test/dgo": 9}, "different classes.*dgo.*dog"),
-    ({"train/cat": 20, "train/dog": 20, "train/cow": 20, "test/cat": 9, "test/dog": 9}, "only in train/: cow"),
-    ({"train/cat": 20, "train/dog": 20, "test/cat": 9, "test/dog": 2}, "test/dog: 2"),
-    ({"cat": 20, "dog": 6}, "class 'dog' has 6 images"),
-])
-def test_a_folder_arranged_wrong_is_refused(tmp_path: Path, counts: dict[str, int], said: str) -> None:
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({}, "no class folders"),
+        ({"cat": 9}, "one class only"),
+        ({"train/cat": 9, "test/cat": 9}, "one class only"),
+        ({"test/cat": 9, "test/dog": 9}, r"no train/"),
+        (
+            {"train/cat": 20, "train/dog": 20, "test/cat": 9, "test/dgo": 9},
+            "different classes.*dgo.*dog",
+        ),
+        (
+            {"train/cat": 20, "train/dog": 20, "train/cow": 20, "test/cat": 9, "test/dog": 9},
+            "only in train/: cow",
+        ),
+        ({"train/cat": 20, "train/dog": 20, "test/cat": 9, "test/dog": 2}, "test/dog: 2"),
+        ({"cat": 20, "dog": 6}, "class 'dog' has 6 images"),
+    ],
+)
+def test_a_folder_arranged_wrong_is_refused(
+    tmp_path: Path, counts: dict[str, int], said: str
+) -> None:
     root = folder(tmp_path / "pets", counts)
     root.mkdir(exist_ok=True)
     error = refused(root)
@@ -174,7 +198,12 @@ def test_junk_is_ignored_and_counted(plain: Path) -> None:
     write(plain / "cat" / "deeper" / "more.png", 998)
     data = built(plain)
     assert len(data.images) == 42
-    assert data.facts["ignored"] == {"broken link": 1, "hidden": 3, "link to a folder": 1, "not an image": 3}
+    assert data.facts["ignored"] == {
+        "broken link": 1,
+        "hidden": 3,
+        "link to a folder": 1,
+        "not an image": 3,
+    }
 
 
 def test_odd_file_names_survive(plain: Path) -> None:
@@ -238,7 +267,11 @@ def test_one_image_in_train_and_test_is_refused_or_dropped_from_train(divided: P
     names = {row["name"]: index for index, row in enumerate(data.images)}
     assert "train/cat/again.png" not in names
     assert data.facts["duplicates"]["dropped"] == 1
-    for name in ("train/cat/5.png", "train/dog/7.png", "test/dog/3.png"):  # rows still lie under their own pixels
+    for name in (
+        "train/cat/5.png",
+        "train/dog/7.png",
+        "test/dog/3.png",
+    ):  # rows still lie under their own pixels
         file = images.decode((divided / name).read_bytes(), name)
         np.testing.assert_array_equal(pixels(data)[names[name], 0], images.fit(file, 24))
 
@@ -296,18 +329,26 @@ def test_images_are_never_stored_larger_than_they_are(plain: Path) -> None:
 
 def test_tiny_images_are_used_and_counted(plain: Path) -> None:
     write(plain / "cat" / "dot.png", 5, size=(1, 1))
-    assert any("1 images have a side below 8 px" in warning for warning in built(plain).facts["warnings"])
+    assert any(
+        "1 images have a side below 8 px" in warning for warning in built(plain).facts["warnings"]
+    )
 
 
 def test_limit_draws_by_class_and_split(divided: Path) -> None:
     data = built(divided, limit=12)
     assert sorted(sum(counts.values()) for counts in data.facts["counts"].values()) == [10, 12, 14]
-    assert [row["name"] for row in built(divided, limit=12).images] == [row["name"] for row in data.images]
+    assert [row["name"] for row in built(divided, limit=12).images] == [
+        row["name"] for row in data.images
+    ]
 
 
 def test_progress_counts_to_the_end(plain: Path) -> None:
     seen: list[tuple[int, int]] = []
-    build_dataset(open_source(str(plain)), DataConfig(), progress=lambda done, total: seen.append((done, total)))
+    build_dataset(
+        open_source(str(plain)),
+        DataConfig(),
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen == [(number, 40) for number in range(1, 41)]
 
 
@@ -319,11 +360,20 @@ def manifest(root: Path, group_of: dict[str, str], column: str = "patient_key") 
     with (root / "manifest.csv").open("w", encoding="utf-8-sig", newline="") as file:
         table = csv.writer(file)
         table.writerow(["path", "split", "label", column])
-        table.writerows([path.replace("/", "\\"), "", "", group] for path, group in group_of.items())
+        table.writerows(
+            [path.replace("/", "\\"), "", "", group] for path, group in group_of.items()
+        )
 
 
 def test_groups_are_never_divided(plain: Path) -> None:
-    manifest(plain, {f"{name}/{number}.png": f"{name}{number // 3}" for name in ("cat", "dog") for number in range(20)})
+    manifest(
+        plain,
+        {
+            f"{name}/{number}.png": f"{name}{number // 3}"
+            for name in ("cat", "dog")
+            for number in range(20)
+        },
+    )
     for seed in range(5):
         where: dict[str, set[str]] = {}
         for row in built(plain, seed=seed).images:
@@ -340,7 +390,9 @@ def test_groups_shared_by_the_sources_own_splits_are_warned_of(divided: Path) ->
 
 
 def test_one_group_for_everything_is_refused(plain: Path) -> None:
-    manifest(plain, {f"{name}/{number}.png": "all" for name in ("cat", "dog") for number in range(20)})
+    manifest(
+        plain, {f"{name}/{number}.png": "all" for name in ("cat", "dog") for number in range(20)}
+    )
     assert "1 groups" in refused(plain).what
 
 
@@ -365,11 +417,15 @@ def test_hold_out_on_random_problems() -> None:
         count = int(rng.integers(60, 300))
         groups = [str(group) for group in rng.integers(0, count, count)]
         of_group = {group: str(rng.integers(0, 3)) for group in groups}
-        names = [of_group[group] if rng.random() < 0.9 else str(rng.integers(0, 3)) for group in groups]
+        names = [
+            of_group[group] if rng.random() < 0.9 else str(rng.integers(0, 3)) for group in groups
+        ]
         share = float(rng.uniform(0.05, 0.4))
         chosen = hold_out([(name,) for name in names], groups, share, trial, "val")
         assert chosen == hold_out([(name,) for name in names], groups, share, trial, "val")
-        assert not {groups[index] for index in chosen} & {groups[index] for index in set(range(count)) - chosen}
+        assert not {groups[index] for index in chosen} & {
+            groups[index] for index in set(range(count)) - chosen
+        }
         taken, sizes = Counter(names[index] for index in chosen), Counter(names)
         biggest = max(Counter(groups).values())
         for name, size in sizes.items():
@@ -407,7 +463,9 @@ def test_inputs_are_decoded_from_the_files_at_the_networks_size(divided: Path) -
         assert len(blob) == len(inputs.rows[part])
         for picture, row in zip(blob, inputs.rows[part], strict=True):
             file = (divided / data.images[row]["name"]).read_bytes()
-            np.testing.assert_array_equal(picture[..., 0], images.fit(images.decode(file, ""), 12, "pad"))
+            np.testing.assert_array_equal(
+                picture[..., 0], images.fit(images.decode(file, ""), 12, "pad")
+            )
     assert pack(inputs).digest == pack(build_inputs(source, data, 12, 1, "pad", 10, 4)).digest
 
 
@@ -445,13 +503,20 @@ def test_phantom_becomes_a_dataset(small_phantom: Dataset) -> None:
     assert data.facts["synthetic"] is True
     assert (data.px, data.channels, len(data.images)) == (96, 1, 120)
     assert data.facts["groups"]["train_and_val"] == data.facts["groups"]["train_and_test"] == 0
-    assert min(count for counts in data.facts["counts"].values() for count in counts.values()) >= FEWEST
+    assert (
+        min(count for counts in data.facts["counts"].values() for count in counts.values())
+        >= FEWEST
+    )
 
 
-def test_the_calibration_manifest_in_the_repository_is_what_the_generator_makes(small_phantom: Dataset) -> None:
+def test_the_calibration_manifest_in_the_repository_is_what_the_generator_makes(
+    small_phantom: Dataset,
+) -> None:
     """Remake it with: python -m tests.test_data"""
     expected = json.loads(MANIFEST.read_text())
-    inputs = build_inputs(open_source("phantom:120"), small_phantom, 96, 0, calibration=24, golden=8)
+    inputs = build_inputs(
+        open_source("phantom:120"), small_phantom, 96, 0, calibration=24, golden=8
+    )
     calibration_manifest.check(expected, small_phantom, inputs)
     assert calibration_manifest.manifest(small_phantom, inputs, 0) == expected
     other = build_inputs(open_source("phantom:120"), small_phantom, 96, 1, calibration=24, golden=8)
@@ -496,7 +561,12 @@ def test_real_radiographs() -> None:
     assert data.channels == 1  # grey in fact, though every file is an RGB JPEG
     assert data.facts["counts"]["test"] == {"NORMAL": 234, "PNEUMONIA": 390}
     assert data.facts["groups"]["train_and_val"] == 0
-    assert data.facts["duplicates"] == {"images": 32, "across_splits": 0, "across_classes": 0, "dropped": 0}
+    assert data.facts["duplicates"] == {
+        "images": 32,
+        "across_splits": 0,
+        "across_classes": 0,
+        "dropped": 0,
+    }
     with (XRAYS / "manifest.csv").open(newline="") as file:
         recorded = {row["path"]: row["sha256"] for row in csv.DictReader(file)}
     assert {row["name"]: row["sha256"] for row in data.images} == recorded
@@ -506,4 +576,6 @@ if __name__ == "__main__":
     phantom = open_source("phantom:120")
     dataset = build_dataset(phantom, DataConfig())
     drawn = build_inputs(phantom, dataset, 96, 0, calibration=24, golden=8)
-    MANIFEST.write_text(json.dumps(calibration_manifest.manifest(dataset, drawn, 0), indent=1) + "\n")
+    MANIFEST.write_text(
+        json.dumps(calibration_manifest.manifest(dataset, drawn, 0), indent=1) + "\n"
+    )

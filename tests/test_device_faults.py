@@ -45,7 +45,11 @@ class Place:
         self.model.write_bytes(tiny().model)
         self.profile = self.folder / "my 'board'; $(id).toml"
         self.profile.write_text(EXTENDS + json.dumps("my 'board'; $(id)") + "\n")
-        self.destination, self.python, self.options = server.destination, sys.executable, ["--runs", "5", "--threads", "1"]
+        self.destination, self.python, self.options = (
+            server.destination,
+            sys.executable,
+            ["--runs", "5", "--threads", "1"],
+        )
 
     def script(self, lines: str) -> None:
         """Lines of sh as the board's Python."""
@@ -56,12 +60,35 @@ class Place:
 
     def bench(self, *where: str) -> subprocess.CompletedProcess[str]:
         """The command, over ssh unless `where` says otherwise."""
-        over_ssh = ["--ssh", self.destination, "--ssh-config", str(self.server.config), "--python", self.python]
+        over_ssh = [
+            "--ssh",
+            self.destination,
+            "--ssh-config",
+            str(self.server.config),
+            "--python",
+            self.python,
+        ]
         return subprocess.run(
-            [sys.executable, "-m", "edgekd", "bench", str(self.model), "--profile", str(self.profile),
-             "--out", str(self.folder), *self.options, *(where or over_ssh)],
-            capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).resolve().parents[1],
-            env={**os.environ, "TMPDIR": str(self.temp)})
+            [
+                sys.executable,
+                "-m",
+                "edgekd",
+                "bench",
+                str(self.model),
+                "--profile",
+                str(self.profile),
+                "--out",
+                str(self.folder),
+                *self.options,
+                *(where or over_ssh),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=Path(__file__).resolve().parents[1],
+            env={**os.environ, "TMPDIR": str(self.temp)},
+        )
 
 
 @pytest.fixture
@@ -71,7 +98,9 @@ def place(tmp_path: Path, server: sshd.Sshd) -> Iterator[Place]:
     made = Place(tmp_path, server)
     yield made
     end = time.monotonic() + 10
-    while (server.sessions() or processes_with(str(tmp_path)) or list(server.temp.iterdir())) and time.monotonic() < end:
+    while (
+        server.sessions() or processes_with(str(tmp_path)) or list(server.temp.iterdir())
+    ) and time.monotonic() < end:
         time.sleep(0.02)
     assert not server.sessions()
     assert not processes_with(str(tmp_path))
@@ -101,7 +130,10 @@ def bare(place: Place) -> None:
 
 
 def other_processor(place: Place) -> None:
-    if subprocess.run(["setarch", "i686", "uname", "-m"], capture_output=True, check=False).stdout != b"i686\n":
+    if (
+        subprocess.run(["setarch", "i686", "uname", "-m"], capture_output=True, check=False).stdout
+        != b"i686\n"
+    ):
         pytest.skip("this kernel does not play an i686")
     venv.create(place.folder.parent / "bare", with_pip=False)
     place.script(f'exec setarch i686 {place.folder.parent}/bare/bin/python "$@"')
@@ -121,35 +153,60 @@ def too_long(place: Place) -> None:
 
 def lying(answer: str) -> Callable[[Place], None]:
     """A board whose Python leaves `answer` (a Python expression) as the runner's result."""
+
     def set_up(place: Place) -> None:
         liar = place.folder.parent / "liar"
-        liar.write_text(f"#!{sys.executable} -I\nimport json, sys\n"
-                        f"open(sys.argv[sys.argv.index('--json') + 1], 'w').write({answer})\n")
+        liar.write_text(
+            f"#!{sys.executable} -I\nimport json, sys\n"
+            f"open(sys.argv[sys.argv.index('--json') + 1], 'w').write({answer})\n"
+        )
         liar.chmod(0o755)
         # the agent is the real one, and starts the liar in the runner's place: it takes sys.executable for the runner's Python
-        place.script(f"exec {sys.executable} -I -c \"import sys; sys.executable = '{liar}'; exec(sys.argv[1])\" \"$3\"")
+        place.script(
+            f'exec {sys.executable} -I -c "import sys; sys.executable = \'{liar}\'; exec(sys.argv[1])" "$3"'
+        )
+
     return set_up
 
 
 FAULTS: dict[str, tuple[Callable[[Place], None], str]] = {
     "a host that is down": (down, "nothing answers on that port"),
-    "a key that is refused": (lambda place: place.server.client("stranger"), "refuses this user and key"),
-    "a host key that is not known": (lambda place: place.server.known_hosts.write_text(""), "host key is not known here"),
-    "no Python": (lambda place: setattr(place, "python", "/no 'such'; python"), "apt-get install python3"),
+    "a key that is refused": (
+        lambda place: place.server.client("stranger"),
+        "refuses this user and key",
+    ),
+    "a host key that is not known": (
+        lambda place: place.server.known_hosts.write_text(""),
+        "host key is not known here",
+    ),
+    "no Python": (
+        lambda place: setattr(place, "python", "/no 'such'; python"),
+        "apt-get install python3",
+    ),
     "no runtime": (bare, "-m pip install"),
     "a processor without a runtime": (other_processor, "on i686"),
     "no space": (lambda place: place.server.mode("ulimit -f 1"), "make room"),
     "a model that crashes the interpreter": (crashing, "SIGSEGV"),
     "a run without end": (too_long, "within 2 s"),
-    "a login shell that floods": (lambda place: place.server.mode("head -c 100000000 /dev/zero"), "more than 65536 bytes"),
-    "a login shell with escape sequences": (lambda place: place.server.mode("printf '\\033]0;owned\\007' >&2; exit 3"),
-                                            "gave no answer"),
+    "a login shell that floods": (
+        lambda place: place.server.mode("head -c 100000000 /dev/zero"),
+        "more than 65536 bytes",
+    ),
+    "a login shell with escape sequences": (
+        lambda place: place.server.mode("printf '\\033]0;owned\\007' >&2; exit 3"),
+        "gave no answer",
+    ),
     "an answer that is not JSON": (lying("'{'"), "is not JSON"),
     "an answer of 100 MB": (lying("' ' * 10**8"), "is the most that is read"),
-    "an answer with escape sequences": (lying("json.dumps({'schema': 'edgekd.device.bench-error/1', "
-                                              "'runner_version': '1', 'kind': 'model', "
-                                              "'message': '\\x1b[2J owned', 'next_step': '\\x07'})"), "owned"),
-    "an answer with a path": (lying("'{\"schema\": \"../../etc/passwd\"}'"), "its schema is not"),
+    "an answer with escape sequences": (
+        lying(
+            "json.dumps({'schema': 'edgekd.device.bench-error/1', "
+            "'runner_version': '1', 'kind': 'model', "
+            "'message': '\\x1b[2J owned', 'next_step': '\\x07'})"
+        ),
+        "owned",
+    ),
+    "an answer with a path": (lying('\'{"schema": "../../etc/passwd"}\''), "its schema is not"),
 }
 
 
@@ -169,9 +226,24 @@ def test_a_fault_is_one_message_and_nothing_is_left(place: Place, fault: str) ->
 
 def test_a_model_that_crashes_the_interpreter_here(place: Place) -> None:
     crashing(place)
-    done = subprocess.run([sys.executable, "-m", "edgekd", "bench", str(place.model), "--profile", "host", *place.options],
-                          capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).resolve().parents[1],
-                          env={**os.environ, "TMPDIR": str(place.temp)})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "edgekd",
+            "bench",
+            str(place.model),
+            "--profile",
+            "host",
+            *place.options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "TMPDIR": str(place.temp)},
+    )
     assert (done.returncode, done.stderr.count("edgekd: error:")) == (2, 1), done.stderr
     assert "SIGSEGV" in done.stderr
     assert "Traceback" not in done.stderr

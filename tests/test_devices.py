@@ -59,8 +59,10 @@ def test_an_unknown_profile_is_answered_with_the_nearest():
 
 def test_a_user_adds_a_board_by_a_file(tmp_path: Path):
     path = tmp_path / "my board.toml"
-    path.write_text('extends = "pi4"\nname = "my-board"\ntitle = "My board"\nmeasured_on_hardware = false\n'
-                    'memory_mib = { value = 8192, source = "the label" }\n')
+    path.write_text(
+        'extends = "pi4"\nname = "my-board"\ntitle = "My board"\nmeasured_on_hardware = false\n'
+        'memory_mib = { value = 8192, source = "the label" }\n'
+    )
     profile = load_profile(str(path))
     assert (profile.name, profile.memory_mib, profile.cores) == ("my-board", 8192, 4)
     assert profile.sources["memory_mib"] == "the label"
@@ -70,28 +72,48 @@ def test_a_user_adds_a_board_by_a_file(tmp_path: Path):
 HEAD = 'extends = "pi4"\nname = "x"\ntitle = "X"\nmeasured_on_hardware = false\n'
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("name = ", ["is not TOML"]),
-    ('name = "x"\n', ["key title is missing", "pi4.toml"]),
-    ('extends = "pi4"\nname = "x"\ntitle = "X"\n', ["key measured_on_hardware is missing"]),
-    (HEAD + 'memory_mb = { value = 1, source = "s" }', ["unknown key memory_mb", "did you mean memory_mib?"]),
-    (HEAD + 'extend = "pi4"', ["unknown key extend", "did you mean extends?"]),
-    (HEAD + "cores = 4", ["cores is 4", "value and source"]),
-    (HEAD + 'cores = { value = 4, sources = "s" }', ["unknown key cores.sources", "did you mean cores.source?"]),
-    (HEAD + "cores = { value = 4 }", ["key cores.source is missing"]),
-    (HEAD + 'cores = { value = 4, source = " " }', ["cores.source is empty"]),
-    (HEAD + 'cores = { value = true, source = "s" }', ["cores.value is True"]),
-    (HEAD + 'cores = { value = 0, source = "s" }', ["cores.value is 0"]),
-    (HEAD + 'pooling = { value = "max", source = "s" }', ["pooling.value is 'max'", "average_pool"]),
-    (HEAD + 'compiler = { value = { runtimes = 13 }, source = "s" }', ["compiler.value is {'runtimes': 13}", "many_subgraphs"]),
-    (HEAD + 'compiler = { value = { timeout_s = -1 }, source = "s" }', ["compiler.value is {'timeout_s': -1}"]),
-    (HEAD + '[ops]\nsource = "s"\nlegal = ["ADD"]', ["ops.legal is ['ADD']"]),
-    (HEAD + '[ops]\nsource = "s"\n[ops.legal]\nADD = 1', ["ops.legal.ADD is 1"]),
-    (HEAD + "ops = 3", ["ops is 3"]),
-    ('extends = "pi9"\n', ["extends is 'pi9'", "pi4"]),
-    ('extends = 4\n', ["extends is 4"]),
-])
-def test_mistakes_name_the_file_the_key_and_the_next_step(tmp_path: Path, text: str, words: list[str]):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name = ", ["is not TOML"]),
+        ('name = "x"\n', ["key title is missing", "pi4.toml"]),
+        ('extends = "pi4"\nname = "x"\ntitle = "X"\n', ["key measured_on_hardware is missing"]),
+        (
+            HEAD + 'memory_mb = { value = 1, source = "s" }',
+            ["unknown key memory_mb", "did you mean memory_mib?"],
+        ),
+        (HEAD + 'extend = "pi4"', ["unknown key extend", "did you mean extends?"]),
+        (HEAD + "cores = 4", ["cores is 4", "value and source"]),
+        (
+            HEAD + 'cores = { value = 4, sources = "s" }',
+            ["unknown key cores.sources", "did you mean cores.source?"],
+        ),
+        (HEAD + "cores = { value = 4 }", ["key cores.source is missing"]),
+        (HEAD + 'cores = { value = 4, source = " " }', ["cores.source is empty"]),
+        (HEAD + 'cores = { value = true, source = "s" }', ["cores.value is True"]),
+        (HEAD + 'cores = { value = 0, source = "s" }', ["cores.value is 0"]),
+        (
+            HEAD + 'pooling = { value = "max", source = "s" }',
+            ["pooling.value is 'max'", "average_pool"],
+        ),
+        (
+            HEAD + 'compiler = { value = { runtimes = 13 }, source = "s" }',
+            ["compiler.value is {'runtimes': 13}", "many_subgraphs"],
+        ),
+        (
+            HEAD + 'compiler = { value = { timeout_s = -1 }, source = "s" }',
+            ["compiler.value is {'timeout_s': -1}"],
+        ),
+        (HEAD + '[ops]\nsource = "s"\nlegal = ["ADD"]', ["ops.legal is ['ADD']"]),
+        (HEAD + '[ops]\nsource = "s"\n[ops.legal]\nADD = 1', ["ops.legal.ADD is 1"]),
+        (HEAD + "ops = 3", ["ops is 3"]),
+        ('extends = "pi9"\n', ["extends is 'pi9'", "pi4"]),
+        ("extends = 4\n", ["extends is 4"]),
+    ],
+)
+def test_mistakes_name_the_file_the_key_and_the_next_step(
+    tmp_path: Path, text: str, words: list[str]
+):
     path = tmp_path / "board.toml"
     path.write_text(text)
     with pytest.raises(ProfileError) as caught:
@@ -108,7 +130,9 @@ def test_files_that_cannot_be_read(tmp_path: Path):
         load_profile(str(tmp_path / "latin.toml"))
 
 
-def test_data_folders_are_found_in_a_wheel_and_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_data_folders_are_found_in_a_wheel_and_in_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     package = tmp_path / "edgekd"
     (tmp_path / "models").mkdir()
     (package / "_data" / "device_profiles").mkdir(parents=True)

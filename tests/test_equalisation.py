@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from edgekd.networks.builders import normalised
-from edgekd.quantization.equalisation import HEADROOM, LARGEST, equalise, even_factors, free_factors, pairs, streams
+from edgekd.quantization.equalisation import (
+    HEADROOM,
+    LARGEST,
+    equalise,
+    even_factors,
+    free_factors,
+    pairs,
+    streams,
+)
 from edgekd.quantization.qat_network import calibrate, prepare, set_phase
 from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
 
@@ -18,7 +26,11 @@ class Separable(nn.Module):
     def __init__(self, act: type[nn.Module], shared: bool = False) -> None:
         super().__init__()
         self.shared = shared
-        self.stem, self.act, self.depthwise = nn.Conv2d(3, 8, 3, 2, 1), act(), nn.Conv2d(8, 8, 3, 1, 1, groups=8)
+        self.stem, self.act, self.depthwise = (
+            nn.Conv2d(3, 8, 3, 2, 1),
+            act(),
+            nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+        )
         self.head = Head(8)
         with torch.no_grad():
             sizes = torch.tensor([20, 4, 1, 0.3, 0.1, 0.05, 0.03, 0]).reshape(-1, 1, 1, 1)
@@ -41,6 +53,7 @@ def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
     def said(phase: str) -> torch.Tensor:
         set_phase(network, phase)
         return network(x)
+
     with torch.no_grad():
         wanted, before = said("float"), said("frozen")
         ranges = {name: network.edge(name).range for name in network.edges}
@@ -52,7 +65,11 @@ def test_weak_channels_are_finer_and_answers_stay(act: type[nn.Module]) -> None:
 
 
 def test_hard_swish_what_is_negative_too_and_a_channel_that_others_read_are_left_alone() -> None:
-    for network in (Separable(nn.Hardswish), Separable(nn.Identity), Separable(nn.ReLU6, shared=True)):
+    for network in (
+        Separable(nn.Hardswish),
+        Separable(nn.Identity),
+        Separable(nn.ReLU6, shared=True),
+    ):
         assert pairs(prepare(network, PX, MEAN, STD)) == []
     assert len(pairs(prepare(Separable(nn.ReLU6), PX, MEAN, STD))) == 1
 
@@ -71,7 +88,11 @@ class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.project = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 8, 1)
-        self.expand, self.back, self.last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
+        self.expand, self.back, self.last = (
+            nn.Conv2d(8, 16, 1),
+            nn.Conv2d(16, 8, 1),
+            nn.Conv2d(8, 16, 1),
+        )
         self.head = Head(16)
         sizes = 10.0 ** -torch.linspace(0, 2, 8).reshape(-1, 1, 1, 1)
         with torch.no_grad():
@@ -121,5 +142,7 @@ def test_answers_stay_where_channels_are_joined_pooled_and_gated(name: str) -> N
 
 
 def test_an_edge_that_never_moves_is_left_as_it_is() -> None:
-    assert torch.isfinite(even_factors({"dead": torch.zeros(4), "alive": torch.tensor([1.0, 0.5, 0.25, 0.0])})).all()
+    assert torch.isfinite(
+        even_factors({"dead": torch.zeros(4), "alive": torch.tensor([1.0, 0.5, 0.25, 0.0])})
+    ).all()
     assert torch.isfinite(even_factors({"dead": torch.zeros(4)})).all()

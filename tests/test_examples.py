@@ -23,12 +23,19 @@ def artifacts(n=60, *, teacher=True, px=8, channels=1, fill=None):
     labels = [row % 3 for row in range(n)]
     logits = np.zeros((len(STAGES), n, 3), np.float32)
     logits[:, np.arange(n), labels] = 1 + np.arange(n) / 20
-    table = [{"name": f"{row}.png", "sha256": "", "label": 0, "split": "train", "group": None} for row in range(OFFSET)]
-    table += [{"name": f"test/{row}.png", "sha256": "", "label": label, "split": "test", "group": None}
-              for row, label in enumerate(labels)]
+    table = [
+        {"name": f"{row}.png", "sha256": "", "label": 0, "split": "train", "group": None}
+        for row in range(OFFSET)
+    ]
+    table += [
+        {"name": f"test/{row}.png", "sha256": "", "label": label, "split": "test", "group": None}
+        for row, label in enumerate(labels)
+    ]
     dataset = Dataset("d", CLASSES, px, channels, table, {}, b"")
     pixels = np.repeat(np.arange(n, dtype=np.uint8), px * px * channels) if fill is None else fill
-    inputs = Inputs(px, channels, {"test": list(range(OFFSET, OFFSET + n))}, b"", pixels.tobytes(), b"", b"")
+    inputs = Inputs(
+        px, channels, {"test": list(range(OFFSET, OFFSET + n))}, b"", pixels.tobytes(), b"", b""
+    )
     stages = STAGES if teacher else STAGES[1:]
     return dataset, inputs, labels, logits if teacher else logits[1:], stages
 
@@ -49,7 +56,10 @@ def pixel(example):
 def test_an_image_comes_with_its_name_label_and_answers():
     dataset, inputs, labels, logits, stages = artifacts()
     says(logits, "tflite", 10, 2)  # its label is dog (1)
-    found = {example.name: example for example in choose(dataset, inputs, evaluation(labels, logits, stages))}
+    found = {
+        example.name: example
+        for example in choose(dataset, inputs, evaluation(labels, logits, stages))
+    }
     example = found["test/10.png"]
     assert example.label == "dog"
     assert list(example.answers) == STAGES
@@ -69,7 +79,10 @@ def test_each_reason_is_named():
     for stage in ("student", "qat", "onnx", "tflite"):
         says(logits, stage, 9, 1)  # label cat: the teacher knows better
     says(logits, "student", 13, 2)  # label dog: int8 puts it right
-    why = {example.name: example.why for example in choose(dataset, inputs, evaluation(labels, logits, stages), 60)}
+    why = {
+        example.name: example.why
+        for example in choose(dataset, inputs, evaluation(labels, logits, stages), 60)
+    }
     assert why["test/4.png"] == "teacher and student differ, int8 is right"
     assert why["test/7.png"] == "int8 is wrong, as all are"
     assert why["test/9.png"] == "teacher and student differ, int8 is wrong"
@@ -83,7 +96,9 @@ def test_without_a_teacher_none_is_named():
     logits[:, 8] = [9, 0, 0]
     found = choose(dataset, inputs, evaluation(labels, logits, stages))
     assert len(found) == 12
-    assert all("teacher" not in example.why and "teacher" not in example.answers for example in found)
+    assert all(
+        "teacher" not in example.why and "teacher" not in example.answers for example in found
+    )
 
 
 def test_all_networks_agreeing_leaves_the_least_sure_and_the_surest():
@@ -91,7 +106,9 @@ def test_all_networks_agreeing_leaves_the_least_sure_and_the_surest():
     found = choose(dataset, inputs, evaluation(labels, logits, stages))
     assert len(found) == 12
     assert {example.why for example in found} == {"right, but least sure", "right and sure"}
-    unsure = [int(example.name[5:-4]) for example in found if example.why == "right, but least sure"]
+    unsure = [
+        int(example.name[5:-4]) for example in found if example.why == "right, but least sure"
+    ]
     assert {0, 1, 2} <= set(unsure)
     assert max(unsure) < 30
     assert "test/59.png" in {example.name for example in found if example.why == "right and sure"}
@@ -103,7 +120,11 @@ def test_the_most_certain_mistake_comes_first():
         for stage in STAGES:
             says(logits, stage, row, 1, sure)
     found = choose(dataset, inputs, evaluation(labels, logits, stages), 20)
-    assert [example.name for example in found if "wrong" in example.why] == ["test/3.png", "test/6.png", "test/0.png"]
+    assert [example.name for example in found if "wrong" in example.why] == [
+        "test/3.png",
+        "test/6.png",
+        "test/0.png",
+    ]
 
 
 def test_classes_take_turns():
@@ -119,13 +140,17 @@ def test_many_mistakes_leave_room_for_right_answers():
     dataset, inputs, labels, logits, stages = artifacts()
     for row in range(50):
         says(logits, "tflite", row, (labels[row] + 1) % 3)
-    why = Counter(example.why for example in choose(dataset, inputs, evaluation(labels, logits, stages), 12))
+    why = Counter(
+        example.why for example in choose(dataset, inputs, evaluation(labels, logits, stages), 12)
+    )
     assert why["right, but least sure"] >= 2
     assert why["right and sure"] >= 2
     assert sum(why.values()) == 12
 
 
-@pytest.mark.parametrize(("n", "count", "expected"), [(60, 12, 12), (5, 12, 5), (60, 1, 1), (60, 0, 0), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("n", "count", "expected"), [(60, 12, 12), (5, 12, 5), (60, 1, 1), (60, 0, 0), (3, 3, 3)]
+)
 def test_no_more_than_asked_for_and_none_twice(n, count, expected):
     dataset, inputs, labels, logits, stages = artifacts(n)
     found = choose(dataset, inputs, evaluation(labels, logits, stages), count)
@@ -164,12 +189,22 @@ def test_maps_stand_over_their_own_image():
     made = evaluation(labels, logits, stages)
     rows = [row for row, _ in pick(made, "one")][:2]
     maps = np.zeros((2, 2, 8, 8), np.float32)
-    maps[0, 0, :4], maps[1, 0, 4:] = 2.0, -3.0  # the teacher is for the upper half, the file against the lower
-    found = choose(dataset, inputs, made, saliency=Saliency(["teacher", "tflite"], rows, 8, maps.tobytes()))
-    first = {stage: np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int) for stage, png in found[0].looks.items()}
+    maps[0, 0, :4], maps[1, 0, 4:] = (
+        2.0,
+        -3.0,
+    )  # the teacher is for the upper half, the file against the lower
+    found = choose(
+        dataset, inputs, made, saliency=Saliency(["teacher", "tflite"], rows, 8, maps.tobytes())
+    )
+    first = {
+        stage: np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int)
+        for stage, png in found[0].looks.items()
+    }
     assert list(first) == ["teacher", "tflite"]
     upper, lower = (slice(0, 30), slice(60, None))
     assert (first["teacher"][upper, :, 0] > first["teacher"][upper, :, 2] + 100).all()  # orange
     assert (first["tflite"][lower, :, 2] > first["tflite"][lower, :, 0] + 100).all()  # blue
-    assert first["teacher"][lower].max(-1) == pytest.approx(first["teacher"][lower].min(-1), abs=6)  # grey as it was
+    assert first["teacher"][lower].max(-1) == pytest.approx(
+        first["teacher"][lower].min(-1), abs=6
+    )  # grey as it was
     assert found[2].looks == {}  # no map was made of it

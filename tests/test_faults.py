@@ -40,7 +40,11 @@ def named(row: dict[str, Any]) -> str:
 
 def found(folder: Path) -> dict[str, list[str]]:
     """{failed check of `edgekd verify`: what its failures name}."""
-    return {check["check"]: [named(row) for row in check["failures"]] for check in verify(folder) if not check["passed"]}
+    return {
+        check["check"]: [named(row) for row in check["failures"]]
+        for check in verify(folder)
+        if not check["passed"]
+    }
 
 
 def edit(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -54,7 +58,10 @@ def test_without_a_fault_everything_passes(built: Built, published: Path) -> Non
     assert body["failures"] == []
     assert body["passed"] is True
     assert found(published) == {}
-    assert (body["edges"]["edges"], body["structure"]["ops"]) == (8, 8)  # every op but the PAD, which is part of Conv there
+    assert (body["edges"]["edges"], body["structure"]["ops"]) == (
+        8,
+        8,
+    )  # every op but the PAD, which is part of Conv there
     assert body["edges"]["max_lsb"] <= 1
 
 
@@ -74,11 +81,15 @@ def test_certify_names_a_fault_of_the_file(built: Built, fault: Callable[..., No
     assert place in [named(row) for row in rows]
     assert all(row["expected"] != row["found"] and row["next_step"] for row in rows)
     # nothing else of this kind is blamed: a layer's weight and its bias, or an op and its two sides, at most
-    assert {named(row).rpartition(".")[0] for row in rows} == {place.rpartition(".")[0]} or check in ("ranges", "canonical")
+    assert {named(row).rpartition(".")[0] for row in rows} == {
+        place.rpartition(".")[0]
+    } or check in ("ranges", "canonical")
 
 
 @pytest.mark.parametrize("fault", FILE_FAULTS, ids=lambda fault: fault.__name__)
-def test_verify_names_a_fault_of_the_file(built: Built, copy: Path, fault: Callable[..., None]) -> None:
+def test_verify_names_a_fault_of_the_file(
+    built: Built, copy: Path, fault: Callable[..., None]
+) -> None:
     """The certificate and the report are of the faulty file as far as hashes go: only working it out again helps."""
     data = bytes(tampered(built.lite, fault).tflite)
     (copy / "model.tflite").write_bytes(data)
@@ -99,7 +110,9 @@ def test_a_fault_of_an_op_or_form_is_named(fault: Callable[..., str], tmp_path: 
     built = built_of(network, tuple(rules.items()))
     places: list[str] = []
     faulty = tampered(built.lite, lambda model, tensors: places.append(fault(model, tensors)))
-    rows = [named(row) for row in built.certificate(lite=faulty)["failures"] if row["check"] == check]
+    rows = [
+        named(row) for row in built.certificate(lite=faulty)["failures"] if row["check"] == check
+    ]
     assert any(row in places or row.endswith(f" -> {places[0]}") for row in rows), rows
     folder = built.write(tmp_path)
     assert found(folder) == {}
@@ -113,7 +126,11 @@ def test_a_fault_of_an_op_or_form_is_named(fault: Callable[..., str], tmp_path: 
 def test_ports_of_another_profile() -> None:
     int8, uint8 = (built_of("HardExcite", rules) for rules in ((), (("io_dtype", "uint8"),)))
     for built, other in ((int8, uint8), (uint8, int8)):
-        rows = [row for row in built.certificate(lite=other.lite)["failures"] if row["check"] == "full_integer"]
+        rows = [
+            row
+            for row in built.certificate(lite=other.lite)["failures"]
+            if row["check"] == "full_integer"
+        ]
         assert {named(row) for row in rows} == {"input", "output"}
 
 
@@ -122,7 +139,10 @@ def test_red_and_blue_exchanged_in_the_golden_images(built: Built, copy: Path) -
     from edgekd.tflite import runtime
 
     inputs = np.ascontiguousarray(built.golden["inputs"][..., ::-1])
-    arrays = built.golden | {"inputs": inputs, "logits_int8": runtime.run(built.lite.tflite, inputs)}
+    arrays = built.golden | {
+        "inputs": inputs,
+        "logits_int8": runtime.run(built.lite.tflite, inputs),
+    }
     (copy / "golden.npz").write_bytes(npz(arrays))
     checks = found(copy)
     assert "golden.npz: inputs" in checks["labels and golden set"]
@@ -165,19 +185,27 @@ def test_an_old_golden_set(built: Built, copy: Path) -> None:
     from tests.small_networks import PX, images
 
     inputs, labels = images(6, PX, seed=77)
-    arrays = built.golden | {"inputs": inputs, "labels": labels, "logits_int8": runtime.run(built.lite.tflite, inputs)}
+    arrays = built.golden | {
+        "inputs": inputs,
+        "labels": labels,
+        "logits_int8": runtime.run(built.lite.tflite, inputs),
+    }
     (copy / "golden.npz").write_bytes(npz(arrays))
     assert "golden.npz: inputs" in found(copy)["labels and golden set"]
     assert any("a golden set of another build" in check["found"] for check in verify(copy))
 
 
 def test_golden_labels_in_another_order(built: Built, copy: Path) -> None:
-    (copy / "golden.npz").write_bytes(npz(built.golden | {"labels": (built.golden["labels"] + 1) % 3}))
+    (copy / "golden.npz").write_bytes(
+        npz(built.golden | {"labels": (built.golden["labels"] + 1) % 3})
+    )
     assert found(copy) == {"labels and golden set": ["golden.npz: labels"]}
 
 
 def test_golden_answers_of_another_model(built: Built, copy: Path) -> None:
-    (copy / "golden.npz").write_bytes(npz(built.golden | {"logits_int8": built.golden["logits_int8"][::-1]}))
+    (copy / "golden.npz").write_bytes(
+        npz(built.golden | {"logits_int8": built.golden["logits_int8"][::-1]})
+    )
     checks = found(copy)
     assert checks["golden answers"] == ["golden.npz: logits_int8"]
     assert checks["labels and golden set"] == ["golden.npz: logits_int8"]
@@ -208,7 +236,9 @@ def test_a_certificate_of_another_model(built: Built, copy: Path) -> None:
 @pytest.mark.parametrize("stage", ["student", "qat", "tflite"])
 def test_a_stage_trained_badly(stage: str) -> None:
     """The first stage whose loss is beyond its budget is named, not the ones that inherit its answers."""
-    waterfall = pytest.importorskip("edgekd.evaluation.waterfall", reason="the waterfall's verdict is not part of this edgekd")
+    waterfall = pytest.importorskip(
+        "edgekd.evaluation.waterfall", reason="the waterfall's verdict is not part of this edgekd"
+    )
     from edgekd.settings.recipe import BudgetConfig
 
     rng = np.random.default_rng(0)
@@ -218,9 +248,16 @@ def test_a_stage_trained_badly(stage: str) -> None:
     good = np.eye(3, dtype=np.float32)[labels] * 4
     bad = good.copy()
     bad[rng.choice(400, 120, replace=False)] *= -1
-    logits = np.stack([good if number < stages.index(stage) else bad for number in range(len(stages))])
-    evaluation = Evaluation(stages=stages, classes=3, labels=labels.tolist(), logits=logits.astype(np.float32).tobytes(),
-                            codes=b"")
+    logits = np.stack(
+        [good if number < stages.index(stage) else bad for number in range(len(stages))]
+    )
+    evaluation = Evaluation(
+        stages=stages,
+        classes=3,
+        labels=labels.tolist(),
+        logits=logits.astype(np.float32).tobytes(),
+        codes=b"",
+    )
     names = [f"{number}.png" for number in range(400)]
     body = waterfall.accuracy(evaluation, names, LABELS, BudgetConfig(), output_scale=0.05)
     assert body["verdict"]["stage"] == stage

@@ -25,7 +25,9 @@ def rotation(d: int) -> torch.Tensor:
 def test_orthogonal_stays_orthonormal_under_training(d_in: int, d_out: int) -> None:
     adapter = adapters.Orthogonal(d_in, d_out, generator("t"))
     optimiser = torch.optim.SGD(adapter.parameters(), lr=0.05, momentum=0.9)  # as the recipe trains
-    x, y = (torch.randn(32, d, generator=torch.Generator().manual_seed(d + 1)) for d in (d_in, d_out))
+    x, y = (
+        torch.randn(32, d, generator=torch.Generator().manual_seed(d + 1)) for d in (d_in, d_out)
+    )
     first = None
     for _ in range(20):
         loss = (adapter(x) - y).square().mean()
@@ -41,7 +43,11 @@ def test_orthogonal_stays_orthonormal_under_training(d_in: int, d_out: int) -> N
 
 def test_pooled_loss_ignores_the_teachers_scale() -> None:
     student, teacher = drawn(4, 16).float(), drawn(4, 16, seed=1).float()
-    assert torch.allclose(feature_losses.pooled(student, teacher), feature_losses.pooled(student, teacher * 100 + 5), atol=1e-4)
+    assert torch.allclose(
+        feature_losses.pooled(student, teacher),
+        feature_losses.pooled(student, teacher * 100 + 5),
+        atol=1e-4,
+    )
 
 
 def test_srd_is_its_formula_and_softens_as_the_difference_shrinks() -> None:
@@ -74,7 +80,9 @@ def test_the_ensemble_is_no_single_linear_map_and_reaches_the_teachers_sign(sign
     torch.manual_seed(0)
     adapter = adapters.Ensemble(8, 4, 3, signed).double()
     x = drawn(16, 8)
-    mean = torch.stack([F.leaky_relu(part(x), 0.1 if signed else 0.0) for part in adapter.each]).mean(0)
+    mean = torch.stack(
+        [F.leaky_relu(part(x), 0.1 if signed else 0.0) for part in adapter.each]
+    ).mean(0)
     assert torch.allclose(adapter(x), mean)
     assert bool((adapter(x) < 0).any()) == signed
     assert not torch.allclose(adapter(-x), -adapter(x))
@@ -85,9 +93,13 @@ def test_infonce_is_its_formula_log_b_at_chance_and_bounded_by_it() -> None:
     a, b = (x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True) for x in (s, t))
     alike = np.exp(a @ b.T / 0.5)
     expected = -np.log(np.diag(alike) / alike.sum(1)).mean()
-    assert float(feature_losses.infonce(s, t, temperature=0.5)) == pytest.approx(expected, rel=1e-10)
+    assert float(feature_losses.infonce(s, t, temperature=0.5)) == pytest.approx(
+        expected, rel=1e-10
+    )
     same = t[:1].expand(6, 8)
-    assert float(feature_losses.infonce(s, same, temperature=0.5)) == pytest.approx(np.log(6), rel=1e-10)
+    assert float(feature_losses.infonce(s, same, temperature=0.5)) == pytest.approx(
+        np.log(6), rel=1e-10
+    )
     assert float(feature_losses.infonce(t, t, temperature=0.01)) < 0.01
 
 
@@ -95,7 +107,9 @@ def test_a_second_draw_of_an_image_is_no_negative_of_the_first() -> None:
     t = drawn(4, 8)
     twice = torch.cat([t, t[:1]])
     numbers = torch.tensor([0, 1, 2, 3, 0])
-    assert float(feature_losses.infonce(twice, twice, temperature=0.01)) > 0.2  # two of five rows cannot be told apart
+    assert (
+        float(feature_losses.infonce(twice, twice, temperature=0.01)) > 0.2
+    )  # two of five rows cannot be told apart
     assert float(feature_losses.infonce(twice, twice, temperature=0.01, images=numbers)) < 0.01
 
 
@@ -106,12 +120,17 @@ def test_grid_loss_sees_where() -> None:
     assert float(feature_losses.grid(teacher.flip(-1), teacher)) > 0.1
 
 
-@pytest.mark.parametrize(("side", "weights"), [
-    (7, {7: 1, 4: 0.5, 2: 0.25, 1: 0.125}), (3, {3: 1, 2: 0.5, 1: 0.25}), (1, {1: 1})])
+@pytest.mark.parametrize(
+    ("side", "weights"),
+    [(7, {7: 1, 4: 0.5, 2: 0.25, 1: 0.125}), (3, {3: 1, 2: 0.5, 1: 0.25}), (1, {1: 1})],
+)
 def test_hcl_weighs_its_scales(side: int, weights: dict[int, float]) -> None:
     s, t = drawn(2, 8, side, side), drawn(2, 8, side, side, seed=1)
     one, other = (F.layer_norm(x.movedim(1, -1), (8,)).movedim(-1, 1) for x in (s, t))
-    parts = [w * F.mse_loss(F.adaptive_avg_pool2d(one, k), F.adaptive_avg_pool2d(other, k)) for k, w in weights.items()]
+    parts = [
+        w * F.mse_loss(F.adaptive_avg_pool2d(one, k), F.adaptive_avg_pool2d(other, k))
+        for k, w in weights.items()
+    ]
     assert torch.allclose(feature_losses.hcl(s, t), sum(parts) / sum(weights.values()))  # type: ignore[type-var]
     assert float(feature_losses.hcl(t * 3, t)) == pytest.approx(0, abs=1e-4)
 
@@ -135,7 +154,9 @@ def test_attention_of_maps_that_share_no_place_is_2_at_every_size(side: int) -> 
 def test_mmd_is_zero_for_one_distribution_and_grows_with_the_distance() -> None:
     a = drawn(40, 3)
     assert float(feature_losses.mmd(a, a)) == pytest.approx(0, abs=1e-12)
-    values = [float(feature_losses.mmd(a, drawn(40, 3, seed=1) + shift)) for shift in (0.0, 1.0, 3.0)]
+    values = [
+        float(feature_losses.mmd(a, drawn(40, 3, seed=1) + shift)) for shift in (0.0, 1.0, 3.0)
+    ]
     assert values[0] < 0.05 < values[1] < values[2]
 
 
@@ -146,18 +167,27 @@ def test_fair_falls_only_when_groups_of_a_class_look_alike() -> None:
     apart = same + groups[:, None] * 3.0
     alike, unlike = (float(feature_losses.fair(x, teacher, labels, groups)) for x in (same, apart))
     assert alike < unlike / 3
-    by_hand = sum(float(feature_losses.mmd(teacher[labels == c], apart[(labels == c) & (groups == g)]))
-                  for c in (0, 1) for g in (0, 1))
+    by_hand = sum(
+        float(feature_losses.mmd(teacher[labels == c], apart[(labels == c) & (groups == g)]))
+        for c in (0, 1)
+        for g in (0, 1)
+    )
     assert unlike == pytest.approx(by_hand)
 
 
 def test_relations_are_blind_to_rotation_and_scale() -> None:
     s, t = drawn(6, 8), drawn(6, 5, seed=1)
     turned = s @ rotation(8) * 3
-    for loss in (lambda x: relation_losses.rkd(x, t, distance=1.0, angle=2.0), lambda x: relation_losses.sp(x, t)):
+    for loss in (
+        lambda x: relation_losses.rkd(x, t, distance=1.0, angle=2.0),
+        lambda x: relation_losses.sp(x, t),
+    ):
         assert torch.allclose(loss(s), loss(turned))
         assert float(loss(s)) > 1e-3
-    assert torch.allclose(relation_losses.rkd(s + 7, t, distance=1, angle=2), relation_losses.rkd(s, t, distance=1, angle=2))
+    assert torch.allclose(
+        relation_losses.rkd(s + 7, t, distance=1, angle=2),
+        relation_losses.rkd(s, t, distance=1, angle=2),
+    )
     turned = t @ rotation(5)
     assert float(relation_losses.rkd(turned, t, distance=1, angle=2)) == pytest.approx(0, abs=1e-12)
     assert float(relation_losses.sp(turned, t)) == pytest.approx(0, abs=1e-12)
@@ -177,12 +207,26 @@ def test_rkd_and_sp_are_their_formulas() -> None:
         u, v = x[j] - x[i], x[k] - x[i]
         return float(u @ v / max(np.linalg.norm(u) * np.linalg.norm(v), 1e-30))
 
-    apart = np.mean([huber(float(a - b)) for a, b in zip(distances(s).ravel(), distances(t).ravel(), strict=True)])
-    angles = np.mean([huber(angle(s, i, j, k) - angle(t, i, j, k)) for i in range(5) for j in range(5) for k in range(5)])
+    apart = np.mean(
+        [
+            huber(float(a - b))
+            for a, b in zip(distances(s).ravel(), distances(t).ravel(), strict=True)
+        ]
+    )
+    angles = np.mean(
+        [
+            huber(angle(s, i, j, k) - angle(t, i, j, k))
+            for i in range(5)
+            for j in range(5)
+            for k in range(5)
+        ]
+    )
     found = relation_losses.rkd(torch.from_numpy(s), torch.from_numpy(t), distance=1.0, angle=2.0)
     assert float(found) == pytest.approx(apart + 2 * angles, rel=1e-8)
     a, b = (x @ x.T / np.linalg.norm(x @ x.T, axis=1, keepdims=True) for x in (s, t))
-    assert float(relation_losses.sp(torch.from_numpy(s), torch.from_numpy(t))) == pytest.approx(((a - b) ** 2).sum() / 25)
+    assert float(relation_losses.sp(torch.from_numpy(s), torch.from_numpy(t))) == pytest.approx(
+        ((a - b) ** 2).sum() / 25
+    )
 
 
 def test_relations_of_an_image_drawn_twice_have_a_finite_gradient() -> None:
@@ -196,7 +240,9 @@ def test_relations_of_an_image_drawn_twice_have_a_finite_gradient() -> None:
 def test_cams_average_to_the_logits() -> None:
     """What makes a CAM an explanation: its mean is the class's logit, bias apart."""
     features, weight = drawn(2, 6, 3, 3), drawn(4, 6, seed=1)
-    assert torch.allclose(explanation_losses.cams(features, weight).mean((2, 3)), features.mean((2, 3)) @ weight.T)
+    assert torch.allclose(
+        explanation_losses.cams(features, weight).mean((2, 3)), features.mean((2, 3)) @ weight.T
+    )
 
 
 def test_cat_sees_where_and_not_how_strongly() -> None:
@@ -205,7 +251,9 @@ def test_cat_sees_where_and_not_how_strongly() -> None:
     assert float(explanation_losses.cat(t.flip(-1), t, side=2)) > 0.01
     pools = [x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)).flatten(2) for x in (t.flip(-1), t)]
     one, other = (x / x.norm(dim=2, keepdim=True) for x in pools)
-    assert torch.allclose(explanation_losses.cat(t.flip(-1), t, side=2), (one - other).square().mean())
+    assert torch.allclose(
+        explanation_losses.cat(t.flip(-1), t, side=2), (one - other).square().mean()
+    )
 
 
 def test_e2kd_compares_the_evidence_for_the_teachers_answer_alone() -> None:

@@ -18,7 +18,9 @@ from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DataConfig
 from edgekd.tflite import model_metadata, runtime
 
-SPEC = model_specs.spec("efficientnet_lite0" if "efficientnet_lite0" in model_specs.names() else "mobilenetv2_050")
+SPEC = model_specs.spec(
+    "efficientnet_lite0" if "efficientnet_lite0" in model_specs.names() else "mobilenetv2_050"
+)
 
 
 def test_a_pretrained_student_of_one_channel_sees_what_its_three_saw(tmp_path: Path) -> None:
@@ -39,11 +41,15 @@ def test_coloured_images_refuse_one_channel_and_auto_takes_what_they_are(tmp_pat
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(16):
-            Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / name / f"{number}.png")
+            Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(
+                tmp_path / name / f"{number}.png"
+            )
     coloured = datasets.build_dataset(datasets.open_source(str(tmp_path)), DataConfig())
     with pytest.raises(DataError, match="holds coloured images"):
         datasets.student_channels(coloured, "1")
-    assert datasets.student_channels(coloured, "auto") == datasets.student_channels(coloured, "3") == 3
+    assert (
+        datasets.student_channels(coloured, "auto") == datasets.student_channels(coloured, "3") == 3
+    )
 
 
 def test_the_recipe_takes_numbers_and_auto() -> None:
@@ -57,11 +63,39 @@ def test_the_recipe_takes_numbers_and_auto() -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("grey") / "out"
-    settings = ("data.channels=auto", "data.input_px=32", "teacher.epochs=1", "distil.epochs=1", "qat.epochs=1",
-                "views.per_image=1", "bench.runs=5", "bench.min_seconds=0.05", "data.golden=8", "data.calibration=32",
-                "certify.max_drop=1", "certify.min_agreement=0")
-    assert cli.main(["build", "--profile", "pi4", "--data", "phantom:100@40", "--teacher", "resnet18", "--student",
-                     "mobilenetv2_035", "--out", str(out), *(part for text in settings for part in ("--set", text))]) == 0
+    settings = (
+        "data.channels=auto",
+        "data.input_px=32",
+        "teacher.epochs=1",
+        "distil.epochs=1",
+        "qat.epochs=1",
+        "views.per_image=1",
+        "bench.runs=5",
+        "bench.min_seconds=0.05",
+        "data.golden=8",
+        "data.calibration=32",
+        "certify.max_drop=1",
+        "certify.min_agreement=0",
+    )
+    assert (
+        cli.main(
+            [
+                "build",
+                "--profile",
+                "pi4",
+                "--data",
+                "phantom:100@40",
+                "--teacher",
+                "resnet18",
+                "--student",
+                "mobilenetv2_035",
+                "--out",
+                str(out),
+                *(part for text in settings for part in ("--set", text)),
+            ]
+        )
+        == 0
+    )
     return out
 
 
@@ -74,9 +108,14 @@ def test_one_channel_all_the_way(built: Path) -> None:
     assert body["bench"][0]["golden"]["argmax_agreement"] == 1
     with np.load(built / "golden.npz", allow_pickle=False) as golden:
         assert golden["inputs"].shape == (8, 32, 32, 1)
-        assert np.array_equal(runtime.run((built / "model.tflite").read_bytes(), golden["inputs"]), golden["logits_int8"])
+        assert np.array_equal(
+            runtime.run((built / "model.tflite").read_bytes(), golden["inputs"]),
+            golden["logits_int8"],
+        )
         assert golden["mean"].shape == (1,)
-    assert json.loads((built / "certificate.json").read_text())["bound"]["input"]["channels"] == "grey"
+    assert (
+        json.loads((built / "certificate.json").read_text())["bound"]["input"]["channels"] == "grey"
+    )
 
 
 def test_its_bundle_says_grey_and_is_verified(built: Path) -> None:
@@ -85,6 +124,9 @@ def test_its_bundle_says_grey_and_is_verified(built: Path) -> None:
     body = model_metadata.metadata_of((built / "bundle" / "model.tflite").read_bytes())
     assert body is not None
     source = body["subgraph_metadata"][0]["input_tensor_metadata"][0]
-    assert source["content"]["content_properties"]["ImageProperties"]["color_space"] == model_metadata.GRAYSCALE
+    assert (
+        source["content"]["content_properties"]["ImageProperties"]["color_space"]
+        == model_metadata.GRAYSCALE
+    )
     for path in (built, built / "bundle", built / "bundle.zip"):
         assert cli.main(["verify", str(path)]) == 0, path

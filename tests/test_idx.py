@@ -14,7 +14,11 @@ from edgekd.data import datasets, idx
 
 
 def pack(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def fashion(folder: Path, train: int = 40, test: int = 20) -> dict[str, np.ndarray]:
@@ -24,7 +28,9 @@ def fashion(folder: Path, train: int = 40, test: int = 20) -> dict[str, np.ndarr
         labels = (np.arange(count) % 10).astype(np.uint8)
         for kind, array in (("images-idx3", made[stem]), ("labels-idx1", labels)):
             body = pack(array)
-            (folder / f"{stem}-{kind}-ubyte{suffix}").write_bytes(gzip.compress(body) if suffix else body)
+            (folder / f"{stem}-{kind}-ubyte{suffix}").write_bytes(
+                gzip.compress(body) if suffix else body
+            )
     return made
 
 
@@ -40,11 +46,25 @@ def test_a_folder_of_idx_files_is_a_source(tmp_path: Path) -> None:
     assert source.fingerprint() == datasets.open_source(f"fashion-mnist:{tmp_path}").fingerprint()
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"\x1f\x8bjunk", b"\0\0\x0d\3" + bytes(12), pack(np.zeros((2, 3), np.uint8)), pack(np.zeros((2, 3, 3), np.uint8))[:-1],
-    pack(np.zeros((2, 3, 3), np.uint8)) + b"x", bytes([0, 0, 8, 3]) + b"\xff" * 12, bytes([0, 0, 8, 3, 0])])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x1f\x8bjunk",
+        b"\0\0\x0d\3" + bytes(12),
+        pack(np.zeros((2, 3), np.uint8)),
+        pack(np.zeros((2, 3, 3), np.uint8))[:-1],
+        pack(np.zeros((2, 3, 3), np.uint8)) + b"x",
+        bytes([0, 0, 8, 3]) + b"\xff" * 12,
+        bytes([0, 0, 8, 3, 0]),
+    ],
+)
 def test_broken_files_are_named(tmp_path: Path, body: bytes) -> None:
-    for name, content in (("plain", body), ("packed.gz", gzip.compress(body)), ("torn.gz", gzip.compress(body)[:-6])):
+    for name, content in (
+        ("plain", body),
+        ("packed.gz", gzip.compress(body)),
+        ("torn.gz", gzip.compress(body)[:-6]),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=name):
             idx.read(tmp_path / name, 3)

@@ -28,7 +28,9 @@ def ramp(height: int = 20, width: int = 30) -> images.Pixels:
 
 def colours(height: int = 20, width: int = 30) -> images.Pixels:
     """An RGB image whose channels differ."""
-    return np.stack([ramp(height, width), 255 - ramp(height, width), ramp(height, width) // 2], axis=2)
+    return np.stack(
+        [ramp(height, width), 255 - ramp(height, width), ramp(height, width) // 2], axis=2
+    )
 
 
 def test_grey_and_rgb_png_come_out_bit_for_bit() -> None:
@@ -39,16 +41,24 @@ def test_grey_and_rgb_png_come_out_bit_for_bit() -> None:
 
 
 def test_jpeg_is_within_its_loss() -> None:
-    found = images.decode(encoded(Image.fromarray(colours()), "JPEG", quality=95, subsampling=0), "a.jpg")
+    found = images.decode(
+        encoded(Image.fromarray(colours()), "JPEG", quality=95, subsampling=0), "a.jpg"
+    )
     assert np.abs(found.astype(int) - colours()).mean() < 3
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_exif_rotation_is_undone(turn: int) -> None:
     upright = Image.fromarray(ramp())
-    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_270}
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
     stored = upright.transpose(undo[turn]) if turn in undo else upright
     exif = Image.Exif()
     exif[0x0112] = turn
@@ -71,8 +81,10 @@ def test_twelve_bits_in_a_sixteen_bit_file_use_the_whole_range() -> None:
 
 def test_float_tiff_in_a_known_range_is_scaled_and_another_is_refused() -> None:
     unit = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
-    np.testing.assert_array_equal(images.decode(encoded(Image.fromarray(unit), "TIFF"), "unit.tif"),
-                                  np.rint(unit.astype(float) * 255).astype(np.uint8))
+    np.testing.assert_array_equal(
+        images.decode(encoded(Image.fromarray(unit), "TIFF"), "unit.tif"),
+        np.rint(unit.astype(float) * 255).astype(np.uint8),
+    )
     for odd in (unit * 3000 - 1000, np.where(unit > 0.5, np.nan, unit).astype(np.float32)):
         with pytest.raises(DataError, match=r"hounsfield\.tif.*black") as error:
             images.decode(encoded(Image.fromarray(odd), "TIFF"), "hounsfield.tif")
@@ -93,7 +105,9 @@ def test_transparency_is_laid_on_black(mode: str) -> None:
 
 
 def test_one_transparent_colour_is_laid_on_black() -> None:
-    found = images.decode(encoded(Image.fromarray(np.full((4, 4), 77, np.uint8)), "PNG", transparency=77), "key.png")
+    found = images.decode(
+        encoded(Image.fromarray(np.full((4, 4), 77, np.uint8)), "PNG", transparency=77), "key.png"
+    )
     assert (found == 0).all()
 
 
@@ -119,10 +133,10 @@ def test_cmyk_jpeg_with_and_without_adobes_inversion_and_cmyk_tiff() -> None:
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
     adobe = encoded(cyan, "JPEG", quality=95)
     at = adobe.index(b"\xff\xee")
-    assert adobe[at + 4:at + 9] == b"Adobe"
-    length = int.from_bytes(adobe[at + 2:at + 4], "big")
+    assert adobe[at + 4 : at + 9] == b"Adobe"
+    length = int.from_bytes(adobe[at + 2 : at + 4], "big")
     # Without Adobe's marker the same bytes mean ink as they stand, so cyan's file reads as its opposite.
-    plain = adobe[:at] + adobe[at + 2 + length:]
+    plain = adobe[:at] + adobe[at + 2 + length :]
     flat = encoded(cyan, "TIFF")
     for data, expected in ((adobe, (0, 255, 255)), (flat, (0, 255, 255)), (plain, (0, 0, 0))):
         found = images.decode(data, "ink")
@@ -132,8 +146,12 @@ def test_cmyk_jpeg_with_and_without_adobes_inversion_and_cmyk_tiff() -> None:
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("L", (8, 8), level) for level in (10, 100, 200)]
     for kind in ("GIF", "PNG", "TIFF", "WEBP", "MPO"):
-        found = images.decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving")
-        assert np.abs(images.as_grey(found).astype(int) - 10).max() <= 1, kind  # WEBP and MPO are lossy
+        found = images.decode(
+            encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "moving"
+        )
+        assert np.abs(images.as_grey(found).astype(int) - 10).max() <= 1, (
+            kind
+        )  # WEBP and MPO are lossy
 
 
 def test_one_pixel_image() -> None:
@@ -148,17 +166,20 @@ def test_truncated_jpeg_and_png_are_refused_by_name() -> None:
         whole = encoded(Image.fromarray(noise), kind)
         for share in (0.3, 0.6, 0.95):
             with pytest.raises(DataError, match=r"cut\.x.*damaged") as error:
-                images.decode(whole[:int(len(whole) * share)], "cut.x")
+                images.decode(whole[: int(len(whole) * share)], "cut.x")
             assert "on_error=skip" in error.value.next_step
 
 
-@pytest.mark.parametrize(("data", "said"), [
-    (b"", "empty"),
-    (b"This is a text file named .jpg\n", "not an image"),
-    (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
-    (b"\0" * 128 + b"DICM" + b"\0" * 40, "DICOM"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "empty"),
+        (b"This is a text file named .jpg\n", "not an image"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
+        (b"\0" * 128 + b"DICM" + b"\0" * 40, "DICOM"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    ],
+)
 def test_what_is_no_image_is_named_for_what_it_is(data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=rf"photo\.jpg: .*{said}") as error:
         images.decode(data, "photo.jpg")
@@ -167,10 +188,18 @@ def test_what_is_no_image_is_named_for_what_it_is(data: bytes, said: str) -> Non
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing: what a decompression bomb looks like from outside."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [30_000, 12_000, 9_000])
@@ -207,7 +236,9 @@ def test_fit_keeps_a_square_of_the_right_size_and_averages_when_it_shrinks() -> 
     square = colours(24, 24)
     np.testing.assert_array_equal(images.fit(square, 24), square)
     checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    assert np.abs(images.fit(checks, 8).astype(int) - 127).max() <= 4  # a four-neighbour bilinear would alias
+    assert (
+        np.abs(images.fit(checks, 8).astype(int) - 127).max() <= 4
+    )  # a four-neighbour bilinear would alias
 
 
 def test_fit_of_a_hair_thin_image() -> None:

@@ -42,7 +42,10 @@ def test_range_holds_zero_and_both_ends(seed: int) -> None:
     assert INT8_MIN <= found.zero_point <= INT8_MAX
     assert found.dequantize(found.quantize(np.zeros(1)))[0] == 0
     for end in (min(low, 0), max(high, 0)):
-        assert abs(float(found.dequantize(found.quantize(np.array([end])))[0]) - end) <= 1.01 * found.scale
+        assert (
+            abs(float(found.dequantize(found.quantize(np.array([end])))[0]) - end)
+            <= 1.01 * found.scale
+        )
 
 
 def test_range_of_relu_uses_every_code() -> None:
@@ -64,9 +67,15 @@ def test_codes_survive_the_round_trip() -> None:
         assert (found.quantize(found.dequantize(codes)) == codes).all()
 
 
-@pytest.mark.parametrize(("mean", "std"), [
-    ([0.5] * 3, [0.5] * 3), ([0.0], [1.0]), ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), ([0.5], [0.25]),
-])
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([0.5] * 3, [0.5] * 3),
+        ([0.0], [1.0]),
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ([0.5], [0.25]),
+    ],
+)
 def test_every_pixel_is_its_code_plus_128(mean: list[float], std: list[float]) -> None:
     """q = pixel - 128 exactly, and gain * x' + offset gives back what the float network was trained on."""
     grid = input_range(mean, std)
@@ -132,19 +141,27 @@ def test_bias_outside_int32_is_refused() -> None:
 
 def test_training_applies_the_same_bounds() -> None:
     """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales gives within bounds."""
-    source, target, layer = ActivationFakeQuant(Range(0.02, 0)), ActivationFakeQuant(Range(0.05, 3)), torch.nn.Linear(6, 4)
+    source, target, layer = (
+        ActivationFakeQuant(Range(0.02, 0)),
+        ActivationFakeQuant(Range(0.05, 3)),
+        torch.nn.Linear(6, 4),
+    )
     with torch.no_grad():
         layer.weight.mul_(torch.tensor([1.0, 1e6, 1e-9, 1e-13]).reshape(-1, 1))
     quantiser = PerChannelWeightFakeQuant()
     quantiser.attach(source, target, layer)
-    floor = weight_scale_floor(layer.bias.detach().numpy(), float(source.scale), float(target.scale))
+    floor = weight_scale_floor(
+        layer.bias.detach().numpy(), float(source.scale), float(target.scale)
+    )
     ceiling = weight_scale_ceiling(float(source.scale), float(target.scale))
     expected = weight_scales(layer.weight.detach().numpy(), 0, floor, ceiling)
     assert (expected * float(source.scale) / float(target.scale)).max() < 256
     assert quantiser.scales(layer.weight).numpy().tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("bad", [{"io_dtype": "float32"}, {"classifer": "per_tensor"}, {"softmax": True}])
+@pytest.mark.parametrize(
+    "bad", [{"io_dtype": "float32"}, {"classifer": "per_tensor"}, {"softmax": True}]
+)
 def test_rules_refuse_what_they_do_not_know(bad: dict[str, Any]) -> None:
     with pytest.raises(RecipeError) as caught:
         Int8Rules.from_dict(bad)
@@ -159,7 +176,9 @@ def test_rules_survive_the_round_trip() -> None:
 # The reference kernels, against arithmetic written out as loops.
 
 
-def tensor(shape: tuple[int, ...], scale: Any = 0.05, zero: int = 3, dtype: str = "INT8") -> LiteTensor:
+def tensor(
+    shape: tuple[int, ...], scale: Any = 0.05, zero: int = 3, dtype: str = "INT8"
+) -> LiteTensor:
     scales = np.atleast_1d(np.asarray(scale, np.float32))
     zeros = np.full(scales.shape, zero, np.int64)
     return LiteTensor(0, "t", shape, dtype, scales, zeros, 0, None)
@@ -173,18 +192,33 @@ def call(name: str, inputs: list[Operand], output: LiteTensor, **options: Any) -
     return KERNELS[name](LiteOp(0, name, 1, (), (0,), options), inputs, output)
 
 
-@pytest.mark.parametrize(("padding", "stride", "dilation"), [(0, 1, 1), (0, 2, 1), (1, 2, 1), (0, 1, 2), (1, 1, 2)])
+@pytest.mark.parametrize(
+    ("padding", "stride", "dilation"), [(0, 1, 1), (0, 2, 1), (1, 2, 1), (0, 1, 2), (1, 1, 2)]
+)
 @pytest.mark.parametrize("name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
 def test_convolutions_against_loops(name: str, padding: int, stride: int, dilation: int) -> None:
     source = operand((1, 7, 6, 4), scale=0.02, zero=-5)
     outputs = 8
-    weight = Operand(tensor((outputs, 3, 3, 4), RNG.uniform(0.001, 0.01, outputs), 0), RNG.integers(
-        -127, 128, (outputs, 3, 3, 4) if name == "CONV_2D" else (1, 3, 3, outputs)))
+    weight = Operand(
+        tensor((outputs, 3, 3, 4), RNG.uniform(0.001, 0.01, outputs), 0),
+        RNG.integers(-127, 128, (outputs, 3, 3, 4) if name == "CONV_2D" else (1, 3, 3, outputs)),
+    )
     bias = Operand(tensor((outputs,), 1.0, 0, "INT32"), RNG.integers(-5000, 5000, outputs))
-    (rows, top, _), (columns, left, _) = (windows(size, 3, stride, dilation, padding) for size in (7, 6))
+    (rows, top, _), (columns, left, _) = (
+        windows(size, 3, stride, dilation, padding) for size in (7, 6)
+    )
     target = tensor((1, rows, columns, outputs), 0.06, -3)
-    found = call(name, [source, weight, bias], target, padding=padding, strideH=stride, strideW=stride,
-                 dilationHFactor=dilation, dilationWFactor=dilation, fusedActivationFunction=3)
+    found = call(
+        name,
+        [source, weight, bias],
+        target,
+        padding=padding,
+        strideH=stride,
+        strideW=stride,
+        dilationHFactor=dilation,
+        dilationWFactor=dilation,
+        fusedActivationFunction=3,
+    )
     assert found.shape == target.shape
     for row, column, channel in np.ndindex(rows, columns, outputs):
         total = int(bias.codes[channel])
@@ -192,22 +226,32 @@ def test_convolutions_against_loops(name: str, padding: int, stride: int, dilati
             y, x = row * stride + i * dilation - top, column * stride + j * dilation - left
             if 0 <= y < 7 and 0 <= x < 6:
                 pixel = source.codes[0, y, x] + 5
-                total += int(pixel @ weight.codes[channel, i, j]) if name == "CONV_2D" else int(
-                    pixel[channel // 2] * weight.codes[0, i, j, channel])
+                total += (
+                    int(pixel @ weight.codes[channel, i, j])
+                    if name == "CONV_2D"
+                    else int(pixel[channel // 2] * weight.codes[0, i, j, channel])
+                )
         real = min(max(total * 0.02 * float(weight.tensor.scale[channel]), 0.0), 6.0)
         assert abs(found[0, row, column, channel] - min(real / 0.06 - 3, 127)) <= 0.5001
 
 
 def test_fully_connected() -> None:
     source, target = operand((1, 10)), tensor((1, 3), 0.4, 7)
-    weight, bias = operand((3, 10), scale=[0.01, 0.02, 0.03], zero=0), operand((3,), scale=1.0, zero=0, dtype="INT32")
+    weight, bias = (
+        operand((3, 10), scale=[0.01, 0.02, 0.03], zero=0),
+        operand((3,), scale=1.0, zero=0, dtype="INT32"),
+    )
     found = call("FULLY_CONNECTED", [source, weight, bias], target, fusedActivationFunction=0)
     real = ((source.codes - 3) @ weight.codes.T + bias.codes) * 0.05 * weight.tensor.scale
     assert np.abs(found - np.clip(real / 0.4 + 7, -128, 127)).max() <= 0.5001
 
 
 def test_add_and_mul_broadcast() -> None:
-    one, two, target = operand((1, 4, 4, 3)), operand((1, 1, 1, 3), scale=0.1, zero=-9), tensor((1, 4, 4, 3), 0.2, 5)
+    one, two, target = (
+        operand((1, 4, 4, 3)),
+        operand((1, 1, 1, 3), scale=0.1, zero=-9),
+        tensor((1, 4, 4, 3), 0.2, 5),
+    )
     reals = [(one.codes - 3) * 0.05, (two.codes + 9) * 0.1]
     for name, real in (("ADD", reals[0] + reals[1]), ("MUL", reals[0] * reals[1])):
         found = call(name, [one, two], target, fusedActivationFunction=1)
@@ -217,15 +261,33 @@ def test_add_and_mul_broadcast() -> None:
 def test_average_pool_counts_only_pixels_inside_and_rounds_away() -> None:
     shape = (1, 3, 3, 1)
     source = Operand(tensor(shape), np.array([1, 2, 0, 0, 0, 0, 0, 0, -5]).reshape(shape))
-    found = call("AVERAGE_POOL_2D", [source], tensor((1, 2, 2, 1)), padding=0, strideH=2, strideW=2, filterHeight=2,
-                 filterWidth=2, fusedActivationFunction=0)
+    found = call(
+        "AVERAGE_POOL_2D",
+        [source],
+        tensor((1, 2, 2, 1)),
+        padding=0,
+        strideH=2,
+        strideW=2,
+        filterHeight=2,
+        filterWidth=2,
+        fusedActivationFunction=0,
+    )
     assert found.reshape(-1).tolist() == [1, 0, 0, -5]  # 3/4 -> 1; the corner has one pixel
 
 
 def test_max_pool_never_takes_the_border() -> None:
     source = Operand(tensor((1, 3, 3, 1)), np.full((1, 3, 3, 1), -100))
-    found = call("MAX_POOL_2D", [source], tensor((1, 3, 3, 1)), padding=0, strideH=1, strideW=1, filterHeight=3,
-                 filterWidth=3, fusedActivationFunction=0)
+    found = call(
+        "MAX_POOL_2D",
+        [source],
+        tensor((1, 3, 3, 1)),
+        padding=0,
+        strideH=1,
+        strideW=1,
+        filterHeight=3,
+        filterWidth=3,
+        fusedActivationFunction=0,
+    )
     assert (found == -100).all()
 
 

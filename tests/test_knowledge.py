@@ -45,8 +45,16 @@ class Asked:
 
 
 def ask(dataset: Dataset, teacher: Network, context: Context) -> Knowledge:
-    return knowledge.run(dataset, teacher, view=ViewsConfig(per_image=VIEWS), wanted_precision="float32",
-                         model=model_specs.spec("resnet18"), grid_side=1, cam_side=1, context=context)
+    return knowledge.run(
+        dataset,
+        teacher,
+        view=ViewsConfig(per_image=VIEWS),
+        wanted_precision="float32",
+        model=model_specs.spec("resnet18"),
+        grid_side=1,
+        cam_side=1,
+        context=context,
+    )
 
 
 def test_a_killed_run_goes_on_with_the_next_view(dataset: Dataset, teacher: Network) -> None:
@@ -64,4 +72,6 @@ def test_a_killed_run_goes_on_with_the_next_view(dataset: Dataset, teacher: Netw
 def test_a_torn_checkpoint_is_no_checkpoint(dataset: Dataset, teacher: Network) -> None:
     wanted, checkpoint = ask(dataset, teacher, Context()), MemoryCheckpoint()
     checkpoint.save(b"torn")
-    assert bytes(ask(dataset, teacher, Context(checkpoint=checkpoint)).logits) == bytes(wanted.logits)
+    assert bytes(ask(dataset, teacher, Context(checkpoint=checkpoint)).logits) == bytes(
+        wanted.logits
+    )

@@ -33,7 +33,10 @@ def test_nnls_meets_the_conditions_of_karush_kuhn_and_tucker():
     """x >= 0, gradient <= 0 where x = 0 and = 0 where x > 0: no other point is better, for a convex problem."""
     random = np.random.default_rng(1)
     for _ in range(20):
-        matrix, target = random.normal(size=(12, 6)) * 10.0 ** random.integers(-6, 6, 6), random.normal(size=12)
+        matrix, target = (
+            random.normal(size=(12, 6)) * 10.0 ** random.integers(-6, 6, 6),
+            random.normal(size=12),
+        )
         found = latency.nnls(matrix, target)
         gradient = matrix.T @ (target - matrix @ found) / np.linalg.norm(matrix, axis=0)
         assert (found >= 0).all()
@@ -53,7 +56,10 @@ def test_pi4_errors_and_coverage_are_as_promised():
 
 def test_the_errors_are_those_of_rows_not_seen():
     """A row that is wrong by a factor of 3 must show up as such: it cannot fit itself."""
-    spoilt = [*PI4[:-1], Row(PI4[-1].model, PI4[-1].family, PI4[-1].features, PI4[-1].latency_ms * 3, "spoilt")]
+    spoilt = [
+        *PI4[:-1],
+        Row(PI4[-1].model, PI4[-1].family, PI4[-1].features, PI4[-1].latency_ms * 3, "spoilt"),
+    ]
     logs = latency.held_out(spoilt, latency.networks(spoilt))
     assert abs(logs[-1]) > math.log(2.5)
 
@@ -67,7 +73,11 @@ def test_a_network_measured_twice_does_not_predict_itself():
 def test_families_are_predicted_from_each_other_both_ways():
     logs = latency.held_out(PI4, [row.family for row in PI4])
     for family in ("MobileNetV1", "MobileNetV2"):
-        wrong = [abs(1 - math.exp(-log)) for log, row in zip(logs, PI4, strict=True) if row.family == family]
+        wrong = [
+            abs(1 - math.exp(-log))
+            for log, row in zip(logs, PI4, strict=True)
+            if row.family == family
+        ]
         assert sum(wrong) / len(wrong) <= 0.12
 
 
@@ -80,14 +90,20 @@ def test_the_latency_files_are_what_the_rows_beside_them_give(name: str):
 
 
 def test_few_ratios_make_wide_factors_and_assumed_ones_say_so():
-    two, six = Factor("x", {"a": 1.0, "b": 1.2}, ()), Factor("x", {str(i): 1.0 + 0.2 * (i % 2) for i in range(6)}, ())
+    two, six = (
+        Factor("x", {"a": 1.0, "b": 1.2}, ()),
+        Factor("x", {str(i): 1.0 + 0.2 * (i % 2) for i in range(6)}, ()),
+    )
     assert two.spread > 3 * six.spread
     assert two.value == pytest.approx(math.sqrt(1.2))
     zero = latency.read(Path(load_profile("pi-zero-2w").latency))["int8"]
     assert "never measured" in zero.basis()
     pi3, pi4 = (latency.read(Path(load_profile(name).latency))["int8"] for name in ("pi3", "pi4"))
     features = workload.features(mobilenet_v2(0.5, 96, "int8"))
-    widths = [told["high_ms"] / told["latency_ms"] for told in (m.predict(features) for m in (pi4, pi3, zero))]
+    widths = [
+        told["high_ms"] / told["latency_ms"]
+        for told in (m.predict(features) for m in (pi4, pi3, zero))
+    ]
     assert widths == sorted(widths)
 
 
@@ -125,7 +141,10 @@ def test_eight_models_are_enough_with_a_prior():
     for seed in range(10):
         chosen = np.random.default_rng(seed).permutation(len(rows))
         model = fit([rows[i] for i in chosen[:8]], "Pixel 3", "cpu", 4, "int8", prior=prior)
-        wrong += [abs(1 - model.predict(rows[i].features)["latency_ms"] / rows[i].latency_ms) for i in chosen[8:]]
+        wrong += [
+            abs(1 - model.predict(rows[i].features)["latency_ms"] / rows[i].latency_ms)
+            for i in chosen[8:]
+        ]
     assert sum(wrong) / len(wrong) < 0.1
 
 
@@ -133,11 +152,17 @@ def test_the_published_networks_have_the_work_of_real_files():
     folder = SHARED / "data" / "tflite"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: real models are not part of the repository")
-    found = workload.features(workload.work(read((folder / "mobilenet_v1_0.25_128_quant.tflite").read_bytes())))
+    found = workload.features(
+        workload.work(read((folder / "mobilenet_v1_0.25_128_quant.tflite").read_bytes()))
+    )
     assert found == pytest.approx(workload.features(mobilenet_v1(0.25, 128, "int8")), rel=1e-4)
-    found = workload.features(workload.work(read((folder / "tf2_mobilenet_v2_1.0_224_ptq.tflite").read_bytes())))
+    found = workload.features(
+        workload.work(read((folder / "tf2_mobilenet_v2_1.0_224_ptq.tflite").read_bytes()))
+    )
     expected = workload.features(mobilenet_v2(1.0, 224, "int8"))
-    for name in workload.MAC_CLASSES:  # the file has two QUANTIZE more, so ops and moved bytes differ a little
+    for name in (
+        workload.MAC_CLASSES
+    ):  # the file has two QUANTIZE more, so ops and moved bytes differ a little
         assert found[name] == expected[name]
 
 
@@ -152,7 +177,11 @@ def test_the_work_of_a_small_graph_by_hand():
     stem, depthwise, pointwise = works[:3]
     assert (stem.kind, stem.macs) == ("stem", 32 * 32 * 16 * 9 * 3)
     assert (depthwise.kind, depthwise.macs) == ("depthwise", 32 * 32 * 16 * 9)
-    assert (pointwise.kind, pointwise.macs, pointwise.moved_bytes) == ("pointwise", 32 * 32 * 16 * 32, 32 * 32 * (16 + 32))
+    assert (pointwise.kind, pointwise.macs, pointwise.moved_bytes) == (
+        "pointwise",
+        32 * 32 * 16 * 32,
+        32 * 32 * (16 + 32),
+    )
     assert pointwise.parameter_bytes == 16 * 32 + 4 * 32
     assert (works[-1].kind, works[-1].macs) == ("fc", 320)
     assert works[-2].moved_bytes == 0  # a RESHAPE moves nothing
@@ -187,6 +216,9 @@ def test_of_columns_that_are_multiples_of_each_other_the_first_is_taken(seed: in
     """In any order of the rows, whose sums differ in their last bits: the fit of a profile must not depend on the machine."""
     rng = np.random.default_rng(seed)
     column = rng.uniform(0.1, 3, 17)
-    found = latency.nnls(np.stack([column, column * rng.uniform(0.1, 9), np.zeros(17)], 1), column * rng.uniform(0.9, 1.1, 17))
+    found = latency.nnls(
+        np.stack([column, column * rng.uniform(0.1, 9), np.zeros(17)], 1),
+        column * rng.uniform(0.9, 1.1, 17),
+    )
     assert found[0] > 0
     assert found[1] == found[2] == 0

@@ -28,10 +28,17 @@ from tests import teachers
 
 PX = 64
 VIEW = ViewsConfig(per_image=2)
-CONFIG = DistilConfig(student="mobilenetv2_035", weights="none", epochs=2)  # the default recipe, on less
+CONFIG = DistilConfig(
+    student="mobilenetv2_035", weights="none", epochs=2
+)  # the default recipe, on less
 STUDENT = model_specs.spec("mobilenetv2_035")
 SEED = 3
-ASKING: dict[str, Any] = {"wanted_precision": "float32", "model": model_specs.spec("resnet18"), "grid_side": 0, "cam_side": 0}
+ASKING: dict[str, Any] = {
+    "wanted_precision": "float32",
+    "model": model_specs.spec("resnet18"),
+    "grid_side": 0,
+    "cam_side": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +56,22 @@ def cached(dataset: Dataset, teacher: Network) -> Knowledge:
     return knowledge.run(dataset, teacher, view=VIEW, context=Context(seed=SEED), **ASKING)
 
 
-def learn(dataset: Dataset, said: Knowledge | None, config: DistilConfig, live: Network | None = None) -> Network:
-    return distil.run(dataset, said, live, config=config, model=STUDENT, view=VIEW, px=PX, weights_sha256="",
-                      groups_sha256="", asking=ASKING if live else None, context=Context(seed=SEED))
+def learn(
+    dataset: Dataset, said: Knowledge | None, config: DistilConfig, live: Network | None = None
+) -> Network:
+    return distil.run(
+        dataset,
+        said,
+        live,
+        config=config,
+        model=STUDENT,
+        view=VIEW,
+        px=PX,
+        weights_sha256="",
+        groups_sha256="",
+        asking=ASKING if live else None,
+        context=Context(seed=SEED),
+    )
 
 
 def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str, Tensor]:
@@ -66,29 +86,44 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
     labels, train = torch.from_numpy(datasets.labels(dataset)), torch.tensor(said.rows)
     answers = arrays(said)
     parameters = [*student.parameters(), *project.parameters()]
-    optimiser = torch.optim.SGD([{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-                                 {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}],
-                                lr=1.0, momentum=0.9, nesterov=True)
+    optimiser = torch.optim.SGD(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=1.0,
+        momentum=0.9,
+        nesterov=True,
+    )
     steps = len(train) // config.batch
     total, average = config.epochs * steps, {}
     for index in range(total):
         epoch, number = divmod(index, steps)
         student.train()
         drawn = views.draw(VIEW, SEED, epoch, len(labels), train)
-        orders = shuffled(len(train), config.batch, SEED, epoch, balanced(labels[train], len(dataset.classes)))
+        orders = shuffled(
+            len(train), config.batch, SEED, epoch, balanced(labels[train], len(dataset.classes))
+        )
         order = list(orders)[number]
-        pooled = student.forward_head(student.forward_features(render.views(train[order], drawn)),  # type: ignore[operator]
-                                      pre_logits=True)
+        pooled = student.forward_head(
+            student.forward_features(render.views(train[order], drawn)),  # type: ignore[operator]
+            pre_logits=True,
+        )
         logits = student.get_classifier()(pooled)  # type: ignore[operator]
         hard = F.one_hot(labels[train[order]], len(dataset.classes)).float()
         value = (1 - config.alpha) * label_losses.cross_entropy(logits, hard)
-        value = value + config.alpha * label_losses.kd(logits, answers["logits"][epoch, order].float(), config.temperature)
+        value = value + config.alpha * label_losses.kd(
+            logits, answers["logits"][epoch, order].float(), config.temperature
+        )
         features = answers["pooled"][epoch, order].float()
-        value = value + min(1.0, index / total / 0.2) * F.smooth_l1_loss(project(pooled),
-                                                                         F.layer_norm(features, features.shape[1:]))
+        value = value + min(1.0, index / total / 0.2) * F.smooth_l1_loss(
+            project(pooled), F.layer_norm(features, features.shape[1:])
+        )
         share = index / total
         warm = (share + 1e-3) / (0.1 + 1e-3)
-        cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * (share - 0.1) / 0.9, dtype=torch.float64)).item())
+        cosine = 0.5 * (
+            1 + torch.cos(torch.tensor(torch.pi * (share - 0.1) / 0.9, dtype=torch.float64)).item()
+        )
         for group in optimiser.param_groups:
             group["lr"] = 0.05 * (warm if share < 0.1 else cosine)
         optimiser.zero_grad()
@@ -97,12 +132,17 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
         optimiser.step()
         keep = min(0.998, max(0.0, 1 - 5 / total))
         for name, now in student.state_dict().items():
-            average[name] = (torch.lerp(average[name], now, 1 - keep) if name in average and now.is_floating_point()
-                             else now.clone())
+            average[name] = (
+                torch.lerp(average[name], now, 1 - keep)
+                if name in average and now.is_floating_point()
+                else now.clone()
+            )
     return average
 
 
-def test_the_default_student_is_the_plain_formulas_to_the_bit(dataset: Dataset, cached: Knowledge) -> None:
+def test_the_default_student_is_the_plain_formulas_to_the_bit(
+    dataset: Dataset, cached: Knowledge
+) -> None:
     student = learn(dataset, cached, CONFIG)
     assert student.facts["losses"] == {"labels": pytest.approx(0.1), "logits": 0.9, "pooled": 1.0}
     assert student.facts["lr"] == 0.05
@@ -114,12 +154,19 @@ def test_the_default_student_is_the_plain_formulas_to_the_bit(dataset: Dataset, 
 
 @pytest.mark.parametrize("balance", ["sample", "loss"])
 def test_a_live_teachers_answers_balance_the_classes_where_labels_are_withheld(
-        dataset: Dataset, teacher: Network, cached: Knowledge, balance: Any) -> None:
+    dataset: Dataset, teacher: Network, cached: Knowledge, balance: Any
+) -> None:
     """As the cached one's do, to the bit; so no label is looked at there either."""
     config = dataclasses.replace(CONFIG, epochs=1, labels="withheld", balance=balance)
-    swapped = dataclasses.replace(dataset, images=[
-        {**row, "label": (row["label"] + row["label"] % 2) % len(dataset.classes)} if row["split"] == "train" else row
-        for row in dataset.images])
+    swapped = dataclasses.replace(
+        dataset,
+        images=[
+            {**row, "label": (row["label"] + row["label"] % 2) % len(dataset.classes)}
+            if row["split"] == "train"
+            else row
+            for row in dataset.images
+        ],
+    )
     first = learn(dataset, cached, config)
     for shown in (dataset, swapped):
         live = learn(shown, None, dataclasses.replace(config, answers="live"), teacher)
@@ -144,16 +191,28 @@ def test_a_class_that_no_answer_names_has_no_weight(dataset: Dataset, cached: Kn
 
 
 @pytest.mark.parametrize("answers", ["live", "corrected"])
-def test_a_cut_student_is_taught_by_the_teacher_itself(dataset: Dataset, teacher: Network, cached: Knowledge, answers: Any
-                                                        ) -> None:
+def test_a_cut_student_is_taught_by_the_teacher_itself(
+    dataset: Dataset, teacher: Network, cached: Knowledge, answers: Any
+) -> None:
     """Asked live it is taught to the bit what the cache teaches; asked for corrections, it tells how often it was."""
     distilled = learn(dataset, cached, dataclasses.replace(CONFIG, epochs=1, pooled=0.0))
 
     def cut(said: Knowledge | None, by: Network | None, how: Any) -> Network:
         taught = dataclasses.replace(CONFIG, pooled=0.0, answers=how)
-        return prune.run(dataset, said, by, distilled, config=PruneConfig(ratio=0.5, steps=1, epochs=1), distil=taught,
-                         model=STUDENT, view=VIEW, groups_sha256="", multiple=8, asking=ASKING if by else None,
-                         context=Context(seed=SEED))
+        return prune.run(
+            dataset,
+            said,
+            by,
+            distilled,
+            config=PruneConfig(ratio=0.5, steps=1, epochs=1),
+            distil=taught,
+            model=STUDENT,
+            view=VIEW,
+            groups_sha256="",
+            multiple=8,
+            asking=ASKING if by else None,
+            context=Context(seed=SEED),
+        )
 
     asked = cut(None, teacher, answers)
     assert asked.facts["macs"] < asked.facts["before"]["macs"]

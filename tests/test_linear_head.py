@@ -11,7 +11,9 @@ from edgekd.training import linear_head
 from edgekd.training.linear_head import DECAYS
 
 
-def clouds(n: int, seed: int, features: int = 40, classes: int = 3, apart: float = 1.0) -> tuple[Tensor, Tensor]:
+def clouds(
+    n: int, seed: int, features: int = 40, classes: int = 3, apart: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Two views of n images around `classes` centres, float32 [2, n, features], and their labels; the two are alike."""
     centres = apart * torch.randn(classes, features, generator=torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(seed)
@@ -33,7 +35,9 @@ def test_the_chosen_decay_is_near_the_best_on_images_never_seen(seed: int) -> No
     chosen = linear_head.fit(*train, 3, 0.0, seed)
     assert chosen.decay in DECAYS
     assert lost[chosen.decay] <= 1.2 * min(lost.values())
-    assert lost[chosen.decay] < 0.85 * lost[0.001]  # the weakest is sure of what it has learnt by heart
+    assert (
+        lost[chosen.decay] < 0.85 * lost[0.001]
+    )  # the weakest is sure of what it has learnt by heart
     assert torch.equal(chosen.weight, heads[chosen.decay].weight)
 
 
@@ -45,7 +49,9 @@ def test_many_images_of_easy_classes_are_decayed_less_than_few_of_hard_ones() ->
 
 def test_views_of_an_image_are_held_out_together() -> None:
     """Else an image's other view would give its class away, and no decay at all would look best."""
-    features, labels = clouds(60, 3, apart=0.0)  # nothing to be learnt, but each image to be known again
+    features, labels = clouds(
+        60, 3, apart=0.0
+    )  # nothing to be learnt, but each image to be known again
     assert linear_head.fit(features, labels, 3, 0.0, 0).decay == max(DECAYS)
 
 
@@ -57,7 +63,9 @@ def test_a_given_decay_is_kept_and_the_fit_is_the_minimum() -> None:
     std = flat.std(0)
 
     def value(weight: Tensor, bias: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(flat, weight, bias), y) + 0.025 * (weight * std).square().sum()
+        return (
+            F.cross_entropy(F.linear(flat, weight, bias), y) + 0.025 * (weight * std).square().sum()
+        )
 
     weight, bias = head.weight.clone().requires_grad_(), head.bias.clone().requires_grad_()
     slopes = torch.autograd.grad(value(weight, bias), (weight, bias))
@@ -73,15 +81,21 @@ def test_scale_and_origin_of_features_change_no_answer() -> None:
     plain = linear_head.fit(features, labels, 3, 0.0, 0)
     moved = linear_head.fit(20 * features - 7, labels, 3, 0.0, 0)
     assert plain.decay == moved.decay
-    torch.testing.assert_close(F.linear(features[0], plain.weight, plain.bias),
-                               F.linear(20 * features[0] - 7, moved.weight, moved.bias), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        F.linear(features[0], plain.weight, plain.bias),
+        F.linear(20 * features[0] - 7, moved.weight, moved.bias),
+        rtol=1e-2,
+        atol=1e-2,
+    )
 
 
 def test_rare_classes_count_as_much_as_common_ones() -> None:
     features, labels = clouds(600, 9, features=4, classes=2, apart=0.0)
     rare = torch.cat([torch.where(labels == 0)[0][:270], torch.where(labels == 1)[0][:30]])
     head = linear_head.fit(features[:, rare], labels[rare], 2, 1.0, 0)
-    assert F.linear(features[0], head.weight, head.bias).softmax(1).mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+    assert F.linear(features[0], head.weight, head.bias).softmax(1).mean(
+        0
+    ).tolist() == pytest.approx([0.5, 0.5], abs=0.05)
 
 
 def test_several_labels_an_image() -> None:
@@ -91,7 +105,9 @@ def test_several_labels_an_image() -> None:
     said = F.linear(features[0], head.weight, head.bias)
     assert head.decay in DECAYS
     assert ((said[:, 0] > 0).long() == first).float().mean() > 0.9
-    torch.testing.assert_close(said[:, 0], -said[:, 1], rtol=0.05, atol=0.05)  # each label by itself, and these are opposite
+    torch.testing.assert_close(
+        said[:, 0], -said[:, 1], rtol=0.05, atol=0.05
+    )  # each label by itself, and these are opposite
 
 
 def test_one_image_and_a_class_without_any() -> None:

@@ -34,16 +34,41 @@ def described(model: bytes) -> dict[str, Any]:
     tensor = flatbuffer.read(ports.core(model))
     source = tensor.tensors[tensor.inputs[0]]
     normal = {"mean": [float(128 + source.zero_point[0])], "std": [1.0 / float(source.scale[0])]}
-    return {"name": "three animals", "description": "für Prüfungen", "version": "1", "author": "a", "license": "MIT",
-            "subgraph_metadata": [{
+    return {
+        "name": "three animals",
+        "description": "für Prüfungen",
+        "version": "1",
+        "author": "a",
+        "license": "MIT",
+        "subgraph_metadata": [
+            {
                 "name": "main",
-                "input_tensor_metadata": [{
-                    "name": "image", "content": {"content_properties": {"ImageProperties": {
-                        "color_space": model_metadata.RGB, "default_size": {"width": PX, "height": PX}}}},
-                    "process_units": [{"options": {"NormalizationOptions": normal}}]}],
-                "output_tensor_metadata": [{
-                    "name": "scores", "content": {"content_properties": {"FeatureProperties": {}}},
-                    "associated_files": [{"name": "labels.txt", "type": model_metadata.AXIS_LABELS}]}]}]}
+                "input_tensor_metadata": [
+                    {
+                        "name": "image",
+                        "content": {
+                            "content_properties": {
+                                "ImageProperties": {
+                                    "color_space": model_metadata.RGB,
+                                    "default_size": {"width": PX, "height": PX},
+                                }
+                            }
+                        },
+                        "process_units": [{"options": {"NormalizationOptions": normal}}],
+                    }
+                ],
+                "output_tensor_metadata": [
+                    {
+                        "name": "scores",
+                        "content": {"content_properties": {"FeatureProperties": {}}},
+                        "associated_files": [
+                            {"name": "labels.txt", "type": model_metadata.AXIS_LABELS}
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
 
 
 FILES = {"labels.txt": "\n".join(LABELS).encode()}
@@ -55,7 +80,8 @@ def test_reads_back_what_was_written(bare: bytes) -> None:
     assert found is not None
     assert found.pop("min_parser_version") == model_metadata.PARSER
     assert json.loads(json.dumps(found), parse_float=lambda x: round(float(x), 3)) == json.loads(
-        json.dumps(described(bare)), parse_float=lambda x: round(float(x), 3))
+        json.dumps(described(bare)), parse_float=lambda x: round(float(x), 3)
+    )
     assert model_metadata.files_of(model) == FILES
     assert model_metadata.metadata_of(bare) is None
     assert model_metadata.files_of(bare) == {}
@@ -121,7 +147,12 @@ def test_ports_change_no_answer(bare: bytes) -> None:
     floating = runtime.LiteRunner(ports.with_ports(bare, "float32"))
     inner = flatbuffer.read(bare).tensors[0]
     scale, zero = inner.scale[0], int(inner.zero_point[0])
-    real = np.concatenate([floating.invoke((image[None].astype(np.float32) - (128 + zero)) * scale) for image in IMAGES])
+    real = np.concatenate(
+        [
+            floating.invoke((image[None].astype(np.float32) - (128 + zero)) * scale)
+            for image in IMAGES
+        ]
+    )
     assert np.array_equal(real, runtime.logits(bare, IMAGES))
 
 
@@ -160,22 +191,46 @@ print("ANSWERS" + json.dumps(answers))
 def mediapipe_python() -> str:
     """A Python that has mediapipe: this one, or the one that EDGEKD_MEDIAPIPE_PYTHON names (its numpy is another)."""
     for python in (os.environ.get("EDGEKD_MEDIAPIPE_PYTHON"), sys.executable):
-        if python and subprocess.run([python, "-c", "import mediapipe.tasks"], capture_output=True, check=False,
-                                     env={"PATH": os.environ["PATH"]}).returncode == 0:
+        if (
+            python
+            and subprocess.run(
+                [python, "-c", "import mediapipe.tasks"],
+                capture_output=True,
+                check=False,
+                env={"PATH": os.environ["PATH"]},
+            ).returncode
+            == 0
+        ):
             return python
-    pytest.skip("mediapipe is not installed here; EDGEKD_MEDIAPIPE_PYTHON can name a Python that has it")
+    pytest.skip(
+        "mediapipe is not installed here; EDGEKD_MEDIAPIPE_PYTHON can name a Python that has it"
+    )
 
 
-def ask_mediapipe(images: np.ndarray, models: dict[str, bytes], folder: Path) -> dict[str, list[tuple[int, str]]]:
+def ask_mediapipe(
+    images: np.ndarray, models: dict[str, bytes], folder: Path
+) -> dict[str, list[tuple[int, str]]]:
     """MediaPipe's best category of each image for each model, from a process of its own."""
     np.save(folder / "images.npy", images)
     for name, data in models.items():
         (folder / name).write_bytes(data)
-    ran = subprocess.run([mediapipe_python(), "-c", MEDIAPIPE, str(folder / "images.npy"),
-                          *(str(folder / name) for name in models)], capture_output=True, text=True, check=False,
-                         env={"PATH": os.environ["PATH"], "HOME": str(folder)})
+    ran = subprocess.run(
+        [
+            mediapipe_python(),
+            "-c",
+            MEDIAPIPE,
+            str(folder / "images.npy"),
+            *(str(folder / name) for name in models),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    told = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("ANSWERS"))[7:])
+    told = json.loads(
+        next(line for line in ran.stdout.splitlines() if line.startswith("ANSWERS"))[7:]
+    )
     return {Path(path).name: [(index, name) for index, name in rows] for path, rows in told.items()}
 
 
@@ -183,7 +238,11 @@ def test_mediapipe_reads_it_and_agrees(bare: bytes, tmp_path: Path) -> None:
     """MediaPipe Tasks' ImageClassifier, uint8 and float input: the same answer on every image."""
     python = mediapipe_python()
     assert python
-    models = {f"{form}.tflite": model_metadata.attach(ports.with_ports(bare, form), described(bare), FILES)
-              for form in ports.FORMS}
+    models = {
+        f"{form}.tflite": model_metadata.attach(
+            ports.with_ports(bare, form), described(bare), FILES
+        )
+        for form in ports.FORMS
+    }
     expected = [(int(k), LABELS[int(k)]) for k in runtime.run(bare, IMAGES).argmax(1)]
     assert ask_mediapipe(IMAGES, models, tmp_path) == dict.fromkeys(models, expected)

@@ -33,7 +33,9 @@ from tests.lite_graphs import Net, T, separable
 IMAGE = (1, 8, 8, 8)
 
 
-def lonely(name: str, output: T, *extra: T, source: T | None = None, version: int = 1, **options: object) -> Net:
+def lonely(
+    name: str, output: T, *extra: T, source: T | None = None, version: int = 1, **options: object
+) -> Net:
     """A graph of one op."""
     net = Net(source.shape, source.dtype) if source else Net(IMAGE)
     net.op(name, output, *extra, version=version, **options)
@@ -46,36 +48,80 @@ EDGETPU: list[tuple[Callable[[], Net], str, str]] = [
     (lambda: lonely("HARD_SWISH", T(IMAGE)), NOT_SUPPORTED, "HARD_SWISH"),
     (lambda: lonely("LEAKY_RELU", T(IMAGE)), NOT_SUPPORTED, "LEAKY_RELU"),
     (
-        lambda: lonely("CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=6),
+        lambda: lonely(
+            "CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=6
+        ),
         VERSION,
         "version 6",
     ),
     (lambda: lonely("DEQUANTIZE", T(IMAGE, "FLOAT32")), NOT_SUPPORTED, ""),
-    (lambda: lonely("ADD", T(IMAGE, "FLOAT32"), T(IMAGE, "FLOAT32"), source=T(IMAGE, "FLOAT32")), DATA_TYPE, "float32"),
+    (
+        lambda: lonely("ADD", T(IMAGE, "FLOAT32"), T(IMAGE, "FLOAT32"), source=T(IMAGE, "FLOAT32")),
+        DATA_TYPE,
+        "float32",
+    ),
     (lambda: lonely("QUANTIZE", T(IMAGE), source=T(IMAGE, "FLOAT32")), LIMITATION, "float32"),
     (lambda: lonely("RELU", T((2, 8, 8, 8)), source=T((2, 8, 8, 8))), RANK, "[2, 8, 8, 8]"),
     (lambda: lonely("RELU", T((1, 1, 8, 8, 8)), source=T((1, 1, 8, 8, 8))), MAPPED, ""),
-    (lambda: lonely("CONV_2D", T(IMAGE), T((8, 1, 1, 8)), T((8,), "INT32", "zeros")), NOT_CONSTANT, "run time"),
+    (
+        lambda: lonely("CONV_2D", T(IMAGE), T((8, 1, 1, 8)), T((8,), "INT32", "zeros")),
+        NOT_CONSTANT,
+        "run time",
+    ),
     (
         lambda: lonely(
-            "FULLY_CONNECTED", T((4, 10)), T((10, 8), data="zeros"), T((10,), "INT32", "zeros"), source=T((4, 8)), version=4
+            "FULLY_CONNECTED",
+            T((4, 10)),
+            T((10, 8), data="zeros"),
+            T((10,), "INT32", "zeros"),
+            source=T((4, 8)),
+            version=4,
         ),
         TWO_D_OUTPUT,
         "[4, 10]",
     ),
-    (lambda: lonely("SOFTMAX", T((1, 20_000)), source=T((1, 20_000)), version=2), LIMITATION, "16000"),
+    (
+        lambda: lonely("SOFTMAX", T((1, 20_000)), source=T((1, 20_000)), version=2),
+        LIMITATION,
+        "16000",
+    ),
     (lambda: lonely("MAX_POOL_2D", T(IMAGE), fusedActivationFunction=1), LIMITATION, "fused"),
-    (lambda: lonely("MEAN", T((1, 8, 8, 1)), T((1,), "INT32", [3]), source=T((1, 8, 8, 6))), LIMITATION, "6 channels"),
+    (
+        lambda: lonely("MEAN", T((1, 8, 8, 1)), T((1,), "INT32", [3]), source=T((1, 8, 8, 6))),
+        LIMITATION,
+        "6 channels",
+    ),
     (lambda: lonely("MEAN", T((1, 8, 8, 1)), T((1,), "INT32", [-1])), MAPPED, ""),
     (lambda: lonely("MEAN", T((8, 8, 8)), T((1,), "INT32", [0])), LIMITATION, "batch"),
-    (lambda: lonely("PAD", T((1, 10, 10, 8)), T((4, 2), "INT32", [[0, 0], [1, 1], [1, 1], [0, 0]])), MAPPED, ""),
-    (lambda: lonely("PAD", T((3, 8, 8, 8)), T((4, 2), "INT32", [[1, 1], [0, 0], [0, 0], [0, 0]])), RANK, ""),
+    (
+        lambda: lonely(
+            "PAD", T((1, 10, 10, 8)), T((4, 2), "INT32", [[0, 0], [1, 1], [1, 1], [0, 0]])
+        ),
+        MAPPED,
+        "",
+    ),
+    (
+        lambda: lonely(
+            "PAD", T((3, 8, 8, 8)), T((4, 2), "INT32", [[1, 1], [0, 0], [0, 0], [0, 0]])
+        ),
+        RANK,
+        "",
+    ),
     (lambda: lonely("SQUEEZE", T((8, 8)), source=T((1, 8, 8))), MAPPED, ""),
     (lambda: lonely("SQUEEZE", T((8, 8)), source=T((8, 1, 8))), LIMITATION, "leading"),
     (lambda: lonely("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE, data="zeros")), MAPPED, ""),
-    (lambda: lonely("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE, data=np.ones(IMAGE))), LIMITATION, "zeros"),
     (
-        lambda: lonely("RESHAPE", T((1, 512 * 512)), T((2,), "INT32", [1, 512 * 512]), source=T((1, 512, 512, 1))),
+        lambda: lonely("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE, data=np.ones(IMAGE))),
+        LIMITATION,
+        "zeros",
+    ),
+    (
+        lambda: lonely(
+            "RESHAPE",
+            T((1, 512 * 512)),
+            T((2,), "INT32", [1, 512 * 512]),
+            source=T((1, 512, 512, 1)),
+        ),
         LIMITATION,
         "large",
     ),
@@ -147,7 +193,12 @@ def test_a_branch_beside_the_refused_op_still_maps():
     away = net.op("HARD_SWISH", T(IMAGE), inputs=[trunk])
     beside = net.op("RELU6", T(IMAGE), inputs=[trunk])
     net.op("ADD", T(IMAGE), inputs=[away, beside], version=2)
-    assert [v.status for v in edgetpu_rules.map_graph(net.read())] == [MAPPED, NOT_SUPPORTED, MAPPED, ANOTHER_SUBGRAPH]
+    assert [v.status for v in edgetpu_rules.map_graph(net.read())] == [
+        MAPPED,
+        NOT_SUPPORTED,
+        MAPPED,
+        ANOTHER_SUBGRAPH,
+    ]
 
 
 def test_a_dynamic_batch_maps_nothing():
@@ -160,7 +211,10 @@ def test_the_model_and_its_compiled_twin_agree():
     folder = SHARED / "data" / "tflite"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not here: compiled models are not part of the repository")
-    source, compiled = (read((folder / f"mobilenet_v1_0.25_128_quant{end}.tflite").read_bytes()) for end in ("", "_edgetpu"))
+    source, compiled = (
+        read((folder / f"mobilenet_v1_0.25_128_quant{end}.tflite").read_bytes())
+        for end in ("", "_edgetpu")
+    )
     predicted = map_model(source, load_profile("coral-usb"))
     found = compiled_file.read_back(compiled)
     assert compiled_file.is_compiled(compiled)
@@ -172,16 +226,37 @@ def test_the_model_and_its_compiled_twin_agree():
     assert map_model(compiled, load_profile("coral-usb")).origin == "compiled file"
 
 
-NNAPI: list[tuple[Callable[[], Net], int, int | None]] = [  # (graph, last level refused, first level accepted)
-    (lambda: lonely("CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=3), 28, 29),
+NNAPI: list[
+    tuple[Callable[[], Net], int, int | None]
+] = [  # (graph, last level refused, first level accepted)
     (
         lambda: lonely(
-            "CONV_2D", T(IMAGE, "UINT8"), T((8, 1, 1, 8), "UINT8", "zeros"), T((8,), "INT32", "zeros"), source=T(IMAGE, "UINT8")
+            "CONV_2D", T(IMAGE), T((8, 1, 1, 8), data="zeros"), T((8,), "INT32", "zeros"), version=3
+        ),
+        28,
+        29,
+    ),
+    (
+        lambda: lonely(
+            "CONV_2D",
+            T(IMAGE, "UINT8"),
+            T((8, 1, 1, 8), "UINT8", "zeros"),
+            T((8,), "INT32", "zeros"),
+            source=T(IMAGE, "UINT8"),
         ),
         26,
         27,
     ),
-    (lambda: lonely("CONV_2D", T(IMAGE, "UINT8"), T((8, 1, 1, 8), "UINT8", "zeros"), source=T(IMAGE, "UINT8")), 34, None),
+    (
+        lambda: lonely(
+            "CONV_2D",
+            T(IMAGE, "UINT8"),
+            T((8, 1, 1, 8), "UINT8", "zeros"),
+            source=T(IMAGE, "UINT8"),
+        ),
+        34,
+        None,
+    ),
     (lambda: lonely("MEAN", T((1, 1, 1, 8)), T((2,), "INT32", [1, 2]), version=2), 28, 29),
     (lambda: lonely("PAD", T((1, 10, 10, 8)), T((4, 2), "INT32", "zeros"), version=2), 28, 29),
     (lambda: lonely("QUANTIZE", T(IMAGE), source=T(IMAGE, "FLOAT32")), 29, 30),
@@ -191,11 +266,21 @@ NNAPI: list[tuple[Callable[[], Net], int, int | None]] = [  # (graph, last level
     (lambda: lonely("SPLIT_V", T(IMAGE), version=2), 29, 30),
     (lambda: lonely("MUL", T(IMAGE), T(IMAGE), version=3), 34, None),
     (
-        lambda: lonely("RESIZE_BILINEAR", T((1, 16, 16, 8)), T((2,), "INT32", [16, 16]), version=3, halfPixelCenters=True),
+        lambda: lonely(
+            "RESIZE_BILINEAR",
+            T((1, 16, 16, 8)),
+            T((2,), "INT32", [16, 16]),
+            version=3,
+            halfPixelCenters=True,
+        ),
         29,
         30,
     ),
-    (lambda: lonely("RESIZE_BILINEAR", T((1, 16, 16, 8)), T((2,), "INT32", [16, 16]), version=2), 28, 29),
+    (
+        lambda: lonely("RESIZE_BILINEAR", T((1, 16, 16, 8)), T((2,), "INT32", [16, 16]), version=2),
+        28,
+        29,
+    ),
     (
         lambda: lonely(
             "FULLY_CONNECTED",
@@ -210,10 +295,21 @@ NNAPI: list[tuple[Callable[[], Net], int, int | None]] = [  # (graph, last level
         30,
     ),
     (lambda: lonely("SOFTMAX", T((1, 2, 8)), source=T((1, 2, 8)), version=2), 28, 29),
-    (lambda: lonely("CONCATENATION", T((1, 8, 8, 16)), T(IMAGE), version=2, fusedActivationFunction=1), 34, None),
     (
         lambda: lonely(
-            "AVERAGE_POOL_2D", T((1, 1, 1, 8)), source=T((1, 20, 20, 8)), version=2, filterWidth=20, filterHeight=20
+            "CONCATENATION", T((1, 8, 8, 16)), T(IMAGE), version=2, fusedActivationFunction=1
+        ),
+        34,
+        None,
+    ),
+    (
+        lambda: lonely(
+            "AVERAGE_POOL_2D",
+            T((1, 1, 1, 8)),
+            source=T((1, 20, 20, 8)),
+            version=2,
+            filterWidth=20,
+            filterHeight=20,
         ),
         34,
         None,
@@ -225,7 +321,10 @@ NNAPI: list[tuple[Callable[[], Net], int, int | None]] = [  # (graph, last level
 @pytest.mark.parametrize(("build", "refused", "accepted"), NNAPI)
 def test_nnapi_by_api_level(build: Callable[[], Net], refused: int, accepted: int | None):
     graph = build().read()
-    by_level = {level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0] for level in nnapi_rules.LEVELS}
+    by_level = {
+        level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0]
+        for level in nnapi_rules.LEVELS
+    }
     for level, verdict in by_level.items():
         assert verdict.mapped == (accepted is not None and level >= accepted), (level, verdict)
         if not verdict.mapped:
@@ -236,7 +335,12 @@ def test_nnapi_by_api_level(build: Callable[[], Net], refused: int, accepted: in
 
 def test_a_named_accelerator_takes_large_pools_and_newer_muls():
     pool = lonely(
-        "AVERAGE_POOL_2D", T((1, 1, 1, 8)), source=T((1, 20, 20, 8)), version=2, filterWidth=20, filterHeight=20
+        "AVERAGE_POOL_2D",
+        T((1, 1, 1, 8)),
+        source=T((1, 20, 20, 8)),
+        version=2,
+        filterWidth=20,
+        filterHeight=20,
     ).read()
     mul = lonely("MUL", T(IMAGE), T(IMAGE), version=3).read()
     for graph in (pool, mul):

@@ -19,21 +19,39 @@ STUDENT = "mobilenetv3_small_050"  # hard-swish and squeeze-and-excite: the Edge
 def board(folder: Path, text: str, legal: dict[str, str] | None = None, base: str = "pi4") -> str:
     """A profile of the user's own."""
     path = folder / "board.toml"
-    lines = [f'extends = "{base}"', 'name = "board"', 'title = "board"', "measured_on_hardware = false", text]
+    lines = [
+        f'extends = "{base}"',
+        'name = "board"',
+        'title = "board"',
+        "measured_on_hardware = false",
+        text,
+    ]
     if legal is not None:
-        lines += ["[ops]", 'source = "test"', "[ops.legal]", *(f'{op} = "{why}"' for op, why in legal.items())]
+        lines += [
+            "[ops]",
+            'source = "test"',
+            "[ops.legal]",
+            *(f'{op} = "{why}"' for op, why in legal.items()),
+        ]
     path.write_text("\n".join(lines) + "\n")
     return str(path)
 
 
-def test_a_recipe_that_cannot_map_is_mended_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_recipe_that_cannot_map_is_mended_in_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     path = tmp_path / "a recipe; with 'quotes'.toml"
-    path.write_text(f'# of the ward\nseed = 3\n[data]\ninput_px = 64  # small\n\n[distil]\nstudent = "{STUDENT}"\nepochs = 4\n')
+    path.write_text(
+        f'# of the ward\nseed = 3\n[data]\ninput_px = 64  # small\n\n[distil]\nstudent = "{STUDENT}"\nepochs = 4\n'
+    )
     before = path.read_text()
     assert cli.main(["check", str(path), "--profile", "coral-usb"]) == 1
     said = capsys.readouterr().err
     assert "the first to stay behind is HARD_SWISH #2: Operation not supported" in said
-    assert "HARD_SWISH to RELU6, fused into the op before: --set edits.hard_swish=relu6; --fix does it" in said
+    assert (
+        "HARD_SWISH to RELU6, fused into the op before: --set edits.hard_swish=relu6; --fix does it"
+        in said
+    )
     assert path.read_text() == before, "a check alone changes nothing"
 
     assert cli.main(["check", str(path), "--profile", "coral-usb", "--fix", "--json"]) == 0
@@ -46,17 +64,28 @@ def test_a_recipe_that_cannot_map_is_mended_in_place(tmp_path: Path, capsys: pyt
 
     settings = recipe.load(path)
     again = auto_fix.mend(settings, load_profile("coral-usb"))
-    assert (again.values, again.settings) == ({}, settings), "what is mended needs no second mending"
+    assert (again.values, again.settings) == ({}, settings), (
+        "what is mended needs no second mending"
+    )
 
 
 def test_several_edits_where_one_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    legal = {op: why for op, why in load_profile("pi4").ops.items() if op not in ("HARD_SWISH", "MEAN")}
+    legal = {
+        op: why for op, why in load_profile("pi4").ops.items() if op not in ("HARD_SWISH", "MEAN")
+    }
     profile = board(tmp_path, 'min_mapped = { value = 1.0, source = "test" }', legal)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["check", STUDENT, "--profile", profile, "--set", "data.input_px=64", "--fix"]) == 0
+    assert (
+        cli.main(["check", STUDENT, "--profile", profile, "--set", "data.input_px=64", "--fix"])
+        == 0
+    )
     path = tmp_path / f"{STUDENT}-board.toml"
     found = recipe.load(path)
-    assert vars(found.edits) == {"hard_swish": "relu6", "squeeze_excite": "", "pooling": "average_pool"}
+    assert vars(found.edits) == {
+        "hard_swish": "relu6",
+        "squeeze_excite": "",
+        "pooling": "average_pool",
+    }
     assert (found.data.input_px, found.distil.student) == (64, STUDENT)
     with pytest.raises(RecipeError, match="exists already"):
         auto_fix.fix(STUDENT, profile, [])
@@ -73,10 +102,24 @@ def test_where_no_edit_helps_nothing_is_written(tmp_path: Path):
     assert path.read_text() == before
 
 
-def test_nothing_to_mend_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]):
+def test_nothing_to_mend_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["check", "mobilenetv2_035", "--profile", "android-nnapi", "--set", "data.input_px=32", "--fix"]) == 0
+    assert (
+        cli.main(
+            [
+                "check",
+                "mobilenetv2_035",
+                "--profile",
+                "android-nnapi",
+                "--set",
+                "data.input_px=32",
+                "--fix",
+            ]
+        )
+        == 0
+    )
     assert "nothing to mend" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -90,22 +133,39 @@ def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_pa
     profile = board(tmp_path, 'hard_swish = { value = "relu6", source = "test" }', base="coral-usb")
     mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
     assert mapped["mapped"] == mapped["ops"]
-    mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"])["mapped"]
+    mapped = student_check.check_named(
+        STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"]
+    )["mapped"]
     assert mapped["ends_at"]["op"] == "HARD_SWISH", "a recipe's edits go before the profile's"
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("", "[edits]\npooling = \"mean\"\n"),
-    ("seed = 1\n", "seed = 1\n\n[edits]\npooling = \"mean\"\n"),
-    ("[edits]\n# why\npooling = \"average_pool\"\n[data]\n", "[edits]\n# why\npooling = \"mean\"\n[data]\n"),
-    ("[edits] # why\nhard_swish = \"keep\"\n", "[edits] # why\npooling = \"mean\"\nhard_swish = \"keep\"\n"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", '[edits]\npooling = "mean"\n'),
+        ("seed = 1\n", 'seed = 1\n\n[edits]\npooling = "mean"\n'),
+        (
+            '[edits]\n# why\npooling = "average_pool"\n[data]\n',
+            '[edits]\n# why\npooling = "mean"\n[data]\n',
+        ),
+        (
+            '[edits] # why\nhard_swish = "keep"\n',
+            '[edits] # why\npooling = "mean"\nhard_swish = "keep"\n',
+        ),
+    ],
+)
 def test_a_recipes_other_lines_stay(text: str, expected: str):
     assert recipe.amended(text, {"edits.pooling": "mean"}) == expected
 
 
-@pytest.mark.parametrize("text", ["edits = {hard_swish = \"keep\"}\n", "edits.hard_swish = \"keep\"\n",
-                                  "[card]\nlimits = \"\"\"\n[edits]\n\"\"\"\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'edits = {hard_swish = "keep"}\n',
+        'edits.hard_swish = "keep"\n',
+        '[card]\nlimits = """\n[edits]\n"""\n',
+    ],
+)
 def test_a_recipe_with_no_plain_line_for_it_is_refused(text: str):
     with pytest.raises(RecipeError, match="write by hand"):
         recipe.amended(text, {"edits.pooling": "mean"})

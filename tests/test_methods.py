@@ -18,8 +18,14 @@ from edgekd.training import objective
 def test_a_weight_a_table_and_an_override(tmp_path: Path) -> None:
     file = tmp_path / "r.toml"
     file.write_text("[distil.losses]\nsp = 10\ndkd = {beta = 2, ramp = 0.5}\nrkd = 25\n")
-    found = recipe.load(file, ["distil.losses.dkd.alpha=3", "distil.losses.rkd=0", "distil.losses.hcl={}"]).distil.losses
-    assert [(term.name, term.weight, term.ramp) for term in found] == [("dkd", 1, 0.5), ("hcl", 1, None), ("sp", 10, None)]
+    found = recipe.load(
+        file, ["distil.losses.dkd.alpha=3", "distil.losses.rkd=0", "distil.losses.hcl={}"]
+    ).distil.losses
+    assert [(term.name, term.weight, term.ramp) for term in found] == [
+        ("dkd", 1, 0.5),
+        ("hcl", 1, None),
+        ("sp", 10, None),
+    ]
     assert found[0].parameters == {"alpha": 3, "beta": 2, "temperature": 4}
     file.write_text(recipe.to_toml(recipe.load(file)))
     assert {term.name for term in recipe.load(file).distil.losses} == {"dkd", "rkd", "sp"}
@@ -32,13 +38,22 @@ def test_every_method_reads_and_round_trips() -> None:
     assert all(method.paper and method.title for method in METHODS.values())
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ("distil.losses.dkdd=1", "dkd"), ("distil.losses.vkd=1", "distil.pooled"), ("distil.losses.kd=1", "distil.alpha"),
-    ("distil.losses.dkd.betta=1", "distil.losses.dkd.beta"), ("distil.losses=1", "a table"),
-    ("distil.losses.dkd=x", "a number"), ("distil.losses.dkd.temperature=0", "0.01 .. 100"),
-    ("distil.losses.pefd.projectors=2.5", "whole"), ("distil.losses.sp=-1", "0 .."), ("distil.losses.sp.ramp=2", "0 .. 1"),
-    ("distil.lossess.sp=1", "losses"),
-])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("distil.losses.dkdd=1", "dkd"),
+        ("distil.losses.vkd=1", "distil.pooled"),
+        ("distil.losses.kd=1", "distil.alpha"),
+        ("distil.losses.dkd.betta=1", "distil.losses.dkd.beta"),
+        ("distil.losses=1", "a table"),
+        ("distil.losses.dkd=x", "a number"),
+        ("distil.losses.dkd.temperature=0", "0.01 .. 100"),
+        ("distil.losses.pefd.projectors=2.5", "whole"),
+        ("distil.losses.sp=-1", "0 .."),
+        ("distil.losses.sp.ramp=2", "0 .. 1"),
+        ("distil.lossess.sp=1", "losses"),
+    ],
+)
 def test_wrong_tables(text: str, part: str) -> None:
     with pytest.raises((RecipeError, UnknownName)) as found:
         recipe.load(None, [text])
@@ -79,7 +94,13 @@ def test_the_plan_says_what_it_leaves_out() -> None:
     assert len(alone.notes) == 1
     assert "there is no teacher" in alone.notes[0]
     whole = objective.plan(config, ("logits", "pooled"), 3)
-    assert whole.weights() == {"labels": pytest.approx(0.1), "logits": 0.9, "pooled": 1.0, "mutual": 1.0, "sp": 5.0}
+    assert whole.weights() == {
+        "labels": pytest.approx(0.1),
+        "logits": 0.9,
+        "pooled": 1.0,
+        "mutual": 1.0,
+        "sp": 5.0,
+    }
     assert [ramp for _, ramp in whole.terms] == [0.0, config.ramp]
     logged = objective.plan(DistilConfig(), ("logits",), 3)
     assert "pooled" not in logged.weights()
@@ -88,36 +109,71 @@ def test_the_plan_says_what_it_leaves_out() -> None:
         objective.plan(config, ("logits",), 3)
 
 
-@pytest.mark.parametrize(("sets", "expected"), [
-    ([], {"teacher": ("data",), "knowledge": ("data", "teacher")}),
-    (['teacher.others=["resnet34", "resnet18@none"]'],
-     {"teacher": ("data",), "teacher2": ("data",), "teacher3": ("data",),
-      "knowledge": ("data", "teacher", "teacher2", "teacher3")}),
-    (["distil.answers=live"], {"teacher": ("data",)}), (["distil.answers=corrected"], {"teacher": ("data",)}),
-    (["distil.logs=log.csv"], {"knowledge": ("data",)}), (["teacher.name=none"], {}),
-])
-def test_each_mode_runs_the_stages_it_needs(sets: list[str], expected: dict[str, tuple[str, ...]]) -> None:
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ([], {"teacher": ("data",), "knowledge": ("data", "teacher")}),
+        (
+            ['teacher.others=["resnet34", "resnet18@none"]'],
+            {
+                "teacher": ("data",),
+                "teacher2": ("data",),
+                "teacher3": ("data",),
+                "knowledge": ("data", "teacher", "teacher2", "teacher3"),
+            },
+        ),
+        (["distil.answers=live"], {"teacher": ("data",)}),
+        (["distil.answers=corrected"], {"teacher": ("data",)}),
+        (["distil.logs=log.csv"], {"knowledge": ("data",)}),
+        (["teacher.name=none"], {}),
+    ],
+)
+def test_each_mode_runs_the_stages_it_needs(
+    sets: list[str], expected: dict[str, tuple[str, ...]]
+) -> None:
     job = build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
-    found = {stage.name: stage.parents for stage in runner.stages(job) if stage.name.startswith(("teacher", "knowledge"))}
+    found = {
+        stage.name: stage.parents
+        for stage in runner.stages(job)
+        if stage.name.startswith(("teacher", "knowledge"))
+    }
     assert found == expected
 
 
 def test_several_teachers_are_heard_from_the_cache_alone() -> None:
-    job = build.job(recipe.load(None, ['teacher.others=["resnet34"]', "distil.answers=live"],
-                                   {"data.source": "phantom:120@40"}), "pi4")
+    job = build.job(
+        recipe.load(
+            None,
+            ['teacher.others=["resnet34"]', "distil.answers=live"],
+            {"data.source": "phantom:120@40"},
+        ),
+        "pi4",
+    )
     with pytest.raises(RecipeError, match=r"teacher\.others"):
         runner.stages(job)
 
 
 def test_further_teachers_leave_the_first_as_it_is() -> None:
     """Its settings do not change, so that it is not trained again; another teacher's name and weights are its own."""
-    made = [build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
-            for sets in ([], ['teacher.others=["resnet34@none"]'])]
-    rows = [{stage.name: stage.settings(job) for stage in runner.stages(job) if stage.name.startswith("teacher")}
-            for job in made]
+    made = [
+        build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
+        for sets in ([], ['teacher.others=["resnet34@none"]'])
+    ]
+    rows = [
+        {
+            stage.name: stage.settings(job)
+            for stage in runner.stages(job)
+            if stage.name.startswith("teacher")
+        }
+        for job in made
+    ]
     assert rows[0]["teacher"] == rows[1]["teacher"]
     other = rows[1]["teacher2"]
-    assert (other["model"].name, other["config"].name, other["config"].weights) == ("resnet34", "resnet34", "none")
+    assert (other["model"].name, other["config"].name, other["config"].weights) == (
+        "resnet34",
+        "resnet34",
+        "none",
+    )
 
 
 def test_lists_of_teachers_round_trip(tmp_path: Path) -> None:

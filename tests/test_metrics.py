@@ -59,4 +59,8 @@ def test_confusion_and_flips() -> None:
     before = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
     after = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
     assert metrics.confusion(after, labels).tolist() == [[1, 1], [0, 2]]
-    assert metrics.flips(before, after, labels) == {"agree_with_previous": 0.5, "flips_bad": 1, "flips_good": 1}
+    assert metrics.flips(before, after, labels) == {
+        "agree_with_previous": 0.5,
+        "flips_bad": 1,
+        "flips_good": 1,
+    }

@@ -45,13 +45,35 @@ def dataset() -> Dataset:
 
 
 def asking(arch: str, **sides: int) -> dict[str, Any]:
-    return {"wanted_precision": "float32", "model": model_specs.spec(arch), "grid_side": 2, "cam_side": 2} | sides
+    return {
+        "wanted_precision": "float32",
+        "model": model_specs.spec(arch),
+        "grid_side": 2,
+        "cam_side": 2,
+    } | sides
 
 
-def learn(dataset: Dataset, said: Knowledge | None, config: DistilConfig, teacher: Network | None = None,
-          how: dict[str, Any] | None = None, view: ViewsConfig = VIEW) -> Network:
-    return distil.run(dataset, said, teacher, config=config, model=STUDENT, view=view, px=PX, weights_sha256="",
-                      groups_sha256="", asking=how, context=Context(seed=3))
+def learn(
+    dataset: Dataset,
+    said: Knowledge | None,
+    config: DistilConfig,
+    teacher: Network | None = None,
+    how: dict[str, Any] | None = None,
+    view: ViewsConfig = VIEW,
+) -> Network:
+    return distil.run(
+        dataset,
+        said,
+        teacher,
+        config=config,
+        model=STUDENT,
+        view=view,
+        px=PX,
+        weights_sha256="",
+        groups_sha256="",
+        asking=how,
+        context=Context(seed=3),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,28 +96,47 @@ def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> 
     oracle = Oracle(network, datasets.pixels(dataset), **asking(arch))
     train = torch.tensor(said.rows)
     drawn = views.draw(VIEW, 3, 1, len(dataset.images), train)
-    for order in (torch.tensor([5]), torch.tensor([9, 3, 9, 30, 1, 0, 2]), torch.arange(33).flip(0)):
+    for order in (
+        torch.tensor([5]),
+        torch.tensor([9, 3, 9, 30, 1, 0, 2]),
+        torch.arange(33).flip(0),
+    ):
         for name, value in oracle.ask(train[order], drawn).items():
             assert torch.equal(value, found[name][1, order]), name
 
 
-def test_a_live_teacher_gives_the_student_that_the_cache_gives(dataset: Dataset, resnet: Network, cached: Knowledge) -> None:
+def test_a_live_teacher_gives_the_student_that_the_cache_gives(
+    dataset: Dataset, resnet: Network, cached: Knowledge
+) -> None:
     terms = loss_catalogue.read({"cat": 1, "hcl": 1, "sp": 1}, "test")
     config = dataclasses.replace(CONFIG, pooled=1.0, losses=terms)
     first = learn(dataset, cached, config)
-    live = learn(dataset, None, dataclasses.replace(config, answers="live"), resnet, asking("resnet18"))
+    live = learn(
+        dataset, None, dataclasses.replace(config, answers="live"), resnet, asking("resnet18")
+    )
     assert bytes(first.state) == bytes(live.state)
     assert first.history == live.history
 
 
 def test_withheld_labels_are_not_looked_at(dataset: Dataset, cached: Knowledge) -> None:
     """Wrong labels give the same student, which with labels they do not."""
-    swapped = dataclasses.replace(dataset, images=[
-        {**row, "label": (row["label"] + 1) % len(dataset.classes)} if row["split"] == "train" else row
-        for row in dataset.images])
+    swapped = dataclasses.replace(
+        dataset,
+        images=[
+            {**row, "label": (row["label"] + 1) % len(dataset.classes)}
+            if row["split"] == "train"
+            else row
+            for row in dataset.images
+        ],
+    )
     for labels, same in (("withheld", True), ("given", False)):
-        config = dataclasses.replace(CONFIG, labels=labels, losses=loss_catalogue.read({"dkd": 1}, "test"))
-        assert (bytes(learn(dataset, cached, config).state) == bytes(learn(swapped, cached, config).state)) == same
+        config = dataclasses.replace(
+            CONFIG, labels=labels, losses=loss_catalogue.read({"dkd": 1}, "test")
+        )
+        assert (
+            bytes(learn(dataset, cached, config).state)
+            == bytes(learn(swapped, cached, config).state)
+        ) == same
     with pytest.raises(RecipeError, match="withheld"):
         learn(dataset, None, dataclasses.replace(CONFIG, labels="withheld"))
 
@@ -103,15 +144,27 @@ def test_withheld_labels_are_not_looked_at(dataset: Dataset, cached: Knowledge) 
 def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resnet: Network) -> None:
     config = dataclasses.replace(CONFIG, answers="corrected", epochs=3)
     strict = learn(dataset, None, dataclasses.replace(config, top_k=1), resnet, asking("resnet18"))
-    lax = learn(dataset, None, dataclasses.replace(config, top_k=len(dataset.classes)), resnet, asking("resnet18"))
+    lax = learn(
+        dataset,
+        None,
+        dataclasses.replace(config, top_k=len(dataset.classes)),
+        resnet,
+        asking("resnet18"),
+    )
     calls = [network.history[-1]["teacher_calls"] for network in (strict, lax)]
     train = len(datasets.rows(dataset, "train"))
-    assert calls[1] <= train < calls[0] <= strict.history[-1]["views_shown"]  # every answer passes: each image is asked once
+    assert (
+        calls[1] <= train < calls[0] <= strict.history[-1]["views_shown"]
+    )  # every answer passes: each image is asked once
     with pytest.raises(RecipeError, match="mixup"):
-        learn(dataset, None, config, resnet, asking("resnet18"), dataclasses.replace(VIEW, mixup=0.2))
+        learn(
+            dataset, None, config, resnet, asking("resnet18"), dataclasses.replace(VIEW, mixup=0.2)
+        )
 
 
-def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tmp_path: Path) -> None:
+def test_a_log_teaches_without_a_teacher(
+    dataset: Dataset, cached: Knowledge, tmp_path: Path
+) -> None:
     """The full log of what a teacher said about plain views is that knowledge, to the float16 it is kept in."""
     said = arrays(cached)["logits"][:1].float()
     file = tmp_path / "log.csv"
@@ -120,7 +173,9 @@ def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tm
         table.writerow(["image", "sha256", *(f"p:{name}" for name in dataset.classes)])
         for row, p in zip(cached.rows, said[0].softmax(1).tolist(), strict=True):
             table.writerow([dataset.images[row]["name"], dataset.images[row]["sha256"], *p])
-    logged = knowledge.from_logs(dataset, path=str(file), file_sha256="", max_days=0.0, context=Context())
+    logged = knowledge.from_logs(
+        dataset, path=str(file), file_sha256="", max_days=0.0, context=Context()
+    )
     assert logged.rows == cached.rows
     assert logged.facts["hashes_checked"] == len(cached.rows)
     again = arrays(logged)["logits"].float()
@@ -133,8 +188,13 @@ def test_a_log_teaches_without_a_teacher(dataset: Dataset, cached: Knowledge, tm
 
 def test_groups_are_told_apart(dataset: Dataset, cached: Knowledge, tmp_path: Path) -> None:
     file = tmp_path / "groups.csv"
-    file.write_text("image,group\n" + "".join(f"{row['name']},{'ab'[n % 2]}\n" for n, row in enumerate(dataset.images)))
-    config = dataclasses.replace(CONFIG, epochs=1, groups=str(file), losses=loss_catalogue.read({"fair": 1}, "test"))
+    file.write_text(
+        "image,group\n"
+        + "".join(f"{row['name']},{'ab'[n % 2]}\n" for n, row in enumerate(dataset.images))
+    )
+    config = dataclasses.replace(
+        CONFIG, epochs=1, groups=str(file), losses=loss_catalogue.read({"fair": 1}, "test")
+    )
     told = learn(dataset, cached, config).facts["groups"]["test"]
     assert set(told["each"]) == {"a", "b"}
     assert sum(row["n"] for row in told["each"].values()) == len(datasets.rows(dataset, "test"))
@@ -152,7 +212,9 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
     file = tmp_path / "groups.csv"
     file.write_text("image,group\n")
     job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
-    readers = [stage for stage in runner.stages(job) if job.recipe.distil in stage.settings(job).values()]
+    readers = [
+        stage for stage in runner.stages(job) if job.recipe.distil in stage.settings(job).values()
+    ]
     assert [stage.name for stage in readers] == ["distil", "prune"]
     before = [stage.settings(job) for stage in readers]
     file.write_text("image,group\na.png,a\n")
@@ -199,12 +261,18 @@ def test_teachers_that_agree_are_one_teacher() -> None:
     both = torch.stack([one, one + 3], 1)  # a shift is no disagreement
     weights = teacher_blend.confidence(both, label_losses.soften(torch.arange(5) % 4, 4, 0))
     assert torch.allclose(teacher_blend.blend(both, weights).softmax(1), one.softmax(1), atol=1e-6)
-    assert torch.allclose(teacher_blend.kd(student, both, weights, 3.0), label_losses.kd(student, one, 3.0), atol=1e-5)
+    assert torch.allclose(
+        teacher_blend.kd(student, both, weights, 3.0), label_losses.kd(student, one, 3.0), atol=1e-5
+    )
 
 
-def test_further_teachers_are_cached_beside_the_first(dataset: Dataset, resnet: Network, cached: Knowledge) -> None:
+def test_further_teachers_are_cached_beside_the_first(
+    dataset: Dataset, resnet: Network, cached: Knowledge
+) -> None:
     other = teacher("resnet18", len(dataset.classes), PX, seed=1)
-    said = knowledge.run(dataset, resnet, other, view=VIEW, context=Context(seed=3), **asking("resnet18"))
+    said = knowledge.run(
+        dataset, resnet, other, view=VIEW, context=Context(seed=3), **asking("resnet18")
+    )
     assert bytes(said.logits) == bytes(cached.logits)
     assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
     assert bytes(learn(dataset, said, CONFIG).state) != bytes(learn(dataset, cached, CONFIG).state)
@@ -215,14 +283,32 @@ def test_further_teachers_are_cached_beside_the_first(dataset: Dataset, resnet: 
 
 def test_an_attack_stays_in_its_box_and_finds_worse_images() -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(),
-                              torch.nn.Linear(8 * 36, 4)).train()
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8 * 36, 4),
+    ).train()
     images = torch.rand(6, 3, 8, 8)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     answers = net.eval()(images).detach()
-    box = {"epsilon": torch.full((1, 3, 1, 1), 0.05), "low": torch.zeros(1, 3, 1, 1), "high": torch.ones(1, 3, 1, 1)}
-    found = [robustness.attack(net.train(), images, lambda z: label_losses.kd(z, answers, 1.0), steps=5,
-                               stream=generator("attack", 0), **box) for _ in range(2)]
+    box = {
+        "epsilon": torch.full((1, 3, 1, 1), 0.05),
+        "low": torch.zeros(1, 3, 1, 1),
+        "high": torch.ones(1, 3, 1, 1),
+    }
+    found = [
+        robustness.attack(
+            net.train(),
+            images,
+            lambda z: label_losses.kd(z, answers, 1.0),
+            steps=5,
+            stream=generator("attack", 0),
+            **box,
+        )
+        for _ in range(2)
+    ]
     assert torch.equal(*found)
     assert float((found[0] - images).abs().max()) <= 0.05 + 1e-6
     assert 0 <= float(found[0].min()) <= float(found[0].max()) <= 1
@@ -245,8 +331,20 @@ def setting(labels: loss_catalogue.Labels, classes: int = 4) -> Setting:
     student.eval()
     shapes = objective.shapes(student, taps, PX, 3)
     student.train()
-    return Setting(student, taps, shapes, classes, labels, 0, [0.5] * 3, [0.5] * 3, {"pooled": 24, "grid": 24}, True,
-                   lambda: builders.create("mobilenetv2_035", {"num_classes": classes}), torch.arange(8) % 2)
+    return Setting(
+        student,
+        taps,
+        shapes,
+        classes,
+        labels,
+        0,
+        [0.5] * 3,
+        [0.5] * 3,
+        {"pooled": 24, "grid": 24},
+        True,
+        lambda: builders.create("mobilenetv2_035", {"num_classes": classes}),
+        torch.arange(8) % 2,
+    )
 
 
 def batch(labels: loss_catalogue.Labels, classes: int = 4, b: int = 8) -> Batch:
@@ -256,32 +354,56 @@ def batch(labels: loss_catalogue.Labels, classes: int = 4, b: int = 8) -> Batch:
         return torch.randn(b, *shape, generator=stream)
 
     one = label_losses.soften(torch.arange(b) // 2 % classes, classes, 0)
-    return Batch(drawn(3, PX, PX).clamp(-1, 1), one if labels == "one" else (drawn(classes) > 0).float(), drawn(classes),
-                 drawn(24), drawn(24, 2, 2), drawn(classes, 2, 2), rows=torch.arange(b))
+    return Batch(
+        drawn(3, PX, PX).clamp(-1, 1),
+        one if labels == "one" else (drawn(classes) > 0).float(),
+        drawn(classes),
+        drawn(24),
+        drawn(24, 2, 2),
+        drawn(classes, 2, 2),
+        rows=torch.arange(b),
+    )
 
 
-def test_the_size_of_the_answers_is_told_before_they_are_there(dataset: Dataset, resnet: Network) -> None:
+def test_the_size_of_the_answers_is_told_before_they_are_there(
+    dataset: Dataset, resnet: Network
+) -> None:
     told: list[str] = []
     context = Context(seed=3, say=told.append, progress=lambda *_, **__: told.append("progress"))
     said = knowledge.run(dataset, resnet, view=VIEW, context=context, **asking("resnet18"))
-    size = sum(len(part) for part in (said.logits, said.pooled, said.grid, said.cams, said.others)) / 2**20
+    size = (
+        sum(len(part) for part in (said.logits, said.pooled, said.grid, said.cams, said.others))
+        / 2**20
+    )
     assert f"{said.views} views of {len(said.rows)} images will take {size:.2f} MiB" in told[0]
     assert "progress" in told[1:]
 
 
-
-@pytest.mark.parametrize(("name", "labels"), [
-    *((name, "one") for name in METHODS),
-    *((name, "many") for name, method in METHODS.items() if not method.not_many),
-])
-def test_every_loss_reaches_the_student_and_all_its_adapters(name: str, labels: loss_catalogue.Labels) -> None:
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        *((name, "one") for name in METHODS),
+        *((name, "many") for name, method in METHODS.items() if not method.not_many),
+    ],
+)
+def test_every_loss_reaches_the_student_and_all_its_adapters(
+    name: str, labels: loss_catalogue.Labels
+) -> None:
     at, shown = setting(labels), batch(labels)
-    config = dataclasses.replace(CONFIG, alpha=0.0, losses=(Term(name, 1.0, 0.0, METHODS[name].parameters),))
-    made = objective.Objective(config, objective.plan(config, ("logits", "pooled", "grid", "cams"), 4, labels), at).train()
+    config = dataclasses.replace(
+        CONFIG, alpha=0.0, losses=(Term(name, 1.0, 0.0, METHODS[name].parameters),)
+    )
+    made = objective.Objective(
+        config, objective.plan(config, ("logits", "pooled", "grid", "cams"), 4, labels), at
+    ).train()
     whole = made.loss(shown, Step(0, 10, 0))
     assert bool(torch.isfinite(whole))
     made.terms[name](made.see(shown.images), shown).backward()
-    without = [key for key, parameter in made.terms.named_parameters() if parameter.grad is None and "classifier" not in key]
+    without = [
+        key
+        for key, parameter in made.terms.named_parameters()
+        if parameter.grad is None and "classifier" not in key
+    ]
     assert not without
     moved = sum(float(p.grad.abs().sum()) for p in made.student.parameters() if p.grad is not None)
     assert np.isfinite(moved)

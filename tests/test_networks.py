@@ -22,4 +22,6 @@ def test_a_fresh_classifier_starts_at_chance(name: str) -> None:
     with torch.no_grad():
         logits = net(torch.randn(8, 3, 64, 64))
     assert origin == "random"
-    assert float(F.cross_entropy(logits, torch.tensor([0, 1] * 4))) == pytest.approx(math.log(2), abs=0.1)
+    assert float(F.cross_entropy(logits, torch.tensor([0, 1] * 4))) == pytest.approx(
+        math.log(2), abs=0.1
+    )

@@ -33,9 +33,17 @@ class One:
         return range_from_minmax(min(float(ends[0]), 0.0), max(float(ends[1]), 0.1))
 
     def tensor(self, name: str, shape: tuple[int, ...], grid: Range) -> int:
-        return self.builder.tensor(name, shape, "INT8", scale=[grid.scale], zero_point=[grid.zero_point])
+        return self.builder.tensor(
+            name, shape, "INT8", scale=[grid.scale], zero_point=[grid.zero_point]
+        )
 
-    def file(self, inputs: list[int], shape: tuple[int, ...], target: Range, options: dict[str, Any] | None) -> bytes:
+    def file(
+        self,
+        inputs: list[int],
+        shape: tuple[int, ...],
+        target: Range,
+        options: dict[str, Any] | None,
+    ) -> bytes:
         self.builder.op(self.op, inputs, [self.tensor("output", shape, target)], options)
         return self.builder.finish("input", "output", "one op")
 
@@ -48,7 +56,12 @@ WHOLE = (1, PX, PX, CHANNELS)
 
 def unary(one: One) -> bytes:
     reach = one.source.scale * 255
-    return one.file([one.map()], WHOLE, range_from_minmax(-0.4 if one.op == "HARD_SWISH" else 0.0, reach / 2), None)
+    return one.file(
+        [one.map()],
+        WHOLE,
+        range_from_minmax(-0.4 if one.op == "HARD_SWISH" else 0.0, reach / 2),
+        None,
+    )
 
 
 def fixed(one: One) -> bytes:
@@ -72,13 +85,32 @@ def mean(one: One) -> bytes:
 
 
 def pool(one: One) -> bytes:
-    return one.file([one.map()], (1, 4, 4, CHANNELS), one.source, {
-        "padding": 1, "strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2, "fusedActivationFunction": 0})
+    return one.file(
+        [one.map()],
+        (1, 4, 4, CHANNELS),
+        one.source,
+        {
+            "padding": 1,
+            "strideH": 2,
+            "strideW": 2,
+            "filterHeight": 2,
+            "filterWidth": 2,
+            "fusedActivationFunction": 0,
+        },
+    )
 
 
 OPS: dict[str, Callable[[One], bytes]] = {
-    "HARD_SWISH": unary, "RELU": unary, "RELU6": unary, "LOGISTIC": fixed, "SOFTMAX": softmax, "ADD": pairwise,
-    "MUL": pairwise, "MEAN": mean, "AVERAGE_POOL_2D": pool, "MAX_POOL_2D": pool,
+    "HARD_SWISH": unary,
+    "RELU": unary,
+    "RELU6": unary,
+    "LOGISTIC": fixed,
+    "SOFTMAX": softmax,
+    "ADD": pairwise,
+    "MUL": pairwise,
+    "MEAN": mean,
+    "AVERAGE_POOL_2D": pool,
+    "MAX_POOL_2D": pool,
 }
 
 
@@ -90,8 +122,13 @@ def worst(op: str, family: str) -> int:
         codes = np.random.default_rng(seed).integers(-128, 128, WHOLE).astype(np.int8)
         found = runner.invoke(codes).astype(np.int64)
         (only,) = graph.ops
-        operands = [Operand(graph.tensors[index], codes if graph.tensors[index].data is None else graph.tensors[index].data)
-                    for index in only.inputs]
+        operands = [
+            Operand(
+                graph.tensors[index],
+                codes if graph.tensors[index].data is None else graph.tensors[index].data,
+            )
+            for index in only.inputs
+        ]
         expected = KERNELS[op](only, operands, graph.tensors[only.outputs[0]])
         largest = max(largest, int(np.abs(found - expected).max()))
     return largest
@@ -107,7 +144,9 @@ def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPa
     """A kernel that adds 2 stands for a runtime's broken one."""
     built = build("Branches")
     add = KERNELS["ADD"]
-    monkeypatch.setitem(KERNELS, "ADD", lambda op, inputs, output: np.minimum(add(op, inputs, output) + 2, 127))
+    monkeypatch.setitem(
+        KERNELS, "ADD", lambda op, inputs, output: np.minimum(add(op, inputs, output) + 2, 127)
+    )
     failures = Failures()
     body = check_ops(built.lite.tflite, built.pixels[:1], failures, 1)
     assert {row["op"] for row in failures.rows} == {"ADD #3 -> relu"}
@@ -117,7 +156,9 @@ def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPa
     assert [row["op"] for row in body["by_op"]] == [op.label(graph.tensors) for op in graph.ops]
     for row in body["by_op"]:
         assert row["why"]
-        assert sum(row["xnnpack"]) == int(np.prod(graph.tensors[graph.ops[body["by_op"].index(row)].outputs[0]].shape))
+        assert sum(row["xnnpack"]) == int(
+            np.prod(graph.tensors[graph.ops[body["by_op"].index(row)].outputs[0]].shape)
+        )
 
 
 def test_the_certificate_says_what_the_delegate_leaves_out() -> None:

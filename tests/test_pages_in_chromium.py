@@ -29,16 +29,35 @@ def full() -> dict:
     labels = rng.integers(0, 2, 600)
     codes = rng.normal(0, 15, (600, 2)).clip(-128, 127).astype(np.int8)
     fitted = conformal.fit(codes[:300], labels[:300], grid, "logits", 0.9)
-    return {**whole(), "confidence": {**fitted, "test": conformal.judge(fitted, codes[300:], labels[300:], grid),
-                                      "warning": "The promise does not hold."},
-            "subgroups": subgroups.report(*evaluation(damage="old", share=0.4), SubgroupConfig(column="age")),
-            "licences": chain(teacher="CC-BY-NC-4.0"), "bundle": {"sha256": "0" * 64, "files": 68, "bytes": 1}}
+    return {
+        **whole(),
+        "confidence": {
+            **fitted,
+            "test": conformal.judge(fitted, codes[300:], labels[300:], grid),
+            "warning": "The promise does not hold.",
+        },
+        "subgroups": subgroups.report(
+            *evaluation(damage="old", share=0.4), SubgroupConfig(column="age")
+        ),
+        "licences": chain(teacher="CC-BY-NC-4.0"),
+        "bundle": {"sha256": "0" * 64, "files": 68, "bytes": 1},
+    }
 
 
-PAGES = {"report": lambda: html_report.page(full(), EXAMPLES),
-         "unfinished": lambda: html_report.page({key: whole()[key] for key in ("data", "stages", "models", "profile")}),
-         "comparison": lambda: comparison_page.page(comparison.compare(
-             [comparison.Build("one", full(), {"seed": 0}), comparison.Build("two", other(), {"seed": 1})]))}
+PAGES = {
+    "report": lambda: html_report.page(full(), EXAMPLES),
+    "unfinished": lambda: html_report.page(
+        {key: whole()[key] for key in ("data", "stages", "models", "profile")}
+    ),
+    "comparison": lambda: comparison_page.page(
+        comparison.compare(
+            [
+                comparison.Build("one", full(), {"seed": 0}),
+                comparison.Build("two", other(), {"seed": 1}),
+            ]
+        )
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -47,7 +66,9 @@ def test_a_page_reads_well_everywhere(name: str, tmp_path: Path) -> None:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     axe = Path(os.environ.get("EDGEKD_NODE_MODULES", "nowhere"), "axe-core", "axe.min.js")
     if CHROMIUM is None or not axe.is_file():
-        pytest.skip("no Chromium is installed, or EDGEKD_NODE_MODULES names no folder with axe-core")
+        pytest.skip(
+            "no Chromium is installed, or EDGEKD_NODE_MODULES names no folder with axe-core"
+        )
     (tmp_path / "page.html").write_text(PAGES[name](), encoding="utf-8")
     found: dict[str, list[object]] = {}
     with api.sync_playwright() as play:
@@ -55,9 +76,15 @@ def test_a_page_reads_well_everywhere(name: str, tmp_path: Path) -> None:
         for size, (width, height) in WIDTHS.items():
             for scheme in ("light", "dark"):
                 # bypass_csp: the page's own policy lets no script run, axe-core's neither
-                tab = browser.new_context(offline=True, bypass_csp=True, color_scheme=scheme,
-                                          viewport={"width": width, "height": height}).new_page()
-                found[f"{size}, {scheme}"] = findings(tab, (tmp_path / "page.html").as_uri(), axe.read_text(encoding="utf-8"))
+                tab = browser.new_context(
+                    offline=True,
+                    bypass_csp=True,
+                    color_scheme=scheme,
+                    viewport={"width": width, "height": height},
+                ).new_page()
+                found[f"{size}, {scheme}"] = findings(
+                    tab, (tmp_path / "page.html").as_uri(), axe.read_text(encoding="utf-8")
+                )
         browser.close()
     assert len(found) == 4
     assert not any(found.values()), found
@@ -69,10 +96,14 @@ def findings(tab: Any, address: str, axe: str) -> list[object]:
     tab.on("console", lambda said: wrong.append(said.text))
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.goto(address)
-    scroll = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    scroll = tab.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
     if scroll > 0:
         wrong.append(f"scrolls by {scroll} px")
     if tab.evaluate(r"/\b(NaN|undefined|None)\b/.test(document.body.innerText)"):
         wrong.append("a figure is missing")
     tab.evaluate(axe)
-    return wrong + tab.evaluate("axe.run().then((told) => told.violations.map((row) => [row.id, row.nodes[0].html]))")
+    return wrong + tab.evaluate(
+        "axe.run().then((told) => told.violations.map((row) => [row.id, row.nodes[0].html]))"
+    )

@@ -66,7 +66,9 @@ def test_diseases_show_where_they_should() -> None:
     for base in (np.s_[38:42, 6:11], np.s_[38:42, 37:42]):
         assert mean["effusion"][base].mean() > mean["normal"][base].mean() + 5
     fields = [np.s_[12:30, 9:18], np.s_[12:30, 33:40]]
-    lung = {name: np.mean([image[field].mean() for field in fields]) for name, image in mean.items()}
+    lung = {
+        name: np.mean([image[field].mean() for field in fields]) for name, image in mean.items()
+    }
     assert lung["opacity"] > lung["normal"]
 
 
@@ -86,8 +88,10 @@ def test_it_says_that_it_is_synthetic() -> None:
         assert item.group.startswith("synthetic-patient-")
 
 
-@pytest.mark.parametrize("text", ["phantom:12", "phantom:many", "phantom:600@4", "phantom:600@9999", "phantom:-5",
-                                  "phantom@x"])
+@pytest.mark.parametrize(
+    "text",
+    ["phantom:12", "phantom:many", "phantom:600@4", "phantom:600@9999", "phantom:-5", "phantom@x"],
+)
 def test_impossible_sets_are_refused_with_a_next_step(text: str) -> None:
     with pytest.raises(DataError, match="phantom") as error:
         open_source(text)

@@ -29,13 +29,20 @@ def means(network: QatNetwork, x: Tensor, phase: str) -> dict[str, Tensor]:
 def test_each_layer_has_its_float_mean_again(name: str) -> None:
     """Up to the steps of the int32 biases, which are hundreds of times finer than what was off."""
     network, x = calibrated(name)[0], batch(1)
-    scaled = {maker.bias for maker, _ in pairs(network)} | {maker.bias for each in streams(network) for maker in each.makers}
+    scaled = {maker.bias for maker, _ in pairs(network)} | {
+        maker.bias for each in streams(network) for maker in each.makers
+    }
     wanted, before = means(network, x, "float"), means(network, x, "frozen")
     quantise(network, [x])
     after = means(network, x, "frozen")
     assert wanted.keys() == {layer.bias for layer in network.layers}
-    early, late = (max(float((found[bias] - wanted[bias]).abs().max() / wanted[bias].abs().max())
-                       for bias in wanted.keys() - scaled) for found in (before, after))
+    early, late = (
+        max(
+            float((found[bias] - wanted[bias]).abs().max() / wanted[bias].abs().max())
+            for bias in wanted.keys() - scaled
+        )
+        for found in (before, after)
+    )
     assert late < 5e-4 < 2e-3 < early
 
 

@@ -21,9 +21,24 @@ LIMIT = 300  # seconds; alone on two cores a launch takes 25
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
@@ -31,7 +46,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     alone = sharing.found(Team())
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert [a + b for a, b in zip(first.pop("rows"), second.pop("rows"), strict=True)] == alone["rows"]
+    assert [a + b for a, b in zip(first.pop("rows"), second.pop("rows"), strict=True)] == alone[
+        "rows"
+    ]
     assert first == second
     assert first["knowledge"] == alone["knowledge"]
     # float32: half a batch may be summed in another order than a whole one, and 4 steps of ResNet-18 are
@@ -48,7 +65,10 @@ def test_one_process_fails_and_all_end_with_its_message(tmp_path: Path) -> None:
     assert own.count("edgekd: ") == 1
     assert "edgekd: error: process 1 cannot go on" in own
     assert "Traceback" not in own
-    assert {path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()} == {"data", "inputs"}
+    assert {path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()} == {
+        "data",
+        "inputs",
+    }
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import QuantNetwork, pack, unpack
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.quantization import graphs
-from edgekd.quantization.qat_network import QatNetwork, calibrate, exact, finish, predict, prepare, restore, set_phase
+from edgekd.quantization.qat_network import (
+    QatNetwork,
+    calibrate,
+    exact,
+    finish,
+    predict,
+    prepare,
+    restore,
+    set_phase,
+)
 from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 
@@ -32,7 +41,9 @@ def mobilenet() -> tuple[QatNetwork, nn.Module]:
     return network, model
 
 
-def test_prepared_network_computes_what_the_float_network_computes(mobilenet: tuple[QatNetwork, nn.Module]) -> None:
+def test_prepared_network_computes_what_the_float_network_computes(
+    mobilenet: tuple[QatNetwork, nn.Module],
+) -> None:
     """In phase "float": BN folding is exact, and the input fold differs only at the padded border."""
     network, model = mobilenet
     pixels, _ = images(5, 64)
@@ -55,14 +66,20 @@ def test_small_networks_keep_their_function(name: str) -> None:
         assert (network(x) - expected).abs().max() < 0.3 * expected.abs().max()
 
 
-def test_ranges_are_observed_after_the_fused_activation(mobilenet: tuple[QatNetwork, nn.Module]) -> None:
+def test_ranges_are_observed_after_the_fused_activation(
+    mobilenet: tuple[QatNetwork, nn.Module],
+) -> None:
     network, _ = mobilenet
     activations = [name for name in network.edges if name.endswith("act")]
     assert len(activations) == 35
     assert len(network.layers) == 53
-    assert len(network.edges) == 53 + 10 + 3  # layers, additions, input, pool, flatten: nothing before a ReLU6
+    assert (
+        len(network.edges) == 53 + 10 + 3
+    )  # layers, additions, input, pool, flatten: nothing before a ReLU6
     calibrate(copy.deepcopy(network), [normalised(images(4, 64)[0], HALF, HALF)])
-    sources = {layer.source for layer in network.layers} | {layer.target for layer in network.layers}
+    sources = {layer.source for layer in network.layers} | {
+        layer.target for layer in network.layers
+    }
     assert sources <= set(network.edges)
     assert network.writers["input"] == "INPUT"
     assert network.writers["output"] == "FULLY_CONNECTED"
@@ -79,7 +96,9 @@ def test_activation_ranges_after_relu6_start_at_zero() -> None:
 
 def test_same_scale_ops_share_one_quantiser() -> None:
     network, _, _ = calibrated("Branches")
-    assert network.writers["Branches" if "Branches" in network.writers else "cat"] == "CONCATENATION"
+    assert (
+        network.writers["Branches" if "Branches" in network.writers else "cat"] == "CONCATENATION"
+    )
     parts = [network.edge(name) for name in ("relu", "right.2", "cat")]
     assert parts[0] is parts[1] is parts[2]
     pools, _, _ = calibrated("Pools")
@@ -108,12 +127,21 @@ class Unruly(nn.Module):
         return self.fc(self.odd(self.conv(x)).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("odd", "op"), [
-    (nn.GELU(), "gelu"), (nn.Mish(), "mish"), (nn.LeakyReLU(), "leaky_relu"), (nn.GroupNorm(2, 8), "group_norm"),
-    (nn.MaxPool2d(3, 1, 1, dilation=2), "max pooling with dilation"), (nn.Hardtanh(0, 4), "hardtanh(0, 4)"),
-    (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "SAME [0, 0, 1, 1]"), (nn.LayerNorm(30), "layer_norm"),
-    (nn.AdaptiveAvgPool2d(4), "adaptive average pooling"), (nn.ReflectionPad2d(1), "pad"),
-])
+@pytest.mark.parametrize(
+    ("odd", "op"),
+    [
+        (nn.GELU(), "gelu"),
+        (nn.Mish(), "mish"),
+        (nn.LeakyReLU(), "leaky_relu"),
+        (nn.GroupNorm(2, 8), "group_norm"),
+        (nn.MaxPool2d(3, 1, 1, dilation=2), "max pooling with dilation"),
+        (nn.Hardtanh(0, 4), "hardtanh(0, 4)"),
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "SAME [0, 0, 1, 1]"),
+        (nn.LayerNorm(30), "layer_norm"),
+        (nn.AdaptiveAvgPool2d(4), "adaptive average pooling"),
+        (nn.ReflectionPad2d(1), "pad"),
+    ],
+)
 def test_an_op_without_a_rule_is_refused_by_name(odd: nn.Module, op: str) -> None:
     with pytest.raises(UnsupportedNetwork) as caught:
         prepare(Unruly(odd), PX, HALF, HALF)
@@ -146,7 +174,9 @@ class FlatConv(nn.Module):
         return x + x
 
 
-@pytest.mark.parametrize(("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in the network")])
+@pytest.mark.parametrize(
+    ("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in the network")]
+)
 def test_a_form_without_a_rule_is_refused(model: nn.Module, words: str) -> None:
     with pytest.raises(UnsupportedNetwork, match=words) as caught:
         prepare(model, PX, HALF, HALF)
@@ -188,7 +218,10 @@ def test_training_moves_weights_and_then_freezes_ranges() -> None:
 
 
 def finish_ranges(network: QatNetwork) -> list[tuple[str, float, int]]:
-    return [(name, network.edge(name).range.scale, network.edge(name).range.zero_point) for name in network.edges]
+    return [
+        (name, network.edge(name).range.scale, network.edge(name).range.zero_point)
+        for name in network.edges
+    ]
 
 
 def test_artifact_rebuilds_the_same_network_without_pickle() -> None:
@@ -211,9 +244,15 @@ def test_the_exact_copy_has_the_same_codes_in_float64() -> None:
     before = predict(network, pixels)
     copied = exact(network)
     for layer in network.layers:
-        rounded = [part.graph.get_submodule(layer.quantiser)(graphs.getattr_path(part.graph, layer.weight))
-                   for part in (network, copied)]
-        scale = network.graph.get_submodule(layer.quantiser).scale.double().reshape(-1, *[1] * (rounded[0].ndim - 1))
+        rounded = [
+            part.graph.get_submodule(layer.quantiser)(graphs.getattr_path(part.graph, layer.weight))
+            for part in (network, copied)
+        ]
+        scale = (
+            network.graph.get_submodule(layer.quantiser)
+            .scale.double()
+            .reshape(-1, *[1] * (rounded[0].ndim - 1))
+        )
         codes = [torch.round(weight.double() / scale) for weight in rounded]
         assert rounded[1].dtype == torch.float64
         assert torch.equal(*codes)
@@ -230,6 +269,7 @@ def test_weight_scales_are_those_of_the_last_step() -> None:
         for layer in network.layers:
             network.graph.get_parameter(layer.weight).mul_(3)
     import safetensors.numpy
+
     state = safetensors.numpy.load(finish(network).state)
     for layer in network.layers:
         weight, scale = state[f"{layer.name}.weight"], state[f"{layer.name}.scale"]
@@ -247,12 +287,18 @@ def test_bad_calibration_is_refused() -> None:
 
 
 def test_profile_rules_shape_the_graph() -> None:
-    network, _, _ = calibrated("Branches", pooling="average_pool", classifier="per_tensor", softmax="append")
+    network, _, _ = calibrated(
+        "Branches", pooling="average_pool", classifier="per_tensor", softmax="append"
+    )
     assert "AVERAGE_POOL_2D" in network.writers.values()
     assert "MEAN" not in network.writers.values()
     assert network.writers["output"] == "SOFTMAX"
-    assert (network.edge("output").range.scale, network.edge("output").range.zero_point) == (1 / 256, -128)
+    assert (network.edge("output").range.scale, network.edge("output").range.zero_point) == (
+        1 / 256,
+        -128,
+    )
     import safetensors.numpy
+
     state = safetensors.numpy.load(finish(network).state)
     assert state["head.fc.scale"].shape == (1,)
     assert state["left.0.scale"].shape == (8,)

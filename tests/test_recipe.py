@@ -14,7 +14,9 @@ def test_order_of_precedence(tmp_path: Path) -> None:
     """File, then --set, then the command line's own options."""
     file = tmp_path / "r.toml"
     file.write_text('seed = 3\n[data]\ninput_px = 64\nsource = "a"\n[distil]\nlr = 1\n')
-    found = recipe.load(file, ["data.input_px=128", "distil.schedule=onecycle"], {"data.source": "b"})
+    found = recipe.load(
+        file, ["data.input_px=128", "distil.schedule=onecycle"], {"data.source": "b"}
+    )
     assert (found.seed, found.data.input_px, found.data.source) == (3, 128, "b")
     assert found.distil.schedule == "onecycle"
     assert found.distil.lr == 1.0
@@ -29,22 +31,38 @@ def test_round_trip(tmp_path: Path) -> None:
     assert recipe.load(file) == odd
 
 
-@pytest.mark.parametrize(("text", "near"), [
-    ("distil.tempreature=2", "distil.temperature"), ("distill.lr=1", "distil"), ("data.fit=sqash", "squash"),
-    ("teacher.mode=froozen", "frozen"),
-])
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("distil.tempreature=2", "distil.temperature"),
+        ("distill.lr=1", "distil"),
+        ("data.fit=sqash", "squash"),
+        ("teacher.mode=froozen", "frozen"),
+    ],
+)
 def test_nearest_name(text: str, near: str) -> None:
     with pytest.raises(UnknownName, match=near) as found:
         recipe.load(None, [text])
     assert found.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ("data.input_px=large", "a whole number"), ("distil.lr=true", "a number"), ("distil.lr=inf", "finite"),
-    ("data.input_px=1", "32"), ("data.input_px", "stage.key=value"), ("data=3", "section"), ("seed=-1", "2^32"),
-    ("distil.alpha=1.5", "0 .. 1"), ("data.val_share=0.9", "0.5"), ("data.limit=-1", "0 .."),
-    ("distil.epochs=0", "1 .."), ("views.per_image=0", "1 .."),
-])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("data.input_px=large", "a whole number"),
+        ("distil.lr=true", "a number"),
+        ("distil.lr=inf", "finite"),
+        ("data.input_px=1", "32"),
+        ("data.input_px", "stage.key=value"),
+        ("data=3", "section"),
+        ("seed=-1", "2^32"),
+        ("distil.alpha=1.5", "0 .. 1"),
+        ("data.val_share=0.9", "0.5"),
+        ("data.limit=-1", "0 .."),
+        ("distil.epochs=0", "1 .."),
+        ("views.per_image=0", "1 .."),
+    ],
+)
 def test_wrong_values(text: str, part: str) -> None:
     with pytest.raises(RecipeError) as found:
         recipe.load(None, [text])
@@ -52,7 +70,9 @@ def test_wrong_values(text: str, part: str) -> None:
     assert text.split("=")[0] in str(found.value)
 
 
-@pytest.mark.parametrize("content", [b"[data\n", b"\xff\xfe\x00", b"seed = 'x'\n", b"[data]\nnope = 1\n"])
+@pytest.mark.parametrize(
+    "content", [b"[data\n", b"\xff\xfe\x00", b"seed = 'x'\n", b"[data]\nnope = 1\n"]
+)
 def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "my recipe.toml"
     file.write_bytes(content)
@@ -74,4 +94,6 @@ def test_withheld_labels_are_withheld_from_qat() -> None:
 def test_drawing_groups_evenly_needs_groups() -> None:
     with pytest.raises(RecipeError, match=r"each image's group"):
         recipe.load(None, ["distil.balance=group"])
-    assert recipe.load(None, ["distil.balance=group", "distil.groups=g.csv"]).distil.groups == "g.csv"
+    assert (
+        recipe.load(None, ["distil.balance=group", "distil.groups=g.csv"]).distil.groups == "g.csv"
+    )

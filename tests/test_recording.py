@@ -24,9 +24,18 @@ from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact
 
 
-def tflite(model: nn.Module, px: int, mean: list[float], std: list[float], rules: Int8Rules, capture: Capture) -> bytes:
+def tflite(
+    model: nn.Module,
+    px: int,
+    mean: list[float],
+    std: list[float],
+    rules: Int8Rules,
+    capture: Capture,
+) -> bytes:
     network = prepare(model, px, mean, std, rules, capture)
-    calibrate(network, [torch.rand(1, len(mean), px, px, generator=torch.Generator().manual_seed(1))])
+    calibrate(
+        network, [torch.rand(1, len(mean), px, px, generator=torch.Generator().manual_seed(1))]
+    )
     return bytes(convert(from_network(artifact(network), network)).tflite)
 
 
@@ -34,14 +43,25 @@ def tflite(model: nn.Module, px: int, mean: list[float], std: list[float], rules
 def test_small_networks_become_the_same_file(name: str) -> None:
     torch.manual_seed(0)
     model = SMALL[name]()
-    files = [tflite(model, PX, MEAN, STD, Int8Rules(), capture) for capture in (graphs.capture, record)]
+    files = [
+        tflite(model, PX, MEAN, STD, Int8Rules(), capture) for capture in (graphs.capture, record)
+    ]
     # torch.export counts slices of the whole, which are dropped
     assert re.sub(rb"slice_\d", b"slice_N", files[0]) == re.sub(rb"slice_\d", b"slice_N", files[1])
 
 
-@pytest.mark.parametrize(("student", "profile"), [
-    ("mobilenetv3_small_050", "pi4"), ("mobilenetv3_small_050", "coral-usb"), ("mobilenetv2_035", "android-cpu"),
-    ("tf_efficientnet_lite0", "coral-usb"), ("ghostnet_100", "pi4"), ("mobileone_s0", "pi4"), ("resnet18", "pi4")])
+@pytest.mark.parametrize(
+    ("student", "profile"),
+    [
+        ("mobilenetv3_small_050", "pi4"),
+        ("mobilenetv3_small_050", "coral-usb"),
+        ("mobilenetv2_035", "android-cpu"),
+        ("tf_efficientnet_lite0", "coral-usb"),
+        ("ghostnet_100", "pi4"),
+        ("mobileone_s0", "pi4"),
+        ("resnet18", "pi4"),
+    ],
+)
 def test_students_become_the_same_file(student: str, profile: str) -> None:
     device = load_profile(profile)
     spec = model_specs.spec(student).edited(device.edits)
@@ -63,9 +83,16 @@ class Twins(nn.Module):
         return x, x
 
 
-@pytest.mark.parametrize(("network", "words"), [(Broken, "Broken fails on an image of [3, 32, 32]"),
-                                                (Twins, "Twins gives more than one output")])
-def test_what_cannot_be_looked_at_is_refused_in_one_line(network: type[nn.Module], words: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Broken, "Broken fails on an image of [3, 32, 32]"),
+        (Twins, "Twins gives more than one output"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused_in_one_line(
+    network: type[nn.Module], words: str
+) -> None:
     with pytest.raises(UnsupportedNetwork) as caught:
         record(network(), torch.zeros(2, 3, PX, PX))
     assert words in str(caught.value)
@@ -77,16 +104,30 @@ def test_the_model_is_left_as_it_was() -> None:
     model = SMALL["Branches"]()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     record(model, torch.rand(2, 3, PX, PX))
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert all(
+        not module._forward_hooks and not module._forward_pre_hooks for module in model.modules()
+    )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_checking_a_student_does_not_import_the_exporter(tmp_path: Path) -> None:
     """It is what made the first look at a student slow."""
-    code = ("import sys; from edgekd import before_training; "
-            "before_training.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
-            "print([name for name in ('torch.export._trace', 'torchao', 'onnxruntime') if name in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
-                          env={"PATH": "", "HOME": str(tmp_path), "EDGEKD_SKETCHES": str(tmp_path),
-                               "PYTHONPATH": ":".join(sys.path)})
+    code = (
+        "import sys; from edgekd import before_training; "
+        "before_training.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
+        "print([name for name in ('torch.export._trace', 'torchao', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={
+            "PATH": "",
+            "HOME": str(tmp_path),
+            "EDGEKD_SKETCHES": str(tmp_path),
+            "PYTHONPATH": ":".join(sys.path),
+        },
+    )
     assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -22,17 +22,32 @@ SIZES = [(32, 8), (48, 16), (64, 16), (64, 40), (96, 24), (128, 16), (128, 48), 
 SLOWER = 1.7  # the imagined board against the pi4 profile's own coefficients
 
 
-def measurement(folder: Path, number: int, side: int, width: int, noise: float = 0.0, **instead: object) -> Path:
+def measurement(
+    folder: Path, number: int, side: int, width: int, noise: float = 0.0, **instead: object
+) -> Path:
     """A bench JSON and its model in `folder`; the time is the pi4 model's own, times SLOWER, times (1 + noise)."""
     data = separable(side=side, width=width).bytes()
     folder.mkdir(exist_ok=True)
     (folder / f"m{number}.tflite").write_bytes(data)
     model = latency.read(Path(load_profile("pi4").latency))["int8"]
     features = workload.features(workload.work(read(data)))
-    time = sum(model.coefficients[name] * features[name] for name in features) * SLOWER * (1 + noise)
-    body = {"schema": "edgekd.bench/1", "model_sha256": hashlib.sha256(data).hexdigest(), "emulated": False,
-            "runtime": {"name": "ai-edge-litert", "version": "2.1.2", "delegate": "XNNPACK", "threads": 4},
-            "host": {"cpu": "Cortex-A72"}, "latency_ms": {"p50": time}, **instead}
+    time = (
+        sum(model.coefficients[name] * features[name] for name in features) * SLOWER * (1 + noise)
+    )
+    body = {
+        "schema": "edgekd.bench/1",
+        "model_sha256": hashlib.sha256(data).hexdigest(),
+        "emulated": False,
+        "runtime": {
+            "name": "ai-edge-litert",
+            "version": "2.1.2",
+            "delegate": "XNNPACK",
+            "threads": 4,
+        },
+        "host": {"cpu": "Cortex-A72"},
+        "latency_ms": {"p50": time},
+        **instead,
+    }
     path = folder / f"m{number}.json"
     path.write_text(json.dumps(body))
     return path
@@ -40,7 +55,10 @@ def measurement(folder: Path, number: int, side: int, width: int, noise: float =
 
 def measurements(folder: Path, count: int = 8, noise: float = 0.03) -> list[Path]:
     random = np.random.default_rng(3)
-    return [measurement(folder, n, *SIZES[n], noise=float(random.uniform(-noise, noise))) for n in range(count)]
+    return [
+        measurement(folder, n, *SIZES[n], noise=float(random.uniform(-noise, noise)))
+        for n in range(count)
+    ]
 
 
 def test_eight_models_are_enough(tmp_path: Path):
@@ -84,22 +102,44 @@ def test_models_elsewhere_are_found_by_hash(tmp_path: Path):
     assert refit("pi4", paths, [tmp_path / "models"], tmp_path / "out").models["int8"].rows == 8
 
 
-@pytest.mark.parametrize(("instead", "words"), [
-    ({"schema": "other/1"}, "schema"), ({"latency_ms": {}}, "p50"),
-    ({"latency_ms": {"p50": -1.0}}, "p50 is -1"), ({"latency_ms": {"p50": float("nan")}}, "p50 is nan"),
-    ({"host": None}, "missing or wrong"),
-    ({"runtime": {"name": "tflite-runtime", "version": "2.14", "delegate": "", "threads": 1}}, "one runtime"),
-])
+@pytest.mark.parametrize(
+    ("instead", "words"),
+    [
+        ({"schema": "other/1"}, "schema"),
+        ({"latency_ms": {}}, "p50"),
+        ({"latency_ms": {"p50": -1.0}}, "p50 is -1"),
+        ({"latency_ms": {"p50": float("nan")}}, "p50 is nan"),
+        ({"host": None}, "missing or wrong"),
+        (
+            {
+                "runtime": {
+                    "name": "tflite-runtime",
+                    "version": "2.14",
+                    "delegate": "",
+                    "threads": 1,
+                }
+            },
+            "one runtime",
+        ),
+    ],
+)
 def test_measurements_that_cannot_be_used(tmp_path: Path, instead: dict[str, object], words: str):
-    paths = [*measurements(tmp_path / "bench", 5), measurement(tmp_path / "bench", 7, *SIZES[7], **instead)]
+    paths = [
+        *measurements(tmp_path / "bench", 5),
+        measurement(tmp_path / "bench", 7, *SIZES[7], **instead),
+    ]
     with pytest.raises(ProfileError, match=words) as caught:
         refit("pi4", paths, [], tmp_path / "out")
     assert "m7.json" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("instead", "why"), [({"emulated": True}, "void"), ({"latency_ms": {"p50": None}}, "no p50")])
-def test_runs_that_tell_no_time_are_left_out_and_named(tmp_path: Path, instead: dict[str, object], why: str):
+@pytest.mark.parametrize(
+    ("instead", "why"), [({"emulated": True}, "void"), ({"latency_ms": {"p50": None}}, "no p50")]
+)
+def test_runs_that_tell_no_time_are_left_out_and_named(
+    tmp_path: Path, instead: dict[str, object], why: str
+):
     paths = measurements(tmp_path / "bench", 6)
     void = measurement(tmp_path / "bench", 7, *SIZES[7], **instead)
     made = refit("pi4", [*paths, void], [], tmp_path / "out")
@@ -124,7 +164,9 @@ def test_nothing_is_overwritten(tmp_path: Path):
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     paths = [str(path) for path in measurements(tmp_path / "bench")]
-    assert cli.main(["profiles", "fit", "pi4", *paths, "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert (
+        cli.main(["profiles", "fit", "pi4", *paths, "--out", str(tmp_path / "out"), "--json"]) == 0
+    )
     assert json.loads(capsys.readouterr().out)["profile"] == "pi4-fitted"
     assert cli.main(["profiles", "fit", "pi4"]) == 2
     assert cli.main(["profiles", "pi4", "pi5"]) == 2

@@ -41,20 +41,33 @@ def test_arithmetic_of_a_family(model: bytes, family: str, monkeypatch: pytest.M
     for op in graph.ops:
         if op.name not in WEIGHTED_OPS:
             continue
-        operands = [Operand(graph.tensors[i], runner.value(i) if graph.tensors[i].data is None else graph.tensors[i].data)
-                    for i in op.inputs]
+        operands = [
+            Operand(
+                graph.tensors[i],
+                runner.value(i) if graph.tensors[i].data is None else graph.tensors[i].data,
+            )
+            for i in op.inputs
+        ]
         output = graph.tensors[op.outputs[0]]
         KERNELS[op.name](op, operands, output)
         acc = np.rint(sums[-1]).astype(np.int64) + operands[2].codes
         scales = (operands[0].scale, operands[1].tensor.scale, float(output.scale[0]))
         zero = int(output.zero_point[0])
-        low, high = (np.rint(bound / scales[2]) + zero for bound in ACTIVATION_BOUNDS[op.options["fusedActivationFunction"]])
+        low, high = (
+            np.rint(bound / scales[2]) + zero
+            for bound in ACTIVATION_BOUNDS[op.options["fusedActivationFunction"]]
+        )
         found = runner.value(output.index)
         # ruy's ties depend on the instruction set: half up was seen with AVX-512, the reference's rule may hold elsewhere
         ways = {ARITHMETIC[family, op.name], *([fixed_point] if family == "builtin" else [])}
         tried = [way(acc, *scales) + zero for way in ways]
-        same = [codes for codes in tried
-                if np.array_equal(np.clip(codes, max(low, -128), min(high, 127)).reshape(found.shape), found)]
+        same = [
+            codes
+            for codes in tried
+            if np.array_equal(
+                np.clip(codes, max(low, -128), min(high, 127)).reshape(found.shape), found
+            )
+        ]
         assert same, op.label(graph.tensors)
         codes = same[0]
         seen += found.size
@@ -78,15 +91,26 @@ def test_arithmetic_of_hard_swish(kernels: str) -> None:
         swished = real * np.clip(real + 3, 0, 6) / 6
         target = range_from_minmax(float(swished.min()), float(swished.max()))
         if draw % 3 == 0:
-            target = Range(float(np.float32(source.scale / HARD_SWISH_RATIO)), int(rng.integers(-128, 128)))
+            target = Range(
+                float(np.float32(source.scale / HARD_SWISH_RATIO)), int(rng.integers(-128, 128))
+            )
         builder = ModelBuilder()
-        ports = [builder.tensor(name, codes.shape, "INT8", scale=[grid.scale], zero_point=[grid.zero_point])
-                 for name, grid in (("in", source), ("out", target))]
+        ports = [
+            builder.tensor(
+                name, codes.shape, "INT8", scale=[grid.scale], zero_point=[grid.zero_point]
+            )
+            for name, grid in (("in", source), ("out", target))
+        ]
         builder.op("HARD_SWISH", ports[:1], ports[1:], None)
         runner = LiteRunner(builder.finish("in", "out", "test"), kernels=kernels)
         found = runner.invoke(codes).astype(np.int64)
         assert np.array_equal(hard_swish(codes, source, target), found), (source, target)
-        off = np.abs(found - KERNELS["HARD_SWISH"](runner.graph.ops[0], [Operand(runner.input, codes)], runner.output))
+        off = np.abs(
+            found
+            - KERNELS["HARD_SWISH"](
+                runner.graph.ops[0], [Operand(runner.input, codes)], runner.output
+            )
+        )
         assert off.max() <= 1
         differing += int(off.sum())
     assert differing > 0, "fixed point is not exact"

@@ -31,12 +31,17 @@ def test_the_layer_is_nearer_to_float_than_with_the_nearest_codes(groups: int, k
     done = round_weights(rows, steps, moments)
     codes = done / steps[:, :, None]
     assert torch.allclose(codes, codes.round(), atol=1e-3)
-    assert torch.equal(codes.abs().amax(2).round(), torch.full(codes.shape[:2], 127.0))  # the scale is observed again, the same
+    assert torch.equal(
+        codes.abs().amax(2).round(), torch.full(codes.shape[:2], 127.0)
+    )  # the scale is observed again, the same
     nearest = (rows / steps[:, :, None]).round() * steps[:, :, None]
 
     def error(candidate: Tensor) -> float:
-        off = F.conv2d(others, candidate.reshape(weight.shape) - weight, padding=kernel // 2, groups=groups)
+        off = F.conv2d(
+            others, candidate.reshape(weight.shape) - weight, padding=kernel // 2, groups=groups
+        )
         return float(off.var((0, 2, 3)).mean())  # the mean is the bias's to correct
+
     assert error(done) < 0.8 * error(nearest)
 
 

@@ -41,7 +41,9 @@ class Route:
     model: Callable[[], nn.Module]
 
 
-def follow(qnet: QuantNetwork, model: Callable[[], nn.Module], pixels: np.ndarray, labels: np.ndarray) -> Route:
+def follow(
+    qnet: QuantNetwork, model: Callable[[], nn.Module], pixels: np.ndarray, labels: np.ndarray
+) -> Route:
     exported = export(qnet, model())
     logits = predict(restore(qnet, model()), pixels)
     return Route(qnet, exported, convert(exported), pixels, labels, logits, model)
@@ -112,18 +114,38 @@ def test_the_network_learnt_something(route: Route) -> None:
 def test_file_is_full_integer_and_says_what_tensorflow_says(route: Route) -> None:
     facts = lite.describe(route.lite.tflite)
     assert facts["full_integer"] is True
-    assert facts["ops"] == {"ADD": 10, "CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 5,
-                            "RESHAPE": 1}
+    assert facts["ops"] == {
+        "ADD": 10,
+        "CONV_2D": 35,
+        "DEPTHWISE_CONV_2D": 17,
+        "FULLY_CONNECTED": 1,
+        "MEAN": 1,
+        "PAD": 5,
+        "RESHAPE": 1,
+    }
     assert facts["input"]["dtype"] == facts["output"]["dtype"] == "int8"
     assert facts["input"]["shape"] == [1, PX, PX, 3]
     graph = flatbuffer.read(route.lite.tflite)
     # as TensorFlow 2.21's converter writes these ops in int8
-    versions = {"ADD": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "MEAN": 2, "PAD": 2, "RESHAPE": 1}
+    versions = {
+        "ADD": 2,
+        "CONV_2D": 3,
+        "DEPTHWISE_CONV_2D": 3,
+        "FULLY_CONNECTED": 4,
+        "MEAN": 2,
+        "PAD": 2,
+        "RESHAPE": 1,
+    }
     assert {op.name: op.version for op in graph.ops} == versions
-    assert [part.buffer for part in graph.model.subgraphs[0].tensors] == list(range(1, len(graph.tensors) + 1))
+    assert [part.buffer for part in graph.model.subgraphs[0].tensors] == list(
+        range(1, len(graph.tensors) + 1)
+    )
     assert all(part.shapeSignature is None for part in graph.model.subgraphs[0].tensors)
     (entry,) = graph.model.metadata
-    assert (entry.name, bytes(graph.model.buffers[entry.buffer].data)) == (b"min_runtime_version", b"1.14.0".ljust(16, b"\0"))
+    assert (entry.name, bytes(graph.model.buffers[entry.buffer].data)) == (
+        b"min_runtime_version",
+        b"1.14.0".ljust(16, b"\0"),
+    )
     assert all(code.deprecatedBuiltinCode == code.builtinCode for code in graph.model.operatorCodes)
 
 
@@ -156,36 +178,195 @@ def test_every_set_of_kernels_gives_the_same_answers(route: Route, kernels: str)
 
 
 def test_artifacts_survive_the_store(route: Route) -> None:
-    for artifact_, kind in ((route.qnet, QuantNetwork), (route.exported, Exported), (route.lite, LiteModel)):
+    for artifact_, kind in (
+        (route.qnet, QuantNetwork),
+        (route.exported, Exported),
+        (route.lite, LiteModel),
+    ):
         assert unpack(kind, pack(artifact_)) == artifact_
 
 
-@pytest.mark.parametrize(("name", "rules", "ops"), [
-    ("Branches", {}, {"ADD": 1, "CONCATENATION": 1, "CONV_2D": 3, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RESHAPE": 1}),
-    ("Branches", {"pooling": "average_pool", "classifier": "per_tensor", "softmax": "append"},
-     {"ADD": 1, "AVERAGE_POOL_2D": 1, "CONCATENATION": 1, "CONV_2D": 3, "FULLY_CONNECTED": 1, "PAD": 1, "RESHAPE": 1,
-      "SOFTMAX": 1}),
-    ("Pools", {}, {"AVERAGE_POOL_2D": 1, "CONV_2D": 2, "FULLY_CONNECTED": 1, "MAX_POOL_2D": 1, "MEAN": 1, "PAD": 1,
-                   "RESHAPE": 1}),
-    ("NegativePool", {}, {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "MAX_POOL_2D": 1, "MEAN": 1,
-                          "PADV2": 1, "RESHAPE": 1}),
-    ("Excite", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "MEAN": 2, "MUL": 1, "PAD": 1, "RESHAPE": 1}),
-    ("LoneActivation", {}, {"ADD": 1, "CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RELU": 1, "RESHAPE": 1}),
-    ("Flattened", {}, {"CONV_2D": 1, "FULLY_CONNECTED": 2, "PAD": 1, "RESHAPE": 1}),
-    ("HardExcite", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "HARD_SWISH": 1, "MEAN": 2, "MUL": 1, "PAD": 1, "RESHAPE": 1}),
-    ("HardExcite", {"pooling": "average_pool", "io_dtype": "uint8", "softmax": "append"},
-     {"AVERAGE_POOL_2D": 2, "CONV_2D": 3, "FULLY_CONNECTED": 1, "HARD_SWISH": 1, "MUL": 1, "PAD": 1, "QUANTIZE": 2,
-      "RESHAPE": 1, "SOFTMAX": 1}),
-    ("GateOfSum", {}, {"ADD": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1,
-                       "RESHAPE": 1}),
-    ("LoneNorms", {}, {"ADD": 1, "CONCATENATION": 1, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 1, "MEAN": 1,
-                       "PAD": 1, "RESHAPE": 1}),
-    ("Ghost", {}, {"CONCATENATION": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "MEAN": 1,
-                   "MUL": 1, "PAD": 1, "RESHAPE": 1, "SLICE": 3}),
-    ("Grouped", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RESHAPE": 1}),
-    ("Borders", {}, {"AVERAGE_POOL_2D": 4, "CONV_2D": 1, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 2, "RESHAPE": 1}),
-    ("FlatMaps", {}, {"ADD": 1, "CONV_2D": 1, "FULLY_CONNECTED": 2, "HARD_SWISH": 1, "MAX_POOL_2D": 1, "RESHAPE": 1}),
-])
+@pytest.mark.parametrize(
+    ("name", "rules", "ops"),
+    [
+        (
+            "Branches",
+            {},
+            {
+                "ADD": 1,
+                "CONCATENATION": 1,
+                "CONV_2D": 3,
+                "FULLY_CONNECTED": 1,
+                "MEAN": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "Branches",
+            {"pooling": "average_pool", "classifier": "per_tensor", "softmax": "append"},
+            {
+                "ADD": 1,
+                "AVERAGE_POOL_2D": 1,
+                "CONCATENATION": 1,
+                "CONV_2D": 3,
+                "FULLY_CONNECTED": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+                "SOFTMAX": 1,
+            },
+        ),
+        (
+            "Pools",
+            {},
+            {
+                "AVERAGE_POOL_2D": 1,
+                "CONV_2D": 2,
+                "FULLY_CONNECTED": 1,
+                "MAX_POOL_2D": 1,
+                "MEAN": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "NegativePool",
+            {},
+            {
+                "CONV_2D": 1,
+                "DEPTHWISE_CONV_2D": 1,
+                "FULLY_CONNECTED": 1,
+                "MAX_POOL_2D": 1,
+                "MEAN": 1,
+                "PADV2": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "Excite",
+            {},
+            {
+                "CONV_2D": 3,
+                "FULLY_CONNECTED": 1,
+                "LOGISTIC": 1,
+                "MEAN": 2,
+                "MUL": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "LoneActivation",
+            {},
+            {
+                "ADD": 1,
+                "CONV_2D": 2,
+                "FULLY_CONNECTED": 1,
+                "MEAN": 1,
+                "PAD": 1,
+                "RELU": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        ("Flattened", {}, {"CONV_2D": 1, "FULLY_CONNECTED": 2, "PAD": 1, "RESHAPE": 1}),
+        (
+            "HardExcite",
+            {},
+            {
+                "CONV_2D": 3,
+                "FULLY_CONNECTED": 1,
+                "HARD_SWISH": 1,
+                "MEAN": 2,
+                "MUL": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "HardExcite",
+            {"pooling": "average_pool", "io_dtype": "uint8", "softmax": "append"},
+            {
+                "AVERAGE_POOL_2D": 2,
+                "CONV_2D": 3,
+                "FULLY_CONNECTED": 1,
+                "HARD_SWISH": 1,
+                "MUL": 1,
+                "PAD": 1,
+                "QUANTIZE": 2,
+                "RESHAPE": 1,
+                "SOFTMAX": 1,
+            },
+        ),
+        (
+            "GateOfSum",
+            {},
+            {
+                "ADD": 2,
+                "CONV_2D": 2,
+                "DEPTHWISE_CONV_2D": 2,
+                "FULLY_CONNECTED": 1,
+                "MEAN": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "LoneNorms",
+            {},
+            {
+                "ADD": 1,
+                "CONCATENATION": 1,
+                "CONV_2D": 2,
+                "DEPTHWISE_CONV_2D": 2,
+                "FULLY_CONNECTED": 1,
+                "MEAN": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "Ghost",
+            {},
+            {
+                "CONCATENATION": 2,
+                "CONV_2D": 2,
+                "DEPTHWISE_CONV_2D": 1,
+                "FULLY_CONNECTED": 1,
+                "LOGISTIC": 1,
+                "MEAN": 1,
+                "MUL": 1,
+                "PAD": 1,
+                "RESHAPE": 1,
+                "SLICE": 3,
+            },
+        ),
+        ("Grouped", {}, {"CONV_2D": 3, "FULLY_CONNECTED": 1, "MEAN": 1, "PAD": 1, "RESHAPE": 1}),
+        (
+            "Borders",
+            {},
+            {
+                "AVERAGE_POOL_2D": 4,
+                "CONV_2D": 1,
+                "FULLY_CONNECTED": 1,
+                "MEAN": 1,
+                "PAD": 2,
+                "RESHAPE": 1,
+            },
+        ),
+        (
+            "FlatMaps",
+            {},
+            {
+                "ADD": 1,
+                "CONV_2D": 1,
+                "FULLY_CONNECTED": 2,
+                "HARD_SWISH": 1,
+                "MAX_POOL_2D": 1,
+                "RESHAPE": 1,
+            },
+        ),
+    ],
+)
 def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str, int]) -> None:
     """Every op with a rule, in networks whose channels are normalised differently."""
     network, _, _ = calibrated(name, **rules)
@@ -194,11 +375,15 @@ def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str,
     body = certify(found.qnet, found.lite, pixels, found.logits).body
     assert {**body["op_local"], "worst_op": None}["max_lsb"] <= 1
     assert not [row for row in body["failures"] if row["check"] != "end_to_end"]
-    assert body["end_to_end"]["max_abs_lsb"] <= 6  # untrained logits may tie, so argmax is no measure here
+    assert (
+        body["end_to_end"]["max_abs_lsb"] <= 6
+    )  # untrained logits may tie, so argmax is no measure here
     assert lite.describe(found.lite.tflite)["ops"] == ops
     onnx = onnx_runner.logits(found.exported.qdq, pixels)
     assert np.abs(onnx - found.logits).max() <= 6.5 * found.qnet.ranges[-1]["scale"]
-    assert worst_lsb(found.lite, pixels[:4], "reference") <= 1, "certify looks at the built-in kernels"
+    assert worst_lsb(found.lite, pixels[:4], "reference") <= 1, (
+        "certify looks at the built-in kernels"
+    )
 
 
 def worst_lsb(model: LiteModel, pixels: np.ndarray, kernels: str) -> int:
@@ -208,9 +393,14 @@ def worst_lsb(model: LiteModel, pixels: np.ndarray, kernels: str) -> int:
     for image in pixels:
         runner.invoke(lite.quantize_pixels(image[None], runner.input))
         for op in runner.graph.ops:
-            inputs = [Operand(tensors[i], runner.value(i) if tensors[i].data is None else tensors[i].data) for i in op.inputs]
+            inputs = [
+                Operand(tensors[i], runner.value(i) if tensors[i].data is None else tensors[i].data)
+                for i in op.inputs
+            ]
             expected = KERNELS[op.name](op, inputs, tensors[op.outputs[0]])
-            worst = max(worst, int(np.abs(runner.value(op.outputs[0]).astype(np.int64) - expected).max()))
+            worst = max(
+                worst, int(np.abs(runner.value(op.outputs[0]).astype(np.int64) - expected).max())
+            )
     return worst
 
 
@@ -219,16 +409,25 @@ def test_same_padding_replaces_a_pad() -> None:
     torch.manual_seed(0)
 
     def build() -> nn.Module:
-        return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 8, 3, 2), nn.ReLU6(), nn.AdaptiveAvgPool2d(1),
-                             nn.Flatten(), nn.Linear(8, 3))
+        return nn.Sequential(
+            nn.ZeroPad2d((0, 1, 0, 1)),
+            nn.Conv2d(3, 8, 3, 2),
+            nn.ReLU6(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        )
 
     network = prepare(build(), 32, HALF, HALF, Int8Rules())
     pixels, labels = images(8, 32)
     calibrate(network, [normalised(pixels, HALF, HALF)])
     found = follow(artifact(network), build, pixels, labels)
     assert "PAD" not in found.lite.facts["ops"]
-    assert not [row for row in certify(found.qnet, found.lite, pixels, found.logits).body["failures"]
-                if row["check"] != "end_to_end"]
+    assert not [
+        row
+        for row in certify(found.qnet, found.lite, pixels, found.logits).body["failures"]
+        if row["check"] != "end_to_end"
+    ]
 
 
 def test_huge_channels_do_not_stop_the_runtime() -> None:
@@ -286,7 +485,9 @@ def poke(model: Any, part: Any, dtype: type, change: Callable[[np.ndarray], None
 
 
 def one_scale(tensors: dict[str, Any], _model: Any) -> None:
-    tensors["blocks.2.1.bn1.act"].quantization.scale = tensors["blocks.2.1.bn1.act"].quantization.scale * np.float32(1.01)
+    tensors["blocks.2.1.bn1.act"].quantization.scale = tensors[
+        "blocks.2.1.bn1.act"
+    ].quantization.scale * np.float32(1.01)
 
 
 def one_bit_of_a_scale(tensors: dict[str, Any], _model: Any) -> None:
@@ -295,18 +496,22 @@ def one_bit_of_a_scale(tensors: dict[str, Any], _model: Any) -> None:
 
 
 def one_zero_point(tensors: dict[str, Any], _model: Any) -> None:
-    tensors["blocks.3.0.conv_pwl"].quantization.zeroPoint = tensors["blocks.3.0.conv_pwl"].quantization.zeroPoint + 1
+    tensors["blocks.3.0.conv_pwl"].quantization.zeroPoint = (
+        tensors["blocks.3.0.conv_pwl"].quantization.zeroPoint + 1
+    )
 
 
 def one_weight_code(tensors: dict[str, Any], model: Any) -> None:
     def change(codes: np.ndarray) -> None:
         codes[7] += 1 if codes[7] < 100 else -1
+
     poke(model, tensors["blocks.4.0.conv_dw.weight"], np.int8, change)
 
 
 def one_bias(tensors: dict[str, Any], model: Any) -> None:
     def change(codes: np.ndarray) -> None:
         codes[3] += 1
+
     poke(model, tensors["conv_head.bias"], np.int32, change)
 
 
@@ -316,15 +521,20 @@ def one_weight_scale(tensors: dict[str, Any], _model: Any) -> None:
     tensors["classifier.weight"].quantization.scale = scale
 
 
-@pytest.mark.parametrize(("change", "check", "place"), [
-    (one_scale, "ranges", "blocks.2.1.bn1.act"),
-    (one_bit_of_a_scale, "ranges", "blocks.2.1.bn1.act"),
-    (one_zero_point, "ranges", "blocks.3.0.conv_pwl"),
-    (one_weight_code, "weights", "blocks.4.0.conv_dw.weight"),
-    (one_bias, "biases", "conv_head.bias"),
-    (one_weight_scale, "weights", "classifier.weight"),
-])
-def test_a_fault_is_caught_by_name(route: Route, change: Callable[..., None], check: str, place: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "check", "place"),
+    [
+        (one_scale, "ranges", "blocks.2.1.bn1.act"),
+        (one_bit_of_a_scale, "ranges", "blocks.2.1.bn1.act"),
+        (one_zero_point, "ranges", "blocks.3.0.conv_pwl"),
+        (one_weight_code, "weights", "blocks.4.0.conv_dw.weight"),
+        (one_bias, "biases", "conv_head.bias"),
+        (one_weight_scale, "weights", "classifier.weight"),
+    ],
+)
+def test_a_fault_is_caught_by_name(
+    route: Route, change: Callable[..., None], check: str, place: str
+) -> None:
     body = certify(route.qnet, tampered(route, change), route.images[:8], route.logits[:8]).body
     assert body["passed"] is False
     named = [row for row in body["failures"] if row["check"] == check]
@@ -356,7 +566,9 @@ def test_images_and_logits_must_belong_together(route: Route) -> None:
 # Broken files never reach the interpreter, which can crash on them.
 
 
-@pytest.mark.parametrize("share", [0.0, 0.00001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
+@pytest.mark.parametrize(
+    "share", [0.0, 0.00001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999]
+)
 def test_truncated_file_is_refused(route: Route, share: float) -> None:
     data = bytes(route.lite.tflite)
     with pytest.raises(ModelFileError) as caught:
@@ -364,8 +576,17 @@ def test_truncated_file_is_refused(route: Route, share: float) -> None:
     assert caught.value.next_step
 
 
-@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"\xff" * 64, b"PK\3\4" + b"\0" * 100,
-                                  b"\x1c\0\0\0TFL3" + b"\xff" * 200])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"TFL3",
+        b"\0\0\0\0TFL3",
+        b"\xff" * 64,
+        b"PK\3\4" + b"\0" * 100,
+        b"\x1c\0\0\0TFL3" + b"\xff" * 200,
+    ],
+)
 def test_foreign_file_is_refused(data: bytes) -> None:
     with pytest.raises(ModelFileError):
         lite.describe(data)

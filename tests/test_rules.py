@@ -41,7 +41,11 @@ def hard_swish_file(source: tuple[float, float], target: tuple[float, float]) ->
     ports = []
     for name, bounds in (("in", source), ("out", target)):
         found = range_from_minmax(*bounds)
-        ports.append(builder.tensor(name, (1, 256), "INT8", scale=[found.scale], zero_point=[found.zero_point]))
+        ports.append(
+            builder.tensor(
+                name, (1, 256), "INT8", scale=[found.scale], zero_point=[found.zero_point]
+            )
+        )
     builder.op("HARD_SWISH", [ports[0]], [ports[1]], None)
     return builder.finish("in", "out", "test")
 
@@ -53,9 +57,13 @@ def test_hard_swish_is_within_one_lsb_for_every_code(kernels: str) -> None:
         low, high = -(10 ** rng.uniform(-1.5, 1.5)), 10 ** rng.uniform(-1.5, 1.5)
         x = np.linspace(low, high, 1000)
         y = x * np.clip(x + 3, 0, 6) / 6
-        runner = runtime.LiteRunner(hard_swish_file((low, high), (y.min(), y.max())), kernels=kernels)
+        runner = runtime.LiteRunner(
+            hard_swish_file((low, high), (y.min(), y.max())), kernels=kernels
+        )
         op, (source, target) = runner.graph.ops[0], runner.graph.tensors
-        expected = exact_kernels.hard_swish(op, [exact_kernels.Operand(source, INT8_CODES[None])], target)
+        expected = exact_kernels.hard_swish(
+            op, [exact_kernels.Operand(source, INT8_CODES[None])], target
+        )
         assert np.abs(runner.invoke(INT8_CODES[None]) - expected).max() <= 1, (low, high)
 
 
@@ -71,7 +79,9 @@ def test_hard_swish_keeps_the_scales_that_its_kernel_asks_for() -> None:
     source, target = network.edge("stem.0").range, network.edge("stem.2").range
     assert network.writers["stem.2"] == "HARD_SWISH"
     assert target.scale == pytest.approx(source.scale / HARD_SWISH_RATIO, rel=1e-6)
-    runtime.run(convert(export(artifact(network), SMALL["HardExcite"]())).tflite, pixels[:1])  # the runtime takes it
+    runtime.run(
+        convert(export(artifact(network), SMALL["HardExcite"]())).tflite, pixels[:1]
+    )  # the runtime takes it
     with pytest.raises(ModelFileError, match="refuses"):  # and does not take what lies beyond
         runtime.LiteRunner(hard_swish_file((-200.0, 0.0), (-1e-3, 0.0)), kernels="builtin")
 
@@ -99,26 +109,34 @@ def test_the_hard_sigmoid_is_saturation() -> None:
 # Real students, with random weights and calibrated ranges.
 
 
-def certified(arch: str, rules: Int8Rules | None = None, change: dict[str, str] | None = None
-              ) -> tuple[QuantNetwork, LiteModel, dict]:
+def certified(
+    arch: str, rules: Int8Rules | None = None, change: dict[str, str] | None = None
+) -> tuple[QuantNetwork, LiteModel, dict]:
     qnet = calibrated_timm(arch, 64, rules=rules, edits=change)
     model = convert(export(qnet, builders.create(arch, qnet.options)))
-    answers = qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES)
+    answers = qat_network.predict(
+        qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES
+    )
     return qnet, model, certify(qnet, model, IMAGES, answers).body
 
 
-@pytest.mark.parametrize(("arch", "ops"), [
-    ("mobilenetv3_small_050", {"HARD_SWISH": 19, "MUL": 9, "MEAN": 10}),
-    ("mnasnet_small", {"LOGISTIC": 10, "MUL": 10}),
-    ("ghostnet_100", {"CONCATENATION": 32, "MUL": 7}),
-    ("mobileone_s0", {"CONV_2D": 22, "DEPTHWISE_CONV_2D": 21}),
-    ("mobilenetv4_conv_small_050", {"ADD": 10}),
-    ("tf_mobilenetv3_small_minimal_100", {"CONV_2D": 24}),
-])
+@pytest.mark.parametrize(
+    ("arch", "ops"),
+    [
+        ("mobilenetv3_small_050", {"HARD_SWISH": 19, "MUL": 9, "MEAN": 10}),
+        ("mnasnet_small", {"LOGISTIC": 10, "MUL": 10}),
+        ("ghostnet_100", {"CONCATENATION": 32, "MUL": 7}),
+        ("mobileone_s0", {"CONV_2D": 22, "DEPTHWISE_CONV_2D": 21}),
+        ("mobilenetv4_conv_small_050", {"ADD": 10}),
+        ("tf_mobilenetv3_small_minimal_100", {"CONV_2D": 24}),
+    ],
+)
 def test_students_are_exact(arch: str, ops: dict[str, int]) -> None:
     """tools/certify_students.py does this, and more, for every student of models/."""
     _, model, body = certified(arch)
-    assert [row for row in body["failures"] if row["check"] != "end_to_end"] == []  # random weights: argmax means nothing
+    assert [
+        row for row in body["failures"] if row["check"] != "end_to_end"
+    ] == []  # random weights: argmax means nothing
     assert body["ranges"]["identical"] == body["ranges"]["tensors"] > 20
     for part in ("weights", "biases"):
         assert body[part]["identical_codes"] == body[part]["total_codes"] > 0
@@ -149,7 +167,9 @@ def test_branches_are_merged_exactly() -> None:
             module.running_var.uniform_(0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
     merged = builders.reparameterised(model)
-    count = [sum(isinstance(module, nn.Conv2d) for module in each.modules()) for each in (model, merged)]
+    count = [
+        sum(isinstance(module, nn.Conv2d) for module in each.modules()) for each in (model, merged)
+    ]
     assert count == [191, 43]
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -168,21 +188,36 @@ def test_uint8_ports_change_no_answer(kernels: str) -> None:
         network, _, pixels = calibrated("HardExcite", io_dtype=dtype)
         files[dtype] = convert(export(artifact(network), SMALL["HardExcite"]())).tflite
     outside = runtime.describe(files["uint8"])
-    assert (outside["input"]["dtype"], outside["output"]["dtype"], outside["full_integer"]) == ("uint8", "uint8", True)
-    assert (runtime.run(files["uint8"], pixels, kernels=kernels) == runtime.run(files["int8"], pixels, kernels=kernels)).all()
+    assert (outside["input"]["dtype"], outside["output"]["dtype"], outside["full_integer"]) == (
+        "uint8",
+        "uint8",
+        True,
+    )
+    assert (
+        runtime.run(files["uint8"], pixels, kernels=kernels)
+        == runtime.run(files["int8"], pixels, kernels=kernels)
+    ).all()
     runners = {dtype: runtime.LiteRunner(data, kernels=kernels) for dtype, data in files.items()}
-    raw = {dtype: runner.invoke(runtime.quantize_pixels(pixels[:1], runner.input)) for dtype, runner in runners.items()}
+    raw = {
+        dtype: runner.invoke(runtime.quantize_pixels(pixels[:1], runner.input))
+        for dtype, runner in runners.items()
+    }
     assert (raw["uint8"].astype(int) - 128 == raw["int8"]).all()
     graph = runners["uint8"].graph
     changes = [op for op in graph.ops if op.name == "QUANTIZE"]
     assert [op.index for op in changes] == [0, len(graph.ops) - 1]
-    assert runtime.logits(files["uint8"], pixels).tobytes() == runtime.logits(files["int8"], pixels).tobytes()
+    assert (
+        runtime.logits(files["uint8"], pixels).tobytes()
+        == runtime.logits(files["int8"], pixels).tobytes()
+    )
 
 
 def test_a_quantize_inside_is_not_full_integer() -> None:
     builder = ModelBuilder()
-    tensors = [builder.tensor(name, (1, 4), dtype, scale=[0.1], zero_point=[0]) for name, dtype in (
-        ("a", "INT8"), ("b", "INT8"), ("c", "INT8"), ("d", "INT8"))]
+    tensors = [
+        builder.tensor(name, (1, 4), dtype, scale=[0.1], zero_point=[0])
+        for name, dtype in (("a", "INT8"), ("b", "INT8"), ("c", "INT8"), ("d", "INT8"))
+    ]
     builder.op("RELU", tensors[:1], tensors[1:2], None)
     builder.op("QUANTIZE", tensors[1:2], tensors[2:3], None)
     builder.op("RELU", tensors[2:3], tensors[3:], None)
@@ -190,18 +225,31 @@ def test_a_quantize_inside_is_not_full_integer() -> None:
     graph, failures = flatbuffer.read(data), Failures()
     assert flatbuffer.is_full_integer(graph) is False
     check_form(data, graph, failures)
-    assert [(row["check"], row["op"]) for row in failures.rows] == [("full_integer", "QUANTIZE #1 -> c")]
+    assert [(row["check"], row["op"]) for row in failures.rows] == [
+        ("full_integer", "QUANTIZE #1 -> c")
+    ]
 
 
 def test_every_rule_at_once_is_exact() -> None:
     """uint8 ports, a per-tensor classifier, AVERAGE_POOL_2D, a SOFTMAX, ReLU6 for hard-swish, no squeeze-excite."""
     qnet, model, body = certified(
-        "mobilenetv3_small_050", Int8Rules("uint8", "per_tensor", "average_pool", "append"),
-        {"hard_swish": "relu6", "squeeze_excite": "remove"})
+        "mobilenetv3_small_050",
+        Int8Rules("uint8", "per_tensor", "average_pool", "append"),
+        {"hard_swish": "relu6", "squeeze_excite": "remove"},
+    )
     assert [row for row in body["failures"] if row["check"] != "end_to_end"] == []
     assert body["op_local"]["max_lsb"] <= 1
-    assert model.facts["ops"] == {"ADD": 7, "AVERAGE_POOL_2D": 1, "CONV_2D": 24, "DEPTHWISE_CONV_2D": 11, "PAD": 5,
-                                  "FULLY_CONNECTED": 1, "QUANTIZE": 2, "RESHAPE": 1, "SOFTMAX": 1}
+    assert model.facts["ops"] == {
+        "ADD": 7,
+        "AVERAGE_POOL_2D": 1,
+        "CONV_2D": 24,
+        "DEPTHWISE_CONV_2D": 11,
+        "PAD": 5,
+        "FULLY_CONNECTED": 1,
+        "QUANTIZE": 2,
+        "RESHAPE": 1,
+        "SOFTMAX": 1,
+    }
     graph = flatbuffer.read(model.tflite)
     assert graph.by_name()["classifier.weight"].scale.shape == (1,)
     assert qnet.options["edits"] == {"hard_swish": "relu6", "squeeze_excite": "remove"}
@@ -216,19 +264,26 @@ def test_training_reads_the_logits_and_not_the_softmax() -> None:
     with torch.no_grad():
         assert torch.equal(ended(x), plain(x))
     ended(x).sum().backward()
-    assert all(parameter.grad is not None for parameter in ended.parameters()), "one set of parameters, not two"
+    assert all(parameter.grad is not None for parameter in ended.parameters()), (
+        "one set of parameters, not two"
+    )
     chances = qat_network.predict(ended, pixels)
     assert np.abs(chances.sum(1) - 1).max() < 3 / 256
     assert (chances * 256 == np.rint(chances * 256)).all(), "on SOFTMAX's fixed grid"
 
 
-@pytest.mark.parametrize(("arch", "change", "gone"), [
-    ("mobilenetv3_small_050", {"hard_swish": "relu6"}, student_edits.HARD_SWISHES),
-    ("mobilenetv3_small_050", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
-    ("mnasnet_small", {"squeeze_excite": "hard_gate"}, student_edits.SIGMOIDS),
-    ("ghostnet_100", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
-])
-def test_edits_are_made_in_the_float_student(arch: str, change: dict[str, str], gone: frozenset[str]) -> None:
+@pytest.mark.parametrize(
+    ("arch", "change", "gone"),
+    [
+        ("mobilenetv3_small_050", {"hard_swish": "relu6"}, student_edits.HARD_SWISHES),
+        ("mobilenetv3_small_050", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
+        ("mnasnet_small", {"squeeze_excite": "hard_gate"}, student_edits.SIGMOIDS),
+        ("ghostnet_100", {"squeeze_excite": "remove"}, student_edits.SQUEEZE_EXCITES),
+    ],
+)
+def test_edits_are_made_in_the_float_student(
+    arch: str, change: dict[str, str], gone: frozenset[str]
+) -> None:
     def kinds(model: nn.Module) -> set[str]:
         return {type(module).__name__ for module in model.modules()}
 
@@ -262,9 +317,13 @@ def test_a_profile_decides_before_training(tmp_path: Path) -> None:
     path = tmp_path / "strict.toml"
     path.write_text(PROFILE.format(hard_swish="relu6"))
     profile = load_profile(str(path))
-    assert Int8Rules.from_dict(profile.rules) == Int8Rules("uint8", "per_tensor", "average_pool", "append")
+    assert Int8Rules.from_dict(profile.rules) == Int8Rules(
+        "uint8", "per_tensor", "average_pool", "append"
+    )
     recipe = Recipe(distil=DistilConfig(student="mobilenetv3_small_050"))
-    assert Job(recipe, profile, None).student.options == {"edits": {"hard_swish": "relu6", "squeeze_excite": "remove"}}
+    assert Job(recipe, profile, None).student.options == {
+        "edits": {"hard_swish": "relu6", "squeeze_excite": "remove"}
+    }
     assert Job(recipe, load_profile("pi4"), None).student.options == {}
     path.write_text(PROFILE.format(hard_swish="relu"))
     with pytest.raises(ProfileError, match="hard_swish"):
@@ -279,5 +338,8 @@ def test_the_pretrained_student_is_edited_after_its_weights_are_read(tmp_path: P
     spec = model_specs.spec("mobilenetv3_small_050")
     found, _ = builders.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
     plain, _ = builders.pretrained(spec, str(path), 3, {})
-    assert torch.equal(found.state_dict()["blocks.1.0.conv_pw.weight"], plain.state_dict()["blocks.1.0.conv_pw.weight"])
+    assert torch.equal(
+        found.state_dict()["blocks.1.0.conv_pw.weight"],
+        plain.state_dict()["blocks.1.0.conv_pw.weight"],
+    )
     assert not any(".se." in key for key in found.state_dict())

@@ -23,7 +23,11 @@ PI4 = load_profile("pi4")
 def measured(p50: float, jitter: float = 0.0, seed: int = 0, **instead: object) -> dict:
     """A bench JSON of 100 samples around `p50`; `jitter`: the share by which each fifth of the run is off."""
     drawn = random.Random(seed)
-    samples = [p50 * level for level in (1 + jitter * drawn.gauss(0, 1) for _ in range(5)) for _ in range(20)]
+    samples = [
+        p50 * level
+        for level in (1 + jitter * drawn.gauss(0, 1) for _ in range(5))
+        for _ in range(20)
+    ]
     body = bench.completed(answer(b"m"), PI4, "ssh", emulated=False)
     body["latency_ms"] = {**body["latency_ms"], "p50": p50, "samples": samples}
     return {**body, **instead}
@@ -52,10 +56,16 @@ def test_what_is_no_measurement_is_left_out(tmp_path):
     folder = tmp_path / "bench"
     folder.mkdir()
     good = measured(10.0)
-    wrong = {"text": "{", "list": [], "emulated": {**good, "emulated": True}, "schema": {**good, "schema": "x"},
-             "no p50": {**good, "latency_ms": {**good["latency_ms"], "p50": None}},
-             "nan": {**good, "latency_ms": {**good["latency_ms"], "p50": float("nan")}},
-             "escape": {**good, "transport": "\x1b[2J"}, "host": {**good, "host": []}}
+    wrong = {
+        "text": "{",
+        "list": [],
+        "emulated": {**good, "emulated": True},
+        "schema": {**good, "schema": "x"},
+        "no p50": {**good, "latency_ms": {**good["latency_ms"], "p50": None}},
+        "nan": {**good, "latency_ms": {**good["latency_ms"], "p50": float("nan")}},
+        "escape": {**good, "transport": "\x1b[2J"},
+        "host": {**good, "host": []},
+    }
     for name, body in wrong.items():
         (folder / f"{name}.json").write_text(body if isinstance(body, str) else json.dumps(body))
     bench_history.keep(tmp_path, good)
@@ -77,7 +87,9 @@ def test_a_change_beyond_noise_is_told_and_noise_is_not(tmp_path):
 
 
 def test_a_restless_run_hides_a_change(tmp_path):
-    (change,) = compared(tmp_path, measured(10.0, jitter=0.1, seed=1), measured(11.0, jitter=0.1, seed=2))
+    (change,) = compared(
+        tmp_path, measured(10.0, jitter=0.1, seed=1), measured(11.0, jitter=0.1, seed=2)
+    )
     assert change.noise > 0.1
     assert not change.real
 
@@ -108,6 +120,7 @@ def test_a_tool_without_samples_needs_a_big_change(tmp_path):
 
 # The command ----------------------------------------------------------------------------------------------------------
 
+
 def command(capsys, *words: str) -> tuple[int, str, str]:
     code = cli.main(["bench", *words])
     out, err = capsys.readouterr()
@@ -125,17 +138,32 @@ def folder(tmp_path):
 
 
 def test_bench_keeps_what_it_measures_for_each_profile(folder, capsys):
-    code, out, err = command(capsys, str(folder), "--profile", "host,pi4", "--runs", "5", "--threads", "1", "--json")
+    code, out, err = command(
+        capsys, str(folder), "--profile", "host,pi4", "--runs", "5", "--threads", "1", "--json"
+    )
     assert code == 0, err
     assert [body["profile"] for body in json.loads(out)] == ["host", "pi4"]
-    assert sorted(path.name.rpartition("-")[0] for path in (folder / "bench").iterdir()) == ["host-local", "pi4-local"]
+    assert sorted(path.name.rpartition("-")[0] for path in (folder / "bench").iterdir()) == [
+        "host-local",
+        "pi4-local",
+    ]
     code, out, err = command(capsys, str(folder), "--runs", "5", "--threads", "1")
     assert code == 0, err
     assert "noise (±" in out
 
 
 def test_a_profile_that_fails_does_not_end_the_others(folder, capsys):
-    code, out, err = command(capsys, str(folder), "--profile", "host,pi4", "--delegate", "edgetpu", "--threads", "1", "--json")
+    code, out, err = command(
+        capsys,
+        str(folder),
+        "--profile",
+        "host,pi4",
+        "--delegate",
+        "edgetpu",
+        "--threads",
+        "1",
+        "--json",
+    )
     assert code == 2
     assert json.loads(out) == []
     assert err.count("edgekd: error:") == 2
@@ -144,17 +172,37 @@ def test_a_profile_that_fails_does_not_end_the_others(folder, capsys):
 
 def test_emitted_by_profile_and_brought_back(folder, tmp_path, capsys):
     emitted = tmp_path / "for the boards"
-    code, _, _ = command(capsys, str(folder), "--profile", "pi4,pi5", "--emit", str(emitted), "--runs", "5", "--threads", "1")
+    code, _, _ = command(
+        capsys,
+        str(folder),
+        "--profile",
+        "pi4,pi5",
+        "--emit",
+        str(emitted),
+        "--runs",
+        "5",
+        "--threads",
+        "1",
+    )
     assert code == 0
     assert sorted(path.name for path in emitted.iterdir()) == ["pi4", "pi5"]
     line = (emitted / "pi5" / "COMMAND.txt").read_text().splitlines()[-2]
-    subprocess.run(["sh", "-c", line.replace("python3", sys.executable, 1)], cwd=emitted / "pi5", check=True,
-                   capture_output=True, timeout=60)
+    subprocess.run(
+        ["sh", "-c", line.replace("python3", sys.executable, 1)],
+        cwd=emitted / "pi5",
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     result = emitted / "pi5" / "result.json"
-    code, out, err = command(capsys, str(folder), "--profile", "pi5", "--brought", str(result), "--json")
+    code, out, err = command(
+        capsys, str(folder), "--profile", "pi5", "--brought", str(result), "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["transport"] == "emit"
-    code, _, err = command(capsys, str(folder), "--profile", "pi5", "--brought", str(tmp_path / "none.json"))
+    code, _, err = command(
+        capsys, str(folder), "--profile", "pi5", "--brought", str(tmp_path / "none.json")
+    )
     assert code == 2
     assert "COMMAND.txt" in err
 
@@ -164,12 +212,27 @@ def test_over_ssh_from_the_command_line(folder, tmp_path, capsys):
     server_folder.mkdir()
     server = sshd.start(server_folder)
     try:
-        code, out, err = command(capsys, str(folder), "--ssh", server.destination, "--ssh-config", str(server.config),
-                                 "--python", sys.executable, "--runs", "5", "--threads", "1", "--json")
+        code, out, err = command(
+            capsys,
+            str(folder),
+            "--ssh",
+            server.destination,
+            "--ssh-config",
+            str(server.config),
+            "--python",
+            sys.executable,
+            "--runs",
+            "5",
+            "--threads",
+            "1",
+            "--json",
+        )
         assert code == 0, err
         assert json.loads(out)["transport"] == "ssh"
         server.client("stranger")
-        code, out, err = command(capsys, str(folder), "--ssh", server.destination, "--ssh-config", str(server.config))
+        code, out, err = command(
+            capsys, str(folder), "--ssh", server.destination, "--ssh-config", str(server.config)
+        )
         assert (code, out) == (2, "")
         assert "ssh-copy-id" in err
         assert "Traceback" not in err
@@ -177,10 +240,19 @@ def test_over_ssh_from_the_command_line(folder, tmp_path, capsys):
         server.stop()
 
 
-@pytest.mark.parametrize("words", [
-    ["--ssh", "-oProxyCommand=touch x"], ["--ssh", "a b; 'c'"], ["--cores", "x"], ["--soak", "0"], ["--delegate", "gpu"],
-    ["--profile", "no; 'such'"], ["--profile", "host,"], ["--timeout", "nan"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--ssh", "-oProxyCommand=touch x"],
+        ["--ssh", "a b; 'c'"],
+        ["--cores", "x"],
+        ["--soak", "0"],
+        ["--delegate", "gpu"],
+        ["--profile", "no; 'such'"],
+        ["--profile", "host,"],
+        ["--timeout", "nan"],
+    ],
+)
 def test_bad_words_are_an_error_and_no_traceback(folder, capsys, words):
     code, out, err = command(capsys, str(folder), *words)
     assert (code, out) == (2, "")

@@ -11,9 +11,11 @@ from edgekd.evaluation.occlusion import SIDE
 
 def looks_at(rows: slice, columns: slice):
     """A network of two classes that sees one part of an image alone: brighter there is class 1."""
+
     def answer(images: np.ndarray) -> np.ndarray:
         seen = images[:, rows, columns].astype(np.float64).mean((1, 2, 3)) - 100
         return np.stack([-seen, seen], 1) / 10
+
     return answer
 
 
@@ -28,7 +30,9 @@ def test_the_map_lights_up_where_the_network_looks(dtype: type) -> None:
     assert np.abs(found[3:]).max() == 0  # no window there touches what is looked at
     assert np.abs(found[:, :4]).max() == 0
     other = occlusion.saliency_map(looks_at(slice(8, 16), slice(40, 56)), image, 0)
-    assert other == pytest.approx(-found)  # of two classes, what speaks for one speaks against the other
+    assert other == pytest.approx(
+        -found
+    )  # of two classes, what speaks for one speaks against the other
 
 
 def test_what_speaks_against_an_answer_is_below_zero() -> None:
@@ -51,4 +55,4 @@ def test_every_pixel_is_hidden_once_at_least() -> None:
         for rows, columns in occlusion.windows(px):
             seen[rows, columns] += 1
         assert seen.min() == 1
-        assert seen.max() == occlusion.WINDOW ** 2
+        assert seen.max() == occlusion.WINDOW**2

@@ -25,12 +25,20 @@ def test_a_second_converter_computes_the_same(tmp_path: Path) -> None:
     onnx2tf = pytest.importorskip("onnx2tf")
     from ai_edge_litert.interpreter import Interpreter
 
-    exported = export(calibrated("mobilenetv2_035", 64), builders.create("mobilenetv2_035", {"num_classes": 3}))
+    exported = export(
+        calibrated("mobilenetv2_035", 64), builders.create("mobilenetv2_035", {"num_classes": 3})
+    )
     (tmp_path / "m.onnx").write_bytes(exported.onnx)  # a copy: onnx2tf rewrites its input in place
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls onnxsim
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls onnxsim
+    )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        onnx2tf.convert(input_onnx_file_path=str(tmp_path / "m.onnx"), output_folder_path=str(tmp_path / "out"),
-                        tflite_backend="flatbuffer_direct", non_verbose=True)
+        onnx2tf.convert(
+            input_onnx_file_path=str(tmp_path / "m.onnx"),
+            output_folder_path=str(tmp_path / "out"),
+            tflite_backend="flatbuffer_direct",
+            non_verbose=True,
+        )
     theirs = Interpreter(str(next((tmp_path / "out").glob("*float32.tflite"))))
     theirs.allocate_tensors()
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)

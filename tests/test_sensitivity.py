@@ -48,7 +48,9 @@ def case(network: QatNetwork, images: np.ndarray) -> Case:
 
 def table(network: QatNetwork, images: np.ndarray) -> list[dict[str, Any]]:
     found = sensitivity.units(network)
-    return sensitivity.table(found, sensitivity.measure(network, images, silent, MemoryCheckpoint()), LABELS, 0)
+    return sensitivity.table(
+        found, sensitivity.measure(network, images, silent, MemoryCheckpoint()), LABELS, 0
+    )
 
 
 def unit(network: QatNetwork, name: str) -> sensitivity.Unit:
@@ -62,6 +64,7 @@ def scaled(network: QatNetwork, name: str, by: float) -> None:
 
 # The run --------------------------------------------------------------------------------------------------------------
 
+
 def test_every_fake_quantiser_belongs_to_one_op(network: QatNetwork) -> None:
     found = sensitivity.units(network)
     weights = [path for unit in found for path in unit.weight_paths]
@@ -69,12 +72,16 @@ def test_every_fake_quantiser_belongs_to_one_op(network: QatNetwork) -> None:
     edges = {edge for unit in found for edge in (unit.name, *unit.others)}
     assert edges | {"input"} == set(network.edges)
     assert len({unit.range_path for unit in found}) == len(found)
-    joined = unit(network, "relu")  # the sum, the other branch and their concatenation have one range
+    joined = unit(
+        network, "relu"
+    )  # the sum, the other branch and their concatenation have one range
     assert {"right.2", "cat"} == set(joined.others)
     assert joined.op == "ADD + CONV_2D + CONCATENATION"
 
 
-def test_computing_only_what_follows_gives_what_computing_all_gives(network: QatNetwork, images: np.ndarray) -> None:
+def test_computing_only_what_follows_gives_what_computing_all_gives(
+    network: QatNetwork, images: np.ndarray
+) -> None:
     part = images[: sensitivity.BATCH]
     for everything, one in (("float", "frozen"), ("frozen", "float")):
         set_phase(network, everything)
@@ -83,12 +90,18 @@ def test_computing_only_what_follows_gives_what_computing_all_gives(network: Qat
         for found in sensitivity.units(network):
             paths = (found.range_path, *found.weight_paths)
             with sensitivity.phase(network, paths, one):
-                assert np.array_equal(run.after(sensitivity.affected(network, paths)), predict(network, part)), found.name
+                assert np.array_equal(
+                    run.after(sensitivity.affected(network, paths)), predict(network, part)
+                ), found.name
         assert np.array_equal(predict(network, part), run.logits)  # the phases are as they were
 
 
-def test_the_whole_and_the_float_network_are_the_networks(network: QatNetwork, images: np.ndarray) -> None:
-    whole = predict(network, images, sensitivity.BATCH)  # of the same batches: sums are rounded by their order
+def test_the_whole_and_the_float_network_are_the_networks(
+    network: QatNetwork, images: np.ndarray
+) -> None:
+    whole = predict(
+        network, images, sensitivity.BATCH
+    )  # of the same batches: sums are rounded by their order
     runs = sensitivity.measure(network, images, silent, MemoryCheckpoint())
     assert np.array_equal(runs.whole, whole)
     assert np.array_equal(predict(network, images, sensitivity.BATCH), whole)
@@ -98,8 +111,9 @@ def test_the_whole_and_the_float_network_are_the_networks(network: QatNetwork, i
 
 
 @pytest.mark.parametrize("by", [0.05, 40.0], ids=["far too tight", "far too wide"])
-def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(network: QatNetwork, images: np.ndarray, by: float
-                                                                  ) -> None:
+def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(
+    network: QatNetwork, images: np.ndarray, by: float
+) -> None:
     set_phase(network, "float")
     reference = predict(network, images)
     set_phase(network, "frozen")
@@ -111,7 +125,10 @@ def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(network: QatNe
     assert rows[0]["alone"]["kl"] > 3 * rows[1]["alone"]["kl"]
     assert rows[0]["alone"]["kl_ci95"][0] > rows[1]["alone"]["kl_ci95"][1]
     parts = sensitivity.blame(network, images, [unit(network, SPOILED)], silent)[SPOILED]
-    kl = {part: sensitivity.compare(logits, reference, LABELS, 0)["kl"] for part, logits in parts.items()}
+    kl = {
+        part: sensitivity.compare(logits, reference, LABELS, 0)["kl"]
+        for part, logits in parts.items()
+    }
     assert kl["range"] > 2 * kl["weights"]
     trial = case(network, images)
     worst = [unit(network, row["name"]) for row in rows[:3]]
@@ -120,13 +137,18 @@ def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(network: QatNe
     assert network.edge(SPOILED).range == before
     best, tried = remedies.rank(found, spoiled, reference, LABELS, 0)
     assert len(tried) == len(found)
-    assert (best[0]["what"], best[0]["kind"]) == (SPOILED, "wider range" if by < 1 else "tighter range")
+    assert (best[0]["what"], best[0]["kind"]) == (
+        SPOILED,
+        "wider range" if by < 1 else "tighter range",
+    )
     assert best[0]["sure"] is True
     assert best[0]["kl_after"] < 0.5 * best[0]["kl_before"]
     assert f"qat.pin={SPOILED}=" in best[0]["next_step"]
 
 
-def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(images: np.ndarray) -> None:
+def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(
+    images: np.ndarray,
+) -> None:
     torch.manual_seed(0)
     model = small_networks.SMALL["Branches"]().eval()
     with torch.no_grad():
@@ -142,14 +164,18 @@ def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(imag
     coarse = predict(network, images)
     quantiser: Any = network.graph.get_submodule(layer.quantiser)
     assert quantiser.granularity == "per_tensor"  # left as it was
-    off = {name: np.abs(logits - reference)[:, 1:].mean() for name, logits in
-           {**parts, "coarse": coarse, "remedy": remedy.logits}.items()}
+    off = {
+        name: np.abs(logits - reference)[:, 1:].mean()
+        for name, logits in {**parts, "coarse": coarse, "remedy": remedy.logits}.items()
+    }
     assert off["weights"] > 0.2 * off["coarse"]
     assert off["remedy"] < off["coarse"]
     assert remedy.kind == "per-channel weights"
 
 
-def test_an_interrupted_run_goes_on_after_the_last_batch(network: QatNetwork, images: np.ndarray) -> None:
+def test_an_interrupted_run_goes_on_after_the_last_batch(
+    network: QatNetwork, images: np.ndarray
+) -> None:
     expected = sensitivity.measure(network, images, silent, MemoryCheckpoint())
     checkpoint, units = MemoryCheckpoint(), len(sensitivity.units(network))
 
@@ -161,7 +187,9 @@ def test_an_interrupted_run_goes_on_after_the_last_batch(network: QatNetwork, im
         sensitivity.measure(network, images, interrupt, checkpoint)
     seen: list[int] = []
     set_phase(network, "frozen")
-    runs = sensitivity.measure(network, images, lambda _what, done, _total, **_: seen.append(done), checkpoint)
+    runs = sensitivity.measure(
+        network, images, lambda _what, done, _total, **_: seen.append(done), checkpoint
+    )
     assert min(seen) > 2 * units  # the first batch was not computed again
     for name in ("float_", "whole", "alone", "without"):
         assert np.array_equal(getattr(runs, name), getattr(expected, name)), name
@@ -176,6 +204,7 @@ def test_a_torn_checkpoint_is_started_over(network: QatNetwork, images: np.ndarr
 
 
 # Remedies -------------------------------------------------------------------------------------------------------------
+
 
 def test_all_that_is_tried_is_measured_and_ranked(network: QatNetwork, images: np.ndarray) -> None:
     before = predict(network, images)
@@ -196,15 +225,20 @@ def test_a_remedy_whose_gain_may_be_chance_is_marked_and_comes_last() -> None:
     labels = np.arange(60) % 3
     lucky = before.copy()
     lucky[0] = reference[0]
-    made = [remedies.Candidate("tighter range", "a", "", "", lucky),
-            remedies.Candidate("more QAT", "all ops", "", "", (before + reference) / 2),
-            remedies.Candidate("wider range", "a", "", "", before + 1.0 * (before - reference)),
-            remedies.Candidate("another op", "a", "", "", reference, bound=True),
-            remedies.Candidate("another op", "b", "", "", reference, bound=True)]
+    made = [
+        remedies.Candidate("tighter range", "a", "", "", lucky),
+        remedies.Candidate("more QAT", "all ops", "", "", (before + reference) / 2),
+        remedies.Candidate("wider range", "a", "", "", before + 1.0 * (before - reference)),
+        remedies.Candidate("another op", "a", "", "", reference, bound=True),
+        remedies.Candidate("another op", "b", "", "", reference, bound=True),
+    ]
     best, tried = remedies.rank(made, before, reference, labels, 0)
     assert len(tried) == 5
     assert [(row["kind"], row["sure"], row["bound"]) for row in best] == [
-        ("more QAT", True, False), ("tighter range", False, False), ("another op", True, True)]
+        ("more QAT", True, False),
+        ("tighter range", False, False),
+        ("another op", True, True),
+    ]
     assert best[-1]["kl_after"] == pytest.approx(0, abs=1e-12)
 
 
@@ -215,6 +249,7 @@ def test_what_the_divergences_say() -> None:
 
 
 # Ranges ---------------------------------------------------------------------------------------------------------------
+
 
 def test_percentiles_clip_the_tails_and_keep_the_mass_at_zero() -> None:
     values = np.concatenate([np.zeros(500), np.linspace(0, 1, 500)]).astype(np.float32)
@@ -231,7 +266,9 @@ def test_what_passes_an_edge_is_seen_before_it_is_rounded(network: QatNetwork) -
     assert seen[SPOILED].high - seen[SPOILED].low > 2 * limit
     assert len(seen[SPOILED].values) == 8 * range_pinning.VALUES_PER_IMAGE
     assert seen.keys() == network.edges.keys()
-    assert np.array_equal(seen[SPOILED].values, range_pinning.observe(network, [batch(8, 3)])[SPOILED].values)
+    assert np.array_equal(
+        seen[SPOILED].values, range_pinning.observe(network, [batch(8, 3)])[SPOILED].values
+    )
 
 
 def test_a_pinned_range_does_not_follow_the_training(network: QatNetwork) -> None:
@@ -261,7 +298,9 @@ def test_pins_are_read_and_unknown_edges_named(network: QatNetwork) -> None:
         range_pinning.pin(network, {"conv_stm": 99.0}, {})
 
 
-def test_the_settings_told_keep_what_the_recipe_pins(network: QatNetwork, images: np.ndarray) -> None:
+def test_the_settings_told_keep_what_the_recipe_pins(
+    network: QatNetwork, images: np.ndarray
+) -> None:
     trial = Case(network, network, images, [], [], QatConfig(pin="a=99.9"))
     assert trial.pinned("b", 99.99) == '--set "qat.pin=a=99.9, b=99.99"'
     assert trial.pinned("a", 100) == '--set "qat.pin=a=100"'

@@ -47,40 +47,66 @@ def test_a_column_a_label(pictures: Path) -> None:
 
 
 def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
-    text = ("Image Index,Finding Labels,Follow-up #,Patient ID,Size[x,y],\n"
-            "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\nd.png,Hernia,0,3,9,9,\n")
+    text = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Size[x,y],\n"
+        "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\nd.png,Hernia,0,3,9,9,\n"
+    )
     source = datasets.open_source(csv(pictures, text))
     assert source.labels == ["Edema", "Hernia", "Mass"]
-    assert [item.findings for item in source.items()] == [("Edema", "Mass"), (), ("Edema",), ("Hernia",)]
+    assert [item.findings for item in source.items()] == [
+        ("Edema", "Mass"),
+        (),
+        ("Edema",),
+        ("Hernia",),
+    ]
     some = datasets.open_source(csv(pictures, text), labels=("Mass", "Edema"))
     assert [item.findings for item in some.items()] == [("Mass", "Edema"), (), ("Edema",), ()]
 
 
-def test_one_class_an_image_from_elsewhere(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_class_an_image_from_elsewhere(
+    pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     away = tmp_path_factory.mktemp("csv")
-    source = datasets.open_source(csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures))
+    source = datasets.open_source(
+        csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures)
+    )
     assert source.labels is None
-    assert [(item.label, item.findings) for item in source.items()] == [("cat", None), ("dog", None)]
+    assert [(item.label, item.findings) for item in source.items()] == [
+        ("cat", None),
+        ("dog", None),
+    ]
 
 
-@pytest.mark.parametrize(("text", "parts"), [
-    (WIDE.replace("c.png,val,p2,,1", "c.png,val,p2,,-1"), ("line 4", "B is '-1'", "uncertain")),
-    (WIDE.replace("b.png,train,p1,1,1", "b.png,train,p1,yes,1"), ("line 3", "'yes'", "data.labels")),
-    (WIDE.replace("d.png", "b.png"), ("line 5", "b.png stands in line 3")),
-    (WIDE.replace("d.png", "e.png"), ("1 of 4 images", "e.png (line 5)", "data.images")),
-    (WIDE.replace("d.png", "../d.png"), ("line 5", "not a path below")),
-    (WIDE.replace("c.png,val", "c.png,vel"), ("line 4", "'vel'", "train, val, test")),
-    (WIDE.replace("c.png,val,p2,,1", "c.png,val,p2,1,0").replace("d.png,test,p3,0", "d.png,test,p3,1"),
-     ("every image has", "'A'")),
-    (WIDE.replace("1,1\n", "1,0\n").replace(",,1\n", ",,0\n"), ("no image has", "'B'")),
-    (WIDE.replace(",A,B", ",A,A"), ("two columns", "'A'")),
-    (WIDE + "e.png,train\n", ("line 6", "5 columns")),
-    ("image,A\na.png,1\nb.png,0\n", ("1 labels", "two are needed", "column 'label'")),
-    ("file,A,B\na.png,1,0\n", ("no column 'image'",)),
-    ("image,label\na.png,\nb.png,x\n", ("line 2", "label is empty")),
-    ("", ("no column 'image'",)),
-])
-def test_a_bad_csv_is_named_by_file_and_line(pictures: Path, text: str, parts: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (WIDE.replace("c.png,val,p2,,1", "c.png,val,p2,,-1"), ("line 4", "B is '-1'", "uncertain")),
+        (
+            WIDE.replace("b.png,train,p1,1,1", "b.png,train,p1,yes,1"),
+            ("line 3", "'yes'", "data.labels"),
+        ),
+        (WIDE.replace("d.png", "b.png"), ("line 5", "b.png stands in line 3")),
+        (WIDE.replace("d.png", "e.png"), ("1 of 4 images", "e.png (line 5)", "data.images")),
+        (WIDE.replace("d.png", "../d.png"), ("line 5", "not a path below")),
+        (WIDE.replace("c.png,val", "c.png,vel"), ("line 4", "'vel'", "train, val, test")),
+        (
+            WIDE.replace("c.png,val,p2,,1", "c.png,val,p2,1,0").replace(
+                "d.png,test,p3,0", "d.png,test,p3,1"
+            ),
+            ("every image has", "'A'"),
+        ),
+        (WIDE.replace("1,1\n", "1,0\n").replace(",,1\n", ",,0\n"), ("no image has", "'B'")),
+        (WIDE.replace(",A,B", ",A,A"), ("two columns", "'A'")),
+        (WIDE + "e.png,train\n", ("line 6", "5 columns")),
+        ("image,A\na.png,1\nb.png,0\n", ("1 labels", "two are needed", "column 'label'")),
+        ("file,A,B\na.png,1,0\n", ("no column 'image'",)),
+        ("image,label\na.png,\nb.png,x\n", ("line 2", "label is empty")),
+        ("", ("no column 'image'",)),
+    ],
+)
+def test_a_bad_csv_is_named_by_file_and_line(
+    pictures: Path, text: str, parts: tuple[str, ...]
+) -> None:
     with pytest.raises(DataError) as found:
         datasets.open_source(csv(pictures, text))
     assert "labels.csv" in str(found.value)
@@ -98,7 +124,11 @@ def test_labels_that_are_not_there_and_labels_without_a_csv(pictures: Path) -> N
 def test_a_label_that_a_split_lacks_is_refused() -> None:
     class Without(type(datasets.open_source("phantom-multi:120@16"))):  # type: ignore[misc]
         def items(self) -> list[Any]:
-            return [item for item in super().items() if item.split == "train" or "opacity" not in item.findings]
+            return [
+                item
+                for item in super().items()
+                if item.split == "train" or "opacity" not in item.findings
+            ]
 
     with pytest.raises(DataError, match="test/opacity: 0"):
         datasets.build_dataset(Without(120, 16, several=True), DataConfig())
@@ -106,12 +136,18 @@ def test_a_label_that_a_split_lacks_is_refused() -> None:
 
 def test_splits_share_each_label_and_divide_no_group() -> None:
     rng = np.random.default_rng(0)
-    of_group = {str(group): tuple(name for name, share in zip("ABC", (0.1, 0.3, 0.6), strict=True) if rng.random() < share)
-                for group in range(300)}
+    of_group = {
+        str(group): tuple(
+            name for name, share in zip("ABC", (0.1, 0.3, 0.6), strict=True) if rng.random() < share
+        )
+        for group in range(300)
+    }
     groups = [str(group) for group in rng.integers(0, 300, 500)]
     labels = [of_group[group] for group in groups]
     chosen = hold_out(labels, groups, 0.2, 0, "val")
-    assert not {groups[index] for index in chosen} & {groups[index] for index in set(range(500)) - chosen}
+    assert not {groups[index] for index in chosen} & {
+        groups[index] for index in set(range(500)) - chosen
+    }
     sizes = Counter(label for own in labels for label in own)
     taken = Counter(label for index in chosen for label in labels[index])
     for label in "ABC":
@@ -164,7 +200,9 @@ def test_divergence_is_the_sum_of_the_labels() -> None:
 def test_a_threshold_lies_between_two_codes_where_sensitivity_and_specificity_are_best() -> None:
     rng = np.random.default_rng(2)
     labels = (rng.random((400, 2)) < 0.3).astype(np.int64)
-    codes = np.clip(np.rint(rng.normal(0, 12, (400, 2)) + 30 * labels + [10, -40]), -128, 127).astype(np.int8)
+    codes = np.clip(
+        np.rint(rng.normal(0, 12, (400, 2)) + 30 * labels + [10, -40]), -128, 127
+    ).astype(np.int8)
     grid = Range(0.05, 3)
     fitted = label_thresholds.fit(codes, labels, ["a", "b"], grid)
     p = label_thresholds.probabilities(codes, label_thresholds.rule(fitted), grid)
@@ -172,17 +210,24 @@ def test_a_threshold_lies_between_two_codes_where_sensitivity_and_specificity_ar
         said = p[:, k] >= row["threshold"]
         has = labels[:, k] == 1
         index = said[has].mean() - said[~has].mean()
-        every = [(codes[has, k] >= c).mean() - (codes[~has, k] >= c).mean() for c in range(-128, 128)]
+        every = [
+            (codes[has, k] >= c).mean() - (codes[~has, k] >= c).mean() for c in range(-128, 128)
+        ]
         assert index == pytest.approx(max(every))
         assert np.abs(p[:, k] - row["threshold"]).min() > 1e-4  # no code is on it
     judged = label_thresholds.judge(fitted, codes, labels, grid)["per_label"][0]
     assert judged["ece"]["after"] < judged["ece"]["before"]
 
 
-@pytest.mark.parametrize(("setting", "part"), [
-    ("distil.losses.dkd=1", "per_label"), ('teacher.others=["resnet18"]', "teacher.others"),
-    ("distil.answers=corrected", "corrected"), ("distil.logs=x.csv", "distil.logs"),
-])
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("distil.losses.dkd=1", "per_label"),
+        ('teacher.others=["resnet18"]', "teacher.others"),
+        ("distil.answers=corrected", "corrected"),
+        ("distil.logs=x.csv", "distil.logs"),
+    ],
+)
 def test_what_needs_one_class_is_refused_before_anything_runs(setting: str, part: str) -> None:
     with pytest.raises(RecipeError, match="several labels") as found:
         build.job(recipe.load(None, [setting, "data.source=phantom-multi:120@40"]), "pi4")
@@ -190,11 +235,37 @@ def test_what_needs_one_class_is_refused_before_anything_runs(setting: str, part
 
 
 # One epoch of everything, with a cut, on 120 radiographs that show none to three findings.
-SMALL = ["build", "--profile", "pi4", "--data", "phantom-multi:120@40", "--teacher", "resnet18", "--student",
-         "mobilenetv2_035", *(part for text in (
-             "data.input_px=32", "teacher.epochs=1", "distil.epochs=1", "prune.ratio=0.25", "prune.steps=1", "prune.epochs=1",
-             "qat.epochs=1", "views.per_image=1", "bench.runs=5", "bench.min_seconds=0.05", "data.golden=8",
-             "data.calibration=32", "certify.max_drop=1", "certify.min_agreement=0.9") for part in ("--set", text))]
+SMALL = [
+    "build",
+    "--profile",
+    "pi4",
+    "--data",
+    "phantom-multi:120@40",
+    "--teacher",
+    "resnet18",
+    "--student",
+    "mobilenetv2_035",
+    *(
+        part
+        for text in (
+            "data.input_px=32",
+            "teacher.epochs=1",
+            "distil.epochs=1",
+            "prune.ratio=0.25",
+            "prune.steps=1",
+            "prune.epochs=1",
+            "qat.epochs=1",
+            "views.per_image=1",
+            "bench.runs=5",
+            "bench.min_seconds=0.05",
+            "data.golden=8",
+            "data.calibration=32",
+            "certify.max_drop=1",
+            "certify.min_agreement=0.9",
+        )
+        for part in ("--set", text)
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +279,18 @@ def test_the_whole_line(built: Path) -> None:
     body = json.loads((built / "report.json").read_text())
     assert body["data"]["labels"] == "many"
     assert body["accuracy"]["metric"] == "label_decisions"
-    assert [row["stage"] for row in body["accuracy"]["waterfall"]] == ["teacher", "student", "pruned", "qat", "onnx", "tflite"]
-    assert all([part["positives"] for part in row["per_label"]] == [9, 13, 12] for row in body["accuracy"]["waterfall"])
+    assert [row["stage"] for row in body["accuracy"]["waterfall"]] == [
+        "teacher",
+        "student",
+        "pruned",
+        "qat",
+        "onnx",
+        "tflite",
+    ]
+    assert all(
+        [part["positives"] for part in row["per_label"]] == [9, 13, 12]
+        for row in body["accuracy"]["waterfall"]
+    )
     assert body["models"]["student"]["losses"]["per_label"] == 0.9
     assert [row["label"] for row in body["confidence"]["per_label"]] == body["data"]["classes"]
     certificate = json.loads((built / "certificate.json").read_text())
@@ -237,14 +318,20 @@ def test_the_bundle_says_several_labels_and_its_sample_shows_them(built: Path) -
     assert all(row["answer"] == (" + ".join(row["set"]) or "no label") for row in golden)
     assert cli.main(["verify", str(built / "bundle.zip")]) == 0
     pictures = [str(bundle / row["file"]) for row in golden]
-    done = subprocess.run([sys.executable, str(bundle / "samples" / "pi" / "classify.py"), *pictures], text=True,
-                          capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, str(bundle / "samples" / "pi" / "classify.py"), *pictures],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["set"] for row in said] == [row["set"] for row in golden]
     assert "labels that may occur together" in (bundle / "README.md").read_text()
 
 
-def test_verify_works_it_out_again_and_sees_other_labels(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_works_it_out_again_and_sees_other_labels(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["verify", str(built)]) == 0
     capsys.readouterr()
     labels = built / "labels.txt"

@@ -49,21 +49,43 @@ def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Pat
     written = shards.write(datasets.open_source(str(folder)), tmp_path / "tars", per_shard=40)
     assert len(written) > 2
     sources = [str(folder), f"shards:{tmp_path / 'tars'}", "shards:" + "::".join(map(str, written))]
-    sets = [datasets.build_dataset(datasets.open_source(text), DataConfig(), seed=2) for text in sources]
-    assert all((made.images, made.classes, made.px, bytes(made.pixels)) == (sets[0].images, sets[0].classes, sets[0].px,
-                                                                            bytes(sets[0].pixels)) for made in sets)
-    inputs = [datasets.build_inputs(datasets.open_source(text), made, 32, 2, calibration=8, golden=4)
-              for text, made in zip(sources, sets, strict=True)]
+    sets = [
+        datasets.build_dataset(datasets.open_source(text), DataConfig(), seed=2) for text in sources
+    ]
+    assert all(
+        (made.images, made.classes, made.px, bytes(made.pixels))
+        == (sets[0].images, sets[0].classes, sets[0].px, bytes(sets[0].pixels))
+        for made in sets
+    )
+    inputs = [
+        datasets.build_inputs(datasets.open_source(text), made, 32, 2, calibration=8, golden=4)
+        for text, made in zip(sources, sets, strict=True)
+    ]
     assert inputs[0] == inputs[1] == inputs[2]
     config = DistilConfig(student="mobilenetv2_035", weights="none", epochs=1, batch=16)
-    first, second = (distil.run(made, None, None, config=config, model=model_specs.spec("mobilenetv2_035"), view=ViewsConfig(),
-                                px=32, weights_sha256="", groups_sha256="", asking=None, context=Context(seed=2))
-                     for made in sets[:2])
+    first, second = (
+        distil.run(
+            made,
+            None,
+            None,
+            config=config,
+            model=model_specs.spec("mobilenetv2_035"),
+            view=ViewsConfig(),
+            px=32,
+            weights_sha256="",
+            groups_sha256="",
+            asking=None,
+            context=Context(seed=2),
+        )
+        for made in sets[:2]
+    )
     assert bytes(first.state) == bytes(second.state)
     assert first.history == second.history
 
 
-def test_pixels_beyond_memory_are_decoded_into_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_beyond_memory_are_decoded_into_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = datasets.open_source(str(folder))
     inside = datasets.build_dataset(source, DataConfig())
     monkeypatch.setattr(decoding, "_IN_MEMORY", 1000)
@@ -74,14 +96,24 @@ def test_pixels_beyond_memory_are_decoded_into_a_file(folder: Path, monkeypatch:
 def test_what_webdatasets_own_writers_make(tmp_path: Path) -> None:
     """Class numbers or names in .cls, other members beside the image, patterns of shards, splits by name or not at all."""
     for number in range(3):
-        tar(tmp_path / f"all-{number:03d}.tar", **{"a/x_png": png(number), "a/x_cls": b"7\n", "a/x_seg_png": png(9),
-                                                   "a/y_jpg": png(number + 50), "a/y_json": b'{"label": "cat", "group": 4}',
-                                                   "z_txt": b"notes"})
+        tar(
+            tmp_path / f"all-{number:03d}.tar",
+            **{
+                "a/x_png": png(number),
+                "a/x_cls": b"7\n",
+                "a/x_seg_png": png(9),
+                "a/y_jpg": png(number + 50),
+                "a/y_json": b'{"label": "cat", "group": 4}',
+                "z_txt": b"notes",
+            },
+        )
     with pytest.raises(DataError, match=r"all-001\.tar: a second sample is named 'a/x\.png'"):
         shards.ShardSource(str(tmp_path / "all-{000..002}.tar"))
     source = shards.ShardSource(str(tmp_path / "all-{000..000}.tar"))
     assert [(item.name, item.label, item.split, item.group) for item in source.items()] == [
-        ("a/x.png", "7", None, None), ("a/y.jpg", "cat", None, "4")]
+        ("a/x.png", "7", None, None),
+        ("a/y.jpg", "cat", None, "4"),
+    ]
     assert source.load(source.items()[1]) == png(50)
     assert source.native_px() == 40
     assert source.facts["ignored"] == {"neither image nor label": 2}
@@ -110,21 +142,27 @@ def packed(path: Path) -> None:
         out.addfile(tarfile.TarInfo("a.jpg"))
 
 
-@pytest.mark.parametrize(("make", "match"), [
-    (lambda path: tar(path, **{"/etc/a_jpg": b"x"}), "name that would not stay"),
-    (lambda path: tar(path, **{"b/../../a_jpg": b"x"}), "name that would not stay"),
-    (link, "a link, a device"),
-    (huge, "1,099,511,627,776 bytes, more than"),
-    (lambda path: tar(path, a_json=b"x" * (shards.MAX_LABEL + 1)), "more than 1,048,576"),
-    (cut, "cut off|not a plain tar"),
-    (packed, "it is compressed.*"),
-    (lambda path: path.write_bytes(b"no tar" * 200), "not a plain tar"),
-    (lambda path: tar(path, a_png=png(1)), "'a.png' has no label"),
-    (lambda path: tar(path, a_png=png(1), a_json=b"[1]"), "not a JSON object"),
-    (lambda path: tar(path, a_png=png(1), a_cls=b"\xff"), "not UTF-8"),
-    (lambda path: tar(path, a_png=png(1), a_json=b'{"label": "x", "split": "dev"}'), "split 'dev'"),
-    (lambda path: tar(path), "no samples"),
-])
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda path: tar(path, **{"/etc/a_jpg": b"x"}), "name that would not stay"),
+        (lambda path: tar(path, **{"b/../../a_jpg": b"x"}), "name that would not stay"),
+        (link, "a link, a device"),
+        (huge, "1,099,511,627,776 bytes, more than"),
+        (lambda path: tar(path, a_json=b"x" * (shards.MAX_LABEL + 1)), "more than 1,048,576"),
+        (cut, "cut off|not a plain tar"),
+        (packed, "it is compressed.*"),
+        (lambda path: path.write_bytes(b"no tar" * 200), "not a plain tar"),
+        (lambda path: tar(path, a_png=png(1)), "'a.png' has no label"),
+        (lambda path: tar(path, a_png=png(1), a_json=b"[1]"), "not a JSON object"),
+        (lambda path: tar(path, a_png=png(1), a_cls=b"\xff"), "not UTF-8"),
+        (
+            lambda path: tar(path, a_png=png(1), a_json=b'{"label": "x", "split": "dev"}'),
+            "split 'dev'",
+        ),
+        (lambda path: tar(path), "no samples"),
+    ],
+)
 def test_a_tar_not_to_trust_is_refused(make: object, match: str, tmp_path: Path) -> None:
     make(tmp_path / "train-0.tar")  # type: ignore[operator]
     with pytest.raises(DataError, match=match) as found:

@@ -33,7 +33,9 @@ def test_a_run_here_is_timed_op_by_op(tmp_path: Path, capsys: pytest.CaptureFixt
     model = lopsided()
     (tmp_path / "model.tflite").write_bytes(model)
     assert cli.main(["report", "--why-slow", str(tmp_path)]) == 2
-    assert "edgekd bench" in capsys.readouterr().err, "without a measurement it says how to make one"
+    assert "edgekd bench" in capsys.readouterr().err, (
+        "without a measurement it says how to make one"
+    )
     keep(tmp_path, bench.bench(model, load_profile("host"), LocalTransport(), settings=QUICK))
     assert cli.main(["report", "--why-slow", str(tmp_path), "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
@@ -53,7 +55,9 @@ def test_a_run_elsewhere_is_predicted_and_says_so(tmp_path: Path):
     found = slowness.rank(tmp_path)
     assert found["basis"] == slowness.PREDICTED
     assert found["whole_ms"] == body["latency_ms"]["p50"]
-    assert [row["ms"] for row in found["ops"]] == sorted((row["ms"] for row in found["ops"]), reverse=True)
+    assert [row["ms"] for row in found["ops"]] == sorted(
+        (row["ms"] for row in found["ops"]), reverse=True
+    )
     assert found["sum_ms"] > 0
 
 
@@ -70,4 +74,6 @@ def test_ops_alone_chain_to_the_whole():
             interpreter.set_tensor(port["index"], values[index])
         interpreter.invoke()
         values[op.outputs[0]] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    assert np.array_equal(values[graph.outputs[0]], LiteRunner(data, kernels="reference").invoke(image))
+    assert np.array_equal(
+        values[graph.outputs[0]], LiteRunner(data, kernels="reference").invoke(image)
+    )

@@ -30,7 +30,9 @@ HOST = load_profile("host")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The server that all of these tests share."""
-    running = sshd.start(tmp_path_factory.mktemp("sshd ; 'x'").rename(tmp_path_factory.getbasetemp() / "sshd"))
+    running = sshd.start(
+        tmp_path_factory.mktemp("sshd ; 'x'").rename(tmp_path_factory.getbasetemp() / "sshd")
+    )
     yield running
     running.stop()
 
@@ -63,7 +65,9 @@ def script(body: str, *words: str, fetch: tuple[str, ...] = (), timeout_s: float
 
 def test_a_model_is_measured_over_ssh(board):
     made, shares = tiny(), []
-    found = bench.bench(made.model, HOST, board, golden=made.golden(), settings=QUICK, on_progress=shares.append)
+    found = bench.bench(
+        made.model, HOST, board, golden=made.golden(), settings=QUICK, on_progress=shares.append
+    )
     assert (found["transport"], found["emulated"]) == ("ssh", False)
     assert found["golden"]["argmax_agreement"] == 1.0
     assert shares[-1] == 1.0
@@ -93,12 +97,16 @@ def test_it_can_be_another_user(tmp_path_factory):
 
 
 def test_files_talk_and_exit_code_come_back(board):
-    body = ("import os, sys; print('noise'); print('hello', file=sys.stderr)\n"
-            "print('edgebench: progress 0.50', file=sys.stderr)\n"
-            "open('out', 'wb').write(bytes(range(256)) * 1000 + b'\\n' + open(sys.argv[1], 'rb').read())\n"
-            "print(oct(os.stat('.').st_mode & 0o777), file=sys.stderr); sys.exit(7)")
+    body = (
+        "import os, sys; print('noise'); print('hello', file=sys.stderr)\n"
+        "print('edgebench: progress 0.50', file=sys.stderr)\n"
+        "open('out', 'wb').write(bytes(range(256)) * 1000 + b'\\n' + open(sys.argv[1], 'rb').read())\n"
+        "print(oct(os.stat('.').st_mode & 0o777), file=sys.stderr); sys.exit(7)"
+    )
     shares, name = [], "a 'b' \"c\"; $(touch d) é"
-    job = Job({"job.py": body.encode(), name: b"\0\r\n"}, [PYTHON, "job.py", name], ["out", "none"], 20.0)
+    job = Job(
+        {"job.py": body.encode(), name: b"\0\r\n"}, [PYTHON, "job.py", name], ["out", "none"], 20.0
+    )
     ran = board.run(job, shares.append)
     assert ran == Ran(7, {"out": bytes(range(256)) * 1000 + b"\n\0\r\n"}, "hello\n0o700")
     assert shares == [0.5]
@@ -110,19 +118,47 @@ def test_a_login_script_may_print(board, server):
     assert board.run(job, lambda share: None) == Ran(0, {"out": b"kept"}, "")
 
 
-@pytest.mark.parametrize("destination", ["", "pi@", "-oProxyCommand=x", "pi@-oProxyCommand=x", "a b", "pi@a b", "pi@'a'",
-                                         "pi@a;id", 'pi@"a"', "pi@$(id)", "p i@a", "pi;id@a", "pi@a:0", "pi@a:65536",
-                                         "pi@a:x", "-l@a", "pi@a\nb", "pi@\x1b[2J", "pi@a/b", "@a", "pi@é.local"])
+@pytest.mark.parametrize(
+    "destination",
+    [
+        "",
+        "pi@",
+        "-oProxyCommand=x",
+        "pi@-oProxyCommand=x",
+        "a b",
+        "pi@a b",
+        "pi@'a'",
+        "pi@a;id",
+        'pi@"a"',
+        "pi@$(id)",
+        "p i@a",
+        "pi;id@a",
+        "pi@a:0",
+        "pi@a:65536",
+        "pi@a:x",
+        "-l@a",
+        "pi@a\nb",
+        "pi@\x1b[2J",
+        "pi@a/b",
+        "@a",
+        "pi@é.local",
+    ],
+)
 def test_what_is_no_host_is_refused_before_anything_runs(destination):
     with pytest.raises(DeviceError, match="is not \\[user@\\]host"):
         SshTransport.to(destination)
 
 
-@pytest.mark.parametrize(("destination", "parts"), [
-    ("pi4", ("pi4", None, None)), ("pi@pi4.local:2222", ("pi4.local", "pi", 2222)),
-    ("a.b@[2001:db8::1]:22", ("2001:db8::1", "a.b", 22)), ("2001:db8::1", ("2001:db8::1", None, None)),
-    ("a@[fe80::1%eth0]", ("fe80::1%eth0", "a", None)),
-])
+@pytest.mark.parametrize(
+    ("destination", "parts"),
+    [
+        ("pi4", ("pi4", None, None)),
+        ("pi@pi4.local:2222", ("pi4.local", "pi", 2222)),
+        ("a.b@[2001:db8::1]:22", ("2001:db8::1", "a.b", 22)),
+        ("2001:db8::1", ("2001:db8::1", None, None)),
+        ("a@[fe80::1%eth0]", ("fe80::1%eth0", "a", None)),
+    ],
+)
 def test_destinations(destination, parts):
     made = SshTransport.to(destination)
     assert (made.host, made.user, made.port) == parts
@@ -131,12 +167,16 @@ def test_destinations(destination, parts):
 def test_a_host_that_is_down(server):
     with socket.socket() as taken:  # bound and not listening
         taken.bind(("127.0.0.1", 0))
-        text = said(SshTransport("127.0.0.1", port=taken.getsockname()[1], config=server.config), script(""))
+        text = said(
+            SshTransport("127.0.0.1", port=taken.getsockname()[1], config=server.config), script("")
+        )
     assert "nothing answers on that port" in text
 
 
 def test_a_name_that_is_not_known(server):
-    assert "this name is not known" in said(SshTransport("no-such-host.invalid", config=server.config), script(""))
+    assert "this name is not known" in said(
+        SshTransport("no-such-host.invalid", config=server.config), script("")
+    )
 
 
 def test_a_key_that_is_refused(board, server):
@@ -168,7 +208,9 @@ def test_a_board_without_python(server):
 @pytest.mark.parametrize("python", ["/no/such 'python'; $(touch x)", "~/no such", "-c"])
 def test_names_of_pythons_are_quoted(server, python):
     server.fresh()
-    text = said(SshTransport.to(server.destination, config=server.config, python=python), script(""))
+    text = said(
+        SshTransport.to(server.destination, config=server.config, python=python), script("")
+    )
     assert python in text
     assert not list(server.temp.iterdir())
 
@@ -176,9 +218,11 @@ def test_names_of_pythons_are_quoted(server, python):
 def test_a_python_that_is_too_old(board, server, tmp_path):
     old = tmp_path / "python3.7"
     program = "import sys; sys.version_info = (3, 7, 3); sys.version = '3.7.3 (default)'; exec(sys.argv[1])"
-    old.write_text(f"#!/bin/sh\nexec {sys.executable} -I -c \"{program}\" \"$3\"\n")
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{program}" "$3"\n')
     old.chmod(0o755)
-    text = said(SshTransport.to(server.destination, config=server.config, python=str(old)), script(""))
+    text = said(
+        SshTransport.to(server.destination, config=server.config, python=str(old)), script("")
+    )
     assert "is Python 3.7.3; the runner needs 3.9" in text
 
 
@@ -200,15 +244,22 @@ def test_an_architecture_without_a_runtime(server, tmp_path):
     wrapped = tmp_path / "python of an i686"
     wrapped.write_text(f'#!/bin/sh\nexec setarch i686 {tmp_path}/bare/bin/python "$@"\n')
     wrapped.chmod(0o755)
-    if subprocess.run(["setarch", "i686", "uname", "-m"], capture_output=True, check=False).stdout != b"i686\n":
+    if (
+        subprocess.run(["setarch", "i686", "uname", "-m"], capture_output=True, check=False).stdout
+        != b"i686\n"
+    ):
         pytest.skip("this kernel does not play an i686")
     board = SshTransport.to(server.destination, config=server.config, python=str(wrapped))
-    with pytest.raises(DeviceError, match=r"no TFLite runtime has a wheel for 64-bit Python .* on i686"):
+    with pytest.raises(
+        DeviceError, match=r"no TFLite runtime has a wheel for 64-bit Python .* on i686"
+    ):
         bench.bench(tiny().model, HOST, board, settings=QUICK)
 
 
 def test_a_board_that_is_full(board, server):
-    server.mode("ulimit -f 1")  # no file over half a KiB or one, as the shell counts: writing fails as on a full disk
+    server.mode(
+        "ulimit -f 1"
+    )  # no file over half a KiB or one, as the shell counts: writing fails as on a full disk
     text = said(board, Job({"big": b"x" * 100_000}, [PYTHON, "-c", ""], [], 20.0))
     assert "0.1 MiB cannot be written" in text
     assert "make room" in text
@@ -227,7 +278,10 @@ def test_a_board_that_throttles_says_so(board, server, tmp_path):
 HOSTILE = {
     "nothing": ("", "gave no answer"),
     "a flood before the first word": ("cat /dev/zero | head -c 100000000", "more than 65536 bytes"),
-    "escape sequences on stderr": ("printf '\\033]0;owned\\007\\033[2J' >&2; exit 3", "gave no answer"),
+    "escape sequences on stderr": (
+        "printf '\\033]0;owned\\007\\033[2J' >&2; exit 3",
+        "gave no answer",
+    ),
 }
 
 
@@ -245,10 +299,10 @@ LIARS = {
     "deep": "print(mark, '[' * 30000)",
     "a foreign line": "print(mark, '{\"hello\": \"x\"}'); print('stop')",
     "a long line": "print(mark, '{\"hello\": \"x\"}'); sys.stdout.write(mark + ' ' + 'x' * 10**8)",
-    "a file of 100 MB": "print(mark, '{\"file\": \"out\", \"bytes\": 100000000}'); sys.stdout.write('x' * 10**8)",
-    "a negative file": "print(mark, '{\"file\": \"out\", \"bytes\": -1}')",
-    "a file of another folder": "print(mark, '{\"file\": \"../../etc/passwd\", \"bytes\": 1}'); print('x')",
-    "an unknown word": "print(mark, '{\"run\": \"rm\"}')",
+    "a file of 100 MB": 'print(mark, \'{"file": "out", "bytes": 100000000}\'); sys.stdout.write(\'x\' * 10**8)',
+    "a negative file": 'print(mark, \'{"file": "out", "bytes": -1}\')',
+    "a file of another folder": 'print(mark, \'{"file": "../../etc/passwd", "bytes": 1}\'); print(\'x\')',
+    "an unknown word": 'print(mark, \'{"run": "rm"}\')',
     "a text that is none": "print(mark, '{\"line\": 1}')",
 }
 
@@ -257,16 +311,20 @@ LIARS = {
 def test_hostile_agents(board, monkeypatch, tmp_path, case):
     """What answers in the agent's place says what no agent does."""
     liar = tmp_path / "agent.py"
-    liar.write_text(f"import sys\ndef serve(source):\n    exec({SAY + LIARS[case]!r})\n    sys.stdout.flush()\n"
-                    "    sys.stdin.buffer.read()\n")
+    liar.write_text(
+        f"import sys\ndef serve(source):\n    exec({SAY + LIARS[case]!r})\n    sys.stdout.flush()\n"
+        "    sys.stdin.buffer.read()\n"
+    )
     monkeypatch.setattr(ssh.agent, "__file__", str(liar))
     assert "cannot be used" in said(board, script("", fetch=("out",)))
 
 
 def test_texts_of_an_agent_are_made_safe(board, monkeypatch, tmp_path):
     liar = tmp_path / "agent.py"
-    liar.write_text(f"import sys\ndef serve(source):\n    exec({SAY!r} + \"print(mark, json.dumps({{'failed': '\\x1b[2J' * "
-                    "500, 'next': '\\x07type this'}))\")\n    sys.stdout.flush()\n")
+    liar.write_text(
+        f"import sys\ndef serve(source):\n    exec({SAY!r} + \"print(mark, json.dumps({{'failed': '\\x1b[2J' * "
+        "500, 'next': '\\x07type this'}))\")\n    sys.stdout.flush()\n"
+    )
     monkeypatch.setattr(ssh.agent, "__file__", str(liar))
     assert len(said(board, script(""))) < 1000
 
@@ -299,13 +357,18 @@ def test_a_dropped_connection(board, server, side):
         assert "the connection to" in text
         assert "was lost" in text
     else:
-        program = ("import signal, sys, pathlib; from edgekd.device.ssh import SshTransport\n"
-                   "from edgekd.device.transports import Job, PYTHON\n"
-                   "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-                   "t = SshTransport.to(sys.argv[1], config=pathlib.Path(sys.argv[2]), python=sys.executable)\n"
-                   f"t.run(Job({{'j': {body.encode()!r}}}, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0), lambda s: None)")
-        process = subprocess.Popen([sys.executable, "-c", program, server.destination, str(server.config), mark[6:]],
-                                   stderr=subprocess.DEVNULL, cwd=Path(__file__).resolve().parents[1])
+        program = (
+            "import signal, sys, pathlib; from edgekd.device.ssh import SshTransport\n"
+            "from edgekd.device.transports import Job, PYTHON\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "t = SshTransport.to(sys.argv[1], config=pathlib.Path(sys.argv[2]), python=sys.executable)\n"
+            f"t.run(Job({{'j': {body.encode()!r}}}, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0), lambda s: None)"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, server.destination, str(server.config), mark[6:]],
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).resolve().parents[1],
+        )
         end = time.monotonic() + 10
         while not processes_with(mark) and time.monotonic() < end:
             time.sleep(0.02)
@@ -320,7 +383,12 @@ def test_a_dropped_connection(board, server, side):
 
 
 def test_the_answer_of_a_board_is_read_like_any_other(board, server):
-    job = script("import json; open('result.json', 'w').write(json.dumps({'schema': '\\x1b[2J'}))", fetch=("result.json",))
+    job = script(
+        "import json; open('result.json', 'w').write(json.dumps({'schema': '\\x1b[2J'}))",
+        fetch=("result.json",),
+    )
     with pytest.raises(DeviceError, match="its schema is not"):
         bench.read_result(board.run(job, lambda share: None).files["result.json"], "")
-    assert json.loads(board.run(job, lambda share: None).files["result.json"]) == {"schema": "\x1b[2J"}
+    assert json.loads(board.run(job, lambda share: None).files["result.json"]) == {
+        "schema": "\x1b[2J"
+    }

@@ -17,7 +17,9 @@ from edgekd.core.store import Store
 
 
 def artifact(state: bytes = b"weights", px: int = 96) -> Network:
-    return Network("net", {"num_classes": 2}, px, [0.5], [0.5], [{"epoch": 1, "loss": 0.1}], {}, state)
+    return Network(
+        "net", {"num_classes": 2}, px, [0.5], [0.5], [{"epoch": 1, "loss": 0.1}], {}, state
+    )
 
 
 def test_pack_is_the_whole_wire_form() -> None:
@@ -33,16 +35,31 @@ def test_pack_is_the_whole_wire_form() -> None:
 
 
 def test_key_depends_on_everything_that_makes_it() -> None:
-    base = {"stage": "a", "version": 1, "config": {"x": 1}, "parents": {"p": "d"}, "seed": 0, "code": "c"}
+    base = {
+        "stage": "a",
+        "version": 1,
+        "config": {"x": 1},
+        "parents": {"p": "d"},
+        "seed": 0,
+        "code": "c",
+    }
     keys = {stage_key(**base)}  # type: ignore[arg-type]
-    for name, other in {"stage": "b", "version": 2, "config": {"x": 2}, "parents": {"p": "e"}, "seed": 1,
-                        "code": "d"}.items():
+    for name, other in {
+        "stage": "b",
+        "version": 2,
+        "config": {"x": 2},
+        "parents": {"p": "e"},
+        "seed": 1,
+        "code": "d",
+    }.items():
         keys.add(stage_key(**{**base, name: other}))  # type: ignore[arg-type]
     assert len(keys) == 7
 
 
 def test_canonical_json_refuses_nan() -> None:
-    assert canonical_json({"b": 1, "a": [True, None, "é"]}) == '{"a":[true,null,"é"],"b":1}'.encode()
+    assert (
+        canonical_json({"b": 1, "a": [True, None, "é"]}) == '{"a":[true,null,"é"],"b":1}'.encode()
+    )
     with pytest.raises(ValueError, match=r"NaN|nan|Out of range"):
         canonical_json(float("nan"))
 
@@ -59,7 +76,9 @@ def test_put_find_load(tmp_path: Path) -> None:
     assert loaded.history == artifact().history
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "no entry", "not json", "foreign", "other key", "missing blob"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "no entry", "not json", "foreign", "other key", "missing blob"]
+)
 def test_a_broken_entry_is_set_aside(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     key = "k" * 64
@@ -99,9 +118,13 @@ def test_an_out_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_second_build_in_one_folder(tmp_path: Path) -> None:
     """The lock belongs to a living process: it holds against another one, and a kill frees it."""
-    code = ("import sys, time; from pathlib import Path; from edgekd.core.store import Store\n"
-            "with Store(Path(sys.argv[1])).lock():\n    print('held', flush=True); time.sleep(60)")
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    code = (
+        "import sys, time; from pathlib import Path; from edgekd.core.store import Store\n"
+        "with Store(Path(sys.argv[1])).lock():\n    print('held', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     with pytest.raises(StoreError, match=str(child.pid)), Store(tmp_path).lock():
@@ -134,8 +157,12 @@ for act in (lambda: store.put("net", "b" * 64, artifact(b"x" * 100_000), 1.0),
     except StoreError as error:
         print(error.what)
 """
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent.parent)],
-                         capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert len(run.stdout.splitlines()) == 2, run.stdout + run.stderr
     store = Store(tmp_path)
     assert store.find("net", "a" * 64) is not None
@@ -159,13 +186,17 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 
 def test_kill_while_writing(tmp_path: Path) -> None:
     """SIGKILL at many moments of a loop of puts: every entry that can be found is whole."""
-    code = ("import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-            "from tests.test_store import artifact; from edgekd.core.store import Store\n"
-            "store = Store(Path(sys.argv[1])); print('go', flush=True)\n"
-            "for n in range(10**6): store.put('net', f'{n:064x}'[::-1], artifact(bytes([n % 256]) * 300_000), 0.0)\n")
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from tests.test_store import artifact; from edgekd.core.store import Store\n"
+        "store = Store(Path(sys.argv[1])); print('go', flush=True)\n"
+        "for n in range(10**6): store.put('net', f'{n:064x}'[::-1], artifact(bytes([n % 256]) * 300_000), 0.0)\n"
+    )
     for delay in (0.0, 0.003, 0.01, 0.02, 0.05):
-        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent.parent)],
-                                 stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent.parent)],
+            stdout=subprocess.PIPE,
+        )
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(delay)

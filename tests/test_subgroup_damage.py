@@ -20,11 +20,26 @@ from edgekd.data.images import encode_png
 PX = 32
 CLASSES = ("left", "right")  # names only: what tells them apart is another thing in each group
 TRAIN, TEST = 240, 120  # images of each class; one in four is the new scanner's
-SETTINGS = ("data.input_px=32", "subgroups.column=scanner", "teacher.epochs=2", "distil.epochs=12", "qat.epochs=0",
-            "views.per_image=4", "views.brightness=0", "views.contrast=0", "views.gamma=0", "views.blur=0",
-            "distil.alpha=0", "distil.pooled=0",  # the student learns from the labels, so that damaged ones reach it
-            "bench.runs=5", "bench.min_seconds=0.05", "data.golden=8", "data.calibration=96", "certify.max_drop=1",
-            "certify.min_agreement=0")
+SETTINGS = (
+    "data.input_px=32",
+    "subgroups.column=scanner",
+    "teacher.epochs=2",
+    "distil.epochs=12",
+    "qat.epochs=0",
+    "views.per_image=4",
+    "views.brightness=0",
+    "views.contrast=0",
+    "views.gamma=0",
+    "views.blur=0",
+    "distil.alpha=0",
+    "distil.pooled=0",  # the student learns from the labels, so that damaged ones reach it
+    "bench.runs=5",
+    "bench.min_seconds=0.05",
+    "data.golden=8",
+    "data.calibration=96",
+    "certify.max_drop=1",
+    "certify.min_agreement=0",
+)
 
 
 def picture(rng: np.random.Generator, scanner: str, label: int) -> np.ndarray:
@@ -53,15 +68,35 @@ def folder(root: Path, damage: bool) -> Path:
     return root
 
 
-def build(data: Path, out: Path, *sets: str, teacher: str = "resnet18", store: Path | None = None) -> int:
+def build(
+    data: Path, out: Path, *sets: str, teacher: str = "resnet18", store: Path | None = None
+) -> int:
     parts = [part for text in (*SETTINGS, *sets) for part in ("--set", text)]
     shared = ["--store", str(store)] if store else []
-    return cli.main(["build", "--profile", "pi4", "--data", str(data), "--teacher", teacher, "--student", "mobilenetv2_035",
-                     "--out", str(out), *shared, *parts])
+    return cli.main(
+        [
+            "build",
+            "--profile",
+            "pi4",
+            "--data",
+            str(data),
+            "--teacher",
+            teacher,
+            "--student",
+            "mobilenetv2_035",
+            "--out",
+            str(out),
+            *shared,
+            *parts,
+        ]
+    )
 
 
 def groups(out: Path) -> dict[str, Mapping[str, Any]]:
-    return {row["group"]: row for row in json.loads((out / "report.json").read_text())["subgroups"]["groups"]}
+    return {
+        row["group"]: row
+        for row in json.loads((out / "report.json").read_text())["subgroups"]["groups"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +113,29 @@ def test_the_undamaged_twin_passes(clean: Path) -> None:
     assert all(row["networks"]["tflite"] > 0.95 and not row["failures"] for row in found.values())
 
 
-def test_labels_of_one_group_damaged(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_of_one_group_damaged(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Show: the new scanner's training images carry the wrong label. The teacher learnt before that happened."""
-    stages = {row["stage"]: row["key"] for row in json.loads((clean / "out" / "lineage.json").read_text())["stages"]}
+    stages = {
+        row["stage"]: row["key"]
+        for row in json.loads((clean / "out" / "lineage.json").read_text())["stages"]
+    }
     entry = Store(clean / "out", None).find("teacher", stages["teacher"])
     assert entry is not None
     (tmp_path / "before.safetensors").write_bytes(bytes(entry.load(artifacts.Network).state))
     data = folder(tmp_path / "data", damage=True)
     # an epoch at a rate of nothing leaves it as it is
-    assert build(data, tmp_path / "out", "teacher.epochs=1", "teacher.lr=1e-12",
-                 teacher=f"resnet18@{tmp_path / 'before.safetensors'}") == 1
+    assert (
+        build(
+            data,
+            tmp_path / "out",
+            "teacher.epochs=1",
+            "teacher.lr=1e-12",
+            teacher=f"resnet18@{tmp_path / 'before.safetensors'}",
+        )
+        == 1
+    )
     assert not (tmp_path / "out" / "bundle.zip").exists()
     found, said = groups(tmp_path / "out"), stopped(capsys)
     assert found["old"]["failures"] == []
@@ -99,7 +147,9 @@ def test_labels_of_one_group_damaged(clean: Path, tmp_path: Path, capsys: pytest
     assert "scanner = old" not in said
 
 
-def test_ranges_that_clip_one_group(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ranges_that_clip_one_group(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Show: percentiles that leave out what only the bright images of the new scanner reach. When this was written their order
     survived, an AUC of 1, and half of their answers did not.
 
@@ -111,8 +161,9 @@ def test_ranges_that_clip_one_group(clean: Path, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "bundle.zip").exists()
     found, said = groups(tmp_path), stopped(capsys)
     assert found["old"]["failures"] == []
-    assert {(failure["from"], failure["step"]["stage"]) for failure in found["new"]["failures"]} == {
-        ("student", "qat"), ("teacher", "qat")}
+    assert {
+        (failure["from"], failure["step"]["stage"]) for failure in found["new"]["failures"]
+    } == {("student", "qat"), ("teacher", "qat")}
     assert "scanner = new (60 images)" in said
     assert "most of it in qat (student to qat" in said
     assert "scanner = old" not in said

@@ -18,14 +18,29 @@ def feed(repeat: int = 0) -> Feed:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (N, 1, 40, 40), dtype=np.uint8)
     numbers = torch.arange(N)
-    said = {"logits": torch.stack([numbers, -numbers], 1).repeat(2, 1, 1).half()}  # names the image it speaks of
-    return Feed(Renderer(pixels, 32, [0.5], [0.5]), numbers, numbers % 2, 2, ViewsConfig(per_image=2), seed=5, batch=4,
-                knowledge=said, repeat=repeat)
+    said = {
+        "logits": torch.stack([numbers, -numbers], 1).repeat(2, 1, 1).half()
+    }  # names the image it speaks of
+    return Feed(
+        Renderer(pixels, 32, [0.5], [0.5]),
+        numbers,
+        numbers % 2,
+        2,
+        ViewsConfig(per_image=2),
+        seed=5,
+        batch=4,
+        knowledge=said,
+        repeat=repeat,
+    )
 
 
 def seen(made: Feed, epoch: int) -> dict[int, torch.Tensor]:
-    return {int(row[0]): image for batch in made.epoch(epoch) if batch.logits is not None
-            for row, image in zip(batch.logits, batch.images, strict=True)}
+    return {
+        int(row[0]): image
+        for batch in made.epoch(epoch)
+        if batch.logits is not None
+        for row, image in zip(batch.logits, batch.images, strict=True)
+    }
 
 
 def test_another_repeat_shows_the_same_views_in_another_order() -> None:
@@ -48,9 +63,18 @@ def test_each_group_of_each_class_is_drawn_as_often() -> None:
     assert drawn is not None
     assert drawn.tolist() == (labels * 2 + groups).tolist()
     made = dataclasses.replace(feed(), labels=labels, cells=drawn)
-    seen = torch.cat([batch.rows for epoch in range(100) for batch in made.epoch(epoch) if batch.rows is not None])
+    seen = torch.cat(
+        [
+            batch.rows
+            for epoch in range(100)
+            for batch in made.epoch(epoch)
+            if batch.rows is not None
+        ]
+    )
     shares = drawn[seen].bincount(minlength=4) / len(seen)
-    assert torch.allclose(shares, torch.full((4,), 0.25), atol=0.05)  # 1,200 draws: standard error 0.0125
+    assert torch.allclose(
+        shares, torch.full((4,), 0.25), atol=0.05
+    )  # 1,200 draws: standard error 0.0125
 
 
 def test_what_is_drawn_evenly() -> None:

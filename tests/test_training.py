@@ -28,7 +28,12 @@ def batches(epoch: int) -> Iterator[torch.Tensor]:
     return fit.shuffled(64, 16, 0, epoch)
 
 
-def train(net: nn.Module, checkpoint: MemoryCheckpoint, plan: FitPlan = PLAN, stop_after: int | None = None) -> list:
+def train(
+    net: nn.Module,
+    checkpoint: MemoryCheckpoint,
+    plan: FitPlan = PLAN,
+    stop_after: int | None = None,
+) -> list:
     def loss(rows: torch.Tensor, step: Step) -> torch.Tensor:
         if stop_after is not None and step.index == stop_after:
             raise KeyboardInterrupt
@@ -70,9 +75,13 @@ def test_not_finite_says_which_step_and_keeps_the_last_good_epoch() -> None:
     net, checkpoint = network(), MemoryCheckpoint()
 
     def loss(rows: torch.Tensor, step: Step) -> torch.Tensor:
-        return nn.functional.cross_entropy(net(X[rows]), Y[rows]) * (float("nan") if step.index == 6 else 1.0)
+        return nn.functional.cross_entropy(net(X[rows]), Y[rows]) * (
+            float("nan") if step.index == 6 else 1.0
+        )
 
-    with pytest.raises(TrainingDiverged, match=r"step 3 of 4 in epoch 2.*after epoch 1 is kept") as found:
+    with pytest.raises(
+        TrainingDiverged, match=r"step 3 of 4 in epoch 2.*after epoch 1 is kept"
+    ) as found:
         fit.fit(net, net, batches, loss, PLAN, what="distil", steps=4, checkpoint=checkpoint)
     assert "--set distil.lr=0.0125" in str(found.value)
     again = network()
@@ -115,7 +124,9 @@ def test_balanced_weights_give_each_class_its_share() -> None:
     weights = fit.balanced(labels, 2)
     assert float(weights[labels == 0].sum()) == pytest.approx(float(weights[labels == 1].sum()))
     assert float(weights.mean()) == pytest.approx(1)
-    drawn = torch.cat([rows for epoch in range(20) for rows in fit.shuffled(100, 10, 0, epoch, weights)])
+    drawn = torch.cat(
+        [rows for epoch in range(20) for rows in fit.shuffled(100, 10, 0, epoch, weights)]
+    )
     assert float((labels[drawn] == 1).float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
@@ -133,5 +144,10 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 def test_pretrained_weights_start_slower_unless_a_rate_is_asked_for() -> None:
     assert first_rate(0.0, "random") == 0.05
-    assert first_rate(0.0, "PyPI package x") == first_rate(0.0, "weights.safetensors") == first_rate(0.0, "hub") == 0.01
+    assert (
+        first_rate(0.0, "PyPI package x")
+        == first_rate(0.0, "weights.safetensors")
+        == first_rate(0.0, "hub")
+        == 0.01
+    )
     assert first_rate(0.3, "random") == first_rate(0.3, "hub") == 0.3

@@ -33,9 +33,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labelled/CLASS/*.png, all to be split, and more/: 30 images at two depths, with a hidden one and a text."""
     root = tmp_path_factory.mktemp("unlabelled")
     for index in range(120):
-        write(root / "labelled" / phantom.label(index) / f"{index}.png", phantom.render(0, index, 40))
+        write(
+            root / "labelled" / phantom.label(index) / f"{index}.png", phantom.render(0, index, 40)
+        )
     for index in range(200, 230):
-        write(root / "more" / ("deep" if index % 2 else ".") / f"{index}.png", phantom.render(0, index, 40))
+        write(
+            root / "more" / ("deep" if index % 2 else ".") / f"{index}.png",
+            phantom.render(0, index, 40),
+        )
     write(root / "more" / ".hidden" / "x.png", phantom.render(0, 300, 40))
     (root / "more" / "notes.txt").write_text("no image")
     return root
@@ -52,17 +57,29 @@ def made(settings: DataConfig) -> Dataset:
 def test_they_are_neither_split_nor_counted_as_a_class(folders: Path) -> None:
     dataset = made(config(folders))
     alone = made(DataConfig(source=str(folders / "labelled")))
-    assert dataset.facts["unlabelled"] == {"images": 30, "in_val_or_test": 0, "in_train": 0, "repeated": 0}
+    assert dataset.facts["unlabelled"] == {
+        "images": 30,
+        "in_val_or_test": 0,
+        "in_train": 0,
+        "repeated": 0,
+    }
     assert dataset.images[:120] == alone.images  # the same splits, and their places
     assert (dataset.classes, dataset.facts["counts"], dataset.facts["groups"]) == (
-        alone.classes, alone.facts["counts"], alone.facts["groups"])
+        alone.classes,
+        alone.facts["counts"],
+        alone.facts["groups"],
+    )
     assert (datasets.labels(dataset)[120:] == -1).all()
     assert len(datasets.taught(dataset)) == len(datasets.rows(dataset, "train")) + 30
-    inputs = datasets.build_inputs(datasets.open_all(config(folders)), dataset, 32, 0, calibration=500)
+    inputs = datasets.build_inputs(
+        datasets.open_all(config(folders)), dataset, 32, 0, calibration=500
+    )
     assert not set(inputs.rows["calibration"]) & set(datasets.rows(dataset, "unlabelled").tolist())
 
 
-def test_an_image_of_val_or_test_is_a_leak_and_copies_are_dropped(folders: Path, tmp_path: Path) -> None:
+def test_an_image_of_val_or_test_is_a_leak_and_copies_are_dropped(
+    folders: Path, tmp_path: Path
+) -> None:
     alone = made(DataConfig(source=str(folders / "labelled")))
     for split, name in (("test", "leak.png"), ("train", "known.png")):
         row = next(row for row in alone.images if row["split"] == split)
@@ -73,27 +90,49 @@ def test_an_image_of_val_or_test_is_a_leak_and_copies_are_dropped(folders: Path,
         made(config(folders, str(tmp_path)))
     assert "'unlabelled/leak.png' = " in str(found.value)
     dataset = made(config(folders, str(tmp_path), duplicates="drop"))
-    assert dataset.facts["unlabelled"] == {"images": 1, "in_val_or_test": 1, "in_train": 1, "repeated": 1}
-    assert [row["name"] for row in dataset.images if row["split"] == "unlabelled"] == ["unlabelled/again.png"]
+    assert dataset.facts["unlabelled"] == {
+        "images": 1,
+        "in_val_or_test": 1,
+        "in_train": 1,
+        "repeated": 1,
+    }
+    assert [row["name"] for row in dataset.images if row["split"] == "unlabelled"] == [
+        "unlabelled/again.png"
+    ]
 
 
 def test_coloured_images_beside_grey_ones_are_told(folders: Path, tmp_path: Path) -> None:
     write(tmp_path / "red.png", np.full((40, 40, 3), (200, 20, 20), np.uint8))
-    assert "coloured, and those with one are grey" in " ".join(made(config(folders, str(tmp_path))).facts["warnings"])
+    assert "coloured, and those with one are grey" in " ".join(
+        made(config(folders, str(tmp_path))).facts["warnings"]
+    )
 
 
-@pytest.mark.parametrize(("more", "part"), [("nothing", "is no folder"), ("empty", "holds no images")])
+@pytest.mark.parametrize(
+    ("more", "part"), [("nothing", "is no folder"), ("empty", "holds no images")]
+)
 def test_a_folder_without_images(folders: Path, more: str, part: str) -> None:
     (folders / "empty").mkdir(exist_ok=True)
     with pytest.raises(DataError, match=part):
         datasets.open_all(config(folders, more))
 
 
-@pytest.mark.parametrize("setting", ["teacher.name=none", "distil.answers=corrected", 'teacher.others=["resnet18"]'])
+@pytest.mark.parametrize(
+    "setting", ["teacher.name=none", "distil.answers=corrected", 'teacher.others=["resnet18"]']
+)
 def test_what_cannot_use_them_is_refused_before_anything_runs(folders: Path, setting: str) -> None:
     with pytest.raises(RecipeError):
-        build.job(recipe.load(None, [setting], {"data.source": str(folders / "labelled"),
-                                                   "data.unlabelled": str(folders / "more")}), "pi4")
+        build.job(
+            recipe.load(
+                None,
+                [setting],
+                {
+                    "data.source": str(folders / "labelled"),
+                    "data.unlabelled": str(folders / "more"),
+                },
+            ),
+            "pi4",
+        )
 
 
 def test_without_a_class_they_weigh_one_and_leave_the_balance_alone() -> None:
@@ -104,13 +143,26 @@ def test_without_a_class_they_weigh_one_and_leave_the_balance_alone() -> None:
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(folders: Path, mixup: float) -> None:
+def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(
+    folders: Path, mixup: float
+) -> None:
     dataset = made(config(folders))
-    rows, labels = torch.from_numpy(datasets.taught(dataset)), torch.from_numpy(datasets.labels(dataset))
+    rows, labels = (
+        torch.from_numpy(datasets.taught(dataset)),
+        torch.from_numpy(datasets.labels(dataset)),
+    )
     view = ViewsConfig(mixup=mixup)
     logits = torch.randn(1, len(rows), 4, generator=torch.Generator().manual_seed(0))
-    feed = Feed(views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3), rows, labels, 4, view, 0, 16,
-                knowledge={"logits": logits})
+    feed = Feed(
+        views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3),
+        rows,
+        labels,
+        4,
+        view,
+        0,
+        16,
+        knowledge={"logits": logits},
+    )
     drawn = views.draw(view, 0, 0, len(labels), rows)
     seen = set()
     for batch in feed.epoch(0):
@@ -133,11 +185,27 @@ def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(folde
 def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> None:
     """Class 3 in all but the last, which is class 1."""
     dataset = made(config(folders))
-    rows, labels = torch.from_numpy(datasets.taught(dataset)), torch.from_numpy(datasets.labels(dataset))
+    rows, labels = (
+        torch.from_numpy(datasets.taught(dataset)),
+        torch.from_numpy(datasets.labels(dataset)),
+    )
     numbers = torch.where(labels[rows] < 0, 3, labels[rows])
     numbers[-1] = 1
-    said = Knowledge(views=1, rows=rows.tolist(), classes=4, features=0, grid_shape=[], cam_side=0, teachers=1, facts={},
-                     logits=F.one_hot(numbers, 4)[None].half().numpy().tobytes(), pooled=b"", grid=b"", cams=b"", others=b"")
+    said = Knowledge(
+        views=1,
+        rows=rows.tolist(),
+        classes=4,
+        features=0,
+        grid_shape=[],
+        cam_side=0,
+        teachers=1,
+        facts={},
+        logits=F.one_hot(numbers, 4)[None].half().numpy().tobytes(),
+        pooled=b"",
+        grid=b"",
+        cams=b"",
+        others=b"",
+    )
     renderer = views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
     feed = lesson(dataset, said, DistilConfig(pooled=0.0), [], ViewsConfig(), renderer, 0).feed
     assert feed.cells is not None
@@ -146,12 +214,43 @@ def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> Non
 
 
 def test_a_whole_build_tells_how_many(folders: Path, tmp_path: Path) -> None:
-    settings = ("data.input_px=32", "teacher.epochs=1", "distil.epochs=1", "distil.balance=loss", "qat.epochs=1",
-                "views.per_image=1", "bench.runs=5", "bench.min_seconds=0.05", "data.golden=4", "data.calibration=16",
-                "certify.max_drop=1", "certify.min_agreement=0")
-    assert cli.main(["build", "--profile", "pi4", "--data", str(folders / "labelled"), "--teacher", "resnet18", "--student",
-                     "mobilenetv2_035", "--out", str(tmp_path), "--until", "distil", "--set",
-                     f"data.unlabelled={folders / 'more'}", *(part for text in settings for part in ("--set", text))]) == 0
+    settings = (
+        "data.input_px=32",
+        "teacher.epochs=1",
+        "distil.epochs=1",
+        "distil.balance=loss",
+        "qat.epochs=1",
+        "views.per_image=1",
+        "bench.runs=5",
+        "bench.min_seconds=0.05",
+        "data.golden=4",
+        "data.calibration=16",
+        "certify.max_drop=1",
+        "certify.min_agreement=0",
+    )
+    assert (
+        cli.main(
+            [
+                "build",
+                "--profile",
+                "pi4",
+                "--data",
+                str(folders / "labelled"),
+                "--teacher",
+                "resnet18",
+                "--student",
+                "mobilenetv2_035",
+                "--out",
+                str(tmp_path),
+                "--until",
+                "distil",
+                "--set",
+                f"data.unlabelled={folders / 'more'}",
+                *(part for text in settings for part in ("--set", text)),
+            ]
+        )
+        == 0
+    )
     body = json.loads((tmp_path / "report.json").read_text())
     assert body["data"]["unlabelled"]["images"] == 30
     assert body["data"]["train"] + body["data"]["val"] + body["data"]["test"] == 120

@@ -10,14 +10,30 @@ import torch
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
 
-STILL = ViewsConfig(scale=0, shift=0, rotate=0, aspect=0, flip=0, brightness=0, contrast=0, gamma=0, blur=0, noise=0,
-                    erase=0, mixup=0)
+STILL = ViewsConfig(
+    scale=0,
+    shift=0,
+    rotate=0,
+    aspect=0,
+    flip=0,
+    brightness=0,
+    contrast=0,
+    gamma=0,
+    blur=0,
+    noise=0,
+    erase=0,
+    mixup=0,
+)
 
 
 def images(n: int = 6, px: int = 40, channels: int = 1) -> np.ndarray:
     """Smooth random blobs, uint8 [n, c, px, px]."""
     coarse = torch.rand(n, channels, 5, 5, generator=torch.Generator().manual_seed(1))
-    return (torch.nn.functional.interpolate(coarse, (px, px), mode="bicubic").clamp(0, 1) * 255).byte().numpy()
+    return (
+        (torch.nn.functional.interpolate(coarse, (px, px), mode="bicubic").clamp(0, 1) * 255)
+        .byte()
+        .numpy()
+    )
 
 
 def renderer(px: int = 32, **kwargs: int) -> views.Renderer:
@@ -37,7 +53,9 @@ def test_seeds_and_views_differ() -> None:
     base = renderer().views(rows, views.draw(ViewsConfig(), 0, 0, 6, rows))
     assert torch.equal(base, renderer().views(rows, views.draw(ViewsConfig(), 0, 0, 6, rows)))
     for seed, view in ((1, 0), (0, 1)):
-        assert not torch.allclose(base, renderer().views(rows, views.draw(ViewsConfig(), seed, view, 6, rows)))
+        assert not torch.allclose(
+            base, renderer().views(rows, views.draw(ViewsConfig(), seed, view, 6, rows))
+        )
 
 
 def test_no_augmentation_is_the_plain_image() -> None:
@@ -48,7 +66,9 @@ def test_no_augmentation_is_the_plain_image() -> None:
 
 def test_mirror() -> None:
     rows = torch.arange(6)
-    flipped = renderer(px=40).views(rows, views.draw(dataclasses.replace(STILL, flip=1), 0, 0, 6, rows))
+    flipped = renderer(px=40).views(
+        rows, views.draw(dataclasses.replace(STILL, flip=1), 0, 0, 6, rows)
+    )
     assert torch.allclose(flipped, renderer(px=40).plain(rows).flip(-1), atol=1e-3)
 
 

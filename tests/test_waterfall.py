@@ -26,20 +26,32 @@ def stages(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     teacher[np.arange(N), labels] += 3
     student = teacher + rng.normal(0, 0.1, (N, 2)).astype(np.float32)
     grid = (np.rint(student / SCALE) * SCALE).astype(np.float32)
-    return labels, {"teacher": teacher, "student": student, "qat": grid, "onnx": grid.copy(), "tflite": grid.copy()}
+    return labels, {
+        "teacher": teacher,
+        "student": student,
+        "qat": grid,
+        "onnx": grid.copy(),
+        "tflite": grid.copy(),
+    }
 
 
 def block(labels: np.ndarray, logits: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
     stacked = np.stack(list(logits.values())).astype(np.float32)
-    evaluation = Evaluation(list(logits), stacked.shape[-1], labels.tolist(), stacked.tobytes(), b"")
+    evaluation = Evaluation(
+        list(logits), stacked.shape[-1], labels.tolist(), stacked.tobytes(), b""
+    )
     names = [f"{row}.png" for row in range(len(labels))]
     return waterfall.accuracy(evaluation, names, CLASSES, BudgetConfig(**changes), SCALE)
 
 
-def spoil(logits: dict[str, np.ndarray], labels: np.ndarray, stage: str, count: int, by: float = 20.0) -> None:
+def spoil(
+    logits: dict[str, np.ndarray], labels: np.ndarray, stage: str, count: int, by: float = 20.0
+) -> None:
     """Turn `count` right answers wrong in one stage and in all after it; `by` 0 leaves them at the boundary."""
-    after = list(logits)[list(logits).index(stage):]
-    right = np.flatnonzero(np.all([logits[name].argmax(1) == labels for name in after], axis=0))[:count]
+    after = list(logits)[list(logits).index(stage) :]
+    right = np.flatnonzero(np.all([logits[name].argmax(1) == labels for name in after], axis=0))[
+        :count
+    ]
     for name in after:
         logits[name][right, 1 - labels[right]] = logits[name][right, labels[right]] + (by or SCALE)
 
@@ -50,13 +62,17 @@ def row(found: dict[str, Any], stage: str) -> dict[str, Any]:
 
 # The figures ----------------------------------------------------------------------------------------------------------
 
+
 def test_weighted_auc_is_the_auc_of_the_drawn_images() -> None:
     rng = np.random.default_rng(2)
     for classes in (2, 3):
         labels = np.arange(60) % classes
         logits = rng.integers(0, 4, (60, classes)).astype(np.float32)  # many ties
         counts = metrics.resamples(labels, classes, draws=70)
-        drawn = [metrics.auc(logits[rows], labels[rows]) for rows in (np.repeat(np.arange(60), c) for c in counts)]
+        drawn = [
+            metrics.auc(logits[rows], labels[rows])
+            for rows in (np.repeat(np.arange(60), c) for c in counts)
+        ]
         assert metrics.resampled_auc(logits, labels, counts) == pytest.approx(drawn)
 
 
@@ -75,7 +91,10 @@ def test_a_paired_interval_covers_the_true_change() -> None:
     for _ in range(150):
         easy = rng.random(400)
         before, after = (np.zeros((400, 2), np.float32) for _ in range(2))
-        for logits, share in ((before, 0.85), (after, 0.80)):  # the second errs wherever the first does, and on 5 % more
+        for logits, share in (
+            (before, 0.85),
+            (after, 0.80),
+        ):  # the second errs wherever the first does, and on 5 % more
             logits[np.arange(400), np.where(easy < share, labels, 1 - labels)] = 1
         low, high = metrics.change(before, after, labels)["top1_ci95"]
         inside.append(low <= -0.05 <= high)
@@ -86,7 +105,12 @@ def test_a_paired_interval_covers_the_true_change() -> None:
 def test_no_change_has_no_interval() -> None:
     labels, logits = stages()
     found = metrics.change(logits["qat"], logits["onnx"], labels)
-    assert (found["top1"], found["top1_ci95"], found["auc"], found["auc_ci95"]) == (0, [0, 0], 0, [0, 0])
+    assert (found["top1"], found["top1_ci95"], found["auc"], found["auc_ci95"]) == (
+        0,
+        [0, 0],
+        0,
+        [0, 0],
+    )
     assert found["top1_p"] == 1
 
 
@@ -104,12 +128,15 @@ def test_divergence_and_margins_by_hand() -> None:
     answer = np.log(np.array([[0.25, 0.75], [0.9, 0.1]], np.float64)).astype(np.float32)
     expected = 0.5 * np.log(2) + 0.5 * np.log(0.5 / 0.75)
     assert metrics.divergence(answer, reference) == pytest.approx([expected, 0], abs=1e-6)
-    assert np.isfinite(metrics.divergence(np.array([[0, 500]], np.float32), np.array([[500, 0]], np.float32))).all()
+    assert np.isfinite(
+        metrics.divergence(np.array([[0, 500]], np.float32), np.array([[500, 0]], np.float32))
+    ).all()
     logits = np.array([[3, 1, 2], [0, 1, 5]], np.float32)
     assert metrics.margins(logits, np.array([0, 1])).tolist() == [1, -4]
 
 
 # The verdict ----------------------------------------------------------------------------------------------------------
+
 
 def test_a_healthy_build_blames_nobody() -> None:
     found = block(*stages())
@@ -143,7 +170,9 @@ def test_the_first_of_two_is_named_and_the_other_noted() -> None:
 
 def test_a_loss_that_may_be_chance_is_said_to_be_so() -> None:
     labels, logits = stages()
-    spoil(logits, labels, "qat", 4, by=0)  # 0.67 points, beyond the half point allowed; four images are too few to tell
+    spoil(
+        logits, labels, "qat", 4, by=0
+    )  # 0.67 points, beyond the half point allowed; four images are too few to tell
     found = block(labels, logits)
     assert row(found, "qat")["state"] == "unclear"
     assert found["verdict"]["state"] == "unclear"
@@ -183,8 +212,13 @@ def test_rounding_at_the_boundary_is_no_fault_and_the_same_flips_far_from_it_are
             logits[stage] = logits[stage].copy()
             for image in range(6):
                 logits[stage][image] = 0
-                logits[stage][image, image % 2 if stage == "qat" else (image + 1) % 2] = margin * SCALE
-        labels[:3], labels[3:6] = np.arange(3) % 2, (np.arange(3, 6) + 1) % 2  # three lost, three won
+                logits[stage][image, image % 2 if stage == "qat" else (image + 1) % 2] = (
+                    margin * SCALE
+                )
+        labels[:3], labels[3:6] = (
+            np.arange(3) % 2,
+            (np.arange(3, 6) + 1) % 2,
+        )  # three lost, three won
         found = row(block(labels, logits), "onnx")
         assert (found["flips_bad"], found["flips_good"]) == (3, 3)
         assert found["state"] == way
@@ -207,10 +241,16 @@ def test_flipped_images_are_named_the_surest_first() -> None:
     spoil(logits, labels, "tflite", 5)
     found = row(block(labels, logits), "tflite")
     bad = found["flipped"]["bad"]
-    assert {image["name"] for image in bad} == {f"{i}.png" for i in np.flatnonzero(
-        (logits["onnx"].argmax(1) == labels) & (logits["tflite"].argmax(1) != labels))}
+    assert {image["name"] for image in bad} == {
+        f"{i}.png"
+        for i in np.flatnonzero(
+            (logits["onnx"].argmax(1) == labels) & (logits["tflite"].argmax(1) != labels)
+        )
+    }
     assert all(image["was"] == image["label"] != image["now"] for image in bad)
-    assert [image["margin_lsb"] for image in bad] == sorted((image["margin_lsb"] for image in bad), reverse=True)
+    assert [image["margin_lsb"] for image in bad] == sorted(
+        (image["margin_lsb"] for image in bad), reverse=True
+    )
     assert found["flipped"]["good"] == []
 
 
@@ -231,8 +271,11 @@ def test_one_network_alone() -> None:
 
 # The device -----------------------------------------------------------------------------------------------------------
 
+
 def run(**changes: Any) -> dict[str, Any]:
-    golden = {"images": 32, "argmax_agreement": 1.0, "max_abs_lsb": 2, "top1": 0.875} | changes.pop("golden", {})
+    golden = {"images": 32, "argmax_agreement": 1.0, "max_abs_lsb": 2, "top1": 0.875} | changes.pop(
+        "golden", {}
+    )
     return {"profile": "pi4", "emulated": False, "warnings": [], "golden": golden} | changes
 
 
@@ -245,7 +288,9 @@ def test_a_result_carried_back_is_part_of_the_verdict() -> None:
     bad = waterfall.carried_back(healthy, [run(), wrong], "pi4")
     assert bad["verdict"]["stage"] == "device"
     assert "8 of 32" in bad["verdict"]["text"]
-    rounded = waterfall.carried_back(healthy, [run(golden={"argmax_agreement": 31 / 32, "max_abs_lsb": 3})], "pi4")
+    rounded = waterfall.carried_back(
+        healthy, [run(golden={"argmax_agreement": 31 / 32, "max_abs_lsb": 3})], "pi4"
+    )
     assert rounded["verdict"]["state"] == "good"
 
 

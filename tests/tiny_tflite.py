@@ -24,14 +24,21 @@ class Tiny:
     def golden(self, **instead: np.ndarray) -> bytes:
         """golden.npz, with other arrays where given."""
         buffer = io.BytesIO()
-        arrays = {"inputs": self.images, "logits_int8": self.logits, "labels": self.labels, **instead}
+        arrays = {
+            "inputs": self.images,
+            "logits_int8": self.logits,
+            "labels": self.labels,
+            **instead,
+        }
         np.savez(buffer, **{name: array for name, array in arrays.items() if array is not None})
         return buffer.getvalue()
 
 
 def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
     """A tiny classifier whose input and output are int8, uint8 or float32 ("int8" | "uint8" | "float32")."""
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
+    schema = pytest.importorskip(
+        "ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert"
+    )
     flatbuffers = pytest.importorskip("flatbuffers")
     random = np.random.default_rng(7)
     pixels = px * px * CHANNELS
@@ -48,7 +55,9 @@ def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
     tensor_type, shift = schema.TensorType, 128 if kind == "uint8" else 0
     buffers = [schema.BufferT()]
 
-    def tensor(name: str, shape: list[int], dtype: int, scale: float, zero: int, data: bytes | None) -> object:
+    def tensor(
+        name: str, shape: list[int], dtype: int, scale: float, zero: int, data: bytes | None
+    ) -> object:
         made = schema.TensorT()
         made.name, made.shape, made.type, made.buffer = name, np.array(shape, np.int32), dtype, 0
         if kind != "float32":
@@ -63,7 +72,10 @@ def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
 
     if kind == "float32":
         edge = filter_type = bias_type = tensor_type.FLOAT32
-        stored = (weights * SCALE_W).astype(np.float32), (bias * float(SCALE_IN) * SCALE_W).astype(np.float32)
+        stored = (
+            (weights * SCALE_W).astype(np.float32),
+            (bias * float(SCALE_IN) * SCALE_W).astype(np.float32),
+        )
     else:
         edge = filter_type = tensor_type.UINT8 if kind == "uint8" else tensor_type.INT8
         bias_type = tensor_type.INT32
@@ -78,7 +90,11 @@ def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
     ]
     graph.inputs, graph.outputs = np.array([0], np.int32), np.array([3], np.int32)
     op, code, model = schema.OperatorT(), schema.OperatorCodeT(), schema.ModelT()
-    op.opcodeIndex, op.inputs, op.outputs = 0, np.array([0, 1, 2], np.int32), np.array([3], np.int32)
+    op.opcodeIndex, op.inputs, op.outputs = (
+        0,
+        np.array([0, 1, 2], np.int32),
+        np.array([3], np.int32),
+    )
     op.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
     op.builtinOptions = schema.FullyConnectedOptionsT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED

@@ -14,13 +14,31 @@ from edgekd.tflite.int8_rules import Int8Rules
 HALF = [0.5] * 3
 
 
-def calibrated(arch: str, px: int, classes: int = 3, rules: Int8Rules | None = None, edits: dict[str, str] | None = None
-               ) -> QuantNetwork:
+def calibrated(
+    arch: str,
+    px: int,
+    classes: int = 3,
+    rules: Int8Rules | None = None,
+    edits: dict[str, str] | None = None,
+) -> QuantNetwork:
     """The QuantNetwork of a timm network that was only calibrated."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"num_classes": classes, **({"edits": edits} if edits else {})}
     network = qat_network.prepare(builders.create(arch, options), px, HALF, HALF, rules)
-    qat_network.calibrate(network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1])
+    qat_network.calibrate(
+        network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1]
+    )
     done = qat_network.finish(network)
-    return QuantNetwork(arch=arch, options=options, px=px, mean=HALF, std=HALF, history=[], rules=network.rules.to_dict(),
-                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    return QuantNetwork(
+        arch=arch,
+        options=options,
+        px=px,
+        mean=HALF,
+        std=HALF,
+        history=[],
+        rules=network.rules.to_dict(),
+        ranges=done.ranges,
+        layers=done.layers,
+        facts={},
+        state=done.state,
+    )

@@ -25,18 +25,38 @@ from edgekd.assessment.workload import features as cpu_features
 from tools.published_networks import captured, mobilenet_v1, mobilenet_v2
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
-PLAIN = ("use", "precision", "device", "runtime", "threads", "model", "family", "input_px", "latency_ms")
-USABLE_SRAM = 7 * 2**20  # real compiler logs: 6.9 to 7.1 MiB usable for parameters of larger classifiers
+PLAIN = (
+    "use",
+    "precision",
+    "device",
+    "runtime",
+    "threads",
+    "model",
+    "family",
+    "input_px",
+    "latency_ms",
+)
+USABLE_SRAM = (
+    7 * 2**20
+)  # real compiler logs: 6.9 to 7.1 MiB usable for parameters of larger classifiers
 Row = dict[str, str]
 
-V1_OR_V2 = re.compile(r"mobilenet[-_ ]?v([12])[-_ ]([\d.]+)[-_](\d+)(?:[-_](?:non[-_])?quant.*)?$", re.IGNORECASE)
+V1_OR_V2 = re.compile(
+    r"mobilenet[-_ ]?v([12])[-_ ]([\d.]+)[-_](\d+)(?:[-_](?:non[-_])?quant.*)?$", re.IGNORECASE
+)
 # Models of the Coral table and of pycoral's references: (family, what builds it)
 KNOWN: dict[str, tuple[str, Callable[[], object] | tuple[int, float]]] = {
-    "MobileNet v1": ("MobileNetV1", (1, 1.0)), "MobileNet v2": ("MobileNetV2", (2, 1.0)),
+    "MobileNet v1": ("MobileNetV1", (1, 1.0)),
+    "MobileNet v2": ("MobileNetV2", (2, 1.0)),
     "DenseNet": ("DenseNet", lambda: timm.create_model("densenet121")),
-    "Inception v1": ("Inception", lambda: torchvision.models.googlenet(aux_logits=False, init_weights=False)),
-    "inception_v1_224_quant_edgetpu": ("Inception", lambda: torchvision.models.googlenet(aux_logits=False,
-                                                                                        init_weights=False)),
+    "Inception v1": (
+        "Inception",
+        lambda: torchvision.models.googlenet(aux_logits=False, init_weights=False),
+    ),
+    "inception_v1_224_quant_edgetpu": (
+        "Inception",
+        lambda: torchvision.models.googlenet(aux_logits=False, init_weights=False),
+    ),
     "Inception v4": ("Inception", lambda: timm.create_model("inception_v4")),
     "inception_v4_299_quant_edgetpu": ("Inception", lambda: timm.create_model("inception_v4")),
     "Inception-ResNet V2": ("Inception", lambda: timm.create_model("inception_resnet_v2")),
@@ -46,8 +66,14 @@ KNOWN: dict[str, tuple[str, Callable[[], object] | tuple[int, float]]] = {
     "SqueezeNet": ("SqueezeNet", lambda: torchvision.models.squeezenet1_0()),
     "VGG16": ("VGG", lambda: timm.create_model("vgg16")),
     "VGG19": ("VGG", lambda: timm.create_model("vgg19")),
-    "EfficientNet-EdgeTpu-S": ("EfficientNet-EdgeTPU", lambda: timm.create_model("efficientnet_es")),
-    "EfficientNet-EdgeTpu-M": ("EfficientNet-EdgeTPU", lambda: timm.create_model("efficientnet_em")),
+    "EfficientNet-EdgeTpu-S": (
+        "EfficientNet-EdgeTPU",
+        lambda: timm.create_model("efficientnet_es"),
+    ),
+    "EfficientNet-EdgeTpu-M": (
+        "EfficientNet-EdgeTPU",
+        lambda: timm.create_model("efficientnet_em"),
+    ),
 }
 
 
@@ -80,24 +106,45 @@ def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False, use: str = "fit") ->
             counts = edgetpu_features(works, max(0, parameters - USABLE_SRAM))
         else:
             counts = cpu_features(works)
-        found.append({**_plain(row, use), "precision": precision, "family": family,
-                      **{name: f"{value:.0f}" for name, value in counts.items()}})
+        found.append(
+            {
+                **_plain(row, use),
+                "precision": precision,
+                "family": family,
+                **{name: f"{value:.0f}" for name, value in counts.items()},
+            }
+        )
     return found
 
 
 def _plain(row: Row, use: str) -> Row:
-    return {"use": use, "precision": row["precision"], "device": row["device"], "runtime": row["accelerator"],
-            "threads": row["threads"], "model": row["model"], "family": "", "input_px": row["input_px"],
-            "latency_ms": row["latency_ms"], "source": row["source"]}
+    return {
+        "use": use,
+        "precision": row["precision"],
+        "device": row["device"],
+        "runtime": row["accelerator"],
+        "threads": row["threads"],
+        "model": row["model"],
+        "family": "",
+        "input_px": row["input_px"],
+        "latency_ms": row["latency_ms"],
+        "source": row["source"],
+    }
 
 
-def ratio_rows(what: str, over: Iterable[Row], under: Iterable[Row], name: Callable[[str], str]) -> list[Row]:
+def ratio_rows(
+    what: str, over: Iterable[Row], under: Iterable[Row], name: Callable[[str], str]
+) -> list[Row]:
     """Both halves of each model measured twice; `name` brings both tables to one spelling."""
-    halves = [{(name(row["model"]), row["precision"]): row for row in part} for part in (over, under)]
+    halves = [
+        {(name(row["model"]), row["precision"]): row for row in part} for part in (over, under)
+    ]
     found = []
     for key in sorted(halves[0].keys() & halves[1].keys()):
-        found += [{**_plain(half[key], f"{side}:{what}"), "model": key[0]}
-                  for side, half in zip(("over", "under"), halves, strict=True)]
+        found += [
+            {**_plain(half[key], f"{side}:{what}"), "model": key[0]}
+            for side, half in zip(("over", "under"), halves, strict=True)
+        ]
     return found
 
 
@@ -111,28 +158,58 @@ def spelling(model: str) -> str:
 def collect(table: list[Row]) -> dict[str, list[Row]]:
     """{profile: rows}."""
 
-    def pick(device: str, runtime: str, threads: str | None = None, precision: str | None = None) -> list[Row]:
-        return [row for row in table if row["device"] == device and row["accelerator"] == runtime
-                and threads in (None, row["threads"]) and precision in (None, row["precision"])]
+    def pick(
+        device: str, runtime: str, threads: str | None = None, precision: str | None = None
+    ) -> list[Row]:
+        return [
+            row
+            for row in table
+            if row["device"] == device
+            and row["accelerator"] == runtime
+            and threads in (None, row["threads"])
+            and precision in (None, row["precision"])
+        ]
 
     ruy = pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu 20.04, fan)", "cpu:tflite-2.4.1-ruy")
-    others = [*pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu, fan)", "cpu:tflite-2.5.0-ruy"),
-              *pick("Raspberry Pi 4B r1.4 1.8GHz (aarch64 Ubuntu 21.10, passive Flirc)", "cpu:tflite-2.7.1-ruy")]
+    others = [
+        *pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu, fan)", "cpu:tflite-2.5.0-ruy"),
+        *pick(
+            "Raspberry Pi 4B r1.4 1.8GHz (aarch64 Ubuntu 21.10, passive Flirc)",
+            "cpu:tflite-2.7.1-ruy",
+        ),
+    ]
     readme = pick("Raspberry Pi 4 (BCM2711, aarch64)", "cpu:xnnpack")
     pi4_new = pick("Raspberry Pi 4B 4GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
     pi5_new = pick("Raspberry Pi 5 8GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
-    old = {board: [*pick(f"{board} 64bit", "cpu:tflite-2.5.0", "4"),
-                   *pick(f"{board} 64bit", "cpu:tflite-2.5.0-xnnpack", "4")]
-           for board in ("Raspberry Pi 4", "Raspberry Pi 3B")}
+    old = {
+        board: [
+            *pick(f"{board} 64bit", "cpu:tflite-2.5.0", "4"),
+            *pick(f"{board} 64bit", "cpu:tflite-2.5.0-xnnpack", "4"),
+        ]
+        for board in ("Raspberry Pi 4", "Raspberry Pi 3B")
+    }
     pixel = "Pixel 3 (Android 10)"
     edgetpu = [row for row in table if row["accelerator"] == "edgetpu"]
     return {
-        "pi4": [*fit_rows(ruy), *fit_rows(others, use="other"),
-                *ratio_rows("XNNPACK over ruy", [*readme, *pi4_new], [*ruy, *old["Raspberry Pi 4"]], spelling)],
+        "pi4": [
+            *fit_rows(ruy),
+            *fit_rows(others, use="other"),
+            *ratio_rows(
+                "XNNPACK over ruy", [*readme, *pi4_new], [*ruy, *old["Raspberry Pi 4"]], spelling
+            ),
+        ],
         "pi5": ratio_rows("Pi 5 over Pi 4", pi5_new, pi4_new, spelling),
-        "pi3": ratio_rows("Pi 3B over Pi 4", old["Raspberry Pi 3B"], old["Raspberry Pi 4"], spelling),
-        "coral-usb": fit_rows((r for r in edgetpu if r["device"] in ("Desktop + Coral USB 3.0",
-                                                                     "x86_64 desktop + Coral USB")), True),
+        "pi3": ratio_rows(
+            "Pi 3B over Pi 4", old["Raspberry Pi 3B"], old["Raspberry Pi 4"], spelling
+        ),
+        "coral-usb": fit_rows(
+            (
+                r
+                for r in edgetpu
+                if r["device"] in ("Desktop + Coral USB 3.0", "x86_64 desktop + Coral USB")
+            ),
+            True,
+        ),
         "coral-dev-board": fit_rows((r for r in edgetpu if r["device"] == "Coral Dev Board"), True),
         "android-cpu": fit_rows(pick(pixel, "cpu", "4", "int8")),
         "android-nnapi": fit_rows(pick(pixel, "nnapi", None, "int8")),
@@ -147,7 +224,11 @@ def main() -> None:
     with parser.parse_args().table.open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     for profile, rows in collect(table).items():
-        columns = [*PLAIN, *dict.fromkeys(key for row in rows for key in row if key not in (*PLAIN, "source")), "source"]
+        columns = [
+            *PLAIN,
+            *dict.fromkeys(key for row in rows for key in row if key not in (*PLAIN, "source")),
+            "source",
+        ]
         path = PROFILES / f"{profile}.latency.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")

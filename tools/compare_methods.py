@@ -72,31 +72,76 @@ KD = {"distil.alpha": 0.9, "distil.pooled": 0.0}
 LABELS = {"distil.alpha": 0.0, "distil.pooled": 0.0}
 IN_PLACE_OF_KD = ("kd_standardised", "dkd", "nkd", "dist", "dist_batch")
 WITHOUT_TEACHER = tuple(name for name, method in loss_catalogue.METHODS.items() if not method.needs)
-LEFT_OUT = {"per_label": "it is for several labels an image", "fair": "it needs images with groups",
-            "live": "its student is the cached teacher's, bit for bit"}
+LEFT_OUT = {
+    "per_label": "it is for several labels an image",
+    "fair": "it needs images with groups",
+    "live": "its student is the cached teacher's, bit for bit",
+}
 
 
 def rows(log: Path, second: str) -> list[Row]:
     """Every row, in the table's order."""
-    found = [Row("none", "no teacher", {}, teacher=False), Row("kd", "plain KD", KD),
-             Row("default", "the default recipe: KD + orthogonal projector (VkD)", {})]
+    found = [
+        Row("none", "no teacher", {}, teacher=False),
+        Row("kd", "plain KD", KD),
+        Row("default", "the default recipe: KD + orthogonal projector (VkD)", {}),
+    ]
     for name in IN_PLACE_OF_KD:
-        found.append(Row(name, loss_catalogue.METHODS[name].title, {**LABELS, f"distil.losses.{name}": loss_catalogue.METHODS[name].weight}))
-    found += [Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
-              Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0})]
+        found.append(
+            Row(
+                name,
+                loss_catalogue.METHODS[name].title,
+                {**LABELS, f"distil.losses.{name}": loss_catalogue.METHODS[name].weight},
+            )
+        )
+    found += [
+        Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
+        Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0}),
+    ]
     for name, method in loss_catalogue.METHODS.items():
         if name in (*IN_PLACE_OF_KD, *WITHOUT_TEACHER, *LEFT_OUT):
             continue
-        found.append(Row(name, f"KD + {method.title}", {**KD, f"distil.losses.{name}": method.weight}))
-    found += [Row(name, loss_catalogue.METHODS[name].title, {f"distil.losses.{name}": loss_catalogue.METHODS[name].weight}, teacher=False)
-              for name in WITHOUT_TEACHER]
-    found.append(Row("corrected", "the student proposes, the teacher corrects", {**KD, "distil.answers": "corrected"}))
-    found.append(Row("withheld", "label-free: the teacher's answers stand in for the labels",
-                     {**KD, "distil.alpha": 1.0, "distil.labels": "withheld"}))
-    found.append(Row("logs", f"from logs: a CSV of top-{LOGGED} answers, no teacher", {**KD, "distil.logs": str(log)}))
+        found.append(
+            Row(name, f"KD + {method.title}", {**KD, f"distil.losses.{name}": method.weight})
+        )
+    found += [
+        Row(
+            name,
+            loss_catalogue.METHODS[name].title,
+            {f"distil.losses.{name}": loss_catalogue.METHODS[name].weight},
+            teacher=False,
+        )
+        for name in WITHOUT_TEACHER
+    ]
+    found.append(
+        Row(
+            "corrected",
+            "the student proposes, the teacher corrects",
+            {**KD, "distil.answers": "corrected"},
+        )
+    )
+    found.append(
+        Row(
+            "withheld",
+            "label-free: the teacher's answers stand in for the labels",
+            {**KD, "distil.alpha": 1.0, "distil.labels": "withheld"},
+        )
+    )
+    found.append(
+        Row(
+            "logs",
+            f"from logs: a CSV of top-{LOGGED} answers, no teacher",
+            {**KD, "distil.logs": str(log)},
+        )
+    )
     if second:
-        found.append(Row("several", f"two teachers by confidence: and {second.partition('@')[0]}",
-                         {**KD, "teacher.others": (second,)}))
+        found.append(
+            Row(
+                "several",
+                f"two teachers by confidence: and {second.partition('@')[0]}",
+                {**KD, "teacher.others": (second,)},
+            )
+        )
     return found
 
 
@@ -104,17 +149,27 @@ def job(arguments: argparse.Namespace, row: Row, seed: int) -> Job:
     """The build of one row and seed."""
     teacher, _, weights = arguments.teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
-    overrides = {"data.source": arguments.data, "teacher.name": teacher if row.teacher else "none",
-                 "teacher.weights": weights if row.teacher else "",
-                 "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
-                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed, **row.sets,
-                 **(arguments.beside if row.teacher else {})}
-    return build.job(recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile)
+    overrides = {
+        "data.source": arguments.data,
+        "teacher.name": teacher if row.teacher else "none",
+        "teacher.weights": weights if row.teacher else "",
+        "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
+        "distil.student": student,
+        "distil.weights": student_weights,
+        "distil.seed": seed,
+        **row.sets,
+        **(arguments.beside if row.teacher else {}),
+    }
+    return build.job(
+        recipe.load(arguments.recipe, (*BUDGET, *arguments.set), overrides), arguments.profile
+    )
 
 
 def write_images(folder: Path, source: Source, places: Iterable[tuple[Item, str]]) -> None:
     """Write images of a source to a folder, each to the place below it that is named without a suffix; once, and whole."""
-    if folder.is_dir():  # a file's time of change is part of what identifies it, so what is there stays
+    if (
+        folder.is_dir()
+    ):  # a file's time of change is part of what identifies it, so what is there stays
         return
     draft = folder.with_suffix(".part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -131,8 +186,15 @@ def write_images(folder: Path, source: Source, places: Iterable[tuple[Item, str]
 def divide(folder: Path, source: Source, dataset: Dataset) -> None:
     """Write a data set to train/CLASS and test/CLASS: then its test images are the same ones with every data.limit."""
     split = {image["name"]: image["split"] for image in dataset.images}
-    write_images(folder, source, ((item, f"{'test' if split[item.name] == 'test' else 'train'}/{item.label}/{number}")
-                                  for number, item in enumerate(source.items()) if item.name in split))
+    write_images(
+        folder,
+        source,
+        (
+            (item, f"{'test' if split[item.name] == 'test' else 'train'}/{item.label}/{number}")
+            for number, item in enumerate(source.items())
+            if item.name in split
+        ),
+    )
 
 
 def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int) -> None:
@@ -143,19 +205,27 @@ def leave_unlabelled(folder: Path, source: Source, dataset: Dataset, count: int)
     taken = {image["name"] for image in dataset.images}
     left = [item for item in source.items() if item.split == "train" and item.name not in taken]
     if len(left) < count:
-        sys.exit(f"--unlabelled {count}: {dataset.name} has {len(left)} training images beyond data.limit")
+        sys.exit(
+            f"--unlabelled {count}: {dataset.name} has {len(left)} training images beyond data.limit"
+        )
     chosen = sorted(np.random.default_rng(0).permutation(len(left))[:count])
     write_images(folder, source, ((left[place], str(place)) for place in chosen))
 
 
-def answers(network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
+def answers(
+    network: Network, dataset: Dataset, split: str, dtype: torch.dtype = torch.float32
+) -> np.ndarray:
     """Logits of one split's plain images."""
     render = views.Renderer(datasets.pixels(dataset), network.px, network.mean, network.std)
     chosen = torch.from_numpy(datasets.rows(dataset, split))
-    return logits_of(builders.restore(network), (render.plain(part) for part in chosen.split(64)), dtype)
+    return logits_of(
+        builders.restore(network), (render.plain(part) for part in chosen.split(64)), dtype
+    )
 
 
-def figures(network: Network, dataset: Dataset, dtype: torch.dtype = torch.float32) -> dict[str, float]:
+def figures(
+    network: Network, dataset: Dataset, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
     """Top-1 and AUC on the test split."""
     return metrics.quick(answers(network, dataset, "test", dtype), datasets.labels(dataset, "test"))
 
@@ -174,6 +244,7 @@ class Costs:
 
     def watch(self, then: Callable[[str, Done | None], None]) -> Callable[[str, Done | None], None]:
         """An `on_stage` that notes what `distil` cost, and calls `then`."""
+
         def stage(name: str, done: Done | None) -> None:
             if done is None:
                 self.started = time.process_time()
@@ -181,6 +252,7 @@ class Costs:
                 self.known[done.entry.key] = time.process_time() - self.started
                 self.file.write_text(json.dumps(self.known))
             then(name, done)
+
         return stage
 
     def of(self, done: Done) -> float:
@@ -195,10 +267,20 @@ def write_log(path: Path, teacher: Network, dataset: Dataset, dtype: torch.dtype
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["image", "sha256", *(f"{what}_{place}" for place in range(1, k + 1) for what in ("class", "p"))])
+        table.writerow(
+            [
+                "image",
+                "sha256",
+                *(f"{what}_{place}" for place in range(1, k + 1) for what in ("class", "p")),
+            ]
+        )
         for row, p in zip(datasets.rows(dataset, "train"), said, strict=True):
             image = dataset.images[int(row)]
-            best = [part for place in np.argsort(-p)[:k] for part in (dataset.classes[place], f"{p[place]:.6f}")]
+            best = [
+                part
+                for place in np.argsort(-p)[:k]
+                for part in (dataset.classes[place], f"{p[place]:.6f}")
+            ]
             table.writerow([image["name"], image["sha256"], *best])
 
 
@@ -207,7 +289,12 @@ def interval(differences: list[float]) -> str:
     mean = 100 * statistics.mean(differences)
     if len(differences) < 2:
         return f"{mean:+.1f}"
-    half = T95.get(len(differences) - 1, 1.96) * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
+    half = (
+        T95.get(len(differences) - 1, 1.96)
+        * 100
+        * statistics.stdev(differences)
+        / math.sqrt(len(differences))
+    )
     return f"{mean:+.1f} +- {half:.1f}"
 
 
@@ -216,7 +303,10 @@ Seen = dict[str, dict[int, dict[str, float]]]  # figures by row and seed
 
 def table(order: Iterable[Row], seen: Seen, refused: dict[str, str]) -> str:
     """The Markdown table of the rows that are there."""
-    lines = ["| | top-1 | each seed | against no teacher | AUC | CPU s |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| | top-1 | each seed | against no teacher | AUC | CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
     base = seen.get("none", {})
     for row in order:
         if row.name in refused:
@@ -226,13 +316,21 @@ def table(order: Iterable[Row], seen: Seen, refused: dict[str, str]) -> str:
             continue
         runs = list(seen[row.name].values())
         top1 = [100 * one["top1"] for one in runs]
-        paired = [one["top1"] - base[seed]["top1"] for seed, one in seen[row.name].items() if seed in base]
-        area = statistics.mean(one["auc"] for one in runs) if all("auc" in one for one in runs) else float("nan")
+        paired = [
+            one["top1"] - base[seed]["top1"] for seed, one in seen[row.name].items() if seed in base
+        ]
+        area = (
+            statistics.mean(one["auc"] for one in runs)
+            if all("auc" in one for one in runs)
+            else float("nan")
+        )
         note = f", {runs[0]['asked']:.0%} of the teacher's calls" if "asked" in runs[0] else ""
-        lines.append(f"| {row.title} (`{row.name}`){note} | {statistics.mean(top1):.1f} | "
-                     f"{', '.join(f'{value:.1f}' for value in top1)} | "
-                     f"{interval(paired) if paired and row.name != 'none' else ''} | {area:.3f} | "
-                     f"{statistics.mean(one['seconds'] for one in runs):.0f} |")
+        lines.append(
+            f"| {row.title} (`{row.name}`){note} | {statistics.mean(top1):.1f} | "
+            f"{', '.join(f'{value:.1f}' for value in top1)} | "
+            f"{interval(paired) if paired and row.name != 'none' else ''} | {area:.3f} | "
+            f"{statistics.mean(one['seconds'] for one in runs):.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -252,16 +350,28 @@ def main() -> None:
     parser.add_argument("--profile", default="pi4")
     parser.add_argument("--teacher", required=True, help="NAME or NAME@FILE")
     parser.add_argument("--teacher-frozen", action="store_true")
-    parser.add_argument("--second-teacher", default="", help="NAME or NAME@FILE; adds the row of two teachers")
+    parser.add_argument(
+        "--second-teacher", default="", help="NAME or NAME@FILE; adds the row of two teachers"
+    )
     parser.add_argument("--student", default="mobilenetv2_050")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--judged", type=int, default=200, help="test images a class; 0: all")
-    parser.add_argument("--unlabelled", type=int, default=0,
-                        help="training images beyond data.limit that rows with a teacher see without their labels")
-    parser.add_argument("--asked", type=int, default=0,
-                        help="with --unlabelled: views of an image that the teacher is asked about; 0: views.per_image")
+    parser.add_argument(
+        "--unlabelled",
+        type=int,
+        default=0,
+        help="training images beyond data.limit that rows with a teacher see without their labels",
+    )
+    parser.add_argument(
+        "--asked",
+        type=int,
+        default=0,
+        help="with --unlabelled: views of an image that the teacher is asked about; 0: views.per_image",
+    )
     parser.add_argument("--rows", nargs="+", help="only these rows")
-    parser.add_argument("--finished", action="store_true", help="train nothing: the table of what is there")
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing: the table of what is there"
+    )
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/methods"))
     arguments = parser.parse_args()
@@ -272,7 +382,9 @@ def main() -> None:
     if arguments.rows:
         unknown = set(arguments.rows) - {row.name for row in order}
         if unknown:
-            sys.exit(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in order)}")
+            sys.exit(
+                f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(row.name for row in order)}"
+            )
         order = [row for row in order if row.name in arguments.rows]
     seen: Seen = {}
     refused: dict[str, str] = {}
@@ -280,14 +392,30 @@ def main() -> None:
         whole = job(arguments, Row("none", "", {"data.limit": 0}, False), 0)
         if arguments.unlabelled and not any(item.split == "test" for item in whole.source.items()):
             arguments.data = str(arguments.out / "divided")
-            divide(Path(arguments.data), whole.source, load(run(whole, store, "data", console.progress), "data"))
-        first = run(job(arguments, Row("kd", "", KD), arguments.seeds[0]), store, "teacher", console.progress, console.stage)
+            divide(
+                Path(arguments.data),
+                whole.source,
+                load(run(whole, store, "data", console.progress), "data"),
+            )
+        first = run(
+            job(arguments, Row("kd", "", KD), arguments.seeds[0]),
+            store,
+            "teacher",
+            console.progress,
+            console.stage,
+        )
         dataset, teacher = load(first, "data"), load(first, "teacher")
-        wider = argparse.Namespace(**vars(arguments) | {"set": [*arguments.set, f"data.limit={arguments.judged}"]})
-        judges: Dataset = load(run(job(wider, Row("none", "", {}, False), 0), store, "data", console.progress), "data")
+        wider = argparse.Namespace(
+            **vars(arguments) | {"set": [*arguments.set, f"data.limit={arguments.judged}"]}
+        )
+        judges: Dataset = load(
+            run(job(wider, Row("none", "", {}, False), 0), store, "data", console.progress), "data"
+        )
         if shared := contents(dataset, "train") & contents(judges, "test"):
-            sys.exit(f"--judged {arguments.judged}: {len(shared)} training images would be test images; the data needs a test "
-                     "split of its own")
+            sys.exit(
+                f"--judged {arguments.judged}: {len(shared)} training images would be test images; the data needs a test "
+                "split of its own"
+            )
         dtype = precision("auto", builders.restore(teacher))
         write_log(log, teacher, dataset, dtype)
         known = figures(teacher, judges, dtype)
@@ -298,8 +426,12 @@ def main() -> None:
             leave_unlabelled(folder, plain.source, dataset, arguments.unlabelled)
             every = train + arguments.unlabelled
             fewer = max(1, round(epochs * train / every))
-            arguments.beside = {"data.unlabelled": str(folder), "data.duplicates": "drop", "distil.epochs": fewer,
-                                "views.per_image": min(arguments.asked or plain.recipe.views.per_image, fewer)}
+            arguments.beside = {
+                "data.unlabelled": str(folder),
+                "data.duplicates": "drop",
+                "distil.epochs": fewer,
+                "views.per_image": min(arguments.asked or plain.recipe.views.per_image, fewer),
+            }
         watch = costs.watch(_only_finished if arguments.finished else console.stage)
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
@@ -310,7 +442,9 @@ def main() -> None:
                     done = run(job(arguments, row, seed), store, "distil", console.progress, watch)
                 except Untrained:
                     continue
-                except RecipeError as error:  # undefined for these classes, or for this student: said, and left out
+                except (
+                    RecipeError
+                ) as error:  # undefined for these classes, or for this student: said, and left out
                     refused[row.name] = error.what
                     continue
                 student = load(done, "distil")
@@ -319,13 +453,19 @@ def main() -> None:
                 if "teacher_calls" in last:
                     one["asked"] = last["teacher_calls"] / last["views_shown"]
                 seen.setdefault(row.name, {})[seed] = one
-                (arguments.out / "table.md").write_text(table(order, seen, refused) + "\n", encoding="utf-8")
+                (arguments.out / "table.md").write_text(
+                    table(order, seen, refused) + "\n", encoding="utf-8"
+                )
     if arguments.beside:
-        print(f"\nRows with a teacher: {arguments.unlabelled} images more, without labels, {arguments.beside['distil.epochs']} "
-              f"epochs of all in place of {epochs} of those with labels")
-    print(f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, {train} training and "
-          f"{len(datasets.rows(judges, 'test'))} test images, seeds {', '.join(map(str, arguments.seeds))}; "
-          f"teacher {arguments.teacher.partition('@')[0]}: {100 * known['top1']:.1f} % top-1\n")
+        print(
+            f"\nRows with a teacher: {arguments.unlabelled} images more, without labels, {arguments.beside['distil.epochs']} "
+            f"epochs of all in place of {epochs} of those with labels"
+        )
+    print(
+        f"\n{arguments.student} on {dataset.name}, {len(dataset.classes)} classes, {train} training and "
+        f"{len(datasets.rows(judges, 'test'))} test images, seeds {', '.join(map(str, arguments.seeds))}; "
+        f"teacher {arguments.teacher.partition('@')[0]}: {100 * known['top1']:.1f} % top-1\n"
+    )
     print(table(order, seen, refused))
     for name, why in LEFT_OUT.items():
         print(f"\n`{name}` is no row here: {why}.")

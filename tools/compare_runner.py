@@ -23,19 +23,58 @@ TOOL = "ai_edge_litert.tools.benchmark_litert_model"
 
 
 def runners_p50(python: str, model: Path, runs: int, out: Path) -> float:
-    subprocess.run([python, "-I", edgebench.__file__, "--model", str(model), "--threads", "1", "--runs", str(runs),
-                    "--min-seconds", "0", "--json", str(out)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            python,
+            "-I",
+            edgebench.__file__,
+            "--model",
+            str(model),
+            "--threads",
+            "1",
+            "--runs",
+            str(runs),
+            "--min-seconds",
+            "0",
+            "--json",
+            str(out),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return float(json.loads(out.read_text())["latency_ms"]["p50"])
 
 
 def tools_p50(python: str, model: Path, runs: int, out: Path) -> float:
-    subprocess.run([python, "-I", "-m", TOOL, "--model", str(model), "--num_threads", "1", "--num_runs", str(runs),
-                    "--warmup_runs", "20", "--result_json", str(out)], check=True, capture_output=True)
-    return float(json.loads(out.read_text())["latency"]["median_ms"])  # rounded to 0.01 ms: take a model of some ms
+    subprocess.run(
+        [
+            python,
+            "-I",
+            "-m",
+            TOOL,
+            "--model",
+            str(model),
+            "--num_threads",
+            "1",
+            "--num_runs",
+            str(runs),
+            "--warmup_runs",
+            "20",
+            "--result_json",
+            str(out),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return float(
+        json.loads(out.read_text())["latency"]["median_ms"]
+    )  # rounded to 0.01 ms: take a model of some ms
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--python", default=sys.executable, help="default: this one")
     parser.add_argument("--rounds", type=int, default=7)
@@ -47,12 +86,17 @@ def main() -> int:
             rows = []
             for number in range(arguments.rounds):
                 order = (runners_p50, tools_p50) if number % 2 == 0 else (tools_p50, runners_p50)
-                found = {measure: measure(arguments.python, model, arguments.runs, out) for measure in order}
+                found = {
+                    measure: measure(arguments.python, model, arguments.runs, out)
+                    for measure in order
+                }
                 rows.append((found[runners_p50], found[tools_p50]))
             ratios = [ours / theirs for ours, theirs in rows]
-            print(f"{model.name}: runner {statistics.median(r[0] for r in rows):.3f} ms, tool "
-                  f"{statistics.median(r[1] for r in rows):.3f} ms; ratio {statistics.median(ratios):.3f} "
-                  f"({min(ratios):.3f} to {max(ratios):.3f} in {len(rows)} rounds)")
+            print(
+                f"{model.name}: runner {statistics.median(r[0] for r in rows):.3f} ms, tool "
+                f"{statistics.median(r[1] for r in rows):.3f} ms; ratio {statistics.median(ratios):.3f} "
+                f"({min(ratios):.3f} to {max(ratios):.3f} in {len(rows)} rounds)"
+            )
     return 0
 
 

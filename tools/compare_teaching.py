@@ -23,9 +23,15 @@ from edgekd.settings import recipe
 def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, Any]:
     name, _, weights = teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
-    overrides = {"data.source": arguments.data, "teacher.name": name, "teacher.weights": weights,
-                 "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
-                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed}
+    overrides = {
+        "data.source": arguments.data,
+        "teacher.name": name,
+        "teacher.weights": weights,
+        "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
+        "distil.student": student,
+        "distil.weights": student_weights,
+        "distil.seed": seed,
+    }
     job = building.job(recipe.load(arguments.recipe, arguments.set, overrides), arguments.profile)
     out = arguments.out / f"{student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)
@@ -39,7 +45,10 @@ def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, A
 def row(name: str, bodies: list[dict[str, Any]], stage: str) -> str:
     cells = [name, stage]
     for figure in ("auc", "top1"):
-        values = [next(r[figure] for r in body["accuracy"]["waterfall"] if r["stage"] == stage) for body in bodies]
+        values = [
+            next(r[figure] for r in body["accuracy"]["waterfall"] if r["stage"] == stage)
+            for body in bodies
+        ]
         spread = f" ({', '.join(f'{value:.3f}' for value in values)})" if len(values) > 1 else ""
         cells.append(f"{statistics.mean(values):.3f}{spread}")
     return "| " + " | ".join(cells) + " |"
@@ -59,7 +68,9 @@ def main() -> None:
     arguments = parser.parse_args()
     taught = [build(arguments, arguments.teacher, seed) for seed in arguments.seeds]
     alone = [build(arguments, "none", seed) for seed in arguments.seeds]
-    print(f"\n{arguments.student}, {len(arguments.seeds)} seeds, {taught[0]['accuracy']['n']} test images\n")
+    print(
+        f"\n{arguments.student}, {len(arguments.seeds)} seeds, {taught[0]['accuracy']['n']} test images\n"
+    )
     print("| | stage | AUC | top-1 |\n|---|---|---|---|")
     print(row("teacher", taught, "teacher"))
     for name, bodies in (("taught", taught), ("alone", alone)):

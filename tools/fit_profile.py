@@ -20,16 +20,34 @@ from edgekd.assessment import latency
 from edgekd.assessment.latency import Factor, LatencyModel
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
-META = ("use", "precision", "device", "runtime", "threads", "model", "family", "input_px", "latency_ms", "source")
+META = (
+    "use",
+    "precision",
+    "device",
+    "runtime",
+    "threads",
+    "model",
+    "family",
+    "input_px",
+    "latency_ms",
+    "source",
+)
 # A profile without fitted rows of its own is another profile's model times the ratios in its own rows.
 BASE = {"pi5": "pi4", "pi3": "pi4", "pi-zero-2w": "pi3", "coral-pcie": "coral-dev-board"}
 # Where nothing was published at all: (factor, low, high), and what is being assumed.
 ASSUMED = {
-    "pi-zero-2w": Factor("Zero 2 W over Pi 3B, by clock (1.2 over 1.0 GHz, the same cores)", {},
-                         ("raspberrypi/documentation processors/rp3a0.adoc, bcm2837.adoc",), (1.2, 1.0, 1.6)),
-    "coral-pcie": Factor("another host than the Dev Board's, same chip and PCIe link", {},
-                         ("coral.ai M.2 and Mini PCIe data sheets: PCIe Gen2 x1, as on the Dev Board",),
-                         (1.0, 0.8, 1.25)),
+    "pi-zero-2w": Factor(
+        "Zero 2 W over Pi 3B, by clock (1.2 over 1.0 GHz, the same cores)",
+        {},
+        ("raspberrypi/documentation processors/rp3a0.adoc, bcm2837.adoc",),
+        (1.2, 1.0, 1.6),
+    ),
+    "coral-pcie": Factor(
+        "another host than the Dev Board's, same chip and PCIe link",
+        {},
+        ("coral.ai M.2 and Mini PCIe data sheets: PCIe Gen2 x1, as on the Dev Board",),
+        (1.0, 0.8, 1.25),
+    ),
 }
 
 
@@ -49,31 +67,56 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
     for row in rows:
         side, _, what = row["use"].partition(":")
         if what and row["precision"] == precision:
-            halves.setdefault(what, {}).setdefault(row["model"], {})[side] = float(row["latency_ms"])
+            halves.setdefault(what, {}).setdefault(row["model"], {})[side] = float(
+                row["latency_ms"]
+            )
             sources.setdefault(what, []).append(row["source"])
-    return [Factor(what, {model: pair["over"] / pair["under"] for model, pair in pairs.items()},
-                   tuple(dict.fromkeys(sources[what]))) for what, pairs in halves.items()]
+    return [
+        Factor(
+            what,
+            {model: pair["over"] / pair["under"] for model, pair in pairs.items()},
+            tuple(dict.fromkeys(sources[what])),
+        )
+        for what, pairs in halves.items()
+    ]
 
 
 def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> list[latency.Row]:
     """The rows that carry features: those fitted, or the others that only test the fit."""
-    return [latency.Row(row["model"], row["family"],
-                        {key: float(value) for key, value in row.items() if key not in META},
-                        float(row["latency_ms"]), row["source"])
-            for row in rows if row["use"] == use and row["precision"] == precision]
+    return [
+        latency.Row(
+            row["model"],
+            row["family"],
+            {key: float(value) for key, value in row.items() if key not in META},
+            float(row["latency_ms"]),
+            row["source"],
+        )
+        for row in rows
+        if row["use"] == use and row["precision"] == precision
+    ]
 
 
 def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -> list[str]:
     """A line for each other runtime or board: error and coverage of the model without its factors."""
     bare = dataclasses.replace(model, factors=())
     lines = []
-    for place in dict.fromkeys((row["device"], row["runtime"]) for row in rows if row["use"] == "other"):
-        own = fit_rows([row for row in rows if (row["device"], row["runtime"]) == place], precision, "other")
+    for place in dict.fromkeys(
+        (row["device"], row["runtime"]) for row in rows if row["use"] == "other"
+    ):
+        own = fit_rows(
+            [row for row in rows if (row["device"], row["runtime"]) == place], precision, "other"
+        )
         told = [bare.predict(row.features) for row in own]
-        wrong = [abs(1 - p["latency_ms"] / row.latency_ms) for p, row in zip(told, own, strict=True)]
-        held = sum(p["low_ms"] <= row.latency_ms <= p["high_ms"] for p, row in zip(told, own, strict=True))
-        lines.append(f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, worst {max(wrong):.1%}; "
-                     f"intervals hold {held / len(own):.1%} of {len(own)}")
+        wrong = [
+            abs(1 - p["latency_ms"] / row.latency_ms) for p, row in zip(told, own, strict=True)
+        ]
+        held = sum(
+            p["low_ms"] <= row.latency_ms <= p["high_ms"] for p, row in zip(told, own, strict=True)
+        )
+        lines.append(
+            f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, worst {max(wrong):.1%}; "
+            f"intervals hold {held / len(own):.1%} of {len(own)}"
+        )
     return lines
 
 
@@ -86,11 +129,21 @@ def fit(profile: str) -> dict[str, LatencyModel]:
         if profile in ASSUMED:
             ratios.append(ASSUMED[profile])
         if own:
-            first = next(row for row in rows if row["use"] == "fit" and row["precision"] == precision)
-            models[precision] = latency.fit(own, first["device"], first["runtime"], int(first["threads"] or 1), precision,
-                                            factors=ratios)
+            first = next(
+                row for row in rows if row["use"] == "fit" and row["precision"] == precision
+            )
+            models[precision] = latency.fit(
+                own,
+                first["device"],
+                first["runtime"],
+                int(first["threads"] or 1),
+                precision,
+                factors=ratios,
+            )
         elif precision in base and ratios:
-            models[precision] = dataclasses.replace(base[precision], factors=(*base[precision].factors, *ratios))
+            models[precision] = dataclasses.replace(
+                base[precision], factors=(*base[precision].factors, *ratios)
+            )
     return models
 
 
@@ -99,24 +152,38 @@ def show(profile: str, models: Mapping[str, LatencyModel]) -> None:
     for precision, model in models.items():
         found = model.errors
         across = "-" if found["family_mean"] is None else f"{found['family_mean']:.1%}"
-        print(f"{profile} {precision}: {model.basis()}\n"
-              f"  5-fold mean {found['mean']:.1%}, worst {found['worst']:.1%}; across families mean {across}; 90 % intervals "
-              f"hold {found['coverage']:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
-              f"x{math.exp(model.far):.2f} far")
+        print(
+            f"{profile} {precision}: {model.basis()}\n"
+            f"  5-fold mean {found['mean']:.1%}, worst {found['worst']:.1%}; across families mean {across}; 90 % intervals "
+            f"hold {found['coverage']:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
+            f"x{math.exp(model.far):.2f} far"
+        )
         for line in elsewhere(read_rows(profile), precision, model):
             print(line)
         for factor in model.factors:
-            print(f"  factor {factor.value:.3f}, spread x{math.exp(factor.spread):.2f}: {factor.what}")
-        print("  " + ", ".join(f"{name} {cost * 1e6:.3g} ns" for name, cost in model.coefficients.items()))
+            print(
+                f"  factor {factor.value:.3f}, spread x{math.exp(factor.spread):.2f}: {factor.what}"
+            )
+        print(
+            "  "
+            + ", ".join(f"{name} {cost * 1e6:.3g} ns" for name, cost in model.coefficients.items())
+        )
 
 
 def main() -> int:
     """Fit, print, and write or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--check", action="store_true", help="compare with the files instead of writing them")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the files instead of writing them"
+    )
     arguments = parser.parse_args()
-    known = sorted({*BASE, *(path.name.removesuffix(".latency.csv") for path in PROFILES.glob("*.latency.csv"))})
+    known = sorted(
+        {
+            *BASE,
+            *(path.name.removesuffix(".latency.csv") for path in PROFILES.glob("*.latency.csv")),
+        }
+    )
     stale = []
     for profile in arguments.names or known:
         if profile not in known:
@@ -129,7 +196,9 @@ def main() -> int:
         elif not path.exists() or not latency.same(models, latency.read(path)):
             stale.append(path.name)
     if stale:
-        print(f"not what the rows give: {', '.join(stale)}; run tools/fit_profile.py", file=sys.stderr)
+        print(
+            f"not what the rows give: {', '.join(stale)}; run tools/fit_profile.py", file=sys.stderr
+        )
     return 1 if stale else 0
 
 

@@ -16,8 +16,12 @@ import sys
 from pathlib import Path
 
 BASE = {"images": 500, "px": 32, "classes": 2}
-GROWN = [BASE, *({**BASE, "images": count} for count in (1000, 2000)), *({**BASE, "px": px} for px in (64, 96)),
-         *({**BASE, "classes": classes} for classes in (4, 8))]
+GROWN = [
+    BASE,
+    *({**BASE, "images": count} for count in (1000, 2000)),
+    *({**BASE, "px": px} for px in (64, 96)),
+    *({**BASE, "classes": classes} for classes in (4, 8)),
+]
 STAGES = ("data", "teacher", "knowledge", "distil", "qat")
 EPOCHS = 1
 NATIVE = 96  # the images' own side; every build decodes the same ones
@@ -58,9 +62,19 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
         def fingerprint(self) -> str:
             return self.name
 
-    settings = recipe.load(None, [f"data.input_px={px}", f"teacher.epochs={EPOCHS}", f"distil.epochs={EPOCHS}",
-                                  f"qat.epochs={EPOCHS}", "views.per_image=1", "teacher.name=resnet18",
-                                  "teacher.weights=none", "distil.student=mobilenetv2_050"])
+    settings = recipe.load(
+        None,
+        [
+            f"data.input_px={px}",
+            f"teacher.epochs={EPOCHS}",
+            f"distil.epochs={EPOCHS}",
+            f"qat.epochs={EPOCHS}",
+            "views.per_image=1",
+            "teacher.name=resnet18",
+            "teacher.weights=none",
+            "distil.student=mobilenetv2_050",
+        ],
+    )
     job = building.Job(settings, building.devices.load_profile("pi4"), Patterns())
     found: dict[str, list[float]] = {}
     last = 0.0
@@ -78,26 +92,41 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("builds/growth"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         build(*map(int, arguments.one.split(",")), arguments.out)
         return 0
-    print(f"| images | px | classes | {' | '.join(f'{stage}, s' for stage in STAGES)} | all, s | peak, MiB |")
+    print(
+        f"| images | px | classes | {' | '.join(f'{stage}, s' for stage in STAGES)} | all, s | peak, MiB |"
+    )
     print(f"|---|---|---|{'---|' * (len(STAGES) + 2)}", flush=True)
     for row in GROWN:
         text = ",".join(map(str, row.values()))
-        out, kept = arguments.out / text.replace(",", "-"), arguments.out / f"{text.replace(',', '-')}.json"
+        out, kept = (
+            arguments.out / text.replace(",", "-"),
+            arguments.out / f"{text.replace(',', '-')}.json",
+        )
         if not kept.exists():
-            done = subprocess.run([sys.executable, "-m", "tools.measure_growth", "--one", text, "--out", str(out)], check=True,
-                                  stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            done = subprocess.run(
+                [sys.executable, "-m", "tools.measure_growth", "--one", text, "--out", str(out)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
             kept.write_text(done.stdout.splitlines()[-1])
         found = json.loads(kept.read_text())
         seconds = [found[stage][0] for stage in STAGES]
-        print(f"| {' | '.join(map(str, row.values()))} | {' | '.join(f'{s:.1f}' for s in (*seconds, sum(seconds)))} | "
-              f"{max(peak for _, peak in found.values()):.0f} |", flush=True)
+        print(
+            f"| {' | '.join(map(str, row.values()))} | {' | '.join(f'{s:.1f}' for s in (*seconds, sum(seconds)))} | "
+            f"{max(peak for _, peak in found.values()):.0f} |",
+            flush=True,
+        )
     return 0
 
 

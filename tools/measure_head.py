@@ -43,29 +43,52 @@ def main() -> None:
     judges: Dataset = load(run(opened(arguments), store, "data"), "data")
     name, _, weights = arguments.teacher.partition("@")
     px = job.recipe.teacher.px or teacher_px(spec(name), job.recipe.data.input_px, weights)
-    options = {**spec(name).options, **({"img_size": px} if builders.accepts_size(spec(name).arch) else {})}
+    options = {
+        **spec(name).options,
+        **({"img_size": px} if builders.accepts_size(spec(name).arch) else {}),
+    }
     net, _ = builders.pretrained(spec(name), weights, len(dataset.classes), options)
     mean, std = builders.normalisation(spec(name), net)
-    train, test = torch.from_numpy(datasets.rows(dataset, "train")), torch.from_numpy(datasets.rows(judges, "test"))
-    labels, truth = torch.from_numpy(datasets.labels(dataset)), torch.from_numpy(datasets.labels(judges, "test"))
+    train, test = (
+        torch.from_numpy(datasets.rows(dataset, "train")),
+        torch.from_numpy(datasets.rows(judges, "test")),
+    )
+    labels, truth = (
+        torch.from_numpy(datasets.labels(dataset)),
+        torch.from_numpy(datasets.labels(judges, "test")),
+    )
 
     def features(images: Dataset, rows: Tensor, drawn: views.Views | None = None) -> Tensor:
         render = views.Renderer(datasets.pixels(images), px, mean, std)
-        parts = ((render.plain(part) if drawn is None else render.views(part, drawn)) for part in rows.split(32))
-        return torch.cat([logits_and_features(net.eval(), part, torch.float32)[1] for part in parts])
+        parts = (
+            (render.plain(part) if drawn is None else render.views(part, drawn))
+            for part in rows.split(32)
+        )
+        return torch.cat(
+            [logits_and_features(net.eval(), part, torch.float32)[1] for part in parts]
+        )
 
     known = [features(dataset, train)]
     for number in range(job.recipe.teacher.head_views):
-        known.append(features(dataset, train, views.draw(job.recipe.views, 0, number, len(labels), train)))
+        known.append(
+            features(dataset, train, views.draw(job.recipe.views, 0, number, len(labels), train))
+        )
     every, asked = torch.stack(known), features(judges, test)
-    print(f"{name} at {px} px on {dataset.name}, {len(train)} training and {len(test)} test images\n")
+    print(
+        f"{name} at {px} px on {dataset.name}, {len(train)} training and {len(test)} test images\n"
+    )
     print("| decay | top-1 | cross-entropy | chosen |\n|---|---|---|---|")
-    chosen = [linear_head.fit(every, labels[train], len(dataset.classes), 0.0, seed).decay for seed in arguments.seeds]
+    chosen = [
+        linear_head.fit(every, labels[train], len(dataset.classes), 0.0, seed).decay
+        for seed in arguments.seeds
+    ]
     for decay in linear_head.DECAYS:
         head = linear_head.fit(every, labels[train], len(dataset.classes), decay, 0)
         said = F.linear(asked, head.weight, head.bias)
-        print(f"| {decay:g} | {100 * (said.argmax(1) == truth).float().mean():.1f} | {F.cross_entropy(said, truth):.3f} | "
-              f"{f'{chosen.count(decay)} of {len(chosen)} seeds' if decay in chosen else ''} |")
+        print(
+            f"| {decay:g} | {100 * (said.argmax(1) == truth).float().mean():.1f} | {F.cross_entropy(said, truth):.3f} | "
+            f"{f'{chosen.count(decay)} of {len(chosen)} seeds' if decay in chosen else ''} |"
+        )
 
 
 if __name__ == "__main__":

@@ -26,14 +26,25 @@ MACS, LATENCY, TOP1 = 0.35, 0.25, 0.01  # taken off at least, taken off at least
 TARGET = 0.62  # of the MACs: untrained mobilenetv2_100 at 96 px took 24 % less time at 0.65 and 27 % less at 0.58 (x86)
 
 
-def build(arguments: argparse.Namespace, name: str, seed: int, sets: list[str]) -> tuple[dict[str, Any], bytes]:
+def build(
+    arguments: argparse.Namespace, name: str, seed: int, sets: list[str]
+) -> tuple[dict[str, Any], bytes]:
     """One build: its report and its .tflite."""
     teacher, _, weights = arguments.teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
-    overrides = {"data.source": arguments.data, "data.input_px": arguments.px, "teacher.name": teacher,
-                 "teacher.weights": weights, "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
-                 "distil.student": student, "distil.weights": student_weights, "distil.seed": seed}
-    job = building.job(recipe.load(arguments.recipe, [*arguments.set, *sets], overrides), arguments.profile)
+    overrides = {
+        "data.source": arguments.data,
+        "data.input_px": arguments.px,
+        "teacher.name": teacher,
+        "teacher.weights": weights,
+        "teacher.mode": "frozen" if arguments.teacher_frozen else "finetune",
+        "distil.student": student,
+        "distil.weights": student_weights,
+        "distil.seed": seed,
+    }
+    job = building.job(
+        recipe.load(arguments.recipe, [*arguments.set, *sets], overrides), arguments.profile
+    )
     out = arguments.out / f"{student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)
     with Console() as console:
@@ -50,7 +61,9 @@ def latencies(first: bytes, second: bytes, rounds: int, runs: int) -> list[tuple
     for number in range(rounds):
         pair = {}
         for model in ((first, second), (second, first))[number % 2]:
-            body = bench.bench(model, device_profiles.load_profile("host"), LocalTransport(), settings=settings)
+            body = bench.bench(
+                model, device_profiles.load_profile("host"), LocalTransport(), settings=settings
+            )
             pair[model] = body["latency_ms"]["p50"]
         found.append((pair[first], pair[second]))
     return found
@@ -63,7 +76,11 @@ def top1(body: dict[str, Any], stage: str) -> float:
 def told(values: list[float], form: str) -> str:
     """The mean, and each seed's value where there are several."""
     mean = format(statistics.mean(values), form)
-    return mean if len(values) == 1 else f"{mean} ({', '.join(format(value, form) for value in values)})"
+    return (
+        mean
+        if len(values) == 1
+        else f"{mean} ({', '.join(format(value, form) for value in values)})"
+    )
 
 
 def main() -> int:
@@ -75,50 +92,79 @@ def main() -> int:
     parser.add_argument("--teacher-frozen", action="store_true")
     parser.add_argument("--student", default="mobilenetv2_100")
     parser.add_argument("--px", type=int, default=96)
-    parser.add_argument("--target-macs", type=float, default=TARGET, help="share or number of MACs to come down to")
+    parser.add_argument(
+        "--target-macs", type=float, default=TARGET, help="share or number of MACs to come down to"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=8, help="of the latency measurement")
     parser.add_argument("--runs", type=int, default=100, help="timed runs of a model in a round")
-    parser.add_argument("--control", action="store_true", help="also train the whole student for pruning's epochs more")
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="also train the whole student for pruning's epochs more",
+    )
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("builds/pruning"))
     arguments = parser.parse_args()
     prune = recipe.load(arguments.recipe, arguments.set).prune
     distil = recipe.load(arguments.recipe, arguments.set).distil
     longer = distil.epochs + prune.steps * prune.epochs
-    kinds = {"whole": [], "pruned": [f"prune.target_macs={arguments.target_macs}"],
-             **({"whole, longer": [f"distil.epochs={longer}"]} if arguments.control else {})}
-    built = {name: [build(arguments, name.replace(", ", "-"), seed, sets) for seed in arguments.seeds]
-             for name, sets in kinds.items()}
+    kinds = {
+        "whole": [],
+        "pruned": [f"prune.target_macs={arguments.target_macs}"],
+        **({"whole, longer": [f"distil.epochs={longer}"]} if arguments.control else {}),
+    }
+    built = {
+        name: [build(arguments, name.replace(", ", "-"), seed, sets) for seed in arguments.seeds]
+        for name, sets in kinds.items()
+    }
     bodies = {name: [body for body, _ in pairs] for name, pairs in built.items()}
-    rounds = [pair for (_, whole), (_, pruned) in zip(built["whole"], built["pruned"], strict=True)
-              for pair in latencies(whole, pruned, arguments.rounds, arguments.runs)]
+    rounds = [
+        pair
+        for (_, whole), (_, pruned) in zip(built["whole"], built["pruned"], strict=True)
+        for pair in latencies(whole, pruned, arguments.rounds, arguments.runs)
+    ]
     times = {"whole": [a for a, _ in rounds], "pruned": [b for _, b in rounds]}
     ratios = [b / a for a, b in rounds]
 
-    print(f"\n{arguments.student} at {arguments.px} px, seeds {arguments.seeds}, {bodies['whole'][0]['accuracy']['n']} test "
-          f"images; epochs {distil.epochs}, and {prune.steps} cuts with {prune.epochs} each\n")
-    print("| | MACs | params | KiB | float top-1 | int8 top-1 | certified | host p50, ms |\n|---|---|---|---|---|---|---|---|")
+    print(
+        f"\n{arguments.student} at {arguments.px} px, seeds {arguments.seeds}, {bodies['whole'][0]['accuracy']['n']} test "
+        f"images; epochs {distil.epochs}, and {prune.steps} cuts with {prune.epochs} each\n"
+    )
+    print(
+        "| | MACs | params | KiB | float top-1 | int8 top-1 | certified | host p50, ms |\n|---|---|---|---|---|---|---|---|"
+    )
     for name, group in bodies.items():
         stage = "pruned" if name == "pruned" else "student"
         size = group[0]["models"][stage]
-        print(f"| {name} | {size['macs'] / 1e6:.2f} M | {size['params'] / 1e6:.2f} M | "
-              f"{group[0]['artifact']['bytes'] / 1024:.0f} | {told([top1(b, stage) for b in group], '.3f')} | "
-              f"{told([top1(b, 'tflite') for b in group], '.3f')} | "
-              f"{sum(b['certificate']['passed'] for b in group)} of {len(group)} | "
-              f"{format(statistics.median(times[name]), '.3f') if name in times else ''} |")
+        print(
+            f"| {name} | {size['macs'] / 1e6:.2f} M | {size['params'] / 1e6:.2f} M | "
+            f"{group[0]['artifact']['bytes'] / 1024:.0f} | {told([top1(b, stage) for b in group], '.3f')} | "
+            f"{told([top1(b, 'tflite') for b in group], '.3f')} | "
+            f"{sum(b['certificate']['passed'] for b in group)} of {len(group)} | "
+            f"{format(statistics.median(times[name]), '.3f') if name in times else ''} |"
+        )
     pruned = bodies["pruned"]
-    macs = 1 - statistics.mean(b["models"]["pruned"]["macs"] / b["models"]["student"]["macs"] for b in pruned)
+    macs = 1 - statistics.mean(
+        b["models"]["pruned"]["macs"] / b["models"]["student"]["macs"] for b in pruned
+    )
     latency = 1 - statistics.median(ratios)
-    lost = {"float": statistics.mean(top1(b, "student") - top1(b, "pruned") for b in pruned),
-            "int8": statistics.mean(top1(a, "tflite") - top1(b, "tflite")
-                                    for a, b in zip(bodies["whole"], pruned, strict=True))}
+    lost = {
+        "float": statistics.mean(top1(b, "student") - top1(b, "pruned") for b in pruned),
+        "int8": statistics.mean(
+            top1(a, "tflite") - top1(b, "tflite")
+            for a, b in zip(bodies["whole"], pruned, strict=True)
+        ),
+    }
     claims = {
         f"MACs {-macs:+.1%}, asked {-MACS:+.0%}": macs >= MACS,
         f"host latency {-latency:+.1%} (median of {len(ratios)} rounds; {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}), "
         f"asked {-LATENCY:+.0%}": latency >= LATENCY,
-        **{f"{form} top-1 {-value * 100:+.2f} points, asked at most {TOP1 * 100:.0f} lost": value <= TOP1
-           for form, value in lost.items()},
+        **{
+            f"{form} top-1 {-value * 100:+.2f} points, asked at most {TOP1 * 100:.0f} lost": value
+            <= TOP1
+            for form, value in lost.items()
+        },
         "every pruned file is certified": all(b["certificate"]["passed"] for b in pruned),
     }
     print()

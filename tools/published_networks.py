@@ -18,8 +18,26 @@ from edgekd.quantization import graphs
 BYTES = {"int8": 1, "fp32": 4}
 CLASSES = 1001  # TF-slim's networks keep a background class
 
-V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-V2 = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+V1 = [
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *[(512, 1)] * 5,
+    (1024, 2),
+    (1024, 1),
+]
+V2 = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+]
 
 
 class Ops:
@@ -33,13 +51,27 @@ class Ops:
         """CONV_2D with bias and fused activation."""
         side = -(-self.side // stride)
         weights = kernel * kernel * self.channels * channels
-        kind = ("fc" if side == 1 else "pointwise") if kernel == 1 else "stem" if self.channels < NARROW else "dense"
+        kind = (
+            ("fc" if side == 1 else "pointwise")
+            if kernel == 1
+            else "stem"
+            if self.channels < NARROW
+            else "dense"
+        )
         self._add("CONV_2D", kind, side * side * weights, weights, channels, side, channels)
 
     def depthwise(self, stride: int) -> None:
         """DEPTHWISE_CONV_2D 3 x 3 with bias and fused activation."""
         side, weights = -(-self.side // stride), 9 * self.channels
-        self._add("DEPTHWISE_CONV_2D", "depthwise", side * side * weights, weights, self.channels, side, self.channels)
+        self._add(
+            "DEPTHWISE_CONV_2D",
+            "depthwise",
+            side * side * weights,
+            weights,
+            self.channels,
+            side,
+            self.channels,
+        )
 
     def plain(self, op: str, side: int, reads: int = 1) -> None:
         """An op without weights that reads `reads` maps of the present size."""
@@ -47,13 +79,19 @@ class Ops:
         self._row(op, "", 0, 0, 0 if op == "RESHAPE" else moved, side, self.channels)
         self.side = side
 
-    def _add(self, op: str, kind: str, macs: int, weights: int, biases: int, side: int, channels: int) -> None:
+    def _add(
+        self, op: str, kind: str, macs: int, weights: int, biases: int, side: int, channels: int
+    ) -> None:
         moved = self.side**2 * self.channels + side**2 * channels
         self._row(op, kind, macs, weights * self.width + biases * 4, moved, side, channels)
         self.side, self.channels = side, channels
 
-    def _row(self, op: str, kind: str, macs: int, parameters: int, moved: int, side: int, channels: int) -> None:
-        self.rows.append(Work(len(self.rows), op, kind, macs, parameters, moved * self.width, side > 1, channels))
+    def _row(
+        self, op: str, kind: str, macs: int, parameters: int, moved: int, side: int, channels: int
+    ) -> None:
+        self.rows.append(
+            Work(len(self.rows), op, kind, macs, parameters, moved * self.width, side > 1, channels)
+        )
 
 
 def mobilenet_v1(alpha: float, px: int, precision: str) -> list[Work]:
@@ -107,8 +145,11 @@ def captured(model: nn.Module, px: int, precision: str) -> list[Work]:
             continue
         output = graphs.shape_of(node)
         side = output[2] if len(output) == 4 else 1
-        sources = [arg for arg in (node.args[0] if name == "CONCATENATION" else node.args)
-                   if hasattr(arg, "meta") and arg.op != "get_attr"]
+        sources = [
+            arg
+            for arg in (node.args[0] if name == "CONCATENATION" else node.args)
+            if hasattr(arg, "meta") and arg.op != "get_attr"
+        ]
         moved = math.prod(output) + sum(math.prod(graphs.shape_of(source)) for source in sources)
         kind, macs, parameters = "", 0, 0
         if name in ("CONV_2D", "FULLY_CONNECTED"):
@@ -121,9 +162,20 @@ def captured(model: nn.Module, px: int, precision: str) -> list[Work]:
     return rows
 
 
-PLAIN = {"conv2d": "CONV_2D", "linear": "FULLY_CONNECTED", "add": "ADD", "mul": "MUL", "cat": "CONCATENATION",
-         "adaptive_avg_pool2d": "MEAN", "mean": "MEAN", "avg_pool2d": "AVERAGE_POOL_2D", "max_pool2d": "MAX_POOL_2D",
-         "sigmoid": "LOGISTIC", "hardswish": "HARD_SWISH", "softmax": "SOFTMAX"}
+PLAIN = {
+    "conv2d": "CONV_2D",
+    "linear": "FULLY_CONNECTED",
+    "add": "ADD",
+    "mul": "MUL",
+    "cat": "CONCATENATION",
+    "adaptive_avg_pool2d": "MEAN",
+    "mean": "MEAN",
+    "avg_pool2d": "AVERAGE_POOL_2D",
+    "max_pool2d": "MAX_POOL_2D",
+    "sigmoid": "LOGISTIC",
+    "hardswish": "HARD_SWISH",
+    "softmax": "SOFTMAX",
+}
 
 
 def _kind(weight: list[int], side: int, name: str, node: Any) -> str:

@@ -39,10 +39,14 @@ def main() -> None:
     parser.add_argument("build", nargs="*", help="arguments of edgekd build")
     arguments = parser.parse_args()
     if arguments.out.exists():
-        sys.exit(f"{arguments.out} exists; name a folder that does not, so that the build starts from nothing")
+        sys.exit(
+            f"{arguments.out} exists; name a folder that does not, so that the build starts from nothing"
+        )
     build = [*EDGEKD, "build", *arguments.build, "--out", str(arguments.out)]
     first = seconds(build)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # ru_maxrss is in KiB on Linux
+    peak = (
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    )  # ru_maxrss is in KiB on Linux
     again = [seconds(build) for _ in range(3)]
     usage = [seconds([*EDGEKD, "--help"]) for _ in range(REPEATS)]
     stages = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["stages"]

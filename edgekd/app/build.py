@@ -22,9 +22,21 @@ from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.recipe import Recipe
 
 # Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
-MODEL_FILES = ("model.tflite", "model.onnx", "golden.npz", "certificate.json", "bench/local.json",
-               "uncertified.tflite", "model_edgetpu.tflite", "model_edgetpu.log", "bundle.zip")
-BEFORE_TRAINING = ("data", "inputs")  # a build that stops after one of these trains nothing that a check could spare
+MODEL_FILES = (
+    "model.tflite",
+    "model.onnx",
+    "golden.npz",
+    "certificate.json",
+    "bench/local.json",
+    "uncertified.tflite",
+    "model_edgetpu.tflite",
+    "model_edgetpu.log",
+    "bundle.zip",
+)
+BEFORE_TRAINING = (
+    "data",
+    "inputs",
+)  # a build that stops after one of these trains nothing that a check could spare
 
 
 class Watcher(Protocol):
@@ -55,7 +67,10 @@ def job(settings: Recipe, profile: str) -> Job:
     if settings.data.unlabelled:
         without_labels(settings)
     if source.labels is None:
-        loss_catalogue.check(settings.distil.losses, len({item.label for item in source.items() if item.split != UNLABELLED}))
+        loss_catalogue.check(
+            settings.distil.losses,
+            len({item.label for item in source.items() if item.split != UNLABELLED}),
+        )
     else:
         several_labels(settings, len(source.labels))
     return Job(settings, device, source)
@@ -64,13 +79,20 @@ def job(settings: Recipe, profile: str) -> Job:
 def without_labels(settings: Recipe) -> None:
     """Raise RecipeError for what cannot use images without labels."""
     if settings.teacher.name == "none" or settings.distil.logs:
-        raise RecipeError("data.unlabelled needs a teacher that says what the images show", "name a teacher, or leave it out")
+        raise RecipeError(
+            "data.unlabelled needs a teacher that says what the images show",
+            "name a teacher, or leave it out",
+        )
     if settings.distil.answers == "corrected":
-        raise RecipeError('data.unlabelled needs an answer about every view, and distil.answers = "corrected" has not',
-                          'use distil.answers = "cached" or "live"')
+        raise RecipeError(
+            'data.unlabelled needs an answer about every view, and distil.answers = "corrected" has not',
+            'use distil.answers = "cached" or "live"',
+        )
     if settings.teacher.others and settings.distil.labels != "withheld":
-        raise RecipeError("teacher.others are weighed by who is right, which is not known of data.unlabelled",
-                          "set distil.labels=withheld, which weighs them by how sure they are, or name one teacher")
+        raise RecipeError(
+            "teacher.others are weighed by who is right, which is not known of data.unlabelled",
+            "set distil.labels=withheld, which weighs them by how sure they are, or name one teacher",
+        )
 
 
 def several_labels(settings: Recipe, labels: int) -> None:
@@ -78,11 +100,18 @@ def several_labels(settings: Recipe, labels: int) -> None:
     loss_catalogue.check(settings.distil.losses, labels, "many")
     one = "is defined on one class an image, and these images may have several labels"
     if settings.teacher.others:
-        raise RecipeError(f"teacher.others: weighing teachers by their confidence {one}", "name one teacher")
+        raise RecipeError(
+            f"teacher.others: weighing teachers by their confidence {one}", "name one teacher"
+        )
     if settings.distil.answers == "corrected":
-        raise RecipeError(f'distil.answers = "corrected" {one}', 'use distil.answers = "cached" or "live"')
+        raise RecipeError(
+            f'distil.answers = "corrected" {one}', 'use distil.answers = "cached" or "live"'
+        )
     if settings.distil.logs:
-        raise RecipeError(f"distil.logs: a log of probabilities that sum to 1 {one}", "train from the teacher itself")
+        raise RecipeError(
+            f"distil.logs: a log of probabilities that sum to 1 {one}",
+            "train from the teacher itself",
+        )
 
 
 def default_name(job: Job) -> str:
@@ -91,8 +120,9 @@ def default_name(job: Job) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part).strip("._") or "data" for part in parts)
 
 
-def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
-          ) -> tuple[dict[str, Any], list[str]]:
+def build(
+    job: Job, out: Path, shared: Path | None, until: str | None, watcher: Watcher
+) -> tuple[dict[str, Any], list[str]]:
     """Run the stages and publish. Returns report.json's body and what failed (empty when the build is good)."""
     from edgekd.app import pack_bundle as papers
     from edgekd.app import why as explaining
@@ -102,7 +132,9 @@ def build(job: Job, out: Path, shared: Path | None, until: str | None, watcher: 
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         if until not in BEFORE_TRAINING:
-            checked = student_check.before_build(job.student, job.recipe, job.profile, out / "check.json")
+            checked = student_check.before_build(
+                job.student, job.recipe, job.profile, out / "check.json"
+            )
             store.publish("check.json", facts_json(checked))
             student_check.refuse(checked)
         done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
@@ -130,8 +162,10 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
     from edgekd.reporting.html_report import page
 
     dataset: Dataset = load(done, "data")
-    files: dict[str, bytes] = {"labels.txt": "".join(f"{name}\n" for name in dataset.classes).encode(),
-                               "lineage.json": facts_json(lineage(job, done))}
+    files: dict[str, bytes] = {
+        "labels.txt": "".join(f"{name}\n" for name in dataset.classes).encode(),
+        "lineage.json": facts_json(lineage(job, done)),
+    }
     if "export" in done:
         files["model.onnx"] = bytes(load(done, "export").qdq)
     if "certify" in done:
@@ -142,14 +176,25 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         files["certificate.json"] = facts_json(certificate)
         if certificate["passed"] and job.profile.mapper == "edgetpu":
             files |= _compiled(files[name], job.profile, body["device"])
-        files["golden.npz"] = golden_npz(load(done, "inputs"), load(done, "evaluate"), load(done, "distil"))
+        files["golden.npz"] = golden_npz(
+            load(done, "inputs"), load(done, "evaluate"), load(done, "distil")
+        )
     if "bench" in done:
         files["bench/local.json"] = facts_json(load(done, "bench").body)
-    examples = choose(dataset, load(done, "inputs"), load(done, "evaluate"),
-                      saliency=load(done, "saliency")) if "evaluate" in done else []
+    examples = (
+        choose(
+            dataset, load(done, "inputs"), load(done, "evaluate"), saliency=load(done, "saliency")
+        )
+        if "evaluate" in done
+        else []
+    )
     bundled = papers.bundle_of(job, done, body, examples)
     if bundled:
-        body["bundle"] = {"sha256": papers.head(bundled), "files": len(bundled), "bytes": sum(map(len, bundled.values()))}
+        body["bundle"] = {
+            "sha256": papers.head(bundled),
+            "files": len(bundled),
+            "bytes": sum(map(len, bundled.values())),
+        }
         files |= {f"bundle/{name}": payload for name, payload in bundled.items()}
         files["bundle.zip"] = archive.pack(bundled)
     files["report.json"] = facts_json(body)
@@ -172,17 +217,35 @@ def _compiled(model: bytes, profile: DeviceProfile, device: dict[str, Any]) -> d
         device["compiler"] = None  # what maps is then predicted, and mapped.origin says so
         return {}
     done = edgetpu_compiler.compile_model(model, program, **profile.compiler)
-    device["compiler"] = {**done.log.to_json(), **compiled_file.read_back(read(done.model)).to_json()}
+    device["compiler"] = {
+        **done.log.to_json(),
+        **compiled_file.read_back(read(done.model)).to_json(),
+    }
     return {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()}
 
 
 def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """What was made from what: each stage's key, digest and parents, and the licences on the way."""
     parents = {stage.name: [p for p in stage.parents if p in done] for stage in stages(job)}
-    sources = {"data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
-               "student": {"name": job.student.name, "licence": job.student.licence or "not stated"}}
+    sources = {
+        "data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
+        "student": {"name": job.student.name, "licence": job.student.licence or "not stated"},
+    }
     if job.teacher is not None:
-        sources["teacher"] = {"name": job.teacher.name, "licence": job.teacher.licence or "not stated"}
-    return {"schema": "edgekd.lineage/1", "sources": sources,
-            "stages": [{"stage": name, "key": d.entry.key, "digest": d.entry.digest,
-                        "parents": {p: done[p].entry.digest for p in parents[name]}} for name, d in done.items()]}
+        sources["teacher"] = {
+            "name": job.teacher.name,
+            "licence": job.teacher.licence or "not stated",
+        }
+    return {
+        "schema": "edgekd.lineage/1",
+        "sources": sources,
+        "stages": [
+            {
+                "stage": name,
+                "key": d.entry.key,
+                "digest": d.entry.digest,
+                "parents": {p: done[p].entry.digest for p in parents[name]},
+            }
+            for name, d in done.items()
+        ],
+    }

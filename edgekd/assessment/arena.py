@@ -71,8 +71,12 @@ def lifetimes(graph: LiteGraph) -> list[Life]:
         size = bytes_of(graph.tensors[index])
         if root in lives:
             before = lives[root]
-            lives[root] = Life(root, max(before.bytes, size), min(before.first, first[index]),
-                               max(before.last, last[index]))
+            lives[root] = Life(
+                root,
+                max(before.bytes, size),
+                min(before.first, first[index]),
+                max(before.last, last[index]),
+            )
         else:
             lives[root] = Life(root, size, first[index], last[index])
     return [lives[index] for index in sorted(lives)]
@@ -91,7 +95,12 @@ def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
     ends = {*graph.inputs, *graph.outputs}
     for op in graph.ops:
         source, output = op.inputs[0], op.outputs[0]
-        if op.name in SHARES and source in first and readers[source] == 1 and not {source, output} & ends:
+        if (
+            op.name in SHARES
+            and source in first
+            and readers[source] == 1
+            and not {source, output} & ends
+        ):
             owner[output] = owner.get(source, source)
     return owner
 
@@ -99,17 +108,35 @@ def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
 def plan(graph: LiteGraph) -> Plan:
     """The arena of a graph, by the planner's own order and best-fit rule."""
     lives = lifetimes(graph)
-    order = sorted(lives, key=lambda life: (
-        (0, life.tensor, 0, 0) if life.first == 0 and life.last == FOREVER else (1, 0, -life.bytes, life.first)))
+    order = sorted(
+        lives,
+        key=lambda life: (
+            (0, life.tensor, 0, 0)
+            if life.first == 0 and life.last == FOREVER
+            else (1, 0, -life.bytes, life.first)
+        ),
+    )
     placed: list[Life] = []
     for life in order:
-        offset = _best_fit(life, sorted((other for other in placed if _overlap(life, other)),
-                                        key=lambda other: other.offset))
+        offset = _best_fit(
+            life,
+            sorted(
+                (other for other in placed if _overlap(life, other)), key=lambda other: other.offset
+            ),
+        )
         placed.append(dataclasses.replace(life, offset=offset))
     peak = max((life.offset + life.bytes for life in placed), default=0)
-    alive = [sum(life.bytes for life in lives if life.first <= op <= life.last) for op in range(len(graph.ops))]
+    alive = [
+        sum(life.bytes for life in lives if life.first <= op <= life.last)
+        for op in range(len(graph.ops))
+    ]
     busiest = max(range(len(alive)), key=lambda op: alive[op], default=0)
-    return Plan(tuple(sorted(placed, key=lambda life: life.tensor)), peak, busiest, alive[busiest] if alive else 0)
+    return Plan(
+        tuple(sorted(placed, key=lambda life: life.tensor)),
+        peak,
+        busiest,
+        alive[busiest] if alive else 0,
+    )
 
 
 def _overlap(one: Life, other: Life) -> bool:
@@ -183,8 +210,14 @@ def measure_apart(data: bytes) -> int | None:
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     try:
-        done = subprocess.run([sys.executable, "-m", "edgekd.assessment.arena"], input=data, capture_output=True, check=False,
-                              timeout=APART_TIMEOUT_S, env={**os.environ, "PYTHONPATH": path})
+        done = subprocess.run(
+            [sys.executable, "-m", "edgekd.assessment.arena"],
+            input=data,
+            capture_output=True,
+            check=False,
+            timeout=APART_TIMEOUT_S,
+            env={**os.environ, "PYTHONPATH": path},
+        )
     except (subprocess.TimeoutExpired, OSError):
         return None
     said = done.stdout.split()

@@ -39,11 +39,19 @@ def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
     body = student_check.check_recipe(settings, profile)
     while body["mapped"]["ends_at"] or not body["passed"]:
         edit = student_check.mending(body)
-        if edit is None or edit["sets"].items() <= values.items():  # no setting makes it, or it was made and did not help
+        if (
+            edit is None or edit["sets"].items() <= values.items()
+        ):  # no setting makes it, or it was made and did not help
             ends = body["mapped"]["ends_at"]
-            left = f"{ends['op']} #{ends['index']}: {ends['status']}" if ends else "\n  ".join(body["failures"])
-            raise GateFailed(f"no edit that EdgeKD knows mends {body['model']} for {profile.name}; {left}",
-                             "another student (edgekd models), or another device")
+            left = (
+                f"{ends['op']} #{ends['index']}: {ends['status']}"
+                if ends
+                else "\n  ".join(body["failures"])
+            )
+            raise GateFailed(
+                f"no edit that EdgeKD knows mends {body['model']} for {profile.name}; {left}",
+                "another student (edgekd models), or another device",
+            )
         values |= edit["sets"]
         settings = recipe.changed(settings, edit["sets"])
         body = student_check.check_recipe(settings, profile)
@@ -63,7 +71,11 @@ class Fix:
     def diff(self) -> str:
         """Unified, as `diff -u` prints it; empty where nothing changes."""
         old = str(self.path) if self.before else "/dev/null"
-        return "".join(difflib.unified_diff(self.before.splitlines(True), self.text.splitlines(True), old, str(self.path)))
+        return "".join(
+            difflib.unified_diff(
+                self.before.splitlines(True), self.text.splitlines(True), old, str(self.path)
+            )
+        )
 
     def write(self) -> None:
         """Write the recipe. Raises RecipeError when it cannot be."""
@@ -72,8 +84,11 @@ class Fix:
         try:
             store.replace(self.path, self.text.encode())
         except OSError as error:
-            raise RecipeError(f"{self.path}: {error.strerror}", "the edits are " + ", ".join(
-                f"--set {key}={value}" for key, value in self.mended.values.items())) from None
+            raise RecipeError(
+                f"{self.path}: {error.strerror}",
+                "the edits are "
+                + ", ".join(f"--set {key}={value}" for key, value in self.mended.values.items()),
+            ) from None
 
 
 def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
@@ -82,18 +97,24 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
     Raises RecipeError for a .tflite, or where a new recipe would stand in another file's place; and what `mend` raises.
     """
     if student_check.is_file(text):
-        raise RecipeError(f"{text} is a finished model, and --fix edits the student that it is made from",
-                          "name the recipe, or the student")
+        raise RecipeError(
+            f"{text} is a finished model, and --fix edits the student that it is made from",
+            "name the recipe, or the student",
+        )
     profile = load_profile(profile_name)
     settings = student_check.settings_of(text, sets)
     if text.endswith(".toml"):
         path = Path(text)
         before = path.read_text(encoding="utf-8")
         mended = mend(settings, profile)
-        return Fix(mended, path, before, recipe.amended(before, mended.values) if mended.values else before)
+        return Fix(
+            mended, path, before, recipe.amended(before, mended.values) if mended.values else before
+        )
     path = Path(f"{settings.distil.student}-{profile.name}.toml")
     if path.exists():
-        raise RecipeError(f"{path} exists already", f"edgekd check {path} --profile {profile_name} --fix edits it")
+        raise RecipeError(
+            f"{path} exists already", f"edgekd check {path} --profile {profile_name} --fix edits it"
+        )
     mended = mend(settings, profile)
     asked = {"distil.student": settings.distil.student, **recipe.parse(sets), **mended.values}
     return Fix(mended, path, "", recipe.amended("", asked) if mended.values else "")

@@ -12,8 +12,26 @@ from collections.abc import Iterable, Mapping
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 
 # What may stand in a squeeze-and-excite branch, between the pooling and the MUL.
-GATES = frozenset({"LOGISTIC", "HARD_SWISH", "RELU", "RELU6", "RELU_0_TO_1", "CONV_2D", "FULLY_CONNECTED", "RESHAPE",
-                   "ADD", "MUL", "MEAN", "AVERAGE_POOL_2D", "QUANTIZE", "DEQUANTIZE", "MINIMUM", "MAXIMUM"})
+GATES = frozenset(
+    {
+        "LOGISTIC",
+        "HARD_SWISH",
+        "RELU",
+        "RELU6",
+        "RELU_0_TO_1",
+        "CONV_2D",
+        "FULLY_CONNECTED",
+        "RESHAPE",
+        "ADD",
+        "MUL",
+        "MEAN",
+        "AVERAGE_POOL_2D",
+        "QUANTIZE",
+        "DEQUANTIZE",
+        "MINIMUM",
+        "MAXIMUM",
+    }
+)
 SMALLER = 0.75  # the next size down that is proposed: 96 -> 64 px, 224 -> 160 px, rounded to a multiple of 32
 ANOTHER_WIDTH = "another width of this family: edgekd models"
 GRAIN = 32  # of input sizes: the total stride of the MobileNets, so that no map has a ragged edge
@@ -41,23 +59,50 @@ def edits(graph: LiteGraph, channel_multiple: int) -> list[Edit]:
     found = []
     count, edited = drop_hard_swish(graph)
     if count:
-        found.append(Edit("hard_swish", f"{count} HARD_SWISH to RELU6, fused into the op before", edited,
-                          {"edits.hard_swish": "relu6"}))
+        found.append(
+            Edit(
+                "hard_swish",
+                f"{count} HARD_SWISH to RELU6, fused into the op before",
+                edited,
+                {"edits.hard_swish": "relu6"},
+            )
+        )
     count, edited = drop_squeeze_excite(graph)
     if count:
-        found.append(Edit("squeeze_excite", f"squeeze-and-excite off in {count} blocks", edited,
-                          {"edits.squeeze_excite": "remove"}))
+        found.append(
+            Edit(
+                "squeeze_excite",
+                f"squeeze-and-excite off in {count} blocks",
+                edited,
+                {"edits.squeeze_excite": "remove"},
+            )
+        )
     count, edited = pool_means(graph)
     if count:
-        found.append(Edit("pooling", f"{count} MEAN to AVERAGE_POOL_2D", edited, {"edits.pooling": "average_pool"}))
+        found.append(
+            Edit(
+                "pooling",
+                f"{count} MEAN to AVERAGE_POOL_2D",
+                edited,
+                {"edits.pooling": "average_pool"},
+            )
+        )
     count, edited = round_widths(graph, channel_multiple)
     if count:
-        found.append(Edit("width", f"{count} widths down to a multiple of {channel_multiple}", edited, {}))
+        found.append(
+            Edit("width", f"{count} widths down to a multiple of {channel_multiple}", edited, {})
+        )
     side = input_side(graph)
     smaller = int(side * SMALLER) // GRAIN * GRAIN
     if GRAIN <= smaller < side:
-        found.append(Edit("input", f"input of {smaller} instead of {side} px", resize(graph, smaller / side),
-                          {"data.input_px": smaller}))
+        found.append(
+            Edit(
+                "input",
+                f"input of {smaller} instead of {side} px",
+                resize(graph, smaller / side),
+                {"data.input_px": smaller},
+            )
+        )
     return found
 
 
@@ -67,9 +112,14 @@ def input_side(graph: LiteGraph) -> int:
     return shape[1] if len(shape) == 4 else 0
 
 
-def _rebuilt(graph: LiteGraph, ops: Iterable[LiteOp], tensors: list[LiteTensor] | None = None) -> LiteGraph:
-    return dataclasses.replace(graph, tensors=graph.tensors if tensors is None else tensors,
-                               ops=[dataclasses.replace(op, index=index) for index, op in enumerate(ops)])
+def _rebuilt(
+    graph: LiteGraph, ops: Iterable[LiteOp], tensors: list[LiteTensor] | None = None
+) -> LiteGraph:
+    return dataclasses.replace(
+        graph,
+        tensors=graph.tensors if tensors is None else tensors,
+        ops=[dataclasses.replace(op, index=index) for index, op in enumerate(ops)],
+    )
 
 
 def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> LiteGraph:
@@ -80,14 +130,20 @@ def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> Li
             index = instead[index]
         return index
 
-    kept = [dataclasses.replace(op, inputs=tuple(map(now, op.inputs))) for op in graph.ops if op.index not in gone]
+    kept = [
+        dataclasses.replace(op, inputs=tuple(map(now, op.inputs)))
+        for op in graph.ops
+        if op.index not in gone
+    ]
     return dataclasses.replace(_rebuilt(graph, kept), outputs=tuple(map(now, graph.outputs)))
 
 
 def drop_hard_swish(graph: LiteGraph) -> tuple[int, LiteGraph]:
     """Every HARD_SWISH becomes the RELU6 that is part of the op before it."""
     found = [op for op in graph.ops if op.name == "HARD_SWISH"]
-    return len(found), _without(graph, {op.index for op in found}, {op.outputs[0]: op.inputs[0] for op in found})
+    return len(found), _without(
+        graph, {op.index for op in found}, {op.outputs[0]: op.inputs[0] for op in found}
+    )
 
 
 def drop_squeeze_excite(graph: LiteGraph) -> tuple[int, LiteGraph]:
@@ -136,28 +192,60 @@ def pool_means(graph: LiteGraph) -> tuple[int, LiteGraph]:
     for op in graph.ops:
         shape = graph.tensors[op.inputs[0]].shape if op.name == "MEAN" else ()
         axes = graph.tensors[op.inputs[1]].data if op.name == "MEAN" else None
-        if len(shape) == 4 and axes is not None and sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [1, 2]:
+        if (
+            len(shape) == 4
+            and axes is not None
+            and sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [1, 2]
+        ):
             count += 1
-            op = dataclasses.replace(op, name="AVERAGE_POOL_2D", version=2, inputs=op.inputs[:1],
-                                     options={"filterHeight": shape[1], "filterWidth": shape[2], "strideH": 1, "strideW": 1,
-                                              "padding": 1, "fusedActivationFunction": 0})
+            op = dataclasses.replace(
+                op,
+                name="AVERAGE_POOL_2D",
+                version=2,
+                inputs=op.inputs[:1],
+                options={
+                    "filterHeight": shape[1],
+                    "filterWidth": shape[2],
+                    "strideH": 1,
+                    "strideW": 1,
+                    "padding": 1,
+                    "fusedActivationFunction": 0,
+                },
+            )
         ops.append(op)
     return count, _rebuilt(graph, ops)
 
 
 def round_widths(graph: LiteGraph, multiple: int) -> tuple[int, LiteGraph]:
     """Every width of a layer that is no multiple goes down to one; the classes and the image's channels stay."""
-    fixed = {graph.tensors[index].shape[-1] for index in (*graph.inputs, *graph.outputs) if graph.tensors[index].shape}
-    layers = [op for op in graph.ops if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+    fixed = {
+        graph.tensors[index].shape[-1]
+        for index in (*graph.inputs, *graph.outputs)
+        if graph.tensors[index].shape
+    }
+    layers = [
+        op for op in graph.ops if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    ]
     widths = {graph.tensors[op.outputs[0]].shape[-1] for op in layers} - fixed
-    smaller = {width: max(width // multiple, 1) * multiple for width in widths if width % multiple and width > multiple}
+    smaller = {
+        width: max(width // multiple, 1) * multiple
+        for width in widths
+        if width % multiple and width > multiple
+    }
     axes: dict[int, tuple[int, ...]] = {}
     for op in layers:
-        axes[op.inputs[1]] = (0, 3) if op.name == "CONV_2D" else (3,) if op.name == "DEPTHWISE_CONV_2D" else (0, 1)
+        axes[op.inputs[1]] = (
+            (0, 3) if op.name == "CONV_2D" else (3,) if op.name == "DEPTHWISE_CONV_2D" else (0, 1)
+        )
     tensors = []
     for tensor in graph.tensors:
-        touched = axes.get(tensor.index, (len(tensor.shape) - 1,) if tensor.data is None and tensor.shape else ())
-        shape = tuple(smaller.get(dim, dim) if axis in touched else dim for axis, dim in enumerate(tensor.shape))
+        touched = axes.get(
+            tensor.index, (len(tensor.shape) - 1,) if tensor.data is None and tensor.shape else ()
+        )
+        shape = tuple(
+            smaller.get(dim, dim) if axis in touched else dim
+            for axis, dim in enumerate(tensor.shape)
+        )
         tensors.append(dataclasses.replace(tensor, shape=shape))
     count = sum(graph.tensors[op.outputs[0]].shape[-1] in smaller for op in layers)
     return count, _rebuilt(graph, graph.ops, tensors)
@@ -165,13 +253,22 @@ def round_widths(graph: LiteGraph, multiple: int) -> tuple[int, LiteGraph]:
 
 def resize(graph: LiteGraph, factor: float) -> LiteGraph:
     """Every map's height and width times `factor`, rounded up; weights keep their size."""
-    tensors = [dataclasses.replace(tensor, shape=(tensor.shape[0], _times(tensor.shape[1], factor),
-                                                  _times(tensor.shape[2], factor), tensor.shape[3]))
-               if tensor.data is None and len(tensor.shape) == 4 else tensor for tensor in graph.tensors]
+    tensors = [
+        dataclasses.replace(
+            tensor,
+            shape=(
+                tensor.shape[0],
+                _times(tensor.shape[1], factor),
+                _times(tensor.shape[2], factor),
+                tensor.shape[3],
+            ),
+        )
+        if tensor.data is None and len(tensor.shape) == 4
+        else tensor
+        for tensor in graph.tensors
+    ]
     return _rebuilt(graph, graph.ops, tensors)
 
 
 def _times(side: int, factor: float) -> int:
     return max(1, -int(-side * factor // 1)) if side > 1 else side
-
-

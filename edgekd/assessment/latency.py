@@ -35,8 +35,38 @@ TIED = 1e-9  # share of the largest gradient within which others count as equal:
 Array = npt.NDArray[np.float64]
 
 # Student's t at 95 % (two-sided 90 %), by degrees of freedom 1..30 (NIST/SEMATECH e-Handbook, table 1.3.6.7.2)
-T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753,
-       1.746, 1.740, 1.734, 1.729, 1.725, 1.721, 1.717, 1.714, 1.711, 1.708, 1.706, 1.703, 1.701, 1.699, 1.697)
+T95 = (
+    6.314,
+    2.920,
+    2.353,
+    2.132,
+    2.015,
+    1.943,
+    1.895,
+    1.860,
+    1.833,
+    1.812,
+    1.796,
+    1.782,
+    1.771,
+    1.761,
+    1.753,
+    1.746,
+    1.740,
+    1.734,
+    1.729,
+    1.725,
+    1.721,
+    1.717,
+    1.714,
+    1.711,
+    1.708,
+    1.706,
+    1.703,
+    1.701,
+    1.699,
+    1.697,
+)
 
 
 def nnls(matrix: Array, target: Array) -> Array:
@@ -59,7 +89,9 @@ def nnls(matrix: Array, target: Array) -> Array:
             negative = passive & (trial <= 0)
             if not negative.any():
                 break
-            step = np.min(solution[negative] / np.maximum(solution[negative] - trial[negative], 1e-300))
+            step = np.min(
+                solution[negative] / np.maximum(solution[negative] - trial[negative], 1e-300)
+            )
             solution = solution + step * (trial - solution)
             passive &= solution > TOLERANCE
             solution[~passive] = 0.0
@@ -114,7 +146,9 @@ def student_halfwidth(deviations: Sequence[float], centred: bool = True) -> floa
     count = len(deviations)
     freedom = count - 1 if centred else count
     if freedom < 1:
-        return math.log(4.0)  # one row says nothing of its spread: a factor of 4 either way, and `basis` says so
+        return math.log(
+            4.0
+        )  # one row says nothing of its spread: a factor of 4 either way, and `basis` says so
     deviation = math.sqrt(sum(x * x for x in deviations) / freedom)
     return T95[min(freedom, len(T95)) - 1] * deviation * math.sqrt(1 + 1 / count)
 
@@ -136,8 +170,10 @@ class Prior:
 
 def design(rows: Sequence[Row]) -> tuple[Array, Array]:
     """(features [n, k] in the order of the first row's, milliseconds [n])."""
-    return (np.array([[row.features[name] for name in rows[0].features] for row in rows], np.float64),
-            np.array([row.latency_ms for row in rows], np.float64))
+    return (
+        np.array([[row.features[name] for name in rows[0].features] for row in rows], np.float64),
+        np.array([row.latency_ms for row in rows], np.float64),
+    )
 
 
 def solve(rows: Sequence[Row], prior: Prior | None = None) -> Array:
@@ -156,7 +192,10 @@ def solve(rows: Sequence[Row], prior: Prior | None = None) -> Array:
         start = np.array([prior.coefficients.get(name, 0.0) for name in names])
         start = start * float(np.exp(-np.mean(np.log(np.maximum(relative @ start, 1e-12)))))
         pull = math.sqrt(prior.weight) * relative.mean(axis=0)
-        relative, target = np.vstack([relative, np.diag(pull)]), np.concatenate([target, pull * start])
+        relative, target = (
+            np.vstack([relative, np.diag(pull)]),
+            np.concatenate([target, pull * start]),
+        )
     found = nnls(relative, target)
     for name in unseen(rows):
         column = names.index(name)
@@ -167,8 +206,11 @@ def solve(rows: Sequence[Row], prior: Prior | None = None) -> Array:
 def unseen(rows: Sequence[Row]) -> list[str]:
     """Classes of MACs that no row holds."""
     known = rows[0].features
-    return [name for name in MAC_CLASSES if {name, "pointwise"} <= known.keys()
-            and not any(row.features[name] for row in rows)]
+    return [
+        name
+        for name in MAC_CLASSES
+        if {name, "pointwise"} <= known.keys() and not any(row.features[name] for row in rows)
+    ]
 
 
 def held_out(rows: Sequence[Row], groups: Sequence[Any], prior: Prior | None = None) -> list[float]:
@@ -218,11 +260,16 @@ def errors(rows: Sequence[Row], prior: Prior | None = None, seeds: int = 20) -> 
             rest = [row for row, group in zip(rows, groups, strict=True) if group != fold]
             inner = held_out(rest, folds(rest, seed), prior)
             width = halfwidth(inner)
-            covered += [abs(log) <= width for log, group in zip(logs, groups, strict=True) if group == fold]
+            covered += [
+                abs(log) <= width for log, group in zip(logs, groups, strict=True) if group == fold
+            ]
     across = _across(rows, prior)
-    return Errors(sum(shares) / len(shares), max(shares),
-                  sum(abs(1 - math.exp(-log)) for log in across) / len(across) if across else None,
-                  sum(covered) / len(covered))
+    return Errors(
+        sum(shares) / len(shares),
+        max(shares),
+        sum(abs(1 - math.exp(-log)) for log in across) / len(across) if across else None,
+        sum(covered) / len(covered),
+    )
 
 
 def _across(rows: Sequence[Row], prior: Prior | None) -> list[float]:
@@ -272,14 +319,22 @@ class LatencyModel:
         parts = {name: cost * features[name] for name, cost in self.coefficients.items()}
         total = sum(parts.values())
         strange = self.strange(features)
-        width = (self.far if strange else self.near) ** 2 + sum(factor.spread**2 for factor in self.factors)
+        width = (self.far if strange else self.near) ** 2 + sum(
+            factor.spread**2 for factor in self.factors
+        )
         scale = math.prod(factor.value for factor in self.factors)
         spread = math.exp(math.sqrt(width))
         high = total * scale * spread
-        if total < self.span[0] / REACH:  # far below the fastest row: all that is known is that it is no slower than that
+        if (
+            total < self.span[0] / REACH
+        ):  # far below the fastest row: all that is known is that it is no slower than that
             high = max(high, self.span[0] * scale)
-        return {"latency_ms": total * scale, "low_ms": total * scale / spread, "high_ms": high,
-                "basis": self.basis(strange)}
+        return {
+            "latency_ms": total * scale,
+            "low_ms": total * scale / spread,
+            "high_ms": high,
+            "basis": self.basis(strange),
+        }
 
     def strange(self, features: Mapping[str, float]) -> str:
         """How a network differs from the rows, in one phrase; "" where it does not."""
@@ -297,10 +352,16 @@ class LatencyModel:
 
     def basis(self, strange: str = "") -> str:
         """What a prediction rests on, in words."""
-        text = (f"{self.rows} rows ({', '.join(self.families)}) on {self.device}, {self.runtime}, {self.threads} "
-                f"thread{'s' if self.threads != 1 else ''}, {self.precision}")
+        text = (
+            f"{self.rows} rows ({', '.join(self.families)}) on {self.device}, {self.runtime}, {self.threads} "
+            f"thread{'s' if self.threads != 1 else ''}, {self.precision}"
+        )
         for factor in self.factors:
-            backing = (f"{len(factor.ratios)} models measured on both" if factor.ratios else "assumed, never measured")
+            backing = (
+                f"{len(factor.ratios)} models measured on both"
+                if factor.ratios
+                else "assumed, never measured"
+            )
             text += f"; times {factor.value:.2f} for {factor.what} ({backing})"
         if strange:
             text += f"; wide, because {strange}"
@@ -309,17 +370,35 @@ class LatencyModel:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives the same model."""
         body = dataclasses.asdict(self)
-        body["factors"] = [{"what": f.what, "value": f.value, "ratios": dict(f.ratios), "sources": list(f.sources),
-                            "assumed": None if f.assumed is None else list(f.assumed)} for f in self.factors]
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in body.items()}
+        body["factors"] = [
+            {
+                "what": f.what,
+                "value": f.value,
+                "ratios": dict(f.ratios),
+                "sources": list(f.sources),
+                "assumed": None if f.assumed is None else list(f.assumed),
+            }
+            for f in self.factors
+        ]
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in body.items()
+        }
 
 
 SLACK = 0.05  # how far outside the rows' range a share of the time may lie before a network counts as foreign
 REACH = 2.0  # and how many times longer or shorter than any row
 
 
-def fit(rows: Sequence[Row], device: str, runtime: str, threads: int, precision: str, *, prior: Prior | None = None,
-        factors: Sequence[Factor] = ()) -> LatencyModel:
+def fit(
+    rows: Sequence[Row],
+    device: str,
+    runtime: str,
+    threads: int,
+    precision: str,
+    *,
+    prior: Prior | None = None,
+    factors: Sequence[Factor] = (),
+) -> LatencyModel:
     """The latency model of a set of rows. Raises ValueError with fewer than 2 rows."""
     if len(rows) < 2:
         raise ValueError(f"{len(rows)} rows; at least 2 are needed, and 8 for a useful interval")
@@ -333,19 +412,38 @@ def fit(rows: Sequence[Row], device: str, runtime: str, threads: int, precision:
     parts = matrix * coefficients
     shares = parts / parts.sum(axis=1, keepdims=True)
     return LatencyModel(
-        device=device, runtime=runtime, threads=threads, precision=precision, rows=len(rows),
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        precision=precision,
+        rows=len(rows),
         families=tuple(sorted({row.family for row in rows})),
         coefficients={name: float(value) for name, value in zip(names, coefficients, strict=True)},
-        unseen=tuple(unseen(rows)), near=near, far=far,
-        shares={name: [float(column.min()), float(column.max())] for name, column in zip(names, shares.T, strict=True)},
-        span=[float(times.min()), float(times.max())], errors=dataclasses.asdict(found), factors=tuple(factors))
+        unseen=tuple(unseen(rows)),
+        near=near,
+        far=far,
+        shares={
+            name: [float(column.min()), float(column.max())]
+            for name, column in zip(names, shares.T, strict=True)
+        },
+        span=[float(times.min()), float(times.max())],
+        errors=dataclasses.asdict(found),
+        factors=tuple(factors),
+    )
 
 
 def from_json(body: Mapping[str, Any]) -> LatencyModel:
     """The inverse of `LatencyModel.to_json`. Raises KeyError, TypeError or ValueError for another shape."""
-    factors = tuple(Factor(f["what"], f["ratios"], f["sources"], tuple(f["assumed"]) if f["assumed"] else None)
-                    for f in body["factors"])
-    values = {**body, "factors": factors, "families": tuple(body["families"]), "unseen": tuple(body["unseen"])}
+    factors = tuple(
+        Factor(f["what"], f["ratios"], f["sources"], tuple(f["assumed"]) if f["assumed"] else None)
+        for f in body["factors"]
+    )
+    values = {
+        **body,
+        "factors": factors,
+        "families": tuple(body["families"]),
+        "unseen": tuple(body["unseen"]),
+    }
     numbers = [*values["coefficients"].values(), values["near"], values["far"], *values["span"]]
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise ValueError("a figure is negative or not finite")
@@ -360,24 +458,45 @@ def read(path: Path) -> dict[str, LatencyModel]:
             raise ValueError(f"its schema is {body['schema']!r}")
         return {precision: from_json(model) for precision, model in body["models"].items()}
     except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}", "correct latency in the profile, or leave it empty") from None
+        raise ProfileError(
+            f"{path}: {error.strerror}", "correct latency in the profile, or leave it empty"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProfileError(f"{path} is no {SCHEMA} file: {type(error).__name__}: {error}",
-                           "fit it again: edgekd profiles fit NAME bench/*.json") from None
+        raise ProfileError(
+            f"{path} is no {SCHEMA} file: {type(error).__name__}: {error}",
+            "fit it again: edgekd profiles fit NAME bench/*.json",
+        ) from None
 
 
 def write(models: Mapping[str, LatencyModel]) -> str:
     """The text of a latency file: {precision: model}."""
-    return json.dumps({"schema": SCHEMA, "models": {name: model.to_json() for name, model in models.items()}},
-                      indent=1, sort_keys=True) + "\n"
+    return (
+        json.dumps(
+            {"schema": SCHEMA, "models": {name: model.to_json() for name, model in models.items()}},
+            indent=1,
+            sort_keys=True,
+        )
+        + "\n"
+    )
 
 
 def same(one: Mapping[str, LatencyModel], other: Mapping[str, LatencyModel]) -> bool:
     """Whether two fits agree to 4 digits: linear algebra differs in the last bits between machines."""
+
     def figures(models: Mapping[str, LatencyModel]) -> dict[str, list[float]]:
-        return {name: [*(model.coefficients[key] for key in sorted(model.coefficients)), model.near, model.far,
-                       *(factor.value for factor in model.factors)] for name, model in models.items()}
+        return {
+            name: [
+                *(model.coefficients[key] for key in sorted(model.coefficients)),
+                model.near,
+                model.far,
+                *(factor.value for factor in model.factors),
+            ]
+            for name, model in models.items()
+        }
+
     mine, theirs = figures(one), figures(other)
     return mine.keys() == theirs.keys() and all(
-        len(mine[name]) == len(theirs[name]) and np.allclose(mine[name], theirs[name], rtol=1e-4, atol=1e-12)
-        for name in mine)
+        len(mine[name]) == len(theirs[name])
+        and np.allclose(mine[name], theirs[name], rtol=1e-4, atol=1e-12)
+        for name in mine
+    )

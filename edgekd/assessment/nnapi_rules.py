@@ -46,29 +46,69 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {
-    "ADD": Rule(2, rank=4), "SUB": Rule(3, since=28, quantised_since=29, rank=4), "MUL": Rule(2, rank=4),
-    "DIV": Rule(1, since=28, quantised_since=0), "AVERAGE_POOL_2D": Rule(2), "MAX_POOL_2D": Rule(2), "CONV_2D": Rule(5),
-    "DEPTHWISE_CONV_2D": Rule(3), "FULLY_CONNECTED": Rule(5), "SOFTMAX": Rule(2, oldest=2, rank=4),
-    "RESHAPE": Rule(1, rank=4), "RESIZE_BILINEAR": Rule(3, quantised_since=29),
-    "RESIZE_NEAREST_NEIGHBOR": Rule(3, since=29), "CONCATENATION": Rule(2, rank=4, plain=True),
-    "MEAN": Rule(2, since=28, quantised_since=29, rank=4), "PAD": Rule(2, since=28, quantised_since=29),
-    "PADV2": Rule(2, since=29, quantised_since=29), "QUANTIZE": Rule(2, since=29), "DEQUANTIZE": Rule(2),
-    "RELU": Rule(2), "RELU6": Rule(2), "RELU_N1_TO_1": Rule(2), "LOGISTIC": Rule(2), "TANH": Rule(2, quantised_since=29),
-    "HARD_SWISH": Rule(99), "TRANSPOSE": Rule(2, since=28), "STRIDED_SLICE": Rule(2, since=28), "SLICE": Rule(2, since=29),
-    "SQUEEZE": Rule(1, since=28), "EXPAND_DIMS": Rule(1, since=29), "SPLIT": Rule(3, oldest=3, since=29),
-    "SPLIT_V": Rule(2, oldest=2, since=30), "PACK": Rule(2, oldest=2, since=30), "MAXIMUM": Rule(3, since=29),
-    "MINIMUM": Rule(3, since=29), "REDUCE_MAX": Rule(2, since=29), "REDUCE_MIN": Rule(2, since=29),
-    "SUM": Rule(1, since=29, quantised_since=0), "REDUCE_PROD": Rule(1, since=29, quantised_since=0),
-    "ARG_MAX": Rule(2, since=29), "ARG_MIN": Rule(2, since=29), "TRANSPOSE_CONV": Rule(4, since=29),
-    "PRELU": Rule(1, since=29), "LEAKY_RELU": Rule(1, since=29), "RSQRT": Rule(2, oldest=2, since=29, quantised_since=0),
-    "SQRT": Rule(1, since=29, quantised_since=0), "EXP": Rule(1, since=29, quantised_since=0),
-    "LOG": Rule(1, since=29, quantised_since=0), "ABS": Rule(1, since=29, quantised_since=0),
+    "ADD": Rule(2, rank=4),
+    "SUB": Rule(3, since=28, quantised_since=29, rank=4),
+    "MUL": Rule(2, rank=4),
+    "DIV": Rule(1, since=28, quantised_since=0),
+    "AVERAGE_POOL_2D": Rule(2),
+    "MAX_POOL_2D": Rule(2),
+    "CONV_2D": Rule(5),
+    "DEPTHWISE_CONV_2D": Rule(3),
+    "FULLY_CONNECTED": Rule(5),
+    "SOFTMAX": Rule(2, oldest=2, rank=4),
+    "RESHAPE": Rule(1, rank=4),
+    "RESIZE_BILINEAR": Rule(3, quantised_since=29),
+    "RESIZE_NEAREST_NEIGHBOR": Rule(3, since=29),
+    "CONCATENATION": Rule(2, rank=4, plain=True),
+    "MEAN": Rule(2, since=28, quantised_since=29, rank=4),
+    "PAD": Rule(2, since=28, quantised_since=29),
+    "PADV2": Rule(2, since=29, quantised_since=29),
+    "QUANTIZE": Rule(2, since=29),
+    "DEQUANTIZE": Rule(2),
+    "RELU": Rule(2),
+    "RELU6": Rule(2),
+    "RELU_N1_TO_1": Rule(2),
+    "LOGISTIC": Rule(2),
+    "TANH": Rule(2, quantised_since=29),
+    "HARD_SWISH": Rule(99),
+    "TRANSPOSE": Rule(2, since=28),
+    "STRIDED_SLICE": Rule(2, since=28),
+    "SLICE": Rule(2, since=29),
+    "SQUEEZE": Rule(1, since=28),
+    "EXPAND_DIMS": Rule(1, since=29),
+    "SPLIT": Rule(3, oldest=3, since=29),
+    "SPLIT_V": Rule(2, oldest=2, since=30),
+    "PACK": Rule(2, oldest=2, since=30),
+    "MAXIMUM": Rule(3, since=29),
+    "MINIMUM": Rule(3, since=29),
+    "REDUCE_MAX": Rule(2, since=29),
+    "REDUCE_MIN": Rule(2, since=29),
+    "SUM": Rule(1, since=29, quantised_since=0),
+    "REDUCE_PROD": Rule(1, since=29, quantised_since=0),
+    "ARG_MAX": Rule(2, since=29),
+    "ARG_MIN": Rule(2, since=29),
+    "TRANSPOSE_CONV": Rule(4, since=29),
+    "PRELU": Rule(1, since=29),
+    "LEAKY_RELU": Rule(1, since=29),
+    "RSQRT": Rule(2, oldest=2, since=29, quantised_since=0),
+    "SQRT": Rule(1, since=29, quantised_since=0),
+    "EXP": Rule(1, since=29, quantised_since=0),
+    "LOG": Rule(1, since=29, quantised_since=0),
+    "ABS": Rule(1, since=29, quantised_since=0),
     "POW": Rule(1, since=29, quantised_since=0),
 }
 # Ops whose signed int8 form needs a later level than uint8: before NNAPI 1.3 the delegate turns int8 into uint8 where it
 # can (NeedInt8Conversion), and per-channel weights have no uint8 form.
-INT8_SINCE: dict[str, int] = {"CONV_2D": 29, "DEPTHWISE_CONV_2D": 29, "FULLY_CONNECTED": 29, "DEQUANTIZE": 29, "SPLIT": 30}
-POOL_LIMIT = 256  # filter_w * filter_h of a quantised AVERAGE_POOL_2D, unless an accelerator is named
+INT8_SINCE: dict[str, int] = {
+    "CONV_2D": 29,
+    "DEPTHWISE_CONV_2D": 29,
+    "FULLY_CONNECTED": 29,
+    "DEQUANTIZE": 29,
+    "SPLIT": 30,
+}
+POOL_LIMIT = (
+    256  # filter_w * filter_h of a quantised AVERAGE_POOL_2D, unless an accelerator is named
+)
 
 
 def judge_for(level: int, accelerator: str = "") -> Judge:
@@ -77,7 +117,9 @@ def judge_for(level: int, accelerator: str = "") -> Judge:
     def judge(graph: LiteGraph, op: LiteOp) -> Refusal | None:
         inputs = [graph.tensors[index] for index in op.inputs if index >= 0]
         outputs = [graph.tensors[index] for index in op.outputs]
-        return _general(op, inputs, level, accelerator) or _special(op, inputs, outputs, level, accelerator)
+        return _general(op, inputs, level, accelerator) or _special(
+            op, inputs, outputs, level, accelerator
+        )
 
     return judge
 
@@ -95,7 +137,9 @@ def _general(op: LiteOp, inputs: list[LiteTensor], level: int, accelerator: str)
         return ANDROID, f"{op.name} needs API {rule.since}, and this is {level}"
     dtype = inputs[0].dtype if inputs else "FLOAT32"
     integers = {"ADD"} if level >= 30 else set[str]()
-    if dtype not in QUANTISED | FLOATS and not (dtype == "INT32" and op.name in integers | {"ARG_MAX", "ARG_MIN"}):
+    if dtype not in QUANTISED | FLOATS and not (
+        dtype == "INT32" and op.name in integers | {"ARG_MAX", "ARG_MIN"}
+    ):
         return INPUT_TYPE, f"its input is {dtype.lower()}"
     if dtype in QUANTISED:
         since = max(rule.quantised_since, INT8_SINCE.get(op.name, 0) if dtype == "INT8" else 0)
@@ -113,27 +157,36 @@ def _general(op: LiteOp, inputs: list[LiteTensor], level: int, accelerator: str)
 Special = Callable[[LiteOp, list[LiteTensor], list[LiteTensor], int, str], Refusal | None]
 
 
-def _special(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, accelerator: str
-             ) -> Refusal | None:
+def _special(
+    op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, accelerator: str
+) -> Refusal | None:
     check = SPECIAL.get(op.name)
     return check(op, inputs, outputs, level, accelerator) if check else None
 
 
-def _add(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str) -> Refusal | None:
+def _add(
+    op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     if inputs[0].dtype == "INT32" and op.options.get("fusedActivationFunction", 0):
         return ACTIVATION, "an int32 ADD has a fused activation"
     return None
 
 
-def _average_pool(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, name: str
-                  ) -> Refusal | None:
+def _average_pool(
+    op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, name: str
+) -> Refusal | None:
     area = int(op.options.get("filterWidth", 0)) * int(op.options.get("filterHeight", 0))
     if inputs[0].dtype in QUANTISED and area > POOL_LIMIT and not name:
-        return SIZE, f"its window has {area} elements, at most {POOL_LIMIT} without a named accelerator"
+        return (
+            SIZE,
+            f"its window has {area} elements, at most {POOL_LIMIT} without a named accelerator",
+        )
     return None
 
 
-def _conv(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str) -> Refusal | None:
+def _conv(
+    op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if op.name == "CONV_2D" and len(inputs) != 3:
         return VARIANT, "it has no bias"
     if inputs[1].data is None:
@@ -150,8 +203,9 @@ def _conv(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], leve
     return None
 
 
-def _fully_connected(op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, _name: str
-                     ) -> Refusal | None:
+def _fully_connected(
+    op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if outputs[0].dtype == "INT16":
         return OUTPUT_TYPE, "its output is int16"
     if op.options.get("keepNumDims") and level < 30:
@@ -159,22 +213,25 @@ def _fully_connected(op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTe
     return None
 
 
-def _softmax(_op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
-             ) -> Refusal | None:
+def _softmax(
+    _op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if level < 29 and len(inputs[0].shape) not in (2, 4):
         return RANK, "rank 2 or 4 before API 29"
     return None
 
 
-def _constant_second(_op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
-                     ) -> Refusal | None:
+def _constant_second(
+    _op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     if len(inputs) > 1 and inputs[1].data is None:
         return VARIANT, f"{inputs[1].name or 'its second input'} is not constant"
     return None
 
 
-def _resize(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
-            ) -> Refusal | None:
+def _resize(
+    op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if len(inputs[0].shape) != 4:
         return RANK, "its input must have rank 4"
     if inputs[1].data is None:
@@ -184,25 +241,31 @@ def _resize(op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], le
     return None
 
 
-def _mean(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str) -> Refusal | None:
+def _mean(
+    _op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     return None if outputs[0].shape else (RANK, "its output is a scalar")
 
 
-def _quantize(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, _name: str
-              ) -> Refusal | None:
+def _quantize(
+    _op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if level < 30 and outputs[0].dtype != "UINT8":
         return OUTPUT_TYPE, "its output must be uint8 before API 30"
     return None
 
 
-def _dequantize(_op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
-                ) -> Refusal | None:
+def _dequantize(
+    _op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], level: int, _name: str
+) -> Refusal | None:
     if level == 29 and inputs[0].dtype == "INT8" and inputs[0].zero_point.any():
         return VALUE, "on API 29 an int8 input must have zero point 0"
     return None
 
 
-def _pack(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str) -> Refusal | None:
+def _pack(
+    op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     if inputs[0].dtype == "UINT8":
         return INPUT_TYPE, "int8 and float only"
     if int(op.options.get("axis", 0)) % max(len(outputs[0].shape), 1) == len(outputs[0].shape) - 1:
@@ -210,29 +273,50 @@ def _pack(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], _leve
     return None
 
 
-def _arg(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str) -> Refusal | None:
+def _arg(
+    _op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     return None if outputs[0].dtype == "INT32" else (OUTPUT_TYPE, "its output must be int32")
 
 
-def _transpose_conv(_op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
-                    ) -> Refusal | None:
+def _transpose_conv(
+    _op: LiteOp, inputs: list[LiteTensor], _outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     constant = inputs[0].data is not None and inputs[1].data is not None
     return None if constant else (VARIANT, "shape and filter must be constant")
 
 
-def _elements(_op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
-              ) -> Refusal | None:
+def _elements(
+    _op: LiteOp, _inputs: list[LiteTensor], outputs: list[LiteTensor], _level: int, _name: str
+) -> Refusal | None:
     return (RANK, "its output has more than rank 4") if len(outputs[0].shape) > 4 else None
 
 
-def _reshape(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, name: str) -> Refusal | None:
-    return _elements(op, inputs, outputs, level, name) or _constant_second(op, inputs, outputs, level, name)
+def _reshape(
+    op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor], level: int, name: str
+) -> Refusal | None:
+    return _elements(op, inputs, outputs, level, name) or _constant_second(
+        op, inputs, outputs, level, name
+    )
 
 
 SPECIAL: dict[str, Special] = {
-    "ADD": _add, "AVERAGE_POOL_2D": _average_pool, "CONV_2D": _conv, "DEPTHWISE_CONV_2D": _conv,
-    "FULLY_CONNECTED": _fully_connected, "SOFTMAX": _softmax, "RESHAPE": _reshape, "RESIZE_BILINEAR": _resize,
-    "RESIZE_NEAREST_NEIGHBOR": _resize, "MEAN": _mean, "QUANTIZE": _quantize, "DEQUANTIZE": _dequantize, "PACK": _pack,
-    "TRANSPOSE": _constant_second, "EXPAND_DIMS": _constant_second, "ARG_MAX": _arg, "ARG_MIN": _arg,
+    "ADD": _add,
+    "AVERAGE_POOL_2D": _average_pool,
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _conv,
+    "FULLY_CONNECTED": _fully_connected,
+    "SOFTMAX": _softmax,
+    "RESHAPE": _reshape,
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "MEAN": _mean,
+    "QUANTIZE": _quantize,
+    "DEQUANTIZE": _dequantize,
+    "PACK": _pack,
+    "TRANSPOSE": _constant_second,
+    "EXPAND_DIMS": _constant_second,
+    "ARG_MAX": _arg,
+    "ARG_MIN": _arg,
     "TRANSPOSE_CONV": _transpose_conv,
 }

@@ -31,9 +31,17 @@ Judge = Callable[[LiteGraph, LiteOp], Refusal | None]
 
 def judge_all(graph: LiteGraph, judge: Judge, accepted: str) -> list[Verdict]:
     """Each op by itself: what one refusal means for the ops after it is not looked at."""
-    return [Verdict(op.index, op.name, refusal is None, accepted if refusal is None else refusal[0],
-                    "" if refusal is None else refusal[1])
-            for op in graph.ops for refusal in [judge(graph, op)]]
+    return [
+        Verdict(
+            op.index,
+            op.name,
+            refusal is None,
+            accepted if refusal is None else refusal[0],
+            "" if refusal is None else refusal[1],
+        )
+        for op in graph.ops
+        for refusal in [judge(graph, op)]
+    ]
 
 
 def partitions(graph: LiteGraph, verdicts: list[Verdict]) -> int:
@@ -49,7 +57,9 @@ def partitions(graph: LiteGraph, verdicts: list[Verdict]) -> int:
     parts, turn = 0, bool(verdicts and verdicts[0].mapped)
     while len(done) < len(waiting):
         taken = 0
-        while ready := [i for i in waiting if i not in done and mapped[i] == turn and waiting[i] <= done]:
+        while ready := [
+            i for i in waiting if i not in done and mapped[i] == turn and waiting[i] <= done
+        ]:
             done.update(ready)
             taken += len(ready)
         if not taken and not any(waiting[i] <= done for i in waiting if i not in done):

@@ -31,8 +31,15 @@ from edgekd.tflite.runtime import LiteRunner
 
 SCHEMA = "edgekd.slow/1"
 HERE = "local"  # the transport of a run on this machine
-WARM_S, RUNS, LEAST_S = 0.005, 20, 0.01  # an op: first, then at least so many runs and seconds; a MobileNetV2 takes some 2 s
-MEASURED, PREDICTED = "each op timed alone on this machine", "predicted by the profile's latency model; no op was timed there"
+WARM_S, RUNS, LEAST_S = (
+    0.005,
+    20,
+    0.01,
+)  # an op: first, then at least so many runs and seconds; a MobileNetV2 takes some 2 s
+MEASURED, PREDICTED = (
+    "each op timed alone on this machine",
+    "predicted by the profile's latency model; no op was timed there",
+)
 
 
 def rank(folder: Path) -> dict[str, Any]:
@@ -52,21 +59,38 @@ def rank(folder: Path) -> dict[str, Any]:
     total = sum(times)
     works = workload.work(graph)
     rows: list[dict[str, Any]] = [
-        {"index": op.index, "op": op.name, "tensor": graph.tensors[op.outputs[0]].name,
-         "shape": list(graph.tensors[op.outputs[0]].shape), "macs": row.macs, "ms": spent, "share": spent / total}
-        for op, row, spent in zip(graph.ops, works, times, strict=True)]
+        {
+            "index": op.index,
+            "op": op.name,
+            "tensor": graph.tensors[op.outputs[0]].name,
+            "shape": list(graph.tensors[op.outputs[0]].shape),
+            "macs": row.macs,
+            "ms": spent,
+            "share": spent / total,
+        }
+        for op, row, spent in zip(graph.ops, works, times, strict=True)
+    ]
     kinds = dict.fromkeys(op.name for op in graph.ops)
     by_op = {kind: sum(row["ms"] for row in rows if row["op"] == kind) for kind in kinds}
-    return {"schema": SCHEMA, "model": str(path), "profile": profile.name, "basis": MEASURED if here else PREDICTED,
-            "whole_ms": run.p50, "sum_ms": total, "by_op": dict(sorted(by_op.items(), key=lambda item: -item[1])),
-            "ops": sorted(rows, key=lambda row: -row["ms"])}
+    return {
+        "schema": SCHEMA,
+        "model": str(path),
+        "profile": profile.name,
+        "basis": MEASURED if here else PREDICTED,
+        "whole_ms": run.p50,
+        "sum_ms": total,
+        "by_op": dict(sorted(by_op.items(), key=lambda item: -item[1])),
+        "ops": sorted(rows, key=lambda row: -row["ms"]),
+    }
 
 
 def _newest(folder: Path, data: bytes) -> Run:
     found = [run for run in kept(folder) if run.body["model_sha256"] == sha256(data)]
     if not found:
-        raise ModelFileError(f"{folder / 'bench'} holds no timed run of this model",
-                             f"measure it: edgekd bench {folder} --profile NAME --out {folder}")
+        raise ModelFileError(
+            f"{folder / 'bench'} holds no timed run of this model",
+            f"measure it: edgekd bench {folder} --profile NAME --out {folder}",
+        )
     return found[-1]
 
 
@@ -76,23 +100,35 @@ def predicted(graph: LiteGraph, profile: DeviceProfile) -> list[float]:
     Raises ModelFileError where the profile, or its fallback, rests on no measurements.
     """
     mapped = map_model(graph, profile)
-    sides = {True: profile, False: load_profile(profile.fallback_cpu) if profile.fallback_cpu else profile}
+    sides = {
+        True: profile,
+        False: load_profile(profile.fallback_cpu) if profile.fallback_cpu else profile,
+    }
     wanted = workload.precision(graph)
 
     def pricing(device: DeviceProfile) -> Callable[[Work], float]:
         if not device.latency or mapped.origin == "compiled file":
-            raise ModelFileError(f"nothing tells what an op of this model costs on {device.name}",
-                                 "measure on this machine (edgekd bench MODEL --profile host), or refit the profile")
+            raise ModelFileError(
+                f"nothing tells what an op of this model costs on {device.name}",
+                "measure on this machine (edgekd bench MODEL --profile host), or refit the profile",
+            )
         model, _ = of_precision(latency.read(Path(device.latency)), wanted)
 
         def count(rows: Sequence[Work]) -> dict[str, float]:
-            return edgetpu_features(rows, 0.0) if device.mapper == "edgetpu" else workload.features(rows)
+            return (
+                edgetpu_features(rows, 0.0)
+                if device.mapper == "edgetpu"
+                else workload.features(rows)
+            )
 
         return lambda row: model.cost(count([row])) - model.cost(count([]))
 
     needed = {verdict.mapped for verdict in mapped.verdicts}
     price = {side: pricing(device) for side, device in sides.items() if side in needed}
-    return [price[verdict.mapped](row) for row, verdict in zip(workload.work(graph), mapped.verdicts, strict=True)]
+    return [
+        price[verdict.mapped](row)
+        for row, verdict in zip(workload.work(graph), mapped.verdicts, strict=True)
+    ]
 
 
 def alone(data: bytes, threads: int) -> list[float]:
@@ -114,11 +150,16 @@ def singles(data: bytes) -> list[bytes]:
         subgraph = copy.copy(whole.subgraphs[0])
         model.subgraphs = [subgraph]
         subgraph.tensors = [copy.copy(whole.subgraphs[0].tensors[index]) for index in used]
-        model.buffers = [whole.buffers[0]] + [whole.buffers[tensor.buffer] for tensor in subgraph.tensors]
+        model.buffers = [whole.buffers[0]] + [
+            whole.buffers[tensor.buffer] for tensor in subgraph.tensors
+        ]
         for number, tensor in enumerate(subgraph.tensors):
             tensor.buffer = number + 1
         operator = copy.copy(whole.subgraphs[0].operators[op.index])
-        operator.inputs, operator.outputs = [place[i] for i in op.inputs], [place[i] for i in op.outputs]
+        operator.inputs, operator.outputs = (
+            [place[i] for i in op.inputs],
+            [place[i] for i in op.outputs],
+        )
         subgraph.operators = [operator]
         subgraph.inputs = [place[i] for i in op.inputs if i >= 0 and graph.tensors[i].data is None]
         subgraph.outputs = operator.outputs

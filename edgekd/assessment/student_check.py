@@ -21,8 +21,10 @@ from edgekd.settings.recipe import Recipe
 from edgekd.tflite.flatbuffer import read
 
 CLASSES = 10  # of a student checked by name: no data says how many, and the classifier is a small part of any student
-UNALLOCATED = ("the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an op "
-               "that this runtime lacks")
+UNALLOCATED = (
+    "the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an op "
+    "that this runtime lacks"
+)
 VERSION = 1  # of the answer that a build keeps; another one is asked anew
 
 
@@ -45,7 +47,9 @@ def is_file(text: str) -> bool:
 def settings_of(text: str, sets: Sequence[str]) -> Recipe:
     """The settings of a recipe's path, or of a student's name."""
     is_recipe = text.endswith(".toml")
-    return recipe.load(Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text})
+    return recipe.load(
+        Path(text) if is_recipe else None, sets, {} if is_recipe else {"distil.student": text}
+    )
 
 
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> dict[str, Any]:
@@ -71,8 +75,12 @@ def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
         measured = measure_apart(data)
         if measured is None:
             notes = (UNALLOCATED,)
-    return {**check(graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes),
-            **_compiled(data, profile)}
+    return {
+        **check(
+            graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes
+        ),
+        **_compiled(data, profile),
+    }
 
 
 def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
@@ -85,27 +93,45 @@ def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
     if program is None or compiled_file.is_compiled(read(data)):
         return {}
     done = edgetpu_compiler.compile_model(data, program, **profile.compiler)
-    return {"compiler": {**done.log.to_json(), **compiled_file.read_back(read(done.model)).to_json()}}
+    return {
+        "compiler": {**done.log.to_json(), **compiled_file.read_back(read(done.model)).to_json()}
+    }
 
 
-def check_student(student: ModelSpec, settings: Recipe, profile: DeviceProfile, classes: int) -> dict[str, Any]:
+def check_student(
+    student: ModelSpec, settings: Recipe, profile: DeviceProfile, classes: int
+) -> dict[str, Any]:
     """The answer for a student that was not trained yet."""
     from edgekd.assessment.untrained_cache import sketch
 
     px = settings.data.input_px
     data = sketch(student, px, classes, profile.rules)
-    return {**check(read(data), profile, f"{student.name} at {px} px", file_bytes=len(data),
-                    notes=("untrained: ops, shapes and sizes are those of the trained file",)),
-            **_compiled(data, profile)}
+    return {
+        **check(
+            read(data),
+            profile,
+            f"{student.name} at {px} px",
+            file_bytes=len(data),
+            notes=("untrained: ops, shapes and sizes are those of the trained file",),
+        ),
+        **_compiled(data, profile),
+    }
 
 
-def before_build(student: ModelSpec, settings: Recipe, profile: DeviceProfile, kept: Path) -> dict[str, Any]:
+def before_build(
+    student: ModelSpec, settings: Recipe, profile: DeviceProfile, kept: Path
+) -> dict[str, Any]:
     """The answer for a build; the one in `kept` (check.json) is taken where it was of the same student and device.
 
     Raises GateFailed when the profile's floor is not met.
     """
-    asked = {"version": VERSION, "student": dataclasses.asdict(student), "px": settings.data.input_px,
-             "profile": profile.to_json(), "latency": _digest(profile.latency)}
+    asked = {
+        "version": VERSION,
+        "student": dataclasses.asdict(student),
+        "px": settings.data.input_px,
+        "profile": profile.to_json(),
+        "latency": _digest(profile.latency),
+    }
     key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
     try:
         body: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -134,11 +160,16 @@ def mending(body: dict[str, Any]) -> dict[str, Any] | None:
 
     Of several, the one after which most of the multiply-accumulates map.
     """
+
     def reason(row: dict[str, Any]) -> tuple[str, str] | None:
         return None if row["ends_at"] is None else (row["ends_at"]["op"], row["ends_at"]["status"])
 
     ends = reason(body["mapped"])
-    helpful = [row for row in body["edits"] if (ends and reason(row) != ends) or (row["passes"] and not body["passed"])]
+    helpful = [
+        row
+        for row in body["edits"]
+        if (ends and reason(row) != ends) or (row["passes"] and not body["passed"])
+    ]
     return max(helpful, key=lambda row: (row["passes"], row["share_of_macs"] or 0.0), default=None)
 
 
@@ -147,4 +178,6 @@ def next_step(body: dict[str, Any]) -> str:
     edit = mending(body) or next(iter(body["edits"]), None)
     if edit is None:
         return "another student (edgekd models), another device, or min_mapped in a profile of your own"
-    return f"{edit['edit']}: {edit['how']}" + ("; --fix does it" if edit["sets"] and edit == mending(body) else "")
+    return f"{edit['edit']}: {edit['how']}" + (
+        "; --fix does it" if edit["sets"] and edit == mending(body) else ""
+    )

@@ -52,9 +52,17 @@ def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> st
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(path.read_bytes())
-    asked = {"arch": student.arch, "options": student.options, "mean": list(student.mean), "std": list(student.std), "px": px,
-             "classes": classes, "rules": rules, "code": code.hexdigest(),
-             "libraries": {name: metadata.version(name) for name in LIBRARIES}}
+    asked = {
+        "arch": student.arch,
+        "options": student.options,
+        "mean": list(student.mean),
+        "std": list(student.std),
+        "px": px,
+        "classes": classes,
+        "rules": rules,
+        "code": code.hexdigest(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+    }
     return artifacts.sha256(artifacts.canonical_json(asked))[:32]
 
 

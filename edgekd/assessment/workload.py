@@ -17,9 +17,21 @@ from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 # convolutions. "fc": a matrix times one vector (FULLY_CONNECTED, or a 1 x 1 convolution on a 1 x 1 map).
 MAC_CLASSES = ("pointwise", "depthwise", "stem", "dense", "fc")
 NARROW = 8  # input channels under one kernel tile (8 on AArch64): the image's 1 or 3
-WIDTHS = {"FLOAT32": 4, "FLOAT16": 2, "FLOAT64": 8, "INT64": 8, "INT32": 4, "UINT32": 4, "INT16": 2, "INT8": 1,
-          "UINT8": 1, "BOOL": 1}  # bytes an element
-VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})  # same bytes under another shape: nothing is computed
+WIDTHS = {
+    "FLOAT32": 4,
+    "FLOAT16": 2,
+    "FLOAT64": 8,
+    "INT64": 8,
+    "INT32": 4,
+    "UINT32": 4,
+    "INT16": 2,
+    "INT8": 1,
+    "UINT8": 1,
+    "BOOL": 1,
+}  # bytes an element
+VIEWS = frozenset(
+    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
+)  # same bytes under another shape: nothing is computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +67,22 @@ def _work(graph: LiteGraph, op: LiteOp) -> Work:
     inputs = [graph.tensors[index] for index in op.inputs if index >= 0]
     outputs = [graph.tensors[index] for index in op.outputs]
     kind, macs = _macs(op, graph)
-    moved = 0 if op.name in VIEWS else sum(map(bytes_of, [*(t for t in inputs if t.data is None), *outputs]))
+    moved = (
+        0
+        if op.name in VIEWS
+        else sum(map(bytes_of, [*(t for t in inputs if t.data is None), *outputs]))
+    )
     shape = outputs[0].shape
-    return Work(op.index, op.name, kind, macs, sum(bytes_of(t) for t in inputs if t.data is not None), moved,
-                len(shape) == 4 and shape[1] * shape[2] > 1, shape[-1] if shape else 1)
+    return Work(
+        op.index,
+        op.name,
+        kind,
+        macs,
+        sum(bytes_of(t) for t in inputs if t.data is not None),
+        moved,
+        len(shape) == 4 and shape[1] * shape[2] > 1,
+        shape[-1] if shape else 1,
+    )
 
 
 def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:

@@ -35,7 +35,11 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name in check_names(sorted(files)):
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.create_system, entry.external_attr, entry.compress_type = UNIX, FILE_MODE << 16, zipfile.ZIP_DEFLATED
+            entry.create_system, entry.external_attr, entry.compress_type = (
+                UNIX,
+                FILE_MODE << 16,
+                zipfile.ZIP_DEFLATED,
+            )
             archive.writestr(entry, files[name])
     return whole.getvalue()
 
@@ -46,12 +50,23 @@ def check_names(names: Iterable[str]) -> list[str]:
     kept = []
     for name in names:
         parts = name.split("/")
-        if not name or name.startswith("/") or "\\" in name or ":" in name or not name.isprintable() or any(
-                part in ("", ".", "..") for part in parts):
-            raise ModelFileError(f"the bundle holds a file named {name!r}, which would not stay inside its folder", NEXT)
+        if (
+            not name
+            or name.startswith("/")
+            or "\\" in name
+            or ":" in name
+            or not name.isprintable()
+            or any(part in ("", ".", "..") for part in parts)
+        ):
+            raise ModelFileError(
+                f"the bundle holds a file named {name!r}, which would not stay inside its folder",
+                NEXT,
+            )
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in seen:
-            raise ModelFileError(f"the bundle holds {name!r} and {seen[folded]!r}: on some systems one file", NEXT)
+            raise ModelFileError(
+                f"the bundle holds {name!r} and {seen[folded]!r}: on some systems one file", NEXT
+            )
         seen[folded] = name
         kept.append(name)
     return kept
@@ -68,33 +83,56 @@ def unpack(data: bytes, origin: str) -> dict[str, bytes]:
             _check_entries(archive.infolist(), origin)
             check_names([entry.orig_filename for entry in entries])
             return {entry.filename: _read(archive, entry, origin) for entry in entries}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        OSError,
+        ValueError,
+    ) as error:
         raise ModelFileError(f"{origin} is not a whole zip: {error}", NEXT) from None
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], origin: str) -> None:
     if len(entries) > MAX_FILES:
-        raise ModelFileError(f"{origin} holds {len(entries)} files; a bundle has at most {MAX_FILES}", NEXT)
+        raise ModelFileError(
+            f"{origin} holds {len(entries)} files; a bundle has at most {MAX_FILES}", NEXT
+        )
     if sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise ModelFileError(f"{origin} unpacks to more than {MAX_BYTES >> 20} MiB", NEXT)
     for entry in entries:
         mode = entry.external_attr >> 16 if entry.create_system == UNIX else 0
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise ModelFileError(f"{origin}: {entry.filename!r} is a link or a device, not a file", NEXT)
+            raise ModelFileError(
+                f"{origin}: {entry.filename!r} is a link or a device, not a file", NEXT
+            )
         if entry.flag_bits & 1:
             raise ModelFileError(f"{origin}: {entry.filename!r} is encrypted", NEXT)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ModelFileError(f"{origin}: {entry.filename!r} is packed by method {entry.compress_type}", NEXT)
-        if entry.file_size > RATIO_FREE and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-            raise ModelFileError(f"{origin}: {entry.filename!r} unpacks to {entry.file_size} bytes from "
-                                 f"{entry.compress_size}: a zip bomb", NEXT)
+            raise ModelFileError(
+                f"{origin}: {entry.filename!r} is packed by method {entry.compress_type}", NEXT
+            )
+        if entry.file_size > RATIO_FREE and entry.file_size > MAX_RATIO * max(
+            entry.compress_size, 1
+        ):
+            raise ModelFileError(
+                f"{origin}: {entry.filename!r} unpacks to {entry.file_size} bytes from "
+                f"{entry.compress_size}: a zip bomb",
+                NEXT,
+            )
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, origin: str) -> bytes:
-    with archive.open(entry) as file:  # read() of a zip entry checks its CRC and stops at the size that it states
+    with archive.open(
+        entry
+    ) as file:  # read() of a zip entry checks its CRC and stops at the size that it states
         data = file.read(entry.file_size + 1)
     if len(data) != entry.file_size:
-        raise ModelFileError(f"{origin}: {entry.filename!r} holds {len(data)} bytes and states {entry.file_size}", NEXT)
+        raise ModelFileError(
+            f"{origin}: {entry.filename!r} holds {len(data)} bytes and states {entry.file_size}",
+            NEXT,
+        )
     return data
 
 
@@ -110,8 +148,10 @@ def read_folder(folder: Path) -> dict[str, bytes]:
             continue
         total += path.stat().st_size
         if len(found) >= MAX_FILES or total > MAX_BYTES:
-            raise ModelFileError(f"{folder} holds more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB",
-                                 "name a bundle folder that `edgekd build` wrote")
+            raise ModelFileError(
+                f"{folder} holds more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB",
+                "name a bundle folder that `edgekd build` wrote",
+            )
         try:
             found[name] = path.read_bytes()
         except OSError as error:
@@ -129,4 +169,6 @@ def read(path: Path) -> dict[str, bytes]:
             raise ModelFileError(f"{path} is larger than {MAX_BYTES >> 20} MiB", NEXT)
         return unpack(path.read_bytes(), str(path))
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}", "name a bundle folder or its .zip") from None
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}", "name a bundle folder or its .zip"
+        ) from None

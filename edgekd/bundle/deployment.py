@@ -30,9 +30,17 @@ SCHEMA = "edgekd.deployment/1"
 GOLDEN_SCHEMA = "edgekd.golden/1"
 # XNNPACK gave the same bytes on x86, Arm and in WebAssembly, and one LSB between two releases of one runtime.
 TOLERANCE_LSB = 1
-PATTERN_SIDES = (61, 47)  # height, width: prime and not square, so that fitting has something to get wrong
+PATTERN_SIDES = (
+    61,
+    47,
+)  # height, width: prime and not square, so that fitting has something to get wrong
 PATTERN_SEEDS = 64  # patterns tried until one tells RGB from BGR
-FOLDER, INDEX, PATTERN, FITTED = "golden", "golden/golden.json", "golden/pattern.png", "golden/pattern_fitted.png"
+FOLDER, INDEX, PATTERN, FITTED = (
+    "golden",
+    "golden/golden.json",
+    "golden/pattern.png",
+    "golden/pattern_fitted.png",
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -66,13 +74,28 @@ def deployment(facts: Facts) -> dict[str, Json]:
     mean, std = normalisation(facts)
     fitted = facts.confidence
     return {
-        "schema": SCHEMA, "name": facts.name, "model": "model.tflite", "labels": "labels.txt",
-        "input": {"px": facts.px, "channels": facts.channels, "order": companion_files.CHANNEL_ORDERS[facts.channels], "fit": facts.fit,
-                  "resample": "Pillow's bilinear (antialiased): width first, then height", "dtype": "uint8",
-                  "scale": facts.grid_in.scale, "zero_point": facts.grid_in.zero_point + SHIFT, "mean": [mean] * facts.channels,
-                  "std": [std] * facts.channels},
-        "output": {"dtype": "uint8", "scale": facts.grid_out.scale, "zero_point": facts.grid_out.zero_point + SHIFT,
-                   "kind": fitted["kind"]},
+        "schema": SCHEMA,
+        "name": facts.name,
+        "model": "model.tflite",
+        "labels": "labels.txt",
+        "input": {
+            "px": facts.px,
+            "channels": facts.channels,
+            "order": companion_files.CHANNEL_ORDERS[facts.channels],
+            "fit": facts.fit,
+            "resample": "Pillow's bilinear (antialiased): width first, then height",
+            "dtype": "uint8",
+            "scale": facts.grid_in.scale,
+            "zero_point": facts.grid_in.zero_point + SHIFT,
+            "mean": [mean] * facts.channels,
+            "std": [std] * facts.channels,
+        },
+        "output": {
+            "dtype": "uint8",
+            "scale": facts.grid_out.scale,
+            "zero_point": facts.grid_out.zero_point + SHIFT,
+            "kind": fitted["kind"],
+        },
         "confidence": rule(fitted),
         "limits": facts.limits,
     }
@@ -81,13 +104,21 @@ def deployment(facts: Facts) -> dict[str, Json]:
 def rule(fitted: Mapping[str, Any]) -> dict[str, Json]:
     """The contract's "confidence": when a label is said, from the confidence stage's body."""
     if fitted["kind"] == "labels":
-        return {**label_thresholds.rule(fitted),
-                "rule": "labels k with 1 / (1 + exp(-(slopes[k] * scores[k] + offsets[k]))) >= thresholds[k]; none to all"}
-    return {"temperature": fitted["temperature"], "thresholds": fitted["thresholds"], "coverage": fitted["coverage"],
-            "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure"}
+        return {
+            **label_thresholds.rule(fitted),
+            "rule": "labels k with 1 / (1 + exp(-(slopes[k] * scores[k] + offsets[k]))) >= thresholds[k]; none to all",
+        }
+    return {
+        "temperature": fitted["temperature"],
+        "thresholds": fitted["thresholds"],
+        "coverage": fitted["coverage"],
+        "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure",
+    }
 
 
-def answer(body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[Any]) -> dict[str, Json]:
+def answer(
+    body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[Any]
+) -> dict[str, Json]:
     """What a sample says for one image's output codes, int8 [k]: the label, the set, whether it is sure.
 
     Where an image may have several labels, the set is what it has, the answer names them together, and nothing is unsure.
@@ -95,30 +126,43 @@ def answer(body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[An
     output, told = body["output"], body["confidence"]
     grid = Range(float(output["scale"]), int(output["zero_point"]) - SHIFT)
     if output["kind"] == "labels":
-        said = label_thresholds.probabilities(codes[None], told, grid)[0] >= np.asarray(told["thresholds"])
+        said = label_thresholds.probabilities(codes[None], told, grid)[0] >= np.asarray(
+            told["thresholds"]
+        )
         named = [labels[k] for k in np.flatnonzero(said)]
         return {"answer": together(tuple(named)), "set": named, "unsure": False}
     logits = confidence.scores(codes[None], grid, output["kind"])
     p = probabilities(logits / told["temperature"])
     held = confidence.prediction_sets(p, told["thresholds"])
-    return {"answer": labels[int(codes.argmax())], "set": [labels[k] for k in np.flatnonzero(held[0])],
-            "unsure": not bool(confidence.sure(held)[0])}
+    return {
+        "answer": labels[int(codes.argmax())],
+        "set": [labels[k] for k in np.flatnonzero(held[0])],
+        "unsure": not bool(confidence.sure(held)[0]),
+    }
 
 
 def pattern(channels: int, seed: int) -> Pixels:
     """A coloured test picture, uint8 [61, 47, channels]: waves and blocks that a wrong resize or channel order changes."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:PATTERN_SIDES[0], 0:PATTERN_SIDES[1]].astype(np.float64)
-    waves = [127.5 + 110 * np.sin(x * rng.uniform(0.05, 0.5) + y * rng.uniform(0.05, 0.5) + rng.uniform(0, 6))
-             for _ in range(channels)]
+    y, x = np.mgrid[0 : PATTERN_SIDES[0], 0 : PATTERN_SIDES[1]].astype(np.float64)
+    waves = [
+        127.5
+        + 110 * np.sin(x * rng.uniform(0.05, 0.5) + y * rng.uniform(0.05, 0.5) + rng.uniform(0, 6))
+        for _ in range(channels)
+    ]
     picture = np.clip(np.rint(np.stack(waves, -1)), 0, 255).astype(np.uint8)
     top, left = rng.integers(5, 25, 2)
-    picture[top:top + 20, left:left + 15] = rng.integers(0, 256, channels)
+    picture[top : top + 20, left : left + 15] = rng.integers(0, 256, channels)
     return picture
 
 
-def golden_files(body: Mapping[str, Any], labels: Sequence[str], model: bytes, pictures: Pixels,
-                 truth: npt.NDArray[np.int64]) -> dict[str, bytes | dict[str, Json]]:
+def golden_files(
+    body: Mapping[str, Any],
+    labels: Sequence[str],
+    model: bytes,
+    pictures: Pixels,
+    truth: npt.NDArray[np.int64],
+) -> dict[str, bytes | dict[str, Json]]:
     """The golden folder: {name: PNG bytes}, and golden/golden.json's body under its name.
 
     `model`: the deployed .tflite; `pictures`: uint8 [n, px, px, channels]; `truth`: their labels' indices [n], or 0 and 1
@@ -127,36 +171,66 @@ def golden_files(body: Mapping[str, Any], labels: Sequence[str], model: bytes, p
     runner = runtime.LiteRunner(model)
     files: dict[str, bytes | dict[str, Json]] = {}
     rows: list[dict[str, Json]] = []
-    for number, (picture, label, codes) in enumerate(zip(pictures, truth, runner.codes(pictures), strict=True)):
+    for number, (picture, label, codes) in enumerate(
+        zip(pictures, truth, runner.codes(pictures), strict=True)
+    ):
         name = f"{FOLDER}/{number:03d}.png"
         files[name] = images.encode_png(picture)
-        known = {"label": labels[label]} if truth.ndim == 1 else {"labels": [labels[k] for k in np.flatnonzero(label)]}
+        known = (
+            {"label": labels[label]}
+            if truth.ndim == 1
+            else {"labels": [labels[k] for k in np.flatnonzero(label)]}
+        )
         rows.append({"file": name, **known, **_expected(body, labels, _int8(codes, runner))})
     channels, px, fit = (body["input"][key] for key in ("channels", "px", "fit"))
     for seed in range(PATTERN_SEEDS):
         picture = pattern(channels, seed)
         fitted = images.fit(picture, px, fit)
-        codes, turned = (_int8(runner.codes(part[None])[0], runner) for part in (fitted, fitted[..., ::-1]))
-        if channels == 1 or np.abs(codes.astype(int) - turned.astype(int)).max() > 2 * TOLERANCE_LSB:
+        codes, turned = (
+            _int8(runner.codes(part[None])[0], runner) for part in (fitted, fitted[..., ::-1])
+        )
+        if (
+            channels == 1
+            or np.abs(codes.astype(int) - turned.astype(int)).max() > 2 * TOLERANCE_LSB
+        ):
             break
     files[PATTERN], files[FITTED] = images.encode_png(picture), images.encode_png(fitted)
     told = {"file": PATTERN, "fitted": FITTED, **_expected(body, labels, codes)}
-    files[INDEX] = {"schema": GOLDEN_SCHEMA, "tolerance_lsb": TOLERANCE_LSB, "images": rows, "pattern": told}
+    files[INDEX] = {
+        "schema": GOLDEN_SCHEMA,
+        "tolerance_lsb": TOLERANCE_LSB,
+        "images": rows,
+        "pattern": told,
+    }
     return files
 
 
 def _int8(codes: npt.NDArray[Any], runner: runtime.LiteRunner) -> npt.NDArray[np.int8]:
     """Codes as int8's, whether `lite` already counts uint8 ports that way or not."""
-    return (codes.astype(np.int16) - SHIFT).astype(np.int8) if codes.dtype == np.uint8 else codes.astype(np.int8)
+    return (
+        (codes.astype(np.int16) - SHIFT).astype(np.int8)
+        if codes.dtype == np.uint8
+        else codes.astype(np.int8)
+    )
 
 
-def _expected(body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[np.int8]) -> dict[str, Json]:
-    return {"codes_int8": codes.astype(int).tolist(), "codes_uint8": (codes.astype(int) + SHIFT).tolist(),
-            **answer(body, labels, codes)}
+def _expected(
+    body: Mapping[str, Any], labels: Sequence[str], codes: npt.NDArray[np.int8]
+) -> dict[str, Json]:
+    return {
+        "codes_int8": codes.astype(int).tolist(),
+        "codes_uint8": (codes.astype(int) + SHIFT).tolist(),
+        **answer(body, labels, codes),
+    }
 
 
-def self_test(body: Mapping[str, Any], golden: Mapping[str, Any], labels: Sequence[str], model: bytes,
-              files: Mapping[str, bytes]) -> list[str]:
+def self_test(
+    body: Mapping[str, Any],
+    golden: Mapping[str, Any],
+    labels: Sequence[str],
+    model: bytes,
+    files: Mapping[str, bytes],
+) -> list[str]:
     """What a sample does at its first start, done here: every way in which an answer differs, one sentence each.
 
     Raises ModelFileError when a golden image is missing or the JSON lacks something.
@@ -172,17 +246,26 @@ def self_test(body: Mapping[str, Any], golden: Mapping[str, Any], labels: Sequen
             ordered = fitted[..., ::-1] if body["input"]["order"] == "BGR" else fitted
             if body["input"]["channels"] == 1:
                 ordered = ordered[..., :1]
-            pixels = np.clip(np.rint((ordered / 255.0 - mean) / std / scale) + zero, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.rint((ordered / 255.0 - mean) / std / scale) + zero, 0, 255).astype(
+                np.uint8
+            )
             codes = _int8(runner.codes(pixels[None])[0], runner)
             off = int(np.abs(codes.astype(int) - np.asarray(row["codes_int8"])).max())
             if off > golden["tolerance_lsb"]:
                 wrong.append(f"{row['file']}: {off} LSB from the stored answer")
-            elif off == 0 and answer(body, labels, codes) != {key: row[key] for key in ("answer", "set", "unsure")}:
-                wrong.append(f"{row['file']}: says {answer(body, labels, codes)}, stored is {row['answer']!r}")
+            elif off == 0 and answer(body, labels, codes) != {
+                key: row[key] for key in ("answer", "set", "unsure")
+            }:
+                wrong.append(
+                    f"{row['file']}: says {answer(body, labels, codes)}, stored is {row['answer']!r}"
+                )
             elif row.get("fitted") and not np.array_equal(
-                    fitted, images.as_rgb(images.decode(files[row["fitted"]], row["fitted"]))):
+                fitted, images.as_rgb(images.decode(files[row["fitted"]], row["fitted"]))
+            ):
                 wrong.append(f"{row['file']}: fitting gives other pixels than {row['fitted']}")
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ModelFileError(f"the bundle's deployment.json or golden.json lacks something: {error!r}",
-                             "build the bundle again") from None
+        raise ModelFileError(
+            f"the bundle's deployment.json or golden.json lacks something: {error!r}",
+            "build the bundle again",
+        ) from None
     return wrong

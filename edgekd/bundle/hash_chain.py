@@ -15,7 +15,9 @@ from typing import Any
 from edgekd.core.artifacts import Json, Packed, canonical_json, sha256
 
 SCHEMA = "edgekd.lineage/1"
-OUTSIDE = frozenset({"lineage.json", "manifest.json"})  # what the bundle link cannot cover: it is inside the first
+OUTSIDE = frozenset(
+    {"lineage.json", "manifest.json"}
+)  # what the bundle link cannot cover: it is inside the first
 
 
 def link(name: str, digest: str, parents: Mapping[str, str], **facts: Json) -> dict[str, Json]:
@@ -34,16 +36,25 @@ def stage_links(rows: list[dict[str, Any]], packed: Mapping[str, Packed]) -> lis
         facts: dict[str, Json] = {"key": row["key"]}
         if row["stage"] in packed:
             item = packed[row["stage"]]
-            facts["payload"] = {"kind": item.kind, "facts": dict(item.facts),
-                                "blobs": {name: sha256(blob) for name, blob in item.blobs.items()}}
-        links[row["stage"]] = link(row["stage"], row["digest"], {name: links[name]["hash"] for name in row["parents"]},
-                                   **facts)
+            facts["payload"] = {
+                "kind": item.kind,
+                "facts": dict(item.facts),
+                "blobs": {name: sha256(blob) for name, blob in item.blobs.items()},
+            }
+        links[row["stage"]] = link(
+            row["stage"],
+            row["digest"],
+            {name: links[name]["hash"] for name in row["parents"]},
+            **facts,
+        )
     return list(links.values())
 
 
 def contents(files: Mapping[str, bytes]) -> str:
     """One hash over a bundle's files, {path: bytes}, without those that cannot be covered."""
-    return sha256(canonical_json({name: sha256(data) for name, data in files.items() if name not in OUTSIDE}))
+    return sha256(
+        canonical_json({name: sha256(data) for name, data in files.items() if name not in OUTSIDE})
+    )
 
 
 def walk(links: list[dict[str, Any]]) -> list[str]:

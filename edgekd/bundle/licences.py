@@ -20,12 +20,27 @@ from edgekd.settings.recipe import CardConfig
 SCHEMA = "edgekd.licences/1"
 NON_COMMERCIAL = re.compile(
     r"\bNC\b|(?<![a-z])non[- ]?commercial|research[- ](purposes[- ])?only|academic[- ]use[- ]only|\bCC[- ]BY[- ]NC|"
-    r"not for commercial", re.IGNORECASE)
+    r"not for commercial",
+    re.IGNORECASE,
+)
 UNKNOWN = re.compile(r"^\s*$|not stated|unknown|^other$|check before", re.IGNORECASE)
-OUTPUT_TERMS = ("", "no-training")  # a model file's `output_terms`: what may be done with what the model says
+OUTPUT_TERMS = (
+    "",
+    "no-training",
+)  # a model file's `output_terms`: what may be done with what the model says
 # Packages whose code takes part in making or running the file; what each is for stands in the README.
-PACKAGES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "flatbuffers",
-            "ai-edge-litert", "numpy", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+    "flatbuffers",
+    "ai-edge-litert",
+    "numpy",
+    "pillow",
+)
 OWN_LICENCE = "Apache-2.0"  # EdgeKD's: samples and templates in a bundle carry it
 
 
@@ -45,24 +60,41 @@ def check_teacher(spec: ModelSpec, what: str = "teacher") -> None:
     Raises UnknownName for an `output_terms` in its file that is not known.
     """
     if spec.output_terms not in OUTPUT_TERMS:
-        raise UnknownName("output_terms", spec.output_terms, OUTPUT_TERMS,
-                          f'in models/{spec.name}.toml: "no-training", or leave the key out')
+        raise UnknownName(
+            "output_terms",
+            spec.output_terms,
+            OUTPUT_TERMS,
+            f'in models/{spec.name}.toml: "no-training", or leave the key out',
+        )
     if spec.output_terms == "no-training":
-        raise RecipeError(f"{what} {spec.name}: its terms forbid training another model on its outputs "
-                          f"({spec.licence or 'licence not stated'}; models/{spec.name}.toml says output_terms)",
-                          "take another teacher, or --teacher none to train on the labels alone")
+        raise RecipeError(
+            f"{what} {spec.name}: its terms forbid training another model on its outputs "
+            f"({spec.licence or 'licence not stated'}; models/{spec.name}.toml says output_terms)",
+            "take another teacher, or --teacher none to train on the labels alone",
+        )
 
 
 def link(role: str, name: str, licence: str, source: str, part: str = "model") -> dict[str, Json]:
     """One link. `part`: "model" when it goes into the weights, "tool" when it only made or runs them."""
     licence = licence.strip() or "not stated"
-    return {"role": role, "name": name, "licence": licence, "source": source, "part": part,
-            "non_commercial": non_commercial(licence), "unknown": unknown(licence)}
+    return {
+        "role": role,
+        "name": name,
+        "licence": licence,
+        "source": source,
+        "part": part,
+        "non_commercial": non_commercial(licence),
+        "unknown": unknown(licence),
+    }
 
 
 # Phrases by which a licence text is told where a package's metadata name none, most particular first.
-TEXTS = (("Apache License", "Apache-2.0"), ("Neither the name of", "BSD-3-Clause"),
-         ("Redistribution and use in source and binary forms", "BSD-2-Clause"), ("Permission is hereby granted, free", "MIT"))
+TEXTS = (
+    ("Apache License", "Apache-2.0"),
+    ("Neither the name of", "BSD-3-Clause"),
+    ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
+    ("Permission is hereby granted, free", "MIT"),
+)
 
 
 def package_links(names: Iterable[str] = PACKAGES) -> list[dict[str, Json]]:
@@ -73,7 +105,12 @@ def package_links(names: Iterable[str] = PACKAGES) -> list[dict[str, Json]]:
             found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        links.append({**link("package", name, package_licence(found), "PyPI", "tool"), "version": found.version})
+        links.append(
+            {
+                **link("package", name, package_licence(found), "PyPI", "tool"),
+                "version": found.version,
+            }
+        )
     return links
 
 
@@ -82,8 +119,11 @@ def package_licence(found: importlib.metadata.Distribution) -> str:
     stated = found.metadata
     if stated.get("License-Expression"):
         return str(stated["License-Expression"])
-    troves = [line.split(" :: ")[-1] for line in stated.get_all("Classifier") or []
-              if line.startswith("License ::") and not line.endswith("OSI Approved")]
+    troves = [
+        line.split(" :: ")[-1]
+        for line in stated.get_all("Classifier") or []
+        if line.startswith("License ::") and not line.endswith("OSI Approved")
+    ]
     if troves:
         return ", ".join(troves)
     if stated.get("License"):
@@ -96,25 +136,45 @@ def package_licence(found: importlib.metadata.Distribution) -> str:
     return ""
 
 
-def chain(data: Mapping[str, Any], networks: Mapping[str, tuple[ModelSpec, str]], card: CardConfig) -> dict[str, Json]:
+def chain(
+    data: Mapping[str, Any], networks: Mapping[str, tuple[ModelSpec, str]], card: CardConfig
+) -> dict[str, Json]:
     """The licence chain of a build. `data`: {"name", "licence", "source"}; `networks`: {role: (spec, where its weights came
     from)}.
     """
     stated = str(data["licence"])
-    links = [link("data", str(data["name"]), card.data_licence if card.data_licence else stated, str(data["source"]))]
+    links = [
+        link(
+            "data",
+            str(data["name"]),
+            card.data_licence if card.data_licence else stated,
+            str(data["source"]),
+        )
+    ]
     for role, (spec, origin) in networks.items():
         given = card.teacher_licence if role == "teacher" and card.teacher_licence else spec.licence
-        links.append(link(f"{role} network and weights", spec.name, given,
-                          f"{spec.source or 'timm'}; weights: {origin}"))
-    links.append(link("code", "edgekd", OWN_LICENCE, "this build's tool, samples and templates", "tool"))
+        links.append(
+            link(
+                f"{role} network and weights",
+                spec.name,
+                given,
+                f"{spec.source or 'timm'}; weights: {origin}",
+            )
+        )
+    links.append(
+        link("code", "edgekd", OWN_LICENCE, "this build's tool, samples and templates", "tool")
+    )
     links += package_links()
     tainted = [row for row in links if row["non_commercial"] and row["part"] == "model"]
     open_ends = [row for row in links if row["unknown"] and row["part"] == "model"]
-    return {"schema": SCHEMA, "links": links,
-            "tainted_by": [f"{row['role']} {row['name']}: {row['licence']}" for row in tainted],
-            "unknown": [f"{row['role']} {row['name']}: {row['licence']}" for row in open_ends],
-            "result": result(card, bool(tainted), bool(open_ends)),
-            "note": "read from what the parts say of themselves; not legal advice"}
+    return {
+        "schema": SCHEMA,
+        "links": links,
+        "tainted_by": [f"{row['role']} {row['name']}: {row['licence']}" for row in tainted],
+        "unknown": [f"{row['role']} {row['name']}: {row['licence']}" for row in open_ends],
+        "result": result(card, bool(tainted), bool(open_ends)),
+        "note": "read from what the parts say of themselves; not legal advice",
+    }
 
 
 def result(card: CardConfig, tainted: bool, open_ends: bool) -> str:
@@ -130,7 +190,11 @@ def gates(body: Mapping[str, Any], card: CardConfig) -> list[str]:
     """What the chain fails for the declared use, one sentence each."""
     if card.use != "commercial":
         return []
-    return [f"licence: card.use is commercial, but {row} is non-commercial; replace it, or set card.use=non-commercial"
-            for row in body["tainted_by"]] + [
+    return [
+        f"licence: card.use is commercial, but {row} is non-commercial; replace it, or set card.use=non-commercial"
+        for row in body["tainted_by"]
+    ] + [
         f"licence: card.use is commercial, but the terms of {row} are not known; state them with card.data_licence or "
-        "card.teacher_licence" for row in body["unknown"]]
+        "card.teacher_licence"
+        for row in body["unknown"]
+    ]

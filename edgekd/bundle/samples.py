@@ -19,30 +19,45 @@ MARKER = re.compile(r"@@([A-Z_]+)@@")
 
 
 def _templates(folder: Path) -> Iterator[Path]:
-    yield from sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    yield from sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
 
 
 def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dict[str, bytes]:
     """{samples/...: bytes} for one model. Equal input gives equal bytes."""
     folder = Path(__file__).with_name("templates") / "samples"
-    words = {"NAME": _line(name), "IDENTIFIER": identifier(name), "PX": str(contract["input"]["px"]),
-             "CLASSES": str(len(labels)), "LIMITS": _line(contract["limits"]),
-             "CHANNELS": str(contract["input"]["channels"]),
-             "TEMPERATURE": repr(float(contract["confidence"].get("temperature", 1.0))),
-             **{key.upper(): ", ".join(repr(float(value)) for value in contract["confidence"].get(key, [0.0] * len(labels)))
-                for key in ("thresholds", "slopes", "offsets")},
-             "SEVERAL": "true" if contract["output"]["kind"] == "labels" else "false",
-             "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false"}
+    words = {
+        "NAME": _line(name),
+        "IDENTIFIER": identifier(name),
+        "PX": str(contract["input"]["px"]),
+        "CLASSES": str(len(labels)),
+        "LIMITS": _line(contract["limits"]),
+        "CHANNELS": str(contract["input"]["channels"]),
+        "TEMPERATURE": repr(float(contract["confidence"].get("temperature", 1.0))),
+        **{
+            key.upper(): ", ".join(
+                repr(float(value)) for value in contract["confidence"].get(key, [0.0] * len(labels))
+            )
+            for key in ("thresholds", "slopes", "offsets")
+        },
+        "SEVERAL": "true" if contract["output"]["kind"] == "labels" else "false",
+        "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false",
+    }
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
-            raise EdgeKDError(f"a sample's template holds the unknown marker {match[0]}", "install edgekd again")
+            raise EdgeKDError(
+                f"a sample's template holds the unknown marker {match[0]}", "install edgekd again"
+            )
         return words[match[1]]
 
     made = {}
     for path in _templates(folder):
         text = path.read_text(encoding="utf-8")
-        made[FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)] = MARKER.sub(word, text).encode()
+        made[FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)] = MARKER.sub(
+            word, text
+        ).encode()
     return made
 
 

@@ -13,27 +13,64 @@ import edgekd
 from edgekd.core.artifacts import Json, canonical_json, sha256
 
 
-def bill(name: str, version: str, files: Mapping[str, bytes], licences: Mapping[str, Any], classes: int
-         ) -> dict[str, Json]:
+def bill(
+    name: str, version: str, files: Mapping[str, bytes], licences: Mapping[str, Any], classes: int
+) -> dict[str, Json]:
     """A CycloneDX document. `files`: the bundle's own {path: bytes}; `licences`: the body of licences.json."""
-    model = {"type": "machine-learning-model", "bom-ref": "model", "name": name, "version": version,
-             "hashes": [{"alg": "SHA-256", "content": sha256(files["model.tflite"])}],
-             "licenses": [_licence(licences["result"])],
-             "modelCard": {"modelParameters": {"task": "image classification",
-                                               "outputs": [{"format": f"{classes} class scores"}]}}}
-    components: list[dict[str, Json]] = [_component(row, number) for number, row in enumerate(licences["links"])]
-    components += [{"type": "file", "bom-ref": f"file:{path}", "name": path,
-                    "hashes": [{"alg": "SHA-256", "content": sha256(data)}]} for path, data in sorted(files.items())]
+    model = {
+        "type": "machine-learning-model",
+        "bom-ref": "model",
+        "name": name,
+        "version": version,
+        "hashes": [{"alg": "SHA-256", "content": sha256(files["model.tflite"])}],
+        "licenses": [_licence(licences["result"])],
+        "modelCard": {
+            "modelParameters": {
+                "task": "image classification",
+                "outputs": [{"format": f"{classes} class scores"}],
+            }
+        },
+    }
+    components: list[dict[str, Json]] = [
+        _component(row, number) for number, row in enumerate(licences["links"])
+    ]
+    components += [
+        {
+            "type": "file",
+            "bom-ref": f"file:{path}",
+            "name": path,
+            "hashes": [{"alg": "SHA-256", "content": sha256(data)}],
+        }
+        for path, data in sorted(files.items())
+    ]
     body: dict[str, Json] = {
-        "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
-        "metadata": {"component": model, "tools": {"components": [
-            {"type": "application", "name": "edgekd", "version": edgekd.__version__}]}},
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": model,
+            "tools": {
+                "components": [
+                    {"type": "application", "name": "edgekd", "version": edgekd.__version__}
+                ]
+            },
+        },
         "components": components,
-        "dependencies": [{"ref": "model", "dependsOn": sorted(str(row["bom-ref"]) for row in components
-                                                              if row["type"] != "file")}],
+        "dependencies": [
+            {
+                "ref": "model",
+                "dependsOn": sorted(
+                    str(row["bom-ref"]) for row in components if row["type"] != "file"
+                ),
+            }
+        ],
     }
     serial = uuid.UUID(sha256(canonical_json(body))[:32], version=5)
-    return {"$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", **body, "serialNumber": f"urn:uuid:{serial}"}
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        **body,
+        "serialNumber": f"urn:uuid:{serial}",
+    }
 
 
 def _licence(text: str) -> dict[str, Json]:
@@ -43,15 +80,39 @@ def _licence(text: str) -> dict[str, Json]:
 
 
 # SPDX ids that occur here: a wrong "id" makes a document invalid, a "name" never does.
-KNOWN_IDS = frozenset({"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "MIT-CMU", "HPND", "CC-BY-4.0", "CC0-1.0",
-                       "CC-BY-NC-SA-4.0", "CC-BY-NC-4.0", "PSF-2.0"})
+KNOWN_IDS = frozenset(
+    {
+        "Apache-2.0",
+        "MIT",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "MIT-CMU",
+        "HPND",
+        "CC-BY-4.0",
+        "CC0-1.0",
+        "CC-BY-NC-SA-4.0",
+        "CC-BY-NC-4.0",
+        "PSF-2.0",
+    }
+)
 
 
 def _component(row: Mapping[str, Any], number: int) -> dict[str, Json]:
     package = row["role"] == "package"
-    kind = "data" if row["role"] == "data" else "machine-learning-model" if "network" in row["role"] else "library"
-    found: dict[str, Json] = {"type": kind, "bom-ref": f"{number}:{row['name']}", "name": row["name"],
-                              "description": f"{row['role']}; {row['source']}", "licenses": [_licence(row["licence"])]}
+    kind = (
+        "data"
+        if row["role"] == "data"
+        else "machine-learning-model"
+        if "network" in row["role"]
+        else "library"
+    )
+    found: dict[str, Json] = {
+        "type": kind,
+        "bom-ref": f"{number}:{row['name']}",
+        "name": row["name"],
+        "description": f"{row['role']}; {row['source']}",
+        "licenses": [_licence(row["licence"])],
+    }
     if package:
         found |= {"version": row["version"], "purl": f"pkg:pypi/{row['name']}@{row['version']}"}
     return found

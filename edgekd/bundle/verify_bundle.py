@@ -47,17 +47,33 @@ def _checked(name: str, check: Callable[[], list[str]]) -> Check:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         wrong = [f"a file of the bundle lacks something: {error!r}"]
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return {"check": name, "passed": not wrong, "found": "; ".join(wrong[:SHOWN]) + more if wrong else "as it should be"}
+    return {
+        "check": name,
+        "passed": not wrong,
+        "found": "; ".join(wrong[:SHOWN]) + more if wrong else "as it should be",
+    }
 
 
 def _manifest(files: Files) -> list[str]:
     body = assemble.load_json(files, "manifest.json")
     rows = body["files"]
-    wrong = [] if body["schema"] == assemble.SCHEMA else [f"schema {body['schema']!r} instead of {assemble.SCHEMA!r}"]
+    wrong = (
+        []
+        if body["schema"] == assemble.SCHEMA
+        else [f"schema {body['schema']!r} instead of {assemble.SCHEMA!r}"]
+    )
     wrong += [f"{name} is missing" for name in rows if name not in files]
-    wrong += [f"{name} is not in the list" for name in files if name not in rows and name != "manifest.json"]
-    wrong += [f"{name} was changed" for name, row in rows.items() if name in files and (
-        sha256(files[name]), len(files[name])) != (row["sha256"], row["bytes"])]
+    wrong += [
+        f"{name} is not in the list"
+        for name in files
+        if name not in rows and name != "manifest.json"
+    ]
+    wrong += [
+        f"{name} was changed"
+        for name, row in rows.items()
+        if name in files
+        and (sha256(files[name]), len(files[name])) != (row["sha256"], row["bytes"])
+    ]
     if sha256(canonical_json(rows)) != body["sha256"]:
         wrong.append("the list itself was changed")
     return wrong
@@ -76,8 +92,10 @@ def _lineage(files: Files) -> list[str]:
         wrong.append("its certified model is not the certificate's")
     if links["convert"]["payload"]["blobs"]["tflite"] != certificate["certified_sha256"]:
         wrong.append("its convert stage made another file than was certified")
-    for stage, name, kept in (("confidence", "confidence.json", _same),
-                              ("certify", "certificate.json", _unsealed)):
+    for stage, name, kept in (
+        ("confidence", "confidence.json", _same),
+        ("certify", "certificate.json", _unsealed),
+    ):
         if kept(assemble.load_json(files, name)) != links[stage]["payload"]["facts"]["body"]:
             wrong.append(f"{name} is not what the {stage} stage made")
     return wrong
@@ -112,7 +130,9 @@ def _certificate(files: Files) -> list[str]:
         if sha256(bare) != certified and bare != ports.with_ports(core, assemble.FORMS[name]):
             wrong.append(f"{name} has more around the int8 network than its ports")
     cores.add(sha256(ports.core(model_metadata.detach(files[assemble.MODEL]))))
-    if len(cores) != 1 or certified not in cores | {sha256(model_metadata.detach(files[assemble.MODEL]))}:
+    if len(cores) != 1 or certified not in cores | {
+        sha256(model_metadata.detach(files[assemble.MODEL]))
+    }:
         wrong.append("the int8 network inside is not the certified one")
     return wrong
 
@@ -132,9 +152,14 @@ def _metadata(files: Files) -> list[str]:
             wrong.append(f"the deployment.json inside {name} is another one")
         (source,) = body["subgraph_metadata"][0]["input_tensor_metadata"]
         stated = source["process_units"][0]["options"]["NormalizationOptions"]
-        expected = {"mean": [255.0 * contract["input"]["mean"][0]], "std": [255.0 * contract["input"]["std"][0]]}
+        expected = {
+            "mean": [255.0 * contract["input"]["mean"][0]],
+            "std": [255.0 * contract["input"]["std"][0]],
+        }
         if any(not np.allclose(stated[key], expected[key], rtol=1e-6) for key in expected):
-            wrong.append(f"{name} states mean {stated['mean']} and std {stated['std']}, deployment.json {expected}")
+            wrong.append(
+                f"{name} states mean {stated['mean']} and std {stated['std']}, deployment.json {expected}"
+            )
         if body["license"] != assemble.load_json(files, "licences.json")["result"]:
             wrong.append(f"{name} states another licence than licences.json")
     if labels != assemble.load_json(files, "report.json")["data"]["classes"]:
@@ -144,40 +169,62 @@ def _metadata(files: Files) -> list[str]:
 
 def _deployment(files: Files) -> list[str]:
     """deployment.json against the tensors of the model and the fitted confidence."""
-    contract, fitted = assemble.load_json(files, assemble.DEPLOYMENT), assemble.load_json(files, "confidence.json")
+    contract, fitted = (
+        assemble.load_json(files, assemble.DEPLOYMENT),
+        assemble.load_json(files, "confidence.json"),
+    )
     graph = runtime.LiteRunner(files[assemble.MODEL])
     wrong = []
     for part, tensor in (("input", graph.input), ("output", graph.output)):
-        stated = (contract[part]["dtype"], contract[part]["zero_point"], np.float32(contract[part]["scale"]))
+        stated = (
+            contract[part]["dtype"],
+            contract[part]["zero_point"],
+            np.float32(contract[part]["scale"]),
+        )
         if stated != (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0]):
-            wrong.append(f"it states {part} {stated}, the model has {tensor.dtype.lower()}, {tensor.zero_point[0]}, "
-                         f"{tensor.scale[0]}")
+            wrong.append(
+                f"it states {part} {stated}, the model has {tensor.dtype.lower()}, {tensor.zero_point[0]}, "
+                f"{tensor.scale[0]}"
+            )
     expected = deployment.rule(fitted)
     if contract["output"]["kind"] != fitted["kind"]:
-        wrong.append(f"its output is {contract['output']['kind']}, confidence.json was fitted on {fitted['kind']}")
+        wrong.append(
+            f"its output is {contract['output']['kind']}, confidence.json was fitted on {fitted['kind']}"
+        )
     for key in expected:
         if contract["confidence"].get(key) != expected[key]:
-            wrong.append(f"its {key} is {contract['confidence'].get(key)}, confidence.json has {expected[key]}")
+            wrong.append(
+                f"its {key} is {contract['confidence'].get(key)}, confidence.json has {expected[key]}"
+            )
     return wrong
 
 
 def _golden(files: Files) -> list[str]:
     """The self-test of the samples, and golden.npz through both forms."""
-    contract, golden = assemble.load_json(files, assemble.DEPLOYMENT), assemble.load_json(files, deployment.INDEX)
+    contract, golden = (
+        assemble.load_json(files, assemble.DEPLOYMENT),
+        assemble.load_json(files, deployment.INDEX),
+    )
     wrong = deployment.self_test(contract, golden, _labels(files), files[assemble.MODEL], files)
-    pictures = np.stack([images.as_rgb(images.decode(files[row["file"]], row["file"])) for row in golden["images"]])
-    pictures = pictures[..., :contract["input"]["channels"]]
+    pictures = np.stack(
+        [images.as_rgb(images.decode(files[row["file"]], row["file"])) for row in golden["images"]]
+    )
+    pictures = pictures[..., : contract["input"]["channels"]]
     expected = np.array([row["codes_int8"] for row in golden["images"]])
     for name in assemble.FORMS:
         found = assemble.answers(files[name], pictures, contract)
         if np.abs(found - expected).max() > golden["tolerance_lsb"]:
-            wrong.append(f"{name}: {int(np.abs(found - expected).max())} LSB from the stored answers")
+            wrong.append(
+                f"{name}: {int(np.abs(found - expected).max())} LSB from the stored answers"
+            )
     labels = _labels(files)
     for row in golden["images"]:
         said = deployment.answer(contract, labels, np.asarray(row["codes_int8"], np.int8))
         known = row["labels"] if contract["output"]["kind"] == "labels" else [row["label"]]
         if row["answer"] != said["answer"] or not set(known) <= set(labels):
-            wrong.append(f"{row['file']}: its stored answer {row['answer']!r} is not what its codes say")
+            wrong.append(
+                f"{row['file']}: its stored answer {row['answer']!r} is not what its codes say"
+            )
     return wrong
 
 
@@ -187,20 +234,29 @@ def _samples(files: Files) -> list[str]:
         return []  # another version's templates; the manifest and the lineage still cover the files
     contract = assemble.load_json(files, assemble.DEPLOYMENT)
     made = samples.render(contract["name"], contract, _labels(files))
-    return [f"{name} is not what this edgekd makes" for name in made if files.get(name) != made[name]] + [
-        f"{name} is not one of them" for name in files if name.startswith(samples.FOLDER) and name not in made]
+    return [
+        f"{name} is not what this edgekd makes" for name in made if files.get(name) != made[name]
+    ] + [
+        f"{name} is not one of them"
+        for name in files
+        if name.startswith(samples.FOLDER) and name not in made
+    ]
 
 
 def _papers(files: Files) -> list[str]:
     """Licences, bill of materials and card say the same as each other and as the files."""
-    licences, bill = assemble.load_json(files, "licences.json"), assemble.load_json(files, "sbom.cdx.json")
+    licences, bill = (
+        assemble.load_json(files, "licences.json"),
+        assemble.load_json(files, "sbom.cdx.json"),
+    )
     wrong = []
     model = bill["metadata"]["component"]
     if model["hashes"][0]["content"] != sha256(files[assemble.MODEL]):
         wrong.append("sbom.cdx.json is of another model")
     for row in bill["components"]:
-        if row["type"] == "file" and (row["name"] not in files
-                                      or row["hashes"][0]["content"] != sha256(files[row["name"]])):
+        if row["type"] == "file" and (
+            row["name"] not in files or row["hashes"][0]["content"] != sha256(files[row["name"]])
+        ):
             wrong.append(f"sbom.cdx.json has another {row['name']}")
     tainted = [row for row in licences["links"] if row["non_commercial"] and row["part"] == "model"]
     if bool(tainted) != bool(licences["tainted_by"]):
@@ -216,10 +272,17 @@ def _labels(files: Files) -> list[str]:
     try:
         return files[assemble.LABELS].decode().splitlines()
     except (KeyError, UnicodeDecodeError):
-        raise ModelFileError(f"the bundle's {assemble.LABELS} is missing or not UTF-8", archive.NEXT) from None
+        raise ModelFileError(
+            f"the bundle's {assemble.LABELS} is missing or not UTF-8", archive.NEXT
+        ) from None
 
 
 CHECKS: dict[str, Callable[[Files], list[str]]] = {
-    "lineage": _lineage, "certificate": _certificate, "metadata": _metadata, "deployment": _deployment,
-    "golden answers": _golden, "samples": _samples, "papers": _papers,
+    "lineage": _lineage,
+    "certificate": _certificate,
+    "metadata": _metadata,
+    "deployment": _deployment,
+    "golden answers": _golden,
+    "samples": _samples,
+    "papers": _papers,
 }

@@ -17,13 +17,17 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 Blob = bytes | memoryview
-Labels = Literal["one", "many"]  # how many labels an image has: one of the classes, or each label by itself
+Labels = Literal[
+    "one", "many"
+]  # how many labels an image has: one of the classes, or each label by itself
 Json = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]; mypy has no good recursive spelling
 
 
 def canonical_json(value: Json) -> bytes:
     """The one spelling of a JSON value that is hashed: sorted keys, no blanks, UTF-8, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def sha256(data: Blob) -> str:
@@ -39,8 +43,14 @@ def stage_key(
     `parents` maps a parent's stage name to its *digest* (not its key): a retrained teacher that came out different
     makes everything after it run again. `code` is the digest of the code that builds the network.
     """
-    recipe = {"stage": stage, "version": version, "config": config, "parents": dict(parents), "seed": seed,
-              "code": code}
+    recipe = {
+        "stage": stage,
+        "version": version,
+        "config": config,
+        "parents": dict(parents),
+        "seed": seed,
+        "code": code,
+    }
     return sha256(canonical_json(recipe))
 
 
@@ -56,7 +66,9 @@ class Packed:
     def digest(self) -> str:
         """Identity of the payload: sha256 over the type, the facts and each blob's own sha256."""
         blobs = {name: sha256(blob) for name, blob in self.blobs.items()}
-        return sha256(canonical_json({"kind": self.kind, "facts": dict(self.facts), "blobs": blobs}))
+        return sha256(
+            canonical_json({"kind": self.kind, "facts": dict(self.facts), "blobs": blobs})
+        )
 
 
 def _is_blob(field: dataclasses.Field[Any]) -> bool:
@@ -110,7 +122,9 @@ class Dataset:
     px: int
     channels: int
     images: list[dict[str, Json]]
-    facts: dict[str, Json]  # licence, source, synthetic (bool), "labels": "many", skipped files, warnings
+    facts: dict[
+        str, Json
+    ]  # licence, source, synthetic (bool), "labels": "many", skipped files, warnings
     pixels: Blob
 
     @property
@@ -195,7 +209,9 @@ class QuantNetwork:
     mean: list[float]
     std: list[float]
     history: list[dict[str, Json]]
-    rules: dict[str, Json]  # what the profile asked for: io dtype, per-channel classifier, pooling, softmax
+    rules: dict[
+        str, Json
+    ]  # what the profile asked for: io dtype, per-channel classifier, pooling, softmax
     ranges: list[dict[str, Json]]
     layers: list[dict[str, Json]]
     facts: dict[str, Json]

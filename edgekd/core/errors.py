@@ -90,8 +90,10 @@ class MissingExtra(EdgeKDError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str, why: str) -> None:
-        super().__init__(f"{why} needs the package {package!r}, which is not installed",
-                         f"pip install 'edgekd[{extra}]'")
+        super().__init__(
+            f"{why} needs the package {package!r}, which is not installed",
+            f"pip install 'edgekd[{extra}]'",
+        )
 
 
 class GateFailed(EdgeKDError):

@@ -19,4 +19,6 @@ def folder(kind: Kind) -> Path:
     for place in (package / "_data" / kind, package.parent / kind):
         if place.is_dir():
             return place
-    raise EdgeKDError(f"the folder {kind} of EdgeKD is missing beside {package}", "install edgekd again")
+    raise EdgeKDError(
+        f"the folder {kind} of EdgeKD is missing beside {package}", "install edgekd again"
+    )

@@ -30,7 +30,9 @@ from edgekd.core.errors import ModelFileError, StoreError
 
 A = TypeVar("A")
 
-KEY_LETTERS = 16  # 64 bits of the key name a folder; the full key stands in entry.json and is compared
+KEY_LETTERS = (
+    16  # 64 bits of the key name a folder; the full key stands in entry.json and is compared
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ class Store:
         self.entries = shared if shared is not None else out / "store"
         for folder in (self.out, self.entries):
             if folder.exists() and not folder.is_dir():
-                raise StoreError(f"{folder} is a file, expected a folder", "name another folder with --out")
+                raise StoreError(
+                    f"{folder} is a file, expected a folder", "name another folder with --out"
+                )
             with _disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
@@ -71,7 +75,9 @@ class Store:
             for left in folder.glob(".tmp-*"):
                 pid = left.name.split("-")[2] if left.name.count("-") >= 3 else ""
                 if not _alive(pid):
-                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(
+                        missing_ok=True
+                    )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -108,7 +114,11 @@ class Store:
             record = json.loads((folder / "entry.json").read_bytes())
             blobs = {name: _map(folder / f"{name}.bin") for name in record["blobs"]}
             packed = Packed(record["kind"], record["facts"], blobs)
-            if record["key"] == key and record["stage"] == stage and packed.digest == record["digest"]:
+            if (
+                record["key"] == key
+                and record["stage"] == stage
+                and packed.digest == record["digest"]
+            ):
                 return Entry(stage, key, record["digest"], record["seconds"], packed)
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -126,17 +136,28 @@ class Store:
     def put(self, stage: str, key: str, artifact: Any, seconds: float) -> Entry:
         """Write an artifact as a finished entry; a crash at any moment leaves either the whole entry or none."""
         packed = pack(artifact)
-        record = {"stage": stage, "key": key, "digest": packed.digest, "kind": packed.kind, "seconds": seconds,
-                  "facts": dict(packed.facts), "blobs": sorted(packed.blobs)}
+        record = {
+            "stage": stage,
+            "key": key,
+            "digest": packed.digest,
+            "kind": packed.kind,
+            "seconds": seconds,
+            "facts": dict(packed.facts),
+            "blobs": sorted(packed.blobs),
+        }
         with _disk_errors(self.entries):
-            temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{stage}-{os.getpid()}-", dir=self.entries))
+            temporary = Path(
+                tempfile.mkdtemp(prefix=f".tmp-{stage}-{os.getpid()}-", dir=self.entries)
+            )
             try:
                 for name, blob in packed.blobs.items():
                     _write(temporary / f"{name}.bin", blob)
                 _write(temporary / "entry.json", canonical_json(record))
                 _sync_folder(temporary)
                 folder = self._folder(stage, key)
-                if folder.exists():  # another build that shares this store was faster, or the old entry is broken
+                if (
+                    folder.exists()
+                ):  # another build that shares this store was faster, or the old entry is broken
                     self._set_aside(folder)
                 temporary.rename(folder)
                 _sync_folder(self.entries)
@@ -258,7 +279,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "name a folder on a writable disk with --out",
             errno.ENOTDIR: "name another folder with --out",
         }
-        raise StoreError(f"{path}: {error.strerror or error}", steps.get(error.errno or 0, "check the disk")) from error
+        raise StoreError(
+            f"{path}: {error.strerror or error}", steps.get(error.errno or 0, "check the disk")
+        ) from error
 
 
 def facts_json(value: Json) -> bytes:
@@ -271,10 +294,14 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
     try:
         body = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ModelFileError(f"{path} does not exist", "name the out folder of a finished `edgekd build`") from None
+        raise ModelFileError(
+            f"{path} does not exist", "name the out folder of a finished `edgekd build`"
+        ) from None
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} is not readable JSON: {error}", "build it again") from None
     if not isinstance(body, dict) or body.get("schema") != schema:
         found = body.get("schema") if isinstance(body, dict) else type(body).__name__
-        raise ModelFileError(f"{path}: expected schema {schema}, found {found!r}", "build it with this edgekd")
+        raise ModelFileError(
+            f"{path}: expected schema {schema}, found {found!r}", "build it with this edgekd"
+        )
     return body

@@ -40,23 +40,35 @@ def divide(dataset: Dataset, config: FederatedConfig, seed: int) -> Dataset:
     shared = counts.pop(SHARED, 0)
     few = {name: count for name, count in counts.items() if count < FEWEST}
     if not shared or len(counts) < max(2, 0 if config.parts else config.clients) or few:
-        found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "no client has any"
-        raise DataError(f"{dataset.name}: {len(train)} training images, {shared} shared; {found}: at least two clients with "
-                        f"{FEWEST} each, and some shared, are needed",
-                        f"name more images in federated.parts, {SHARED!r} among its groups" if config.parts else
-                        "lower federated.clients, raise federated.alpha, or set federated.shared between 0 and 1")
-    images = [{**row, "split": f"{SPLIT}{owners[index]}"} if owners.get(index, SHARED) != SHARED else row
-              for index, row in enumerate(dataset.images)]
+        found = (
+            ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+            or "no client has any"
+        )
+        raise DataError(
+            f"{dataset.name}: {len(train)} training images, {shared} shared; {found}: at least two clients with "
+            f"{FEWEST} each, and some shared, are needed",
+            f"name more images in federated.parts, {SHARED!r} among its groups"
+            if config.parts
+            else "lower federated.clients, raise federated.alpha, or set federated.shared between 0 and 1",
+        )
+    images = [
+        {**row, "split": f"{SPLIT}{owners[index]}"} if owners.get(index, SHARED) != SHARED else row
+        for index, row in enumerate(dataset.images)
+    ]
     return dataclasses.replace(dataset, images=images)
 
 
-def _drawn(dataset: Dataset, train: NDArray[np.int64], config: FederatedConfig, seed: int) -> dict[int, str]:
+def _drawn(
+    dataset: Dataset, train: NDArray[np.int64], config: FederatedConfig, seed: int
+) -> dict[int, str]:
     """{row: its owner}; with too few images for a client after TRIES draws, the last draw."""
     rng = np.random.default_rng([seed, config.clients])
     units: dict[str, list[int]] = defaultdict(list)
     for row in train.tolist():
         image = dataset.images[row]
-        units[f"group {image['group']}" if image["group"] is not None else image["name"]].append(row)
+        units[f"group {image['group']}" if image["group"] is not None else image["name"]].append(
+            row
+        )
     names = list(units)
     order = rng.permutation(len(names))
     count = round(config.shared * len(names))
@@ -89,8 +101,11 @@ def clients(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
 
 def part(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
     """A data set of these images alone, all in "train"."""
-    return dataclasses.replace(dataset, images=[{**dataset.images[row], "split": "train"} for row in rows],
-                               pixels=datasets.pixels(dataset)[rows].tobytes())
+    return dataclasses.replace(
+        dataset,
+        images=[{**dataset.images[row], "split": "train"} for row in rows],
+        pixels=datasets.pixels(dataset)[rows].tobytes(),
+    )
 
 
 def shared(dataset: Dataset) -> Dataset:
@@ -100,5 +115,8 @@ def shared(dataset: Dataset) -> Dataset:
     pixels = np.zeros(every.shape, np.uint8)  # pages that nobody writes take no memory
     pixels[rows] = every[rows]
     nothing: Json = 0 if dataset.labels == "one" else []
-    return dataclasses.replace(dataset, images=[{**row, "label": nothing} for row in dataset.images],
-                               pixels=memoryview(pixels.reshape(-1)))
+    return dataclasses.replace(
+        dataset,
+        images=[{**row, "label": nothing} for row in dataset.images],
+        pixels=memoryview(pixels.reshape(-1)),
+    )

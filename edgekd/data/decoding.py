@@ -47,7 +47,9 @@ def _read(source: Source, item: Item, px: int, fit: str) -> Found | DataError:
     except DataError as error:
         return error
     fitted = images.fit(picture, px, fit)
-    return Found(images.as_grey(fitted) if images.is_grey(fitted) else fitted, digest, min(picture.shape[:2]))
+    return Found(
+        images.as_grey(fitted) if images.is_grey(fitted) else fitted, digest, min(picture.shape[:2])
+    )
 
 
 def decoded(
@@ -56,7 +58,7 @@ def decoded(
     """Every item with what was read, in order, from two threads; px and fit as `images.fit` takes them."""
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _BATCH):
-            batch = items[start:start + _BATCH]
+            batch = items[start : start + _BATCH]
             found = threads.map(lambda item: _read(source, item, px, fit), batch)
             for offset, pair in enumerate(zip(batch, found, strict=True)):
                 yield pair
@@ -86,7 +88,7 @@ class Canvas:
     def add(self, image: Pixels) -> None:
         if image.ndim == 3 and self.channels == 1:
             coloured = room((len(self._pixels), 3, *self._pixels.shape[2:]))
-            coloured[:self._used] = self._pixels[:self._used]
+            coloured[: self._used] = self._pixels[: self._used]
             self._pixels = coloured
         self._pixels[self._used] = image.transpose(2, 0, 1) if image.ndim == 3 else image
         self._used += 1
@@ -100,6 +102,6 @@ class Canvas:
 
     def blob(self) -> memoryview:
         """The rows used, without a copy, read-only."""
-        used = self._pixels[:self._used]
+        used = self._pixels[: self._used]
         used.flags.writeable = False
         return memoryview(used.reshape(-1))

@@ -33,7 +33,7 @@ def blur(image: Map, centimetres: float) -> Map:
         mirrored = np.concatenate([image, image[:, ::-1]], axis=1)
         response = np.exp(-2.0 * (math.pi * sigma * np.fft.rfftfreq(mirrored.shape[1])) ** 2)
         blurred = np.fft.irfft(np.fft.rfft(mirrored, axis=1) * response, mirrored.shape[1], axis=1)
-        image = np.ascontiguousarray(blurred[:, :image.shape[1]].T)
+        image = np.ascontiguousarray(blurred[:, : image.shape[1]].T)
     return image
 
 
@@ -69,7 +69,7 @@ def expose(soft: Map, bone: Map, px: int, rng: Generator) -> Map:
 def window(counted: Map, rng: Generator) -> NDArray[np.uint8]:
     """Counts to grey levels as a workstation does: logarithm, window between two percentiles, a film-like curve."""
     density = -np.log(np.maximum(counted, 1e-5))
-    core = density[len(density) // 8:-len(density) // 8, len(density) // 8:-len(density) // 8]
+    core = density[len(density) // 8 : -len(density) // 8, len(density) // 8 : -len(density) // 8]
     low, high = np.percentile(core, (rng.uniform(0.5, 4.0), rng.uniform(96.0, 99.5)))
     level = (density - low) / (high - low) * rng.uniform(0.85, 1.0) + rng.uniform(0.02, 0.10)
     level = np.clip(level, 0.0, 1.0) ** rng.uniform(0.80, 1.30)

@@ -18,12 +18,21 @@ from edgekd.core.errors import DataError, UnknownName, nearest
 from edgekd.data.images import IMAGE_SUFFIXES, header_size
 from edgekd.data.sources import SPLITS, Item
 
-EXPECTED = ("expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or CLASS/*.jpg to be split, "
-            "with at least two classes")
+EXPECTED = (
+    "expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or CLASS/*.jpg to be split, "
+    "with at least two classes"
+)
 
 # Spellings of the splits that common data sets use.
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                "test": "test", "testing": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 # A message lists this many names and counts the rest, so that it stays on one screen.
 SHOWN = 10
@@ -54,11 +63,16 @@ class FolderSource:
         self._paths: dict[str, Path] = {}
         found = self._walk()
         groups = _groups(root / "manifest.csv", group_column)
-        self._items = [Item(name, label, split, groups.get(_key(name))) for name, label, split in found]
+        self._items = [
+            Item(name, label, split, groups.get(_key(name))) for name, label, split in found
+        ]
         self._warn_about_groups(groups, group_column)
         self.facts: dict[str, Json] = {
-            "licence": "not stated: a folder carries no licence; check before you ship", "source": self.name,
-            "synthetic": False, "ignored": dict(sorted(self._ignored.items())), "warnings": self._warnings,
+            "licence": "not stated: a folder carries no licence; check before you ship",
+            "source": self.name,
+            "synthetic": False,
+            "ignored": dict(sorted(self._ignored.items())),
+            "warnings": self._warnings,
         }
 
     def items(self) -> list[Item]:
@@ -70,18 +84,24 @@ class FolderSource:
         try:
             return self._paths[item.name].read_bytes()
         except OSError as error:
-            raise DataError(f"{item.name}: cannot be read ({error.strerror})",
-                            f"check the file under {self.root}") from error
+            raise DataError(
+                f"{item.name}: cannot be read ({error.strerror})",
+                f"check the file under {self.root}",
+            ) from error
 
     def column(self, name: str) -> dict[str, str]:
         """{image name: value} of a column of manifest.csv. Raises DataError or UnknownName as the group column does."""
         values = _groups(self.root / "manifest.csv", name, asked=True)
-        return {item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values}
+        return {
+            item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values
+        }
 
     def native_px(self) -> int:
         """The longest side that any image's header claims; headers only."""
         with ThreadPoolExecutor(2) as threads:
-            return max((max(size) for size in threads.map(header_size, self._paths.values())), default=0)
+            return max(
+                (max(size) for size in threads.map(header_size, self._paths.values())), default=0
+            )
 
     def fingerprint(self) -> str:
         """sha256 over every image's name, size and time of change, and the manifest's groups. Contents are not read."""
@@ -98,17 +118,24 @@ class FolderSource:
         for folder in top:
             split = SPLIT_NAMES.get(folder.name.lower())
             if split and split in splits:
-                raise DataError(f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
-                                "keep one of them")
+                raise DataError(
+                    f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
+                    "keep one of them",
+                )
             if split:
                 splits[split] = folder
         if not splits:
             return self._walk_classes(self.root, top, None)
         if "train" not in splits:
-            near = nearest("train", [folder.name for folder in top if folder not in splits.values()])
+            near = nearest(
+                "train", [folder.name for folder in top if folder not in splits.values()]
+            )
             hint = f"did you mean {near!r} to be train/? " if near else ""
-            raise DataError(f"{self.root}: has {', '.join(sorted(f.name + '/' for f in splits.values()))} "
-                            "but no train/", hint + EXPECTED)
+            raise DataError(
+                f"{self.root}: has {', '.join(sorted(f.name + '/' for f in splits.values()))} "
+                "but no train/",
+                hint + EXPECTED,
+            )
         beside = [folder.name for folder in top if folder not in splits.values()]
         if beside:
             self._warnings.append(f"folders beside train/ were not read: {shown(beside)}")
@@ -125,19 +152,28 @@ class FolderSource:
         if not classes:
             loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in parent.iterdir())
             what = f"holds {loose} images but no class folders" if loose else "has no class folders"
-            raise DataError(f"{parent}: {what}", f"put the images of each class into a folder of its own; {EXPECTED}")
+            raise DataError(
+                f"{parent}: {what}",
+                f"put the images of each class into a folder of its own; {EXPECTED}",
+            )
         found = []
         for folder in classes:
             before = self._ignored.copy()
             names = sorted(self._images_below(folder))
             if not names:
-                skipped = ", ".join(f"{count} {why}" for why, count in (self._ignored - before).items())
-                raise DataError(f"{folder}: no images" + (f" ({skipped})" if skipped else ""),
-                                f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder")
+                skipped = ", ".join(
+                    f"{count} {why}" for why, count in (self._ignored - before).items()
+                )
+                raise DataError(
+                    f"{folder}: no images" + (f" ({skipped})" if skipped else ""),
+                    f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder",
+                )
             label = printable(folder.name)
             found += [(name, label, split) for name in names]
         if len(classes) == 1:
-            raise DataError(f"{parent}: one class only ({classes[0].name}); a classifier needs two", EXPECTED)
+            raise DataError(
+                f"{parent}: one class only ({classes[0].name}); a classifier needs two", EXPECTED
+            )
         return found
 
     def _folders(self, parent: Path) -> list[Path]:
@@ -187,18 +223,23 @@ class FolderSource:
             more, less = sorted(names - classes["train"]), sorted(classes["train"] - names)
             if more or less:
                 parts = ([f"only in {split}/: {shown(more)}"] if more else []) + (
-                    [f"only in train/: {shown(less)}"] if less else [])
+                    [f"only in train/: {shown(less)}"] if less else []
+                )
                 near = nearest(more[0], less) if more and less else None
                 hint = f"is {more[0]!r} the same as {near!r}? " if near else ""
-                raise DataError(f"{self.root}: train/ and {split}/ hold different classes; " + "; ".join(parts),
-                                hint + "every split needs the same class folders, spelt alike")
+                raise DataError(
+                    f"{self.root}: train/ and {split}/ hold different classes; " + "; ".join(parts),
+                    hint + "every split needs the same class folders, spelt alike",
+                )
 
     def _warn_about_groups(self, groups: dict[str, str], column: str) -> None:
         if not groups:
             return
         without = [item.name for item in self._items if item.group is None]
         if without:
-            self._warnings.append(f"{len(without)} images have no {column} in manifest.csv: {shown(without)}")
+            self._warnings.append(
+                f"{len(without)} images have no {column} in manifest.csv: {shown(without)}"
+            )
 
 
 def shown(names: list[str]) -> str:
@@ -225,21 +266,29 @@ def _groups(manifest: Path, column: str, asked: bool | None = None) -> dict[str,
     asked = column != FolderSource.DEFAULT_GROUP_COLUMN if asked is None else asked
     if not manifest.is_file():
         if asked:
-            raise DataError(f"{manifest}: no such file, but its column {column!r} was asked for",
-                            f"write a manifest.csv with the columns path and {column}")
+            raise DataError(
+                f"{manifest}: no such file, but its column {column!r} was asked for",
+                f"write a manifest.csv with the columns path and {column}",
+            )
         return {}
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             table = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{manifest}: not a CSV in UTF-8 ({error})",
-                        "save it as comma-separated UTF-8, or remove it") from error
+        raise DataError(
+            f"{manifest}: not a CSV in UTF-8 ({error})",
+            "save it as comma-separated UTF-8, or remove it",
+        ) from error
     columns = [name for name in (table[0] if table else {}) if name is not None]
     if "path" not in columns:
-        raise DataError(f"{manifest}: no column 'path' (found: {', '.join(columns) or 'nothing'})",
-                        "the first line must name the columns, for example path,split,label,patient_key")
+        raise DataError(
+            f"{manifest}: no column 'path' (found: {', '.join(columns) or 'nothing'})",
+            "the first line must name the columns, for example path,split,label,patient_key",
+        )
     if column not in columns:
         if asked:
-            raise UnknownName("column of manifest.csv", column, columns, f"it has {', '.join(columns)}")
+            raise UnknownName(
+                "column of manifest.csv", column, columns, f"it has {', '.join(columns)}"
+            )
         return {}
     return {_key(row["path"] or ""): row[column] for row in table if row[column]}

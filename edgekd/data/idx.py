@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from edgekd.core.errors import DataError
 
 UINT8 = 0x08  # the format's code for unsigned bytes, the only type that image sets use
-MOST = 2**31  # bytes that a header may promise: more is a broken header, or a file made to exhaust memory
+MOST = (
+    2**31
+)  # bytes that a header may promise: more is a broken header, or a file made to exhaust memory
 
 
 def read(path: Path, ndim: int) -> NDArray[np.uint8]:
@@ -23,14 +25,22 @@ def read(path: Path, ndim: int) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] != UINT8 or head[3] != ndim:
-                raise DataError(f"{path}: not an IDX file of bytes in {ndim} dimensions", "download or install it again")
+                raise DataError(
+                    f"{path}: not an IDX file of bytes in {ndim} dimensions",
+                    "download or install it again",
+                )
             sizes = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             if math.prod(sizes) > MOST:
-                raise DataError(f"{path}: its header promises {math.prod(sizes)} bytes", "download or install it again")
+                raise DataError(
+                    f"{path}: its header promises {math.prod(sizes)} bytes",
+                    "download or install it again",
+                )
             body = file.read(math.prod(sizes) + 1)
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DataError(f"{path}: {error}", "download or install it again") from None
     if len(body) != math.prod(sizes):
-        raise DataError(f"{path}: {math.prod(sizes)} bytes expected after the header, found {len(body)} or more",
-                        "download or install it again")
+        raise DataError(
+            f"{path}: {math.prod(sizes)} bytes expected after the header, found {len(body)} or more",
+            "download or install it again",
+        )
     return np.frombuffer(body, np.uint8).reshape(sizes)

@@ -19,7 +19,21 @@ Pixels = NDArray[np.uint8]
 
 # What a file must be called to be taken for an image; anything else in a folder is counted and left alone.
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+    }
 )
 
 # Pillow's other readers stay shut: some start programs (EPS starts Ghostscript), and none holds photographs.
@@ -57,15 +71,19 @@ def decode(data: bytes, name: str) -> Pixels:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError ... on bad bytes
-        raise DataError(f"{name}: {_why_unreadable(data, error)}",
-                        "replace or remove the file, or build with --set data.on_error=skip") from error
+        raise DataError(
+            f"{name}: {_why_unreadable(data, error)}",
+            "replace or remove the file, or build with --set data.on_error=skip",
+        ) from error
 
 
 def encode_png(picture: Pixels) -> bytes:
     """uint8 HxW, HxWx1 or HxWx3 as a PNG without colour profile or times; three equal channels become one."""
     grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(as_grey(grey) if is_grey(grey) else grey)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(as_grey(grey) if is_grey(grey) else grey)).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
@@ -74,7 +92,9 @@ def header_size(path: Path | io.BytesIO) -> tuple[int, int]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             return image.size
-    except Exception:  # the same zoo as in `decode`, which reports the file properly when its turn comes
+    except (
+        Exception
+    ):  # the same zoo as in `decode`, which reports the file properly when its turn comes
         return (0, 0)
 
 
@@ -112,20 +132,24 @@ def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
     if mode not in FIT_MODES:
         raise UnknownName("fit mode", mode, FIT_MODES, f"one of {', '.join(FIT_MODES)}")
     if px < 1:
-        raise DataError(f"an image cannot be brought to {px} px", "give a size of at least 1, for example 96")
+        raise DataError(
+            f"an image cannot be brought to {px} px", "give a size of at least 1, for example 96"
+        )
     if image.ndim == 3 and image.shape[2] == 1:
         return fit(image[..., 0], px, mode)[..., None]
     height, width = image.shape[:2]
     if mode == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return _resize(image[top:top + side, left:left + side], px, px)
+        return _resize(image[top : top + side, left : left + side], px, px)
     if mode == "pad":
         longest = max(height, width)
-        inner = _resize(image, max(1, round(width * px / longest)), max(1, round(height * px / longest)))
+        inner = _resize(
+            image, max(1, round(width * px / longest)), max(1, round(height * px / longest))
+        )
         square = np.zeros((px, px, *image.shape[2:]), np.uint8)
         top, left = (px - inner.shape[0]) // 2, (px - inner.shape[1]) // 2
-        square[top:top + inner.shape[0], left:left + inner.shape[1]] = inner
+        square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
         return square
     return _resize(image, px, px)
 
@@ -147,9 +171,11 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 
 def _too_large(name: str, found: str) -> DataError:
-    return DataError(f"{name}: {found}; the limit is {MAX_PIXELS // 1_000_000} megapixels (for example 8000 x 8000), "
-                     "so that a damaged or hostile header cannot fill the memory",
-                     "scale the image down first, remove it, or build with --set data.on_error=skip")
+    return DataError(
+        f"{name}: {found}; the limit is {MAX_PIXELS // 1_000_000} megapixels (for example 8000 x 8000), "
+        "so that a damaged or hostile header cannot fill the memory",
+        "scale the image down first, remove it, or build with --set data.on_error=skip",
+    )
 
 
 def _why_unreadable(data: bytes, error: Exception) -> str:
@@ -183,7 +209,9 @@ def _to_array(image: Image.Image, name: str) -> Pixels:
 def _on_black(image: Image.Image) -> Pixels:
     """Lay an image with transparency (alpha, or one transparent colour) on black."""
     layer = image.convert("RGBA")
-    flat = np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer))[..., :3]
+    flat = np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer))[
+        ..., :3
+    ]
     return np.ascontiguousarray(flat[..., 0] if image.mode in ("1", "L", "LA", "La") else flat)
 
 
@@ -197,6 +225,9 @@ def _from_wide(values: NDArray[np.generic], name: str) -> Pixels:
     elif np.issubdtype(values.dtype, np.floating) and low >= 0 and high <= 255:
         top = 1.0 if high <= 1.0 else 255
     if top is None:
-        raise DataError(f"{name}: {values.dtype} pixels from {low:g} to {high:g}; what is black and what is white "
-                        "cannot be told", "save it as 8-bit or 16-bit grey, or build with --set data.on_error=skip")
+        raise DataError(
+            f"{name}: {values.dtype} pixels from {low:g} to {high:g}; what is black and what is white "
+            "cannot be told",
+            "save it as 8-bit or 16-bit grey, or build with --set data.on_error=skip",
+        )
     return np.rint(wide * (255 / top)).astype(np.uint8)

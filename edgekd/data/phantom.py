@@ -32,14 +32,19 @@ VERSION = 1
 CLASSES = ("normal", "opacity", "effusion", "cardiomegaly")
 FINDINGS = CLASSES[1:]
 
-TRAIN_IMAGES, TEST_IMAGES = 2000, 600  # the default set: about 10 s to draw, minutes to train a student on
+TRAIN_IMAGES, TEST_IMAGES = (
+    2000,
+    600,
+)  # the default set: about 10 s to draw, minutes to train a student on
 PX = exposure.PX
 LEAST_PX, MOST_PX = 16, 512  # below, ribs vanish; above, the model has no more detail to show
 FEWEST_IMAGES = 80  # four classes with five images in each of train, val and test
 
 # Images come in twelves: eight patients, four with two images and four with one, three images a class.
 _CYCLE = 12
-_TEST_START = 100_000 * _CYCLE  # test indices lie far behind train's, so neither moves when a set grows
+_TEST_START = (
+    100_000 * _CYCLE
+)  # test indices lie far behind train's, so neither moves when a set grows
 
 _RIB = 0.62  # half the height of a rib
 
@@ -50,7 +55,9 @@ def plan(count: int) -> tuple[range, range]:
     Raises DataError below FEWEST_IMAGES or where the two ranges would meet.
     """
     if not FEWEST_IMAGES <= count < _TEST_START:
-        raise DataError(f"a phantom set of {count} images", f"ask for {FEWEST_IMAGES} to {_TEST_START - 1}")
+        raise DataError(
+            f"a phantom set of {count} images", f"ask for {FEWEST_IMAGES} to {_TEST_START - 1}"
+        )
     test = max(5 * len(CLASSES), round(count * TEST_IMAGES / (TRAIN_IMAGES + TEST_IMAGES)))
     return range(count - test), range(_TEST_START, _TEST_START + test)
 
@@ -71,7 +78,9 @@ def findings(index: int) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(FINDINGS) if patient(index) >> bit & 1)
 
 
-def render(seed: int, index: int, px: int = PX, diseases: Collection[str] | None = None) -> NDArray[np.uint8]:
+def render(
+    seed: int, index: int, px: int = PX, diseases: Collection[str] | None = None
+) -> NDArray[np.uint8]:
     """Draw image `index` of the set `seed`: uint8 [px, px], bone white. `diseases`: its label alone where not given.
 
     Anatomy and disease belong to the patient; position, breath, exposure and window to the image.
@@ -105,9 +114,13 @@ class _Anatomy:
     bubble: float  # radius of the air in the stomach
     air: float  # share of a lung that is air
     seed: int  # for vessels and texture
-    blobs: tuple[tuple[float, float, float, float, float], ...]  # x, y, radius x, radius y, share filled
+    blobs: tuple[
+        tuple[float, float, float, float, float], ...
+    ]  # x, y, radius x, radius y, share filled
     scars: tuple[tuple[float, float, float], ...]  # x, y, angle
-    fluid: tuple[float, float]  # height of pleural fluid above the costophrenic angle, image left and right
+    fluid: tuple[
+        float, float
+    ]  # height of pleural fluid above the costophrenic angle, image left and right
 
 
 def _anatomy(rng: Generator, diseases: Collection[str]) -> _Anatomy:
@@ -126,8 +139,15 @@ def _anatomy(rng: Generator, diseases: Collection[str]) -> _Anatomy:
             radius = 1.3 + 2.3 * severity * rng.uniform(0.7, 1.2)
             side = rng.choice((-1.0, 1.0))
             y = rng.uniform(apex + 5.0, dome - 0.5)
-            blobs.append((side * rng.uniform(4.6, 0.80 * width), y, radius * rng.uniform(0.8, 1.3),
-                          radius * rng.uniform(0.7, 1.1), 0.16 + 0.5 * severity))
+            blobs.append(
+                (
+                    side * rng.uniform(4.6, 0.80 * width),
+                    y,
+                    radius * rng.uniform(0.8, 1.3),
+                    radius * rng.uniform(0.7, 1.1),
+                    0.16 + 0.5 * severity,
+                )
+            )
     fluid = [0.0, 0.0]
     if "effusion" in diseases:
         height = 1.0 + 6.0 * rng.beta(1.1, 2.0)
@@ -136,15 +156,32 @@ def _anatomy(rng: Generator, diseases: Collection[str]) -> _Anatomy:
         if rng.random() < 0.25:
             fluid[1 - side_index] = height * rng.uniform(0.3, 0.9)
     # A line of scar or plate atelectasis is no disease here, but it is bright and in the lung.
-    scars = tuple((float(rng.choice((-1.0, 1.0))) * rng.uniform(4.5, 0.7 * width), rng.uniform(-3.0, dome - 1.0),
-                   rng.normal(0.0, 0.3)) for _ in range(rng.binomial(2, 0.15)))
+    scars = tuple(
+        (
+            float(rng.choice((-1.0, 1.0))) * rng.uniform(4.5, 0.7 * width),
+            rng.uniform(-3.0, dome - 1.0),
+            rng.normal(0.0, 0.3),
+        )
+        for _ in range(rng.binomial(2, 0.15))
+    )
     return _Anatomy(
-        width=width, depth=9.6 * size * rng.normal(1.0, 0.06), wall=rng.uniform(1.2, 3.0), apex=apex,
-        dome=(dome, dome + rng.normal(1.0, 0.4)), heart=heart, tilt=math.radians(rng.normal(36.0, 6.0)),
-        rib_gap=2.35 * size * rng.normal(1.0, 0.04), rib_drop=rng.uniform(3.6, 5.4),
+        width=width,
+        depth=9.6 * size * rng.normal(1.0, 0.06),
+        wall=rng.uniform(1.2, 3.0),
+        apex=apex,
+        dome=(dome, dome + rng.normal(1.0, 0.4)),
+        heart=heart,
+        tilt=math.radians(rng.normal(36.0, 6.0)),
+        rib_gap=2.35 * size * rng.normal(1.0, 0.04),
+        rib_drop=rng.uniform(3.6, 5.4),
         breast=rng.uniform(0.6, 3.2) if rng.random() < 0.5 else 0.0,
-        bubble=rng.uniform(1.0, 2.3) if rng.random() < 0.6 else 0.0, air=rng.uniform(0.66, 0.78),
-        seed=int(rng.integers(1 << 31)), blobs=tuple(blobs), scars=scars, fluid=(fluid[0], fluid[1]))
+        bubble=rng.uniform(1.0, 2.3) if rng.random() < 0.6 else 0.0,
+        air=rng.uniform(0.66, 0.78),
+        seed=int(rng.integers(1 << 31)),
+        blobs=tuple(blobs),
+        scars=scars,
+        fluid=(fluid[0], fluid[1]),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +198,14 @@ class _View:
 
 def _pose(rng: Generator, body: _Anatomy) -> _View:
     fit = 14.3 / body.width  # the radiographer moves the tube until the chest fills the film
-    return _View(rng.normal(0.0, 0.5), rng.normal(0.3, 0.7), math.radians(rng.normal(0.0, 2.0)),
-                 fit * rng.normal(1.0, 0.035), rng.normal(0.0, 0.5), float(np.clip(rng.gamma(1.5, 0.6), 0.0, 3.0)))
+    return _View(
+        rng.normal(0.0, 0.5),
+        rng.normal(0.3, 0.7),
+        math.radians(rng.normal(0.0, 2.0)),
+        fit * rng.normal(1.0, 0.035),
+        rng.normal(0.0, 0.5),
+        float(np.clip(rng.gamma(1.5, 0.6), 0.0, 3.0)),
+    )
 
 
 def _grid(px: int, view: _View) -> tuple[Map, Map]:
@@ -198,7 +241,9 @@ def _project(body: _Anatomy, view: _View, x: Map, y: Map) -> tuple[Map, Map]:
         soft -= 0.8 * _tube(line, 0.55)
         soft += body.breast * np.sqrt(_ball(x - sign * 7.0, y - 4.0, 5.4, 5.0))
     if body.bubble:
-        soft -= 4.0 * _ball(x - 6.0, y - (body.dome[1] - view.breath + 2.6), 1.5 * body.bubble, body.bubble)
+        soft -= 4.0 * _ball(
+            x - 6.0, y - (body.dome[1] - view.breath + 2.6), 1.5 * body.bubble, body.bubble
+        )
     soft -= 2.5 * _step(y - body.dome[0] - 3.0, 1.5) * 0.15 * (1.0 + texture)  # gas in the bowel
     bone = _ribs(body, x, y) + _spine(body, middle, y) + _shoulders(view, x, y)
     return np.maximum(soft, 0.0), bone
@@ -231,15 +276,19 @@ def _trunk(body: _Anatomy, x: Map, y: Map) -> Map:
     outer = body.width + body.wall
     half = outer + 5.5 * _step(-y - 9.5, 1.3)
     off = np.abs(x)
-    slope = body.apex - 2.4 + 0.26 * off - 9.0 * np.exp(-((off / 4.9) ** 4))  # shoulders, and the neck between them
+    slope = (
+        body.apex - 2.4 + 0.26 * off - 9.0 * np.exp(-((off / 4.9) ** 4))
+    )  # shoulders, and the neck between them
     depth = body.depth * (0.72 + 0.28 * _step(y + 9.0, 2.0))
-    return 2.0 * depth * np.maximum(1.0 - np.abs(x / half) ** 3.2, 0.0) ** 0.5 * _step(y - slope, 0.35)
+    return (
+        2.0 * depth * np.maximum(1.0 - np.abs(x / half) ** 3.2, 0.0) ** 0.5 * _step(y - slope, 0.35)
+    )
 
 
 def _cage(body: _Anatomy, y: Map) -> Map:
     """Half width of the rib cage's inside at a height: an egg that is widest at y = 4."""
     up = np.clip((4.0 - y) / (4.0 - body.apex), 0.0, 1.0)
-    return np.asarray(body.width * np.sqrt(np.maximum(1.0 - up ** 2.6, 0.0)))
+    return np.asarray(body.width * np.sqrt(np.maximum(1.0 - up**2.6, 0.0)))
 
 
 def _lung(body: _Anatomy, view: _View, x: Map, y: Map, side: int) -> Map:
@@ -248,11 +297,11 @@ def _lung(body: _Anatomy, view: _View, x: Map, y: Map, side: int) -> Map:
     out = sign * x  # grows towards the patient's flank
     up = np.clip((4.0 - y) / (4.0 - body.apex), 0.0, 1.0)
     lateral = _cage(body, y)
-    medial = 2.0 + sign * 0.8 * view.yaw + 1.9 * up ** 4 + 0.7 * np.clip(y / 8.0, 0.0, 1.0)
+    medial = 2.0 + sign * 0.8 * view.yaw + 1.9 * up**4 + 0.7 * np.clip(y / 8.0, 0.0, 1.0)
     centre, half = 0.5 * (lateral + medial), np.maximum(0.5 * (lateral - medial), 1e-3)
     spread = np.abs((out - centre) / half)
-    thick = body.depth * 0.80 * (0.40 + 0.60 * np.sqrt(np.maximum(1.0 - up ** 2, 0.0)))
-    reach = thick * np.sqrt(np.maximum(1.0 - spread ** 2.4, 0.0)) * (y > body.apex)
+    thick = body.depth * 0.80 * (0.40 + 0.60 * np.sqrt(np.maximum(1.0 - up**2, 0.0)))
+    reach = thick * np.sqrt(np.maximum(1.0 - spread**2.4, 0.0)) * (y > body.apex)
     # The diaphragm is a bowl that falls away to the flank, the front and (deeper) the back; a ray below the dome's top
     # still crosses lung behind it, and the sharp angle at the flank is where fluid shows first.
     top = body.dome[side] - view.breath
@@ -264,7 +313,9 @@ def _lung(body: _Anatomy, view: _View, x: Map, y: Map, side: int) -> Map:
 def _heart(body: _Anatomy, view: _View, x: Map, y: Map) -> Map:
     """Heart crossed by each ray: a tilted ellipsoid whose width is the cardiothoracic ratio times the cage's."""
     cos, sin = math.cos(body.tilt), math.sin(body.tilt)
-    half = body.heart * body.width * (1.0 + 0.02 * view.breath)  # a heart lies broader when the breath is out
+    half = (
+        body.heart * body.width * (1.0 + 0.02 * view.breath)
+    )  # a heart lies broader when the breath is out
     long = half / math.hypot(cos, 0.70 * sin)
     dome = 0.5 * sum(body.dome) - view.breath
     dx, dy = x - 0.27 * half - view.yaw, y - (dome - 0.52 * long)
@@ -289,19 +340,32 @@ def _vessels(body: _Anatomy, x: Map, y: Map, cell: float) -> Map:
     return total
 
 
-def _add_piece(total: Map, x: Map, y: Map, cell: float, start: tuple[float, float], end: tuple[float, float],
-               radius: float) -> None:
+def _add_piece(
+    total: Map,
+    x: Map,
+    y: Map,
+    cell: float,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    radius: float,
+) -> None:
     """Lay one vessel into `total`, in its own window. What is thinner than a pixel is drawn wider and weaker."""
     wide = max(radius, 0.75 * cell)
     middle = (0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1]))
     reach = 0.5 * math.dist(start, end) + wide
-    rows = np.flatnonzero(np.abs(y[:, len(y) // 2] - middle[1]) < 1.2 * reach + 0.05 * abs(middle[0]))
-    columns = np.flatnonzero(np.abs(x[len(x) // 2] - middle[0]) < 1.2 * reach + 0.05 * abs(middle[1]))
+    rows = np.flatnonzero(
+        np.abs(y[:, len(y) // 2] - middle[1]) < 1.2 * reach + 0.05 * abs(middle[0])
+    )
+    columns = np.flatnonzero(
+        np.abs(x[len(x) // 2] - middle[0]) < 1.2 * reach + 0.05 * abs(middle[1])
+    )
     if not len(rows) or not len(columns):
         return
-    window = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     distance = _segment(x[window], y[window], start, end)
-    np.maximum(total[window], 2.0 * radius * (radius / wide) * _tube(distance, wide), out=total[window])
+    np.maximum(
+        total[window], 2.0 * radius * (radius / wide) * _tube(distance, wide), out=total[window]
+    )
 
 
 def _diseased(body: _Anatomy, x: Map, y: Map, air: Map, texture: Map) -> Map:
@@ -309,7 +373,7 @@ def _diseased(body: _Anatomy, x: Map, y: Map, air: Map, texture: Map) -> Map:
     for blob_x, blob_y, rx, ry, share in body.blobs:
         r2 = ((x - blob_x) / rx) ** 2 + ((y - blob_y) / ry) ** 2
         patchy = np.clip(share * (1.0 + 0.35 * texture), 0.0, 1.0)
-        air = air - np.minimum(air, 3.2 * math.sqrt(rx * ry)) * patchy * np.exp(-(r2 ** 1.4))
+        air = air - np.minimum(air, 3.2 * math.sqrt(rx * ry)) * patchy * np.exp(-(r2**1.4))
     for scar_x, scar_y, angle in body.scars:
         dx, dy = 1.6 * math.cos(angle), 1.6 * math.sin(angle)
         line = _segment(x, y, (scar_x - dx, scar_y - dy), (scar_x + dx, scar_y + dy))
@@ -319,7 +383,9 @@ def _diseased(body: _Anatomy, x: Map, y: Map, air: Map, texture: Map) -> Map:
             sign = 2 * side - 1
             flank = _cage(body, y)
             angle_y = body.dome[side] + 0.135 * (0.97 * body.width - 6.2) ** 2
-            level = angle_y - height - 1.8 * np.exp(-np.maximum(flank - sign * x, 0.0) / 1.6)  # the meniscus
+            level = (
+                angle_y - height - 1.8 * np.exp(-np.maximum(flank - sign * x, 0.0) / 1.6)
+            )  # the meniscus
             air = air * (1.0 - 0.92 * _step(y - level, 0.35) * (sign * x > 0.5))
     return air
 

@@ -28,12 +28,16 @@ from edgekd.data.folders import SPLIT_NAMES, FolderSource, shown
 from edgekd.data.images import IMAGE_SUFFIXES, encode_png, header_size
 from edgekd.data.sources import SPLITS, Item, Source, together
 
-EXPECTED = ("expected shards:DIR or shards:DIR/train-{000000..000007}.tar, several with :: between them; "
-            "each sample KEY.jpg with KEY.cls or KEY.json")
+EXPECTED = (
+    "expected shards:DIR or shards:DIR/train-{000000..000007}.tar, several with :: between them; "
+    "each sample KEY.jpg with KEY.cls or KEY.json"
+)
 MAX_IMAGE = 256 << 20  # bytes: 64 megapixels, the most that are decoded, as 32-bit TIFF
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json
 MAX_SHARDS = 100_000  # of one pattern: more is a slip of the keyboard
-HEADER = 256 << 10  # bytes at an image's start in which its size stands, unless its metadata is very long
+HEADER = (
+    256 << 10
+)  # bytes at an image's start in which its size stands, unless its metadata is very long
 PER_SHARD = 1000  # images: at 100 KB each the 100 MB that WebDataset's authors advise
 
 
@@ -57,7 +61,9 @@ class ShardSource:
     def __init__(self, text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN) -> None:
         found = [path for part in text.split("::") for path in _expand(part)]
         order = (*SPLITS, None)
-        self.shards = sorted(found, key=lambda shard: order.index(_split_of(shard)))  # as folders are read; else as named
+        self.shards = sorted(
+            found, key=lambda shard: order.index(_split_of(shard))
+        )  # as folders are read; else as named
         first = self.shards[0]
         self.name = f"shards:{first.resolve().parent.name or 'data'}"
         self._places: dict[str, Place] = {}
@@ -66,19 +72,33 @@ class ShardSource:
         for shard in self.shards:
             for item, place in _samples(shard, group_column, ignored):
                 if item.name in self._places:
-                    raise DataError(f"{shard}: a second sample is named {item.name!r} (the first is in "
-                                    f"{self._places[item.name].shard.name})", "give every sample a key of its own")
+                    raise DataError(
+                        f"{shard}: a second sample is named {item.name!r} (the first is in "
+                        f"{self._places[item.name].shard.name})",
+                        "give every sample a key of its own",
+                    )
                 self._items.append(item)
                 self._places[item.name] = place
         several = {item.findings is not None for item in self._items}
         if not self._items or len(several) > 1:
-            what = "no samples" if not self._items else 'some samples have "label" and some "labels"'
-            raise DataError(f"{first}{' and the other shards' if len(self.shards) > 1 else ''}: {what}", EXPECTED)
+            what = (
+                "no samples" if not self._items else 'some samples have "label" and some "labels"'
+            )
+            raise DataError(
+                f"{first}{' and the other shards' if len(self.shards) > 1 else ''}: {what}",
+                EXPECTED,
+            )
         self.labels: Sequence[str] | None = (
-            sorted({name for item in self._items for name in item.findings or ()}) if several == {True} else None)
+            sorted({name for item in self._items for name in item.findings or ()})
+            if several == {True}
+            else None
+        )
         self.facts: dict[str, Json] = {
-            "licence": "not stated: shards carry no licence; check before you ship", "source": self.name, "synthetic": False,
-            "ignored": dict(sorted(ignored.items())), "warnings": [],
+            "licence": "not stated: shards carry no licence; check before you ship",
+            "source": self.name,
+            "synthetic": False,
+            "ignored": dict(sorted(ignored.items())),
+            "warnings": [],
         }
 
     def items(self) -> list[Item]:
@@ -92,6 +112,7 @@ class ShardSource:
 
     def native_px(self) -> int:
         """The longest side that any image's header claims; starts of files only."""
+
         def longest(place: Place) -> int:
             start = header_size(io.BytesIO(_read(place, HEADER)))
             return max(start) or max(header_size(io.BytesIO(_read(place, place.size))))
@@ -115,7 +136,9 @@ def _read(place: Place, size: int) -> bytes:
             file.seek(place.offset)
             return file.read(min(size, place.size))
     except OSError as error:
-        raise DataError(f"{place.shard}: cannot be read ({error.strerror})", "is its disk still there?") from error
+        raise DataError(
+            f"{place.shard}: cannot be read ({error.strerror})", "is its disk still there?"
+        ) from error
 
 
 def _expand(part: str) -> list[Path]:
@@ -132,7 +155,10 @@ def _expand(part: str) -> list[Path]:
         paths += found
     missing = [path.as_posix() for path in paths if not path.is_file()]
     if missing:
-        raise DataError(f"shards:{part}: {len(missing)} of {len(paths)} shards do not exist: {shown(missing)}", EXPECTED)
+        raise DataError(
+            f"shards:{part}: {len(missing)} of {len(paths)} shards do not exist: {shown(missing)}",
+            EXPECTED,
+        )
     return paths
 
 
@@ -142,9 +168,14 @@ def _ranges(text: str) -> list[str]:
         return [text]
     low, high, width = int(match[1]), int(match[2]), len(match[1])
     if not 0 <= high - low < MAX_SHARDS:
-        raise DataError(f"shards:{text}: {match[0]} names {max(0, high - low + 1)} shards, expected 1 .. {MAX_SHARDS}",
-                        EXPECTED)
-    return [f"{text[:match.start()]}{number:0{width}}{text[match.end():]}" for number in range(low, high + 1)]
+        raise DataError(
+            f"shards:{text}: {match[0]} names {max(0, high - low + 1)} shards, expected 1 .. {MAX_SHARDS}",
+            EXPECTED,
+        )
+    return [
+        f"{text[: match.start()]}{number:0{width}}{text[match.end() :]}"
+        for number in range(low, high + 1)
+    ]
 
 
 def _samples(shard: Path, group_column: str, ignored: Counter[str]) -> Iterator[tuple[Item, Place]]:
@@ -182,7 +213,12 @@ def _members(shard: Path) -> Iterator[tuple[str, Place, bytes]]:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 parts = member.name.split("/")
-                if member.name.startswith("/") or ".." in parts or "\\" in member.name or not member.name.isprintable():
+                if (
+                    member.name.startswith("/")
+                    or ".." in parts
+                    or "\\" in member.name
+                    or not member.name.isprintable()
+                ):
                     raise _hostile(shard, member.name, "a name that would not stay inside a folder")
                 if member.isdir():
                     continue
@@ -191,7 +227,9 @@ def _members(shard: Path) -> Iterator[tuple[str, Place, bytes]]:
                 text = member.name.lower().endswith((".cls", ".json"))
                 limit = MAX_LABEL if text else MAX_IMAGE
                 if member.size > limit:
-                    raise _hostile(shard, member.name, f"{member.size:,} bytes, more than {limit:,}")
+                    raise _hostile(
+                        shard, member.name, f"{member.size:,} bytes, more than {limit:,}"
+                    )
                 place = Place(shard, member.offset_data, member.size)
                 if place.offset + place.size > size:
                     raise _hostile(shard, member.name, "cut off in the middle")
@@ -199,10 +237,14 @@ def _members(shard: Path) -> Iterator[tuple[str, Place, bytes]]:
                 tar.members = []  # type: ignore[attr-defined]  # the index that tarfile keeps would grow with the shard
     except tarfile.TarError as error:
         packed = " (it is compressed)" if _compressed(shard) else ""
-        raise DataError(f"{shard}: not a plain tar{packed}: {error}",
-                        "unpack it with gunzip, unzstd or the like: images are read from their places") from error
+        raise DataError(
+            f"{shard}: not a plain tar{packed}: {error}",
+            "unpack it with gunzip, unzstd or the like: images are read from their places",
+        ) from error
     except OSError as error:
-        raise DataError(f"{shard}: cannot be read ({error.strerror})", "is its disk still there?") from error
+        raise DataError(
+            f"{shard}: cannot be read ({error.strerror})", "is its disk still there?"
+        ) from error
 
 
 def _compressed(shard: Path) -> bool:
@@ -211,7 +253,9 @@ def _compressed(shard: Path) -> bool:
 
 
 def _hostile(shard: Path, name: str, what: str) -> DataError:
-    return DataError(f"{shard}: member {name[:200]!r}: {what}", "make the shard again from files you trust")
+    return DataError(
+        f"{shard}: member {name[:200]!r}: {what}", "make the shard again from files you trust"
+    )
 
 
 def _told(shard: Path, name: str, suffix: str, data: bytes) -> dict[str, Json]:
@@ -222,7 +266,9 @@ def _told(shard: Path, name: str, suffix: str, data: bytes) -> dict[str, Json]:
             return {"label": text}
         found = json.loads(text)
     except ValueError as error:
-        raise DataError(f"{shard}: {name} is not UTF-8 text or not JSON ({error})", EXPECTED) from None
+        raise DataError(
+            f"{shard}: {name} is not UTF-8 text or not JSON ({error})", EXPECTED
+        ) from None
     if not isinstance(found, dict):
         raise DataError(f"{shard}: {name} is not a JSON object", EXPECTED)
     return found
@@ -234,11 +280,22 @@ def _item(shard: Path, name: str, told: dict[str, Json], group_column: str) -> I
     label = _text(told.get("label")) if several is None else together(several)
     if label is None:
         raise DataError(f"{shard}: sample {name!r} has no label", EXPECTED)
-    split = _split_of(shard) if told.get("split") is None else SPLIT_NAMES.get(str(told["split"]).lower())
+    split = (
+        _split_of(shard)
+        if told.get("split") is None
+        else SPLIT_NAMES.get(str(told["split"]).lower())
+    )
     if split is None and told.get("split") is not None:
-        raise DataError(f"{shard}: sample {name!r} is in split {told['split']!r}", "expected train, val or test")
-    return Item(_text(told.get("name")) or name, label, split, _text(told.get(group_column, told.get("group"))),
-                several)
+        raise DataError(
+            f"{shard}: sample {name!r} is in split {told['split']!r}", "expected train, val or test"
+        )
+    return Item(
+        _text(told.get("name")) or name,
+        label,
+        split,
+        _text(told.get(group_column, told.get("group"))),
+        several,
+    )
 
 
 def _split_of(shard: Path) -> str | None:
@@ -248,7 +305,11 @@ def _split_of(shard: Path) -> str | None:
 
 def _text(value: Json) -> str | None:
     """A name in a label file: text, or a whole number as text."""
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+    return (
+        str(value)
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+        else None
+    )
 
 
 def write(source: Source, folder: Path, per_shard: int = PER_SHARD) -> list[Path]:
@@ -269,12 +330,21 @@ def write(source: Source, folder: Path, per_shard: int = PER_SHARD) -> list[Path
             with tarfile.open(paths[-1], "w", format=tarfile.PAX_FORMAT) as tar:
                 for number, item in enumerate(own[start : start + per_shard], start):
                     loaded = source.load(item)
-                    image, suffix = ((loaded, Path(item.name).suffix.lower()) if isinstance(loaded, bytes)
-                                     else (encode_png(loaded), ".png"))
-                    labels: dict[str, Json] = ({"label": item.label} if item.findings is None
-                                               else {"labels": list(item.findings)})
+                    image, suffix = (
+                        (loaded, Path(item.name).suffix.lower())
+                        if isinstance(loaded, bytes)
+                        else (encode_png(loaded), ".png")
+                    )
+                    labels: dict[str, Json] = (
+                        {"label": item.label}
+                        if item.findings is None
+                        else {"labels": list(item.findings)}
+                    )
                     told = {"name": item.name, "split": item.split, "group": item.group, **labels}
-                    for name, data in ((f"{number:08d}{suffix}", image), (f"{number:08d}.json", canonical_json(told))):
+                    for name, data in (
+                        (f"{number:08d}{suffix}", image),
+                        (f"{number:08d}.json", canonical_json(told)),
+                    ):
                         member = tarfile.TarInfo(name)
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))

@@ -16,7 +16,9 @@ from edgekd.core.errors import DataError
 FEWEST = 5
 
 
-def hold_out(labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, into: str) -> set[int]:
+def hold_out(
+    labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, into: str
+) -> set[int]:
     """Choose about `share` of each class, in whole groups; returns the indices that were chosen.
 
     `labels`: the classes that each image counts for; one, or several where an image has several labels. The rarest first
@@ -36,7 +38,9 @@ def hold_out(labels: Sequence[Sequence[str]], groups: Sequence[str], share: floa
     left, taken = sizes.copy(), Counter[str]()
     chosen: set[str] = set()
     names = sorted(members)
-    counts = {name: Counter(label for index in members[name] for label in labels[index]) for name in names}
+    counts = {
+        name: Counter(label for index in members[name] for label in labels[index]) for name in names
+    }
     by_class: dict[str, list[str]] = defaultdict(list)
     for position in np.random.default_rng([seed, len(labels)]).permutation(len(names)):
         for label in counts[names[position]]:
@@ -51,7 +55,9 @@ def hold_out(labels: Sequence[Sequence[str]], groups: Sequence[str], share: floa
                     break
                 if group in chosen:
                     continue
-                if not overshoot and any(taken[part] + count > wanted[part] for part, count in parts.items()):
+                if not overshoot and any(
+                    taken[part] + count > wanted[part] for part, count in parts.items()
+                ):
                     continue
                 if any(left[part] - count < FEWEST for part, count in parts.items()):
                     continue
@@ -62,7 +68,8 @@ def hold_out(labels: Sequence[Sequence[str]], groups: Sequence[str], share: floa
             raise DataError(
                 f"class {label!r} has {sizes[label]} images in {len(own)} groups, which is too few to put "
                 f"{wanted[label]} of them into {into} and keep {FEWEST} for train without dividing a group",
-                f"add images of {label!r}, or bring your own {into}/ folder")
+                f"add images of {label!r}, or bring your own {into}/ folder",
+            )
     return {index for group in chosen for index in members[group]}
 
 
@@ -89,6 +96,9 @@ def draw(labels: Sequence[int], count: int, seed: int) -> list[int]:
     while quota.sum() > count:  # the floor of one each gave too much: take it back from the largest
         quota[int(np.argmax(quota))] -= 1
     rng = np.random.default_rng([seed, len(labels), count])
-    picked = [int(index) for name, size in zip(names, quota, strict=True)
-              for index in rng.permutation(by_class[name])[:size]]
+    picked = [
+        int(index)
+        for name, size in zip(names, quota, strict=True)
+        for index in rng.permutation(by_class[name])[:size]
+    ]
     return sorted(picked)

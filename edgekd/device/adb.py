@@ -39,7 +39,9 @@ def attached(serial: str | None) -> Iterator[AdbTransport]:
     Raises DeviceError when adb is missing, when no device, several, or another one are attached, or it is not ready.
     """
     if shutil.which("adb") is None:
-        raise DeviceError("adb is not on PATH", "apt-get install adb, or the Android SDK's platform-tools")
+        raise DeviceError(
+            "adb is not on PATH", "apt-get install adb, or the Android SDK's platform-tools"
+        )
     ours = not _server_runs()
     try:
         yield AdbTransport(_choose(_devices(), serial))
@@ -62,19 +64,30 @@ def _devices() -> dict[str, str]:
     """Serial -> state."""
     code, listing, _ = _adb("devices", timeout_s=SHORT_S)
     if code != 0:
-        raise DeviceError(f"`adb devices` ended with exit code {code}: {_safe(listing)}", "adb kill-server, then try again")
+        raise DeviceError(
+            f"`adb devices` ended with exit code {code}: {_safe(listing)}",
+            "adb kill-server, then try again",
+        )
     return dict(line.split("\t", 1) for line in listing.splitlines() if "\t" in line)
 
 
 def _choose(devices: dict[str, str], serial: str | None) -> str:
     names = ", ".join(map(_safe, sorted(devices)))
     if not devices:
-        raise DeviceError("no Android device is attached", "plug one in and switch USB debugging on, or: adb connect ADDRESS")
+        raise DeviceError(
+            "no Android device is attached",
+            "plug one in and switch USB debugging on, or: adb connect ADDRESS",
+        )
     if serial is None and len(devices) > 1:
-        raise DeviceError(f"{len(devices)} Android devices are attached: {names}", "name one: --adb SERIAL")
+        raise DeviceError(
+            f"{len(devices)} Android devices are attached: {names}", "name one: --adb SERIAL"
+        )
     chosen = next(iter(devices)) if serial is None else serial
     if chosen not in devices:
-        raise DeviceError(f"no device {chosen!r} is attached; these are: {names}", "name one of them: --adb SERIAL")
+        raise DeviceError(
+            f"no device {chosen!r} is attached; these are: {names}",
+            "name one of them: --adb SERIAL",
+        )
     state = devices[chosen]
     if state != "device":
         step = next((step for words, step in STATES.items() if words in state), "see `adb devices`")
@@ -86,23 +99,36 @@ def _safe(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
 
 
-def _adb(*words: str, timeout_s: float = SHORT_S, limit: int = MAX_LISTING) -> tuple[int, str, bytes]:
+def _adb(
+    *words: str, timeout_s: float = SHORT_S, limit: int = MAX_LISTING
+) -> tuple[int, str, bytes]:
     """(exit code, text of both streams, bytes of standard output), of which at most `limit` bytes are read.
 
     Raises DeviceError when it does not end in time or says more.
     """
-    with tempfile.TemporaryFile() as said:  # a file cannot block the writer, as a pipe nobody reads would
+    with (
+        tempfile.TemporaryFile() as said
+    ):  # a file cannot block the writer, as a pipe nobody reads would
         try:
-            process = subprocess.Popen(["adb", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said,
-                                       env={**os.environ, "LC_ALL": "C"})
+            process = subprocess.Popen(
+                ["adb", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env={**os.environ, "LC_ALL": "C"},
+            )
         except OSError as error:
-            raise DeviceError(f"adb cannot be started: {error.strerror}", "apt-get install adb") from error
+            raise DeviceError(
+                f"adb cannot be started: {error.strerror}", "apt-get install adb"
+            ) from error
         assert process.stdout
         timer = transports.Deadline(timeout_s, process.kill)
         try:
             data = process.stdout.read(limit + 1)
             if len(data) > limit:
-                raise DeviceError(f"the device sends more than {limit} bytes", "run the job by hand in adb shell")
+                raise DeviceError(
+                    f"the device sends more than {limit} bytes", "run the job by hand in adb shell"
+                )
             code = process.wait()
         finally:
             timer.end()
@@ -110,8 +136,10 @@ def _adb(*words: str, timeout_s: float = SHORT_S, limit: int = MAX_LISTING) -> t
             process.wait()
             process.stdout.close()
         if timer.passed:
-            raise DeviceError(f"adb {words[2] if words[0] == '-s' else words[0]} did not end within {timeout_s:.0f} s",
-                              "see that the device is awake and attached")
+            raise DeviceError(
+                f"adb {words[2] if words[0] == '-s' else words[0]} did not end within {timeout_s:.0f} s",
+                "see that the device is awake and attached",
+            )
         said.seek(0)
         return code, (data + b"\n" + said.read(limit)).decode("utf-8", "replace").strip(), data
 
@@ -130,27 +158,40 @@ class AdbTransport:
         The exit code is taken from a line of our own, since adb passes none on from devices before Android 7.
         """
         mark = secrets.token_hex(8)
-        code, text, data = _adb("-s", self.serial, "shell", f"({command}) 2>&1; echo {mark} $?", timeout_s=timeout_s)
+        code, text, data = _adb(
+            "-s", self.serial, "shell", f"({command}) 2>&1; echo {mark} $?", timeout_s=timeout_s
+        )
         answer = data.decode("utf-8", "replace").replace("\r\n", "\n")
         found = re.fullmatch(rf"(.*?)\n?{mark} (\d{{1,3}})\s*", answer, re.DOTALL)
         if found is None:
-            raise DeviceError(f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: {_safe(text[-300:])})",
-                              "attach it again; what was copied there lies in a folder edgekd-* of " + TEMPORARY)
+            raise DeviceError(
+                f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: {_safe(text[-300:])})",
+                "attach it again; what was copied there lies in a folder edgekd-* of " + TEMPORARY,
+            )
         return int(found.group(2)), found.group(1)
 
     def run(self, job: Job, on_progress: Progress) -> Ran:
         if job.argv[0] == PYTHON:
-            raise DeviceError("Android has no Python for the runner", "measure with benchmark_model, or emit a folder")
+            raise DeviceError(
+                "Android has no Python for the runner",
+                "measure with benchmark_model, or emit a folder",
+            )
         folder = f"{TEMPORARY}/edgekd-{secrets.token_hex(8)}"
         code, said = self.shell(f"mkdir -m 700 {folder}")
         if code != 0:
-            raise DeviceError(f"no folder can be made in {TEMPORARY}: {_safe(said)}", "make room on the device")
+            raise DeviceError(
+                f"no folder can be made in {TEMPORARY}: {_safe(said)}", "make room on the device"
+            )
         try:
             self._push(job, folder)
             on_progress(0.2)
             code = self._start(job, folder)
             on_progress(0.9)
-            files = {name: data for name in job.fetch if (data := self._file(f"{folder}/{name}")) is not None}
+            files = {
+                name: data
+                for name in job.fetch
+                if (data := self._file(f"{folder}/{name}")) is not None
+            }
             said = self._said(folder)
             on_progress(1.0)
             return Ran(code, files, said)
@@ -162,28 +203,46 @@ class AdbTransport:
             for name, data in job.files.items():
                 path = Path(temporary) / name
                 path.write_bytes(data)
-                code, said, _ = _adb("-s", self.serial, "push", str(path), f"{folder}/{name}",
-                                     timeout_s=SHORT_S + len(data) / SLOWEST_LINK)
+                code, said, _ = _adb(
+                    "-s",
+                    self.serial,
+                    "push",
+                    str(path),
+                    f"{folder}/{name}",
+                    timeout_s=SHORT_S + len(data) / SLOWEST_LINK,
+                )
                 if code != 0:
-                    raise DeviceError(f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: {_safe(said[-300:])}",
-                                      "make room on the device")
+                    raise DeviceError(
+                        f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: {_safe(said[-300:])}",
+                        "make room on the device",
+                    )
         code, said = self.shell(f"cd {folder} && chmod -R 700 .")
         if code != 0:
-            raise DeviceError(f"what was copied to the device cannot be used there: {_safe(said)}", "make room on the device")
+            raise DeviceError(
+                f"what was copied to the device cannot be used there: {_safe(said)}",
+                "make room on the device",
+            )
 
     def _start(self, job: Job, folder: str) -> int:
         """Its exit code. The program's own process id lies in .pid, so that it can be ended from outside."""
         inner = 'echo $$ > .pid; exec "$@" > .said 2>&1'
         try:
-            code, said = self.shell(f"cd {folder} && sh -c {shlex.quote(inner)} sh {shlex.join(job.argv)}", job.timeout_s)
+            code, said = self.shell(
+                f"cd {folder} && sh -c {shlex.quote(inner)} sh {shlex.join(job.argv)}",
+                job.timeout_s,
+            )
         except DeviceError as error:
             if "did not end within" in error.what:
-                raise DeviceError(f"the job did not end within {job.timeout_s:g} s and was stopped",
-                                  "give a longer --timeout, fewer --runs or a smaller model") from None
+                raise DeviceError(
+                    f"the job did not end within {job.timeout_s:g} s and was stopped",
+                    "give a longer --timeout, fewer --runs or a smaller model",
+                ) from None
             raise
         if code in (126, 127):
-            raise DeviceError(f"the program cannot be started on the device: {_safe(said or self._said(folder))}",
-                              "see that it is built for this device's processor")
+            raise DeviceError(
+                f"the program cannot be started on the device: {_safe(said or self._said(folder))}",
+                "see that it is built for this device's processor",
+            )
         return code
 
     def _file(self, path: str) -> bytes | None:
@@ -194,17 +253,32 @@ class AdbTransport:
         if code != 0:
             return None
         if not size.strip().isdecimal() or int(size) > most:
-            raise DeviceError(f"the job left a file of {_safe(size)[:30]} bytes; {most} is the most that is read",
-                              "run the job by hand in adb shell and look at the file")
-        return _adb("-s", self.serial, "exec-out", f"cat {quoted}", timeout_s=SHORT_S + most / SLOWEST_LINK, limit=most)[2]
+            raise DeviceError(
+                f"the job left a file of {_safe(size)[:30]} bytes; {most} is the most that is read",
+                "run the job by hand in adb shell and look at the file",
+            )
+        return _adb(
+            "-s",
+            self.serial,
+            "exec-out",
+            f"cat {quoted}",
+            timeout_s=SHORT_S + most / SLOWEST_LINK,
+            limit=most,
+        )[2]
 
     def _said(self, folder: str) -> str:
         """The beginning and the end of what the program said."""
         half = transports.MAX_STDERR // 2
-        _, text = self.shell(f"cd {folder} && if [ $(wc -c < .said) -le {2 * half} ]; then cat .said; "
-                             f"else head -c {half} .said; echo; tail -c {half} .said; fi")
+        _, text = self.shell(
+            f"cd {folder} && if [ $(wc -c < .said) -le {2 * half} ]; then cat .said; "
+            f"else head -c {half} .said; echo; tail -c {half} .said; fi"
+        )
         return text
 
     def _remove(self, folder: str) -> None:
-        with suppress(DeviceError):  # a device that is gone cannot be tidied; the error that is on its way says where
-            self.shell(f"cd {folder} && {{ [ -f .pid ] && kill -9 $(cat .pid); cd /; rm -rf {folder}; }}")
+        with suppress(
+            DeviceError
+        ):  # a device that is gone cannot be tidied; the error that is on its way says where
+            self.shell(
+                f"cd {folder} && {{ [ -f .pid ] && kill -9 $(cat .pid); cd /; rm -rf {folder}; }}"
+            )

@@ -37,8 +37,14 @@ class JobError(Exception):
         self.next_step = next_step
 
 
-def run_job(files: Mapping[str, bytes], argv: Sequence[str], fetch: Sequence[str], on_line: Callable[[bytes], None],
-            limits: Mapping[str, float], python: str = sys.executable) -> tuple[int, dict[str, bytes]]:
+def run_job(
+    files: Mapping[str, bytes],
+    argv: Sequence[str],
+    fetch: Sequence[str],
+    on_line: Callable[[bytes], None],
+    limits: Mapping[str, float],
+    python: str = sys.executable,
+) -> tuple[int, dict[str, bytes]]:
     """Run `argv` in a new folder (mode 0700) that holds `files`; returns its exit code and the files named by `fetch`.
 
     `on_line` is given each line of its standard error, from another thread. `limits`: timeout_s for the command,
@@ -52,30 +58,46 @@ def run_job(files: Mapping[str, bytes], argv: Sequence[str], fetch: Sequence[str
                 (folder / name).write_bytes(data)
         except OSError as error:
             needed = sum(len(data) for data in files.values()) / 2**20
-            raise JobError(f"{needed:.1f} MiB cannot be written to {folder or tempfile.gettempprefix()}: "
-                           f"{error.strerror or error}", "make room in its temporary folder, or set TMPDIR there to a "
-                                                         "folder with room") from error
-        exit_code = _run_in(folder, [python, "-I", *argv[1:]] if argv[0] == PYTHON else list(argv), on_line, limits)
+            raise JobError(
+                f"{needed:.1f} MiB cannot be written to {folder or tempfile.gettempprefix()}: "
+                f"{error.strerror or error}",
+                "make room in its temporary folder, or set TMPDIR there to a folder with room",
+            ) from error
+        exit_code = _run_in(
+            folder, [python, "-I", *argv[1:]] if argv[0] == PYTHON else list(argv), on_line, limits
+        )
         return exit_code, collect(folder, fetch, int(limits["file_bytes"]))
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_in(folder: Path, command: list[str], on_line: Callable[[bytes], None], limits: Mapping[str, float]) -> int:
+def _run_in(
+    folder: Path, command: list[str], on_line: Callable[[bytes], None], limits: Mapping[str, float]
+) -> int:
     try:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     except OSError as error:
-        raise JobError(f"{command[0]} cannot be started: {error.strerror}",
-                       "check that this program is there and may be run") from error
+        raise JobError(
+            f"{command[0]} cannot be started: {error.strerror}",
+            "check that this program is there and may be run",
+        ) from error
     listener = threading.Thread(target=_listen, args=(process.stderr, on_line), daemon=True)
     listener.start()
     try:
         return process.wait(limits["timeout_s"])
     except subprocess.TimeoutExpired:
-        raise JobError(f"the job did not end within {limits['timeout_s']:g} s and was stopped",
-                       "give a longer --timeout, fewer --runs or a smaller model") from None
+        raise JobError(
+            f"the job did not end within {limits['timeout_s']:g} s and was stopped",
+            "give a longer --timeout, fewer --runs or a smaller model",
+        ) from None
     finally:  # after a timeout and an interrupt too; and a job that ended may have left children
         end_group(process, limits["grace_s"])
         listener.join(limits["grace_s"])
@@ -107,13 +129,16 @@ def collect(folder: Path, names: Sequence[str], limit: int) -> dict[str, bytes]:
             continue
         size = path.stat().st_size
         if size > limit:
-            raise JobError(f"the job left {name} with {size} bytes; {limit} is the most that is read",
-                           "run the runner by hand there and look at the file")
+            raise JobError(
+                f"the job left {name} with {size} bytes; {limit} is the most that is read",
+                "run the runner by hand there and look at the file",
+            )
         found[name] = path.read_bytes()
     return found
 
 
 # At the other end of a connection ------------------------------------------------------------------------------------
+
 
 def serve(source: IO[bytes]) -> None:
     """Run the job that `source` holds and answer on standard output; ends the process."""
@@ -142,8 +167,13 @@ def serve(source: IO[bytes]) -> None:
                 raise SystemExit(1)  # the connection is gone
         threading.Thread(target=_end_with_connection, daemon=True).start()
         try:
-            exit_code, found = run_job(files, header["argv"], header["fetch"],
-                                       lambda line: send({"line": line.decode("utf-8", "replace")}), header["limits"])
+            exit_code, found = run_job(
+                files,
+                header["argv"],
+                header["fetch"],
+                lambda line: send({"line": line.decode("utf-8", "replace")}),
+                header["limits"],
+            )
         except JobError as error:
             send({"failed": error.what, "next": error.next_step})
         else:
@@ -155,7 +185,12 @@ def serve(source: IO[bytes]) -> None:
     except BrokenPipeError:  # nobody is there to be told
         code = 1
     except Exception as error:  # out of memory, say: better told than shown as a lost connection
-        send({"failed": f"the agent failed there: {type(error).__name__}: {error}", "next": "run it again"})
+        send(
+            {
+                "failed": f"the agent failed there: {type(error).__name__}: {error}",
+                "next": "run it again",
+            }
+        )
     os._exit(code)  # the thread that waits for the connection's end would hold a plain exit up
 
 

@@ -17,7 +17,9 @@ from edgekd.device.edgebench import SCHEMA
 from edgekd.device.transports import MAX_FILE_BYTES
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"  # ISO 8601, basic form: sorts by time
-BLOCKS = 5  # of consecutive samples; their medians show drift inside a run, which single samples hide
+BLOCKS = (
+    5  # of consecutive samples; their medians show drift inside a run, which single samples hide
+)
 FLOOR = 0.03  # ours: no change of p50 below 3 % is called one, whatever the samples say; clocks and pages differ by run
 UNKNOWN = 0.05  # ours: the spread of a run whose tool gives no samples
 SIGMAS = 3.0  # a change is called one beyond three standard deviations
@@ -34,8 +36,14 @@ class Run:
     def place(self) -> tuple[Any, ...]:
         """What two runs must share to be compared: the device and how it ran."""
         runtime = self.body["runtime"]
-        return (self.body["profile"], self.body["transport"], self.body["host"]["cpu"], runtime["name"],
-                runtime["delegate"], runtime["threads"])
+        return (
+            self.body["profile"],
+            self.body["transport"],
+            self.body["host"]["cpu"],
+            runtime["name"],
+            runtime["delegate"],
+            runtime["threads"],
+        )
 
     @property
     def p50(self) -> float:
@@ -48,7 +56,10 @@ class Run:
         size = len(samples) // BLOCKS
         if size == 0:
             return UNKNOWN
-        medians = [statistics.median(samples[number * size:(number + 1) * size]) for number in range(BLOCKS)]
+        medians = [
+            statistics.median(samples[number * size : (number + 1) * size])
+            for number in range(BLOCKS)
+        ]
         return statistics.stdev(medians) / self.p50
 
 
@@ -72,8 +83,10 @@ class Change:
     def __str__(self) -> str:
         profile, transport, *_ = self.later.place
         what = "beyond" if self.real else "within"
-        told = (f"{profile} ({transport}): p50 {self.earlier.p50:.2f} -> {self.later.p50:.2f} ms ({self.ratio - 1:+.1%}), "
-                f"{what} noise (±{self.noise:.1%})")
+        told = (
+            f"{profile} ({transport}): p50 {self.earlier.p50:.2f} -> {self.later.p50:.2f} ms ({self.ratio - 1:+.1%}), "
+            f"{what} noise (±{self.noise:.1%})"
+        )
         notes = []
         if self.earlier.body["model_sha256"] != self.later.body["model_sha256"]:
             notes.append("another model")
@@ -89,8 +102,13 @@ def keep(folder: Path, body: Mapping[str, Any]) -> Path:
     Raises StoreError.
     """
     place = folder / "bench"
-    stem = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", str(body[key])).strip("._") or "unnamed"
-                    for key in ("profile", "transport")) + f"-{datetime.now(UTC).strftime(STAMP)}"
+    stem = (
+        "-".join(
+            re.sub(r"[^A-Za-z0-9_.]+", "_", str(body[key])).strip("._") or "unnamed"
+            for key in ("profile", "transport")
+        )
+        + f"-{datetime.now(UTC).strftime(STAMP)}"
+    )
     try:
         place.mkdir(parents=True, exist_ok=True)
         path = place / f"{stem}.json"
@@ -98,7 +116,9 @@ def keep(folder: Path, body: Mapping[str, Any]) -> Path:
             json.dump(body, file, indent=1, allow_nan=False)
             file.write("\n")
     except OSError as error:
-        raise StoreError(f"{place} cannot be written: {error.strerror}", "name another folder with --out") from error
+        raise StoreError(
+            f"{place} cannot be written: {error.strerror}", "name another folder with --out"
+        ) from error
     return path
 
 
@@ -109,7 +129,11 @@ def kept(folder: Path) -> list[Run]:
         body = _body(path)
         if body is not None:
             stamp = re.search(r"\d{8}T\d{6}\.\d{6}Z", path.name)
-            when = stamp.group() if stamp else datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime(STAMP)
+            when = (
+                stamp.group()
+                if stamp
+                else datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime(STAMP)
+            )
             found.append((when, path.name, Run(path, body)))
     return [run for _, _, run in sorted(found, key=lambda row: row[:2])]
 
@@ -121,11 +145,22 @@ def _body(path: Path) -> dict[str, Any] | None:
         body = json.loads(path.read_bytes())
         latency, runtime = body["latency_ms"], body["runtime"]
         numbers = [latency["p50"], *latency["samples"]]
-        texts = [body["profile"], body["transport"], body["model_sha256"], runtime["name"], runtime["version"],
-                 body["host"]["cpu"] or "", runtime["delegate"] or ""]
-        sound = (body["schema"] == SCHEMA and body["emulated"] is False and type(runtime["threads"]) is int
-                 and all(isinstance(text, str) and text.isprintable() for text in texts)
-                 and all(type(number) in (int, float) and 0 < number < math.inf for number in numbers))
+        texts = [
+            body["profile"],
+            body["transport"],
+            body["model_sha256"],
+            runtime["name"],
+            runtime["version"],
+            body["host"]["cpu"] or "",
+            runtime["delegate"] or "",
+        ]
+        sound = (
+            body["schema"] == SCHEMA
+            and body["emulated"] is False
+            and type(runtime["threads"]) is int
+            and all(isinstance(text, str) and text.isprintable() for text in texts)
+            and all(type(number) in (int, float) and 0 < number < math.inf for number in numbers)
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return body if sound else None
@@ -143,7 +178,11 @@ def changes(runs: Sequence[Run]) -> list[Change]:
         if not before:
             continue
         earlier = before[-1]
-        same = [math.log(run.p50) for run in before if run.body["model_sha256"] == earlier.body["model_sha256"]]
+        same = [
+            math.log(run.p50)
+            for run in before
+            if run.body["model_sha256"] == earlier.body["model_sha256"]
+        ]
         between = statistics.stdev(same) * math.sqrt(2) if len(same) >= 3 else 0.0
         noise = max(FLOOR, SIGMAS * max(math.hypot(earlier.spread, later.spread), between))
         found.append(Change(earlier, later, later.p50 / earlier.p50, noise))

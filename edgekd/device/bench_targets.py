@@ -38,20 +38,30 @@ def over_ssh(subject: Subject, destination: str, python: str, config: Path | Non
 
 
 def _by_runner(subject: Subject, transport: LocalTransport | SshTransport) -> Measure:
-    return lambda profile, on_progress: bench(subject.model, profile, transport, golden=subject.golden,
-                                              settings=subject.settings, on_progress=on_progress)
+    return lambda profile, on_progress: bench(
+        subject.model,
+        profile,
+        transport,
+        golden=subject.golden,
+        settings=subject.settings,
+        on_progress=on_progress,
+    )
 
 
 @contextmanager
 def over_adb(subject: Subject, serial: str | None, tool: Path | None) -> Iterator[Measure]:
     """The Android device of that serial, or the only one. `tool`: benchmark_model's file. Raises DeviceError."""
     with adb.attached(serial) as device:
-        yield lambda profile, on_progress: android.bench(subject.model, profile, device, tool, subject.settings, on_progress)
+        yield lambda profile, on_progress: android.bench(
+            subject.model, profile, device, tool, subject.settings, on_progress
+        )
 
 
 def emulated(subject: Subject) -> Measure:
     """The emulated Pi, compared with this machine byte by byte."""
-    return lambda profile, on_progress: emulate.compared(subject.model, profile, subject.golden, subject.settings, on_progress)
+    return lambda profile, on_progress: emulate.compared(
+        subject.model, profile, subject.golden, subject.settings, on_progress
+    )
 
 
 def brought(subject: Subject, result: Path) -> Measure:
@@ -60,6 +70,8 @@ def brought(subject: Subject, result: Path) -> Measure:
         with result.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise DeviceError(f"{result} cannot be read: {error.strerror}",
-                          "give the result.json that the command in COMMAND.txt wrote") from error
+        raise DeviceError(
+            f"{result} cannot be read: {error.strerror}",
+            "give the result.json that the command in COMMAND.txt wrote",
+        ) from error
     return lambda profile, _progress: carried_back(data, subject.model, profile)

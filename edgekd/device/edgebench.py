@@ -54,7 +54,9 @@ EXIT_DEVICE = 3
 EXIT_INTERRUPTED = 130
 
 MAX_SAMPLES = 20_000  # a model of 50 us fills this in a second; percentiles gain nothing from more
-WARMUP_SECONDS = 10.0  # the longest warm-up: a Pi 4 reaches its working clock (ondemand governor) well before
+WARMUP_SECONDS = (
+    10.0  # the longest warm-up: a Pi 4 reaches its working clock (ondemand governor) well before
+)
 WARMUP_WINDOW = 5  # runs in each of the two windows whose medians are compared
 WARMUP_TOLERANCE = 0.05  # the medians of the two windows may differ by this share
 MAX_SECONDS = 150.0  # as benchmark_model's --max_secs
@@ -66,12 +68,19 @@ SOAK_LEAST_WINDOW_S = 0.2
 SLOWER = 0.05  # the share by which the end of a soak must be slower, or the clock lower, to say so: above run-to-run noise
 THROTTLED_NOW = 0xF  # raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft limit
 MAX_CORE = 1023  # CPU_SETSIZE, sched.h
-EDGE_TPU_LIBRARY = "libedgetpu.so.1"  # what Coral's Debian packages libedgetpu1-std and -max install
+EDGE_TPU_LIBRARY = (
+    "libedgetpu.so.1"  # what Coral's Debian packages libedgetpu1-std and -max install
+)
 TIE = 1e-3  # codes; scales are float32, so a tie is known to about 128 * 2^-24 = 8e-6 codes
 
 LIMITS: dict[str, tuple[float, float]] = {  # of the settings, least and most
-    "threads": (1, 256), "runs": (1, MAX_SAMPLES), "min_seconds": (0, MAX_SECONDS), "warmup_runs": (0, MAX_SAMPLES),
-    "seed": (0, 2**32 - 1), "timeout_s": (0.1, 86_400), "soak_minutes": (0.01, 720),
+    "threads": (1, 256),
+    "runs": (1, MAX_SAMPLES),
+    "min_seconds": (0, MAX_SECONDS),
+    "warmup_runs": (0, MAX_SAMPLES),
+    "seed": (0, 2**32 - 1),
+    "timeout_s": (0.1, 86_400),
+    "soak_minutes": (0.01, 720),
 }
 
 RUNTIMES = (  # tried in this order: module, the class inside it, where its delegates' names are, the package it is in
@@ -101,8 +110,13 @@ class BenchError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The error as it is written in place of a result."""
-        return {"schema": ERROR_SCHEMA, "runner_version": VERSION, "kind": self.kind, "message": self.message,
-                "next_step": self.next_step}
+        return {
+            "schema": ERROR_SCHEMA,
+            "runner_version": VERSION,
+            "kind": self.kind,
+            "message": self.message,
+            "next_step": self.next_step,
+        }
 
 
 class BadModelError(BenchError):
@@ -114,6 +128,7 @@ class BadModelError(BenchError):
 
 # The flatbuffer, before any runtime sees it -------------------------------------------------------------------------
 
+
 class _Flatbuffer:
     """Bounds-checked reading of a flatbuffer; every step that would leave the file raises BadModelError."""
 
@@ -123,8 +138,10 @@ class _Flatbuffer:
 
     def need(self, start: int, size: int, what: str) -> None:
         if start < 0 or start + size > len(self.data):
-            raise BadModelError(f"the file is cut short or damaged: {what} lies at bytes {start} to {start + size}, "
-                           f"and the file has {len(self.data)}")
+            raise BadModelError(
+                f"the file is cut short or damaged: {what} lies at bytes {start} to {start + size}, "
+                f"and the file has {len(self.data)}"
+            )
         self.end = max(self.end, start + size)
 
     def number(self, code: str, at: int, what: str) -> int:
@@ -140,7 +157,9 @@ class _Flatbuffer:
         vtable = at - self.number("i", at, what)
         size = self.number("H", vtable, what)
         if size < 4 or size % 2:
-            raise BadModelError(f"the file is damaged: the vtable of {what} says it has {size} bytes")
+            raise BadModelError(
+                f"the file is damaged: the vtable of {what} says it has {size} bytes"
+            )
         self.need(vtable, size, what)
         self.need(at, self.number("H", vtable + 2, what), what)
         return at
@@ -201,8 +220,10 @@ def check_model(data: bytes) -> None:
     if len(data) < 8:
         raise BadModelError(f"the file has {len(data)} bytes; a TFLite model has more")
     if data[4:8] != b"TFL3":
-        raise BadModelError(f"not a TFLite model: bytes 4 to 8 are {bytes(data[4:8])!r}, not b'TFL3'",
-                            "give a .tflite file")
+        raise BadModelError(
+            f"not a TFLite model: bytes 4 to 8 are {bytes(data[4:8])!r}, not b'TFL3'",
+            "give a .tflite file",
+        )
     flat = _Flatbuffer(data)
     model = flat.table(flat.follow(0, "the model"), "the model")
     codes = flat.tables(model, 1, "operator code")
@@ -227,29 +248,48 @@ def check_model(data: bytes) -> None:
             flat.vector(tensor, 0, 4, f"the shape of tensor {number}")
             flat.text(tensor, 3, f"the name of tensor {number}")
             if not flat.scalar(tensor, 2, "I") < len(buffers):
-                raise BadModelError(f"the file is damaged: tensor {number} names a buffer that is not there")
+                raise BadModelError(
+                    f"the file is damaged: tensor {number} names a buffer that is not there"
+                )
             quantization = flat.child(tensor, 4, f"the quantization of tensor {number}")
             if quantization:
-                for index, item_size in ((0, 4), (1, 4), (2, 4), (3, 8)):  # min, max, scale: float; zero_point: int64
-                    flat.vector(quantization, index, item_size, f"the quantization of tensor {number}")
+                for index, item_size in (
+                    (0, 4),
+                    (1, 4),
+                    (2, 4),
+                    (3, 8),
+                ):  # min, max, scale: float; zero_point: int64
+                    flat.vector(
+                        quantization, index, item_size, f"the quantization of tensor {number}"
+                    )
         flat.indices(subgraph, 1, len(tensors), "the inputs")
         flat.indices(subgraph, 2, len(tensors), "the outputs")
         for number, operator in enumerate(flat.tables(subgraph, 3, "operator")):
             if not flat.scalar(operator, 0, "I") < len(codes):
-                raise BadModelError(f"the file is damaged: operator {number} names an operator code that is not there")
+                raise BadModelError(
+                    f"the file is damaged: operator {number} names an operator code that is not there"
+                )
             flat.indices(operator, 1, len(tensors), f"the inputs of operator {number}")
             flat.indices(operator, 2, len(tensors), f"the outputs of operator {number}")
             flat.child(operator, 4, f"the options of operator {number}")
             flat.vector(operator, 5, 1, f"the custom options of operator {number}")
-    appended = data[flat.end:flat.end + 20].lstrip(b"\0")
+    appended = data[flat.end : flat.end + 20].lstrip(b"\0")
     if appended.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(io.BytesIO(data)):
-        raise BadModelError("the file is cut short: the label files appended to the model, a zip, have no end")
+        raise BadModelError(
+            "the file is cut short: the label files appended to the model, a zip, have no end"
+        )
 
 
 # Pixels to input codes ----------------------------------------------------------------------------------------------
 
+
 def pixel_codes(
-    pixels: Array, dtype: str, scale: float, zero_point: int, mean: Sequence[float] | None, std: Sequence[float] | None
+    pixels: Array,
+    dtype: str,
+    scale: float,
+    zero_point: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> Array:
     """What a network is fed for stored pixels: uint8 [..., c] in, `dtype` [..., c] out.
 
@@ -266,16 +306,24 @@ def pixel_codes(
 
     channels = pixels.shape[-1]
     if dtype not in ("int8", "uint8", "float32"):
-        raise ValueError(f"an input of {dtype} cannot be fed with pixels; int8, uint8 and float32 can")
+        raise ValueError(
+            f"an input of {dtype} cannot be fed with pixels; int8, uint8 and float32 can"
+        )
     low, high = (-128, 127) if dtype == "int8" else (0, 255)
     level = np.arange(256, dtype=np.float64)[:, None]
     middle, spread = ([0.5] if mean is None else mean), ([0.5] if std is None else std)
     if {len(middle), len(spread)} - {1, channels}:
-        raise ValueError(f"mean has {len(middle)} numbers and std {len(spread)}; the images have {channels} channels")
-    real = np.broadcast_to((level / 255.0 - np.asarray(middle, float)) / np.asarray(spread, float), (256, channels))
+        raise ValueError(
+            f"mean has {len(middle)} numbers and std {len(spread)}; the images have {channels} channels"
+        )
+    real = np.broadcast_to(
+        (level / 255.0 - np.asarray(middle, float)) / np.asarray(spread, float), (256, channels)
+    )
     if dtype == "float32":
         table = real.astype(np.float32)
-    elif (mean is None and std is None) or not scale:  # a tensor without a scale has no rule of its own
+    elif (
+        mean is None and std is None
+    ) or not scale:  # a tensor without a scale has no rule of its own
         table = np.broadcast_to(level + low, (256, channels)).astype(dtype)
     else:
         exact = real / scale + zero_point
@@ -286,8 +334,14 @@ def pixel_codes(
 
 # What this machine says of itself -----------------------------------------------------------------------------------
 
-CPU_PARTS = {"0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76",
-             "0xd0d": "Cortex-A77", "0xd05": "Cortex-A55"}  # MIDR part numbers, Arm's reference manuals
+CPU_PARTS = {
+    "0xd03": "Cortex-A53",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+    "0xd0d": "Cortex-A77",
+    "0xd05": "Cortex-A55",
+}  # MIDR part numbers, Arm's reference manuals
 CPU = "/sys/devices/system/cpu/cpu0/cpufreq/"
 
 
@@ -334,8 +388,13 @@ def temperature_c() -> float | None:
 def throttled() -> str | None:
     """The Raspberry Pi's own word on under-voltage and throttling ("0x50005"); None on other machines."""
     try:
-        answer = subprocess.run(["vcgencmd", "get_throttled"], stdin=subprocess.DEVNULL, capture_output=True,
-                                timeout=5, check=False).stdout
+        answer = subprocess.run(
+            ["vcgencmd", "get_throttled"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=5,
+            check=False,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.match(rb"throttled=(0x[0-9a-fA-F]{1,8})\s*$", answer)
@@ -349,13 +408,21 @@ def cores() -> int:
 
 def machine() -> dict[str, Any]:
     """What tells this machine from others: its name in the network, its architecture, its processor and its cores."""
-    return {"node": platform.node(), "machine": platform.machine(), "cpu": cpu_name(), "cores": cores()}
+    return {
+        "node": platform.node(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cores": cores(),
+    }
 
 
 def conditions() -> dict[str, Any]:
     """Clock, temperature and throttling as they are now; what this machine does not tell is None."""
-    return {"clock_khz": _whole(_read(CPU + "scaling_cur_freq")), "temperature_c": temperature_c(),
-            "throttled": throttled()}
+    return {
+        "clock_khz": _whole(_read(CPU + "scaling_cur_freq")),
+        "temperature_c": temperature_c(),
+        "throttled": throttled(),
+    }
 
 
 def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -365,35 +432,51 @@ def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     earlier ones.
     """
     known = before["throttled"] is not None and after["throttled"] is not None
-    return {"machine": platform.machine(), "cpu": cpu_name(), "cores": cores(), "kernel": platform.release(),
-            "python": platform.python_version(), "governor": _read(CPU + "scaling_governor"),
-            "clock_khz": after["clock_khz"], "temperature_c": after["temperature_c"],
-            "throttled": {"before": before["throttled"], "after": after["throttled"]} if known else None,
-            "before": {key: before[key] for key in ("clock_khz", "temperature_c")}}
+    return {
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "governor": _read(CPU + "scaling_governor"),
+        "clock_khz": after["clock_khz"],
+        "temperature_c": after["temperature_c"],
+        "throttled": {"before": before["throttled"], "after": after["throttled"]}
+        if known
+        else None,
+        "before": {key: before[key] for key in ("clock_khz", "temperature_c")},
+    }
 
 
 def host_warnings(host: dict[str, Any], threads: int) -> list[str]:
     """What makes the times of this run less than comparable."""
     notes = []
     if host["governor"] not in (None, "performance"):
-        notes.append(f"the clock is governed by {host['governor']!r}; for steady times: echo performance | sudo tee "
-                     "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
+        notes.append(
+            f"the clock is governed by {host['governor']!r}; for steady times: echo performance | sudo tee "
+            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+        )
     if threads > host["cores"]:
         notes.append(f"{threads} threads on {host['cores']} usable cores")
     if host["throttled"]:
         before, after = (int(host["throttled"][key], 16) for key in ("before", "after"))
         if (before | after) & THROTTLED_NOW:
-            notes.append(f"the board was throttled or under-voltage (get_throttled {host['throttled']['before']} "
-                         f"before, {host['throttled']['after']} after): these times are not the board's; cool it or "
-                         "change its power supply and run again")
+            notes.append(
+                f"the board was throttled or under-voltage (get_throttled {host['throttled']['before']} "
+                f"before, {host['throttled']['after']} after): these times are not the board's; cool it or "
+                "change its power supply and run again"
+            )
     earlier, later = host["before"]["clock_khz"], host["clock_khz"]
     if earlier and later and later < earlier * (1 - SLOWER):
-        notes.append(f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: these times are "
-                     "of a machine that throttles, or whose governor lowers the clock")
+        notes.append(
+            f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: these times are "
+            "of a machine that throttles, or whose governor lowers the clock"
+        )
     return notes
 
 
 # Memory, in KiB -----------------------------------------------------------------------------------------------------
+
 
 def _status_kib(key: str) -> int | None:
     value = _field(_read("/proc/self/status") or "", key)
@@ -413,11 +496,15 @@ def peak_kib() -> int | None:
 
 def forget_peak() -> None:
     """Set VmHWM back to what is resident now (proc(5), clear_refs 5), where the kernel allows it."""
-    with contextlib.suppress(OSError), Path("/proc/self/clear_refs").open("w", encoding="ascii") as file:
+    with (
+        contextlib.suppress(OSError),
+        Path("/proc/self/clear_refs").open("w", encoding="ascii") as file,
+    ):
         file.write("5")
 
 
 # Measuring, in the process that loads the model ---------------------------------------------------------------------
+
 
 class Runtime:
     """A TFLite runtime that was imported: the Interpreter class, its package and version, and how it takes delegates."""
@@ -436,22 +523,34 @@ class Runtime:
         """An interpreter with its tensors allocated. Raises BenchError "model" or "delegate"."""
         words: dict[str, Any] = {"model_path": model, "num_threads": threads}
         if delegate.kind == "none":
-            words["experimental_op_resolver_type"] = self.resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            words["experimental_op_resolver_type"] = (
+                self.resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
         if delegate.library:
             try:
-                words["experimental_delegates"] = [self.load_delegate(delegate.library, delegate.options)]
+                words["experimental_delegates"] = [
+                    self.load_delegate(delegate.library, delegate.options)
+                ]
             except (OSError, ValueError, RuntimeError) as error:
-                raise BenchError("delegate", f"the delegate {delegate} cannot be loaded from {delegate.library}: "
-                                             f"{_one_line(error) or 'it gives no reason'}", delegate.advice) from error
+                raise BenchError(
+                    "delegate",
+                    f"the delegate {delegate} cannot be loaded from {delegate.library}: "
+                    f"{_one_line(error) or 'it gives no reason'}",
+                    delegate.advice,
+                ) from error
         try:
             interpreter = self.interpreter(**words)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             compiled = "edgetpu-custom-op" in str(error)
-            raise BenchError("model", f"{self} refuses {model}: {_one_line(error)}",
-                             "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine that has one, "
-                             "or the model it was compiled from" if compiled else
-                             "see the op and its version in the message; a newer runtime may know it") from error
+            raise BenchError(
+                "model",
+                f"{self} refuses {model}: {_one_line(error)}",
+                "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine that has one, "
+                "or the model it was compiled from"
+                if compiled
+                else "see the op and its version in the message; a newer runtime may know it",
+            ) from error
         return interpreter
 
 
@@ -474,7 +573,9 @@ class Delegate:
             self.library, *pairs = rest.split(",")
             self.options = dict(_pair(pair) for pair in pairs)
         elif colon or kind not in ("auto", "xnnpack", "none"):
-            raise ValueError(f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or external:LIBRARY[,KEY=VALUE...]")
+            raise ValueError(
+                f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or external:LIBRARY[,KEY=VALUE...]"
+            )
 
     def __str__(self) -> str:
         return self.name
@@ -483,8 +584,10 @@ class Delegate:
     def advice(self) -> str:
         """What to do when it does not load."""
         if self.kind == "edgetpu":
-            return ("install libedgetpu1-std, plug the accelerator in, and see that this user may use it; devices are "
-                    "named usb, usb:0, pci or pci:0")
+            return (
+                "install libedgetpu1-std, plug the accelerator in, and see that this user may use it; devices are "
+                "named usb, usb:0, pci or pci:0"
+            )
         return "give the path of a shared library built for this machine, and the options that it knows"
 
 
@@ -511,10 +614,17 @@ def import_runtime() -> Runtime:
     for module, interpreter, delegates, package in RUNTIMES:
         try:
             return Runtime(importlib.import_module(module), interpreter, delegates, package)
-        except Exception as error:  # a runtime built for another numpy fails in more ways than ImportError
-            tried.append(f"{package}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    raise BenchError("runtime", f"no TFLite runtime can be imported by {sys.executable} ({'; '.join(tried)})",
-                     runtime_advice())
+        except (
+            Exception
+        ) as error:  # a runtime built for another numpy fails in more ways than ImportError
+            tried.append(
+                f"{package}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
+    raise BenchError(
+        "runtime",
+        f"no TFLite runtime can be imported by {sys.executable} ({'; '.join(tried)})",
+        runtime_advice(),
+    )
 
 
 def runtime_advice() -> str:
@@ -530,12 +640,19 @@ def runtime_advice() -> str:
     elif machine in ("armv7l", "armv8l", "aarch64") and sys.version_info < (3, 12):
         packages = "'tflite-runtime==2.14.0' 'numpy<2'"
     else:
-        return (f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on {machine}; use a 64-bit "
-                "system" + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else ""))
-    closed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists() and sys.prefix == sys.base_prefix
+        return (
+            f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on {machine}; use a 64-bit "
+            "system" + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else "")
+        )
+    closed = (
+        Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+        and sys.prefix == sys.base_prefix
+    )
     if closed:
-        return (f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip install {packages}; "
-                "then measure with --python '~/edgekd/bin/python'")
+        return (
+            f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip install {packages}; "
+            "then measure with --python '~/edgekd/bin/python'"
+        )
     return f"on this machine: {sys.executable} -m pip install {packages}"
 
 
@@ -550,10 +667,20 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def summary(samples: Sequence[float]) -> dict[str, Any]:
     """Percentiles, mean, standard deviation (of the population), extremes and the samples, in ms to a ns."""
     ordered = sorted(samples)
-    figures = {"p50": quantile(ordered, 0.5), "p90": quantile(ordered, 0.9), "p95": quantile(ordered, 0.95),
-               "p99": quantile(ordered, 0.99), "mean": statistics.fmean(ordered), "std": statistics.pstdev(ordered),
-               "min": ordered[0], "max": ordered[-1]}
-    return {**{key: round(value, 6) for key, value in figures.items()}, "samples": [round(s, 6) for s in samples]}
+    figures = {
+        "p50": quantile(ordered, 0.5),
+        "p90": quantile(ordered, 0.9),
+        "p95": quantile(ordered, 0.95),
+        "p99": quantile(ordered, 0.99),
+        "mean": statistics.fmean(ordered),
+        "std": statistics.pstdev(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+    }
+    return {
+        **{key: round(value, 6) for key, value in figures.items()},
+        "samples": [round(s, 6) for s in samples],
+    }
 
 
 def warm_up(timed: Callable[[], float], most: int) -> tuple[int, list[str]]:
@@ -563,12 +690,14 @@ def warm_up(timed: Callable[[], float], most: int) -> tuple[int, list[str]]:
     while len(times) < most and sum(times) < WARMUP_SECONDS * 1e3:
         times.append(timed())
         if len(times) >= 2 * WARMUP_WINDOW:
-            before = statistics.median(times[-2 * WARMUP_WINDOW:-WARMUP_WINDOW])
+            before = statistics.median(times[-2 * WARMUP_WINDOW : -WARMUP_WINDOW])
             change = abs(statistics.median(times[-WARMUP_WINDOW:]) / before - 1.0)
             if change <= WARMUP_TOLERANCE:
                 return len(times), []
     if math.isinf(change):
-        return len(times), [f"{len(times)} warm-up runs are too few to tell whether the times had settled"]
+        return len(times), [
+            f"{len(times)} warm-up runs are too few to tell whether the times had settled"
+        ]
     return len(times), [f"times still changed by {change:.0%} after {len(times)} warm-up runs"]
 
 
@@ -598,8 +727,12 @@ class Model:
             elif kind.kind == "b":
                 value = random.random(shape) < 0.5
             else:
-                raise BenchError("model", f"input {detail['name']!r} is of {kind}, which has no random values to time "
-                                          "it with", "give a model with number inputs")
+                raise BenchError(
+                    "model",
+                    f"input {detail['name']!r} is of {kind}, which has no random values to time "
+                    "it with",
+                    "give a model with number inputs",
+                )
             self.interpreter.set_tensor(detail["index"], value)
 
     def timed(self) -> float:
@@ -608,13 +741,17 @@ class Model:
         self.interpreter.invoke()
         return (time.perf_counter_ns() - start) / 1e6
 
-    def answer(self, image: Array, mean: Sequence[float] | None, std: Sequence[float] | None) -> Array:
+    def answer(
+        self, image: Array, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> Array:
         """The output for uint8 pixels [px, px, c], flattened to [classes], in the output's own dtype."""
         import numpy as np
 
         detail = self.inputs[0]
         scale, zero_point = detail["quantization"]
-        codes = pixel_codes(image, np.dtype(detail["dtype"]).name, float(scale), int(zero_point), mean, std)
+        codes = pixel_codes(
+            image, np.dtype(detail["dtype"]).name, float(scale), int(zero_point), mean, std
+        )
         self.interpreter.set_tensor(detail["index"], codes[None])
         self.interpreter.invoke()
         self.look()
@@ -626,7 +763,7 @@ class Model:
             self.seen.update(self.interpreter.get_tensor(detail["index"]).tobytes())
 
     def delegate(self) -> str | None:
-        """"xnnpack" when a delegate runs part of the graph, "none" when none does, None when it cannot be told.
+        """The delegate: "xnnpack" when it runs part of the graph, "none", or None when this cannot be told.
 
         XNNPACK is the only delegate that runtimes apply by themselves.
         """
@@ -650,30 +787,68 @@ def read_golden(path: str) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
         if total > MAX_GOLDEN_BYTES:
-            raise BenchError("golden", f"{path} unpacks to {total} bytes, more than {MAX_GOLDEN_BYTES}",
-                             "use fewer golden images")
+            raise BenchError(
+                "golden",
+                f"{path} unpacks to {total} bytes, more than {MAX_GOLDEN_BYTES}",
+                "use fewer golden images",
+            )
         with np.load(path, allow_pickle=False) as stored:
-            golden = {key: stored[key] for key in ("inputs", "logits_int8", "labels", "logits", "mean", "std")
-                      if key in stored}
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zipfile.error) as error:
-        raise BenchError("golden", f"{path} is not a readable .npz without pickles: {error}", again) from error
+            golden = {
+                key: stored[key]
+                for key in ("inputs", "logits_int8", "labels", "logits", "mean", "std")
+                if key in stored
+            }
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zipfile.error,
+    ) as error:
+        raise BenchError(
+            "golden", f"{path} is not a readable .npz without pickles: {error}", again
+        ) from error
     several = "labels" in golden and golden["labels"].ndim == 2
-    for key, dtype, rank in (("inputs", "uint8", 4), ("logits_int8", "int8", 2), ("labels", "int64", 2 if several else 1),
-                             *([("logits", "float32", 2)] if several else [])):
+    for key, dtype, rank in (
+        ("inputs", "uint8", 4),
+        ("logits_int8", "int8", 2),
+        ("labels", "int64", 2 if several else 1),
+        *([("logits", "float32", 2)] if several else []),
+    ):
         if key not in golden:
             raise BenchError("golden", f"{path} has no array {key!r}", again)
         if golden[key].dtype != np.dtype(dtype) or golden[key].ndim != rank:
-            raise BenchError("golden", f"{path}: {key} is {golden[key].dtype} with {golden[key].ndim} dimensions, not "
-                                       f"{dtype} with {rank}", again)
-    if several and not golden["labels"].shape == golden["logits"].shape == golden["logits_int8"].shape:
-        raise BenchError("golden", f"{path}: labels, logits and logits_int8 are of different shapes", again)
-    if len({len(golden[key]) for key in ("inputs", "logits_int8", "labels")}) != 1 or not len(golden["labels"]):
-        raise BenchError("golden", f"{path}: inputs, logits_int8 and labels are not of one length above 0", again)
+            raise BenchError(
+                "golden",
+                f"{path}: {key} is {golden[key].dtype} with {golden[key].ndim} dimensions, not "
+                f"{dtype} with {rank}",
+                again,
+            )
+    if (
+        several
+        and not golden["labels"].shape == golden["logits"].shape == golden["logits_int8"].shape
+    ):
+        raise BenchError(
+            "golden", f"{path}: labels, logits and logits_int8 are of different shapes", again
+        )
+    if len({len(golden[key]) for key in ("inputs", "logits_int8", "labels")}) != 1 or not len(
+        golden["labels"]
+    ):
+        raise BenchError(
+            "golden", f"{path}: inputs, logits_int8 and labels are not of one length above 0", again
+        )
     return golden
 
 
-def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | None, std: Sequence[float] | None,
-              progress: Progress) -> dict[str, Any]:
+def agreement(
+    model: Model,
+    golden: dict[str, Array],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    progress: Progress,
+) -> dict[str, Any]:
     """Run every golden image. Shares are 0 to 1; max_abs_lsb is None where the output is not in 8-bit codes.
 
     Where an image may have several labels, an answer is one label of it, said where the output is not below zero.
@@ -682,16 +857,26 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
     """
     import numpy as np
 
-
-    images, expected, labels = golden["inputs"], golden["logits_int8"].astype(np.int64), golden["labels"]
+    images, expected, labels = (
+        golden["inputs"],
+        golden["logits_int8"].astype(np.int64),
+        golden["labels"],
+    )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise BenchError("golden", f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a "
-                                   "golden set is for one of each", "run without --golden")
+        raise BenchError(
+            "golden",
+            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a "
+            "golden set is for one of each",
+            "run without --golden",
+        )
     wanted, answers = tuple(model.inputs[0]["shape"]), int(np.prod(model.outputs[0]["shape"]))
     if wanted != (1, *images.shape[1:]) or answers != expected.shape[1]:
-        raise BenchError("golden", f"the golden set has images of {list(images.shape[1:])} and {expected.shape[1]} "
-                                   f"logits, the model takes {[int(d) for d in wanted]} and gives {answers}",
-                         "give the golden set that was made with this model")
+        raise BenchError(
+            "golden",
+            f"the golden set has images of {list(images.shape[1:])} and {expected.shape[1]} "
+            f"logits, the model takes {[int(d) for d in wanted]} and gives {answers}",
+            "give the golden set that was made with this model",
+        )
     if np.dtype(model.inputs[0]["dtype"]) == np.float32:
         mean = mean or golden.get("mean", np.array([0.5])).reshape(-1).tolist()
         std = std or golden.get("std", np.array([0.5])).reshape(-1).tolist()
@@ -703,10 +888,16 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
         try:
             found = model.answer(image, mean, std)
         except ValueError as error:
-            raise BenchError("golden", str(error), "give --mean and --std with one number, or one a channel") from error
+            raise BenchError(
+                "golden", str(error), "give --mean and --std with one number, or one a channel"
+            ) from error
         codes = found.astype(np.int64) - (128 if found.dtype == np.uint8 else 0) if coded else found
         if several:
-            zero = int(model.outputs[0]["quantization"][1]) - (128 if found.dtype == np.uint8 else 0) if coded else 0
+            zero = (
+                int(model.outputs[0]["quantization"][1]) - (128 if found.dtype == np.uint8 else 0)
+                if coded
+                else 0
+            )
             said = codes >= zero
             same += float((said == (golden["logits"][number] >= 0)).mean())
             hits += float((said == (labels[number] == 1)).mean())
@@ -716,8 +907,12 @@ def agreement(model: Model, golden: dict[str, Array], mean: Sequence[float] | No
         if coded:
             worst = max(worst, int(np.abs(codes - expected[number]).max()))
         progress((number + 1) / len(images))
-    return {"images": len(images), "argmax_agreement": round(same / len(images), 6),
-            "max_abs_lsb": worst if coded else None, "top1": round(hits / len(images), 6)}
+    return {
+        "images": len(images),
+        "argmax_agreement": round(same / len(images), 6),
+        "max_abs_lsb": worst if coded else None,
+        "top1": round(hits / len(images), 6),
+    }
 
 
 def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) -> list[float]:
@@ -734,8 +929,12 @@ def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) ->
     return samples
 
 
-def soak(timed: Callable[[], float], minutes: float, sense: Callable[[], dict[str, Any]], progress: Progress
-         ) -> dict[str, Any]:
+def soak(
+    timed: Callable[[], float],
+    minutes: float,
+    sense: Callable[[], dict[str, Any]],
+    progress: Progress,
+) -> dict[str, Any]:
     """Run for `minutes` without a pause. Returns schema edgekd.bench/1's "soak", with a trace of one row a window.
 
     `timed`: one run, in ms. `sense`: `conditions` of this machine, asked once a window.
@@ -750,8 +949,14 @@ def soak(timed: Callable[[], float], minutes: float, sense: Callable[[], dict[st
         while not samples or now - opened < window:
             samples.append(timed())
             now = time.perf_counter()
-        trace.append({"at_s": round(now - start, 3), "p50_ms": round(statistics.median(samples), 6),
-                      "runs": len(samples), **sense()})
+        trace.append(
+            {
+                "at_s": round(now - start, 3),
+                "p50_ms": round(statistics.median(samples), 6),
+                "runs": len(samples),
+                **sense(),
+            }
+        )
         now = time.perf_counter()
         progress(min((now - start) / whole, 1.0))
     return {"minutes": minutes, **soak_verdict(trace), "trace": trace}
@@ -763,19 +968,31 @@ def soak_verdict(trace: Sequence[dict[str, Any]]) -> dict[str, Any]:
     "throttles": the board said so, or it became slower by more than SLOWER while its clock fell by as much. "slows":
     slower by as much, and nothing tells why. "steady": neither.
     """
-    first, last = trace[:max(1, len(trace) // 10)], trace[-max(1, len(trace) // 4):]
+    first, last = trace[: max(1, len(trace) // 10)], trace[-max(1, len(trace) // 4) :]
 
     def middle(rows: Sequence[dict[str, Any]], key: str) -> float:
         known = [row[key] for row in rows if row[key] is not None]
         return float(statistics.median(known)) if known else math.nan
 
     slowdown = middle(last, "p50_ms") / middle(first, "p50_ms") - 1.0
-    clock = middle(last, "clock_khz") / middle(first, "clock_khz") - 1.0  # NaN, which is below nothing, when not known
-    flags = [row["throttled"] for row in trace if row["throttled"] is not None and int(row["throttled"], 16) & THROTTLED_NOW]
+    clock = (
+        middle(last, "clock_khz") / middle(first, "clock_khz") - 1.0
+    )  # NaN, which is below nothing, when not known
+    flags = [
+        row["throttled"]
+        for row in trace
+        if row["throttled"] is not None and int(row["throttled"], 16) & THROTTLED_NOW
+    ]
     if flags:
-        verdict, reason = "throttles", f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows"
+        verdict, reason = (
+            "throttles",
+            f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows",
+        )
     elif slowdown > SLOWER and clock < -SLOWER:
-        verdict, reason = "throttles", f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower"
+        verdict, reason = (
+            "throttles",
+            f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower",
+        )
     elif slowdown > SLOWER:
         verdict, reason = "slows", f"{slowdown:.0%} slower in the end; the clock does not tell why"
     else:
@@ -788,8 +1005,11 @@ def pin(cores_wanted: Sequence[int]) -> None:
     try:
         os.sched_setaffinity(0, cores_wanted)
     except (OSError, ValueError, AttributeError) as error:
-        raise BenchError("device", f"this process cannot be kept on cores {list(cores_wanted)}: {error}",
-                         f"this machine has cores 0 to {(os.cpu_count() or 1) - 1}") from error
+        raise BenchError(
+            "device",
+            f"this process cannot be kept on cores {list(cores_wanted)}: {error}",
+            f"this machine has cores 0 to {(os.cpu_count() or 1) - 1}",
+        ) from error
 
 
 def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -799,8 +1019,9 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     try:
         importlib.import_module("numpy")  # here, so that its memory counts as the baseline's
     except ImportError as error:
-        raise BenchError("runtime", f"numpy cannot be imported by {sys.executable}: {error}",
-                         runtime_advice()) from error
+        raise BenchError(
+            "runtime", f"numpy cannot be imported by {sys.executable}: {error}", runtime_advice()
+        ) from error
     runtime = import_runtime()
     gc.collect()
     forget_peak()
@@ -810,39 +1031,70 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     load = (time.perf_counter_ns() - start) / 1e6
     after_load = resident_kib()
     model.fill(options.seed)
-    share = 0.2 if options.soak else 0.6  # of the whole that the timed runs are, for whoever watches
+    share = (
+        0.2 if options.soak else 0.6
+    )  # of the whole that the timed runs are, for whoever watches
     gc.disable()
     try:
         first = model.timed()
         warmed, warnings = warm_up(model.timed, options.warmup_runs)
         progress(0.2)
         samples = timed_runs(model, options, lambda done: progress(0.2 + share * done))
-        soaked = soak(model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done)) if options.soak else None
+        soaked = (
+            soak(model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done))
+            if options.soak
+            else None
+        )
     except RuntimeError as error:
-        raise BenchError("model", f"{runtime} cannot run {options.model}: {_one_line(error)}",
-                         "see the op in the message") from error
+        raise BenchError(
+            "model",
+            f"{runtime} cannot run {options.model}: {_one_line(error)}",
+            "see the op in the message",
+        ) from error
     finally:
         gc.enable()
     peak, after = peak_kib(), conditions()
     model.look()
     answers = None
     if options.golden:  # read only now, so that its images do not count as the model's memory
-        answers = agreement(model, read_golden(options.golden), options.mean, options.std,
-                            lambda done: progress(0.8 + 0.2 * done))
+        answers = agreement(
+            model,
+            read_golden(options.golden),
+            options.mean,
+            options.std,
+            lambda done: progress(0.8 + 0.2 * done),
+        )
     if len(samples) < options.runs:
-        warnings.append(f"stopped after {MAX_SECONDS:.0f} s with {len(samples)} of {options.runs} runs")
+        warnings.append(
+            f"stopped after {MAX_SECONDS:.0f} s with {len(samples)} of {options.runs} runs"
+        )
     if soaked and soaked["verdict"] != "steady":
-        warnings.append(f"soak of {options.soak:g} minutes: it {soaked['verdict']} ({soaked['reason']})")
+        warnings.append(
+            f"soak of {options.soak:g} minutes: it {soaked['verdict']} ({soaked['reason']})"
+        )
     host = host_facts(before, after)
     known = [value for value in (after_load, peak) if value is not None]
     return {
-        "runtime": {"name": runtime.name, "version": runtime.version, "threads": options.threads,
-                    "delegate": delegate_used(model, options.delegate, warnings)},
+        "runtime": {
+            "name": runtime.name,
+            "version": runtime.version,
+            "threads": options.threads,
+            "delegate": delegate_used(model, options.delegate, warnings),
+        },
         "host": host,
-        "settings": {"warmup_runs": warmed, "runs": options.runs, "min_seconds": options.min_seconds,
-                     "seed": options.seed, "cores": options.cores},
+        "settings": {
+            "warmup_runs": warmed,
+            "runs": options.runs,
+            "min_seconds": options.min_seconds,
+            "seed": options.seed,
+            "cores": options.cores,
+        },
         "latency_ms": {"load": round(load, 6), "first": round(first, 6), **summary(samples)},
-        "memory_kib": {"baseline": baseline, "after_load": after_load, "peak": max(known) if known else None},
+        "memory_kib": {
+            "baseline": baseline,
+            "after_load": after_load,
+            "peak": max(known) if known else None,
+        },
         "golden": answers,
         "output_sha256": model.seen.hexdigest(),
         "soak": soaked,
@@ -854,15 +1106,20 @@ def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | 
     """Who ran ops, for the JSON; adds to `warnings` where none did. Raises BenchError when XNNPACK was asked for in vain."""
     found = model.delegate()
     if wanted.kind == "xnnpack" and found == "none":
-        raise BenchError("delegate", "XNNPACK took no op of this model", "leave --delegate out, or use a runtime with XNNPACK: "
-                         "ai-edge-litert, or tensorflow")
+        raise BenchError(
+            "delegate",
+            "XNNPACK took no op of this model",
+            "leave --delegate out, or use a runtime with XNNPACK: ai-edge-litert, or tensorflow",
+        )
     if wanted.library:
         if found == "none":
             warnings.append(f"the delegate {wanted} was loaded and took no op")
         return f"{wanted.kind}:{wanted.library}"
     if found == "none" and wanted.kind == "auto":
-        warnings.append("no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
-                        "many times slower than ai-edge-litert")
+        warnings.append(
+            "no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
+            "many times slower than ai-edge-litert"
+        )
     return found
 
 
@@ -889,12 +1146,15 @@ def child_main(options: argparse.Namespace) -> int:
 
 def die_with_parent(timeout_s: float) -> None:
     """Leave no process behind: die when the parent does (Linux), and in any case soon after the parent's own limit."""
-    signal.alarm(math.ceil(timeout_s) + 10)  # SIGALRM's default action ends the process inside native code too
+    signal.alarm(
+        math.ceil(timeout_s) + 10
+    )  # SIGALRM's default action ends the process inside native code too
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG = 1, linux/prctl.h
 
 
 # Watching, in the process that was started --------------------------------------------------------------------------
+
 
 def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> dict[str, Any]:
     """Start `command`, which answers as `child_main` does, and return its result.
@@ -902,7 +1162,9 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> d
     Whatever becomes of it is told as a BenchError: its own error, "crash" when it dies, "timeout" when it does not
     end. The process is gone when this returns or raises.
     """
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert child.stdout is not None
     assert child.stderr is not None
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
@@ -941,11 +1203,17 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> d
         told = answer["error"]
         raise BenchError(told["kind"], told["message"], told["next_step"])
     if late.is_set():
-        raise BenchError("timeout", f"the model did not finish within {timeout_s:g} s",
-                         "give a longer --timeout, fewer --runs or a smaller model")
+        raise BenchError(
+            "timeout",
+            f"the model did not finish within {timeout_s:g} s",
+            "give a longer --timeout, fewer --runs or a smaller model",
+        )
     said = " | ".join(line for line in tail if not line.startswith("INFO:"))
-    raise BenchError("crash", f"the process that ran the model {_death(code)}" + (f"; it said: {said}" if said else ""),
-                     "try another version of the runtime, or --threads 1; if it was killed for memory, a smaller model")
+    raise BenchError(
+        "crash",
+        f"the process that ran the model {_death(code)}" + (f"; it said: {said}" if said else ""),
+        "try another version of the runtime, or --threads 1; if it was killed for memory, a smaller model",
+    )
 
 
 def _keep(stream: IO[bytes], tail: collections.deque[str]) -> None:
@@ -968,14 +1236,19 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]
     try:
         data = Path(options.model).read_bytes()
     except OSError as error:
-        raise BadModelError(f"{options.model} cannot be read: {error.strerror}",
-                       "give the path of a .tflite file") from error
+        raise BadModelError(
+            f"{options.model} cannot be read: {error.strerror}", "give the path of a .tflite file"
+        ) from error
     try:
         check_model(data)
     except BadModelError as error:
         raise BadModelError(f"{options.model}: {error.message}", error.next_step) from error
     if options.golden and not Path(options.golden).is_file():
-        raise BenchError("golden", f"{options.golden} is not a file", "give the path of a golden.npz, or leave it out")
+        raise BenchError(
+            "golden",
+            f"{options.golden} is not a file",
+            "give the path of a golden.npz, or leave it out",
+        )
     digest = hashlib.sha256(data).hexdigest()
     del data
     command = [sys.executable, "-I", str(Path(__file__).resolve()), *arguments, "--child"]
@@ -1048,39 +1321,90 @@ def _within(setting: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
 def parser() -> argparse.ArgumentParser:
     """The command line, with the exit codes in its help."""
     made = argparse.ArgumentParser(
-        prog="edgebench.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="edgebench.py",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Time a TFLite model on this machine and check its golden answers.",
         epilog="exit codes:\n  0    done; the result is in --json, or on stdout\n"
-               "  2    the arguments, the model or the golden set are wrong\n"
-               "  3    this machine failed: no TFLite runtime, a crash, a timeout\n"
-               "  130  interrupted\n"
-               f"After 2 (but for wrong arguments) and 3 the JSON holds the error, schema {ERROR_SCHEMA}.")
+        "  2    the arguments, the model or the golden set are wrong\n"
+        "  3    this machine failed: no TFLite runtime, a crash, a timeout\n"
+        "  130  interrupted\n"
+        f"After 2 (but for wrong arguments) and 3 the JSON holds the error, schema {ERROR_SCHEMA}.",
+    )
     add = made.add_argument
     add("--model", required=True, metavar="M.tflite")
-    add("--golden", metavar="golden.npz", help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] "
-                                               "and labels int64 [n]; mean and std if given")
-    add("--delegate", type=_delegate, default="auto", metavar="NAME",
+    add(
+        "--golden",
+        metavar="golden.npz",
+        help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] "
+        "and labels int64 [n]; mean and std if given",
+    )
+    add(
+        "--delegate",
+        type=_delegate,
+        default="auto",
+        metavar="NAME",
         help="auto (default: what the runtime does by itself), xnnpack, none, edgetpu[:DEVICE], or "
-             "external:LIBRARY[,KEY=VALUE...]")
-    add("--cores", type=core_list, metavar="LIST", help="run on these cores only, such as 0-3 or 4,5")
-    add("--soak", type=_within("soak_minutes", float), metavar="MINUTES",
-        help="after the timed runs, run on for this long and tell whether it throttles")
-    add("--threads", type=_within("threads", int), default=min(4, cores()), help="default: %(default)s")
-    add("--runs", type=_within("runs", int), default=50, help="fewest measured runs; default: %(default)s")
-    add("--min-seconds", type=_within("min_seconds", float), default=1.0,
-        help="least time spent on measured runs; default: %(default)s")
-    add("--warmup-runs", type=_within("warmup_runs", int), default=100,
+        "external:LIBRARY[,KEY=VALUE...]",
+    )
+    add(
+        "--cores",
+        type=core_list,
+        metavar="LIST",
+        help="run on these cores only, such as 0-3 or 4,5",
+    )
+    add(
+        "--soak",
+        type=_within("soak_minutes", float),
+        metavar="MINUTES",
+        help="after the timed runs, run on for this long and tell whether it throttles",
+    )
+    add(
+        "--threads",
+        type=_within("threads", int),
+        default=min(4, cores()),
+        help="default: %(default)s",
+    )
+    add(
+        "--runs",
+        type=_within("runs", int),
+        default=50,
+        help="fewest measured runs; default: %(default)s",
+    )
+    add(
+        "--min-seconds",
+        type=_within("min_seconds", float),
+        default=1.0,
+        help="least time spent on measured runs; default: %(default)s",
+    )
+    add(
+        "--warmup-runs",
+        type=_within("warmup_runs", int),
+        default=100,
         help=f"most warm-up runs, which stop earlier when two windows of {WARMUP_WINDOW} runs agree to "
-             f"{WARMUP_TOLERANCE * 100:.0f} %%; default: %(default)s")
-    add("--mean", type=_numbers, help="one number or one a channel, for pixels scaled to 0..1: quantise pixels by the "
-                                      "model's own input scale, as a model from elsewhere wants; without --mean and "
-                                      "--std an 8-bit input is fed the pixels themselves, as EdgeKD's models want")
+        f"{WARMUP_TOLERANCE * 100:.0f} %%; default: %(default)s",
+    )
+    add(
+        "--mean",
+        type=_numbers,
+        help="one number or one a channel, for pixels scaled to 0..1: quantise pixels by the "
+        "model's own input scale, as a model from elsewhere wants; without --mean and "
+        "--std an 8-bit input is fed the pixels themselves, as EdgeKD's models want",
+    )
     add("--std", type=_deviations, help="as --mean; 0.5 when only the other is given")
     add("--seed", type=_within("seed", int), default=0, help="of the random input that is timed")
-    add("--timeout", type=_within("timeout_s", float), help=f"seconds for all; default: {TIMEOUT_S:g}, and a soak's own time")
+    add(
+        "--timeout",
+        type=_within("timeout_s", float),
+        help=f"seconds for all; default: {TIMEOUT_S:g}, and a soak's own time",
+    )
     add("--json", metavar="out.json", help="where to write the result; default: stdout")
-    add("--child", action="store_true", help="measure in this very process and answer in JSON lines; what the runner "
-                                             "starts for itself, so that it outlives a crash")
+    add(
+        "--child",
+        action="store_true",
+        help="measure in this very process and answer in JSON lines; what the runner "
+        "starts for itself, so that it outlives a crash",
+    )
     add("--version", action="version", version=VERSION)
     return made
 
@@ -1102,7 +1426,10 @@ def main(arguments: Sequence[str]) -> int:
         try:
             result = run(options, arguments)
         except BenchError as error:
-            say(f"error: {error.message}" + (f"\n  next: {error.next_step}" if error.next_step else ""))
+            say(
+                f"error: {error.message}"
+                + (f"\n  next: {error.next_step}" if error.next_step else "")
+            )
             write(options.json, error.to_json())
             return error.exit_code
         write(options.json, result)
@@ -1113,7 +1440,9 @@ def main(arguments: Sequence[str]) -> int:
         say("interrupted")
         return EXIT_INTERRUPTED
     latency = result["latency_ms"]
-    say(f"done: p50 {latency['p50']:.3f} ms, p99 {latency['p99']:.3f} ms over {len(latency['samples'])} runs")
+    say(
+        f"done: p50 {latency['p50']:.3f} ms, p99 {latency['p99']:.3f} ms over {len(latency['samples'])} runs"
+    )
     return EXIT_DONE
 
 

@@ -106,7 +106,7 @@ class Ear:
         if found:
             self._on_progress(min(float(found.group(1)), 1.0))
         elif self._room > 0:
-            self._said.append(line.decode("utf-8", "replace").rstrip()[:self._room])
+            self._said.append(line.decode("utf-8", "replace").rstrip()[: self._room])
             self._room -= len(self._said[-1]) + 1
 
     @property
@@ -125,7 +125,9 @@ class LocalTransport:
     def run(self, job: Job, on_progress: Progress) -> Ran:
         ear = Ear(on_progress)
         try:
-            exit_code, files = agent.run_job(job.files, job.argv, job.fetch, ear, job.limits, self.python)
+            exit_code, files = agent.run_job(
+                job.files, job.argv, job.fetch, ear, job.limits, self.python
+            )
         except agent.JobError as error:
             raise DeviceError(error.what, error.next_step) from error
         return Ran(exit_code, files, ear.said)

@@ -20,7 +20,10 @@ Array = npt.NDArray[Any]
 Kind = Literal["logits", "probabilities"]
 
 BINS = 15  # as in Guo et al. 2017, arXiv 1706.04599, section 2
-TEMPERATURES = (0.02, 50.0)  # searched range; outside it a network is either constant or certain of everything
+TEMPERATURES = (
+    0.02,
+    50.0,
+)  # searched range; outside it a network is either constant or certain of everything
 # A device works the softmax out in float32, which errs by under 1e-6 here; the threshold is lowered by more than that, so
 # that an answer which is exactly on it is in the set everywhere.
 MARGIN = 1e-5
@@ -53,7 +56,8 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     for _ in range(60):  # the interval shrinks by 0.618 each time: to 1e-12 of its length
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         if negative_log_likelihood(logits / math.exp(left), labels) < negative_log_likelihood(
-                logits / math.exp(right), labels):
+            logits / math.exp(right), labels
+        ):
             high = right
         else:
             low = left
@@ -62,7 +66,12 @@ def fit_temperature(logits: Array, labels: Array) -> float:
 
 def calibration_error(p: Array, labels: Array) -> float:
     """Expected calibration error of probabilities [n, k]: |accuracy - confidence| over BINS equal bins, by their share."""
-    return float(sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in reliability(p, labels)))
+    return float(
+        sum(
+            row["share"] * abs(row["accuracy"] - row["confidence"])
+            for row in reliability(p, labels)
+        )
+    )
 
 
 def debiased_error(p: Array, labels: Array) -> float:
@@ -85,7 +94,9 @@ def _folded_normal(mean: float, deviation: float) -> float:
     if deviation == 0:
         return abs(mean)
     ratio = mean / deviation
-    return deviation * math.sqrt(2 / math.pi) * math.exp(-ratio * ratio / 2) + mean * math.erf(ratio / math.sqrt(2))
+    return deviation * math.sqrt(2 / math.pi) * math.exp(-ratio * ratio / 2) + mean * math.erf(
+        ratio / math.sqrt(2)
+    )
 
 
 def calibration_floor(p: Array, seed: int = 0) -> float:
@@ -107,8 +118,15 @@ def reliability(p: Array, labels: Array) -> list[dict[str, float]]:
     for number in range(BINS):
         chosen = place == number
         if chosen.any():
-            rows.append({"low": number / BINS, "high": (number + 1) / BINS, "share": float(chosen.mean()),
-                         "confidence": float(top[chosen].mean()), "accuracy": float(right[chosen].mean())})
+            rows.append(
+                {
+                    "low": number / BINS,
+                    "high": (number + 1) / BINS,
+                    "share": float(chosen.mean()),
+                    "confidence": float(top[chosen].mean()),
+                    "accuracy": float(right[chosen].mean()),
+                }
+            )
     return rows
 
 
@@ -120,7 +138,9 @@ def conformal_threshold(p: Array, labels: Array, coverage: float) -> float:
     holds for images drawn like the held-out ones, and for no others.
     """
     own = np.sort(p[np.arange(len(labels)), labels])
-    rank = math.floor((len(labels) + 1) * (1 - coverage) + 1e-9)  # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998
+    rank = math.floor(
+        (len(labels) + 1) * (1 - coverage) + 1e-9
+    )  # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998
     return max(float(own[rank - 1]) - MARGIN, 0.0) if rank >= 1 else 0.0
 
 
@@ -131,8 +151,12 @@ def conformal_thresholds(p: Array, labels: Array, coverage: float, classes: int)
     OWN_THRESHOLD images takes the threshold of all images (as rare classes do in Ding et al. 2023, arXiv 2306.09335).
     """
     shared = conformal_threshold(p, labels, coverage)
-    return [conformal_threshold(p[labels == k], labels[labels == k], coverage) if (labels == k).sum() >= OWN_THRESHOLD
-            else shared for k in range(classes)]
+    return [
+        conformal_threshold(p[labels == k], labels[labels == k], coverage)
+        if (labels == k).sum() >= OWN_THRESHOLD
+        else shared
+        for k in range(classes)
+    ]
 
 
 def prediction_sets(p: Array, thresholds: Array | list[float]) -> npt.NDArray[np.bool_]:
@@ -151,7 +175,10 @@ def fit_sigmoid(logits: Array, labels: Array) -> tuple[float, float]:
     TFLite Metadata's score calibration looks at one output at a time, so temperature scaling cannot be put into it;
     this is the nearest that it can say. One slope above zero for all classes keeps the order of the answers.
     """
-    return platt(logits.reshape(-1), (np.arange(logits.shape[1])[None] == labels[:, None]).reshape(-1).astype(np.float64))
+    return platt(
+        logits.reshape(-1),
+        (np.arange(logits.shape[1])[None] == labels[:, None]).reshape(-1).astype(np.float64),
+    )
 
 
 def platt(x: Array, y: Array) -> tuple[float, float]:
@@ -171,7 +198,9 @@ def platt(x: Array, y: Array) -> tuple[float, float]:
         weights = weights - step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-10:
             break
-    slope = max(float(weights[0]), 1e-3)  # a network worse than chance must not have its answers turned round
+    slope = max(
+        float(weights[0]), 1e-3
+    )  # a network worse than chance must not have its answers turned round
     return slope / spread, float(weights[1])
 
 
@@ -181,9 +210,14 @@ def fit(codes: Array, labels: Array, grid: Range, kind: Kind, coverage: float) -
     temperature = fit_temperature(logits, labels)
     p = probabilities(logits / temperature)
     slope, offset = fit_sigmoid(logits, labels)
-    return {"kind": kind, "temperature": temperature, "coverage": coverage,
-            "thresholds": conformal_thresholds(p, labels, coverage, logits.shape[1]),
-            "sigmoid": {"slope": slope, "offset": offset}, "fitted_on": {"split": "val", "n": len(labels)}}
+    return {
+        "kind": kind,
+        "temperature": temperature,
+        "coverage": coverage,
+        "thresholds": conformal_thresholds(p, labels, coverage, logits.shape[1]),
+        "sigmoid": {"slope": slope, "offset": offset},
+        "fitted_on": {"split": "val", "n": len(labels)},
+    }
 
 
 def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> dict[str, Any]:
@@ -196,14 +230,24 @@ def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> d
     sizes = np.bincount(sets.sum(1), minlength=logits.shape[1] + 1)
     return {
         "n": len(labels),
-        "ece": {"before": calibration_error(before, labels), "after": calibration_error(p, labels),
-                "debiased_before": debiased_error(before, labels), "debiased_after": debiased_error(p, labels),
-                "floor": calibration_floor(p), "bins": BINS},
-        "nll": {"before": negative_log_likelihood(logits, labels),
-                "after": negative_log_likelihood(logits / fitted["temperature"], labels)},
-        "coverage": float(held.mean()), "coverage_ci95": list(wilson(float(held.mean()), len(labels))),
-        "coverage_by_class": [{"n": int(own.sum()), "coverage": float(held[own].mean()) if own.any() else None}
-                              for own in (labels == k for k in range(logits.shape[1]))],
+        "ece": {
+            "before": calibration_error(before, labels),
+            "after": calibration_error(p, labels),
+            "debiased_before": debiased_error(before, labels),
+            "debiased_after": debiased_error(p, labels),
+            "floor": calibration_floor(p),
+            "bins": BINS,
+        },
+        "nll": {
+            "before": negative_log_likelihood(logits, labels),
+            "after": negative_log_likelihood(logits / fitted["temperature"], labels),
+        },
+        "coverage": float(held.mean()),
+        "coverage_ci95": list(wilson(float(held.mean()), len(labels))),
+        "coverage_by_class": [
+            {"n": int(own.sum()), "coverage": float(held[own].mean()) if own.any() else None}
+            for own in (labels == k for k in range(logits.shape[1]))
+        ],
         "set_sizes": {str(size): int(count) for size, count in enumerate(sizes) if count},
         "unsure": float((~clear).mean()),
         "accuracy": float(right.mean()),

@@ -15,9 +15,14 @@ from edgekd.core.artifacts import Dataset, Evaluation, Inputs, Labels, Saliency
 from edgekd.data.sources import together
 from edgekd.evaluation import metrics
 
-MOST_PX = 160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
+MOST_PX = (
+    160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
+)
 LOOK_PX, LOOK_COLOURS = 88, 96  # three maps an image then take about 12 KB
-FOR, AGAINST = (255, 140, 30), (70, 130, 255)  # orange and blue, which colour-blind readers tell apart
+FOR, AGAINST = (
+    (255, 140, 30),
+    (70, 130, 255),
+)  # orange and blue, which colour-blind readers tell apart
 COVER = 0.75  # of the picture where a map is strongest: what lies there can still be seen
 MOST = 12  # examples on the page
 
@@ -50,16 +55,31 @@ class _Pool:
     score: NDArray[np.float64]
 
 
-def choose(dataset: Dataset, inputs: Inputs, evaluation: Evaluation, count: int = MOST,
-           saliency: Saliency | None = None) -> list[Example]:
+def choose(
+    dataset: Dataset,
+    inputs: Inputs,
+    evaluation: Evaluation,
+    count: int = MOST,
+    saliency: Saliency | None = None,
+) -> list[Example]:
     """The picked test images with every network's answer, and with maps of where they look as far as `saliency` has them."""
     labels, said = np.asarray(evaluation.labels, np.int64), _said(evaluation, dataset.labels)
-    pictures = np.frombuffer(inputs.test, np.uint8).reshape(-1, inputs.px, inputs.px, inputs.channels)
+    pictures = np.frombuffer(inputs.test, np.uint8).reshape(
+        -1, inputs.px, inputs.px, inputs.channels
+    )
     names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
     return [
-        Example(_png(pictures[row]), names[row], _told(labels[row], dataset.classes),
-                {stage: (_told(answer.said[row], dataset.classes), float(answer.sure[row])) for stage, answer in said.items()},
-                why, _looks(saliency, row, pictures[row]))
+        Example(
+            _png(pictures[row]),
+            names[row],
+            _told(labels[row], dataset.classes),
+            {
+                stage: (_told(answer.said[row], dataset.classes), float(answer.sure[row]))
+                for stage, answer in said.items()
+            },
+            why,
+            _looks(saliency, row, pictures[row]),
+        )
         for row, why in pick(evaluation, dataset.labels, count)
     ]
 
@@ -75,13 +95,19 @@ def pick(evaluation: Evaluation, many: Labels, count: int = MOST) -> list[tuple[
     if count < 1:
         return []
     pools = _pools(_said(evaluation, many), labels)
-    strata = labels if labels.ndim == 1 else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    strata = (
+        labels
+        if labels.ndim == 1
+        else np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    )
     picked: dict[int, int] = {}  # row -> number of the pool it came from
     fair = max(1, count // len(pools))
     for room in (fair, count):
         for number in range(len(pools)):
             _fill(picked, pools, number, strata, min(count, len(picked) + room))
-    shown = sorted(picked.items(), key=lambda item: item[1])  # stable: within a pool, in the order of picking
+    shown = sorted(
+        picked.items(), key=lambda item: item[1]
+    )  # stable: within a pool, in the order of picking
     return [(row, pools[number].why(row)) for row, number in shown]
 
 
@@ -92,7 +118,9 @@ def shown_label(evaluation: Evaluation, row: int) -> int:
     label = evaluation.labels[row]
     if isinstance(label, int):
         return label
-    logits = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), -1, evaluation.classes)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(
+        len(evaluation.stages), -1, evaluation.classes
+    )
     return int(logits[-1, row].argmax())
 
 
@@ -102,21 +130,28 @@ def _looks(saliency: Saliency | None, row: int, picture: NDArray[np.uint8]) -> d
         return {}
     shape = (len(saliency.stages), len(saliency.rows), saliency.side, saliency.side)
     maps = np.frombuffer(saliency.maps, np.float32).reshape(shape)[:, saliency.rows.index(row)]
-    return {stage: _heat(picture, chart) for stage, chart in zip(saliency.stages, maps, strict=True)}
+    return {
+        stage: _heat(picture, chart) for stage, chart in zip(saliency.stages, maps, strict=True)
+    }
 
 
 def _heat(pixels: NDArray[np.uint8], chart: NDArray[np.float32]) -> bytes:
     """The picture in grey, orange where it speaks for the label and blue where against; the map's own largest is full."""
     grey = Image.fromarray(np.ascontiguousarray(pixels.mean(2).round().astype(np.uint8))).resize(
-        (LOOK_PX, LOOK_PX), Image.Resampling.LANCZOS)
-    strength = np.asarray(Image.fromarray(chart / max(float(np.abs(chart).max()), 1e-9)).resize(
-        (LOOK_PX, LOOK_PX), Image.Resampling.BICUBIC)).clip(-1, 1)[..., None]
+        (LOOK_PX, LOOK_PX), Image.Resampling.LANCZOS
+    )
+    strength = np.asarray(
+        Image.fromarray(chart / max(float(np.abs(chart).max()), 1e-9)).resize(
+            (LOOK_PX, LOOK_PX), Image.Resampling.BICUBIC
+        )
+    ).clip(-1, 1)[..., None]
     colour = np.where(strength > 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
     cover = COVER * np.abs(strength)
     mixed = (1 - cover) * np.asarray(grey, np.float64)[..., None] + cover * colour
     buffer = io.BytesIO()
-    Image.fromarray(mixed.round().astype(np.uint8)).quantize(LOOK_COLOURS, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True)
+    Image.fromarray(mixed.round().astype(np.uint8)).quantize(
+        LOOK_COLOURS, dither=Image.Dither.NONE
+    ).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -148,7 +183,11 @@ def _answers(logits: NDArray[np.float32], labels: Labels) -> _Answers:
 
 def _told(label: NDArray[np.int64], classes: list[str]) -> str:
     """A class by name, or the labels that are 1."""
-    return classes[int(label)] if label.ndim == 0 else together(tuple(classes[k] for k in np.flatnonzero(label)))
+    return (
+        classes[int(label)]
+        if label.ndim == 0
+        else together(tuple(classes[k] for k in np.flatnonzero(label)))
+    )
 
 
 def _pools(answers: dict[str, _Answers], labels: NDArray[np.int64]) -> list[_Pool]:
@@ -165,29 +204,47 @@ def _pools(answers: dict[str, _Answers], labels: NDArray[np.int64]) -> list[_Poo
         correct = [stage for stage in others if correct_by[stage][row]]
         if not others:
             return f"{name} is wrong"
-        return f"{name} is wrong, {' and '.join(correct)} right" if correct else f"{name} is wrong, as all are"
+        return (
+            f"{name} is wrong, {' and '.join(correct)} right"
+            if correct
+            else f"{name} is wrong, as all are"
+        )
 
     def differ(one: str, other: str) -> Callable[[int], str]:
-        return lambda row: f"{one} and {other} differ, {name} is {'right' if right[row] else 'wrong'}"
+        return lambda row: (
+            f"{one} and {other} differ, {name} is {'right' if right[row] else 'wrong'}"
+        )
 
     if "student" in answers and last != "student":
-        pools.append(_Pool(differ("student", name), ~answers["student"].equals(answers[last].said), sure))
+        pools.append(
+            _Pool(differ("student", name), ~answers["student"].equals(answers[last].said), sure)
+        )
     if "teacher" in answers and "student" in answers:
-        pools.append(_Pool(differ("teacher", "student"), ~answers["teacher"].equals(answers["student"].said), sure))
+        pools.append(
+            _Pool(
+                differ("teacher", "student"),
+                ~answers["teacher"].equals(answers["student"].said),
+                sure,
+            )
+        )
     pools.append(_Pool(wrong, ~right, sure))
     pools.append(_Pool(lambda _: "right, but least sure", right, -sure))
     pools.append(_Pool(lambda _: "right and sure", right, sure))
     return pools
 
 
-def _fill(picked: dict[int, int], pools: list[_Pool], number: int, labels: NDArray[np.int64], until: int) -> None:
+def _fill(
+    picked: dict[int, int], pools: list[_Pool], number: int, labels: NDArray[np.int64], until: int
+) -> None:
     """Add images of one pool until `until` are picked, always of the class that has the fewest so far."""
     pool = pools[number]
     order = np.argsort(-pool.score, kind="stable")
     waiting = [int(row) for row in order if pool.rows[row] and int(row) not in picked]
     have = Counter(int(labels[row]) for row in picked)
     while waiting and len(picked) < until:
-        row = min(waiting, key=lambda r: have[int(labels[r])])  # the first of equals: the most telling
+        row = min(
+            waiting, key=lambda r: have[int(labels[r])]
+        )  # the first of equals: the most telling
         waiting.remove(row)
         picked[row] = number
         have[int(labels[row])] += 1

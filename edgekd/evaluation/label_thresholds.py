@@ -28,8 +28,14 @@ def fit(codes: Array, labels: Array, names: Sequence[str], grid: Range) -> dict[
         logits = (codes[:, k].astype(np.float64) - grid.zero_point) * grid.scale
         slope, offset = platt(logits, labels[:, k].astype(np.float64))
         cut = (youden(codes[:, k], labels[:, k]) - 0.5 - grid.zero_point) * grid.scale
-        rows.append({"label": name, "slope": slope, "offset": offset,
-                     "threshold": float(metrics.sigmoid(np.asarray(slope * cut + offset)))})
+        rows.append(
+            {
+                "label": name,
+                "slope": slope,
+                "offset": offset,
+                "threshold": float(metrics.sigmoid(np.asarray(slope * cut + offset))),
+            }
+        )
     return {"kind": "labels", "per_label": rows, "fitted_on": {"split": "val", "n": len(labels)}}
 
 
@@ -47,7 +53,10 @@ def youden(codes: npt.NDArray[np.signedinteger], labels: Array) -> int:
 
 def rule(fitted: Mapping[str, Any]) -> dict[str, list[float]]:
     """What an app needs of `fit`: {"slopes", "offsets", "thresholds"}, a number a label each."""
-    return {f"{key}s": [row[key] for row in fitted["per_label"]] for key in ("slope", "offset", "threshold")}
+    return {
+        f"{key}s": [row[key] for row in fitted["per_label"]]
+        for key in ("slope", "offset", "threshold")
+    }
 
 
 def probabilities(codes: Array, told: Mapping[str, Sequence[float]], grid: Range) -> Array:
@@ -67,11 +76,22 @@ def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> d
     for k, row in enumerate(fitted["per_label"]):
         has = labels[:, k] == 1
         old, new = (np.stack([1 - part[:, k], part[:, k]], 1) for part in (before, p))
-        rows.append({"label": row["label"], "positives": int(has.sum()),
-                     "ece": {"before": calibration_error(old, labels[:, k]), "after": calibration_error(new, labels[:, k]),
-                             "floor": calibration_floor(new), "bins": BINS},
-                     "sensitivity": _share(said[has, k]), "sensitivity_ci95": _bounds(said[has, k]),
-                     "specificity": _share(~said[~has, k]), "specificity_ci95": _bounds(~said[~has, k])})
+        rows.append(
+            {
+                "label": row["label"],
+                "positives": int(has.sum()),
+                "ece": {
+                    "before": calibration_error(old, labels[:, k]),
+                    "after": calibration_error(new, labels[:, k]),
+                    "floor": calibration_floor(new),
+                    "bins": BINS,
+                },
+                "sensitivity": _share(said[has, k]),
+                "sensitivity_ci95": _bounds(said[has, k]),
+                "specificity": _share(~said[~has, k]),
+                "specificity_ci95": _bounds(~said[~has, k]),
+            }
+        )
     return {"n": len(labels), "right": float((said == (labels == 1)).mean()), "per_label": rows}
 
 

@@ -21,16 +21,20 @@ from edgekd.core.artifacts import Labels
 
 Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 RESAMPLES = 1000  # bootstrap draws: the 2.5 % point then rests on 25 of them
-MANY_CLASSES_RESAMPLES = 200  # draws of an AUC over more than 2 classes, which costs one AUC a class and draw
+MANY_CLASSES_RESAMPLES = (
+    200  # draws of an AUC over more than 2 classes, which costs one AUC a class and draw
+)
 DRAWS_AT_ONCE = 50  # draws scored together: a few tens of MB for 10,000 images
 METHODS: dict[Labels, str] = {
     "one": "paired bootstrap over images, drawn within each class, both networks scored on the same draws; 95 % percentile "
-           "interval",
+    "interval",
     "many": "paired bootstrap over images, each with all its labels, both networks scored on the same draws; 95 % percentile "
-            "interval"}
+    "interval",
+}
 TESTS: dict[Labels, str] = {
     "one": "exact McNemar test of the flipped images (McNemar 1947)",
-    "many": "exact sign test of the images of which more labels went one way than the other (after McNemar 1947)"}
+    "many": "exact sign test of the images of which more labels went one way than the other (after McNemar 1947)",
+}
 PAPER = "Efron and Tibshirani 1986, Statistical Science 1(1), 54-75, doi 10.1214/ss/1177013815"
 
 
@@ -103,18 +107,24 @@ def label_aucs(logits: np.ndarray, labels: np.ndarray) -> list[float]:
     return [binary_auc(logits[:, k], labels[:, k] == 1) for k in range(logits.shape[1])]
 
 
-def resamples(labels: np.ndarray, classes: int, seed: int = 0, draws: int = RESAMPLES) -> np.ndarray:
+def resamples(
+    labels: np.ndarray, classes: int, seed: int = 0, draws: int = RESAMPLES
+) -> np.ndarray:
     """How often each draw holds each image: uint16 [draws, n]. Each class keeps its number of images; of several labels
     none is kept, since no grouping keeps them all.
     """
     rng = np.random.default_rng(seed)
     if labels.ndim == 2:
-        return rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws).astype(np.uint16)
+        return rng.multinomial(
+            len(labels), np.full(len(labels), 1 / len(labels)), size=draws
+        ).astype(np.uint16)
     counts = np.zeros((draws, len(labels)), np.uint16)
     for k in range(classes):
         group = np.flatnonzero(labels == k)
         if len(group):
-            counts[:, group] = rng.multinomial(len(group), np.full(len(group), 1 / len(group)), size=draws)
+            counts[:, group] = rng.multinomial(
+                len(group), np.full(len(group), 1 / len(group)), size=draws
+            )
     return counts
 
 
@@ -133,13 +143,17 @@ def resampled_auc(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) ->
 
 def resampled_label_aucs(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The AUC of each label in each draw: float64 [k, draws], NaN for a draw in which all images have it or none."""
-    return np.stack([_binary_aucs(logits[:, k], labels[:, k] == 1, counts) for k in range(logits.shape[1])])
+    return np.stack(
+        [_binary_aucs(logits[:, k], labels[:, k] == 1, counts) for k in range(logits.shape[1])]
+    )
 
 
 def _binary_aucs(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`binary_auc` with each image counted as often as the draw holds it: float64 [draws]."""
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))  # of each run of equal scores
+    starts = np.flatnonzero(
+        np.concatenate([[True], np.diff(scores[order]) > 0])
+    )  # of each run of equal scores
     found = []
     for first in range(0, len(counts), DRAWS_AT_ONCE):
         part = counts[first : first + DRAWS_AT_ONCE, order].astype(np.float64)
@@ -160,14 +174,20 @@ def _auc_draws(labels: np.ndarray, classes: int) -> int:
     return RESAMPLES if classes == 2 or labels.ndim == 2 else MANY_CLASSES_RESAMPLES
 
 
-def auc_interval(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
+def auc_interval(
+    logits: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> tuple[float, float] | None:
     """95 % percentile bootstrap of `auc`, resampled within each class."""
     classes = logits.shape[1]
-    found = resampled_auc(logits, labels, resamples(labels, classes, seed, _auc_draws(labels, classes)))
+    found = resampled_auc(
+        logits, labels, resamples(labels, classes, seed, _auc_draws(labels, classes))
+    )
     return None if found is None else _interval(found)
 
 
-def change(before: np.ndarray, after: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def change(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
     """What a network gains over the one before it, in shares: {"top1", "top1_ci95", "top1_p", "auc", "auc_ci95"}.
 
     The intervals are paired: see the module's docstring. `top1_p` is `sign_test`'s. AUC keys are None where a class
@@ -176,13 +196,23 @@ def change(before: np.ndarray, after: np.ndarray, labels: np.ndarray, seed: int 
     classes = before.shape[1]
     counts = resamples(labels, classes, seed)
     step = right(after, labels).astype(np.float64) - right(before, labels)
-    step = step if step.ndim == 1 else step.mean(1)  # of several labels an image counts once: its answers hang together
-    found: dict[str, Any] = {"top1": float(step.mean()), "top1_ci95": list(_interval(counts @ step / len(labels))),
-                             "top1_p": sign_test(int((step < 0).sum()), int((step > 0).sum())), "auc": None, "auc_ci95": None}
+    step = (
+        step if step.ndim == 1 else step.mean(1)
+    )  # of several labels an image counts once: its answers hang together
+    found: dict[str, Any] = {
+        "top1": float(step.mean()),
+        "top1_ci95": list(_interval(counts @ step / len(labels))),
+        "top1_p": sign_test(int((step < 0).sum()), int((step > 0).sum())),
+        "auc": None,
+        "auc_ci95": None,
+    }
     counts = counts[: _auc_draws(labels, classes)]
     was, now = resampled_auc(before, labels, counts), resampled_auc(after, labels, counts)
     if was is not None and now is not None:
-        found |= {"auc": (auc(after, labels) or 0.0) - (auc(before, labels) or 0.0), "auc_ci95": list(_interval(now - was))}
+        found |= {
+            "auc": (auc(after, labels) or 0.0) - (auc(before, labels) or 0.0),
+            "auc_ci95": list(_interval(now - was)),
+        }
     return found
 
 
@@ -216,8 +246,13 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     if labels.ndim == 2:
         return {"n": len(labels), "top1": share, **_of_labels(logits, labels)}
     interval = auc_interval(logits, labels)
-    return {"n": len(labels), "top1": share, "top1_ci95": list(wilson(share, len(labels))), "auc": area,
-            "auc_ci95": None if interval is None else list(interval)}
+    return {
+        "n": len(labels),
+        "top1": share,
+        "top1_ci95": list(wilson(share, len(labels))),
+        "auc": area,
+        "auc_ci95": None if interval is None else list(interval),
+    }
 
 
 def _of_labels(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any]:
@@ -230,20 +265,33 @@ def _of_labels(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[st
     for k, area in enumerate(label_aucs(logits, labels)):
         has = labels[:, k] == 1
         known = not math.isnan(area)
-        rows.append({"auc": area if known else None, "auc_ci95": list(_interval(draws[k])) if known else None,
-                     "positives": int(has.sum()), "sensitivity": float(good[has, k].mean()) if has.any() else None,
-                     "specificity": float(good[~has, k].mean()) if not has.all() else None})
+        rows.append(
+            {
+                "auc": area if known else None,
+                "auc_ci95": list(_interval(draws[k])) if known else None,
+                "positives": int(has.sum()),
+                "sensitivity": float(good[has, k].mean()) if has.any() else None,
+                "specificity": float(good[~has, k].mean()) if not has.all() else None,
+            }
+        )
     mean = auc(logits, labels)
-    return {"top1_ci95": list(_interval(counts @ good.mean(1) / len(labels))), "auc": mean,
-            "auc_ci95": None if mean is None else list(_interval(draws.mean(0))), "per_label": rows}
+    return {
+        "top1_ci95": list(_interval(counts @ good.mean(1) / len(labels))),
+        "auc": mean,
+        "auc_ci95": None if mean is None else list(_interval(draws.mean(0))),
+        "per_label": rows,
+    }
 
 
 def flips(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """What changed between two stages: agreement, answers that went wrong, answers that came right."""
     same = answers(before, kind(labels)) == answers(after, kind(labels))
     was, now = right(before, labels), right(after, labels)
-    return {"agree_with_previous": float(same.mean()), "flips_bad": int((was & ~now).sum()),
-            "flips_good": int((~was & now).sum())}
+    return {
+        "agree_with_previous": float(same.mean()),
+        "flips_bad": int((was & ~now).sum()),
+        "flips_good": int((~was & now).sum()),
+    }
 
 
 def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -262,7 +310,9 @@ def divergence(logits: np.ndarray, reference: np.ndarray, labels: Labels = "one"
     labels the sum over their sigmoids.
     """
     if labels == "many":
-        one, other = (np.stack([np.zeros_like(part), part], 2).reshape(-1, 2) for part in (logits, reference))
+        one, other = (
+            np.stack([np.zeros_like(part), part], 2).reshape(-1, 2) for part in (logits, reference)
+        )
         return np.asarray(divergence(one, other).reshape(logits.shape).sum(1))
     p, q = _log_probabilities(reference), _log_probabilities(logits)
     return np.asarray(np.maximum((np.exp(p) * (p - q)).sum(1), 0.0))  # rounding can leave -1e-17

@@ -38,20 +38,24 @@ def hidden(image: Array) -> Array:
     return copies
 
 
-def saliency_map(answer: Callable[[Array], Array], image: Array, label: int, labels: Labels = "one") -> npt.NDArray[np.float32]:
+def saliency_map(
+    answer: Callable[[Array], Array], image: Array, label: int, labels: Labels = "one"
+) -> npt.NDArray[np.float32]:
     """float32 [SIDE, SIDE]: by how much the log-odds of one label fall where the image is hidden, in nats.
 
     `answer`: images [n, px, px, c] -> logits [n, k]. Above zero: speaks for the label; below: against it. A cell's value is
     the mean over the windows that cover it.
     """
     said = answer(np.concatenate([image[None], hidden(image)])).astype(np.float64)
-    odds = log_odds(said, label) if labels == "one" else said[:, label]  # a sigmoid's logit is its log-odds
+    odds = (
+        log_odds(said, label) if labels == "one" else said[:, label]
+    )  # a sigmoid's logit is its log-odds
     steps = SIDE - WINDOW + 1
     total, covered = np.zeros((2, SIDE, SIDE))
     for place, drop in enumerate(odds[0] - odds[1:]):
         top, left = divmod(place, steps)
-        total[top:top + WINDOW, left:left + WINDOW] += drop
-        covered[top:top + WINDOW, left:left + WINDOW] += 1
+        total[top : top + WINDOW, left : left + WINDOW] += drop
+        covered[top : top + WINDOW, left : left + WINDOW] += 1
     return (total / covered).astype(np.float32)
 
 

@@ -13,12 +13,24 @@ from edgekd.tflite.flatbuffer import DTYPES, schema, write
 
 # op -> its options table in schema.fbs; ops without options (LOGISTIC, HARD_SWISH, RELU, QUANTIZE) are not listed
 OPTIONS: dict[str, str] = {
-    "ADD": "AddOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "CONCATENATION": "ConcatenationOptions",
-    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
-    "MUL": "MulOptions", "PAD": "PadOptions", "PADV2": "PadV2Options", "RESHAPE": "ReshapeOptions",
-    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions",
-    "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "TRANSPOSE": "TransposeOptions",
+    "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
+    "MUL": "MulOptions",
+    "PAD": "PadOptions",
+    "PADV2": "PadV2Options",
+    "RESHAPE": "ReshapeOptions",
+    "SLICE": "SliceOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    "SPLIT": "SplitOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
+    "TRANSPOSE": "TransposeOptions",
 }
 
 
@@ -32,8 +44,17 @@ class ModelBuilder:
         self._ops: list[Any] = []
         self._codes: list[str] = []
 
-    def tensor(self, name: str, shape: Iterable[int], dtype: str, *, data: npt.NDArray[Any] | None = None,
-               scale: Any = None, zero_point: Any = None, axis: int = 0) -> int:
+    def tensor(
+        self,
+        name: str,
+        shape: Iterable[int],
+        dtype: str,
+        *,
+        data: npt.NDArray[Any] | None = None,
+        scale: Any = None,
+        zero_point: Any = None,
+        axis: int = 0,
+    ) -> int:
         """Index of the tensor `name`, added when it is new. `axis`: which one the scales belong to."""
         if name in self.indices:
             return self.indices[name]
@@ -52,7 +73,13 @@ class ModelBuilder:
         self._data.append(None if data is None else np.ascontiguousarray(data, DTYPES[dtype]))
         return self.indices[name]
 
-    def op(self, name: str, inputs: Iterable[int], outputs: Iterable[int], options: dict[str, Any] | None) -> None:
+    def op(
+        self,
+        name: str,
+        inputs: Iterable[int],
+        outputs: Iterable[int],
+        options: dict[str, Any] | None,
+    ) -> None:
         """Append an operator. `options`: fields of the schema's options table, None where the op has none."""
         parts = schema()
         if name not in self._codes:
@@ -84,9 +111,13 @@ class ModelBuilder:
             code.builtinCode = getattr(parts.BuiltinOperator, name)
             model.operatorCodes.append(code)
         signature = parts.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = "serving_default", 0  # TensorFlow's own key
+        signature.signatureKey, signature.subgraphIndex = (
+            "serving_default",
+            0,
+        )  # TensorFlow's own key
         signature.inputs, signature.outputs = (
-            [_port(name, self.indices[name])] for name in (input_name, output_name))
+            [_port(name, self.indices[name])] for name in (input_name, output_name)
+        )
         model.signatureDefs = [signature]
         model.buffers = []
         for data in self._data:

@@ -21,13 +21,24 @@ def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
 def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
     """The same, of a network that is already there, frozen."""
     state = safetensors.numpy.load(bytes(qnet.state))
-    ranges = {row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges}
+    ranges = {
+        row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges
+    }
     weights = {
         row["target"]: {
-            "layer": row["name"], "op": row["op"], "source": row["source"], "axis": 0,
+            "layer": row["name"],
+            "op": row["op"],
+            "source": row["source"],
+            "axis": 0,
             "scale": [float(value) for value in state[f"{row['name']}.scale"]],
         }
         for row in qnet.layers
     }
-    return Exported(px=qnet.px, ranges=ranges, weights=weights, io_dtype=network.rules.io_dtype,
-                    onnx=write_onnx(network, state, "float"), qdq=write_onnx(network, state, "qdq"))
+    return Exported(
+        px=qnet.px,
+        ranges=ranges,
+        weights=weights,
+        io_dtype=network.rules.io_dtype,
+        onnx=write_onnx(network, state, "float"),
+        qdq=write_onnx(network, state, "qdq"),
+    )

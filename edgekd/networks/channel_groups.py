@@ -26,7 +26,12 @@ IMPORTANCE: dict[str, Callable[[], Callable[[Any], Tensor | None]]] = {
     "bn_scale": tp.importance.BNScaleImportance,  # |gamma| of the batch norms (Network Slimming, arXiv 1708.06519)
     "taylor": tp.importance.GroupTaylorImportance,  # sum of |weight x gradient| (Molchanov et al. 2019, CVPR)
 }
-BY_PLACE = {OPTYPE.SLICE, OPTYPE.SPLIT, OPTYPE.UNBIND, OPTYPE.EXPAND}  # code that names channels by number or count
+BY_PLACE = {
+    OPTYPE.SLICE,
+    OPTYPE.SPLIT,
+    OPTYPE.UNBIND,
+    OPTYPE.EXPAND,
+}  # code that names channels by number or count
 OWN_OPS = tp.ops.__name__  # nodes for what is no layer: additions, activations, reshapes
 FIRST = "the first convolution, through which every later layer sees"
 OUTPUTS = "the classes"
@@ -42,7 +47,9 @@ class Survey:
     roots: Mapping[str, tuple[nn.Module, Callable[..., Any]]]
 
 
-def survey(model: nn.Module, px: int, channels: int, importance: str, keep: Mapping[str, str]) -> Survey:
+def survey(
+    model: nn.Module, px: int, channels: int, importance: str, keep: Mapping[str, str]
+) -> Survey:
     """The groups of a network at px x px, scored. `keep`: {module: why its outputs (a classifier's inputs) stay whole}.
 
     `importance`: a key of IMPORTANCE; "taylor" reads the gradients that lie on the weights. Raises UnsupportedNetwork for
@@ -60,10 +67,21 @@ def survey(model: nn.Module, px: int, channels: int, importance: str, keep: Mapp
     for raw in graph.get_all_groups():
         members = tuple(_members(graph, raw, names))
         root = raw[0].dep.target.module
-        layers = [m.layer for m in members if m.side == "out" and not widths.depthwise(model.get_submodule(m.layer))]
+        layers = [
+            m.layer
+            for m in members
+            if m.side == "out" and not widths.depthwise(model.get_submodule(m.layer))
+        ]
         name = min(layers or [names[root]], key=list(names.values()).index)
-        whole = next((reasons[id(item.dep.target)] for item in raw if id(item.dep.target) in reasons
-                      and graph.is_out_channel_pruning_fn(item.dep.handler)), "")
+        whole = next(
+            (
+                reasons[id(item.dep.target)]
+                for item in raw
+                if id(item.dep.target) in reasons
+                and graph.is_out_channel_pruning_fn(item.dep.handler)
+            ),
+            "",
+        )
         if Member(first, "out") in members:
             whole = FIRST
         elif Member(names[classifier], "out") in members:
@@ -71,7 +89,9 @@ def survey(model: nn.Module, px: int, channels: int, importance: str, keep: Mapp
         elif any((m.layer, m.side) == (names[classifier], "in") for m in members):
             whole = keep.get(names[classifier], whole)
         merged = next((m.layer for m in members if _merged_later(model, m.layer)), "")
-        whole = whole or (f"{merged} is a training branch that is merged later" if merged else _obstacle(raw))
+        whole = whole or (
+            f"{merged} is a training branch that is merged later" if merged else _obstacle(raw)
+        )
         worth = None if whole else score(raw)
         if worth is None and not whole:
             whole = f"no layer that {importance} can score"
@@ -93,20 +113,28 @@ def cut(found: Survey, plan: Plan, model: nn.Module) -> None:
     model.to(memory_format=torch.channels_last)
 
 
-def _traced(model: nn.Module, blank: Tensor, outputs: list[str]) -> tuple[tp.DependencyGraph, dict[str, Any]]:
+def _traced(
+    model: nn.Module, blank: Tensor, outputs: list[str]
+) -> tuple[tp.DependencyGraph, dict[str, Any]]:
     """The dependency graph, and the node that makes each named module's output."""
     with torch.enable_grad(), builders.watch(model, outputs) as seen:
         try:
-            graph = tp.DependencyGraph().build_dependency(model, blank, forward_fn=lambda net, x: net(x), verbose=False)
+            graph = tp.DependencyGraph().build_dependency(
+                model, blank, forward_fn=lambda net, x: net(x), verbose=False
+            )
         except Exception as error:  # the library's tracer has no error types of its own
-            raise UnsupportedNetwork(f"{type(model).__name__} cannot be traced for pruning: {error}",
-                                     "take another student, or build it without [prune]") from error
+            raise UnsupportedNetwork(
+                f"{type(model).__name__} cannot be traced for pruning: {error}",
+                "take another student, or build it without [prune]",
+            ) from error
     nodes = {node.grad_fn: node for node in graph.module2node.values()}
     made = {}
     for name, output in seen.items():
         if output.grad_fn not in nodes:
-            raise UnsupportedNetwork(f"the output of {name!r} is no node of the graph that pruning reads",
-                                     "name another module in the taps of models/, or turn off the losses that read them")
+            raise UnsupportedNetwork(
+                f"the output of {name!r} is no node of the graph that pruning reads",
+                "name another module in the taps of models/, or turn off the losses that read them",
+            )
         made[name] = nodes[output.grad_fn]
     return graph, made
 
@@ -129,9 +157,16 @@ def _obstacle(raw: Any) -> str:
             return f"{target.name} is a parameter of its own"
         if target.type in BY_PLACE:
             return "the network's code picks its channels by number"
-        if isinstance(target.module, nn.Conv2d) and target.module.groups > 1 and not widths.depthwise(target.module):
+        if (
+            isinstance(target.module, nn.Conv2d)
+            and target.module.groups > 1
+            and not widths.depthwise(target.module)
+        ):
             return f"{target.name.split(' ')[0]} is a grouped convolution"
-        if not isinstance(target.module, nn.Conv2d | nn.Linear | _BatchNorm) and type(target.module).__module__ != OWN_OPS:
+        if (
+            not isinstance(target.module, nn.Conv2d | nn.Linear | _BatchNorm)
+            and type(target.module).__module__ != OWN_OPS
+        ):
             return f"{target.name.split(' ')[0]} is a {type(target.module).__name__}"
         if len(item.idxs) % len(raw[0].idxs):
             return "its channels are read unevenly"
@@ -141,13 +176,19 @@ def _obstacle(raw: Any) -> str:
 def _merged_later(model: nn.Module, layer: str) -> bool:
     """Whether timm merges the layer into another one after training, by channel counts that it noted when it was built."""
     parts = layer.split(".")
-    return any(hasattr(model.get_submodule(".".join(parts[:end])), "reparameterize") for end in range(1, len(parts)))
+    return any(
+        hasattr(model.get_submodule(".".join(parts[:end])), "reparameterize")
+        for end in range(1, len(parts))
+    )
 
 
 def _shape(graph: tp.DependencyGraph, raw: Any) -> str:
     """The pattern of a group: the kinds of its nodes and on which side each is cut."""
-    return " ".join(f"{type(item.dep.target.module).__name__}."
-                    f"{'out' if graph.is_out_channel_pruning_fn(item.dep.handler) else 'in'}" for item in raw)
+    return " ".join(
+        f"{type(item.dep.target.module).__name__}."
+        f"{'out' if graph.is_out_channel_pruning_fn(item.dep.handler) else 'in'}"
+        for item in raw
+    )
 
 
 def _layer(name: str, macs: int, layer: nn.Module) -> Layer:

@@ -36,7 +36,9 @@ def autocast(dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> np.ndarray:
+def logits_of(
+    model: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype = torch.float32
+) -> np.ndarray:
     """Logits float32 [n, k] of normalised batches [b, c, px, px]."""
     model.eval()
     with autocast(dtype):
@@ -44,9 +46,13 @@ def logits_of(model: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype = 
 
 
 @torch.inference_mode()
-def logits_and_features(model: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def logits_and_features(
+    model: nn.Module, images: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Logits float32 [b, k] and the pooled features float32 [b, d] that the classifier saw."""
     with autocast(dtype):
         features = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
-    features = features.float()  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
+    features = (
+        features.float()
+    )  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
     return model.get_classifier()(features), features  # type: ignore[operator]

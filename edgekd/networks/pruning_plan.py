@@ -64,8 +64,15 @@ class Plan:
 
     def rows(self) -> list[dict[str, object]]:
         """A row a group, as plain JSON: what it was, what it becomes, why it stays whole."""
-        return [{"group": group.name, "before": group.width, "after": group.width - len(self.cuts.get(group.name, ())),
-                 "whole": group.whole} for group in self.groups]
+        return [
+            {
+                "group": group.name,
+                "before": group.width,
+                "after": group.width - len(self.cuts.get(group.name, ())),
+                "whole": group.whole,
+            }
+            for group in self.groups
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,26 +84,43 @@ class Limits:
     full: Mapping[str, int]
 
 
-def by_ratio(groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, ratio: float) -> Plan:
+def by_ratio(
+    groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, ratio: float
+) -> Plan:
     """The plan that takes about `ratio` of the channels that every group had before any cut."""
     kept = _kept(groups, limits, ratio)
-    cuts = {group.name: _weakest(group, group.width - kept[group.name]) for group in groups
-            if kept[group.name] < group.width}
+    cuts = {
+        group.name: _weakest(group, group.width - kept[group.name])
+        for group in groups
+        if kept[group.name] < group.width
+    }
     before = sum(layer.macs for layer in layers)
-    return Plan(tuple(groups), cuts, before, _macs(groups, layers, {name: len(cut) for name, cut in cuts.items()}))
+    return Plan(
+        tuple(groups),
+        cuts,
+        before,
+        _macs(groups, layers, {name: len(cut) for name, cut in cuts.items()}),
+    )
 
 
-def by_macs(groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, target: float) -> Plan:
+def by_macs(
+    groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, target: float
+) -> Plan:
     """The plan of the smallest ratio with at most `target` multiply-accumulates.
 
     Raises GateFailed when even the largest ratio leaves more.
     """
-    low, high = 0, round(MOST * GRAIN)  # MACs never rise with the ratio, so the smallest one can be bisected
+    low, high = (
+        0,
+        round(MOST * GRAIN),
+    )  # MACs never rise with the ratio, so the smallest one can be bisected
     hardest = by_ratio(groups, layers, limits, MOST)
     if hardest.macs > target:
-        raise GateFailed(f"prune: {target / 1e6:.2f} M MACs cannot be reached: with {MOST:.0%} of every group gone "
-                         f"{hardest.macs / 1e6:.2f} M of {hardest.macs_before / 1e6:.2f} M are left",
-                         "raise prune.target_macs, or start from a smaller student")
+        raise GateFailed(
+            f"prune: {target / 1e6:.2f} M MACs cannot be reached: with {MOST:.0%} of every group gone "
+            f"{hardest.macs / 1e6:.2f} M of {hardest.macs_before / 1e6:.2f} M are left",
+            "raise prune.target_macs, or start from a smaller student",
+        )
     while high - low > 1:
         middle = (low + high) // 2
         if by_ratio(groups, layers, limits, middle / GRAIN).macs > target:
@@ -110,14 +134,25 @@ def _kept(groups: Iterable[Group], limits: Limits, ratio: float) -> dict[str, in
     """How many channels each group keeps."""
     by_shape: dict[str, list[Group]] = {}
     for group in groups:
-        by_shape.setdefault(group.shape if limits.scope == "isomorphic" else group.name, []).append(group)
+        by_shape.setdefault(group.shape if limits.scope == "isomorphic" else group.name, []).append(
+            group
+        )
     kept: dict[str, int] = {}
     for alike in by_shape.values():
         free = [group for group in alike if not group.whole]
-        wanted = _ranked(free, limits, ratio) if len(free) > 1 else {
-            group.name: limits.full[group.name] * (1 - ratio) for group in free}
-        kept |= {group.name: rounded(wanted[group.name], group.width, limits.full[group.name], limits.multiple)
-                 if not group.whole else group.width for group in alike}
+        wanted = (
+            _ranked(free, limits, ratio)
+            if len(free) > 1
+            else {group.name: limits.full[group.name] * (1 - ratio) for group in free}
+        )
+        kept |= {
+            group.name: rounded(
+                wanted[group.name], group.width, limits.full[group.name], limits.multiple
+            )
+            if not group.whole
+            else group.width
+            for group in alike
+        }
     return kept
 
 
@@ -165,16 +200,28 @@ def _macs(groups: Iterable[Group], layers: Iterable[Layer], lost: Mapping[str, i
 def table(plan: Plan, title: str) -> str:
     """The plan as text: what each group loses, what stays whole and why, and what is left to compute."""
     share = plan.macs / plan.macs_before - 1
-    lines = [f"{title}: {plan.macs_before / 1e6:.2f} M -> {plan.macs / 1e6:.2f} M MACs ({share:+.1%})"]
+    lines = [
+        f"{title}: {plan.macs_before / 1e6:.2f} M -> {plan.macs / 1e6:.2f} M MACs ({share:+.1%})"
+    ]
     longest = max(len(group.name) for group in plan.groups)
     whole: dict[str, list[str]] = {}
     for group in plan.groups:
         lost = len(plan.cuts.get(group.name, ()))
         if lost:
-            others = list(dict.fromkeys(member.layer for member in group.members if member.layer != group.name))
+            others = list(
+                dict.fromkeys(
+                    member.layer for member in group.members if member.layer != group.name
+                )
+            )
             more = f" and {len(others) - NAMED_LAYERS} more" if len(others) > NAMED_LAYERS else ""
-            lines.append(f"  {group.name:<{longest}} {group.width:>5} -> {group.width - lost:>5}  with "
-                         f"{', '.join(others[:NAMED_LAYERS])}{more}")
+            lines.append(
+                f"  {group.name:<{longest}} {group.width:>5} -> {group.width - lost:>5}  with "
+                f"{', '.join(others[:NAMED_LAYERS])}{more}"
+            )
         else:
-            whole.setdefault(group.whole or "nothing to take at this ratio and multiple", []).append(group.name)
-    return "\n".join([*lines, *(f"  whole, {reason}: {', '.join(names)}" for reason, names in whole.items())])
+            whole.setdefault(
+                group.whole or "nothing to take at this ratio and multiple", []
+            ).append(group.name)
+    return "\n".join(
+        [*lines, *(f"  whole, {reason}: {', '.join(names)}" for reason, names in whole.items())]
+    )

@@ -18,7 +18,8 @@ from edgekd.core.errors import RecipeError
 
 KEY = "edits"  # of a builder's options
 CHOICES: dict[str, tuple[str, ...]] = {
-    "hard_swish": ("keep", "relu6"), "squeeze_excite": ("keep", "remove", "hard_gate"),
+    "hard_swish": ("keep", "relu6"),
+    "squeeze_excite": ("keep", "remove", "hard_gate"),
 }
 # Class names: timm has a hard-swish of its own beside torch's, and three families of squeeze-excite that take a map and
 # give a map of the same shape.
@@ -31,8 +32,11 @@ def apply(model: nn.Module, edits: Mapping[str, str]) -> nn.Module:
     """Make the edits in `model` itself and give it back. Raises RecipeError for an edit that is not one of `CHOICES`."""
     for name, value in edits.items():
         if value not in CHOICES.get(name, ()):
-            raise RecipeError(f"edit {name} = {value!r} of the student is unknown",
-                              "known: " + "; ".join(f"{key} = {' or '.join(each)}" for key, each in CHOICES.items()))
+            raise RecipeError(
+                f"edit {name} = {value!r} of the student is unknown",
+                "known: "
+                + "; ".join(f"{key} = {' or '.join(each)}" for key, each in CHOICES.items()),
+            )
     if edits.get("squeeze_excite") == "remove":
         _replace(model, SQUEEZE_EXCITES, nn.Identity)
     if edits.get("squeeze_excite") == "hard_gate":

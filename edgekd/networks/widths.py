@@ -19,7 +19,11 @@ Widths = Mapping[str, Sequence[int]]
 
 def depthwise(layer: nn.Module) -> bool:
     """Whether a layer has one filter a channel, so that its inputs go with its outputs."""
-    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.groups > 1
+        and layer.groups == layer.in_channels == layer.out_channels
+    )
 
 
 def of(pruned: nn.Module, built: nn.Module) -> dict[str, list[int]]:
@@ -29,8 +33,11 @@ def of(pruned: nn.Module, built: nn.Module) -> dict[str, list[int]]:
 
 
 def _all(model: nn.Module) -> dict[str, list[int]]:
-    return {name: list(layer.weight.shape[:2]) for name, layer in model.named_modules()
-            if isinstance(layer, nn.Conv2d | nn.Linear | _BatchNorm) and layer.weight is not None}
+    return {
+        name: list(layer.weight.shape[:2])
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear | _BatchNorm) and layer.weight is not None
+    }
 
 
 def apply(model: nn.Module, widths: Widths) -> nn.Module:
@@ -42,12 +49,16 @@ def apply(model: nn.Module, widths: Widths) -> nn.Module:
     for name, width in widths.items():
         layer = layers.get(name)
         if not isinstance(layer, nn.Conv2d | nn.Linear | _BatchNorm):
-            raise RecipeError(f"widths name {name!r}, which is no layer of {type(model).__name__} that has a width",
-                              "the artifact was made from another version of this network: build it again")
+            raise RecipeError(
+                f"widths name {name!r}, which is no layer of {type(model).__name__} that has a width",
+                "the artifact was made from another version of this network: build it again",
+            )
         now = list(layer.weight.shape[:2])
         if len(width) != len(now) or not all(1 <= w <= n for w, n in zip(width, now, strict=True)):
-            raise RecipeError(f"{name!r} cannot be given the widths {list(width)}: it is built with {now}",
-                              "the artifact was made from another version of this network: build it again")
+            raise RecipeError(
+                f"{name!r} cannot be given the widths {list(width)}: it is built with {now}",
+                "the artifact was made from another version of this network: build it again",
+            )
         _narrow(layer, width)
     return model
 

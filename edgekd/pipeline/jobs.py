@@ -27,7 +27,11 @@ class Job:
     @property
     def teacher(self) -> ModelSpec | None:
         """The teacher's spec, or None for a student that learns from the labels alone, or from logged answers."""
-        absent = self.recipe.teacher.name == "none" or self.recipe.distil.logs or self.recipe.federated.on
+        absent = (
+            self.recipe.teacher.name == "none"
+            or self.recipe.distil.logs
+            or self.recipe.federated.on
+        )
         return None if absent else model_specs.spec(self.recipe.teacher.name)
 
     @property
@@ -60,7 +64,9 @@ def file_digest(path: str) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"file {path}: {error.strerror}", "name a file that exists; weights are NAME@FILE") from None
+        raise WeightsError(
+            f"file {path}: {error.strerror}", "name a file that exists; weights are NAME@FILE"
+        ) from None
 
 
 # A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the square of the side.

@@ -27,8 +27,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def run(job: Job, store: Store, until: str | None = None, progress: Progress = silent,
-        on_stage: Callable[[str, Done | None], None] | None = None, say: Callable[[str], None] = mute) -> dict[str, Done]:
+def run(
+    job: Job,
+    store: Store,
+    until: str | None = None,
+    progress: Progress = silent,
+    on_stage: Callable[[str, Done | None], None] | None = None,
+    say: Callable[[str], None] = mute,
+) -> dict[str, Done]:
     """Fold over the stages. Returns what each made; raises the first error, with all finished stages kept.
 
     `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there; `say` is given
@@ -38,16 +44,23 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
     together = launched()
     chosen = stages(job)
     if until is not None and until not in [stage.name for stage in chosen]:
-        raise UnknownName("stage", until, [stage.name for stage in chosen],
-                          f"stages: {', '.join(stage.name for stage in chosen)}")
+        raise UnknownName(
+            "stage",
+            until,
+            [stage.name for stage in chosen],
+            f"stages: {', '.join(stage.name for stage in chosen)}",
+        )
     done: dict[str, Done] = {}
     for stage in chosen:
         settings = stage.settings(job)
         parents = {name: done[name].entry.digest for name in stage.parents if name in done}
         config = {name: _plain(value) for name, value in settings.items()}
         module = stage.function.partition(":")[0].removeprefix("edgekd.")
-        key = together.tell(artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed,
-                                                source_digest(module)))
+        key = together.tell(
+            artifacts.stage_key(
+                stage.name, stage.version, config, parents, job.recipe.seed, source_digest(module)
+            )
+        )
         entry = store.find(stage.name, key) if together.main else None
         cached = together.tell(entry is not None)
         if not cached:
@@ -68,7 +81,9 @@ def run(job: Job, store: Store, until: str | None = None, progress: Progress = s
     return done
 
 
-def _make(stage: Stage, settings: Mapping[str, Any], done: Mapping[str, Done], context: Context) -> tuple[Any, float]:
+def _make(
+    stage: Stage, settings: Mapping[str, Any], done: Mapping[str, Done], context: Context
+) -> tuple[Any, float]:
     """The stage's artifact, and the seconds it took."""
     module, _, function = stage.function.partition(":")
     produce = getattr(importlib.import_module(module), function)
@@ -82,6 +97,8 @@ def _read(store: Store, name: str, key: str) -> Entry:
     """What the main process wrote, read by another one."""
     entry = store.find(name, key)
     if entry is None:
-        raise StoreError(f"{store.entries} on this machine does not hold what the main process wrote there ({name})",
-                         "name an --out, or a --store, on a disk that all machines of the launcher see")
+        raise StoreError(
+            f"{store.entries} on this machine does not hold what the main process wrote there ({name})",
+            "name an --out, or a --store, on a disk that all machines of the launcher see",
+        )
     return entry

@@ -18,10 +18,18 @@ from edgekd.core.artifacts import canonical_json, sha256
 PACKAGE = Path(__file__).resolve().parent.parent
 
 # Modules that decide nothing, or whose say reaches a stage in its settings. They stay out of a stage's key.
-SAID_IN_SETTINGS = frozenset({
-    "core.errors", "core.artifacts", "core.context", "core.resources", "settings.recipe", "settings.loss_catalogue",
-    "settings.model_specs", "settings.device_profiles",
-})
+SAID_IN_SETTINGS = frozenset(
+    {
+        "core.errors",
+        "core.artifacts",
+        "core.context",
+        "core.resources",
+        "settings.recipe",
+        "settings.loss_catalogue",
+        "settings.model_specs",
+        "settings.device_profiles",
+    }
+)
 # The distribution on PyPI that provides a top-level module, where their names differ by more than "-" for "_".
 DISTRIBUTIONS = {"PIL": "pillow"}
 
@@ -32,7 +40,9 @@ def _tree(module: str) -> ast.Module:
     path = _path(module)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and ast.get_docstring(node):
             node.body = node.body[1:]
     return tree
 

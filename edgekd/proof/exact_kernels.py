@@ -22,7 +22,10 @@ Real = npt.NDArray[np.float64]
 
 # schema.fbs: enum ActivationFunctionType
 ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
-    0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0),
+    0: (-np.inf, np.inf),
+    1: (0.0, np.inf),
+    2: (-1.0, 1.0),
+    3: (0.0, 6.0),
 }
 
 
@@ -61,8 +64,10 @@ Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
 def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
     """Codes of real numbers in a tensor's range, after a fused activation: round half to even, saturate."""
     scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
-    low, high = (np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
-                 for bound in ACTIVATION_BOUNDS[int(activation)])
+    low, high = (
+        np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
+        for bound in ACTIVATION_BOUNDS[int(activation)]
+    )
     lowest, highest = (0, INT8_MAX - INT8_MIN) if output.dtype == "UINT8" else (INT8_MIN, INT8_MAX)
     codes = np.rint(real / scale) + zero_point
     return np.clip(codes, max(low, lowest), min(high, highest)).astype(np.int64)
@@ -72,13 +77,23 @@ def _taps(x: Real, kernel: tuple[int, int], options: dict[str, Any], fill: float
     """Yield (row, column, view of NHWC x that this kernel tap sees): [n, out_h, out_w, c]."""
     strides = (int(options["strideH"]), int(options["strideW"]))
     dilations = (int(options.get("dilationHFactor", 1)), int(options.get("dilationWFactor", 1)))
-    plans = [windows(x.shape[1 + a], kernel[a], strides[a], dilations[a], int(options["padding"])) for a in (0, 1)]
+    plans = [
+        windows(x.shape[1 + a], kernel[a], strides[a], dilations[a], int(options["padding"]))
+        for a in (0, 1)
+    ]
     padded = np.pad(x, ((0, 0), plans[0][1:], plans[1][1:], (0, 0)), constant_values=fill)
     for row in range(kernel[0]):
         for column in range(kernel[1]):
             top, left = row * dilations[0], column * dilations[1]
-            yield row, column, padded[:, top:top + (plans[0][0] - 1) * strides[0] + 1:strides[0],
-                                      left:left + (plans[1][0] - 1) * strides[1] + 1:strides[1]]
+            yield (
+                row,
+                column,
+                padded[
+                    :,
+                    top : top + (plans[0][0] - 1) * strides[0] + 1 : strides[0],
+                    left : left + (plans[1][0] - 1) * strides[1] + 1 : strides[1],
+                ],
+            )
 
 
 def _finish_layer(sums: Real, op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -98,9 +113,13 @@ def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     groups = inputs[0].codes.shape[3] // weight.shape[3]
     filters = np.split(weight, groups, axis=0)
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
+    for row, column, seen in _taps(
+        inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0
+    ):
         parts = zip(np.split(seen, groups, axis=3), filters, strict=True)
-        sums = sums + np.concatenate([part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3)
+        sums = sums + np.concatenate(
+            [part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3
+        )
     return _finish_layer(sums, op, inputs, output)
 
 
@@ -109,7 +128,9 @@ def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor)
     weight = inputs[1].codes.astype(np.float64)
     multiplier = weight.shape[3] // inputs[0].codes.shape[3]
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0):
+    for row, column, seen in _taps(
+        inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0
+    ):
         sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
     return _finish_layer(sums, op, inputs, output)
 
@@ -135,7 +156,9 @@ def mul(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
 def mean(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """MEAN over constant axes."""
     axes = tuple(int(axis) for axis in inputs[1].codes.reshape(-1))
-    return to_codes(inputs[0].centred.mean(axis=axes) * inputs[0].scale, output).reshape(output.shape)
+    return to_codes(inputs[0].centred.mean(axis=axes) * inputs[0].scale, output).reshape(
+        output.shape
+    )
 
 
 def average_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -144,8 +167,11 @@ def average_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -
     codes = inputs[0].codes.astype(np.float64)
     sums: Any = 0.0
     counts: Any = 0.0
-    for (_, _, seen), (_, _, inside) in zip(_taps(codes, kernel, op.options, 0.0),
-                                            _taps(np.ones_like(codes), kernel, op.options, 0.0), strict=True):
+    for (_, _, seen), (_, _, inside) in zip(
+        _taps(codes, kernel, op.options, 0.0),
+        _taps(np.ones_like(codes), kernel, op.options, 0.0),
+        strict=True,
+    ):
         sums, counts = sums + seen, counts + inside
     average = np.copysign(np.floor(np.abs(sums) / counts + 0.5), sums)
     return _clamp_to_activation(average, op, output)
@@ -160,7 +186,9 @@ def max_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Co
 
 def _clamp_to_activation(codes: Real, op: LiteOp, output: LiteTensor) -> Codes:
     scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
-    return to_codes((codes - zero_point) * scale, output, op.options.get("fusedActivationFunction", 0))
+    return to_codes(
+        (codes - zero_point) * scale, output, op.options.get("fusedActivationFunction", 0)
+    )
 
 
 def pad(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -182,7 +210,9 @@ def transpose(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Co
 
 def concatenation(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """CONCATENATION of inputs that share the output's range."""
-    return np.concatenate([to_codes(part.real, output) for part in inputs], axis=int(op.options["axis"]))
+    return np.concatenate(
+        [to_codes(part.real, output) for part in inputs], axis=int(op.options["axis"])
+    )
 
 
 def softmax(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -206,7 +236,9 @@ def hard_swish(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Co
 def slice_(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
     """SLICE: the codes from `begin` on, `size` of them on each axis."""
     begin, size = (part.codes.reshape(-1) for part in inputs[1:])
-    return inputs[0].codes.astype(np.int64)[tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))]
+    return inputs[0].codes.astype(np.int64)[
+        tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))
+    ]
 
 
 def quantize(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -217,13 +249,30 @@ def quantize(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Code
 def _lone_activation(activation: int) -> Kernel:
     def run(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
         return to_codes(inputs[0].real, output, activation)
+
     return run
 
 
 KERNELS: dict[str, Kernel] = {
-    "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected, "ADD": add,
-    "MUL": mul, "MEAN": mean, "AVERAGE_POOL_2D": average_pool_2d, "MAX_POOL_2D": max_pool_2d, "PAD": pad, "PADV2": pad,
-    "RESHAPE": reshape, "SQUEEZE": reshape, "TRANSPOSE": transpose, "CONCATENATION": concatenation, "SOFTMAX": softmax,
-    "LOGISTIC": logistic, "HARD_SWISH": hard_swish, "SLICE": slice_, "QUANTIZE": quantize,
-    "RELU": _lone_activation(1), "RELU6": _lone_activation(3),
+    "CONV_2D": conv_2d,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "FULLY_CONNECTED": fully_connected,
+    "ADD": add,
+    "MUL": mul,
+    "MEAN": mean,
+    "AVERAGE_POOL_2D": average_pool_2d,
+    "MAX_POOL_2D": max_pool_2d,
+    "PAD": pad,
+    "PADV2": pad,
+    "RESHAPE": reshape,
+    "SQUEEZE": reshape,
+    "TRANSPOSE": transpose,
+    "CONCATENATION": concatenation,
+    "SOFTMAX": softmax,
+    "LOGISTIC": logistic,
+    "HARD_SWISH": hard_swish,
+    "SLICE": slice_,
+    "QUANTIZE": quantize,
+    "RELU": _lone_activation(1),
+    "RELU6": _lone_activation(3),
 }

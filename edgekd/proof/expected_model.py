@@ -19,7 +19,9 @@ from edgekd.tflite.int8_rules import INT8_MIN, SATURATION, Range
 
 GIVEN_SUFFIX = "_int8"  # of the codes an edge's QuantizeLinear writes
 INNER_SUFFIX = "/int8"  # of the int8 tensor behind a uint8 input, or before a uint8 output
-MAY_VANISH = frozenset({"PAD", "RESHAPE", "TRANSPOSE"})  # ops that the file may merge into a neighbour
+MAY_VANISH = frozenset(
+    {"PAD", "RESHAPE", "TRANSPOSE"}
+)  # ops that the file may merge into a neighbour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,12 @@ class Claims:
 def from_trained(qnet: QuantNetwork) -> Claims:
     """The claims of a trained int8 network; the rounding is written out here, and not taken from `edgekd.tflite.int8_rules`."""
     state = safetensors.numpy.load(bytes(qnet.state))
-    edges = {row["edge"]: EdgeClaim(Range(float(np.float32(row["scale"])), int(row["zero_point"])), row["op"])
-             for row in qnet.ranges}
+    edges = {
+        row["edge"]: EdgeClaim(
+            Range(float(np.float32(row["scale"])), int(row["zero_point"])), row["op"]
+        )
+        for row in qnet.ranges
+    }
     layers = []
     for row in qnet.layers:
         name = row["name"]
@@ -68,8 +74,16 @@ def from_trained(qnet: QuantNetwork) -> Claims:
         weight = state[f"{name}.weight"].astype(np.float32)
         step = np.float64(edges[row["source"]].range.scale) * scale.astype(np.float64)
         codes = np.clip(np.rint(weight / scale.reshape([-1] + [1] * (weight.ndim - 1))), -127, 127)
-        layers.append(LayerClaim(name, row["op"], codes, scale, np.rint(state[f"{name}.bias"].astype(np.float64) / step),
-                                 step.astype(np.float32)))
+        layers.append(
+            LayerClaim(
+                name,
+                row["op"],
+                codes,
+                scale,
+                np.rint(state[f"{name}.bias"].astype(np.float64) / step),
+                step.astype(np.float32),
+            )
+        )
     return Claims(edges, layers)
 
 
@@ -77,9 +91,22 @@ FUSED = {"Relu": "RELU"}  # ONNX node -> TFLite's activation; Clip depends on it
 CLIPS = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}
 # ONNX node -> the TFLite op that computes it; a Conv depends on its groups, a Clip on its bounds. AveragePool over the
 # whole map stays a pool: which of MEAN and AVERAGE_POOL_2D a profile asks for is already in the graph that is trained.
-OPS = {"Gemm": "FULLY_CONNECTED", "Pad": "PAD", "Reshape": "RESHAPE", "Flatten": "RESHAPE", "Concat": "CONCATENATION",
-       "GlobalAveragePool": "MEAN", "AveragePool": "AVERAGE_POOL_2D", "MaxPool": "MAX_POOL_2D", "Sigmoid": "LOGISTIC",
-       "HardSwish": "HARD_SWISH", "Relu": "RELU", "Softmax": "SOFTMAX", "Slice": "SLICE", "Transpose": "TRANSPOSE"}
+OPS = {
+    "Gemm": "FULLY_CONNECTED",
+    "Pad": "PAD",
+    "Reshape": "RESHAPE",
+    "Flatten": "RESHAPE",
+    "Concat": "CONCATENATION",
+    "GlobalAveragePool": "MEAN",
+    "AveragePool": "AVERAGE_POOL_2D",
+    "MaxPool": "MAX_POOL_2D",
+    "Sigmoid": "LOGISTIC",
+    "HardSwish": "HARD_SWISH",
+    "Relu": "RELU",
+    "Softmax": "SOFTMAX",
+    "Slice": "SLICE",
+    "Transpose": "TRANSPOSE",
+}
 
 
 def from_onnx(data: bytes | memoryview) -> Claims:
@@ -92,9 +119,13 @@ def from_onnx(data: bytes | memoryview) -> Claims:
         return _Reader(graph, constants).claims()
     except ModelFileError:
         raise
-    except Exception as error:  # protobuf's DecodeError, onnx's own errors and missing names share no base
-        raise ModelFileError(f"model.onnx cannot be read: {type(error).__name__}: {error}",
-                             "fetch the file again, or build again") from error
+    except (
+        Exception
+    ) as error:  # protobuf's DecodeError, onnx's own errors and missing names share no base
+        raise ModelFileError(
+            f"model.onnx cannot be read: {type(error).__name__}: {error}",
+            "fetch the file again, or build again",
+        ) from error
 
 
 class _Reader:
@@ -112,41 +143,61 @@ class _Reader:
                 scale, zero = (self.constants[name] for name in node.input[1:3])
                 # the image's zero point is kept for uint8 pixels; the file's code is pixel - 128
                 shift = INT8_MIN if scale.ndim == 0 and zero.dtype == np.uint8 else 0
-                edges["input"] = EdgeClaim(Range(float(scale), int(zero) + shift), "INPUT", "NONE", ())
+                edges["input"] = EdgeClaim(
+                    Range(float(scale), int(zero) + shift), "INPUT", "NONE", ()
+                )
             elif node.op_type == "QuantizeLinear":
                 edges[node.output[0].removesuffix(GIVEN_SUFFIX)] = self._edge(node)
             elif len(node.input) > 2 and self._weight(node.input[1]) is not None:
                 layers.append(self._layer(node))
         if "input" not in edges or not layers:
-            raise ModelFileError("model.onnx is not an EdgeKD int8 network: it has no quantised input or no layer",
-                                 "give the model.onnx that `edgekd build` wrote")
+            raise ModelFileError(
+                "model.onnx is not an EdgeKD int8 network: it has no quantised input or no layer",
+                "give the model.onnx that `edgekd build` wrote",
+            )
         return Claims(edges, layers)
 
     def _weight(self, name: str) -> Any:
         """The DequantizeLinear of a constant, or None."""
         node = self.maker.get(name)
-        return node if node is not None and node.op_type == "DequantizeLinear" and node.input[0] in self.constants else None
+        return (
+            node
+            if node is not None
+            and node.op_type == "DequantizeLinear"
+            and node.input[0] in self.constants
+            else None
+        )
 
     def _edge(self, node: Any) -> EdgeClaim:
         scale, zero = (self.constants[name] for name in node.input[1:3])
         made, activation = self.maker[node.input[0]], "NONE"
         kind = self._activation(made)
         before = self.maker.get(made.input[0])
-        if kind is not None and before is not None and before.op_type not in ("DequantizeLinear", "QuantizeLinear"):
+        if (
+            kind is not None
+            and before is not None
+            and before.op_type not in ("DequantizeLinear", "QuantizeLinear")
+        ):
             made, activation = before, kind  # computed in one op with what is before it
         reads = tuple(name for name in map(self._edge_read, made.input) if name)
         return EdgeClaim(Range(float(scale), int(zero)), self._op(made), activation, reads)
 
     def _activation(self, node: Any) -> str | None:
         if node.op_type == "Clip":
-            return CLIPS.get((float(self.constants[node.input[1]]), float(self.constants[node.input[2]])))
+            return CLIPS.get(
+                (float(self.constants[node.input[1]]), float(self.constants[node.input[2]]))
+            )
         return FUSED.get(node.op_type)
 
     def _edge_read(self, name: str) -> str | None:
         node = self.maker.get(name)
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] in self.constants:
             return None
-        return "input" if node.input[0] == self.graph.input[0].name else str(node.input[0]).removesuffix(GIVEN_SUFFIX)
+        return (
+            "input"
+            if node.input[0] == self.graph.input[0].name
+            else str(node.input[0]).removesuffix(GIVEN_SUFFIX)
+        )
 
     def _op(self, node: Any) -> str:
         if node.op_type == "Clip":
@@ -160,7 +211,16 @@ class _Reader:
     def _layer(self, node: Any) -> LayerClaim:
         weight, bias = self._weight(node.input[1]), self._weight(node.input[2])
         if bias is None:
-            raise ModelFileError(f"model.onnx: the layer {node.output[0]!r} has no int32 bias", "build again")
+            raise ModelFileError(
+                f"model.onnx: the layer {node.output[0]!r} has no int32 bias", "build again"
+            )
         codes, scale = (self.constants[name] for name in weight.input[:2])
         bias_codes, bias_scale = (self.constants[name] for name in bias.input[:2])
-        return LayerClaim(weight.output[0].removesuffix(".weight"), self._op(node), codes, scale, bias_codes, bias_scale)
+        return LayerClaim(
+            weight.output[0].removesuffix(".weight"),
+            self._op(node),
+            codes,
+            scale,
+            bias_codes,
+            bias_scale,
+        )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from edgekd.core.artifacts import Json
 
 MAX_FAILURES = 50  # a wholly wrong file would otherwise print every tensor
-AGAIN = "convert again from the exported network; if it persists, the file was changed after conversion"
+AGAIN = (
+    "convert again from the exported network; if it persists, the file was changed after conversion"
+)
 
 
 class Failures:
@@ -15,12 +17,21 @@ class Failures:
         self.rows: list[dict[str, Json]] = []
         self.count = 0
 
-    def add(self, check: str, where: str, name: str, expected: Json, found: Json, next_step: str = AGAIN) -> None:
+    def add(
+        self, check: str, where: str, name: str, expected: Json, found: Json, next_step: str = AGAIN
+    ) -> None:
         """`where` says what `name` is: "tensor", "op" or (beside the model) "file"."""
         self.count += 1
         if len(self.rows) < MAX_FAILURES:
-            self.rows.append({"check": check, where: name, "expected": expected, "found": found,
-                              "next_step": next_step})
+            self.rows.append(
+                {
+                    "check": check,
+                    where: name,
+                    "expected": expected,
+                    "found": found,
+                    "next_step": next_step,
+                }
+            )
 
     def of(self, check: str) -> list[dict[str, Json]]:
         """The rows of one check."""

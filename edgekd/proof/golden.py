@@ -17,12 +17,18 @@ def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network | QuantN
     place = {row: number for number, row in enumerate(inputs.rows["test"])}
     chosen = [place[row] for row in inputs.rows["golden"]]
     shape = (len(evaluation.stages), len(evaluation.labels), evaluation.classes)
-    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)[evaluation.stages.index("tflite")]
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)[
+        evaluation.stages.index("tflite")
+    ]
     codes = np.frombuffer(evaluation.codes, np.int8).reshape(shape[1:])
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, inputs=datasets.input_images(inputs, "golden", len(student.mean)), logits_int8=codes[chosen],
-        logits=logits[chosen], labels=np.asarray(evaluation.labels, np.int64)[chosen],
-        mean=np.asarray(student.mean, np.float32), std=np.asarray(student.std, np.float32),
+        buffer,
+        inputs=datasets.input_images(inputs, "golden", len(student.mean)),
+        logits_int8=codes[chosen],
+        logits=logits[chosen],
+        labels=np.asarray(evaluation.labels, np.int64)[chosen],
+        mean=np.asarray(student.mean, np.float32),
+        std=np.asarray(student.std, np.float32),
     )
     return buffer.getvalue()

@@ -47,13 +47,24 @@ from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor
 from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 
-FAMILIES: dict[str, str] = {"xnnpack": "default", "builtin": "builtin", "reference": "reference"}  # -> LiteRunner's kernels
+FAMILIES: dict[str, str] = {
+    "xnnpack": "default",
+    "builtin": "builtin",
+    "reference": "reference",
+}  # -> LiteRunner's kernels
 HISTOGRAM_TOP = 3  # differences of this many LSB and more share the last bin
 
 
 # The block of a file that was not run.
-NOT_RUN: dict[str, Json] = {"ops": 0, "max_lsb": 0, "share_exact": 1.0, "worst_op": None, "images": 0, "families": {},
-                            "by_op": []}
+NOT_RUN: dict[str, Json] = {
+    "ops": 0,
+    "max_lsb": 0,
+    "share_exact": 1.0,
+    "worst_op": None,
+    "images": 0,
+    "families": {},
+    "by_op": [],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +78,11 @@ class Tolerance:
 MOVES_CODES = Tolerance(0, "moves codes: nothing is rounded")
 ROUNDING = Tolerance(1, "one or two roundings of a product with a multiplier of 24 to 31 bits")
 TOLERANCES: dict[str, Tolerance] = {
-    "CONV_2D": ROUNDING, "DEPTHWISE_CONV_2D": ROUNDING, "FULLY_CONNECTED": ROUNDING, "MUL": ROUNDING, "RELU": ROUNDING,
+    "CONV_2D": ROUNDING,
+    "DEPTHWISE_CONV_2D": ROUNDING,
+    "FULLY_CONNECTED": ROUNDING,
+    "MUL": ROUNDING,
+    "RELU": ROUNDING,
     "RELU6": ROUNDING,
     "ADD": Tolerance(1, "two input multipliers and an output multiplier in fixed point of 20 bits"),
     "MEAN": Tolerance(1, "division and rescaling share one multiplier; ties are common"),
@@ -75,8 +90,14 @@ TOLERANCES: dict[str, Tolerance] = {
     "LOGISTIC": Tolerance(1, "a table of float results here, fixed-point exponentials there"),
     "SOFTMAX": Tolerance(1, "exponentials from a table or in fixed point"),
     "HARD_SWISH": Tolerance(1, "two factors of 15 bits and one rounding against real numbers"),
-    "MAX_POOL_2D": MOVES_CODES, "PAD": MOVES_CODES, "PADV2": MOVES_CODES, "RESHAPE": MOVES_CODES,
-    "TRANSPOSE": MOVES_CODES, "SQUEEZE": MOVES_CODES, "SLICE": MOVES_CODES, "CONCATENATION": MOVES_CODES,
+    "MAX_POOL_2D": MOVES_CODES,
+    "PAD": MOVES_CODES,
+    "PADV2": MOVES_CODES,
+    "RESHAPE": MOVES_CODES,
+    "TRANSPOSE": MOVES_CODES,
+    "SQUEEZE": MOVES_CODES,
+    "SLICE": MOVES_CODES,
+    "CONCATENATION": MOVES_CODES,
     "QUANTIZE": Tolerance(0, "uint8 to int8 and back: the code less 128, and more"),
 }
 UNSTATED = Tolerance(1, "one rounding")  # an op with reference arithmetic and no row of its own
@@ -97,7 +118,9 @@ class Off:
     def add(self, off: npt.NDArray[np.int64]) -> None:
         """Take in the absolute differences of one image."""
         self.max_lsb = max(self.max_lsb, int(off.max(initial=0)))
-        self.counts += np.bincount(np.minimum(off, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1)
+        self.counts += np.bincount(
+            np.minimum(off, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1
+        )
 
     @property
     def share_exact(self) -> float:
@@ -105,8 +128,13 @@ class Off:
         return float(self.counts[0] / self.counts.sum()) if self.counts.sum() else 1.0
 
 
-def check_ops(data: bytes | memoryview, images: npt.NDArray[np.uint8], failures: Failures, max_lsb: int,
-              runtime: str | None = None) -> dict[str, Json]:
+def check_ops(
+    data: bytes | memoryview,
+    images: npt.NDArray[np.uint8],
+    failures: Failures,
+    max_lsb: int,
+    runtime: str | None = None,
+) -> dict[str, Json]:
     """Every op in every kernel family on `images`, uint8 [n, px, px, channels].
 
     `max_lsb` is the recipe's gate on ops that round; ops that move codes have none to loosen. `runtime` as LiteRunner's.
@@ -122,11 +150,24 @@ def check_ops(data: bytes | memoryview, images: npt.NDArray[np.uint8], failures:
             offs = _run(runner, images, failures, family)
             whole = LiteRunner(data, kernels=kernels, runtime=runtime).codes(images)
         except (ModelFileError, DeviceError) as error:
-            failures.add("op_local", "op", f"{family}: the whole graph", "a runtime that runs it", error.what, error.next_step)
+            failures.add(
+                "op_local",
+                "op",
+                f"{family}: the whole graph",
+                "a runtime that runs it",
+                error.what,
+                error.next_step,
+            )
             continue
         if not np.array_equal(whole, runner.codes(images)):
-            failures.add("op_local", "op", f"{family}: the whole graph", "the same output run whole and op by op",
-                         "another", "report the runtime's version; its delegate fuses ops in a way that changes results")
+            failures.add(
+                "op_local",
+                "op",
+                f"{family}: the whole graph",
+                "the same output run whole and op by op",
+                "another",
+                "report the runtime's version; its delegate fuses ops in a way that changes results",
+            )
         seen[family] = offs
         families[family] = {**_summary(offs), "histogram": _total(offs).counts.tolist()}
         if family == "xnnpack":
@@ -139,17 +180,32 @@ def check_ops(data: bytes | memoryview, images: npt.NDArray[np.uint8], failures:
         for label, off in offs.items():
             total = every.setdefault(label, Off.none())
             total.max_lsb, total.counts = max(total.max_lsb, off.max_lsb), total.counts + off.counts
-    by_op = [{"op": op.label(graph.tensors), "allowed": _allowed(op.name, max_lsb), "why": _tolerance(op.name).why,
-              **{family: offs[op.label(graph.tensors)].counts.tolist() for family, offs in seen.items()
-                 if op.label(graph.tensors) in offs}} for op in graph.ops]
+    by_op = [
+        {
+            "op": op.label(graph.tensors),
+            "allowed": _allowed(op.name, max_lsb),
+            "why": _tolerance(op.name).why,
+            **{
+                family: offs[op.label(graph.tensors)].counts.tolist()
+                for family, offs in seen.items()
+                if op.label(graph.tensors) in offs
+            },
+        }
+        for op in graph.ops
+    ]
     return {**_summary(every), "images": len(images), "families": families, "by_op": by_op}
 
 
 def _not_delegated(runner: LiteRunner) -> list[str] | None:
     """Labels of the ops that the delegate leaves to the built-in kernels; None where the runtime does not tell."""
     taken = runner.delegated()
-    return None if taken is None else [op.label(runner.graph.tensors) for op in runner.graph.ops
-                                       if op.outputs[0] not in taken]
+    return (
+        None
+        if taken is None
+        else [
+            op.label(runner.graph.tensors) for op in runner.graph.ops if op.outputs[0] not in taken
+        ]
+    )
 
 
 def _tolerance(op: str) -> Tolerance:
@@ -162,7 +218,9 @@ def _allowed(op: str, max_lsb: int) -> int:
     return max_lsb if stated == 1 else stated
 
 
-def _run(runner: LiteRunner, images: npt.NDArray[np.uint8], failures: Failures, family: str) -> dict[str, Off]:
+def _run(
+    runner: LiteRunner, images: npt.NDArray[np.uint8], failures: Failures, family: str
+) -> dict[str, Off]:
     graph = runner.graph
     offs: dict[str, Off] = {}
     for number, image in enumerate(images):
@@ -172,18 +230,35 @@ def _run(runner: LiteRunner, images: npt.NDArray[np.uint8], failures: Failures, 
             output = graph.tensors[op.outputs[0]]
             if kernel is None:
                 if number == 0:
-                    failures.add("op_local", "op", label, "an op with reference arithmetic", "none",
-                                 "take a student of the models that `edgekd models` lists")
+                    failures.add(
+                        "op_local",
+                        "op",
+                        label,
+                        "an op with reference arithmetic",
+                        "none",
+                        "take a student of the models that `edgekd models` lists",
+                    )
                 continue
             found = runner.value(output.index).astype(np.int64)
-            operands = [Operand(graph.tensors[index], _value(runner, graph.tensors[index])) for index in op.inputs
-                        if index >= 0]
-            fits = found.shape == output.shape and all(part.codes.shape == part.tensor.shape for part in operands)
+            operands = [
+                Operand(graph.tensors[index], _value(runner, graph.tensors[index]))
+                for index in op.inputs
+                if index >= 0
+            ]
+            fits = found.shape == output.shape and all(
+                part.codes.shape == part.tensor.shape for part in operands
+            )
             expected = kernel(op, operands, output) if fits else None
             if expected is None or expected.shape != found.shape:
                 if number == 0:
-                    failures.add("op_local", "op", label, list(output.shape), f"{list(found.shape)} in {family}",
-                                 "the op's options do not give the shape that the file states")
+                    failures.add(
+                        "op_local",
+                        "op",
+                        label,
+                        list(output.shape),
+                        f"{list(found.shape)} in {family}",
+                        "the op's options do not give the shape that the file states",
+                    )
                 continue
             offs.setdefault(label, Off.none()).add(np.abs(found - expected))
     return offs
@@ -193,14 +268,21 @@ def _value(runner: LiteRunner, tensor: LiteTensor) -> npt.NDArray[Any]:
     return runner.value(tensor.index) if tensor.data is None else tensor.data
 
 
-def _judge(graph: LiteGraph, offs: dict[str, Off], family: str, failures: Failures, max_lsb: int) -> None:
+def _judge(
+    graph: LiteGraph, offs: dict[str, Off], family: str, failures: Failures, max_lsb: int
+) -> None:
     for op in graph.ops:
         off = offs.get(op.label(graph.tensors))
         allowed = _allowed(op.name, max_lsb)
         if off is not None and off.max_lsb > allowed:
-            failures.add("op_local", "op", op.label(graph.tensors), f"at most {allowed} LSB ({_tolerance(op.name).why})",
-                         f"{off.max_lsb} LSB in {family}",
-                         "report the op and the runtime's version; a kernel of this runtime is off")
+            failures.add(
+                "op_local",
+                "op",
+                op.label(graph.tensors),
+                f"at most {allowed} LSB ({_tolerance(op.name).why})",
+                f"{off.max_lsb} LSB in {family}",
+                "report the op and the runtime's version; a kernel of this runtime is off",
+            )
 
 
 def _total(offs: dict[str, Off]) -> Off:
@@ -214,5 +296,13 @@ def _summary(offs: dict[str, Off]) -> dict[str, Json]:
     if not offs:
         return {"ops": 0, "max_lsb": 0, "share_exact": 1.0, "worst_op": None}
     label = max(offs, key=lambda name: (offs[name].max_lsb, 1 - offs[name].share_exact))
-    return {"ops": len(offs), "max_lsb": offs[label].max_lsb, "share_exact": _total(offs).share_exact,
-            "worst_op": {"op": label, "max_lsb": offs[label].max_lsb, "share_exact": offs[label].share_exact}}
+    return {
+        "ops": len(offs),
+        "max_lsb": offs[label].max_lsb,
+        "share_exact": _total(offs).share_exact,
+        "worst_op": {
+            "op": label,
+            "max_lsb": offs[label].max_lsb,
+            "share_exact": offs[label].share_exact,
+        },
+    }

@@ -42,16 +42,24 @@ def pairs(network: QatNetwork) -> list[tuple[Layer, Layer]]:
             continue
         node, made_by = nodes[reader.source], nodes[reader.source].args[0]
         weight = graphs.getattr_path(network.graph, reader.weight)
-        if (len(node.users) == 1 and len(made_by.users) == 1 and activation_of(made_by) in ("RELU", "RELU6")
-                and network.edge(reader.source).fixed is None
-                and len(weight) == len(graphs.getattr_path(network.graph, maker.weight))):
+        if (
+            len(node.users) == 1
+            and len(made_by.users) == 1
+            and activation_of(made_by) in ("RELU", "RELU6")
+            and network.edge(reader.source).fixed is None
+            and len(weight) == len(graphs.getattr_path(network.graph, maker.weight))
+        ):
             found.append((maker, reader))
     return found
 
 
 def _edges(network: QatNetwork) -> dict[str, graphs.Node]:
     """The fake-quantiser's node of each edge, by the edge's name."""
-    return {node.meta["edge"]: node for node in graphs.nodes_of(network.graph.graph) if "edge" in node.meta}
+    return {
+        node.meta["edge"]: node
+        for node in graphs.nodes_of(network.graph.graph)
+        if "edge" in node.meta
+    }
 
 
 class _Peaks(fx.Interpreter):
@@ -65,7 +73,9 @@ class _Peaks(fx.Interpreter):
     def run_node(self, n: fx.Node) -> object:
         out = super().run_node(n)
         if n.meta.get("edge") in self.wanted:
-            self.peaks[n.meta["edge"]] = out.abs().amax([axis for axis in range(out.ndim) if axis != 1])
+            self.peaks[n.meta["edge"]] = out.abs().amax(
+                [axis for axis in range(out.ndim) if axis != 1]
+            )
         return out
 
 
@@ -90,22 +100,44 @@ def streams(network: QatNetwork) -> list[Stream]:
     adding: Counter[str] = Counter()
     for name, node in nodes.items():
         if network.writers[name] == "ADD":
-            terms = [arg.meta["edge"] for arg in _before_activation(node).args if isinstance(arg, fx.Node)]
+            terms = [
+                arg.meta["edge"]
+                for arg in _before_activation(node).args
+                if isinstance(arg, fx.Node)
+            ]
             adding.update(terms)
             together = set.union(joined[name], *(joined[term] for term in terms))
             joined.update(dict.fromkeys(together, together))
     makers = {layer.target: layer for layer in network.layers}
     found = []
-    for edges in dict.fromkeys(frozenset(each) for each in joined.values()):  # in the graph's order, and not in a hash's
+    for edges in dict.fromkeys(
+        frozenset(each) for each in joined.values()
+    ):  # in the graph's order, and not in a hash's
         readers = [layer for layer in network.layers if layer.source in edges]
-        if readers and all(
-                (name in makers or network.writers[name] == "ADD") and network.edge(name).fixed is None
+        if (
+            readers
+            and all(
+                (name in makers or network.writers[name] == "ADD")
+                and network.edge(name).fixed is None
                 and activation_of(nodes[name].args[0]) in (None, "RELU")
-                and len(nodes[name].users) == adding[name] + sum(layer.source == name for layer in readers)
-                for name in edges) and all(
-                    layer.op == "CONV_2D" and graphs.getattr_path(network.graph, layer.weight).shape[1]
-                    == graphs.shape_of(nodes[layer.source].args[0])[1] for layer in readers):
-            found.append(Stream(edges, tuple(makers[name] for name in sorted(edges & makers.keys())), tuple(readers)))
+                and len(nodes[name].users)
+                == adding[name] + sum(layer.source == name for layer in readers)
+                for name in edges
+            )
+            and all(
+                layer.op == "CONV_2D"
+                and graphs.getattr_path(network.graph, layer.weight).shape[1]
+                == graphs.shape_of(nodes[layer.source].args[0])[1]
+                for layer in readers
+            )
+        ):
+            found.append(
+                Stream(
+                    edges,
+                    tuple(makers[name] for name in sorted(edges & makers.keys())),
+                    tuple(readers),
+                )
+            )
     return found
 
 
@@ -134,7 +166,11 @@ def equalise(network: QatNetwork, images: Sequence[Tensor]) -> None:
     """
     found, linear = pairs(network), streams(network)
     set_phase(network, "float")
-    seen = _Peaks(network, {reader.source for _, reader in found} | {edge for stream in linear for edge in stream.edges})
+    seen = _Peaks(
+        network,
+        {reader.source for _, reader in found}
+        | {edge for stream in linear for edge in stream.edges},
+    )
     seen.run(network.on_grid(torch.cat(list(images))))
     for maker, reader in found:
         factors = free_factors(seen.peaks[reader.source])

@@ -94,10 +94,14 @@ class ActivationFakeQuant(nn.Module):
             high = self.high + OBSERVE_RATE * (high - self.high)
         self.low.copy_(low)
         self.high.copy_(high)
-        if bool(torch.isfinite(low) & torch.isfinite(high)):  # a diverged batch is the training loop's to report
+        if bool(
+            torch.isfinite(low) & torch.isfinite(high)
+        ):  # a diverged batch is the training loop's to report
             if self.least is not None:
                 source, share = self.least
-                high = torch.maximum(high, low.clamp(max=0.0) + (INT8_MAX - INT8_MIN) * share * source.scale.double())
+                high = torch.maximum(
+                    high, low.clamp(max=0.0) + (INT8_MAX - INT8_MIN) * share * source.scale.double()
+                )
             found = range_from_minmax(float(low), float(high))
             self.scale.fill_(found.scale)
             self.zero_point.fill_(found.zero_point)
@@ -110,7 +114,9 @@ class ActivationFakeQuant(nn.Module):
             self.observe(x)
         if self.phase == "calibrate":
             return x
-        return torch.fake_quantize_per_tensor_affine(x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX)
+        return torch.fake_quantize_per_tensor_affine(
+            x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX
+        )
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -121,7 +127,12 @@ class _RoundToGrid(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
-        return torch.round(weight.float() / scale).clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(weight.dtype).mul_(scale)
+        return (
+            torch.round(weight.float() / scale)
+            .clamp_(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+            .to(weight.dtype)
+            .mul_(scale)
+        )
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -144,7 +155,9 @@ class PerChannelWeightFakeQuant(nn.Module):
         # In a tuple, so that nn.Module does not register them a second time as children of this module.
         self.layer: tuple[ActivationFakeQuant, ActivationFakeQuant, nn.Module | None] | None = None
 
-    def attach(self, source: ActivationFakeQuant, target: ActivationFakeQuant, bias_owner: nn.Module | None) -> None:
+    def attach(
+        self, source: ActivationFakeQuant, target: ActivationFakeQuant, bias_owner: nn.Module | None
+    ) -> None:
         """Say which edges the layer reads and writes and which module holds its bias (as `.bias`)."""
         self.layer = (source, target, bias_owner)
 
@@ -155,11 +168,15 @@ class PerChannelWeightFakeQuant(nn.Module):
             flat = flat.clamp_(min=SCALE_FLOOR)
             if self.layer is not None:
                 source, target, owner = self.layer
-                flat = torch.maximum(flat, target.scale.double() * MULTIPLIER_FLOOR / source.scale.double())
+                flat = torch.maximum(
+                    flat, target.scale.double() * MULTIPLIER_FLOOR / source.scale.double()
+                )
                 if owner is not None and isinstance(owner.bias, Tensor):
                     bias = owner.bias.detach().double().abs()
                     flat = torch.maximum(flat, bias / (source.scale.double() * BIAS_LIMIT))
-                flat = torch.minimum(flat, MULTIPLIER_CEILING * target.scale.double() / source.scale.double())
+                flat = torch.minimum(
+                    flat, MULTIPLIER_CEILING * target.scale.double() / source.scale.double()
+                )
             if self.granularity == "per_tensor":
                 flat = flat.amax(dim=0, keepdim=True)
             return flat.float()
@@ -169,7 +186,9 @@ class PerChannelWeightFakeQuant(nn.Module):
         if self.phase in ("float", "calibrate"):
             return weight
         self.scale = self.scales(weight)
-        grid: Tensor = _RoundToGrid.apply(weight, self.scale.reshape([-1] + [1] * (weight.ndim - 1)))
+        grid: Tensor = _RoundToGrid.apply(
+            weight, self.scale.reshape([-1] + [1] * (weight.ndim - 1))
+        )
         return grid
 
 

@@ -16,7 +16,15 @@ from torch import fx
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.quantization.graphs import Node, nodes_of, shape_of, where
-from edgekd.tflite.int8_rules import FIXED_OUTPUT, PADDING_SAME, SATURATION, WEIGHTED_OPS, Int8Rules, Range, windows
+from edgekd.tflite.int8_rules import (
+    FIXED_OUTPUT,
+    PADDING_SAME,
+    SATURATION,
+    WEIGHTED_OPS,
+    Int8Rules,
+    Range,
+    windows,
+)
 
 aten = torch.ops.aten
 
@@ -48,7 +56,9 @@ RULES: dict[Any, OpRule] = {
     aten.flatten.using_ints: OpRule("RESHAPE", "same"),
     aten.view.default: OpRule("RESHAPE", "same"),
     aten.reshape.default: OpRule("RESHAPE", "same"),
-    aten.permute.default: OpRule("RESHAPE", "same"),  # of a flatten in stored order: NCHW here, nothing in the file
+    aten.permute.default: OpRule(
+        "RESHAPE", "same"
+    ),  # of a flatten in stored order: NCHW here, nothing in the file
     aten.cat.default: OpRule("CONCATENATION", "same"),
     aten.slice.Tensor: OpRule("SLICE", "same"),
     aten.hardswish.default: OpRule("HARD_SWISH", "own"),
@@ -60,8 +70,12 @@ RULES: dict[Any, OpRule] = {
 }
 # What a message proposes for ops that have a near relative with a rule.
 INSTEAD: dict[str, str] = {
-    "gelu": "relu6 (timm: act_layer='relu6')", "mish": "relu6 (timm: act_layer='relu6')",
-    "layer_norm": "a student with batch norm", "prelu": "relu", "leaky_relu": "relu", "elu": "relu",
+    "gelu": "relu6 (timm: act_layer='relu6')",
+    "mish": "relu6 (timm: act_layer='relu6')",
+    "layer_norm": "a student with batch norm",
+    "prelu": "relu",
+    "leaky_relu": "relu",
+    "elu": "relu",
 }
 STORED_ORDER = [0, 2, 3, 1]  # NCHW -> the file's NHWC
 
@@ -75,7 +89,9 @@ def activation_of(node: Node) -> str | None:
     if node.target is aten.hardtanh.default:
         low = float(node.args[1]) if len(node.args) > 1 else -1.0
         high = float(node.args[2]) if len(node.args) > 2 else 1.0
-        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}.get((low, high))
+        return {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}.get(
+            (low, high)
+        )
     return None
 
 
@@ -104,14 +120,21 @@ def tflite_op(node: Node) -> str:
 
 def op_name(node: Node) -> str:
     """A node's op as messages name it: "conv2d", "gelu"."""
-    return str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").split(".")[0].rstrip("_")
+    return (
+        str(getattr(node.target, "__name__", node.target))
+        .removeprefix("aten.")
+        .split(".")[0]
+        .rstrip("_")
+    )
 
 
 def _weight(node: Node) -> Node | None:
     """The parameter node of a convolution's weight."""
     if node.target not in (aten.conv2d.default, aten.conv2d.padding):
         return None
-    return node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]  # behind its fake-quantiser
+    return (
+        node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]
+    )  # behind its fake-quantiser
 
 
 def _groups(node: Node) -> int:
@@ -120,7 +143,11 @@ def _groups(node: Node) -> int:
 
 def _odd_convolution(node: Node) -> str:
     weight = _weight(node)
-    return f"a convolution over {len(shape_of(weight)) - 2} axes" if weight is not None and len(shape_of(weight)) != 4 else ""
+    return (
+        f"a convolution over {len(shape_of(weight)) - 2} axes"
+        if weight is not None and len(shape_of(weight)) != 4
+        else ""
+    )
 
 
 def _odd_pool(node: Node) -> str:
@@ -145,17 +172,30 @@ def _odd_pairing(node: Node) -> str:
 
 
 def _odd_border(node: Node) -> str:
-    constant = node.target is aten.constant_pad_nd.default or len(node.args) <= 2 or node.args[2] == "constant"
+    constant = (
+        node.target is aten.constant_pad_nd.default
+        or len(node.args) <= 2
+        or node.args[2] == "constant"
+    )
     fill = {aten.pad.default: 3, aten.constant_pad_nd.default: 2}.get(node.target)
-    return "padding with anything but zeros" if fill is not None and (not constant or _fill(node, fill) != 0) else ""
+    return (
+        "padding with anything but zeros"
+        if fill is not None and (not constant or _fill(node, fill) != 0)
+        else ""
+    )
 
 
 def _odd_order(node: Node) -> str:
     """A clamp or a permutation that does not end as part of its neighbour; a slice with gaps."""
     if node.target is aten.hardtanh.default and activation_of(node) != "RELU6":
         return f"the op hardtanh({node.args[1]}, {node.args[2]}) by itself"
-    if node.target is aten.permute.default and (list(node.args[1]) != STORED_ORDER or any(
-            user.target is not aten.flatten.using_ints and user.op != "call_module" for user in node.users)):
+    if node.target is aten.permute.default and (
+        list(node.args[1]) != STORED_ORDER
+        or any(
+            user.target is not aten.flatten.using_ints and user.op != "call_module"
+            for user in node.users
+        )
+    ):
         return f"the op permute({list(node.args[1])})"
     if node.target is aten.slice.Tensor and len(node.args) > 4 and node.args[4] != 1:
         return "a slice with gaps"
@@ -169,7 +209,9 @@ def window_pads(node: Node) -> list[int]:
     kernel, pads = _pair(node.args, 1), _pair(node.args, 3)
     strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
     ends = []
-    for axis, (size, out) in enumerate(zip(shape_of(node.args[0])[2:], shape_of(node)[2:], strict=True)):
+    for axis, (size, out) in enumerate(
+        zip(shape_of(node.args[0])[2:], shape_of(node)[2:], strict=True)
+    ):
         reach = (out - 1) * strides[axis] + kernel[axis]
         ends.append(max(reach - size - pads[axis], 0))
     return [*pads, *ends]
@@ -179,8 +221,10 @@ def same_pads(node: Node) -> list[int]:
     """[top, left, bottom, right] that TFLite's SAME gives a pool of this kernel and these strides."""
     kernel = _pair(node.args, 1)
     strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
-    plans = [windows(size, kernel[axis], strides[axis], 1, PADDING_SAME)
-             for axis, size in enumerate(shape_of(node.args[0])[2:])]
+    plans = [
+        windows(size, kernel[axis], strides[axis], 1, PADDING_SAME)
+        for axis, size in enumerate(shape_of(node.args[0])[2:])
+    ]
     return [plans[0][1], plans[1][1], plans[0][2], plans[1][2]]
 
 
@@ -191,7 +235,11 @@ def refuse_unknown(graph: fx.Graph) -> None:
         if is_compute(node) and node not in fused:
             tflite_op(node)
             fused.add(fused_activation(node) or node)
-        elif node.op == "call_function" and node not in fused and not isinstance(node.meta.get("val"), (int, torch.SymInt)):
+        elif (
+            node.op == "call_function"
+            and node not in fused
+            and not isinstance(node.meta.get("val"), (int, torch.SymInt))
+        ):
             tflite_op(node)
 
 
@@ -232,7 +280,9 @@ def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> Non
                 for source in node.args[0] if node.target is aten.cat.default else [node.args[0]]:
                     groups.join(source, last)
             if op in WEIGHTED_OPS:
-                weights.append((node, rules.classifier if op == "FULLY_CONNECTED" else "per_channel"))
+                weights.append(
+                    (node, rules.classifier if op == "FULLY_CONNECTED" else "per_channel")
+                )
     modules = {root: ActivationFakeQuant(fixed) for root, fixed in groups.fixed.items()}
     for number, node in enumerate(groups.parents):
         network.add_module(f"fake_quant_{number}", modules[groups.root(node)])

@@ -19,7 +19,13 @@ PATCHES_A_TAP = 64  # for the covariance of k taps: its error falls with the roo
 IMAGES = 16  # unfolded at once, so that memory does not grow with the calibration set
 
 
-def covariance(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], groups: int) -> Tensor:
+def covariance(
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
     """Covariance of what each group's weights are multiplied with, float64 [groups, k, k], k = channels / groups * kh * kw.
 
     `x`: float32 [n, channels, h, w]. Every m-th patch is taken, so that there are about PATCHES_A_TAP * k of them; the
@@ -31,10 +37,14 @@ def covariance(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], dila
     every = min(every, max(1, min(x.shape[2] // stride[0], x.shape[3] // stride[1])))
     padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     count = 0
-    total, products = (torch.zeros(groups, *shape, dtype=torch.float64) for shape in ((taps,), (taps, taps)))
+    total, products = (
+        torch.zeros(groups, *shape, dtype=torch.float64) for shape in ((taps,), (taps, taps))
+    )
     for part in x.split(IMAGES):
         patches = F.unfold(part, kernel, dilation, padding, tuple(s * every for s in stride))
-        patches = patches.unflatten(1, (groups, taps)).permute(1, 2, 0, 3).flatten(2)  # [groups, k, patches]
+        patches = (
+            patches.unflatten(1, (groups, taps)).permute(1, 2, 0, 3).flatten(2)
+        )  # [groups, k, patches]
         count += patches.shape[2]
         total += patches.sum(2)
         products += patches @ patches.mT
@@ -51,11 +61,19 @@ def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
     left, step = weight.double().clone(), scale.double()[:, :, None]
     largest = weight.abs().argmax(2)
     variance = moments.diagonal(dim1=1, dim2=2)
-    damped = moments + torch.diag_embed((DAMPING * variance.mean(1, keepdim=True)).clamp(min=1e-12).expand_as(variance))
-    order = damped.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True)  # what matters most is rounded while all can help
+    damped = moments + torch.diag_embed(
+        (DAMPING * variance.mean(1, keepdim=True)).clamp(min=1e-12).expand_as(variance)
+    )
+    order = damped.diagonal(dim1=1, dim2=2).argsort(
+        dim=1, descending=True
+    )  # what matters most is rounded while all can help
     left = left.gather(2, order[:, None, :].expand_as(left))
-    damped = damped.gather(1, order[:, :, None].expand_as(damped)).gather(2, order[:, None, :].expand_as(damped))
-    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    damped = damped.gather(1, order[:, :, None].expand_as(damped)).gather(
+        2, order[:, None, :].expand_as(damped)
+    )
+    inverse = torch.linalg.cholesky(
+        torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True
+    )
     nearest = (left / step).round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
     done = torch.empty_like(left)
     for tap in range(left.shape[2]):
@@ -63,6 +81,10 @@ def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
         kept = (order[:, tap, None] == largest)[:, :, None]
         code = torch.where(kept, nearest[:, :, tap : tap + 1], code)
         done[:, :, tap : tap + 1] = code * step
-        error = (left[:, :, tap : tap + 1] - done[:, :, tap : tap + 1]) / inverse[:, None, tap, tap, None]
+        error = (left[:, :, tap : tap + 1] - done[:, :, tap : tap + 1]) / inverse[
+            :, None, tap, tap, None
+        ]
         left[:, :, tap:] -= error * inverse[:, None, tap, tap:]
-    return torch.empty_like(done).scatter_(2, order[:, None, :].expand_as(done), done).to(weight.dtype)
+    return (
+        torch.empty_like(done).scatter_(2, order[:, None, :].expand_as(done), done).to(weight.dtype)
+    )

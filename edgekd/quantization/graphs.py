@@ -17,19 +17,36 @@ from torch import Tensor, fx, nn
 from edgekd.core.errors import UnsupportedNetwork
 
 aten = torch.ops.aten
-Node = Any  # an fx.Node; the type of its args is a union of twenty kinds that nothing here can narrow
+Node = (
+    Any  # an fx.Node; the type of its args is a union of twenty kinds that nothing here can narrow
+)
 
 # Nodes that give their first argument back in a network that is in eval form.
-IDENTITY = frozenset({
-    aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alias.default, aten.clone.default,
-    aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default,
-})
+IDENTITY = frozenset(
+    {
+        aten.dropout.default,
+        aten.dropout_.default,
+        aten.feature_dropout.default,
+        aten.alias.default,
+        aten.clone.default,
+        aten.contiguous.default,
+        aten.detach.default,
+        aten.detach_.default,
+        aten.lift_fresh_copy.default,
+    }
+)
 OUT_OF_PLACE: dict[Any, Any] = {
-    aten.hardtanh_.default: aten.hardtanh.default, aten.relu_.default: aten.relu.default,
-    aten.relu6_.default: aten.relu6.default, aten.add_.Tensor: aten.add.Tensor, aten.mul_.Tensor: aten.mul.Tensor,
-    aten.hardswish_.default: aten.hardswish.default, aten.sigmoid_.default: aten.sigmoid.default,
-    aten.hardsigmoid_.default: aten.hardsigmoid.default, aten.silu_.default: aten.silu.default,
-    aten.sub_.Tensor: aten.sub.Tensor, aten.div_.Tensor: aten.div.Tensor,
+    aten.hardtanh_.default: aten.hardtanh.default,
+    aten.relu_.default: aten.relu.default,
+    aten.relu6_.default: aten.relu6.default,
+    aten.add_.Tensor: aten.add.Tensor,
+    aten.mul_.Tensor: aten.mul.Tensor,
+    aten.hardswish_.default: aten.hardswish.default,
+    aten.sigmoid_.default: aten.sigmoid.default,
+    aten.hardsigmoid_.default: aten.hardsigmoid.default,
+    aten.silu_.default: aten.silu.default,
+    aten.sub_.Tensor: aten.sub.Tensor,
+    aten.div_.Tensor: aten.div.Tensor,
 }
 CONVOLUTIONS = frozenset({aten.conv2d.default, aten.conv2d.padding})
 
@@ -50,19 +67,26 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:  # torch.export raises many types; each one means that the network cannot be captured
         raise UnsupportedNetwork(
             f"{type(model).__name__} cannot be captured as a graph: {str(error).strip().splitlines()[0]}",
-            "take a student whose forward has no control flow that depends on data") from error
+            "take a student whose forward has no control flow that depends on data",
+        ) from error
     graph = captured.graph
     graph.set_codegen(fx.graph.CodeGen())  # plain forward(x) instead of export's pytree plumbing
     outputs = _output(graph).args[0]
     if isinstance(outputs, (list, tuple)):
         if len(outputs) != 1:
-            raise UnsupportedNetwork(f"{type(model).__name__} gives {len(outputs)} outputs; int8 training takes one",
-                                     "strip adapters and auxiliary exits before QAT")
+            raise UnsupportedNetwork(
+                f"{type(model).__name__} gives {len(outputs)} outputs; int8 training takes one",
+                "strip adapters and auxiliary exits before QAT",
+            )
         _output(graph).args = (outputs[0],)
     for node in nodes_of(graph):
         if node.op == "call_module" and node.target == "_guards_fn":
             graph.erase_node(node)
-    held = {str(node.target): getattr_path(captured, str(node.target)) for node in nodes_of(graph) if node.op == "get_attr"}
+    held = {
+        str(node.target): getattr_path(captured, str(node.target))
+        for node in nodes_of(graph)
+        if node.op == "get_attr"
+    }
     return plain(model, graph, {**dict(captured.named_buffers()), **held})
 
 
@@ -132,7 +156,9 @@ def shape_of(node: Node) -> list[int]:
     """Shape of a node's value with the batch as 1: list of int. A fake-quantiser has the shape of what it reads."""
     node = node.args[0] if node.op == "call_module" else node
     dims = list(node.meta["val"].shape)
-    return [1 if index == 0 and not isinstance(dim, int) else int(dim) for index, dim in enumerate(dims)]
+    return [
+        1 if index == 0 and not isinstance(dim, int) else int(dim) for index, dim in enumerate(dims)
+    ]
 
 
 def drop_identities(network: fx.GraphModule) -> None:
@@ -156,7 +182,9 @@ def make_functional(network: fx.GraphModule) -> None:
             node.target = aten.reshape.default
         if node.target in OUT_OF_PLACE:
             node.target = OUT_OF_PLACE[node.target]
-            for user in list(node.args[0].users):  # whoever reads the input later meant the changed value
+            for user in list(
+                node.args[0].users
+            ):  # whoever reads the input later meant the changed value
                 if order[user] > order[node]:
                     user.replace_input_with(node.args[0], node)
     clean(network)
@@ -176,8 +204,10 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
         foldable = layer.target in CONVOLUTIONS or layer.target is aten.linear.default
         if not foldable or len(layer.users) != 1 or len(layer.args[1].users) != 1:
             continue
-        parameters: list[Any] = [None if arg is None else getattr_path(network, arg.target).detach().double()
-                                 for arg in node.args[1:5]]
+        parameters: list[Any] = [
+            None if arg is None else getattr_path(network, arg.target).detach().double()
+            for arg in node.args[1:5]
+        ]
         gamma, beta, mean, variance = parameters
         factor = (variance + float(node.args[7])).rsqrt()
         factor = factor if gamma is None else factor * gamma
@@ -186,7 +216,9 @@ def fold_batch_norms(network: fx.GraphModule) -> None:
         old_bias = 0.0 if bias is None else bias.detach().double()
         new_bias = (old_bias - mean) * factor + (0.0 if beta is None else beta)
         with torch.no_grad():
-            weight.copy_((weight.double() * factor.reshape([-1] + [1] * (weight.ndim - 1))).to(weight.dtype))
+            weight.copy_(
+                (weight.double() * factor.reshape([-1] + [1] * (weight.ndim - 1))).to(weight.dtype)
+            )
         set_bias(network, layer, new_bias.to(weight.dtype))
         layer.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(layer)
@@ -219,7 +251,9 @@ def set_bias(network: fx.GraphModule, layer: Node, value: Tensor) -> None:
 def give_all_biases(network: fx.GraphModule) -> None:
     """Give every convolution and linear layer a bias (zeros where it had none), as every TFLite int8 layer has one."""
     for node in nodes_of(network.graph):
-        if (node.target in CONVOLUTIONS or node.target is aten.linear.default) and bias_of(network, node) is None:
+        if (node.target in CONVOLUTIONS or node.target is aten.linear.default) and bias_of(
+            network, node
+        ) is None:
             weight = getattr_path(network, node.args[1].target)
             set_bias(network, node, torch.zeros(weight.shape[0], dtype=weight.dtype))
     clean(network)
@@ -247,7 +281,9 @@ def write_global_pooling(network: fx.GraphModule, form: str) -> None:
             if form == "mean":
                 new = graph.call_function(aten.adaptive_avg_pool2d.default, (source, [1, 1]))
             else:
-                new = graph.call_function(aten.avg_pool2d.default, (source, [height, width], [1, 1]))
+                new = graph.call_function(
+                    aten.avg_pool2d.default, (source, [height, width], [1, 1])
+                )
             new.meta = {**node.meta, "val": pooled}
             if not keep:
                 flat = graph.call_function(aten.flatten.using_ints, (new, 1))
@@ -293,16 +329,21 @@ def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
                 raise UnsupportedNetwork(
                     f"the input goes into {user.target} in {module_of(user)!r}, so its normalisation cannot be folded",
                     "give mean = std = 0.5 for all channels in models/*.toml, or take a student that starts with a "
-                    "convolution")
+                    "convolution",
+                )
     for layer in readers:
         weight = getattr_path(network, layer.args[1].target)
         groups = layer.args[6] if len(layer.args) > 6 else 1
         if groups != 1:
-            raise UnsupportedNetwork(f"the first convolution {module_of(layer)!r} is grouped",
-                                     "give mean = std = 0.5 for all channels in models/*.toml")
+            raise UnsupportedNetwork(
+                f"the first convolution {module_of(layer)!r} is grouped",
+                "give mean = std = 0.5 for all channels in models/*.toml",
+            )
         old = weight.detach().double()
         bias = bias_of(network, layer)
-        shift = (old * offset.reshape(1, -1, 1, 1)).sum((1, 2, 3)) + (0.0 if bias is None else bias.detach().double())
+        shift = (old * offset.reshape(1, -1, 1, 1)).sum((1, 2, 3)) + (
+            0.0 if bias is None else bias.detach().double()
+        )
         with torch.no_grad():
             weight.copy_((old * gain.reshape(1, -1, 1, 1)).to(weight.dtype))
         set_bias(network, layer, shift.to(weight.dtype))

@@ -72,14 +72,22 @@ class _Rounded(_Means):
 def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) -> Tensor:
     """A layer's weights rounded for its inputs `x`; `args` are its node's: x, weight, bias, stride, padding, ..."""
     if weight.ndim == 2:
-        x, kernel, stride, dilation, groups = x.flatten(1)[:, :, None, None], (1, 1), (1, 1), (1, 1), 1
+        x, kernel, stride, dilation, groups = (
+            x.flatten(1)[:, :, None, None],
+            (1, 1),
+            (1, 1),
+            (1, 1),
+            1,
+        )
     else:
         kernel = (weight.shape[2], weight.shape[3])
         stride, dilation = (tuple(args[at]) if len(args) > at else (1, 1) for at in (3, 5))
         groups = int(args[6]) if len(args) > 6 else 1
     moments = gptq_rounding.covariance(x, kernel, stride, dilation, groups)
     rows = weight.flatten(1).unflatten(0, (groups, -1))
-    return gptq_rounding.round_weights(rows, scale.expand(len(weight)).reshape(rows.shape[:2]), moments).reshape(weight.shape)
+    return gptq_rounding.round_weights(
+        rows, scale.expand(len(weight)).reshape(rows.shape[:2]), moments
+    ).reshape(weight.shape)
 
 
 @torch.no_grad()

@@ -23,8 +23,19 @@ from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.networks import builders
 from edgekd.quantization import graphs, rewrites
-from edgekd.quantization.fakequant import PHASES, ActivationFakeQuant, BiasFakeQuant, PerChannelWeightFakeQuant
-from edgekd.quantization.fakequant_placement import activation_of, insert, is_compute, refuse_unknown, tflite_op
+from edgekd.quantization.fakequant import (
+    PHASES,
+    ActivationFakeQuant,
+    BiasFakeQuant,
+    PerChannelWeightFakeQuant,
+)
+from edgekd.quantization.fakequant_placement import (
+    activation_of,
+    insert,
+    is_compute,
+    refuse_unknown,
+    tflite_op,
+)
 from edgekd.tflite.int8_rules import (
     FIXED_OUTPUT,
     HARD_SWISH_RATIO,
@@ -37,7 +48,9 @@ from edgekd.tflite.int8_rules import (
 )
 
 Capture = Callable[[nn.Module, Tensor], fx.GraphModule]
-PREDICT_BATCH = 64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
+PREDICT_BATCH = (
+    64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +78,14 @@ class QatNetwork(nn.Module):
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, graph: fx.GraphModule, rules: Int8Rules, px: int, mean: Sequence[float], std: Sequence[float]
-                 ) -> None:
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        rules: Int8Rules,
+        px: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.rules = rules
@@ -74,7 +93,9 @@ class QatNetwork(nn.Module):
         self.mean = [float(m) for m in mean]
         self.std = [float(s) for s in std]
         self.input_range = input_range(self.mean, self.std)
-        self.register_buffer("_mean", torch.tensor(self.mean).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "_mean", torch.tensor(self.mean).reshape(1, -1, 1, 1), persistent=False
+        )
         self.register_buffer("_std", torch.tensor(self.std).reshape(1, -1, 1, 1), persistent=False)
         self.edges = _name_edges(graph)
         self.writers = _writers(graph)
@@ -82,14 +103,22 @@ class QatNetwork(nn.Module):
         for layer in self.layers:
             quantiser = graph.get_submodule(layer.quantiser)
             assert isinstance(quantiser, PerChannelWeightFakeQuant)
-            quantiser.attach(self.edge(layer.source), self.edge(layer.target),
-                             graph.get_submodule(layer.bias.rpartition(".")[0]))
+            quantiser.attach(
+                self.edge(layer.source),
+                self.edge(layer.target),
+                graph.get_submodule(layer.bias.rpartition(".")[0]),
+            )
         self._check_fixed()
         for name, op in self.writers.items():
             if op == "HARD_SWISH":
                 self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
-        _round_biases(graph, {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers})
-        self._trunk = (_before_softmax(graph),)  # in a tuple, so that its modules are not registered twice
+        _round_biases(
+            graph,
+            {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers},
+        )
+        self._trunk = (
+            _before_softmax(graph),
+        )  # in a tuple, so that its modules are not registered twice
 
     def edge(self, name: str) -> ActivationFakeQuant:
         """The fake-quantiser of an edge."""
@@ -99,7 +128,9 @@ class QatNetwork(nn.Module):
 
     def _source_of(self, name: str) -> str:
         """The edge that the op which writes `name` reads first."""
-        node = next(node for node in graphs.nodes_of(self.graph.graph) if node.meta.get("edge") == name)
+        node = next(
+            node for node in graphs.nodes_of(self.graph.graph) if node.meta.get("edge") == name
+        )
         return str(node.args[0].args[0].meta["edge"])
 
     def _check_fixed(self) -> None:
@@ -111,11 +142,14 @@ class QatNetwork(nn.Module):
                 raise UnsupportedNetwork(
                     f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a sigmoid or a softmax) with one "
                     "whose range is learned, and one range must serve both: no int8 rule",
-                    "take a student that concatenates feature maps only")
+                    "take a student that concatenates feature maps only",
+                )
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """What pixel values 0..255 (float32 or uint8, NCHW) mean to the graph: scale * (pixel - 128 - zero_point)."""
-        return (pixels.float() + float(INT8_MIN - self.input_range.zero_point)) * self.input_range.scale
+        return (
+            pixels.float() + float(INT8_MIN - self.input_range.zero_point)
+        ) * self.input_range.scale
 
     def on_grid(self, x: Tensor) -> Tensor:
         """What normalised images, as `forward` takes them, mean to the graph once their pixels are whole numbers."""
@@ -146,9 +180,13 @@ def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
     An edge is named after the module that made it (in the float network), the image "input", the result "output".
     """
     edges: dict[str, str] = {}
-    output = next(node for node in reversed(graphs.nodes_of(graph.graph)) if node.op == "output").args[0]
+    output = next(
+        node for node in reversed(graphs.nodes_of(graph.graph)) if node.op == "output"
+    ).args[0]
     for node in graphs.nodes_of(graph.graph):
-        if node.op != "call_module" or not isinstance(graph.get_submodule(node.target), ActivationFakeQuant):
+        if node.op != "call_module" or not isinstance(
+            graph.get_submodule(node.target), ActivationFakeQuant
+        ):
             continue
         made_by = node.args[0]
         if made_by.op == "placeholder":
@@ -194,13 +232,24 @@ def _find_layers(graph: fx.GraphModule) -> list[Layer]:
             (target,) = target.users
         parameter: graphs.Node = weight.args[0]
         path = str(parameter.target)
-        layers.append(Layer(path.rpartition(".")[0], tflite_op(node), node.args[0].meta["edge"], target.meta["edge"],
-                            path, str(node.args[2].target), str(weight.target)))
+        layers.append(
+            Layer(
+                path.rpartition(".")[0],
+                tflite_op(node),
+                node.args[0].meta["edge"],
+                target.meta["edge"],
+                path,
+                str(node.args[2].target),
+                str(weight.target),
+            )
+        )
     names = [layer.weight for layer in layers]
     for name in names:
         if names.count(name) > 1:
-            raise UnsupportedNetwork(f"the weight {name!r} is used by {names.count(name)} layers",
-                                     "take a student that shares no weights between layers")
+            raise UnsupportedNetwork(
+                f"the weight {name!r} is used by {names.count(name)} layers",
+                "take a student that shares no weights between layers",
+            )
     return layers
 
 
@@ -219,8 +268,14 @@ def _round_biases(graph: fx.GraphModule, layers: dict[str, tuple[str, str]]) -> 
     graph.recompile()
 
 
-def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[float], rules: Int8Rules | None = None,
-            capture: Capture = graphs.capture) -> QatNetwork:
+def prepare(
+    model: nn.Module,
+    px: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    rules: Int8Rules | None = None,
+    capture: Capture = graphs.capture,
+) -> QatNetwork:
     """The int8 training form of a float network; `model` is left as it was, save that it is put in eval form.
 
     `px`: the square input's side; `mean`, `std`: per channel, for pixels scaled to 0..1. `capture`: how the network becomes
@@ -240,7 +295,9 @@ def prepare(model: nn.Module, px: int, mean: Sequence[float], std: Sequence[floa
         graphs.append_softmax(graph)
     refuse_unknown(graph.graph)
     insert(graph, rules, grid)
-    read = fx.GraphModule(graph, graph.graph)  # without the parameters that nothing reads any more: folded batch norms'
+    read = fx.GraphModule(
+        graph, graph.graph
+    )  # without the parameters that nothing reads any more: folded batch norms'
     return QatNetwork(read, rules, px, mean, std)
 
 
@@ -266,7 +323,9 @@ def calibrate(network: QatNetwork, batches: Iterable[Tensor]) -> int:
             network(x)
             seen += len(x)
     if not seen:
-        raise DataError("there are no calibration images", "give at least one image of the training split")
+        raise DataError(
+            "there are no calibration images", "give at least one image of the training split"
+        )
     _check_finite(network)
     set_phase(network, "observe")
     return seen
@@ -276,12 +335,16 @@ def _check_finite(network: QatNetwork) -> None:
     for name in network.edges:
         edge = network.edge(name)
         if not (torch.isfinite(edge.low) and torch.isfinite(edge.high)):
-            raise TrainingDiverged(f"the range of {name!r} is {float(edge.low)} .. {float(edge.high)}",
-                                   "lower the learning rate of the qat stage")
+            raise TrainingDiverged(
+                f"the range of {name!r} is {float(edge.low)} .. {float(edge.high)}",
+                "lower the learning rate of the qat stage",
+            )
     for layer in network.layers:
         for path in (layer.weight, layer.bias):
             if not bool(torch.isfinite(graphs.getattr_path(network.graph, path)).all()):
-                raise TrainingDiverged(f"{path!r} holds NaN or infinity", "lower the learning rate of the qat stage")
+                raise TrainingDiverged(
+                    f"{path!r} holds NaN or infinity", "lower the learning rate of the qat stage"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,10 +376,18 @@ def finish(network: QatNetwork) -> Finished:
     ranges = []
     for name in network.edges:
         found = network.edge(name).range
-        ranges.append({"edge": name, "op": network.writers[name], "scale": found.scale,
-                       "zero_point": found.zero_point})
-    layers = [{"name": layer.name, "op": layer.op, "source": layer.source, "target": layer.target}
-              for layer in network.layers]
+        ranges.append(
+            {
+                "edge": name,
+                "op": network.writers[name],
+                "scale": found.scale,
+                "zero_point": found.zero_point,
+            }
+        )
+    layers = [
+        {"name": layer.name, "op": layer.op, "source": layer.source, "target": layer.target}
+        for layer in network.layers
+    ]
     plain = {name: value.cpu().float().contiguous().clone() for name, value in state.items()}
     return Finished(ranges, layers, safetensors.torch.save(plain))
 
@@ -333,16 +404,24 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
     if learned.keys() != network.edges.keys() or state.keys() != expected:
         odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
-        raise WeightsError(f"the trained int8 network of {qnet.arch!r} does not fit the network built now: {odd[:4]}",
-                           "build again from the qat stage; the student's builder or options changed")
+        raise WeightsError(
+            f"the trained int8 network of {qnet.arch!r} does not fit the network built now: {odd[:4]}",
+            "build again from the qat stage; the student's builder or options changed",
+        )
     for name, value in learned.items():
         network.edge(name).set_range(value)
     for layer in network.layers:
         for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
-            parameter, trained = graphs.getattr_path(network.graph, path), state[f"{layer.name}.{part}"]
+            parameter, trained = (
+                graphs.getattr_path(network.graph, path),
+                state[f"{layer.name}.{part}"],
+            )
             if parameter.shape != trained.shape:
-                raise WeightsError(f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
-                                   f"{list(parameter.shape)} in the network", "build again from the qat stage")
+                raise WeightsError(
+                    f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
+                    f"{list(parameter.shape)} in the network",
+                    "build again from the qat stage",
+                )
             with torch.no_grad():
                 parameter.copy_(trained)
     set_phase(network, "frozen")
@@ -356,7 +435,9 @@ def exact(network: QatNetwork) -> QatNetwork:
     return copy.deepcopy(network).double()
 
 
-def predict(network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PREDICT_BATCH) -> npt.NDArray[np.float32]:
+def predict(
+    network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PREDICT_BATCH
+) -> npt.NDArray[np.float32]:
     """Logits of the fake-quantised network: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
 
     Runs in the phase the network is in; call it on a finished or restored network for the figures of the file.
@@ -365,7 +446,9 @@ def predict(network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PRE
     rows = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            part = torch.from_numpy(np.ascontiguousarray(images[start:start + batch])).to(first.device)
+            part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(
+                first.device
+            )
             pixels = network.pixels(part.permute(0, 3, 1, 2)).to(first.dtype)
             rows.append(network.graph(pixels).cpu().numpy())
     return np.concatenate(rows).astype(np.float32)

@@ -61,8 +61,11 @@ def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> di
     for name in network.edges:
         module = network.edge(name)
         if by_module.setdefault(id(module), name) == name:
-            handles.append(module.register_forward_pre_hook(
-                lambda _module, inputs, name=name: keep(name, inputs[0])))
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda _module, inputs, name=name: keep(name, inputs[0])
+                )
+            )
     try:
         with torch.no_grad():
             for batch in batches:
@@ -70,7 +73,9 @@ def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> di
     finally:
         for handle in handles:
             handle.remove()
-    seen = {name: Seen(torch.cat(parts).float().numpy(), *ends[name]) for name, parts in drawn.items()}
+    seen = {
+        name: Seen(torch.cat(parts).float().numpy(), *ends[name]) for name, parts in drawn.items()
+    }
     return {name: seen[by_module[id(network.edge(name))]] for name in network.edges}
 
 
@@ -84,8 +89,10 @@ def parse(text: str) -> dict[str, float]:
         except ValueError:
             percentile = 0.0
         if not equals or not name.strip() or not 50 < percentile <= 100:
-            raise RecipeError(f"qat.pin: {part!r}, expected EDGE=PERCENTILE with a percentile above 50 and at most 100",
-                              'for example --set "qat.pin=conv_stem=99.9"; * names every edge')
+            raise RecipeError(
+                f"qat.pin: {part!r}, expected EDGE=PERCENTILE with a percentile above 50 and at most 100",
+                'for example --set "qat.pin=conv_stem=99.9"; * names every edge',
+            )
         found[name.strip()] = percentile
     return found
 
@@ -97,7 +104,9 @@ def pin(network: QatNetwork, wanted: Mapping[str, float], seen: Mapping[str, See
     """
     for name in wanted:
         if name != EVERY and name not in network.edges:
-            raise UnknownName("edge in qat.pin", name, network.edges, "`edgekd report --why` lists the edges")
+            raise UnknownName(
+                "edge in qat.pin", name, network.edges, "`edgekd report --why` lists the edges"
+            )
     for name in network.edges:
         percentile = wanted.get(name, wanted.get(EVERY))
         edge: Any = network.edge(name)

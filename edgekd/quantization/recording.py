@@ -28,22 +28,28 @@ def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
     image = example[:1].clone()
     recorder = _Recorder(model)
     recorder.write(image, recorder.graph.placeholder("x"))
-    handles = [hook for name, module in model.named_modules() for hook in recorder.watch(name, module)]
+    handles = [
+        hook for name, module in model.named_modules() for hook in recorder.watch(name, module)
+    ]
     try:
         with torch.inference_mode(), recorder:
             answer = model(image)
     except Exception as error:  # a network's own Python may raise anything; each one means that it cannot be looked at
-        raise UnsupportedNetwork(f"{type(model).__name__} fails on an image of {list(image.shape[1:])}: "
-                                 f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
-                                 "take another input size, or a student of the models that `edgekd models` lists") from error
+        raise UnsupportedNetwork(
+            f"{type(model).__name__} fails on an image of {list(image.shape[1:])}: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            "take another input size, or a student of the models that `edgekd models` lists",
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
     if isinstance(answer, (list, tuple)) and len(answer) == 1:
         answer = answer[0]
     if not isinstance(answer, Tensor):
-        raise UnsupportedNetwork(f"{type(model).__name__} gives more than one output; int8 training takes one",
-                                 "strip adapters and auxiliary exits before QAT")
+        raise UnsupportedNetwork(
+            f"{type(model).__name__} gives more than one output; int8 training takes one",
+            "strip adapters and auxiliary exits before QAT",
+        )
     recorder.graph.output(recorder.node(answer))
     return graphs.plain(model, recorder.graph, recorder.tensors)
 
@@ -55,13 +61,16 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.graph = fx.Graph()
         self.tensors: dict[str, Tensor] = {}
-        self._paths = {id(value): path for path, value in [*model.named_parameters(), *model.named_buffers()]}
+        self._paths = {
+            id(value): path for path, value in [*model.named_parameters(), *model.named_buffers()]
+        }
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []  # an id is one tensor's as long as that tensor lives
         self._stack: list[tuple[str, type[nn.Module]]] = []
 
     def watch(self, path: str, module: nn.Module) -> list[Any]:
         """Hooks that say which module runs."""
+
         def enter(_module: nn.Module, _inputs: Any) -> None:
             self._stack.append((path, type(module)))
 
@@ -86,12 +95,18 @@ class _Recorder(TorchDispatchMode):
             self.write(value, self.graph.get_attr(path))
         return self._nodes[id(value)]
 
-    def __torch_dispatch__(self, op: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """Run `op` and write it down."""
         result = op(*args, **(kwargs or {}))
-        node = self.graph.create_node("call_function", op, self._nodes_in(args), self._nodes_in(kwargs or {}),
-                                      name=op.overloadpacket.__name__)  # as torch.export names it
+        node = self.graph.create_node(
+            "call_function",
+            op,
+            self._nodes_in(args),
+            self._nodes_in(kwargs or {}),
+            name=op.overloadpacket.__name__,
+        )  # as torch.export names it
         node.meta["nn_module_stack"] = {path: (path, kind) for path, kind in self._stack}
         if isinstance(result, Tensor):
             self.write(result, node)

@@ -26,7 +26,12 @@ from edgekd.settings.recipe import QatConfig
 from edgekd.tflite.int8_rules import Range
 from edgekd.training.losses import label_losses
 
-PERCENTILES = (100.0, 99.99, 99.9, 99.0)  # 100: minimum and maximum, where training had moved the range
+PERCENTILES = (
+    100.0,
+    99.99,
+    99.9,
+    99.0,
+)  # 100: minimum and maximum, where training had moved the range
 TRIAL_STEPS = 20  # of further training: enough to see a direction, a minute at 224 px on two cores
 MOST = 3  # remedies told
 SHOWN_DIGITS = 4  # significant digits of a percentile in a setting
@@ -92,10 +97,19 @@ def ranges(case: Case, worst: Sequence[Unit], seen: Mapping[str, Seen]) -> list[
     found = []
     for (unit, percentile, wanted), rows in zip(trials, answers, strict=True):
         ratio = wanted.scale / network.edge(unit.name).range.scale
-        text = (f"Give {unit.op} {unit.name} a range {ratio:.2f} times as wide: {_percentile(percentile)} of its values on "
-                "the calibration images.")
-        found.append(Candidate("tighter range" if ratio < 1 else "wider range", unit.name, text,
-                               case.pinned(unit.name, percentile), np.concatenate(rows)))
+        text = (
+            f"Give {unit.op} {unit.name} a range {ratio:.2f} times as wide: {_percentile(percentile)} of its values on "
+            "the calibration images."
+        )
+        found.append(
+            Candidate(
+                "tighter range" if ratio < 1 else "wider range",
+                unit.name,
+                text,
+                case.pinned(unit.name, percentile),
+                np.concatenate(rows),
+            )
+        )
     return found
 
 
@@ -106,8 +120,14 @@ def _percentile(percentile: float) -> str:
 def _touched(network: QatNetwork, unit: Unit) -> list[str]:
     """Fake-quantisers that a new range changes: its own, and weights of the layers on either side (bounds of scales)."""
     edges = {unit.name, *unit.others}
-    return [unit.range_path,
-            *(layer.quantiser for layer in network.layers if layer.source in edges or layer.target in edges)]
+    return [
+        unit.range_path,
+        *(
+            layer.quantiser
+            for layer in network.layers
+            if layer.source in edges or layer.target in edges
+        ),
+    ]
 
 
 @contextmanager
@@ -123,15 +143,24 @@ def _ranges_kept(network: QatNetwork) -> Iterator[None]:
             edge.fixed = fixed
 
 
-def every_range(case: Case, seen: Mapping[str, Seen], kind: str, text: str, extra: str = "") -> list[Candidate]:
+def every_range(
+    case: Case, seen: Mapping[str, Seen], kind: str, text: str, extra: str = ""
+) -> list[Candidate]:
     """All learned ranges from the calibration images, at each percentile. The network is left as it was."""
     found = []
     for number, percentile in enumerate(PERCENTILES, 1):
         with _ranges_kept(case.network):
             range_pinning.pin(case.network, {range_pinning.EVERY: percentile}, seen)
             answers = predict(case.network, case.images)
-        found.append(Candidate(kind, "all ops", f"{text}: they hold {_percentile(percentile)} of the values.",
-                               extra + case.pinned(range_pinning.EVERY, percentile), answers))
+        found.append(
+            Candidate(
+                kind,
+                "all ops",
+                f"{text}: they hold {_percentile(percentile)} of the values.",
+                extra + case.pinned(range_pinning.EVERY, percentile),
+                answers,
+            )
+        )
         case.progress(kind, number, len(PERCENTILES))
     return found
 
@@ -144,10 +173,15 @@ def per_channel(case: Case) -> list[Candidate]:
         if quantiser.granularity != "per_tensor":
             continue
         quantiser.granularity = "per_channel"
-        found.append(Candidate(
-            "per-channel weights", layer.name, f"Give each output channel of {layer.op} {layer.name} a scale of its own.",
-            'classifier = "per_channel" under [rules] in the device profile, if the device takes it',
-            predict(case.network, case.images)))
+        found.append(
+            Candidate(
+                "per-channel weights",
+                layer.name,
+                f"Give each output channel of {layer.op} {layer.name} a scale of its own.",
+                'classifier = "per_channel" under [rules] in the device profile, if the device takes it',
+                predict(case.network, case.images),
+            )
+        )
         quantiser.granularity = "per_tensor"
     return found
 
@@ -155,8 +189,12 @@ def per_channel(case: Case) -> list[Candidate]:
 def more_training(case: Case) -> Candidate:
     """A few further steps of the same training on images of the training split, ranges frozen. Changes the network."""
     network, batches = case.network, [*case.calibration, *case.more]
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=case.config.lr, momentum=0.9,
-                                nesterov=True)
+    optimiser = torch.optim.SGD(
+        [p for p in network.parameters() if p.requires_grad],
+        lr=case.config.lr,
+        momentum=0.9,
+        nesterov=True,
+    )
     for step in range(TRIAL_STEPS):
         batch = batches[step % len(batches)]
         with torch.no_grad():
@@ -165,20 +203,39 @@ def more_training(case: Case) -> Candidate:
         label_losses.kd(network(batch), said, case.config.temperature).backward()
         optimiser.step()
         case.progress("trial steps of QAT", step + 1, TRIAL_STEPS)
-    return Candidate("more QAT", "all ops", f"Train on with int8 in the loop: {TRIAL_STEPS} further steps were tried.",
-                     f"--set qat.epochs={case.config.epochs * 2}", predict(network, case.images))
+    return Candidate(
+        "more QAT",
+        "all ops",
+        f"Train on with int8 in the loop: {TRIAL_STEPS} further steps were tried.",
+        f"--set qat.epochs={case.config.epochs * 2}",
+        predict(network, case.images),
+    )
 
 
 def replaced(worst: Sequence[Unit], without: Mapping[str, Floats]) -> list[Candidate]:
     """The worst ops left in float: what an op that rounds better, or another activation in its place, brings at most."""
-    return [Candidate("another op", unit.name, f"Without the rounding of {unit.op} {unit.name} int8 would lie this near: "
-                      "replacing the op brings at most that.",
-                      "take a student with another op at this place (`edgekd models`), or a larger input_px or width",
-                      without[unit.name], bound=True) for unit in worst]
+    return [
+        Candidate(
+            "another op",
+            unit.name,
+            f"Without the rounding of {unit.op} {unit.name} int8 would lie this near: "
+            "replacing the op brings at most that.",
+            "take a student with another op at this place (`edgekd models`), or a larger input_px or width",
+            without[unit.name],
+            bound=True,
+        )
+        for unit in worst
+    ]
 
 
-def rank(candidates: Sequence[Candidate], before: Floats, reference: Floats, labels: npt.NDArray[np.int64], seed: int,
-         most: int = MOST) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rank(
+    candidates: Sequence[Candidate],
+    before: Floats,
+    reference: Floats,
+    labels: npt.NDArray[np.int64],
+    seed: int,
+    most: int = MOST,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the best `most`, all that were tried), by KL to `reference`, the float student's answers.
 
     Those whose gain's paired 95 % interval leaves zero out ("sure") come first; what gains nothing is not told. One for
@@ -191,17 +248,28 @@ def rank(candidates: Sequence[Candidate], before: Floats, reference: Floats, lab
     for candidate in candidates:
         gain = each - metrics.divergence(candidate.logits, reference, kind)
         low, high = np.quantile(counts @ gain / len(labels), [0.025, 0.975])
-        rows.append({"kind": candidate.kind, "what": candidate.what, "text": candidate.text,
-                     "next_step": candidate.next_step, "bound": candidate.bound, "kl_before": float(each.mean()),
-                     "kl_after": float(each.mean() - gain.mean()), "kl_gain_ci95": [float(low), float(high)],
-                     "sure": bool(low > 0),
-                     "top1": metrics.top1(candidate.logits, labels) - metrics.top1(before, labels),
-                     "auc": _auc_change(before, candidate.logits, labels)})
+        rows.append(
+            {
+                "kind": candidate.kind,
+                "what": candidate.what,
+                "text": candidate.text,
+                "next_step": candidate.next_step,
+                "bound": candidate.bound,
+                "kl_before": float(each.mean()),
+                "kl_after": float(each.mean() - gain.mean()),
+                "kl_gain_ci95": [float(low), float(high)],
+                "sure": bool(low > 0),
+                "top1": metrics.top1(candidate.logits, labels) - metrics.top1(before, labels),
+                "auc": _auc_change(before, candidate.logits, labels),
+            }
+        )
     rows.sort(key=lambda row: (not row["sure"], row["kl_after"], row["what"]))
     good: dict[tuple[bool, str], dict[str, Any]] = {}
     for row in rows:
         if row["kl_after"] < row["kl_before"]:
-            good.setdefault((row["bound"], row["what"] if row["what"] != "all ops" else row["kind"]), row)
+            good.setdefault(
+                (row["bound"], row["what"] if row["what"] != "all ops" else row["kind"]), row
+            )
     real = [row for row in good.values() if not row["bound"]]
     bounds = [row for row in good.values() if row["bound"] and row["sure"]]
     return [*real[:most], *bounds[: max(0, min(1, most - len(real)))]], rows
@@ -218,12 +286,19 @@ def candidates(case: Case, worst: Sequence[Unit], without: Mapping[str, Floats])
     seen = range_pinning.observe(case.network, case.calibration, case.seed)
     count = sum(len(batch) for batch in case.calibration)
     found = ranges(case, worst, seen)
-    found += every_range(case, seen, "calibrate again", f"Set all ranges anew from the {count} calibration images")
+    found += every_range(
+        case, seen, "calibrate again", f"Set all ranges anew from the {count} calibration images"
+    )
     if case.more:
         twice = count + sum(len(batch) for batch in case.more)
         wider = range_pinning.observe(case.network, [*case.calibration, *case.more], case.seed)
-        found += every_range(case, wider, "more calibration", f"Set all ranges anew from {twice} images",
-                             f"--set data.calibration={twice} ")
+        found += every_range(
+            case,
+            wider,
+            "more calibration",
+            f"Set all ranges anew from {twice} images",
+            f"--set data.calibration={twice} ",
+        )
     found += per_channel(case)
     found += replaced(worst, without)
     found.append(more_training(case))  # last: it changes the weights

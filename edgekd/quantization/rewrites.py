@@ -41,10 +41,19 @@ from edgekd.quantization.graphs import (
 
 aten = torch.ops.aten
 
-HARD_SIGMOID = (1.0 / 6.0, 0.5)  # relu6(x + 3) / 6 = clamp(x/6 + 1/2, 0, 1) (Howard et al. 2019, arXiv:1905.02244)
-ELEMENTWISE = frozenset({  # ops that a flatten may stand before or behind: they ask for no order of the elements
-    aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.hardswish.default, aten.sigmoid.default,
-})
+HARD_SIGMOID = (
+    1.0 / 6.0,
+    0.5,
+)  # relu6(x + 3) / 6 = clamp(x/6 + 1/2, 0, 1) (Howard et al. 2019, arXiv:1905.02244)
+ELEMENTWISE = frozenset(
+    {  # ops that a flatten may stand before or behind: they ask for no order of the elements
+        aten.relu.default,
+        aten.relu6.default,
+        aten.hardtanh.default,
+        aten.hardswish.default,
+        aten.sigmoid.default,
+    }
+)
 
 
 def rewrite(network: fx.GraphModule) -> None:
@@ -63,7 +72,9 @@ def rewrite(network: fx.GraphModule) -> None:
     flatten_as_stored(network)
 
 
-def call_like(network: fx.GraphModule, node: Node, target: Any, args: tuple[Any, ...], value: Any = None) -> Node:
+def call_like(
+    network: fx.GraphModule, node: Node, target: Any, args: tuple[Any, ...], value: Any = None
+) -> Node:
     """A new call before `node`, of the same module; `value`: its meta value (default: the node's own)."""
     with network.graph.inserting_before(node):
         new = network.graph.call_function(target, args)
@@ -71,7 +82,9 @@ def call_like(network: fx.GraphModule, node: Node, target: Any, args: tuple[Any,
     return new
 
 
-def pointwise(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offset: Tensor) -> Node:
+def pointwise(
+    network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offset: Tensor
+) -> Node:
     """A depthwise 1x1 convolution gain_c * x + offset_c before `node`; its parameters take the name of the node's module.
 
     `gain`, `offset`: float64 [channels]. Its int8 weights are +-127 each at a scale of their own: no precision is lost.
@@ -86,7 +99,9 @@ def pointwise(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, o
     place(network, f"{name}.bias", nn.Parameter(offset.float()))
     with network.graph.inserting_before(node):
         weight, bias = (network.graph.get_attr(f"{name}.{part}") for part in ("weight", "bias"))
-    weight.meta["val"], bias.meta["val"] = (getattr_path(network, f"{name}.{part}") for part in ("weight", "bias"))
+    weight.meta["val"], bias.meta["val"] = (
+        getattr_path(network, f"{name}.{part}") for part in ("weight", "bias")
+    )
     args = (source, weight, bias, [1, 1], [0, 0], [1, 1], channels)
     return call_like(network, node, aten.conv2d.default, args, source.meta["val"])
 
@@ -101,8 +116,11 @@ def _has(network: fx.GraphModule, path: str) -> bool:
 
 def own_layer(node: Node) -> bool:
     """Whether a node is a convolution or linear layer that nothing else reads and that shares no weight."""
-    return (node.target in CONVOLUTIONS or node.target is aten.linear.default) and len(node.users) == 1 \
+    return (
+        (node.target in CONVOLUTIONS or node.target is aten.linear.default)
+        and len(node.users) == 1
         and len(node.args[1].users) == 1
+    )
 
 
 def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offset: Tensor) -> Node:
@@ -114,13 +132,16 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
         weight, bias = getattr_path(network, source.args[1].target), bias_of(network, source)
         old = 0.0 if bias is None else bias.detach().double()
         with torch.no_grad():
-            weight.copy_((weight.double() * gain.reshape([-1] + [1] * (weight.ndim - 1))).to(weight.dtype))
+            weight.copy_(
+                (weight.double() * gain.reshape([-1] + [1] * (weight.ndim - 1))).to(weight.dtype)
+            )
         set_bias(network, source, (gain * old + offset).to(weight.dtype))
         return source
     if len(shape_of(source)) != 4:
         raise UnsupportedNetwork(
             f"the op {node.target} {where(node)} follows neither a layer of its own nor a map, so it has no int8 rule",
-            "take a student of the models that `edgekd models` lists")
+            "take a student of the models that `edgekd models` lists",
+        )
     return pointwise(network, node, source, gain, offset)
 
 
@@ -137,7 +158,8 @@ def drop_expands(network: fx.GraphModule) -> None:
     """`expand` before an addition or a product only: those broadcast by themselves."""
     for node in nodes_of(network.graph):
         if node.target in (aten.expand.default, aten.expand_as.default) and all(
-                user.target in (aten.add.Tensor, aten.mul.Tensor) for user in node.users):
+            user.target in (aten.add.Tensor, aten.mul.Tensor) for user in node.users
+        ):
             _replace(network, node, node.args[0])
     clean(network)
 
@@ -146,15 +168,30 @@ def split_into_slices(network: fx.GraphModule) -> None:
     """split, split_with_sizes and chunk become slices; slices of the whole are dropped."""
     for node in nodes_of(network.graph):
         if node.target is operator.getitem and node.args[0].target in (
-                aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default):
+            aten.split.Tensor,
+            aten.split_with_sizes.default,
+            aten.chunk.default,
+        ):
             part, index = node.args
             axis = int(part.args[2]) if len(part.args) > 2 else 0
             sizes = [int(value.shape[axis]) for value in part.meta["val"]]
             start = sum(sizes[:index])
-            _replace(network, node, call_like(network, node, aten.slice.Tensor,
-                                              (part.args[0], axis, start, start + sizes[index])))
+            _replace(
+                network,
+                node,
+                call_like(
+                    network,
+                    node,
+                    aten.slice.Tensor,
+                    (part.args[0], axis, start, start + sizes[index]),
+                ),
+            )
     for node in nodes_of(network.graph):
-        if node.target is aten.slice.Tensor and shape_of(node) == shape_of(node.args[0]) and _step(node) == 1:
+        if (
+            node.target is aten.slice.Tensor
+            and shape_of(node) == shape_of(node.args[0])
+            and _step(node) == 1
+        ):
             _replace(network, node, node.args[0])
     clean(network)
 
@@ -177,12 +214,15 @@ def lone_batch_norms(network: fx.GraphModule) -> None:
     for node in nodes_of(network.graph):
         if node.target is not aten.batch_norm.default:
             continue
-        gamma, beta, mean, variance = (None if arg is None else getattr_path(network, arg.target).detach().double()
-                                       for arg in node.args[1:5])
+        gamma, beta, mean, variance = (
+            None if arg is None else getattr_path(network, arg.target).detach().double()
+            for arg in node.args[1:5]
+        )
         if len(shape_of(node)) != 4:
             raise UnsupportedNetwork(
                 f"the batch norm {where(node)} follows neither a layer of its own nor a map, so it has no int8 rule",
-                "take a student whose batch norms directly follow convolutions")
+                "take a student whose batch norms directly follow convolutions",
+            )
         assert variance is not None
         assert mean is not None
         gain = (variance + float(node.args[7])).rsqrt() * (1.0 if gamma is None else gamma)
@@ -193,8 +233,10 @@ def lone_batch_norms(network: fx.GraphModule) -> None:
 
 # op -> (gain, offset) of y = gain * x + offset, from the constant c
 AFFINE: dict[Any, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
-    aten.add.Tensor: lambda c: (torch.ones_like(c), c), aten.sub.Tensor: lambda c: (torch.ones_like(c), -c),
-    aten.mul.Tensor: lambda c: (c, torch.zeros_like(c)), aten.div.Tensor: lambda c: (1.0 / c, torch.zeros_like(c)),
+    aten.add.Tensor: lambda c: (torch.ones_like(c), c),
+    aten.sub.Tensor: lambda c: (torch.ones_like(c), -c),
+    aten.mul.Tensor: lambda c: (c, torch.zeros_like(c)),
+    aten.div.Tensor: lambda c: (1.0 / c, torch.zeros_like(c)),
 }
 
 
@@ -226,7 +268,9 @@ def _constant(network: fx.GraphModule, value: Any, node: Node) -> Tensor | None:
         return None
     held = getattr_path(network, str(value.target)).detach().double()
     full = held.reshape([1] * (len(shape) - held.ndim) + list(held.shape))
-    if full.ndim != len(shape) or any(size != 1 for axis, size in enumerate(full.shape) if axis != 1):
+    if full.ndim != len(shape) or any(
+        size != 1 for axis, size in enumerate(full.shape) if axis != 1
+    ):
         return None
     return full.reshape(-1).expand(shape[1]).clone()
 
@@ -236,9 +280,14 @@ def hard_sigmoids(network: fx.GraphModule) -> None:
     for node in nodes_of(network.graph):
         if node.target is aten.hardsigmoid.default:
             source = node.args[0]
-            gain, offset = (torch.full((_channels(source),), value, dtype=torch.float64) for value in HARD_SIGMOID)
+            gain, offset = (
+                torch.full((_channels(source),), value, dtype=torch.float64)
+                for value in HARD_SIGMOID
+            )
             line = affine(network, node, source, gain, offset)
-            _replace(network, node, call_like(network, node, aten.hardtanh.default, (line, 0.0, 1.0)))
+            _replace(
+                network, node, call_like(network, node, aten.hardtanh.default, (line, 0.0, 1.0))
+            )
     clean(network)
 
 
@@ -253,7 +302,11 @@ def even_windows(network: fx.GraphModule) -> None:
             _replace(network, node, source)
         elif all(size % out == 0 for size, out in zip(sizes, outputs, strict=True)):
             kernel = [size // out for size, out in zip(sizes, outputs, strict=True)]
-            _replace(network, node, call_like(network, node, aten.avg_pool2d.default, (source, kernel, kernel)))
+            _replace(
+                network,
+                node,
+                call_like(network, node, aten.avg_pool2d.default, (source, kernel, kernel)),
+            )
     clean(network)
 
 
@@ -262,15 +315,25 @@ def counted_borders(network: fx.GraphModule) -> None:
     for node in nodes_of(network.graph):
         if node.target is not aten.avg_pool2d.default or len(node.args) < 4:
             continue
-        pads = [int(value) for value in (node.args[3] if isinstance(node.args[3], (list, tuple)) else [node.args[3]] * 2)]
+        pads = [
+            int(value)
+            for value in (
+                node.args[3] if isinstance(node.args[3], (list, tuple)) else [node.args[3]] * 2
+            )
+        ]
         pads = pads * 2 if len(pads) == 1 else pads
         counted = len(node.args) <= 5 or bool(node.args[5])
         if not any(pads) or not counted:
             continue
         source = node.args[0]
         amounts = [pads[1], pads[1], pads[0], pads[0]]
-        padded = call_like(network, node, aten.constant_pad_nd.default, (source, amounts, 0.0),
-                           nn.functional.pad(source.meta["val"], amounts))
+        padded = call_like(
+            network,
+            node,
+            aten.constant_pad_nd.default,
+            (source, amounts, 0.0),
+            nn.functional.pad(source.meta["val"], amounts),
+        )
         node.args = (padded, *node.args[1:3], [0, 0], *node.args[4:])
     clean(network)
 
@@ -288,13 +351,23 @@ def flatten_as_stored(network: fx.GraphModule) -> None:
         if len(before) != 4 or len(after) != 2 or before[2:] == [1, 1]:
             continue
         channels, height, width = before[1:]
-        order = torch.arange(channels * height * width).reshape(channels, height, width).permute(1, 2, 0).reshape(-1)
+        order = (
+            torch.arange(channels * height * width)
+            .reshape(channels, height, width)
+            .permute(1, 2, 0)
+            .reshape(-1)
+        )
         for layer in _linear_readers(node):
             weight = getattr_path(network, layer.args[1].target)
             with torch.no_grad():
                 weight.copy_(weight[:, order].clone())
-        stored = call_like(network, node, aten.permute.default, (node.args[0], [0, 2, 3, 1]),
-                           node.args[0].meta["val"].permute(0, 2, 3, 1))
+        stored = call_like(
+            network,
+            node,
+            aten.permute.default,
+            (node.args[0], [0, 2, 3, 1]),
+            node.args[0].meta["val"].permute(0, 2, 3, 1),
+        )
         _replace(network, node, call_like(network, node, aten.flatten.using_ints, (stored, 1)))
     clean(network)
 
@@ -311,5 +384,7 @@ def _linear_readers(flat: Node) -> list[Node]:
             else:
                 raise UnsupportedNetwork(
                     f"a map flattened {where(flat)} goes into {user.target}, so that its order cannot be "
-                    "folded into weights", "take a student that pools to 1x1 before it flattens")
+                    "folded into weights",
+                    "take a student that pools to 1x1 before it flattens",
+                )
     return layers

@@ -56,8 +56,16 @@ def units(network: QatNetwork) -> list[Unit]:
             continue
         weights = tuple(layer.quantiser for layer in network.layers if layer.target in names)
         ops = list(dict.fromkeys(network.writers[name] for name in names))
-        found.append(Unit(names[0], " + ".join(ops), tuple(names[1:]), network.edges[names[0]], weights,
-                          network.edge(names[0]).fixed is not None))
+        found.append(
+            Unit(
+                names[0],
+                " + ".join(ops),
+                tuple(names[1:]),
+                network.edges[names[0]],
+                weights,
+                network.edge(names[0]).fixed is not None,
+            )
+        )
     return found
 
 
@@ -81,7 +89,9 @@ class Rerun:
     def __init__(self, network: QatNetwork, images: npt.NDArray[np.uint8]) -> None:
         """`images`: uint8 [n, px, px, channels]. The phases are those the network is in."""
         self.graph = network.graph
-        self.pixels = network.pixels(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+        self.pixels = network.pixels(
+            torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        )
         self.values: Values = {}
         self.logits = self._run(frozenset())
 
@@ -107,7 +117,9 @@ def affected(network: QatNetwork, paths: Sequence[str]) -> frozenset[Node]:
         if node.op == "call_module":
             module = graph.get_submodule(str(node.target))
             known = id(module) in modules or (
-                isinstance(module, BiasFakeQuant) and any(id(part) in modules for part in module.layer))
+                isinstance(module, BiasFakeQuant)
+                and any(id(part) in modules for part in module.layer)
+            )
             if known:
                 dirty.add(node)
         if node.op == "output" or any(source in dirty for source in node.all_input_nodes):
@@ -125,7 +137,9 @@ class Runs:
     without: Floats
 
 
-def measure(network: QatNetwork, images: npt.NDArray[np.uint8], progress: Progress, checkpoint: Checkpoint) -> Runs:
+def measure(
+    network: QatNetwork, images: npt.NDArray[np.uint8], progress: Progress, checkpoint: Checkpoint
+) -> Runs:
     """Every unit alone in int8 and every unit alone in float. Resumes after the last whole batch; leaves phase "frozen".
 
     `images`: uint8 [n, px, px, channels].
@@ -139,7 +153,10 @@ def measure(network: QatNetwork, images: npt.NDArray[np.uint8], progress: Progre
     for start in starts:
         batch = images[start : start + BATCH]
         part: dict[str, Any] = {"alone": [], "without": []}
-        for everything, one, key, whole in (("float", "frozen", "alone", "float_"), ("frozen", "float", "without", "whole")):
+        for everything, one, key, whole in (
+            ("float", "frozen", "alone", "float_"),
+            ("frozen", "float", "without", "whole"),
+        ):
             set_phase(network, everything)
             run = Rerun(network, batch)
             part[whole] = run.logits
@@ -148,16 +165,29 @@ def measure(network: QatNetwork, images: npt.NDArray[np.uint8], progress: Progre
                     part[key].append(run.after(dirty[number]))
                 done = 2 * len(found) * len(parts) + len(part["alone"]) + len(part["without"])
                 progress("sensitivity", done, total)
-        parts.append({key: np.stack(value) if isinstance(value, list) else value for key, value in part.items()})
+        parts.append(
+            {
+                key: np.stack(value) if isinstance(value, list) else value
+                for key, value in part.items()
+            }
+        )
         checkpoint.save(_pack(parts))
     set_phase(network, "frozen")
-    return Runs(**{key: np.concatenate([part[key] for part in parts], axis=1 if key in ("alone", "without") else 0)
-                   for key in ("float_", "whole", "alone", "without")})
+    return Runs(
+        **{
+            key: np.concatenate(
+                [part[key] for part in parts], axis=1 if key in ("alone", "without") else 0
+            )
+            for key in ("float_", "whole", "alone", "without")
+        }
+    )
 
 
 def _pack(parts: list[dict[str, Floats]]) -> bytes:
     buffer = io.BytesIO()
-    named: dict[str, Any] = {f"{number}.{key}": value for number, part in enumerate(parts) for key, value in part.items()}
+    named: dict[str, Any] = {
+        f"{number}.{key}": value for number, part in enumerate(parts) for key, value in part.items()
+    }
     np.savez(buffer, **named)
     return buffer.getvalue()
 
@@ -175,13 +205,16 @@ def _resumed(checkpoint: Checkpoint, count: int) -> list[dict[str, Floats]]:
                 parts.setdefault(int(number), {})[key] = stored[name]
     except Exception:  # numpy raises many types for a torn file; each means: start over
         return []
-    whole = all(len(part["alone"]) == len(part["without"]) == count and len(part["whole"]) == BATCH
-                for part in parts.values())
+    whole = all(
+        len(part["alone"]) == len(part["without"]) == count and len(part["whole"]) == BATCH
+        for part in parts.values()
+    )
     return [parts[number] for number in sorted(parts)] if whole else []
 
 
-def blame(network: QatNetwork, images: npt.NDArray[np.uint8], chosen: Sequence[Unit], progress: Progress
-          ) -> dict[str, dict[str, Floats]]:
+def blame(
+    network: QatNetwork, images: npt.NDArray[np.uint8], chosen: Sequence[Unit], progress: Progress
+) -> dict[str, dict[str, Floats]]:
     """{unit: {"weights": logits, "range": logits}}, each part of an op alone in int8; only for ops that have weights."""
     found: dict[str, dict[str, list[Floats]]] = {}
     weighted = [unit for unit in chosen if unit.weight_paths]
@@ -191,35 +224,59 @@ def blame(network: QatNetwork, images: npt.NDArray[np.uint8], chosen: Sequence[U
         for unit in weighted:
             for name, paths in (("weights", unit.weight_paths), ("range", (unit.range_path,))):
                 with phase(network, paths, "frozen"):
-                    found.setdefault(unit.name, {}).setdefault(name, []).append(run.after(affected(network, paths)))
+                    found.setdefault(unit.name, {}).setdefault(name, []).append(
+                        run.after(affected(network, paths))
+                    )
         progress("weights or range", min(start + BATCH, len(images)), len(images))
     set_phase(network, "frozen")
-    return {unit: {name: np.concatenate(rows) for name, rows in parts.items()} for unit, parts in found.items()}
+    return {
+        unit: {name: np.concatenate(rows) for name, rows in parts.items()}
+        for unit, parts in found.items()
+    }
 
 
-def compare(logits: Floats, reference: Floats, labels: npt.NDArray[np.int64], seed: int) -> dict[str, Any]:
+def compare(
+    logits: Floats, reference: Floats, labels: npt.NDArray[np.int64], seed: int
+) -> dict[str, Any]:
     """How far answers lie from reference answers: KL in nats with its interval, changes of top-1 and AUC (shares)."""
     each = metrics.divergence(logits, reference, metrics.kind(labels))
     counts = metrics.resamples(labels, logits.shape[1], seed)
     low, high = np.quantile(counts @ each / len(labels), [0.025, 0.975])
     was, now = metrics.auc(reference, labels), metrics.auc(logits, labels)
-    return {"kl": float(each.mean()), "kl_ci95": [float(low), float(high)],
-            "top1": metrics.top1(logits, labels) - metrics.top1(reference, labels),
-            "auc": None if was is None or now is None else now - was}
+    return {
+        "kl": float(each.mean()),
+        "kl_ci95": [float(low), float(high)],
+        "top1": metrics.top1(logits, labels) - metrics.top1(reference, labels),
+        "auc": None if was is None or now is None else now - was,
+    }
 
 
-def table(found: Sequence[Unit], runs: Runs, labels: npt.NDArray[np.int64], seed: int) -> list[dict[str, Any]]:
+def table(
+    found: Sequence[Unit], runs: Runs, labels: npt.NDArray[np.int64], seed: int
+) -> list[dict[str, Any]]:
     """One row a unit, the largest KL alone first; "rank" is the place by what leaving the op in float gives back."""
     whole = metrics.divergence(runs.whole, runs.float_, metrics.kind(labels)).mean()
     rows: list[dict[str, Any]] = []
     for number, unit in enumerate(found):
         rest = compare(runs.without[number], runs.float_, labels, seed)
         shares = [name for name in unit.others if name != unit.name]
-        rows.append({"name": unit.name, "op": unit.op, "shares_range_with": shares, "part": None,
-                     "alone": compare(runs.alone[number], runs.float_, labels, seed),
-                     "without": {"kl": rest["kl"], "kl_gained": float(whole - rest["kl"]),
-                                 "top1_gained": float(metrics.top1(runs.without[number], labels)
-                                                      - metrics.top1(runs.whole, labels))}})
+        rows.append(
+            {
+                "name": unit.name,
+                "op": unit.op,
+                "shares_range_with": shares,
+                "part": None,
+                "alone": compare(runs.alone[number], runs.float_, labels, seed),
+                "without": {
+                    "kl": rest["kl"],
+                    "kl_gained": float(whole - rest["kl"]),
+                    "top1_gained": float(
+                        metrics.top1(runs.without[number], labels)
+                        - metrics.top1(runs.whole, labels)
+                    ),
+                },
+            }
+        )
     for place, row in enumerate(sorted(rows, key=lambda row: -row["without"]["kl_gained"]), 1):
         row["without"]["rank"] = place
     return sorted(rows, key=lambda row: -row["alone"]["kl"])

@@ -18,9 +18,18 @@ from edgekd.reporting.charts import points
 from edgekd.reporting.out_folder import Body, read_report
 
 SCHEMA = "edgekd.comparison/1"
-LETTERS = "ABCDEFGH"  # what builds are called beside their names; more columns than these nobody reads
+LETTERS = (
+    "ABCDEFGH"  # what builds are called beside their names; more columns than these nobody reads
+)
 MISSING = None  # a setting that a build's recipe does not have: it was made by another edgekd
-ORDER = ("teacher", "student", "pruned", "qat", "onnx", "tflite")  # report.json's stages, as the line runs
+ORDER = (
+    "teacher",
+    "student",
+    "pruned",
+    "qat",
+    "onnx",
+    "tflite",
+)  # report.json's stages, as the line runs
 
 Unit = Literal["share", "points", "number", "bytes", "count", "ms", "KiB", "text"]
 Better = Literal["more", "less", ""]
@@ -59,24 +68,55 @@ def _last(body: Body) -> Mapping[str, Any]:
 
 def _lost(body: Body) -> float | None:
     rows = {row.get("stage"): row.get("top1") for row in at(body, "accuracy", "waterfall") or []}
-    return None if rows.get("student") is None or rows.get("tflite") is None else rows["tflite"] - rows["student"]
+    return (
+        None
+        if rows.get("student") is None or rows.get("tflite") is None
+        else rows["tflite"] - rows["student"]
+    )
 
 
 FIGURES = (
-    Figure("certificate", "text", "", lambda body: {True: "passed", False: "failed"}.get(at(body, "certificate", "passed"))),
+    Figure(
+        "certificate",
+        "text",
+        "",
+        lambda body: {True: "passed", False: "failed"}.get(at(body, "certificate", "passed")),
+    ),
     Figure("top-1", "share", "more", lambda body: _last(body).get("top1")),
     Figure("AUC", "number", "more", lambda body: _last(body).get("auc")),
     Figure("top-1, float student to int8", "points", "", _lost),
-    Figure("calibration error", "number", "less", lambda body: at(body, "confidence", "test", "ece", "after")),
+    Figure(
+        "calibration error",
+        "number",
+        "less",
+        lambda body: at(body, "confidence", "test", "ece", "after"),
+    ),
     Figure("says “unsure”", "share", "less", lambda body: at(body, "confidence", "test", "unsure")),
-    Figure("label in its set", "share", "", lambda body: at(body, "confidence", "test", "coverage")),
+    Figure(
+        "label in its set", "share", "", lambda body: at(body, "confidence", "test", "coverage")
+    ),
     Figure("file", "bytes", "less", lambda body: at(body, "artifact", "bytes")),
     Figure("arena", "bytes", "less", lambda body: at(body, "device", "memory", "arena_bytes")),
-    Figure("multiply-adds", "count", "less", lambda body: at(body, "models", _served(body), "macs")),
+    Figure(
+        "multiply-adds", "count", "less", lambda body: at(body, "models", _served(body), "macs")
+    ),
     Figure("parameters", "count", "less", lambda body: at(body, "models", _served(body), "params")),
-    Figure("ops not mapped", "count", "less", lambda body: None if at(body, "device", "mapped") is None else
-           body["device"]["mapped"]["ops"] - body["device"]["mapped"]["mapped"]),
-    Figure("predicted latency", "ms", "less", lambda body: at(body, "device", "predicted", "latency_ms")),
+    Figure(
+        "ops not mapped",
+        "count",
+        "less",
+        lambda body: (
+            None
+            if at(body, "device", "mapped") is None
+            else body["device"]["mapped"]["ops"] - body["device"]["mapped"]["mapped"]
+        ),
+    ),
+    Figure(
+        "predicted latency",
+        "ms",
+        "less",
+        lambda body: at(body, "device", "predicted", "latency_ms"),
+    ),
 )
 
 
@@ -91,16 +131,27 @@ def read(folders: Sequence[Path]) -> list[Build]:
     Raises ModelFileError for a folder without a report and RecipeError for too many folders or a broken recipe.toml.
     """
     if len(folders) > len(LETTERS):
-        raise RecipeError(f"{len(folders)} builds are too many to lay side by side", f"name at most {len(LETTERS)}")
-    return [Build(name, read_report(folder), _recipe(folder / "recipe.toml"))
-            for name, folder in zip(_names(folders), folders, strict=True)]
+        raise RecipeError(
+            f"{len(folders)} builds are too many to lay side by side",
+            f"name at most {len(LETTERS)}",
+        )
+    return [
+        Build(name, read_report(folder), _recipe(folder / "recipe.toml"))
+        for name, folder in zip(_names(folders), folders, strict=True)
+    ]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """The last parts of each path, as few as keep different folders apart."""
     parts = [folder.resolve().parts for folder in folders]
-    depth = next((depth for depth in range(1, max(map(len, parts)) + 1)
-                  if len({part[-depth:] for part in parts}) == len(set(parts))), 1)
+    depth = next(
+        (
+            depth
+            for depth in range(1, max(map(len, parts)) + 1)
+            if len({part[-depth:] for part in parts}) == len(set(parts))
+        ),
+        1,
+    )
     return ["/".join(part[-depth:]) for part in parts]
 
 
@@ -129,8 +180,11 @@ def compare(builds: Sequence[Build]) -> dict[str, Any]:
         "schema": SCHEMA,
         "builds": [_build(build) for build in builds],
         "same_data": len(digests) == 1 and digests != {"None"},
-        "figures": [row for row in [*(_figure(figure, bodies) for figure in FIGURES), *_measured(bodies)]
-                    if any(value is not None for value in row["values"])],
+        "figures": [
+            row
+            for row in [*(_figure(figure, bodies) for figure in FIGURES), *_measured(bodies)]
+            if any(value is not None for value in row["values"])
+        ],
         "changes": [_change(bodies[0], body) for body in bodies],
         "waterfall": _waterfall(bodies),
         "ops": _ops(bodies),
@@ -140,16 +194,30 @@ def compare(builds: Sequence[Build]) -> dict[str, Any]:
 
 def _build(build: Build) -> dict[str, Any]:
     body = build.report
-    return {"name": build.name, "profile": body.get("profile"), "data": at(body, "data", "name"),
-            "synthetic": bool(at(body, "data", "synthetic")), "n": at(body, "accuracy", "n"), "seed": body.get("seed"),
-            "teacher": at(body, "models", "teacher", "arch"), "student": at(body, "models", "student", "arch"),
-            "edgekd": body.get("edgekd"), "sha256": at(body, "artifact", "sha256"),
-            "passed": at(body, "certificate", "passed"), "gates": list(body.get("gates") or []),
-            "verdict": at(body, "accuracy", "verdict")}
+    return {
+        "name": build.name,
+        "profile": body.get("profile"),
+        "data": at(body, "data", "name"),
+        "synthetic": bool(at(body, "data", "synthetic")),
+        "n": at(body, "accuracy", "n"),
+        "seed": body.get("seed"),
+        "teacher": at(body, "models", "teacher", "arch"),
+        "student": at(body, "models", "student", "arch"),
+        "edgekd": body.get("edgekd"),
+        "sha256": at(body, "artifact", "sha256"),
+        "passed": at(body, "certificate", "passed"),
+        "gates": list(body.get("gates") or []),
+        "verdict": at(body, "accuracy", "verdict"),
+    }
 
 
 def _figure(figure: Figure, bodies: Sequence[Body]) -> dict[str, Any]:
-    return {"name": figure.name, "unit": figure.unit, "better": figure.better, "values": [figure.read(body) for body in bodies]}
+    return {
+        "name": figure.name,
+        "unit": figure.unit,
+        "better": figure.better,
+        "values": [figure.read(body) for body in bodies],
+    }
 
 
 def _measured(bodies: Sequence[Body]) -> list[dict[str, Any]]:
@@ -160,14 +228,24 @@ def _measured(bodies: Sequence[Body]) -> list[dict[str, Any]]:
             if run.get("emulated") is False:  # a clock under emulation says nothing
                 cpu = at(run, "host", "cpu") or at(run, "host", "machine") or "an unnamed processor"
                 threads = at(run, "runtime", "threads")
-                place = f"{run.get('profile')}, {cpu}" + (f", {threads} thread{'s' * (threads != 1)}" if threads else "")
+                place = f"{run.get('profile')}, {cpu}" + (
+                    f", {threads} thread{'s' * (threads != 1)}" if threads else ""
+                )
                 found.setdefault(place, [None] * len(bodies))[number] = run
     rows = []
     for place, runs in found.items():
-        for name, unit, path in (("median latency", "ms", ("latency_ms", "p50")),
-                                 ("peak memory", "KiB", ("memory_kib", "peak"))):
-            rows.append({"name": f"{name} ({place})", "unit": unit, "better": "less",
-                         "values": [at(run, *path) for run in runs]})
+        for name, unit, path in (
+            ("median latency", "ms", ("latency_ms", "p50")),
+            ("peak memory", "KiB", ("memory_kib", "peak")),
+        ):
+            rows.append(
+                {
+                    "name": f"{name} ({place})",
+                    "unit": unit,
+                    "better": "less",
+                    "values": [at(run, *path) for run in runs],
+                }
+            )
     return rows
 
 
@@ -176,12 +254,20 @@ def _change(first: Body, body: Body) -> dict[str, Any] | None:
     if body is first:
         return None
     before, after = _last(first), _last(body)
-    return {key: difference(before.get(key), before.get(f"{key}_ci95"), after.get(key), after.get(f"{key}_ci95"))
-            for key in ("top1", "auc")}
+    return {
+        key: difference(
+            before.get(key), before.get(f"{key}_ci95"), after.get(key), after.get(f"{key}_ci95")
+        )
+        for key in ("top1", "auc")
+    }
 
 
-def difference(before: float | None, before_ci: Sequence[float] | None, after: float | None, after_ci: Sequence[float] | None
-               ) -> dict[str, Any] | None:
+def difference(
+    before: float | None,
+    before_ci: Sequence[float] | None,
+    after: float | None,
+    after_ci: Sequence[float] | None,
+) -> dict[str, Any] | None:
     """{"value", "ci95"} of after less before, from both 95 % intervals (Newcombe 1998, Statistics in Medicine 17, method 10).
 
     It takes the two for independent. Builds that answered the same images are not, and their interval is too wide rather than
@@ -196,10 +282,28 @@ def difference(before: float | None, before_ci: Sequence[float] | None, after: f
 
 
 def _waterfall(bodies: Sequence[Body]) -> list[dict[str, Any]]:
-    rows = [{str(row.get("stage")): row for row in at(body, "accuracy", "waterfall") or []} for body in bodies]
-    stages = sorted({stage for found in rows for stage in found}, key=lambda name: (*_place(name), name))
-    return [{"stage": stage, "rows": [None if stage not in found else {key: found[stage].get(key) for key in (
-        "top1", "top1_ci95", "auc", "auc_ci95", "state")} for found in rows]} for stage in stages]
+    rows = [
+        {str(row.get("stage")): row for row in at(body, "accuracy", "waterfall") or []}
+        for body in bodies
+    ]
+    stages = sorted(
+        {stage for found in rows for stage in found}, key=lambda name: (*_place(name), name)
+    )
+    return [
+        {
+            "stage": stage,
+            "rows": [
+                None
+                if stage not in found
+                else {
+                    key: found[stage].get(key)
+                    for key in ("top1", "top1_ci95", "auc", "auc_ci95", "state")
+                }
+                for found in rows
+            ],
+        }
+        for stage in stages
+    ]
 
 
 def _place(stage: str) -> tuple[int]:
@@ -208,22 +312,44 @@ def _place(stage: str) -> tuple[int]:
 
 def _ops(bodies: Sequence[Body]) -> list[dict[str, Any]]:
     counts = [at(body, "artifact", "ops") or {} for body in bodies]
-    away = [{str(row.get("op")) for row in at(body, "device", "mapped", "fallback") or []} for body in bodies]
-    names = sorted({op for found in counts for op in found}, key=lambda op: (-max(found.get(op, 0) for found in counts), op))
-    return [{"op": op, "counts": [found.get(op, 0) for found in counts], "mapped": [op not in gone for gone in away]}
-            for op in names]
+    away = [
+        {str(row.get("op")) for row in at(body, "device", "mapped", "fallback") or []}
+        for body in bodies
+    ]
+    names = sorted(
+        {op for found in counts for op in found},
+        key=lambda op: (-max(found.get(op, 0) for found in counts), op),
+    )
+    return [
+        {
+            "op": op,
+            "counts": [found.get(op, 0) for found in counts],
+            "mapped": [op not in gone for gone in away],
+        }
+        for op in names
+    ]
 
 
 def _settings(builds: Sequence[Build]) -> list[dict[str, Any]]:
     """Settings in which the recipes differ, and the profile where it does."""
     recipes = [{**(build.recipe or {}), "profile": build.report.get("profile")} for build in builds]
-    if any(build.recipe is None for build in builds):  # a bundle holds no recipe: only what the reports say is compared
-        recipes = [{"profile": build.report.get("profile"), "seed": build.report.get("seed"),
-                    "distil.student": at(build.report, "models", "student", "arch"),
-                    "teacher.name": at(build.report, "models", "teacher", "arch"),
-                    "data.source": at(build.report, "data", "name")} for build in builds]
+    if any(
+        build.recipe is None for build in builds
+    ):  # a bundle holds no recipe: only what the reports say is compared
+        recipes = [
+            {
+                "profile": build.report.get("profile"),
+                "seed": build.report.get("seed"),
+                "distil.student": at(build.report, "models", "student", "arch"),
+                "teacher.name": at(build.report, "models", "teacher", "arch"),
+                "data.source": at(build.report, "data", "name"),
+            }
+            for build in builds
+        ]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    rows = [{"key": key, "values": [recipe.get(key, MISSING) for recipe in recipes]} for key in keys]
+    rows = [
+        {"key": key, "values": [recipe.get(key, MISSING) for recipe in recipes]} for key in keys
+    ]
     return [row for row in rows if any(value != row["values"][0] for value in row["values"])]
 
 

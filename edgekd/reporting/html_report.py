@@ -30,14 +30,24 @@ def page(body: Mapping[str, Any], examples: Sequence[Example] = ()) -> str:
     `body["gates"]`, if there, lists what the build failed, as `report.gates` tells it.
     """
     parts = {
-        "head": report_summary.head(body), "figures": report_summary.figures(body), "notices": report_summary.notices(body),
-        "accuracy": report_accuracy.accuracy(body), "why": report_why.why(body), "confusion": report_answers.confusion(body),
+        "head": report_summary.head(body),
+        "figures": report_summary.figures(body),
+        "notices": report_summary.notices(body),
+        "accuracy": report_accuracy.accuracy(body),
+        "why": report_why.why(body),
+        "confusion": report_answers.confusion(body),
         "examples": [report_answers.example(example) for example in examples],
         "looked": any(example.looks for example in examples),
-        "certificate": report_certificate.certificate(body), "artifact": report_device.artifact(body),
-        "device": report_device.device(body), "bench": [report_device.bench(run, body) for run in body.get("bench") or []],
-        "training": report_origin.training(body), "models": report_origin.models(body), "data": report_origin.data(body),
-        "stages": report_origin.stages(body), "origin": report_origin.origin(body), "papers": report_papers.view(body),
+        "certificate": report_certificate.certificate(body),
+        "artifact": report_device.artifact(body),
+        "device": report_device.device(body),
+        "bench": [report_device.bench(run, body) for run in body.get("bench") or []],
+        "training": report_origin.training(body),
+        "models": report_origin.models(body),
+        "data": report_origin.data(body),
+        "stages": report_origin.stages(body),
+        "origin": report_origin.origin(body),
+        "papers": report_papers.view(body),
     }
     return render("report.html", parts)
 
@@ -51,7 +61,15 @@ def render(template: str, parts: Mapping[str, Any]) -> str:
 def _environment() -> jinja2.Environment:
     def cleaned(value: Any) -> Any:
         # charts come as finished markup, which they cleaned themselves
-        return value if hasattr(value, "__html__") else "" if value is None else readable(str(value))
+        return (
+            value if hasattr(value, "__html__") else "" if value is None else readable(str(value))
+        )
 
-    return jinja2.Environment(loader=jinja2.PackageLoader("edgekd.reporting"), autoescape=True, finalize=cleaned,
-                              trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("edgekd.reporting"),
+        autoescape=True,
+        finalize=cleaned,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

@@ -28,13 +28,19 @@ def with_results(folder: Path, body: Mapping[str, Any]) -> Body:
     digest = (body.get("artifact") or {}).get("sha256")
     for path in sorted((folder / "bench").glob("*.json")):
         run = _run(path) if path.name != OWN else {}
-        if run.get("schema") == "edgekd.bench/1" and run.get("model_sha256") == digest and run not in known:
+        if (
+            run.get("schema") == "edgekd.bench/1"
+            and run.get("model_sha256") == digest
+            and run not in known
+        ):
             known.append(run)
     found = dict(body)
     if known:
         found["bench"] = known
         if "accuracy" in body:
-            found["accuracy"] = waterfall.carried_back(body["accuracy"], known, str(body.get("profile")))
+            found["accuracy"] = waterfall.carried_back(
+                body["accuracy"], known, str(body.get("profile"))
+            )
     return found
 
 
@@ -46,7 +52,9 @@ def _run(path: Path) -> Body:
     return run if isinstance(run, dict) else {}
 
 
-def finished(folder: Path, body: Mapping[str, Any], store: Store, needed: Iterable[str]) -> dict[str, Done]:
+def finished(
+    folder: Path, body: Mapping[str, Any], store: Store, needed: Iterable[str]
+) -> dict[str, Done]:
     """The stages that report.json names, from the store. Raises StoreError when one that is needed is not there."""
     done: dict[str, Done] = {}
     for row in body.get("stages") or []:
@@ -55,6 +63,8 @@ def finished(folder: Path, body: Mapping[str, Any], store: Store, needed: Iterab
             done[entry.stage] = Done(entry, True)
     for stage in needed:
         if stage not in done:
-            raise StoreError(f"{folder}: the stage {stage} of this build is not in {store.entries}",
-                             "name the store it was built with, --store DIR, or finish the build")
+            raise StoreError(
+                f"{folder}: the stage {stage} of this build is not in {store.entries}",
+                "name the store it was built with, --store DIR, or finish the build",
+            )
     return done

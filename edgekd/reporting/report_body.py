@@ -20,19 +20,43 @@ def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """The report of whatever stages have finished; parts of stages that have not are absent."""
     dataset: Dataset = load(done, "data")
     body: dict[str, Any] = {
-        "schema": SCHEMA, "edgekd": edgekd.__version__, "profile": job.profile.name, "seed": job.recipe.seed,
+        "schema": SCHEMA,
+        "edgekd": edgekd.__version__,
+        "profile": job.profile.name,
+        "seed": job.recipe.seed,
         "data": _data(dataset, done["data"].entry.digest),
-        "stages": [{"stage": name, "key": d.entry.key, "digest": d.entry.digest,
-                    "seconds": round(d.entry.seconds, 2), "cached": d.cached} for name, d in done.items()],
-        "models": {name: _model(load(done, stage)) for name, stage in (("teacher", "teacher"), ("student", "distil"),
-                                                                       ("pruned", "prune")) if stage in done},
-        "training": {name: load(done, name).history for name in ("teacher", "distil", "prune", "qat") if name in done},
+        "stages": [
+            {
+                "stage": name,
+                "key": d.entry.key,
+                "digest": d.entry.digest,
+                "seconds": round(d.entry.seconds, 2),
+                "cached": d.cached,
+            }
+            for name, d in done.items()
+        ],
+        "models": {
+            name: _model(load(done, stage))
+            for name, stage in (("teacher", "teacher"), ("student", "distil"), ("pruned", "prune"))
+            if stage in done
+        },
+        "training": {
+            name: load(done, name).history
+            for name in ("teacher", "distil", "prune", "qat")
+            if name in done
+        },
     }
     if "evaluate" in done:
         scale = load(done, "convert").facts["output"]["scale"]
         names = [image["name"] for image in dataset.images if image["split"] == "test"]
-        body["accuracy"] = waterfall.accuracy(load(done, "evaluate"), names, dataset.classes, job.recipe.budget, scale,
-                                              job.recipe.seed)
+        body["accuracy"] = waterfall.accuracy(
+            load(done, "evaluate"),
+            names,
+            dataset.classes,
+            job.recipe.budget,
+            scale,
+            job.recipe.seed,
+        )
     if "convert" in done:
         body["artifact"] = artifact(load(done, "convert"))
         body["device"] = device(job, load(done, "convert"))
@@ -45,13 +69,27 @@ def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
 
 
 def _data(dataset: Dataset, digest: str) -> dict[str, Any]:
-    count = {split: sum(row["split"] == split for row in dataset.images) for split in ("train", "val", "test")}
-    return {"name": dataset.name, "digest": digest, "classes": dataset.classes, **count, **dataset.facts}
+    count = {
+        split: sum(row["split"] == split for row in dataset.images)
+        for split in ("train", "val", "test")
+    }
+    return {
+        "name": dataset.name,
+        "digest": digest,
+        "classes": dataset.classes,
+        **count,
+        **dataset.facts,
+    }
 
 
 def _model(network: Network) -> dict[str, Any]:
-    return {"arch": network.arch, "params": network.facts["params"], "macs": network.facts["macs"],
-            "input": [network.px, network.px, len(network.mean)], **network.facts}
+    return {
+        "arch": network.arch,
+        "params": network.facts["params"],
+        "macs": network.facts["macs"],
+        "input": [network.px, network.px, len(network.mean)],
+        **network.facts,
+    }
 
 
 def artifact(model: LiteModel) -> dict[str, Any]:
@@ -63,14 +101,20 @@ def device(job: Job, model: LiteModel) -> dict[str, Any]:
     """The "device" block: what `edgekd check` says of the finished file."""
     found = assess.assess(read(model.tflite), job.profile)
     memory = {key: value for key, value in found.memory.items() if key.endswith("_bytes")}
-    return {"predicted": found.predicted, "memory": {"file_bytes": model.facts["bytes"], **memory},
-            "mapped": found.mapped.to_json()}
+    return {
+        "predicted": found.predicted,
+        "memory": {"file_bytes": model.facts["bytes"], **memory},
+        "mapped": found.mapped.to_json(),
+    }
 
 
 def certificate_summary(certificate: Certificate) -> dict[str, Any]:
     """certificate.json without the row an op that `op_local` keeps: 20 KB that only a search for one op needs."""
     body = dict(certificate.body)
-    return {**body, "op_local": {key: value for key, value in body["op_local"].items() if key != "by_op"}}
+    return {
+        **body,
+        "op_local": {key: value for key, value in body["op_local"].items() if key != "by_op"},
+    }
 
 
 def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
@@ -79,9 +123,13 @@ def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
     certificate = report.get("certificate")
     if certificate and not certificate["passed"]:
         for failure in certificate["failures"][:5]:
-            place = next((failure[where] for where in ("tensor", "op", "file") if where in failure), "")
-            failed.append(f"certificate: {failure['check']} at {place}: expected {failure['expected']}, found "
-                          f"{failure['found']}; {failure['next_step']}")
+            place = next(
+                (failure[where] for where in ("tensor", "op", "file") if where in failure), ""
+            )
+            failed.append(
+                f"certificate: {failure['check']} at {place}: expected {failure['expected']}, found "
+                f"{failure['found']}; {failure['next_step']}"
+            )
     if "accuracy" in report:
         rows = {row["stage"]: row for row in report["accuracy"]["waterfall"]}
         lost = rows["student"]["top1"] - rows["tflite"]["top1"]
@@ -89,12 +137,18 @@ def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
         # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
         if lost > limit + 0.5 / report["accuracy"]["n"]:
             of = waterfall.WORDS[report["accuracy"]["metric"]]
-            failed.append(f"accuracy: int8 loses {lost:.1%} of {of} against the float student, at most {limit:.1%} is "
-                          f"allowed. {report['accuracy']['verdict']['text']} Train longer with --set "
-                          f"qat.epochs={job.recipe.qat.epochs * 2 or 3}, or ask `edgekd report --why` for the ops")
+            failed.append(
+                f"accuracy: int8 loses {lost:.1%} of {of} against the float student, at most {limit:.1%} is "
+                f"allowed. {report['accuracy']['verdict']['text']} Train longer with --set "
+                f"qat.epochs={job.recipe.qat.epochs * 2 or 3}, or ask `edgekd report --why` for the ops"
+            )
     return failed
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure for a table; a dash where there is none."""
-    return "–" if value is None or (isinstance(value, float) and math.isnan(value)) else f"{value:.{digits}f}"
+    return (
+        "–"
+        if value is None or (isinstance(value, float) and math.isnan(value))
+        else f"{value:.{digits}f}"
+    )

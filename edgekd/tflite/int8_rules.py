@@ -32,16 +32,36 @@ MULTIPLIER_CEILING = 255.0
 SCALE_FLOOR = 2.0**-30
 
 # Input and output share scale and zero point (spec, "Int8 quantized operator specifications").
-SAME_SCALE_OPS = frozenset({
-    "AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "RESHAPE", "RESIZE_BILINEAR", "SPACE_TO_DEPTH", "PAD", "PADV2",
-    "GATHER", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND", "TRANSPOSE", "SQUEEZE", "MAXIMUM", "MINIMUM", "SLICE",
-})
-WEIGHTED_OPS: dict[str, int] = {  # op -> the axis of the TFLite weight tensor that holds the output channels
+SAME_SCALE_OPS = frozenset(
+    {
+        "AVERAGE_POOL_2D",
+        "MAX_POOL_2D",
+        "CONCATENATION",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "SPACE_TO_DEPTH",
+        "PAD",
+        "PADV2",
+        "GATHER",
+        "BATCH_TO_SPACE_ND",
+        "SPACE_TO_BATCH_ND",
+        "TRANSPOSE",
+        "SQUEEZE",
+        "MAXIMUM",
+        "MINIMUM",
+        "SLICE",
+    }
+)
+WEIGHTED_OPS: dict[
+    str, int
+] = {  # op -> the axis of the TFLite weight tensor that holds the output channels
     "CONV_2D": 0,  # OHWI
     "DEPTHWISE_CONV_2D": 3,  # 1HWO
     "FULLY_CONNECTED": 0,  # OI
 }
-FLOAT_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})  # an op that only exists because something is not int8
+FLOAT_OPS = frozenset(
+    {"QUANTIZE", "DEQUANTIZE"}
+)  # an op that only exists because something is not int8
 PADDING_SAME = 0  # schema.fbs, enum Padding: the border that gives ceil(size / stride) outputs
 # A clamp to [0, 1] behind a layer: no activation in the file. Its range is observed after the clamp, so zero is code
 # -128, the top is at most 1, and int8 saturation is the clamp (`edgekd.quantization.rewrites`, hard-sigmoid).
@@ -82,7 +102,9 @@ FIXED_OUTPUT: dict[str, Range] = {
 }
 
 
-def windows(size: int, kernel: int, stride: int, dilation: int, padding: int) -> tuple[int, int, int]:
+def windows(
+    size: int, kernel: int, stride: int, dilation: int, padding: int
+) -> tuple[int, int, int]:
     """(outputs, pixels padded before, after) along one axis, as tflite/kernels/padding.h works them out."""
     reach = (kernel - 1) * dilation + 1
     if padding == PADDING_SAME:
@@ -129,11 +151,14 @@ def input_range(mean: Sequence[float], std: Sequence[float]) -> Range:
     if not INT8_MIN <= zero_point <= INT8_MAX:
         raise UnsupportedNetwork(
             f"the input's mean {list(mean)} is outside 0..1, so that no pixel value stands for zero",
-            "give mean and std for pixels scaled to 0..1, in models/*.toml")
+            "give mean and std for pixels scaled to 0..1, in models/*.toml",
+        )
     return Range(float32(step), zero_point)
 
 
-def input_fold(mean: Sequence[float], std: Sequence[float]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def input_fold(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Per channel (gain, offset), float64 [channels], with x_c = gain_c * x' + offset_c.
 
     x_c is what the float network was trained on, x' = scale * (q - zero_point) what the deployed input tensor means.
@@ -144,19 +169,25 @@ def input_fold(mean: Sequence[float], std: Sequence[float]) -> tuple[npt.NDArray
     return step / grid.scale, step * (zero_pixel - 255.0 * np.asarray(mean, np.float64))
 
 
-def weight_scales(weight: FloatArray, axis: int | None, floor: FloatArray | float = 0.0, ceiling: float = math.inf
-                  ) -> npt.NDArray[np.float32]:
+def weight_scales(
+    weight: FloatArray, axis: int | None, floor: FloatArray | float = 0.0, ceiling: float = math.inf
+) -> npt.NDArray[np.float32]:
     """Symmetric scales max|w| / 127 within bounds: float32 [channels along `axis`], or [1] when axis is None.
 
     Weights beyond 127 * ceiling are clipped.
     """
-    flat = np.abs(weight).reshape(1, -1) if axis is None else np.abs(np.moveaxis(weight, axis, 0)).reshape(
-        weight.shape[axis], -1)
+    flat = (
+        np.abs(weight).reshape(1, -1)
+        if axis is None
+        else np.abs(np.moveaxis(weight, axis, 0)).reshape(weight.shape[axis], -1)
+    )
     scale = np.maximum(flat.max(axis=1).astype(np.float64) / WEIGHT_LIMIT, SCALE_FLOOR)
     return np.minimum(np.maximum(scale, floor), ceiling).astype(np.float32)
 
 
-def weight_codes(weight: FloatArray, scale: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
+def weight_codes(
+    weight: FloatArray, scale: npt.NDArray[np.float32], axis: int
+) -> npt.NDArray[np.int8]:
     """int8 codes of a float32 weight, same shape: round half to even of the float32 quotient, in [-127, 127].
 
     The quotient is float32 on purpose: it is the division that the fake-quantiser does in training, bit for bit.
@@ -166,7 +197,9 @@ def weight_codes(weight: FloatArray, scale: npt.NDArray[np.float32], axis: int) 
     return np.clip(np.rint(quotient), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
 
 
-def weight_scale_floor(bias: FloatArray, input_scale: float, output_scale: float) -> npt.NDArray[np.float64]:
+def weight_scale_floor(
+    bias: FloatArray, input_scale: float, output_scale: float
+) -> npt.NDArray[np.float64]:
     """The smallest weight scale a channel may have: float64, shape of `bias`.
 
     Nearly dead channels have tiny weights beside an ordinary bias. Their own scale would push the bias out of int32
@@ -186,12 +219,16 @@ def weight_scale_ceiling(input_scale: float, output_scale: float) -> float:
     return MULTIPLIER_CEILING * output_scale / input_scale
 
 
-def bias_codes(bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+def bias_codes(
+    bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int32]:
     """int32 codes of a float bias [channels] at scale s_in * s_w, in float64. Raises OverflowError outside int32."""
     codes = np.rint(bias.astype(np.float64) / (np.float64(input_scale) * scale.astype(np.float64)))
     if codes.size and np.abs(codes).max() > np.iinfo(np.int32).max:
         worst = int(np.abs(codes).argmax())
-        raise OverflowError(f"the bias of channel {worst} needs code {codes[worst]:.0f}, outside int32")
+        raise OverflowError(
+            f"the bias of channel {worst} needs code {codes[worst]:.0f}, outside int32"
+        )
     return codes.astype(np.int32)
 
 
@@ -212,7 +249,9 @@ class Int8Rules:
     softmax: str = "none"
 
     CHOICES = {  # noqa: RUF012 - a class constant, not a field: it has no annotation
-        "io_dtype": ("int8", "uint8"), "classifier": ("per_channel", "per_tensor"), "pooling": ("mean", "average_pool"),
+        "io_dtype": ("int8", "uint8"),
+        "classifier": ("per_channel", "per_tensor"),
+        "pooling": ("mean", "average_pool"),
         "softmax": ("none", "append"),
     }
 
@@ -220,8 +259,10 @@ class Int8Rules:
         for name, choices in self.CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
-                raise RecipeError(f"int8 rule {name} is {value!r}; it can be {' or '.join(map(repr, choices))}",
-                                  f"set {name} to one of these in the device profile")
+                raise RecipeError(
+                    f"int8 rule {name} is {value!r}; it can be {' or '.join(map(repr, choices))}",
+                    f"set {name} to one of these in the device profile",
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """The rules as plain JSON."""
@@ -233,6 +274,8 @@ class Int8Rules:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                raise RecipeError(f"unknown int8 rule {key!r}; known are {known}",
-                                  f"did you mean {nearest(key, known)!r}?")
+                raise RecipeError(
+                    f"unknown int8 rule {key!r}; known are {known}",
+                    f"did you mean {nearest(key, known)!r}?",
+                )
         return cls(**values)

@@ -19,27 +19,55 @@ from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
 ENTRY = "TFLITE_METADATA"  # the name consumers look for in Model.metadata; the first one wins
 IDENTIFIER = b"M001"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first moment: equal files give equal bytes
-PARSER = "1.2.1"  # min_parser_version: the schema version that every field used here has been in since
+PARSER = (
+    "1.2.1"  # min_parser_version: the schema version that every field used here has been in since
+)
 MAX_FILE_BYTES = 1 << 20  # of one associated file; labels of 21,000 classes take 400 kB
 MAX_FILES = 32
 
 # metadata_schema.fbs as data: each table's fields in order. A union takes two slots; names of other tables are tables.
 Field = tuple[str, str]
 TABLES: dict[str, tuple[Field, ...]] = {
-    "ModelMetadata": (("name", "text"), ("description", "text"), ("version", "text"),
-                      ("subgraph_metadata", "[SubGraphMetadata]"), ("author", "text"), ("license", "text"),
-                      ("associated_files", "[AssociatedFile]"), ("min_parser_version", "text")),
-    "SubGraphMetadata": (("name", "text"), ("description", "text"), ("input_tensor_metadata", "[TensorMetadata]"),
-                         ("output_tensor_metadata", "[TensorMetadata]"), ("associated_files", "[AssociatedFile]")),
-    "TensorMetadata": (("name", "text"), ("description", "text"), ("dimension_names", "[text]"), ("content", "Content"),
-                       ("process_units", "[ProcessUnit]"), ("stats", "Stats"), ("associated_files", "[AssociatedFile]")),
-    "AssociatedFile": (("name", "text"), ("description", "text"), ("type", "int8"), ("locale", "text"),
-                       ("version", "text")),
+    "ModelMetadata": (
+        ("name", "text"),
+        ("description", "text"),
+        ("version", "text"),
+        ("subgraph_metadata", "[SubGraphMetadata]"),
+        ("author", "text"),
+        ("license", "text"),
+        ("associated_files", "[AssociatedFile]"),
+        ("min_parser_version", "text"),
+    ),
+    "SubGraphMetadata": (
+        ("name", "text"),
+        ("description", "text"),
+        ("input_tensor_metadata", "[TensorMetadata]"),
+        ("output_tensor_metadata", "[TensorMetadata]"),
+        ("associated_files", "[AssociatedFile]"),
+    ),
+    "TensorMetadata": (
+        ("name", "text"),
+        ("description", "text"),
+        ("dimension_names", "[text]"),
+        ("content", "Content"),
+        ("process_units", "[ProcessUnit]"),
+        ("stats", "Stats"),
+        ("associated_files", "[AssociatedFile]"),
+    ),
+    "AssociatedFile": (
+        ("name", "text"),
+        ("description", "text"),
+        ("type", "int8"),
+        ("locale", "text"),
+        ("version", "text"),
+    ),
     "Content": (("content_properties", "FeatureProperties|ImageProperties"),),
     "FeatureProperties": (),
     "ImageProperties": (("color_space", "int8"), ("default_size", "ImageSize")),
     "ImageSize": (("width", "uint32"), ("height", "uint32")),
-    "ProcessUnit": (("options", "NormalizationOptions|ScoreCalibrationOptions|ScoreThresholdingOptions"),),
+    "ProcessUnit": (
+        ("options", "NormalizationOptions|ScoreCalibrationOptions|ScoreThresholdingOptions"),
+    ),
     "NormalizationOptions": (("mean", "[float32]"), ("std", "[float32]")),
     "ScoreCalibrationOptions": (("score_transformation", "int8"), ("default_score", "float32")),
     "ScoreThresholdingOptions": (("global_score_threshold", "float32"),),
@@ -52,6 +80,7 @@ Table = dict[str, Any]
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
+
 
 def pack(metadata: Mapping[str, Any]) -> bytes:
     """A ModelMetadata as flatbuffer bytes. `metadata`: nested dicts as `TABLES` names the fields; a union's value is
@@ -79,8 +108,11 @@ def _table(builder: Any, name: str, values: Mapping[str, Any]) -> int:
     for field in values:
         if field not in slots:
             raise KeyError(f"{name} has no field {field!r}")
-    ready = {field: _value(builder, kind, values[field]) for field, (_, kind) in slots.items()
-             if values.get(field) is not None and kind not in _SCALARS}
+    ready = {
+        field: _value(builder, kind, values[field])
+        for field, (_, kind) in slots.items()
+        if values.get(field) is not None and kind not in _SCALARS
+    }
     builder.StartObject(max((slot for slot, _ in slots.values()), default=-1) + 1)
     for field, (slot, kind) in slots.items():
         if values.get(field) is None:
@@ -89,7 +121,9 @@ def _table(builder: Any, name: str, values: Mapping[str, Any]) -> int:
             getattr(builder, f"Prepend{_SCALARS[kind]}Slot")(slot, values[field], 0)
             continue
         if "|" in kind:
-            builder.PrependUint8Slot(slot - 1, 1 + kind.split("|").index(next(iter(values[field]))), 0)
+            builder.PrependUint8Slot(
+                slot - 1, 1 + kind.split("|").index(next(iter(values[field]))), 0
+            )
         builder.PrependUOffsetTRelativeSlot(slot, ready[field], 0)
     return int(builder.EndObject())
 
@@ -119,6 +153,7 @@ def _value(builder: Any, kind: str, value: Any) -> int:
 
 # Reading ------------------------------------------------------------------------------------------------------------
 
+
 def unpack(data: bytes) -> Table:
     """The inverse of `pack`; fields that are absent are left out. Raises ModelFileError for bytes that are damaged."""
     import flatbuffers
@@ -129,9 +164,13 @@ def unpack(data: bytes) -> Table:
             raise ValueError(f"bytes 4..8 are {data[4:8]!r} instead of {IDENTIFIER!r}")
         root = flatbuffers.encode.Get(flatbuffers.number_types.UOffsetTFlags.packer_type, data, 0)
         return _read_table(Raw(data, root), "ModelMetadata")
-    except Exception as error:  # struct, index, type and unicode errors: whatever a broken offset led to
-        raise ModelFileError(f"the TFLite Metadata of this file is damaged ({type(error).__name__}: {error})",
-                             "copy the file again, or build it again") from None
+    except (
+        Exception
+    ) as error:  # struct, index, type and unicode errors: whatever a broken offset led to
+        raise ModelFileError(
+            f"the TFLite Metadata of this file is damaged ({type(error).__name__}: {error})",
+            "copy the file again, or build it again",
+        ) from None
 
 
 def _read_table(raw: Any, name: str) -> Table:
@@ -147,7 +186,11 @@ def _read_table(raw: Any, name: str) -> Table:
 def _read_value(raw: Any, offset: int, kind: str, tag: int) -> Any:
     from flatbuffers import number_types
 
-    flags = {"int8": number_types.Int8Flags, "uint32": number_types.Uint32Flags, "float32": number_types.Float32Flags}
+    flags = {
+        "int8": number_types.Int8Flags,
+        "uint32": number_types.Uint32Flags,
+        "float32": number_types.Float32Flags,
+    }
     if kind in flags:
         return raw.Get(flags[kind], offset + raw.Pos)
     if kind == "text":
@@ -167,7 +210,11 @@ def _read_value(raw: Any, offset: int, kind: str, tag: int) -> Any:
         number = raw.Get(number_types.Uint8Flags, tag + raw.Pos) if tag else 0
         if not 1 <= number <= len(names):
             return {}
-        return {names[number - 1]: _read_table(_at(raw, raw.Indirect(offset + raw.Pos)), names[number - 1])}
+        return {
+            names[number - 1]: _read_table(
+                _at(raw, raw.Indirect(offset + raw.Pos)), names[number - 1]
+            )
+        }
     return _read_table(_at(raw, raw.Indirect(offset + raw.Pos)), kind)
 
 
@@ -179,7 +226,10 @@ def _at(raw: Any, position: int) -> Any:
 
 # In and out of the .tflite ------------------------------------------------------------------------------------------
 
-def attach(model: bytes | memoryview, metadata: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+
+def attach(
+    model: bytes | memoryview, metadata: Mapping[str, Any], files: Mapping[str, bytes]
+) -> bytes:
     """The .tflite with `metadata` in it and `files` behind it; metadata that it carried before are replaced.
 
     `files` {name: bytes} are what the metadata's associated_files name. Equal input gives equal bytes.
@@ -204,7 +254,7 @@ def detach(model: bytes | memoryview) -> bytes:
     Raises ModelFileError for a file that cannot be read.
     """
     model = bytes(model)
-    bare = model[:_flatbuffer_length(model)]
+    bare = model[: _flatbuffer_length(model)]
     graph = read(bare)
     own = [entry for entry in graph.model.metadata or [] if _name(entry) == ENTRY]
     if not own:
@@ -223,8 +273,14 @@ def metadata_of(model: bytes | memoryview) -> Table | None:
     graph: LiteGraph = read(model)
     for entry in graph.model.metadata or []:
         if _name(entry) == ENTRY:
-            if not 0 <= entry.buffer < len(graph.model.buffers) or graph.model.buffers[entry.buffer].data is None:
-                raise ModelFileError("the TFLite Metadata of this file name a buffer that is not there", "build it again")
+            if (
+                not 0 <= entry.buffer < len(graph.model.buffers)
+                or graph.model.buffers[entry.buffer].data is None
+            ):
+                raise ModelFileError(
+                    "the TFLite Metadata of this file name a buffer that is not there",
+                    "build it again",
+                )
             return unpack(bytes(bytearray(graph.model.buffers[entry.buffer].data)))
     return None
 
@@ -234,16 +290,25 @@ def files_of(model: bytes | memoryview) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(bytes(model))) as archive:
             entries = archive.infolist()
-            if len(entries) > MAX_FILES or any(entry.file_size > MAX_FILE_BYTES for entry in entries):
-                raise ModelFileError(f"the files behind this .tflite are more than {MAX_FILES} or larger than "
-                                     f"{MAX_FILE_BYTES} bytes", "take a file written by `edgekd build`")
+            if len(entries) > MAX_FILES or any(
+                entry.file_size > MAX_FILE_BYTES for entry in entries
+            ):
+                raise ModelFileError(
+                    f"the files behind this .tflite are more than {MAX_FILES} or larger than "
+                    f"{MAX_FILE_BYTES} bytes",
+                    "take a file written by `edgekd build`",
+                )
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ModelFileError("a file behind this .tflite is compressed; TFLite Metadata want it as it is",
-                                     "take a file written by `edgekd build`")
+                raise ModelFileError(
+                    "a file behind this .tflite is compressed; TFLite Metadata want it as it is",
+                    "take a file written by `edgekd build`",
+                )
             return {entry.filename: archive.read(entry) for entry in entries}
     except zipfile.BadZipFile as error:
         if _looks_zipped(bytes(model)):
-            raise ModelFileError(f"the files behind this .tflite are damaged: {error}", "copy it again") from None
+            raise ModelFileError(
+                f"the files behind this .tflite are damaged: {error}", "copy it again"
+            ) from None
         return {}
 
 

@@ -20,17 +20,23 @@ def open_session(model: bytes, form: str = "fused") -> Any:
     except ImportError as error:
         raise MissingExtra("onnxruntime", "convert", "running an ONNX model") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the networks are small; results do not depend on the machine's cores
+    options.intra_op_num_threads = (
+        1  # the networks are small; results do not depend on the machine's cores
+    )
     options.log_severity_level = 3  # errors only
     # Without it int8 products are summed in pairs that saturate at int16 on x86-64 without VNNI, and answers are wrong there.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if form == "as_written":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(bytes(model), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            bytes(model), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises its own family of types without a common base
-        raise ModelFileError(f"ONNX Runtime cannot read this model: {str(error).strip().splitlines()[0]}",
-                             "give the model.onnx that `edgekd build` wrote") from error
+        raise ModelFileError(
+            f"ONNX Runtime cannot read this model: {str(error).strip().splitlines()[0]}",
+            "give the model.onnx that `edgekd build` wrote",
+        ) from error
 
 
 def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -42,12 +48,16 @@ def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDAr
     (port,) = session.get_inputs()
     nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if port.type != "tensor(uint8)" or list(port.shape[1:]) != list(nchw.shape[1:]):
-        raise DataError(f"the model takes {port.type} {port.shape}, found uint8 images {list(nchw.shape)}",
-                        "decode images to the model's own size")
+        raise DataError(
+            f"the model takes {port.type} {port.shape}, found uint8 images {list(nchw.shape)}",
+            "decode images to the model's own size",
+        )
     return np.concatenate([session.run(None, {port.name: image[None]})[0] for image in nchw])
 
 
-def values(model: bytes, names: list[str], feed: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+def values(
+    model: bytes, names: list[str], feed: npt.NDArray[np.float32]
+) -> dict[str, npt.NDArray[np.float32]]:
     """The named tensors of a float ONNX graph on one input (float32, the graph's own layout and shape)."""
     import onnx
 
@@ -55,8 +65,11 @@ def values(model: bytes, names: list[str], feed: npt.NDArray[np.float32]) -> dic
     (port,) = proto.graph.input
     present = {output.name for output in proto.graph.output}
     wanted = [name for name in names if name != port.name]
-    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-                              for name in wanted if name not in present)
+    proto.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in wanted
+        if name not in present
+    )
     found = open_session(proto.SerializeToString()).run(wanted, {port.name: feed})
     computed = dict(zip(wanted, found, strict=True))
     return {name: feed if name == port.name else computed[name] for name in names}

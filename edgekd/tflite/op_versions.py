@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
 
-OLDEST_RUNTIME = "1.5.0"  # what runtime_version.cc gives for version 1 of the ops of this class of networks
+OLDEST_RUNTIME = (
+    "1.5.0"  # what runtime_version.cc gives for version 1 of the ops of this class of networks
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +58,40 @@ INT8: dict[str, OpVersion] = {
 }
 
 
-def _conv(_op: LiteOp, inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]) -> OpVersion | None:
+def _conv(
+    _op: LiteOp, inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]
+) -> OpVersion | None:
     """Grouped: the weight, OHWI, holds fewer input channels than the map has."""
     return OpVersion(6, "2.9.0") if inputs[1].shape[3] != inputs[0].shape[3] else None
 
 
-def _fully_connected(op: LiteOp, _inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]) -> OpVersion | None:
+def _fully_connected(
+    op: LiteOp, _inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]
+) -> OpVersion | None:
     if len(op.inputs) == 2:
         return OpVersion(6, "2.3.0")  # no place for a bias; an absent one, index -1, is version 4
     return OpVersion(5, "1.15.0") if op.options.get("keepNumDims") else None
 
 
-def _mul(_op: LiteOp, inputs: Sequence[LiteTensor], outputs: Sequence[LiteTensor]) -> OpVersion | None:
+def _mul(
+    _op: LiteOp, inputs: Sequence[LiteTensor], outputs: Sequence[LiteTensor]
+) -> OpVersion | None:
     """A multiplier of at least 1 needs a shift to the left, which came with version 3."""
     scales = [float(tensor.scale[0]) for tensor in (*inputs, *outputs) if tensor.scale.size]
-    return OpVersion(3, "1.15.0") if len(scales) == 3 and scales[0] * scales[1] / scales[2] >= 1.0 else None
+    return (
+        OpVersion(3, "1.15.0")
+        if len(scales) == 3 and scales[0] * scales[1] / scales[2] >= 1.0
+        else None
+    )
 
 
 # ops whose version depends on more: the rule gives None where INT8 holds
-BY_OPERANDS: dict[str, Callable[[LiteOp, Sequence[LiteTensor], Sequence[LiteTensor]], OpVersion | None]] = {
-    "CONV_2D": _conv, "FULLY_CONNECTED": _fully_connected, "MUL": _mul,
+BY_OPERANDS: dict[
+    str, Callable[[LiteOp, Sequence[LiteTensor], Sequence[LiteTensor]], OpVersion | None]
+] = {
+    "CONV_2D": _conv,
+    "FULLY_CONNECTED": _fully_connected,
+    "MUL": _mul,
 }
 ANY_TYPE = frozenset({"QUANTIZE", "RESHAPE"})  # the same version for int8, uint8 and float inputs
 
@@ -109,11 +125,19 @@ def shared_versions(ops: Sequence[LiteOp], tensors: Sequence[LiteTensor]) -> lis
     own = [version_of(op, tensors) for op in ops]
     highest: dict[str, OpVersion] = {}
     for op, version in zip(ops, own, strict=True):
-        highest[op.name] = max(highest.get(op.name, version), version, key=lambda known: known.number)
-    return [version if op.name == "CUSTOM" else highest[op.name] for op, version in zip(ops, own, strict=True)]
+        highest[op.name] = max(
+            highest.get(op.name, version), version, key=lambda known: known.number
+        )
+    return [
+        version if op.name == "CUSTOM" else highest[op.name]
+        for op, version in zip(ops, own, strict=True)
+    ]
 
 
 def newest(versions: Sequence[OpVersion]) -> str:
     """The oldest runtime that runs them all, as `min_runtime_version` holds it."""
-    return max((version.runtime for version in versions), default=OLDEST_RUNTIME,
-               key=lambda text: [int(part) for part in text.split(".") if part.isdigit()])
+    return max(
+        (version.runtime for version in versions),
+        default=OLDEST_RUNTIME,
+        key=lambda text: [int(part) for part in text.split(".") if part.isdigit()],
+    )

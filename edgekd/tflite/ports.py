@@ -29,10 +29,15 @@ def core(data: bytes | memoryview) -> bytes:
     """
     graph = read(data)
     first, last = _port(graph, graph.inputs[0], "reads"), _port(graph, graph.outputs[0], "writes")
-    inner = [first.outputs[0] if first else graph.inputs[0], last.inputs[0] if last else graph.outputs[0]]
+    inner = [
+        first.outputs[0] if first else graph.inputs[0],
+        last.inputs[0] if last else graph.outputs[0],
+    ]
     if any(graph.tensors[index].dtype != "INT8" for index in inner):
-        raise ModelFileError(f"not an int8 network: {[graph.tensors[index].dtype for index in inner]} behind its ports",
-                             "take a file written by `edgekd build`")
+        raise ModelFileError(
+            f"not an int8 network: {[graph.tensors[index].dtype for index in inner]} behind its ports",
+            "take a file written by `edgekd build`",
+        )
     if first is None and last is None:
         return bytes(data)
     drop_ops = {op.index for op in (first, last) if op}
@@ -51,7 +56,9 @@ def _port(graph: LiteGraph, tensor: int, side: str) -> Any:
 def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]) -> None:
     """Take ops and tensors out of the schema's model, with their buffers, and renumber what stays."""
     model, subgraph = graph.model, graph.model.subgraphs[0]
-    place = {old: new for new, old in enumerate(i for i in range(len(graph.tensors)) if i not in tensors)}
+    place = {
+        old: new for new, old in enumerate(i for i in range(len(graph.tensors)) if i not in tensors)
+    }
     gone = sorted({int(subgraph.tensors[index].buffer) for index in tensors} - {0}, reverse=True)
     subgraph.tensors = [tensor for index, tensor in enumerate(subgraph.tensors) if index in place]
     for buffer in gone:
@@ -60,8 +67,10 @@ def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]
             holder.buffer -= holder.buffer > buffer
     subgraph.operators = [op for index, op in enumerate(subgraph.operators) if index not in ops]
     for op in subgraph.operators:
-        op.inputs, op.outputs = (np.array([place.get(int(i), -1) for i in part], np.int32)
-                                 for part in (op.inputs, op.outputs))
+        op.inputs, op.outputs = (
+            np.array([place.get(int(i), -1) for i in part], np.int32)
+            for part in (op.inputs, op.outputs)
+        )
     used = sorted({op.opcodeIndex for op in subgraph.operators})
     for op in subgraph.operators:
         op.opcodeIndex = used.index(op.opcodeIndex)
@@ -90,7 +99,9 @@ def with_ports(data: bytes | memoryview, form: str) -> bytes:
     if form not in FORMS:
         raise ValueError(f"form {form!r} is not one of {FORMS}")
     graph = read(data)
-    if all(graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], graph.outputs[0])):
+    if all(
+        graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], graph.outputs[0])
+    ):
         core(data)  # refuses what is no int8 network inside
         return bytes(data)
     graph = read(core(data))
@@ -99,14 +110,21 @@ def with_ports(data: bytes | memoryview, form: str) -> bytes:
     leave = _tensor(graph, outside, OUTPUT, form)
     subgraph = graph.model.subgraphs[0]
     subgraph.operators.insert(0, _operator(graph, "QUANTIZE", entry, inside))
-    subgraph.operators.append(_operator(graph, "DEQUANTIZE" if form == "float32" else "QUANTIZE", outside, leave))
+    subgraph.operators.append(
+        _operator(graph, "DEQUANTIZE" if form == "float32" else "QUANTIZE", outside, leave)
+    )
     _point(graph, entry, leave)
     return write(graph.model)
 
 
 def _tensor(graph: LiteGraph, like: int, name: str, form: str) -> int:
     """Append the port's tensor with a buffer of its own; returns its index."""
-    parts, model, subgraph, inner = schema(), graph.model, graph.model.subgraphs[0], graph.tensors[like]
+    parts, model, subgraph, inner = (
+        schema(),
+        graph.model,
+        graph.model.subgraphs[0],
+        graph.tensors[like],
+    )
     names = {tensor.name for tensor in graph.tensors}
     tensor = parts.TensorT()
     tensor.name = name if name not in names else f"{name}_port"
@@ -128,7 +146,9 @@ def _operator(graph: LiteGraph, name: str, source: int, target: int) -> Any:
     known = [(code.builtinCode, code.version) for code in model.operatorCodes]
     if (builtin, version) not in known:
         code = parts.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin  # both ops are below 127, where the two fields agree
+        code.builtinCode = code.deprecatedBuiltinCode = (
+            builtin  # both ops are below 127, where the two fields agree
+        )
         code.version = version
         model.operatorCodes.append(code)
         known.append((builtin, version))

@@ -40,6 +40,7 @@ def load_runtime(name: str | None = None) -> tuple[str, ModuleType]:
 
 def _installed_version(package: str) -> str:
     from importlib import metadata
+
     try:
         return metadata.version(package.replace("_", "-"))
     except metadata.PackageNotFoundError:
@@ -49,27 +50,48 @@ def _installed_version(package: str) -> str:
 class LiteRunner:
     """An interpreter over a checked model. `graph` is the model as read; `name` the runtime and its version."""
 
-    def __init__(self, data: bytes | memoryview, *, kernels: str = "default", keep: str = "outputs", threads: int = 1,
-                 runtime: str | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes | memoryview,
+        *,
+        kernels: str = "default",
+        keep: str = "outputs",
+        threads: int = 1,
+        runtime: str | None = None,
+    ) -> None:
         """`keep`: "outputs", or "everything" so that `value` can read every tensor after `invoke`.
 
         Raises ModelFileError for a file that is broken or that the runtime refuses, MissingExtra with no runtime.
         """
         if kernels not in KERNELS or keep not in ("outputs", "everything"):
-            raise ValueError(f"kernels {kernels!r} can be one of {KERNELS}, keep {keep!r} outputs or everything")
+            raise ValueError(
+                f"kernels {kernels!r} can be one of {KERNELS}, keep {keep!r} outputs or everything"
+            )
         self.graph: LiteGraph = read(data)
         self.name, module = load_runtime(runtime)
-        types = module.experimental.OpResolverType if self.name.startswith("tensorflow") else module.OpResolverType
-        resolver = {"default": types.AUTO, "builtin": types.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                    "reference": types.BUILTIN_REF}[kernels]
+        types = (
+            module.experimental.OpResolverType
+            if self.name.startswith("tensorflow")
+            else module.OpResolverType
+        )
+        resolver = {
+            "default": types.AUTO,
+            "builtin": types.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "reference": types.BUILTIN_REF,
+        }[kernels]
         try:
             self.interpreter = module.Interpreter(
-                model_content=bytes(data), num_threads=threads, experimental_op_resolver_type=resolver,
-                experimental_preserve_all_tensors=keep == "everything")
+                model_content=bytes(data),
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=keep == "everything",
+            )
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{self.name} refuses this .tflite: {str(error).strip()}",
-                                 "convert it again, or look for an op this runtime is too old for") from error
+            raise ModelFileError(
+                f"{self.name} refuses this .tflite: {str(error).strip()}",
+                "convert it again, or look for an op this runtime is too old for",
+            ) from error
         self.input: LiteTensor = self.graph.tensors[self.graph.inputs[0]]
         self.output: LiteTensor = self.graph.tensors[self.graph.outputs[0]]
 
@@ -79,7 +101,9 @@ class LiteRunner:
         try:
             self.interpreter.invoke()
         except RuntimeError as error:
-            raise DeviceError(f"{self.name} failed: {str(error).strip()}", "run it with kernels='reference'") from error
+            raise DeviceError(
+                f"{self.name} failed: {str(error).strip()}", "run it with kernels='reference'"
+            ) from error
         return np.array(self.interpreter.get_tensor(self.output.index))
 
     def value(self, index: int) -> npt.NDArray[Any]:
@@ -88,10 +112,14 @@ class LiteRunner:
 
     def delegated(self) -> set[int] | None:
         """Indices of the tensors that a delegate writes (XNNPACK; only with kernels="default"), None where unknown."""
-        details = getattr(self.interpreter, "_get_ops_details", None)  # no public way says which ops a delegate took
+        details = getattr(
+            self.interpreter, "_get_ops_details", None
+        )  # no public way says which ops a delegate took
         if details is None:
             return None
-        return {int(index) for op in details() if op["op_name"] == "DELEGATE" for index in op["outputs"]}
+        return {
+            int(index) for op in details() if op["op_name"] == "DELEGATE" for index in op["outputs"]
+        }
 
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
@@ -100,10 +128,19 @@ class LiteRunner:
         Raises DataError when the images do not fit the model.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
-            raise DataError(f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "
-                            f"{images.shape[1:]}", "decode images to the model's own size")
-        answers = np.concatenate([self.invoke(quantize_pixels(image[None], self.input)) for image in images])
-        return (answers.astype(np.int16) - 128).astype(np.int8) if answers.dtype == np.uint8 else answers
+            raise DataError(
+                f"the model takes uint8 images {self.input.shape[1:]}, found {images.dtype} "
+                f"{images.shape[1:]}",
+                "decode images to the model's own size",
+            )
+        answers = np.concatenate(
+            [self.invoke(quantize_pixels(image[None], self.input)) for image in images]
+        )
+        return (
+            (answers.astype(np.int16) - 128).astype(np.int8)
+            if answers.dtype == np.uint8
+            else answers
+        )
 
 
 def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.NDArray[Any]:
@@ -112,18 +149,30 @@ def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.ND
         return images
     if tensor.dtype == "INT8":
         return (images.astype(np.int16) - 128).astype(np.int8)
-    raise ModelFileError(f"the model's input is {tensor.dtype}; images go into INT8 or UINT8",
-                         "convert it with int8 inputs")
+    raise ModelFileError(
+        f"the model's input is {tensor.dtype}; images go into INT8 or UINT8",
+        "convert it with int8 inputs",
+    )
 
 
-def run(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: str = "default", threads: int = 1
-        ) -> npt.NDArray[Any]:
+def run(
+    data: bytes | memoryview,
+    images: npt.NDArray[np.uint8],
+    *,
+    kernels: str = "default",
+    threads: int = 1,
+) -> npt.NDArray[Any]:
     """Output codes of a .tflite on uint8 images [n, px, px, channels]: int8 [n, classes]."""
     return LiteRunner(data, kernels=kernels, threads=threads).codes(images)
 
 
-def logits(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: str = "default", threads: int = 1
-           ) -> npt.NDArray[np.float32]:
+def logits(
+    data: bytes | memoryview,
+    images: npt.NDArray[np.uint8],
+    *,
+    kernels: str = "default",
+    threads: int = 1,
+) -> npt.NDArray[np.float32]:
     """Dequantised outputs of a .tflite on uint8 images [n, px, px, channels]: float32 [n, classes]."""
     runner = LiteRunner(data, kernels=kernels, threads=threads)
     return tensor_range(runner.output).dequantize(runner.codes(images))
@@ -132,8 +181,12 @@ def logits(data: bytes | memoryview, images: npt.NDArray[np.uint8], *, kernels: 
 def tensor_range(tensor: LiteTensor) -> Range:
     """The per-tensor range of an activation, as int8 codes (uint8's less 128). Raises ModelFileError when it has none."""
     if tensor.scale.size != 1 or tensor.zero_point.size != 1:
-        raise ModelFileError(f"tensor {tensor.name!r} has no per-tensor scale", "convert it to int8")
-    return Range(float(tensor.scale[0]), int(tensor.zero_point[0]) - (128 if tensor.dtype == "UINT8" else 0))
+        raise ModelFileError(
+            f"tensor {tensor.name!r} has no per-tensor scale", "convert it to int8"
+        )
+    return Range(
+        float(tensor.scale[0]), int(tensor.zero_point[0]) - (128 if tensor.dtype == "UINT8" else 0)
+    )
 
 
 def describe(data: bytes | memoryview) -> dict[str, Any]:
@@ -143,9 +196,18 @@ def describe(data: bytes | memoryview) -> dict[str, Any]:
     def port(index: int) -> Mapping[str, Any]:
         tensor = graph.tensors[index]
         quantised = tensor.scale.size == 1
-        return {"name": tensor.name, "dtype": tensor.dtype.lower(), "shape": list(tensor.shape),
-                "scale": float(tensor.scale[0]) if quantised else None,
-                "zero_point": int(tensor.zero_point[0]) if quantised else None}
+        return {
+            "name": tensor.name,
+            "dtype": tensor.dtype.lower(),
+            "shape": list(tensor.shape),
+            "scale": float(tensor.scale[0]) if quantised else None,
+            "zero_point": int(tensor.zero_point[0]) if quantised else None,
+        }
 
-    return {"ops": graph.counts(), "full_integer": is_full_integer(graph), "input": port(graph.inputs[0]),
-            "output": port(graph.outputs[0]), "bytes": len(data)}
+    return {
+        "ops": graph.counts(),
+        "full_integer": is_full_integer(graph),
+        "input": port(graph.inputs[0]),
+        "output": port(graph.outputs[0]),
+        "bytes": len(data),
+    }

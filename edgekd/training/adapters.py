@@ -24,12 +24,16 @@ def tokens_to_map(features: Tensor, prefix: int) -> Tensor:
     if features.ndim == 4:
         return features
     if features.ndim != 3:
-        raise RecipeError(f"a tap gives features of shape {list(features.shape)}; expected [b, d, h, w] or [b, n, d]",
-                          "mend the taps in the model's file")
+        raise RecipeError(
+            f"a tap gives features of shape {list(features.shape)}; expected [b, d, h, w] or [b, n, d]",
+            "mend the taps in the model's file",
+        )
     patches = features[:, prefix:]
     side = round(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
-        raise RecipeError(f"{patches.shape[1]} tokens do not form a square map", "use a square input size")
+        raise RecipeError(
+            f"{patches.shape[1]} tokens do not form a square map", "use a square input size"
+        )
     return patches.transpose(1, 2).reshape(len(features), -1, side, side)
 
 
@@ -37,7 +41,9 @@ def resize_map(features: Tensor, side: int) -> Tensor:
     """A map at side x side: averaged when it shrinks (antialiased), bilinear when it grows."""
     if features.shape[-1] == side:
         return features
-    return F.interpolate(features, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(
+        features, (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 class Orthogonal(nn.Module):
@@ -63,7 +69,9 @@ class Orthogonal(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         # L^-1 meets the batch and not A, which has more columns than a batch has rows: half the time for 1280 -> 384.
         if self.widens:
-            return torch.linalg.solve_triangular(self._lower().T, features.T, upper=True).T @ self.raw
+            return (
+                torch.linalg.solve_triangular(self._lower().T, features.T, upper=True).T @ self.raw
+            )
         return torch.linalg.solve_triangular(self._lower(), self.raw @ features.T, upper=False).T
 
 
@@ -83,7 +91,9 @@ class Normed(nn.Module):
         return self.student(self.project(student)), self.teacher(teacher)
 
 
-LEAK = 0.1  # slope below 0 for a teacher with negative features, which a plain ReLU could never reach
+LEAK = (
+    0.1  # slope below 0 for a teacher with negative features, which a plain ReLU could never reach
+)
 
 
 class Ensemble(nn.Module):
@@ -99,7 +109,9 @@ class Ensemble(nn.Module):
         self.slope = LEAK if signed else 0.0
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.stack([F.leaky_relu(project(features), self.slope) for project in self.each]).mean(0)
+        return torch.stack(
+            [F.leaky_relu(project(features), self.slope) for project in self.each]
+        ).mean(0)
 
 
 class Grid(nn.Module):

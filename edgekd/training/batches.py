@@ -34,15 +34,20 @@ class Batch:
 def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
     """The knowledge's blobs as float16 tensors [views, n, ...], copied once into memory."""
     lead = (knowledge.views, len(knowledge.rows))
-    shapes = {"logits": (*lead, knowledge.classes), "pooled": (*lead, knowledge.features),
-              "grid": (*lead, *knowledge.grid_shape),
-              "cams": (*lead, knowledge.classes, knowledge.cam_side, knowledge.cam_side),
-              "others": (*lead, knowledge.teachers - 1, knowledge.classes)}
+    shapes = {
+        "logits": (*lead, knowledge.classes),
+        "pooled": (*lead, knowledge.features),
+        "grid": (*lead, *knowledge.grid_shape),
+        "cams": (*lead, knowledge.classes, knowledge.cam_side, knowledge.cam_side),
+        "others": (*lead, knowledge.teachers - 1, knowledge.classes),
+    }
     found = {}
     for name, shape in shapes.items():
         blob = getattr(knowledge, name)
         if len(blob):
-            found[name] = torch.from_numpy(np.frombuffer(bytearray(blob), np.float16).reshape(shape))
+            found[name] = torch.from_numpy(
+                np.frombuffer(bytearray(blob), np.float16).reshape(shape)
+            )
     return found
 
 
@@ -104,21 +109,37 @@ class Feed:
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             said = self._said(number, order, rows, drawn)
-            yield Batch(self.render.views(rows, drawn), self._targets(rows, drawn, said), rows=rows, drawn=drawn, **said)
+            yield Batch(
+                self.render.views(rows, drawn),
+                self._targets(rows, drawn, said),
+                rows=rows,
+                drawn=drawn,
+                **said,
+            )
 
     def _targets(self, rows: Tensor, drawn: views.Views, said: dict[str, Tensor]) -> Tensor:
         """Probabilities float32 [b, k] that each view is to be given."""
         partners, share = drawn.partner[rows], drawn.share[rows]
-        own, other = (label_losses.soften(self.labels[r].clamp(min=0), self.classes, self.smoothing) for r in (rows, partners))
+        own, other = (
+            label_losses.soften(self.labels[r].clamp(min=0), self.classes, self.smoothing)
+            for r in (rows, partners)
+        )
         targets = label_losses.mixed(own, other, share)
-        unknown, unknown_partner = ((self.labels[r].view(len(r), -1) < 0).any(1) for r in (rows, partners))
+        unknown, unknown_partner = (
+            (self.labels[r].view(len(r), -1) < 0).any(1) for r in (rows, partners)
+        )
         asked = unknown | (unknown_partner & (share < 1)) | torch.tensor(self.withheld)
         if not bool(asked.any()):
             return targets
         answers = said["logits"].softmax(1) if self.kind == "one" else said["logits"].sigmoid()
         return torch.where(asked[:, None], answers, targets)
 
-    def _said(self, number: int, order: Tensor, rows: Tensor, drawn: views.Views) -> dict[str, Tensor]:
+    def _said(
+        self, number: int, order: Tensor, rows: Tensor, drawn: views.Views
+    ) -> dict[str, Tensor]:
         if self.ask is not None:
             return {name: value.float() for name, value in self.ask(rows, drawn).items()}
-        return {name: array[number % len(array), order].float() for name, array in (self.knowledge or {}).items()}
+        return {
+            name: array[number % len(array), order].float()
+            for name, array in (self.knowledge or {}).items()
+        }

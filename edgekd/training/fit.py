@@ -25,7 +25,10 @@ from edgekd.training.views import generator
 
 MOMENTUM = 0.9  # Nesterov; with batches of 32 it remembers about 300 images
 MEMORY = 5  # time constants of the averaged weights that a training must hold: e^-5 of its first weights is then left
-RATES = {"random": 0.05, "pretrained": 0.01}  # a recipe's lr of 0; for Nesterov's momentum and batches of 32
+RATES = {
+    "random": 0.05,
+    "pretrained": 0.01,
+}  # a recipe's lr of 0; for Nesterov's momentum and batches of 32
 CLIP = 5.0  # gradient norm; batch norm keeps healthy gradients far below it, so it only tames the first steps
 
 
@@ -65,7 +68,9 @@ class Step:
         return self.index / max(1, self.total)
 
 
-def shuffled(count: int, batch: int, seed: int, epoch: int, weights: Tensor | None = None) -> Iterator[Tensor]:
+def shuffled(
+    count: int, batch: int, seed: int, epoch: int, weights: Tensor | None = None
+) -> Iterator[Tensor]:
     """Row numbers (int64 [b]) of one epoch. With `weights` [count], rows are drawn with replacement by weight.
 
     Processes at work together get each a share of every batch, as many rows as the others. The last rows that do not fill
@@ -143,7 +148,11 @@ def fit(
     together.align(module)
     optimiser = _optimiser(module, plan)
     decay = min(plan.ema, max(0.0, 1 - MEMORY / total))
-    average = AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if plan.ema else None
+    average = (
+        AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        if plan.ema
+        else None
+    )
     history: list[dict[str, Any]] = []
     state = checkpoint.load()
     if state is not None:
@@ -174,7 +183,9 @@ def fit(
         module.eval()
         row: dict[str, Any] = {"epoch": epoch + 1, "loss": sum(losses) / max(1, len(losses))}
         if evaluate is not None:
-            row |= together.once(functools.partial(evaluate, average.module if average is not None else kept))
+            row |= together.once(
+                functools.partial(evaluate, average.module if average is not None else kept)
+            )
         history.append(row)
         checkpoint.save(_snapshot(module, optimiser, average, history))
     if average is not None:
@@ -192,16 +203,28 @@ def _diverged(what: str, step: Step, number: int, steps: int, plan: FitPlan) -> 
     )
 
 
-def _snapshot(module: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None,
-              history: list[dict[str, Any]]) -> bytes:
+def _snapshot(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: nn.Module | None,
+    history: list[dict[str, Any]],
+) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"module": module.state_dict(), "optimiser": optimiser.state_dict(), "history": history,
-                "average": average.state_dict() if average is not None else None}, buffer)
+    torch.save(
+        {
+            "module": module.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "history": history,
+            "average": average.state_dict() if average is not None else None,
+        },
+        buffer,
+    )
     return buffer.getvalue()
 
 
-def _resume(state: bytes, module: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None
-            ) -> list[dict[str, Any]]:
+def _resume(
+    state: bytes, module: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None
+) -> list[dict[str, Any]]:
     """Load a snapshot; one that does not fit is ignored, and training starts from its first epoch."""
     try:
         loaded = torch.load(io.BytesIO(state), weights_only=True)
@@ -210,5 +233,7 @@ def _resume(state: bytes, module: nn.Module, optimiser: torch.optim.Optimizer, a
         if average is not None:
             average.load_state_dict(loaded["average"])
         return list(loaded["history"])
-    except Exception:  # a torn or foreign snapshot has no common error type; starting over is always right
+    except (
+        Exception
+    ):  # a torn or foreign snapshot has no common error type; starting over is always right
         return []

@@ -16,7 +16,15 @@ from edgekd.training.fit import balanced
 from edgekd.training.losses import label_losses
 
 STEPS = 200  # L-BFGS iterations; a convex problem of a few thousand weights converges well before
-DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # half a decade apart: finer than folds of few images can tell
+DECAYS = (
+    1.0,
+    0.3,
+    0.1,
+    0.03,
+    0.01,
+    0.003,
+    0.001,
+)  # half a decade apart: finer than folds of few images can tell
 FOLDS = 5
 TRIED = 2000  # images that the decay is chosen on; with more than that it hardly matters
 
@@ -57,7 +65,9 @@ def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> flo
         held, start = fold == number, None
         if bool(held.all()):
             break
-        for place, decay in enumerate(DECAYS):  # from strong to weak, each from where the one before ended
+        for place, decay in enumerate(
+            DECAYS
+        ):  # from strong to weak, each from where the one before ended
             start = _logistic(features[:, ~held], labels[~held], classes, decay, start)
             said = F.linear(features[0, held], *start)
             found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
@@ -76,8 +86,13 @@ def _loss(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return (F.cross_entropy(said, labels, reduction="none") * weights).mean()
 
 
-def _logistic(features: Tensor, labels: Tensor, classes: int, decay: float,
-              start: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+def _logistic(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    decay: float,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Minimise cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or from zero."""
     x, y = features.flatten(0, 1), torch.cat([labels] * len(features))
     weights = _weights(y, classes)

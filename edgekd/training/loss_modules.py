@@ -16,7 +16,13 @@ from edgekd.core.errors import RecipeError
 from edgekd.settings.loss_catalogue import Term
 from edgekd.training import adapters
 from edgekd.training.batches import Batch
-from edgekd.training.losses import explanation_losses, feature_losses, label_losses, logit_losses, relation_losses
+from edgekd.training.losses import (
+    explanation_losses,
+    feature_losses,
+    label_losses,
+    logit_losses,
+    relation_losses,
+)
 from edgekd.training.robustness import attack
 from edgekd.training.views import generator
 
@@ -89,7 +95,9 @@ class Pooled(nn.Module):
 
     def __init__(self, at: Setting) -> None:
         super().__init__()
-        self.project = adapters.Orthogonal(at.shapes["pooled"][1], at.teacher["pooled"], generator("adapter", at.seed))
+        self.project = adapters.Orthogonal(
+            at.shapes["pooled"][1], at.teacher["pooled"], generator("adapter", at.seed)
+        )
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         return feature_losses.pooled(self.project(seen.pooled), said(batch, "pooled"))
@@ -117,8 +125,12 @@ class OfaExits(nn.Module):
         self.exits = nn.ModuleList(adapters.Exit(at.shapes[tap][1], at.classes) for tap in at.taps)
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return torch.stack([logit_losses.ofa(leave(seen.taps[tap]), said(batch, "logits"), batch.targets)
-                            for tap, leave in zip(self.taps, self.exits, strict=True)]).mean()
+        return torch.stack(
+            [
+                logit_losses.ofa(leave(seen.taps[tap]), said(batch, "logits"), batch.targets)
+                for tap, leave in zip(self.taps, self.exits, strict=True)
+            ]
+        ).mean()
 
 
 class Srd(nn.Module):
@@ -130,7 +142,9 @@ class Srd(nn.Module):
         self.adapter = adapters.Normed(at.shapes["pooled"][1], at.teacher["pooled"])
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return feature_losses.srd(*self.adapter(seen.pooled, said(batch, "pooled")), power=self.power)
+        return feature_losses.srd(
+            *self.adapter(seen.pooled, said(batch, "pooled")), power=self.power
+        )
 
 
 class Pefd(nn.Module):
@@ -138,7 +152,9 @@ class Pefd(nn.Module):
 
     def __init__(self, at: Setting, projectors: float) -> None:
         super().__init__()
-        self.project = adapters.Ensemble(at.shapes["pooled"][1], at.teacher["pooled"], int(projectors), at.signed)
+        self.project = adapters.Ensemble(
+            at.shapes["pooled"][1], at.teacher["pooled"], int(projectors), at.signed
+        )
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         return feature_losses.cosine(self.project(seen.pooled), said(batch, "pooled"))
@@ -154,8 +170,12 @@ class Infonce(nn.Module):
         self.teacher = nn.Linear(at.teacher["pooled"], int(width))
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return feature_losses.infonce(self.student(seen.pooled), self.teacher(said(batch, "pooled")),
-                                      temperature=self.temperature, images=batch.rows)
+        return feature_losses.infonce(
+            self.student(seen.pooled),
+            self.teacher(said(batch, "pooled")),
+            temperature=self.temperature,
+            images=batch.rows,
+        )
 
 
 class Fair(nn.Module):
@@ -166,7 +186,10 @@ class Fair(nn.Module):
     def __init__(self, at: Setting) -> None:
         super().__init__()
         if at.groups is None:
-            raise RecipeError("distil.losses.fair needs each image's group", "name a CSV of image,group in distil.groups")
+            raise RecipeError(
+                "distil.losses.fair needs each image's group",
+                "name a CSV of image,group in distil.groups",
+            )
         self.register_buffer("groups", at.groups, persistent=False)
         # The teacher is brought to the student: a projection of the student's features could learn to drop what tells
         # groups apart, and the loss would be small while the student itself still sees it.
@@ -174,8 +197,12 @@ class Fair(nn.Module):
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         assert batch.rows is not None
-        return feature_losses.fair(seen.pooled, self.project(said(batch, "pooled")), batch.targets.argmax(1),
-                                   self.groups[batch.rows])
+        return feature_losses.fair(
+            seen.pooled,
+            self.project(said(batch, "pooled")),
+            batch.targets.argmax(1),
+            self.groups[batch.rows],
+        )
 
 
 class Maps(nn.Module):
@@ -184,9 +211,15 @@ class Maps(nn.Module):
     def __init__(self, at: Setting, name: str, loss: Callable[[Tensor, Batch], Tensor]) -> None:
         super().__init__()
         head = at.student.get_classifier()  # type: ignore[operator]
-        if not isinstance(head, nn.Linear) or len(at.shapes["last"]) != 4 or at.shapes["last"][1] != head.in_features:
-            raise RecipeError(f"distil.losses.{name} needs a student whose classifier reads the average of its last map",
-                              "use a MobileNetV2, an EfficientNet or a ResNet, or leave this loss out")
+        if (
+            not isinstance(head, nn.Linear)
+            or len(at.shapes["last"]) != 4
+            or at.shapes["last"][1] != head.in_features
+        ):
+            raise RecipeError(
+                f"distil.losses.{name} needs a student whose classifier reads the average of its last map",
+                "use a MobileNetV2, an EfficientNet or a ResNet, or leave this loss out",
+            )
         self.loss, self.student = loss, [head]  # in a list: the head stays the student's own
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
@@ -203,17 +236,21 @@ class SelfExits(nn.Module):
     def __init__(self, at: Setting, share: float, temperature: float, hint: float) -> None:
         super().__init__()
         self.at, self.share, self.temperature, self.hint = at, share, temperature, hint
-        self.exits = nn.ModuleList(adapters.Exit(at.shapes[tap][1], at.classes) for tap in at.taps)
-        self.widen = nn.ModuleList(nn.Linear(leave.head.in_features, at.shapes["pooled"][1]) for leave in self.exits)  # type: ignore[union-attr,arg-type]
+        exits = [adapters.Exit(at.shapes[tap][1], at.classes) for tap in at.taps]
+        pooled = at.shapes["pooled"][1]
+        self.exits = nn.ModuleList(exits)
+        self.widen = nn.ModuleList(nn.Linear(leave.head.in_features, pooled) for leave in exits)
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         each = []
         for tap, leave, widen in zip(self.at.taps, self.exits, self.widen, strict=True):
             features = leave.features(seen.taps[tap])  # type: ignore[operator]
             logits = leave.head(features)  # type: ignore[operator]
-            each.append((1 - self.share) * self.at.fit(logits, batch.targets)
-                        + self.share * self.at.follow(logits, seen.logits.detach(), self.temperature)
-                        + self.hint * feature_losses.cosine(widen(features), seen.pooled.detach()))
+            each.append(
+                (1 - self.share) * self.at.fit(logits, batch.targets)
+                + self.share * self.at.follow(logits, seen.logits.detach(), self.temperature)
+                + self.hint * feature_losses.cosine(widen(features), seen.pooled.detach())
+            )
         return torch.stack(each).mean()
 
 
@@ -227,8 +264,11 @@ class Mutual(nn.Module):
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         other = self.peer(batch.images)
-        return (self.at.follow(seen.logits, other.detach(), self.temperature) + self.at.fit(other, batch.targets)
-                + self.at.follow(other, seen.logits.detach(), self.temperature))
+        return (
+            self.at.follow(seen.logits, other.detach(), self.temperature)
+            + self.at.fit(other, batch.targets)
+            + self.at.follow(other, seen.logits.detach(), self.temperature)
+        )
 
 
 class Robust(nn.Module):
@@ -239,18 +279,33 @@ class Robust(nn.Module):
     def __init__(self, at: Setting, epsilon: float, steps: float, temperature: float) -> None:
         super().__init__()
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (at.mean, at.std))
-        self.student, self.temperature, self.steps, self.seed = [at.student], temperature, int(steps), at.seed
+        self.student, self.temperature, self.steps, self.seed = (
+            [at.student],
+            temperature,
+            int(steps),
+            at.seed,
+        )
         self.box = {"epsilon": epsilon / std, "low": -mean / std, "high": (1 - mean) / std}
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))  # kept, so that a resumed run draws the same
+        self.register_buffer(
+            "calls", torch.zeros((), dtype=torch.int64)
+        )  # kept, so that a resumed run draws the same
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         teacher = said(batch, "logits")
         stream = generator("attack", self.seed, int(self.calls))
         self.calls += 1
-        moved = attack(self.student[0], batch.images, lambda logits: label_losses.kd(logits, teacher, 1.0), steps=self.steps,
-                       stream=stream, **self.box)
+        moved = attack(
+            self.student[0],
+            batch.images,
+            lambda logits: label_losses.kd(logits, teacher, 1.0),
+            steps=self.steps,
+            stream=stream,
+            **self.box,
+        )
         attacked = label_losses.kd(self.student[0](moved), teacher, self.temperature)
-        return (1 - CLEAN) * attacked + CLEAN * label_losses.kd(seen.logits, teacher, self.temperature)
+        return (1 - CLEAN) * attacked + CLEAN * label_losses.kd(
+            seen.logits, teacher, self.temperature
+        )
 
 
 def _scores(logits: Tensor, labels: Labels) -> Tensor:
@@ -258,19 +313,28 @@ def _scores(logits: Tensor, labels: Labels) -> Tensor:
 
 
 def _e2kd(own: Tensor, batch: Batch) -> Tensor:
-    return explanation_losses.e2kd(own, adapters.resize_map(said(batch, "cams"), own.shape[-1]),
-                                   said(batch, "logits").argmax(1))
+    return explanation_losses.e2kd(
+        own,
+        adapters.resize_map(said(batch, "cams"), own.shape[-1]),
+        said(batch, "logits").argmax(1),
+    )
 
 
-PLACES = {"attention", "cat", "e2kd"}  # losses that compare where, and say nothing of a map with one place
+PLACES = {
+    "attention",
+    "cat",
+    "e2kd",
+}  # losses that compare where, and say nothing of a map with one place
 
 
 def build(term: Term, at: Setting) -> nn.Module:
     """The module of a term. Raises RecipeError for a student or a setting that it does not fit."""
     p = dict(term.parameters)
     if term.name in PLACES and at.shapes["last"][-1] < 2:
-        raise RecipeError(f"distil.losses.{term.name} compares places, and the student's last map has one",
-                          "raise data.input_px: a MobileNet divides it by 32")
+        raise RecipeError(
+            f"distil.losses.{term.name} compares places, and the student's last map has one",
+            "raise data.input_px: a MobileNet divides it by 32",
+        )
     match term.name:
         case "kd_standardised" | "per_label" as name:
             function = getattr(logit_losses, name)
@@ -284,8 +348,11 @@ def build(term: Term, at: Setting) -> nn.Module:
             over = logit_losses.dist_batch_many if at.labels == "many" else logit_losses.dist_batch
             return Pure(lambda s, b: over(s.logits, said(b, "logits"), **p))
         case "rank":
-            return Pure(lambda s, b: logit_losses.rank(_scores(s.logits, at.labels), _scores(said(b, "logits"), at.labels),
-                                                       **p))
+            return Pure(
+                lambda s, b: logit_losses.rank(
+                    _scores(s.logits, at.labels), _scores(said(b, "logits"), at.labels), **p
+                )
+            )
         case "srd":
             return Srd(at, **p)
         case "pefd":
@@ -295,15 +362,21 @@ def build(term: Term, at: Setting) -> nn.Module:
         case "hcl":
             return OnGrid(at, feature_losses.hcl)
         case "attention":
-            return Pure(lambda s, b: feature_losses.attention(
-                s.taps[at.taps[-1]], adapters.resize_map(said(b, "grid"), s.taps[at.taps[-1]].shape[-1])))
+            return Pure(
+                lambda s, b: feature_losses.attention(
+                    s.taps[at.taps[-1]],
+                    adapters.resize_map(said(b, "grid"), s.taps[at.taps[-1]].shape[-1]),
+                )
+            )
         case "rkd":
             return Pure(lambda s, b: relation_losses.rkd(s.pooled, said(b, "pooled"), **p))
         case "sp":
             return Pure(lambda s, b: relation_losses.sp(s.pooled, said(b, "pooled")))
         case "cat":
             side = int(p["side"])
-            return Maps(at, "cat", lambda own, b: explanation_losses.cat(own, said(b, "cams"), side=side))
+            return Maps(
+                at, "cat", lambda own, b: explanation_losses.cat(own, said(b, "cams"), side=side)
+            )
         case "e2kd":
             return Maps(at, "e2kd", _e2kd)
         case "self_exits":

@@ -95,8 +95,10 @@ class Team:
         Raises RecipeError for a batch that cannot be divided evenly: means over parts would not be means over the batch.
         """
         if len(rows) % self.size:
-            raise RecipeError(f"a batch of {len(rows)} images cannot be shared evenly by {self.size} processes",
-                              f"set teacher.batch, distil.batch and qat.batch to multiples of {self.size}")
+            raise RecipeError(
+                f"a batch of {len(rows)} images cannot be shared evenly by {self.size} processes",
+                f"set teacher.batch, distil.batch and qat.batch to multiples of {self.size}",
+            )
         return rows.chunk(self.size)[self.rank]
 
     def gather(self, part: Tensor) -> Tensor:
@@ -137,7 +139,9 @@ class Team:
 
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        for gradient, mean in zip(
+            gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+        ):
             gradient.copy_(mean.view_as(gradient))
 
     def batch_norm(self) -> contextlib.AbstractContextManager[object]:
@@ -177,9 +181,13 @@ def first_to_fail() -> bool:
 
     rank = os.environ["RANK"]
     try:  # a connection of its own: the process group may be what failed, or was never there
-        board = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=BOARD_WAIT)
+        board = TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=BOARD_WAIT
+        )
         return board.compare_set(CLAIM, "", rank) == rank.encode()
-    except RuntimeError:  # no board: the main process keeps it where the launcher does not, and is gone
+    except (
+        RuntimeError
+    ):  # no board: the main process keeps it where the launcher does not, and is gone
         return rank == "0"
 
 
@@ -227,14 +235,26 @@ def _whole_batch_norm(among: Team) -> contextlib.AbstractContextManager[object]:
     from torch.nn import functional as F
     from torch.overrides import TorchFunctionMode
 
-    def normalise(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-                  bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
-        if not training or team().size == 1:  # at work alone within: what is seen is the whole batch already
+    def normalise(
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if (
+            not training or team().size == 1
+        ):  # at work alone within: what is seen is the whole batch already
             return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
         wide = x if x.dtype == torch.float64 else x.float()
         axes = [0, *range(2, x.ndim)]
         own_var, own_mean = torch.var_mean(wide, axes, correction=0)
-        means, variances = among.gather(torch.stack([own_mean, own_var])[None]).unbind(1)  # [processes, channels]
+        means, variances = among.gather(torch.stack([own_mean, own_var])[None]).unbind(
+            1
+        )  # [processes, channels]
         mean = means.mean(0)
         var = (variances + (means - mean).square()).mean(0)
         if running_mean is not None and running_var is not None:
@@ -252,7 +272,9 @@ def _whole_batch_norm(among: Team) -> contextlib.AbstractContextManager[object]:
         return (wide * scale.view(shape) + shift.view(shape)).to(x.dtype)
 
     class WholeBatchNorm(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             return (normalise if function is F.batch_norm else function)(*args, **(kwargs or {}))
 
     return WholeBatchNorm()

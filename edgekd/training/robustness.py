@@ -11,8 +11,17 @@ START = 1e-3  # standard deviation of the first move, in normalised units: at th
 OVERSHOOT = 2.0  # steps times their size, in boxes: far enough to cross from wall to wall
 
 
-def attack(net: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], *, epsilon: Tensor, steps: int, low: Tensor,
-           high: Tensor, stream: torch.Generator) -> Tensor:
+def attack(
+    net: nn.Module,
+    images: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *,
+    epsilon: Tensor,
+    steps: int,
+    low: Tensor,
+    high: Tensor,
+    stream: torch.Generator,
+) -> Tensor:
     """Images [b, c, h, w] within `epsilon` of the given ones that raise `loss(logits)`, and within `low` .. `high`.
 
     PGD (Madry et al. 2018, arXiv 1706.06083): `steps` signed steps of OVERSHOOT * epsilon / steps, each projected back
@@ -26,8 +35,10 @@ def attack(net: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], *, 
     with torch.enable_grad():
         for _ in range(steps):
             moved = moved.detach().requires_grad_()
-            gradient, = torch.autograd.grad(loss(net(moved)), moved)
+            (gradient,) = torch.autograd.grad(loss(net(moved)), moved)
             moved = moved.detach() + gradient.sign() * epsilon * (OVERSHOOT / steps)
-            moved = torch.clamp(torch.minimum(torch.maximum(moved, images - epsilon), images + epsilon), low, high)
+            moved = torch.clamp(
+                torch.minimum(torch.maximum(moved, images - epsilon), images + epsilon), low, high
+            )
     net.train(training)
     return moved.detach().contiguous(memory_format=torch.channels_last)

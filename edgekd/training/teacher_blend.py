@@ -28,7 +28,9 @@ def sureness(teachers: Tensor) -> Tensor:
 
 def blend(teachers: Tensor, weights: Tensor) -> Tensor:
     """Logits [b, k] of the mixture: the logarithm of the weighted mean of the teachers' probabilities."""
-    return torch.logsumexp(F.log_softmax(teachers, dim=2) + weights.clamp(min=1e-12).log()[:, :, None], dim=1)
+    return torch.logsumexp(
+        F.log_softmax(teachers, dim=2) + weights.clamp(min=1e-12).log()[:, :, None], dim=1
+    )
 
 
 def kd(student: Tensor, teachers: Tensor, weights: Tensor, temperature: float) -> Tensor:

@@ -31,8 +31,16 @@ class Oracle:
     whose classifier is not one linear layer on its last map.
     """
 
-    def __init__(self, teacher: Network, pixels: np.ndarray, *, wanted_precision: str, model: ModelSpec, grid_side: int = 0,
-                 cam_side: int = 0) -> None:
+    def __init__(
+        self,
+        teacher: Network,
+        pixels: np.ndarray,
+        *,
+        wanted_precision: str,
+        model: ModelSpec,
+        grid_side: int = 0,
+        cam_side: int = 0,
+    ) -> None:
         self.net = builders.restore(teacher)
         self.dtype = precision(wanted_precision, self.net)
         self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std)
@@ -45,19 +53,28 @@ class Oracle:
         found = []
         for block in rows.split(BLOCK):
             filled = torch.cat([block, block[-1:].expand(BLOCK - len(block))])
-            found.append({name: value[: len(block)] for name, value in self._block(filled, drawn).items()})
+            found.append(
+                {name: value[: len(block)] for name, value in self._block(filled, drawn).items()}
+            )
         return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
     @torch.inference_mode()
     def _block(self, rows: Tensor, drawn: views.Views) -> Answers:
         images = self.render.views(rows, drawn)
-        with builders.watch(self.net, [self.tap] if self.grid_side else []) as seen, autocast(self.dtype):
+        with (
+            builders.watch(self.net, [self.tap] if self.grid_side else []) as seen,
+            autocast(self.dtype),
+        ):
             last = self.net.forward_features(images)  # type: ignore[operator]
             pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        pooled = pooled.float()  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
+        pooled = (
+            pooled.float()
+        )  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
         answers = {"logits": self.net.get_classifier()(pooled), "pooled": pooled}  # type: ignore[operator]
         if self.grid_side:
-            answers["grid"] = resize_map(tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side)
+            answers["grid"] = resize_map(
+                tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side
+            )
         if self.cam_side:
             answers["cams"] = resize_map(self._cams(last.float()), self.cam_side)
         return {name: value.half() for name, value in answers.items()}
@@ -68,6 +85,9 @@ class Oracle:
             last = norm(last)
         features = tokens_to_map(last, self.prefix)
         if not isinstance(head, nn.Linear) or features.shape[1] != head.in_features:
-            raise RecipeError(f"{type(self.net).__name__} has no class activation maps: its classifier is not one linear "
-                              "layer on its last map", "leave distil.losses.cat and e2kd out, or name another teacher")
+            raise RecipeError(
+                f"{type(self.net).__name__} has no class activation maps: its classifier is not one linear "
+                "layer on its last map",
+                "leave distil.losses.cat and e2kd out, or name another teacher",
+            )
         return explanation_losses.cams(features, head.weight)

@@ -62,11 +62,17 @@ def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -
     angle = uniform(-config.rotate, config.rotate) * (math.pi / 180)
     mirror = 1 - 2 * chance(config.flip)
     cos, sin = angle.cos(), angle.sin()
-    shift_x, shift_y = uniform(-2 * config.shift, 2 * config.shift), uniform(-2 * config.shift, 2 * config.shift)
-    affine = torch.stack([  # grid_sample's output -> input map on -1 .. 1
-        torch.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
-        torch.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
-    ], 1)
+    shift_x, shift_y = (
+        uniform(-2 * config.shift, 2 * config.shift),
+        uniform(-2 * config.shift, 2 * config.shift),
+    )
+    affine = torch.stack(
+        [  # grid_sample's output -> input map on -1 .. 1
+            torch.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
+            torch.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
+        ],
+        1,
+    )
     side = uniform(0.15, 0.4) * chance(config.erase)  # 2 to 16 % of the area
     left, top = uniform(0, 1) * (1 - side), uniform(0, 1) * (1 - side)
     if config.mixup > 0:
@@ -93,7 +99,9 @@ def render(pixels: Tensor, views: Views, px: int) -> Tensor:
     base = pixels.float() / 255
     middle = min(round(px * MARGIN), pixels.shape[-1])
     if middle < pixels.shape[-1]:
-        base = F.interpolate(base, (middle, middle), mode="bilinear", antialias=True, align_corners=False)
+        base = F.interpolate(
+            base, (middle, middle), mode="bilinear", antialias=True, align_corners=False
+        )
     grid = F.affine_grid(views.affine, [len(base), base.shape[1], px, px], align_corners=False)
     image = F.grid_sample(base, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     image = _photometric(image, views)
@@ -107,7 +115,9 @@ def _column(values: Tensor) -> Tensor:
 def _photometric(image: Tensor, views: Views) -> Tensor:
     soft = F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
     image = torch.lerp(image, soft, _column(views.blur))
-    image = image.clamp(1e-4, 1).pow(_column(views.gamma))  # 1e-4: the gradient-free floor that keeps pow finite
+    image = image.clamp(1e-4, 1).pow(
+        _column(views.gamma)
+    )  # 1e-4: the gradient-free floor that keeps pow finite
     image = (image - 0.5) * _column(views.gain) + 0.5 + _column(views.offset)
     if bool(views.noise.max() > 0):
         image = image + _grain(image.shape) * _column(views.noise)
@@ -165,5 +175,7 @@ class Renderer:
         """The images themselves, resized (antialiased) and normalised."""
         image = self._take(rows).float() / 255
         if image.shape[-1] != self.px:
-            image = F.interpolate(image, (self.px, self.px), mode="bilinear", antialias=True, align_corners=False)
+            image = F.interpolate(
+                image, (self.px, self.px), mode="bilinear", antialias=True, align_corners=False
+            )
         return self._normalised(image)

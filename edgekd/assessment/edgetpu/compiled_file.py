@@ -23,8 +23,12 @@ class CompiledFile:
 
     def to_json(self) -> dict[str, Any]:
         """For report.json."""
-        return {"edgetpu_ops": len(self.executables), "executable_bytes": sum(self.executables),
-                "cpu_ops": list(self.cpu), "cpu_tail": list(self.tail)}
+        return {
+            "edgetpu_ops": len(self.executables),
+            "executable_bytes": sum(self.executables),
+            "cpu_ops": list(self.cpu),
+            "cpu_tail": list(self.tail),
+        }
 
 
 def is_compiled(graph: LiteGraph) -> bool:
@@ -37,8 +41,11 @@ def read_back(graph: LiteGraph) -> CompiledFile:
     compiled = [index for index in range(len(graph.ops)) if _custom(graph, index)]
     cpu = [op for op in graph.ops if op.index not in compiled]
     last = max(compiled, default=-1)
-    return CompiledFile(tuple(_options(graph, index) for index in compiled), tuple(op.name for op in cpu),
-                        tuple(op.name for op in cpu if op.index > last))
+    return CompiledFile(
+        tuple(_options(graph, index) for index in compiled),
+        tuple(op.name for op in cpu),
+        tuple(op.name for op in cpu if op.index > last),
+    )
 
 
 def _custom(graph: LiteGraph, index: int) -> bool:

@@ -28,15 +28,18 @@ _ROW = re.compile(r"^([A-Z_0-9]+)\s+(\d+)\s+(.+?)\s*$")
 _VERSION = re.compile(r"Edge TPU Compiler version (\S+)")
 _TIME = re.compile(r"^Models? compiled successfully in (\d+) ms")
 _SIZES = {  # what the log says -> our key
-    "Input size": "input_bytes", "Output size": "output_bytes",
+    "Input size": "input_bytes",
+    "Output size": "output_bytes",
     "On-chip memory used for caching model parameters": "cached_bytes",
     "On-chip memory remaining for caching model parameters": "cache_left_bytes",
     "On-chip memory available for caching model parameters": "cache_left_bytes",  # 2.0
     "Off-chip memory used for streaming uncached model parameters": "streamed_bytes",
 }
 _COUNTS = {
-    "Number of Edge TPU subgraphs": "subgraphs", "Total number of operations": "operations",
-    "Number of operations that will run on Edge TPU": "mapped", "Number of operations that will run on CPU": "on_cpu",
+    "Number of Edge TPU subgraphs": "subgraphs",
+    "Total number of operations": "operations",
+    "Number of operations that will run on Edge TPU": "mapped",
+    "Number of operations that will run on CPU": "on_cpu",
 }
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZE = re.compile(r"^([\d.]+)(B|KiB|MiB|GiB)$")
@@ -66,9 +69,17 @@ class Log:
 
     def to_json(self) -> dict[str, Any]:
         """For report.json."""
-        return {"version": self.version, "succeeded": self.succeeded, "milliseconds": self.milliseconds, **self.sizes,
-                **self.counts, "operations": self.operations, "mapped": self.mapped, "rows": self.rows,
-                "errors": self.errors}
+        return {
+            "version": self.version,
+            "succeeded": self.succeeded,
+            "milliseconds": self.milliseconds,
+            **self.sizes,
+            **self.counts,
+            "operations": self.operations,
+            "mapped": self.mapped,
+            "rows": self.rows,
+            "errors": self.errors,
+        }
 
 
 def parse(text: str) -> Log:
@@ -99,10 +110,28 @@ def parse(text: str) -> Log:
             sizes[_SIZES[name]] = round(float(size[1]) * _UNITS[size[2]])
         elif colon and name in _COUNTS and value.strip().isdigit():
             counts[_COUNTS[name]] = int(value)
-        elif line.startswith(("ERROR", "Internal compiler error", "Compilation failed", "Invalid model", "Model could")):
+        elif line.startswith(
+            (
+                "ERROR",
+                "Internal compiler error",
+                "Compilation failed",
+                "Invalid model",
+                "Model could",
+            )
+        ):
             errors.append(line)
-    succeeded = not errors and (milliseconds is not None or "Compilation succeeded!" in text or bool(tables))
-    return Log(version[1] if version else "", succeeded, milliseconds, sizes, counts, tables[-1] if tables else [], errors)
+    succeeded = not errors and (
+        milliseconds is not None or "Compilation succeeded!" in text or bool(tables)
+    )
+    return Log(
+        version[1] if version else "",
+        succeeded,
+        milliseconds,
+        sizes,
+        counts,
+        tables[-1] if tables else [],
+        errors,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +153,23 @@ def version(program: str) -> str:
     said = _run([program, "--version"], Path.cwd(), TIMEOUT_S)
     found = _VERSION.search(said)
     if not found:
-        raise DeviceError(f"{program} --version says {said.strip()[:200]!r}", "install Coral's edgetpu-compiler package")
+        raise DeviceError(
+            f"{program} --version says {said.strip()[:200]!r}",
+            "install Coral's edgetpu-compiler package",
+        )
     return found[1]
 
 
-def arguments(program: str, *, runtime: int | None = None, segments: int = 1, stop_at: Sequence[str] = (),
-              many_subgraphs: bool = False, search: bool = False, timeout_s: int = TIMEOUT_S) -> list[str]:
+def arguments(
+    program: str,
+    *,
+    runtime: int | None = None,
+    segments: int = 1,
+    stop_at: Sequence[str] = (),
+    many_subgraphs: bool = False,
+    search: bool = False,
+    timeout_s: int = TIMEOUT_S,
+) -> list[str]:
     """The command line for model.tflite, run in its own folder, written there.
 
     `runtime`: -m, least libedgetpu runtime (14 for 16.0). `segments`: -n, for pipelining over several accelerators.
@@ -159,24 +199,39 @@ def compile_model(model: bytes, program: str, **flags: Any) -> Compiled:
         (folder / f"{STEM}.tflite").write_bytes(model)
         said = _run(arguments(program, **flags), folder, int(flags.get("timeout_s", TIMEOUT_S)))
         logs = sorted(folder.glob("*.log"))
-        text = "\n".join([said, *(path.read_text(encoding="utf-8", errors="replace") for path in logs)])
+        text = "\n".join(
+            [said, *(path.read_text(encoding="utf-8", errors="replace") for path in logs)]
+        )
         log = parse(text)
         outputs = sorted(folder.glob(f"{STEM}*_edgetpu.tflite"))
         if not log.succeeded or not outputs:
             last = "; ".join(log.errors) or said.strip()[-300:] or "nothing"
-            raise DeviceError(f"{PROGRAM} {log.version} did not compile this model; it said: {last}",
-                              "edgekd check MODEL --profile coral-usb says which ops it would refuse")
+            raise DeviceError(
+                f"{PROGRAM} {log.version} did not compile this model; it said: {last}",
+                "edgekd check MODEL --profile coral-usb says which ops it would refuse",
+            )
         return Compiled(outputs[0].read_bytes(), text, log)
 
 
 def _run(command: list[str], folder: Path, timeout_s: int) -> str:
     try:
-        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=timeout_s + GRACE_S, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s + GRACE_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"{command[0]} took more than {timeout_s + GRACE_S} s and was stopped",
-                          "give it longer, or a smaller model") from None
+        raise DeviceError(
+            f"{command[0]} took more than {timeout_s + GRACE_S} s and was stopped",
+            "give it longer, or a smaller model",
+        ) from None
     except OSError as error:
-        raise DeviceError(f"{command[0]} cannot be run: {error.strerror}", "install Coral's edgetpu-compiler package"
-                          ) from None
+        raise DeviceError(
+            f"{command[0]} cannot be run: {error.strerror}",
+            "install Coral's edgetpu-compiler package",
+        ) from None
     return done.stdout.decode("utf-8", errors="replace")

@@ -25,14 +25,22 @@ def cache(works: Sequence[Work], scratch_bytes: int, sram_bytes: int) -> dict[st
     parameters = sum(row.parameter_bytes for row in works)
     executable = round(EXECUTABLE_BYTES_AN_OP * len(works))
     budget = max(0, sram_bytes - executable - scratch_bytes)
-    return {"sram_bytes": sram_bytes, "executable_bytes": executable, "scratch_bytes": scratch_bytes, "budget_bytes": budget,
-            "cached_bytes": min(parameters, budget), "streamed_bytes": max(0, parameters - budget)}
+    return {
+        "sram_bytes": sram_bytes,
+        "executable_bytes": executable,
+        "scratch_bytes": scratch_bytes,
+        "budget_bytes": budget,
+        "cached_bytes": min(parameters, budget),
+        "streamed_bytes": max(0, parameters - budget),
+    }
 
 
 def features(works: Sequence[Work], streamed_bytes: float) -> dict[str, float]:
     """Features of an Edge TPU's latency: MACs of its systolic array, depthwise MACs that use it badly, and bytes."""
-    return {"array_macs": float(sum(row.macs for row in works if row.kind not in ("", "depthwise"))),
-            "depthwise": float(sum(row.macs for row in works if row.kind == "depthwise")),
-            "streamed_bytes": float(streamed_bytes),
-            "moved_bytes": float(sum(row.moved_bytes for row in works)),
-            "constant": 1.0}
+    return {
+        "array_macs": float(sum(row.macs for row in works if row.kind not in ("", "depthwise"))),
+        "depthwise": float(sum(row.macs for row in works if row.kind == "depthwise")),
+        "streamed_bytes": float(streamed_bytes),
+        "moved_bytes": float(sum(row.moved_bytes for row in works)),
+        "constant": 1.0,
+    }

@@ -20,25 +20,84 @@ RANK = "Tensor has unsupported rank (up to 3 innermost dimensions mapped)"
 NOT_CONSTANT = "Filter, bias, or other param is not constant at compile-time"
 TWO_D_OUTPUT = "For example, a fully-connected or softmax layer with 2D output"
 NOT_SUPPORTED = "Operation not supported"  # logs of 15.0 and 16.0 for LEAKY_RELU and GATHER
-DYNAMIC = ("Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized "
-           "tensors.")  # the compiler then stops: google-coral/edgetpu issues 829 and 831
-STATUSES = (MAPPED, ANOTHER_SUBGRAPH, LIMITATION, DATA_TYPE, VERSION, RANK, NOT_CONSTANT, TWO_D_OUTPUT, NOT_SUPPORTED)
+DYNAMIC = (
+    "Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized "
+    "tensors."
+)  # the compiler then stops: google-coral/edgetpu issues 829 and 831
+STATUSES = (
+    MAPPED,
+    ANOTHER_SUBGRAPH,
+    LIMITATION,
+    DATA_TYPE,
+    VERSION,
+    RANK,
+    NOT_CONSTANT,
+    TWO_D_OUTPUT,
+    NOT_SUPPORTED,
+)
 
 # op -> newest version that compiler 16.0 can know. Its build number dates it to July 2021, when TensorFlow 2.5 was out:
 # the versions that runtime_version.cc gives to 2.5.0 or earlier. Beyond it is certain, below it is not promised.
 NEWEST_VERSION: dict[str, int] = {
-    "ADD": 3, "AVERAGE_POOL_2D": 3, "CONCATENATION": 3, "CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "EXPAND_DIMS": 1,
-    "FULLY_CONNECTED": 9, "L2_NORMALIZATION": 2, "LOGISTIC": 3, "LSTM": 4, "MAXIMUM": 4, "MAX_POOL_2D": 3, "MEAN": 3,
-    "MINIMUM": 4, "MUL": 4, "PACK": 3, "PAD": 3, "PRELU": 1, "QUANTIZE": 2, "REDUCE_MAX": 3, "REDUCE_MIN": 3, "RELU": 2,
-    "RELU6": 3, "RELU_N1_TO_1": 1, "RESHAPE": 1, "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "RSQRT": 1,
-    "SLICE": 5, "SOFTMAX": 3, "SPACE_TO_DEPTH": 2, "SPLIT": 4, "SQUARED_DIFFERENCE": 2, "SQUEEZE": 2,
-    "STRIDED_SLICE": 5, "SUB": 5, "SUM": 2, "TANH": 3, "TRANSPOSE": 5, "TRANSPOSE_CONV": 3,
+    "ADD": 3,
+    "AVERAGE_POOL_2D": 3,
+    "CONCATENATION": 3,
+    "CONV_2D": 5,
+    "DEPTHWISE_CONV_2D": 6,
+    "EXPAND_DIMS": 1,
+    "FULLY_CONNECTED": 9,
+    "L2_NORMALIZATION": 2,
+    "LOGISTIC": 3,
+    "LSTM": 4,
+    "MAXIMUM": 4,
+    "MAX_POOL_2D": 3,
+    "MEAN": 3,
+    "MINIMUM": 4,
+    "MUL": 4,
+    "PACK": 3,
+    "PAD": 3,
+    "PRELU": 1,
+    "QUANTIZE": 2,
+    "REDUCE_MAX": 3,
+    "REDUCE_MIN": 3,
+    "RELU": 2,
+    "RELU6": 3,
+    "RELU_N1_TO_1": 1,
+    "RESHAPE": 1,
+    "RESIZE_BILINEAR": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 4,
+    "RSQRT": 1,
+    "SLICE": 5,
+    "SOFTMAX": 3,
+    "SPACE_TO_DEPTH": 2,
+    "SPLIT": 4,
+    "SQUARED_DIFFERENCE": 2,
+    "SQUEEZE": 2,
+    "STRIDED_SLICE": 5,
+    "SUB": 5,
+    "SUM": 2,
+    "TANH": 3,
+    "TRANSPOSE": 5,
+    "TRANSPOSE_CONV": 3,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
 }
 # op -> how many inputs from the second on must be constants
-PARAMETERS: dict[str, int] = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 1, "SUM": 1,
-                              "REDUCE_MAX": 1, "REDUCE_MIN": 1, "PAD": 1, "PRELU": 1, "RESIZE_BILINEAR": 1,
-                              "RESIZE_NEAREST_NEIGHBOR": 1, "STRIDED_SLICE": 3, "SLICE": 2, "TRANSPOSE": 1}
+PARAMETERS: dict[str, int] = {
+    "CONV_2D": 2,
+    "DEPTHWISE_CONV_2D": 2,
+    "FULLY_CONNECTED": 2,
+    "MEAN": 1,
+    "SUM": 1,
+    "REDUCE_MAX": 1,
+    "REDUCE_MIN": 1,
+    "PAD": 1,
+    "PRELU": 1,
+    "RESIZE_BILINEAR": 1,
+    "RESIZE_NEAREST_NEIGHBOR": 1,
+    "STRIDED_SLICE": 3,
+    "SLICE": 2,
+    "TRANSPOSE": 1,
+}
 INT8 = frozenset({"INT8", "UINT8"})
 SOFTMAX_LIMIT = 16_000  # elements; supported-operations table
 MEAN_CHANNEL_MULTIPLE = 4  # a reduction over channels needs a multiple of 4; 2020 table
@@ -57,7 +116,10 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
     if not graph.ops:
         return []
     if dynamic(graph):
-        return [Verdict(op.index, op.name, False, DYNAMIC, "shape_signature holds -1") for op in graph.ops]
+        return [
+            Verdict(op.index, op.name, False, DYNAMIC, "shape_signature holds -1")
+            for op in graph.ops
+        ]
     alone = judge_all(graph, judge, MAPPED)
     if many_subgraphs:
         return alone
@@ -69,7 +131,13 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
         producers = {made_by[index] for index in op.inputs if index in made_by}
         root = min((cut[index] for index in producers if index in cut), default=None)
         if root is not None and verdict.mapped:
-            verdict = Verdict(op.index, op.name, False, ANOTHER_SUBGRAPH, f"it comes after {graph.ops[root].name} #{root}")
+            verdict = Verdict(
+                op.index,
+                op.name,
+                False,
+                ANOTHER_SUBGRAPH,
+                f"it comes after {graph.ops[root].name} #{root}",
+            )
         if root is not None:
             cut[op.index] = root
         elif not verdict.mapped and producers & below:
@@ -83,8 +151,10 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
 def dynamic(graph: LiteGraph) -> bool:
     """Whether any tensor has a dimension that is only known at run time."""
     tensors = graph.model.subgraphs[0].tensors
-    return any(tensor.shapeSignature is not None and any(int(dim) < 0 for dim in tensor.shapeSignature)
-               for tensor in tensors)
+    return any(
+        tensor.shapeSignature is not None and any(int(dim) < 0 for dim in tensor.shapeSignature)
+        for tensor in tensors
+    )
 
 
 def judge(graph: LiteGraph, op: LiteOp) -> Refusal | None:
@@ -92,17 +162,26 @@ def judge(graph: LiteGraph, op: LiteOp) -> Refusal | None:
     if op.name not in NEWEST_VERSION:
         return NOT_SUPPORTED, f"{op.name} is not among the compiler's supported operations"
     if op.version > NEWEST_VERSION[op.name]:
-        return VERSION, f"version {op.version}, and the compiler knows up to {NEWEST_VERSION[op.name]}"
+        return (
+            VERSION,
+            f"version {op.version}, and the compiler knows up to {NEWEST_VERSION[op.name]}",
+        )
     inputs = [graph.tensors[index] for index in op.inputs if index >= 0]
     outputs = [graph.tensors[index] for index in op.outputs]
     if op.name == "QUANTIZE" and any(tensor.dtype not in INT8 for tensor in inputs):
-        return LIMITATION, f"its input is {inputs[0].dtype.lower()}"  # real logs of 15.0 and 16.0, float inputs
+        return (
+            LIMITATION,
+            f"its input is {inputs[0].dtype.lower()}",
+        )  # real logs of 15.0 and 16.0, float inputs
     edges = [tensor for tensor in (*inputs, *outputs) if tensor.data is None]
     odd = next((tensor for tensor in edges if tensor.dtype not in INT8), None)
     if odd is not None:
         return DATA_TYPE, f"{odd.name or 'a tensor'} is {odd.dtype.lower()}"
-    missing = [graph.tensors[i] for i in op.inputs[1:1 + PARAMETERS.get(op.name, 0)] if i >= 0
-               and graph.tensors[i].data is None]
+    missing = [
+        graph.tensors[i]
+        for i in op.inputs[1 : 1 + PARAMETERS.get(op.name, 0)]
+        if i >= 0 and graph.tensors[i].data is None
+    ]
     if missing:
         return NOT_CONSTANT, f"{missing[0].name or 'a parameter'} is computed at run time"
     deep = next((tensor for tensor in edges if _too_deep(tensor)), None)
@@ -116,18 +195,29 @@ def _too_deep(tensor: LiteTensor) -> bool:
     return math.prod(tensor.shape[:-3]) > 1
 
 
-def _special(graph: LiteGraph, op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor]) -> Refusal | None:
+def _special(
+    graph: LiteGraph, op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor]
+) -> Refusal | None:
     """The rules of single ops."""
     options, output, source = op.options, outputs[0].shape, inputs[0].shape
-    if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and options.get("dilationWFactor", 1) != options.get(
-            "dilationHFactor", 1):
+    if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and options.get(
+        "dilationWFactor", 1
+    ) != options.get("dilationHFactor", 1):
         return LIMITATION, "dilation differs between width and height"
-    if op.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION") and options.get("fusedActivationFunction", 0):
+    if op.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION") and options.get(
+        "fusedActivationFunction", 0
+    ):
         return LIMITATION, "it has a fused activation"
     if op.name == "CONCATENATION":
         constants = [tensor for tensor in inputs if tensor.data is not None]
-        if constants and (len(inputs) != 2 or any((tensor.data != _zero(tensor)).any() for tensor in constants
-                                                  if tensor.data is not None)):
+        if constants and (
+            len(inputs) != 2
+            or any(
+                (tensor.data != _zero(tensor)).any()
+                for tensor in constants
+                if tensor.data is not None
+            )
+        ):
             return LIMITATION, "a constant input must be all zeros, and one of exactly two inputs"
     if op.name in ("FULLY_CONNECTED", "SOFTMAX") and math.prod(output[:-1]) > 1:
         return TWO_D_OUTPUT, f"its output is {list(output)}"
@@ -137,16 +227,27 @@ def _special(graph: LiteGraph, op: LiteOp, inputs: list[LiteTensor], outputs: li
         return LIMITATION, f"{math.prod(output)} elements, at most {SOFTMAX_LIMIT}"
     if op.name in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"):
         return _reduction(inputs)
-    if op.name == "PAD" and inputs[1].data is not None and len(source) == 4 and inputs[1].data[0].any():
+    if (
+        op.name == "PAD"
+        and inputs[1].data is not None
+        and len(source) == 4
+        and inputs[1].data[0].any()
+    ):
         return LIMITATION, "it pads the batch"
     if op.name == "PACK" and int(options.get("axis", 0)) % len(output) == 0:
         return LIMITATION, "it packs over the batch"
     if op.name == "RESHAPE" and math.prod(output) > RESHAPE_LIMIT:
         return LIMITATION, f"large tensors may not map, and this has {math.prod(output)} elements"
     if op.name.startswith("RESIZE_") and math.prod(output) > RESIZE_LIMIT:
-        return LIMITATION, f"large resizes may be left on the CPU, and this has {math.prod(output)} elements"
+        return (
+            LIMITATION,
+            f"large resizes may be left on the CPU, and this has {math.prod(output)} elements",
+        )
     if op.name == "SQUEEZE" and _moves_ones(source, output):
-        return LIMITATION, f"only leading ones can be squeezed, not {list(source)} to {list(output)}"
+        return (
+            LIMITATION,
+            f"only leading ones can be squeezed, not {list(source)} to {list(output)}",
+        )
     if op.name == "STRIDED_SLICE":
         strided = inputs[3].data is not None and (inputs[3].data != 1).any()
         if strided or options.get("ellipsisMask", 0) or options.get("newAxisMask", 0):
@@ -167,7 +268,10 @@ def _reduction(inputs: list[LiteTensor]) -> Refusal | None:
     if rank == 4 and 0 in over:
         return LIMITATION, "it reduces over the batch"
     if rank - 1 in over and shape[-1] % MEAN_CHANNEL_MULTIPLE:
-        return LIMITATION, f"it reduces {shape[-1]} channels, which must be a multiple of {MEAN_CHANNEL_MULTIPLE}"
+        return (
+            LIMITATION,
+            f"it reduces {shape[-1]} channels, which must be a multiple of {MEAN_CHANNEL_MULTIPLE}",
+        )
     return None
 
 

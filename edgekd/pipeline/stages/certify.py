@@ -35,7 +35,14 @@ from edgekd.data.datasets import input_images
 from edgekd.proof import companion_files, expected_model
 from edgekd.proof.answer_agreement import NOTHING, by_family, check_answers, second_runtime
 from edgekd.proof.failures import Failures
-from edgekd.proof.file_checks import check_form, check_layers, check_ports, check_ranges, check_shapes, check_structure
+from edgekd.proof.file_checks import (
+    check_form,
+    check_layers,
+    check_ports,
+    check_ranges,
+    check_shapes,
+    check_structure,
+)
 from edgekd.proof.golden import golden_npz
 from edgekd.proof.kernel_check import NOT_RUN, check_ops
 from edgekd.proof.trained_op_check import check_edges
@@ -44,7 +51,9 @@ from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.runtime import load_runtime
 
 SCHEMA = "edgekd.certificate/1"
-OP_LOCAL_IMAGES = 4  # every op sees thousands of values an image; an image and family take a tenth of a second
+OP_LOCAL_IMAGES = (
+    4  # every op sees thousands of values an image; an image and family take a tenth of a second
+)
 FAMILY_IMAGES = 64  # the reference kernels are some 40 times as slow as XNNPACK
 
 
@@ -57,8 +66,14 @@ class Published:
     golden: bytes
 
 
-def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], qat_logits: npt.NDArray[np.float32],
-            config: CertifyConfig | None = None, published: Published | None = None) -> Certificate:
+def certify(
+    qnet: QuantNetwork,
+    lite: LiteModel,
+    images: npt.NDArray[np.uint8],
+    qat_logits: npt.NDArray[np.float32],
+    config: CertifyConfig | None = None,
+    published: Published | None = None,
+) -> Certificate:
     """Compare a .tflite with the trained int8 network.
 
     `images`: uint8 [n >= 1, px, px, channels] (the test split). `qat_logits`: float32 [n, classes], the trained
@@ -69,15 +84,24 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
     """
     config = config or CertifyConfig()
     if not len(images) or len(images) != len(qat_logits):
-        raise DataError(f"{len(images)} images and {len(qat_logits)} rows of logits", "certify on the images predicted")
+        raise DataError(
+            f"{len(images)} images and {len(qat_logits)} rows of logits",
+            "certify on the images predicted",
+        )
     graph = read(lite.tflite)
     failures = Failures()
     trained = expected_model.from_trained(qnet)
-    named = {row["tensor"]: row["edge"] for row in lite.correspondence if row["kind"] == "activation"}
+    named = {
+        row["tensor"]: row["edge"] for row in lite.correspondence if row["kind"] == "activation"
+    }
     few = images[:OP_LOCAL_IMAGES]
     structure = edges = bound = onnx_sha256 = None
-    head = {"canonical": check_form(lite.tflite, graph, failures), "shapes": check_shapes(graph, failures),
-            "ranges": check_ranges(trained, named, graph, failures), **check_layers(trained, graph, failures)}
+    head = {
+        "canonical": check_form(lite.tflite, graph, failures),
+        "shapes": check_shapes(graph, failures),
+        "ranges": check_ranges(trained, named, graph, failures),
+        **check_layers(trained, graph, failures),
+    }
     check_ports(str(qnet.rules.get("io_dtype", "int8")), graph, failures)
     sound = not failures.of("shapes")
     companion_files.check_input(qnet.mean, qnet.std, graph.tensors[graph.inputs[0]], failures)
@@ -85,11 +109,16 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
         golden = companion_files.read_golden(published.golden)
         few = golden["inputs"][:OP_LOCAL_IMAGES]  # the images that `edgekd verify` has, too
         onnx_sha256, bound = sha256(published.onnx), companion_files.bind(published.labels, golden)
-        structure = check_structure(expected_model.from_onnx(published.onnx), named, graph, failures)
+        structure = check_structure(
+            expected_model.from_onnx(published.onnx), named, graph, failures
+        )
         edges = check_edges(published.onnx, lite.tflite, few, failures) if sound else None
     labels = golden_labels(published)
-    figures: dict[str, Json] = {"op_local": dict(NOT_RUN), "end_to_end": {"images": 0, **NOTHING},
-                                "reference": {"runtime": None, "argmax_agreement": None}}
+    figures: dict[str, Json] = {
+        "op_local": dict(NOT_RUN),
+        "end_to_end": {"images": 0, **NOTHING},
+        "reference": {"runtime": None, "argmax_agreement": None},
+    }
     if sound:
         figures = _run_checks(lite, few, images, qat_logits, config, failures, labels)
     body: dict[str, Json] = {
@@ -110,12 +139,22 @@ def certify(qnet: QuantNetwork, lite: LiteModel, images: npt.NDArray[np.uint8], 
 
 def golden_labels(published: Published | None) -> Labels:
     """How many labels an image has: the golden set's are one a row, or one a label."""
-    return "one" if published is None else companion_files.labels_of(companion_files.read_golden(published.golden))
+    return (
+        "one"
+        if published is None
+        else companion_files.labels_of(companion_files.read_golden(published.golden))
+    )
 
 
-def _run_checks(lite: LiteModel, few: npt.NDArray[np.uint8], images: npt.NDArray[np.uint8],
-                logits: npt.NDArray[np.float32], config: CertifyConfig, failures: Failures, labels: Labels
-                ) -> dict[str, Json]:
+def _run_checks(
+    lite: LiteModel,
+    few: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    config: CertifyConfig,
+    failures: Failures,
+    labels: Labels,
+) -> dict[str, Json]:
     """What needs a runtime: "op_local" on `few` images, "end_to_end" on all of them, "reference" where there is one."""
     part = slice(FAMILY_IMAGES)
     reference = second_runtime(lite.tflite, images[part], logits[part], labels)
@@ -123,17 +162,30 @@ def _run_checks(lite: LiteModel, few: npt.NDArray[np.uint8], images: npt.NDArray
         reference["op_local"] = check_ops(lite.tflite, few, failures, config.max_lsb, "tensorflow")
     return {
         "op_local": check_ops(lite.tflite, few, failures, config.max_lsb),
-        "end_to_end": {**check_answers(lite.tflite, images, logits, failures, config.min_agreement, labels),
-                       "families": by_family(lite.tflite, images[part], logits[part], labels)},
+        "end_to_end": {
+            **check_answers(lite.tflite, images, logits, failures, config.min_agreement, labels),
+            "families": by_family(lite.tflite, images[part], logits[part], labels),
+        },
         "reference": reference,
     }
 
 
-def run(dataset: Dataset, inputs: Inputs, qat: QuantNetwork, exported: Exported, model: LiteModel, evaluation: Evaluation,
-        *, config: CertifyConfig, context: Context) -> Certificate:
+def run(
+    dataset: Dataset,
+    inputs: Inputs,
+    qat: QuantNetwork,
+    exported: Exported,
+    model: LiteModel,
+    evaluation: Evaluation,
+    *,
+    config: CertifyConfig,
+    context: Context,
+) -> Certificate:
     """The stage: the whole test split, and the trained network's answers to it as the evaluation holds them."""
     del context  # nothing random
-    logits = np.frombuffer(evaluation.logits, np.float32).reshape(len(evaluation.stages), -1, evaluation.classes)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(
+        len(evaluation.stages), -1, evaluation.classes
+    )
     images = input_images(inputs, "test", len(qat.mean))
     published = Published(exported.qdq, dataset.classes, golden_npz(inputs, evaluation, qat))
     return certify(qat, model, images, logits[evaluation.stages.index("qat")], config, published)

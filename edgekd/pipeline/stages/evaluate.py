@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgekd.core.artifacts import Dataset, Evaluation, Exported, Inputs, LiteModel, Network, QuantNetwork
+from edgekd.core.artifacts import (
+    Dataset,
+    Evaluation,
+    Exported,
+    Inputs,
+    LiteModel,
+    Network,
+    QuantNetwork,
+)
 from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.networks import builders
@@ -17,8 +25,19 @@ from edgekd.training import views
 BATCH = 64
 
 
-def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Network, pruned: Network | None,
-        qat: QuantNetwork, exported: Exported, model: LiteModel, *, wanted_precision: str, context: Context) -> Evaluation:
+def run(
+    dataset: Dataset,
+    inputs: Inputs,
+    teacher: Network | None,
+    student: Network,
+    pruned: Network | None,
+    qat: QuantNetwork,
+    exported: Exported,
+    model: LiteModel,
+    *,
+    wanted_precision: str,
+    context: Context,
+) -> Evaluation:
     """Run all of them. The teacher sees the images at its own size, the others exactly the device's inputs."""
     labels = datasets.labels(dataset, "test")
     images = datasets.input_images(inputs, "test", len(student.mean))
@@ -34,18 +53,33 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
         net = builders.restore(teacher)
         render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
         rows = torch.from_numpy(datasets.rows(dataset, "test"))
-        told("teacher", logits_of(net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted_precision, net)))
+        told(
+            "teacher",
+            logits_of(
+                net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted_precision, net)
+            ),
+        )
     for name, network in floats.items():
-        told(name, logits_of(builders.restore(network),
-                             (builders.normalised(part, network.mean, network.std) for part in _parts(images))))
+        told(
+            name,
+            logits_of(
+                builders.restore(network),
+                (builders.normalised(part, network.mean, network.std) for part in _parts(images)),
+            ),
+        )
     told("qat", predict(exact(restore(qat, builders.create(qat.arch, qat.options))), images))
     told("onnx", onnx_runner.logits(exported.qdq, images))
     runner = runtime.LiteRunner(model.tflite)
     codes = runner.codes(images)
     told("tflite", runtime.tensor_range(runner.output).dequantize(codes))
     stacked = np.stack([answers[name] for name in names]).astype(np.float32)
-    return Evaluation(stages=names, classes=stacked.shape[-1], labels=labels.tolist(), logits=stacked.tobytes(),
-                      codes=codes.tobytes())
+    return Evaluation(
+        stages=names,
+        classes=stacked.shape[-1],
+        labels=labels.tolist(),
+        logits=stacked.tobytes(),
+        codes=codes.tobytes(),
+    )
 
 
 def _parts(images: np.ndarray) -> list[np.ndarray]:

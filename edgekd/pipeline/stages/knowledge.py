@@ -29,16 +29,34 @@ from edgekd.training.teacher_oracle import BLOCK, Answers, Oracle
 ASKED = 4 * BLOCK  # images between two reports of progress
 
 
-def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig, wanted_precision: str, model: ModelSpec,
-        grid_side: int, cam_side: int, context: Context) -> Knowledge:
+def run(
+    dataset: Dataset,
+    teacher: Network,
+    *others: Network,
+    view: ViewsConfig,
+    wanted_precision: str,
+    model: ModelSpec,
+    grid_side: int,
+    cam_side: int,
+    context: Context,
+) -> Knowledge:
     """Ask the teacher about `view.per_image` views of every image to train on, labelled or not; further teachers give logits.
 
     `grid_side`, `cam_side`: side of the feature map and of the class activation maps that the losses align to, 0 keeps
     none (a map is 20 to 100 times as large as the pooled features).
     """
     pixels = datasets.pixels(dataset)
-    first = Oracle(teacher, pixels, wanted_precision=wanted_precision, model=model, grid_side=grid_side, cam_side=cam_side)
-    more = [Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others]
+    first = Oracle(
+        teacher,
+        pixels,
+        wanted_precision=wanted_precision,
+        model=model,
+        grid_side=grid_side,
+        cam_side=cam_side,
+    )
+    more = [
+        Oracle(other, pixels, wanted_precision=wanted_precision, model=model) for other in others
+    ]
     train = torch.from_numpy(datasets.taught(dataset))
     kept = _resumed(context.checkpoint.load(), view.per_image, len(train))
     finished = len(kept.pop("views", ()))
@@ -49,14 +67,18 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
             rows = train[start : start + ASKED]
             answers = first.ask(rows, drawn)
             if more:
-                answers["others"] = torch.stack([other.ask(rows, drawn)["logits"] for other in more], 1)
+                answers["others"] = torch.stack(
+                    [other.ask(rows, drawn)["logits"] for other in more], 1
+                )
             return answers
 
         for start, answers in team().spread(ask, range(0, len(train), ASKED)):
             for name, value in answers.items():
                 if name not in kept:
                     # One block for all: small results kept between large temporaries would pin the heap (9 MB a batch).
-                    kept[name] = np.empty((view.per_image, len(train), *value.shape[1:]), np.float16)
+                    kept[name] = np.empty(
+                        (view.per_image, len(train), *value.shape[1:]), np.float16
+                    )
             if number == finished and start == 0:
                 context.say(_size(kept))
             for name, value in answers.items():
@@ -65,12 +87,24 @@ def run(dataset: Dataset, teacher: Network, *others: Network, view: ViewsConfig,
             context.progress("teacher views", asked, view.per_image * len(train))
         if number + 1 < view.per_image:
             done = {name: array[: number + 1] for name, array in kept.items()}
-            context.checkpoint.save(safetensors.numpy.save({**done, "views": np.arange(number + 1)}))
-    blobs = {name: kept[name].tobytes() if name in kept else b"" for name in ("logits", "pooled", "grid", "cams", "others")}
+            context.checkpoint.save(
+                safetensors.numpy.save({**done, "views": np.arange(number + 1)})
+            )
+    blobs = {
+        name: kept[name].tobytes() if name in kept else b""
+        for name in ("logits", "pooled", "grid", "cams", "others")
+    }
     return Knowledge(
-        views=view.per_image, rows=train.tolist(), classes=len(dataset.classes), features=kept["pooled"].shape[-1],
-        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [], cam_side=cam_side, teachers=1 + len(others),
-        facts={"source": "teacher"}, **blobs)
+        views=view.per_image,
+        rows=train.tolist(),
+        classes=len(dataset.classes),
+        features=kept["pooled"].shape[-1],
+        grid_shape=list(kept["grid"].shape[2:]) if grid_side else [],
+        cam_side=cam_side,
+        teachers=1 + len(others),
+        facts={"source": "teacher"},
+        **blobs,
+    )
 
 
 def _resumed(state: bytes | None, views: int, images: int) -> dict[str, np.ndarray]:
@@ -94,13 +128,26 @@ def _size(kept: Mapping[str, np.ndarray]) -> str:
     return f"      teacher's answers: {views} views of {images} images will take {total:.2f} MiB ({parts})"
 
 
-def from_logs(dataset: Dataset, *, path: str, file_sha256: str, max_days: float, context: Context) -> Knowledge:
+def from_logs(
+    dataset: Dataset, *, path: str, file_sha256: str, max_days: float, context: Context
+) -> Knowledge:
     """Knowledge from a log of answers (`answer_logs`): logits alone, one view, of the training images that it speaks of.
 
     Raises DataError naming the file and the line.
     """
     found = answer_logs.read(Path(path), dataset.images, dataset.classes, max_days)
     return Knowledge(
-        views=1, rows=found.rows, classes=len(dataset.classes), features=0, grid_shape=[], cam_side=0, teachers=1,
-        facts=found.facts, logits=np.log(found.probabilities).astype(np.float16).tobytes(), pooled=b"", grid=b"", cams=b"",
-        others=b"")
+        views=1,
+        rows=found.rows,
+        classes=len(dataset.classes),
+        features=0,
+        grid_shape=[],
+        cam_side=0,
+        teachers=1,
+        facts=found.facts,
+        logits=np.log(found.probabilities).astype(np.float16).tobytes(),
+        pooled=b"",
+        grid=b"",
+        cams=b"",
+        others=b"",
+    )

@@ -24,19 +24,41 @@ from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.processes import team
 
 
-def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, student: Network, *, config: PruneConfig,
-        distil: DistilConfig, model: ModelSpec, view: ViewsConfig, groups_sha256: str, multiple: int,
-        asking: Mapping[str, Any] | None, context: Context) -> Network:
+def run(
+    dataset: Dataset,
+    knowledge: Knowledge | None,
+    teacher: Network | None,
+    student: Network,
+    *,
+    config: PruneConfig,
+    distil: DistilConfig,
+    model: ModelSpec,
+    view: ViewsConfig,
+    groups_sha256: str,
+    multiple: int,
+    asking: Mapping[str, Any] | None,
+    context: Context,
+) -> Network:
     """Cut `config.steps` times on the way to the ratio or the MACs asked for, with distil's own lesson after each cut.
 
     The plan is printed before the first channel goes. Raises GateFailed when MACs would not fall, and UnsupportedNetwork
     for a network that cannot be traced or that computes otherwise than planned when it is cut.
     """
     # A peer would start from random weights, and the student has nothing to learn from one.
-    distil = dataclasses.replace(distil, losses=tuple(term for term in distil.losses if term.name != "mutual"))
-    taught = lesson(dataset, knowledge, distil, builders.taps(model, builders.restore(student)), view,
-                    views.Renderer(data.pixels(dataset), student.px, student.mean, student.std), context.seed, teacher=teacher,
-                    asking=asking)
+    distil = dataclasses.replace(
+        distil, losses=tuple(term for term in distil.losses if term.name != "mutual")
+    )
+    taught = lesson(
+        dataset,
+        knowledge,
+        distil,
+        builders.taps(model, builders.restore(student)),
+        view,
+        views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
+        context.seed,
+        teacher=teacher,
+        asking=asking,
+    )
     work = _Work(student, config, taught, multiple, context)
     work.resume()
     work.announce()
@@ -49,7 +71,9 @@ def run(dataset: Dataset, knowledge: Knowledge | None, teacher: Network | None, 
 class _Work:
     """The network on its way: what was cut, what was learnt, and the one checkpoint that holds both."""
 
-    def __init__(self, student: Network, config: PruneConfig, taught: Lesson, multiple: int, context: Context) -> None:
+    def __init__(
+        self, student: Network, config: PruneConfig, taught: Lesson, multiple: int, context: Context
+    ) -> None:
         self.student, self.config, self.taught, self.context = student, config, taught, context
         self.net = builders.restore(student)
         self.dense = builders.size(self.net, student.px, len(student.mean))
@@ -67,16 +91,24 @@ class _Work:
         if self.config.importance == "taylor":
             _gradients(self.net, self.taught, self.config.batches)
         classifier = _name_of(self.net, self.net.get_classifier())  # type: ignore[operator]
-        keep = {module or classifier: f"read by {loss}" for module, loss in self.taught.read().items()}
-        return channel_groups.survey(self.net, self.student.px, len(self.student.mean), self.config.importance, keep)
+        keep = {
+            module or classifier: f"read by {loss}" for module, loss in self.taught.read().items()
+        }
+        return channel_groups.survey(
+            self.net, self.student.px, len(self.student.mean), self.config.importance, keep
+        )
 
     def _plan(self, found: channel_groups.Survey, share: float) -> Plan:
         """The plan for `share` (0 .. 1) of the way."""
         config, macs = self.config, self.dense["macs"]
         if config.ratio:
-            return pruning_plan.by_ratio(found.groups, found.layers, self.limits, config.ratio * share)
+            return pruning_plan.by_ratio(
+                found.groups, found.layers, self.limits, config.ratio * share
+            )
         target = config.target_macs * (macs if config.target_macs <= 1 else 1)
-        return pruning_plan.by_macs(found.groups, found.layers, self.limits, macs - (macs - target) * share)
+        return pruning_plan.by_macs(
+            found.groups, found.layers, self.limits, macs - (macs - target) * share
+        )
 
     def announce(self) -> None:
         """Print what the whole way will take, and refuse it here, before any training, when that is nothing."""
@@ -87,13 +119,22 @@ class _Work:
         whole = self._plan(self.first_survey, 1.0)
         falls = whole.macs < whole.macs_before
         if self.config.steps > 1 or not falls:
-            self.context.say(pruning_plan.table(whole, f"prune: all {self.config.steps} cuts together, as the weights are now"))
+            self.context.say(
+                pruning_plan.table(
+                    whole, f"prune: all {self.config.steps} cuts together, as the weights are now"
+                )
+            )
         if not falls:
-            asked = f"ratio {self.config.ratio:g}" if self.config.ratio else f"target_macs {self.config.target_macs:g}"
+            asked = (
+                f"ratio {self.config.ratio:g}"
+                if self.config.ratio
+                else f"target_macs {self.config.target_macs:g}"
+            )
             raise GateFailed(
                 f"prune: MACs do not fall: {asked} leaves all {whole.macs_before / 1e6:.2f} M; widths are rounded to "
                 f"multiples of {self.limits.multiple}, and the plan says what stays whole and why",
-                "ask for more (--set prune.ratio=0.3 or prune.target_macs=0.65), or for a smaller prune.multiple")
+                "ask for more (--set prune.ratio=0.3 or prune.target_macs=0.65), or for a smaller prune.multiple",
+            )
 
     def cut(self) -> None:
         """Plan the next cut on the weights of now, print it, and make it."""
@@ -101,18 +142,26 @@ class _Work:
             return
         found = self._survey() if self.step else self.first_survey
         plan = self._plan(found, (self.step + 1) / self.config.steps)
-        self.context.say(pruning_plan.table(plan, f"prune: cut {self.step + 1} of {self.config.steps}"))
+        self.context.say(
+            pruning_plan.table(plan, f"prune: cut {self.step + 1} of {self.config.steps}")
+        )
         px, channels = self.student.px, len(self.student.mean)
         channel_groups.cut(found, plan, self.net)
         try:
             now = builders.size(self.net, px, channels)
         except RuntimeError as error:
-            raise UnsupportedNetwork(f"{self.student.arch} does not run any more after the cut: {str(error).splitlines()[0]}",
-                                     "its code names channels by number: take another student, or no [prune]") from error
+            raise UnsupportedNetwork(
+                f"{self.student.arch} does not run any more after the cut: {str(error).splitlines()[0]}",
+                "its code names channels by number: take another student, or no [prune]",
+            ) from error
         if now["macs"] != plan.macs:
-            raise UnsupportedNetwork(f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
-                                     "its graph was not read rightly: take another student, or no [prune]")
-        self.cuts.append({"cut": self.step + 1, **now, "channels": sum(map(len, plan.cuts.values()))})
+            raise UnsupportedNetwork(
+                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
+                "its graph was not read rightly: take another student, or no [prune]",
+            )
+        self.cuts.append(
+            {"cut": self.step + 1, **now, "channels": sum(map(len, plan.cuts.values()))}
+        )
         self.widths = widths.of(self.net, builders.create(self.student.arch, self.student.options))
         self.is_cut = True
         self.save(None)
@@ -121,13 +170,25 @@ class _Work:
         """Fine-tune after a cut; one that took nothing needs none."""
         config = self.config
         if self.cuts[-1]["channels"]:
-            torch.manual_seed(self.taught.seed + self.step)  # adapters' first weights, the same after a resume
+            torch.manual_seed(
+                self.taught.seed + self.step
+            )  # adapters' first weights, the same after a resume
             plan = self.taught.fit_plan(config.epochs, config.lr)
-            first = self.taught.config.epochs + self.step * config.epochs  # views go on from where distil's ended
-            rows = self.taught.teach(self.net, plan, f"prune {self.step + 1}/{config.steps}", _Inner(self),
-                                     self.context.progress, first)
+            first = (
+                self.taught.config.epochs + self.step * config.epochs
+            )  # views go on from where distil's ended
+            rows = self.taught.teach(
+                self.net,
+                plan,
+                f"prune {self.step + 1}/{config.steps}",
+                _Inner(self),
+                self.context.progress,
+                first,
+            )
             done = len(self.history)
-            self.history += [{**row, "epoch": done + row["epoch"], "cut": self.step + 1} for row in rows]
+            self.history += [
+                {**row, "epoch": done + row["epoch"], "cut": self.step + 1} for row in rows
+            ]
         self.step, self.is_cut = self.step + 1, False
         self.save(None)
 
@@ -136,29 +197,65 @@ class _Work:
         student = self.student
         size = builders.size(self.net, student.px, len(student.mean))
         if size["macs"] >= self.dense["macs"]:
-            raise GateFailed(f"prune: MACs did not fall: {size['macs']} of {self.dense['macs']} are left",
-                             "raise prune.ratio, or lower prune.target_macs")
-        facts = {"name": student.facts["name"], "weights": f"pruned from {student.facts['weights']}",
-                 "licence": student.facts["licence"], **self.taught.facts(), **size,
-                 "before": self.dense, "cuts": self.cuts, "groups": self._groups()}
-        return Network(arch=student.arch, options={**student.options, widths.KEY: self.widths}, px=student.px,
-                       mean=student.mean, std=student.std, history=self.history, facts=facts,
-                       state=builders.to_bytes(self.net.state_dict()))
+            raise GateFailed(
+                f"prune: MACs did not fall: {size['macs']} of {self.dense['macs']} are left",
+                "raise prune.ratio, or lower prune.target_macs",
+            )
+        facts = {
+            "name": student.facts["name"],
+            "weights": f"pruned from {student.facts['weights']}",
+            "licence": student.facts["licence"],
+            **self.taught.facts(),
+            **size,
+            "before": self.dense,
+            "cuts": self.cuts,
+            "groups": self._groups(),
+        }
+        return Network(
+            arch=student.arch,
+            options={**student.options, widths.KEY: self.widths},
+            px=student.px,
+            mean=student.mean,
+            std=student.std,
+            history=self.history,
+            facts=facts,
+            state=builders.to_bytes(self.net.state_dict()),
+        )
 
     def _groups(self) -> list[dict[str, Any]]:
         """What each group was and is."""
-        now = {name: len(module.weight) for name, module in self.net.named_modules()
-               if isinstance(module, nn.Conv2d | nn.Linear)}
-        return [{"group": group.name, "before": group.width, "after": now[group.name], "whole": group.whole}
-                for group in self.first_survey.groups]
+        now = {
+            name: len(module.weight)
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        }
+        return [
+            {
+                "group": group.name,
+                "before": group.width,
+                "after": now[group.name],
+                "whole": group.whole,
+            }
+            for group in self.first_survey.groups
+        ]
 
     def save(self, snapshot: bytes | None) -> None:
         """Keep where the work stands."""
         buffer = io.BytesIO()
-        torch.save({"step": self.step, "is_cut": self.is_cut, "cuts": self.cuts, "history": self.history,
-                    "widths": self.widths, "state": self.net.state_dict(),
-                    "snapshot": None if snapshot is None else torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)},
-                   buffer)
+        torch.save(
+            {
+                "step": self.step,
+                "is_cut": self.is_cut,
+                "cuts": self.cuts,
+                "history": self.history,
+                "widths": self.widths,
+                "state": self.net.state_dict(),
+                "snapshot": None
+                if snapshot is None
+                else torch.frombuffer(bytearray(snapshot), dtype=torch.uint8),
+            },
+            buffer,
+        )
         self.context.checkpoint.save(buffer.getvalue())
 
     def resume(self) -> None:
@@ -168,12 +265,18 @@ class _Work:
             return
         try:
             kept = torch.load(io.BytesIO(data_), weights_only=True)
-            net = builders.create(self.student.arch, {**self.student.options, widths.KEY: kept["widths"]})
+            net = builders.create(
+                self.student.arch, {**self.student.options, widths.KEY: kept["widths"]}
+            )
             net.load_state_dict(kept["state"])
             snapshot = None if kept["snapshot"] is None else kept["snapshot"].numpy().tobytes()
-            self.step, self.is_cut, self.cuts, self.history = (kept[k] for k in ("step", "is_cut", "cuts", "history"))
+            self.step, self.is_cut, self.cuts, self.history = (
+                kept[k] for k in ("step", "is_cut", "cuts", "history")
+            )
             self.net, self.snapshot, self.widths = net, snapshot, kept["widths"]
-        except Exception:  # a torn or foreign checkpoint has no common error type; starting over is always right
+        except (
+            Exception
+        ):  # a torn or foreign checkpoint has no common error type; starting over is always right
             return
 
 

@@ -20,8 +20,17 @@ BATCH = 64
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
-def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Network, model: LiteModel,
-        evaluation: Evaluation, *, wanted_precision: str, context: Context) -> Saliency:
+def run(
+    dataset: Dataset,
+    inputs: Inputs,
+    teacher: Network | None,
+    student: Network,
+    model: LiteModel,
+    evaluation: Evaluation,
+    *,
+    wanted_precision: str,
+    context: Context,
+) -> Saliency:
     """A map a network and example. The teacher sees the images at its own size, the others the device's inputs."""
     rows = [row for row, _ in examples.pick(evaluation, dataset.labels)]
     asked_of = [examples.shown_label(evaluation, row) for row in rows]
@@ -33,10 +42,18 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
         net = builders.restore(teacher)
         render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
         seen = render.plain(torch.from_numpy(datasets.rows(dataset, "test")[rows]))
-        asked["teacher"] = (_answers(net, precision(wanted_precision, net)), seen.permute(0, 2, 3, 1).numpy())
-    asked["student"] = (_answers(builders.restore(student), torch.float32),
-                        builders.normalised(images[rows], student.mean, student.std).permute(0, 2, 3, 1).numpy())
-    asked["tflite"] = (lambda part: grid.dequantize(runner.codes(part)).reshape(len(part), -1), images[rows])
+        asked["teacher"] = (
+            _answers(net, precision(wanted_precision, net)),
+            seen.permute(0, 2, 3, 1).numpy(),
+        )
+    asked["student"] = (
+        _answers(builders.restore(student), torch.float32),
+        builders.normalised(images[rows], student.mean, student.std).permute(0, 2, 3, 1).numpy(),
+    )
+    asked["tflite"] = (
+        lambda part: grid.dequantize(runner.codes(part)).reshape(len(part), -1),
+        images[rows],
+    )
     maps = []
     for number, (answer, shown) in enumerate(asked.values()):
         for place, (image, label) in enumerate(zip(shown, asked_of, strict=True)):
@@ -47,4 +64,6 @@ def run(dataset: Dataset, inputs: Inputs, teacher: Network | None, student: Netw
 
 def _answers(net: torch.nn.Module, dtype: torch.dtype) -> Answer:
     """Logits of normalised images float32 [n, px, px, c]."""
-    return lambda images: logits_of(net, torch.from_numpy(images).permute(0, 3, 1, 2).split(BATCH), dtype)
+    return lambda images: logits_of(
+        net, torch.from_numpy(images).permute(0, 3, 1, 2).split(BATCH), dtype
+    )

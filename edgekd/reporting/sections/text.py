@@ -8,8 +8,14 @@ from typing import Any
 
 from edgekd.reporting import charts
 
-STAGES = {"teacher": "Teacher", "student": "Student", "pruned": "Pruned student", "qat": "After QAT", "onnx": "ONNX",
-          "tflite": "TFLite int8"}
+STAGES = {
+    "teacher": "Teacher",
+    "student": "Student",
+    "pruned": "Pruned student",
+    "qat": "After QAT",
+    "onnx": "ONNX",
+    "tflite": "TFLite int8",
+}
 LISTED = 12  # confusions, failures and warnings told one by one; the rest is counted
 TOP1 = "top-1"
 
@@ -79,7 +85,7 @@ def seconds(value: Any) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """"1 image", "2 images"."""
+    """A count with its noun: "1 image", "2 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -105,14 +111,24 @@ def between(bounds: Any) -> str:
 
 def signed(value: Any) -> str:
     """A difference of AUCs: three decimals and a proper sign."""
-    return f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000") if real(value) else ""
+    return (
+        f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000")
+        if real(value)
+        else ""
+    )
 
 
 def tiny(value: Any) -> str:
     """A divergence in nats, three digits that count."""
     if not real(value):
         return "–"
-    return "0" if value == 0 else f"{value:.3g}".replace("-", "−") if abs(value) >= 1e-4 else f"{value:.1e}".replace("-", "−")
+    return (
+        "0"
+        if value == 0
+        else f"{value:.3g}".replace("-", "−")
+        if abs(value) >= 1e-4
+        else f"{value:.1e}".replace("-", "−")
+    )
 
 
 def share(value: float) -> str:
@@ -122,4 +138,6 @@ def share(value: float) -> str:
 
 def cell(value: Any, digits: int = 4) -> str:
     """A table's cell: floats to so many digits, nothing for None."""
-    return "" if value is None else f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return (
+        "" if value is None else f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    )

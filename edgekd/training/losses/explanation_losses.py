@@ -20,6 +20,7 @@ def cat(student: Tensor, teacher: Tensor, *, side: int) -> Tensor:
 
     CAT-KD (Guo et al. 2023, CVPR): where each class is seen, not how strongly; blind to each map's scale.
     """
+
     def place(x: Tensor) -> Tensor:
         return F.normalize(F.adaptive_avg_pool2d(x, side).flatten(2), dim=2)
 
@@ -32,6 +33,7 @@ def e2kd(student: Tensor, teacher: Tensor, answers: Tensor) -> Tensor:
     The explanation term of e2KD (Parchami-Araghi et al. 2024, arXiv 2402.03119) with Grad-CAM. An image for which a
     network has no evidence anywhere (an all-negative map) gives 1 and no gradient.
     """
+
     def evidence(x: Tensor) -> Tensor:
         return F.relu(x[range(len(x)), answers]).flatten(1)
 

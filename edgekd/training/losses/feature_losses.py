@@ -36,7 +36,9 @@ def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
 
-def infonce(student: Tensor, teacher: Tensor, *, temperature: float, images: Tensor | None = None) -> Tensor:
+def infonce(
+    student: Tensor, teacher: Tensor, *, temperature: float, images: Tensor | None = None
+) -> Tensor:
     """-log softmax of the cosine with the own image's teacher vector among all of the batch's [b, d].
 
     InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) between two networks, CRD (Tian et al. 2020, arXiv 1910.10699)
@@ -73,7 +75,9 @@ def hcl(student: Tensor, teacher: Tensor) -> Tensor:
     for side in SCALES:
         if side < s.shape[-1]:
             weight /= 2
-            value = value + weight * F.mse_loss(F.adaptive_avg_pool2d(s, side), F.adaptive_avg_pool2d(t, side))
+            value = value + weight * F.mse_loss(
+                F.adaptive_avg_pool2d(s, side), F.adaptive_avg_pool2d(t, side)
+            )
             total += weight
     return value / total
 
@@ -85,6 +89,7 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
     channels, and, being a sum over places, of one size (0 to 2) whatever the map's. It hurt a MobileNetV2 in published
     runs (CIFAR-100, 64.6 to 58.6), hence off.
     """
+
     def attended(x: Tensor) -> Tensor:
         return F.normalize(x.square().mean(1).flatten(1), dim=1)
 

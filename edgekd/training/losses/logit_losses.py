@@ -69,7 +69,15 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
     return logits[~target].view(len(logits), -1)
 
 
-def dkd(student: Tensor, teacher: Tensor, targets: Tensor, *, alpha: float, beta: float, temperature: float) -> Tensor:
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float,
+) -> Tensor:
     """Decoupled KD: alpha TCKD + beta NCKD, each T^2 KL (Zhao et al. 2022, arXiv 2203.08679, equation 7).
 
     TCKD compares target against all others as two classes, NCKD the distribution among the others. KD is the case alpha =
@@ -85,12 +93,18 @@ def dkd(student: Tensor, teacher: Tensor, targets: Tensor, *, alpha: float, beta
         return torch.stack([log_p[target], torch.logsumexp(_others(log_p, target), 1)], 1)
 
     tckd = F.kl_div(two(s), two(t), reduction="batchmean", log_target=True)
-    nckd = F.kl_div(F.log_softmax(_others(s, target), 1), F.log_softmax(_others(t, target), 1), reduction="batchmean",
-                    log_target=True)
+    nckd = F.kl_div(
+        F.log_softmax(_others(s, target), 1),
+        F.log_softmax(_others(t, target), 1),
+        reduction="batchmean",
+        log_target=True,
+    )
     return (alpha * tckd + beta * nckd) * temperature**2
 
 
-def nkd(student: Tensor, teacher: Tensor, targets: Tensor, *, gamma: float, temperature: float) -> Tensor:
+def nkd(
+    student: Tensor, teacher: Tensor, targets: Tensor, *, gamma: float, temperature: float
+) -> Tensor:
     """-p_teacher(target) log p_student(target) - gamma T^2 sum over the others of N(p_teacher^T) log N(p_student^T).
 
     N normalises over the classes beside the target. Yang et al. 2023, arXiv 2303.13005, equation 7. Raises RecipeError
@@ -106,18 +120,26 @@ def nkd(student: Tensor, teacher: Tensor, targets: Tensor, *, gamma: float, temp
 
 def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along `dim`."""
-    return F.cosine_similarity(x - x.mean(dim, keepdim=True), y - y.mean(dim, keepdim=True), dim, eps=1e-8)
+    return F.cosine_similarity(
+        x - x.mean(dim, keepdim=True), y - y.mean(dim, keepdim=True), dim, eps=1e-8
+    )
 
 
-def dist(student: Tensor, teacher: Tensor, *, beta: float, gamma: float, temperature: float) -> Tensor:
+def dist(
+    student: Tensor, teacher: Tensor, *, beta: float, gamma: float, temperature: float
+) -> Tensor:
     """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of the softened probabilities.
 
     Huang et al. 2022, arXiv 2205.10536. Asks for the same relations and not for the same values, so that a far stronger
     teacher can be followed. Raises RecipeError for 2 classes: rows of two correlate by +1 or -1 alone.
     """
-    _enough(student, "the correlation of rows is always +1 or -1", "dist_batch, its part over the batch")
+    _enough(
+        student, "the correlation of rows is always +1 or -1", "dist_batch, its part over the batch"
+    )
     s, t = F.softmax(student / temperature, 1), F.softmax(teacher / temperature, 1)
-    return (beta * (1 - _correlation(s, t, 1).mean()) + gamma * (1 - _correlation(s, t, 0).mean())) * temperature**2
+    return (
+        beta * (1 - _correlation(s, t, 1).mean()) + gamma * (1 - _correlation(s, t, 0).mean())
+    ) * temperature**2
 
 
 def dist_batch(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
@@ -163,5 +185,11 @@ def rank(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     scores of a softmax; with several labels an image the logits are scores as they are.
     """
     first, second = torch.triu_indices(len(student), len(student), 1)
-    return per_label(student[first] - student[second], teacher[first] - teacher[second], temperature=temperature
-                     ) / student.shape[1]
+    return (
+        per_label(
+            student[first] - student[second],
+            teacher[first] - teacher[second],
+            temperature=temperature,
+        )
+        / student.shape[1]
+    )

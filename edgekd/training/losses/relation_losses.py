@@ -15,7 +15,11 @@ def _distances(features: Tensor) -> Tensor:
     """Euclidean distances [b, b], divided by the mean of those that are not 0."""
     squared = (features[:, None] - features[None, :]).square().sum(-1)
     apart = squared.clamp(min=TINY).sqrt() * (squared > TINY)
-    return apart / apart[squared > TINY].mean().clamp(min=TINY) if bool((squared > TINY).any()) else apart
+    return (
+        apart / apart[squared > TINY].mean().clamp(min=TINY)
+        if bool((squared > TINY).any())
+        else apart
+    )
 
 
 def _angles(features: Tensor) -> Tensor:
@@ -29,8 +33,9 @@ def rkd(student: Tensor, teacher: Tensor, *, distance: float, angle: float) -> T
 
     Park et al. 2019, arXiv 1904.05068: blind to rotation, shift and scale of either network's features. Costs b^3 d.
     """
-    return (distance * F.smooth_l1_loss(_distances(student), _distances(teacher))
-            + angle * F.smooth_l1_loss(_angles(student), _angles(teacher)))
+    return distance * F.smooth_l1_loss(
+        _distances(student), _distances(teacher)
+    ) + angle * F.smooth_l1_loss(_angles(student), _angles(teacher))
 
 
 def sp(student: Tensor, teacher: Tensor) -> Tensor:
@@ -38,6 +43,7 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
 
     Tung and Mori 2019, arXiv 1907.09682 (Frobenius norm squared over b^2): blind to rotation and scale.
     """
+
     def alike(x: Tensor) -> Tensor:
         return F.normalize(x @ x.T, dim=1)
 
