@@ -149,10 +149,10 @@ def test_a_runtime_is_imported_in_three_places() -> None:
     assert users <= {RUNNER, *below("tflite"), *below("proof")}, sorted(users)
 
 
-def test_what_reaches_devices_is_standard_library() -> None:
-    """Settings, the store, and all that reaches devices need nothing installed."""
+def test_what_reaches_devices_is_light() -> None:
+    """Settings, the store, and all that reaches devices need the standard library, msgspec and tomlkit."""
     for name in [*stage_keys.SAID_IN_SETTINGS, "core.store", *below("device")]:
-        allowed = {"numpy", *RUNTIMES} if name == RUNNER else set()
+        allowed = {"numpy", *RUNTIMES} if name == RUNNER else {"msgspec", "tomlkit"}
         assert libraries(name) <= allowed, f"{name} imports {sorted(libraries(name) - allowed)}"
 
 
