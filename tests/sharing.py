@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgekd.core.artifacts import Dataset, Network, sha256
 from edgekd.core.context import Context, MemoryCheckpoint
-from edgekd.data import datasets
+from edgekd.data import dataset_builder, datasets
 from edgekd.data.providers import PhantomSource
 from edgekd.networks import builders
 from edgekd.networks.builders import restore
@@ -114,7 +114,7 @@ def ranges(dataset: Dataset, network: Network) -> list[float]:
 def found(among: processes.Team) -> dict[str, Any]:
     """What this process saw, decided and learnt."""
     with among.at_work():
-        dataset = datasets.build_dataset(PhantomSource(120, 40), DataConfig())
+        dataset = dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
         known = teacher.run(
             dataset,
             config=TeacherConfig(epochs=1, batch=16, weights="none"),

@@ -20,7 +20,10 @@ from PIL import Image
 from edgekd.core.artifacts import Dataset, Packed, canonical_json, pack, unpack
 from edgekd.core.errors import DataError, MissingExtra, UnknownName
 from edgekd.data import calibration_manifest, images
-from edgekd.data.datasets import build_dataset, build_inputs, labels, open_source, pixels, rows
+from edgekd.data.dataset_builder import build_dataset
+from edgekd.data.datasets import labels, pixels, rows
+from edgekd.data.input_builder import build_inputs
+from edgekd.data.source_registry import open_source
 from edgekd.data.splits import FEWEST, draw, hold_out
 from edgekd.settings.recipe import DataConfig
 

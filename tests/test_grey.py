@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgekd.app import cli
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.data import datasets
+from edgekd.data import dataset_builder, datasets, source_registry
 from edgekd.networks import builders
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DataConfig
@@ -44,7 +44,9 @@ def test_coloured_images_refuse_one_channel_and_auto_takes_what_they_are(tmp_pat
             Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(
                 tmp_path / name / f"{number}.png"
             )
-    coloured = datasets.build_dataset(datasets.open_source(str(tmp_path)), DataConfig())
+    coloured = dataset_builder.build_dataset(
+        source_registry.open_source(str(tmp_path)), DataConfig()
+    )
     with pytest.raises(DataError, match="holds coloured images"):
         datasets.student_channels(coloured, "1")
     assert (

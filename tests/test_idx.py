@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekd.core.errors import DataError
-from edgekd.data import datasets, idx
+from edgekd.data import idx, source_registry
 
 
 def pack(array: np.ndarray) -> bytes:
@@ -36,14 +36,17 @@ def fashion(folder: Path, train: int = 40, test: int = 20) -> dict[str, np.ndarr
 
 def test_a_folder_of_idx_files_is_a_source(tmp_path: Path) -> None:
     made = fashion(tmp_path)
-    source = datasets.open_source(f"fashion-mnist:{tmp_path}")
+    source = source_registry.open_source(f"fashion-mnist:{tmp_path}")
     items = source.items()
     assert (len(items), len({item.label for item in items})) == (60, 10)
     assert [item.split for item in items].count("test") == 20
     assert np.array_equal(source.load(items[3]), made["train"][3])
     assert np.array_equal(source.load(items[41]), made["t10k"][1])
     assert source.native_px() == 28
-    assert source.fingerprint() == datasets.open_source(f"fashion-mnist:{tmp_path}").fingerprint()
+    assert (
+        source.fingerprint()
+        == source_registry.open_source(f"fashion-mnist:{tmp_path}").fingerprint()
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,8 +75,8 @@ def test_broken_files_are_named(tmp_path: Path, body: bytes) -> None:
 
 def test_a_missing_set_says_where_it_comes_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dataset-fashion-mnist"):
-        datasets.open_source(f"fashion-mnist:{tmp_path / 'none'}")
+        source_registry.open_source(f"fashion-mnist:{tmp_path / 'none'}")
     fashion(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(pack(np.zeros(3, np.uint8)))
     with pytest.raises(DataError, match="do not belong together"):
-        datasets.open_source(f"fashion-mnist:{tmp_path}")
+        source_registry.open_source(f"fashion-mnist:{tmp_path}")

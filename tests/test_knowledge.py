@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
-from edgekd.data import datasets
+from edgekd.data import dataset_builder
 from edgekd.data.providers import PhantomSource
 from edgekd.pipeline.stages import knowledge
 from edgekd.settings import model_specs
@@ -20,7 +20,7 @@ PX, VIEWS = 32, 3
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
+    return dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 @pytest.fixture(scope="module")

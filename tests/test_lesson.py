@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
-from edgekd.data import datasets
+from edgekd.data import dataset_builder, datasets
 from edgekd.data.providers import PhantomSource
 from edgekd.networks import builders
 from edgekd.pipeline.stages import distil, knowledge, prune
@@ -43,7 +43,7 @@ ASKING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
+    return dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from edgekd.app import build
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError, RecipeError
-from edgekd.data import datasets
+from edgekd.data import dataset_builder, datasets
 from edgekd.data.providers import PhantomSource
 from edgekd.networks import builders
 from edgekd.pipeline import runner
@@ -41,7 +41,7 @@ STUDENT = model_specs.spec("mobilenetv2_035")
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return datasets.build_dataset(PhantomSource(120, 40), DataConfig())
+    return dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
 def asking(arch: str, **sides: int) -> dict[str, Any]:

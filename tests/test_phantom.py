@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
 from edgekd.data import phantom
-from edgekd.data.datasets import open_source
+from edgekd.data.source_registry import open_source
 
 
 def test_an_index_fixes_its_image_whatever_is_drawn_before_and_by_how_many_threads() -> None:
@@ -80,8 +80,8 @@ def test_another_size_shows_the_same_patient() -> None:
 
 def test_it_says_that_it_is_synthetic() -> None:
     source = open_source("phantom:120")
-    assert source.facts["synthetic"] is True
-    assert "SYNTHETIC" in source.facts["source"]
+    assert source.facts.synthetic is True
+    assert "SYNTHETIC" in source.facts.source
     for item in source.items():
         assert item.name.startswith("synthetic-")
         assert item.group is not None

@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgekd.app import build, cli
 from edgekd.core.errors import DataError, EdgeKDError, RecipeError, UnknownName
-from edgekd.data import datasets
+from edgekd.data import dataset_builder, source_registry
 from edgekd.data.splits import FEWEST, hold_out
 from edgekd.evaluation import label_thresholds, metrics
 from edgekd.settings import recipe
@@ -39,7 +39,7 @@ def csv(folder: Path, text: str) -> str:
 
 
 def test_a_column_a_label(pictures: Path) -> None:
-    source = datasets.open_source(csv(pictures, WIDE))
+    source = source_registry.open_source(csv(pictures, WIDE))
     assert source.labels == ["A", "B"]
     assert [item.findings for item in source.items()] == [("A",), ("A", "B"), ("B",), ()]
     assert [item.split for item in source.items()] == ["train", "train", "val", "test"]
@@ -51,7 +51,7 @@ def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
         "Image Index,Finding Labels,Follow-up #,Patient ID,Size[x,y],\n"
         "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\nd.png,Hernia,0,3,9,9,\n"
     )
-    source = datasets.open_source(csv(pictures, text))
+    source = source_registry.open_source(csv(pictures, text))
     assert source.labels == ["Edema", "Hernia", "Mass"]
     assert [item.findings for item in source.items()] == [
         ("Edema", "Mass"),
@@ -59,7 +59,7 @@ def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
         ("Edema",),
         ("Hernia",),
     ]
-    some = datasets.open_source(csv(pictures, text), labels=("Mass", "Edema"))
+    some = source_registry.open_source(csv(pictures, text), labels=("Mass", "Edema"))
     assert [item.findings for item in some.items()] == [("Mass", "Edema"), (), ("Edema",), ()]
 
 
@@ -67,7 +67,7 @@ def test_one_class_an_image_from_elsewhere(
     pictures: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     away = tmp_path_factory.mktemp("csv")
-    source = datasets.open_source(
+    source = source_registry.open_source(
         csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures)
     )
     assert source.labels is None
@@ -108,7 +108,7 @@ def test_a_bad_csv_is_named_by_file_and_line(
     pictures: Path, text: str, parts: tuple[str, ...]
 ) -> None:
     with pytest.raises(DataError) as found:
-        datasets.open_source(csv(pictures, text))
+        source_registry.open_source(csv(pictures, text))
     assert "labels.csv" in str(found.value)
     for part in parts:
         assert part in str(found.value)
@@ -116,13 +116,13 @@ def test_a_bad_csv_is_named_by_file_and_line(
 
 def test_labels_that_are_not_there_and_labels_without_a_csv(pictures: Path) -> None:
     with pytest.raises(UnknownName, match="'C'"):
-        datasets.open_source(csv(pictures, WIDE), labels=("A", "C"))
+        source_registry.open_source(csv(pictures, WIDE), labels=("A", "C"))
     with pytest.raises(DataError, match="about a CSV"):
-        datasets.open_source("phantom", labels=("A",))
+        source_registry.open_source("phantom", labels=("A",))
 
 
 def test_a_label_that_a_split_lacks_is_refused() -> None:
-    class Without(type(datasets.open_source("phantom-multi:120@16"))):  # type: ignore[misc]
+    class Without(type(source_registry.open_source("phantom-multi:120@16"))):  # type: ignore[misc]
         def items(self) -> list[Any]:
             return [
                 item
@@ -131,7 +131,7 @@ def test_a_label_that_a_split_lacks_is_refused() -> None:
             ]
 
     with pytest.raises(DataError, match="test/opacity: 0"):
-        datasets.build_dataset(Without(120, 16, several=True), DataConfig())
+        dataset_builder.build_dataset(Without(120, 16, several=True), DataConfig())
 
 
 def test_splits_share_each_label_and_divide_no_group() -> None:
@@ -346,4 +346,4 @@ def test_verify_works_it_out_again_and_sees_other_labels(
 
 def test_errors_are_of_one_family(pictures: Path) -> None:
     with pytest.raises(EdgeKDError):
-        datasets.open_source(str(pictures / "nothing.csv"))
+        source_registry.open_source(str(pictures / "nothing.csv"))

@@ -11,7 +11,7 @@ import pytest
 
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError
-from edgekd.data import datasets, decoding, images, shards
+from edgekd.data import dataset_builder, decoding, images, input_builder, shards, source_registry
 from edgekd.data.providers import PhantomSource
 from edgekd.pipeline.stages import distil
 from edgekd.settings import model_specs
@@ -46,11 +46,14 @@ def png(value: int) -> bytes:
 
 
 def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Path) -> None:
-    written = shards.write(datasets.open_source(str(folder)), tmp_path / "tars", per_shard=40)
+    written = shards.write(
+        source_registry.open_source(str(folder)), tmp_path / "tars", per_shard=40
+    )
     assert len(written) > 2
     sources = [str(folder), f"shards:{tmp_path / 'tars'}", "shards:" + "::".join(map(str, written))]
     sets = [
-        datasets.build_dataset(datasets.open_source(text), DataConfig(), seed=2) for text in sources
+        dataset_builder.build_dataset(source_registry.open_source(text), DataConfig(), seed=2)
+        for text in sources
     ]
     assert all(
         (made.images, made.classes, made.px, bytes(made.pixels))
@@ -58,7 +61,9 @@ def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Pat
         for made in sets
     )
     inputs = [
-        datasets.build_inputs(datasets.open_source(text), made, 32, 2, calibration=8, golden=4)
+        input_builder.build_inputs(
+            source_registry.open_source(text), made, 32, 2, calibration=8, golden=4
+        )
         for text, made in zip(sources, sets, strict=True)
     ]
     assert inputs[0] == inputs[1] == inputs[2]
@@ -86,11 +91,11 @@ def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Pat
 def test_pixels_beyond_memory_are_decoded_into_a_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = datasets.open_source(str(folder))
-    inside = datasets.build_dataset(source, DataConfig())
+    source = source_registry.open_source(str(folder))
+    inside = dataset_builder.build_dataset(source, DataConfig())
     monkeypatch.setattr(decoding, "_IN_MEMORY", 1000)
     assert isinstance(decoding.room((2, 1, 40, 40)), np.memmap)
-    assert datasets.build_dataset(source, DataConfig()) == inside
+    assert dataset_builder.build_dataset(source, DataConfig()) == inside
 
 
 def test_what_webdatasets_own_writers_make(tmp_path: Path) -> None:
@@ -116,7 +121,7 @@ def test_what_webdatasets_own_writers_make(tmp_path: Path) -> None:
     ]
     assert source.load(source.items()[1]) == png(50)
     assert source.native_px() == 40
-    assert source.facts["ignored"] == {"neither image nor label": 2}
+    assert source.facts.ignored == {"neither image nor label": 2}
 
 
 def link(path: Path) -> None:
@@ -174,6 +179,6 @@ def test_a_tar_not_to_trust_is_refused(make: object, match: str, tmp_path: Path)
 def test_shards_that_are_not_there_are_counted(tmp_path: Path) -> None:
     tar(tmp_path / "train-00.tar", a_png=png(1), a_cls=b"1")
     with pytest.raises(DataError, match=r"2 of 3 shards do not exist: .*train-01\.tar"):
-        datasets.open_source(f"shards:{tmp_path}/train-{{00..02}}.tar")
+        source_registry.open_source(f"shards:{tmp_path}/train-{{00..02}}.tar")
     with pytest.raises(DataError, match="names 0 shards"):
-        datasets.open_source(f"shards:{tmp_path}/train-{{9..1}}.tar")
+        source_registry.open_source(f"shards:{tmp_path}/train-{{9..1}}.tar")

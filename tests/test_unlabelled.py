@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from edgekd.app import build, cli
 from edgekd.core.artifacts import Dataset, Knowledge
 from edgekd.core.errors import DataError, RecipeError
-from edgekd.data import datasets, phantom
+from edgekd.data import dataset_builder, datasets, input_builder, phantom, source_registry
 from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.training import views
@@ -51,7 +51,7 @@ def config(root: Path, more: str = "more", **settings: object) -> DataConfig:
 
 
 def made(settings: DataConfig) -> Dataset:
-    return datasets.build_dataset(datasets.open_all(settings), settings)
+    return dataset_builder.build_dataset(source_registry.open_all(settings), settings)
 
 
 def test_they_are_neither_split_nor_counted_as_a_class(folders: Path) -> None:
@@ -71,8 +71,8 @@ def test_they_are_neither_split_nor_counted_as_a_class(folders: Path) -> None:
     )
     assert (datasets.labels(dataset)[120:] == -1).all()
     assert len(datasets.taught(dataset)) == len(datasets.rows(dataset, "train")) + 30
-    inputs = datasets.build_inputs(
-        datasets.open_all(config(folders)), dataset, 32, 0, calibration=500
+    inputs = input_builder.build_inputs(
+        source_registry.open_all(config(folders)), dataset, 32, 0, calibration=500
     )
     assert not set(inputs.rows["calibration"]) & set(datasets.rows(dataset, "unlabelled").tolist())
 
@@ -109,12 +109,12 @@ def test_coloured_images_beside_grey_ones_are_told(folders: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("more", "part"), [("nothing", "is no folder"), ("empty", "holds no images")]
+    ("more", "part"), [("nothing", "is not a folder"), ("empty", "holds no images")]
 )
 def test_a_folder_without_images(folders: Path, more: str, part: str) -> None:
     (folders / "empty").mkdir(exist_ok=True)
     with pytest.raises(DataError, match=part):
-        datasets.open_all(config(folders, more))
+        source_registry.open_all(config(folders, more))
 
 
 @pytest.mark.parametrize(

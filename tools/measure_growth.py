@@ -35,7 +35,7 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
 
     from edgekd.app import build as building
     from edgekd.core.store import Store
-    from edgekd.data.sources import Item
+    from edgekd.data.sources import Item, SourceFacts
     from edgekd.pipeline.jobs import Done
     from edgekd.pipeline.runner import run
     from edgekd.pipeline.stages import distil, knowledge, qat, teacher  # noqa: F401 - importing torch is no stage's work
@@ -45,7 +45,7 @@ def build(images: int, px: int, classes: int, out: Path) -> None:
         """Grey noise with a wave whose frequency is the class."""
 
         name, labels = f"patterns:{images}:{classes}", None
-        facts = {"licence": "generated", "source": "waves in noise", "synthetic": True}  # noqa: RUF012 - never changed
+        facts = SourceFacts(licence="generated", source="waves in noise", synthetic=True)
 
         def items(self) -> list[Item]:
             return [Item(f"{number:06d}", f"class {number % classes}") for number in range(images)]

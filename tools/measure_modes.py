@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edgekd.app import build
 from edgekd.app.console import Console
-from edgekd.core.artifacts import Dataset, Json, Knowledge, Network, sha256
+from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
 from edgekd.core.context import Context
 from edgekd.core.store import Store
 from edgekd.data import datasets
@@ -183,7 +183,7 @@ class Planted:
 
     def __init__(self, train: int, test: int, cut: Sequence[str], conflicts: float) -> None:
         self.source, self.cut = FashionMnistSource(), tuple(cut)
-        self.facts: dict[str, Json] = self.source.facts
+        self.facts = self.source.facts
         self.groups: dict[str, str] = {}
         self._items: list[Item] = []
         for split, count, share in (("train", train, conflicts), ("test", test, 0.5)):

@@ -12,7 +12,7 @@ from edgekd.bundle import licences
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import RecipeError
 from edgekd.core.store import Store, facts_json
-from edgekd.data import datasets
+from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.pipeline.runner import run
@@ -63,7 +63,7 @@ def job(settings: Recipe, profile: str) -> Job:
             builders.check_known(name, role)
     if settings.teacher.name != "none":
         licences.check_teacher(model_specs.spec(settings.teacher.name))
-    source = datasets.open_all(settings.data)
+    source = source_registry.open_all(settings.data)
     if settings.data.unlabelled:
         without_labels(settings)
     if source.labels is None:
@@ -228,7 +228,7 @@ def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """What was made from what: each stage's key, digest and parents, and the licences on the way."""
     parents = {stage.name: [p for p in stage.parents if p in done] for stage in stages(job)}
     sources = {
-        "data": {"name": job.source.name, "licence": job.source.facts.get("licence", "not stated")},
+        "data": {"name": job.source.name, "licence": job.source.facts.licence},
         "student": {"name": job.student.name, "licence": job.student.licence or "not stated"},
     }
     if job.teacher is not None:

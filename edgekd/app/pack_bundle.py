@@ -88,8 +88,8 @@ def chain(job: Job, done: Mapping[str, Done]) -> Block:
     return licences.chain(
         {
             "name": job.source.name,
-            "licence": facts.get("licence", ""),
-            "source": facts.get("source", ""),
+            "licence": facts.licence,
+            "source": facts.source,
         },
         networks,
         job.recipe.card,

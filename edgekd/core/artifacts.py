@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 Blob = bytes | memoryview
 Labels = Literal[
@@ -107,24 +107,37 @@ def artifact_type(kind: str) -> type:
     return found
 
 
+class ImageRow(TypedDict):
+    """What a Dataset knows of one image. Plain JSON, so that it is packed as it is.
+
+    `sha256`: of the source file's bytes, or of the pixels where there is no file. `split`: "train",
+    "val", "test", "unlabelled", or a client's split ("client NAME"). `group`: images of one group,
+    for example of one patient, stay in one split.
+    """
+
+    name: str
+    sha256: str
+    split: str
+    group: str | None
+    # An index into the classes; a list of them (maybe empty) where an image may have several
+    # labels; None for an image without a label. Json because `Dataset.labels` says which it is.
+    label: Json
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Decoded images at one base size, with labels and splits.
 
-    `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else RGB).
-    `images`: one row an image, in the order of `pixels`: {"name", "sha256" (of the source file's bytes, or of the
-    pixels where there is no file), "label" (index into classes; a list of them, maybe empty, where an image may have
-    several; None where nobody has said), "split": "train"|"val"|"test"|"unlabelled", "group"}.
+    `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else
+    RGB). `images`: one row for each image, in the order of `pixels`.
     """
 
     name: str
     classes: list[str]
     px: int
     channels: int
-    images: list[dict[str, Json]]
-    facts: dict[
-        str, Json
-    ]  # licence, source, synthetic (bool), "labels": "many", skipped files, warnings
+    images: list[ImageRow]
+    facts: dict[str, Json]  # the JSON of data.dataset_builder.DatasetFacts
     pixels: Blob
 
     @property

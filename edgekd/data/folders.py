@@ -13,10 +13,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError, UnknownName, nearest
 from edgekd.data.images import IMAGE_SUFFIXES, header_size
-from edgekd.data.sources import SPLITS, Item
+from edgekd.data.sources import SPLITS, Item, SourceFacts
 
 EXPECTED = (
     "expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or CLASS/*.jpg to be split, "
@@ -67,13 +66,13 @@ class FolderSource:
             Item(name, label, split, groups.get(_key(name))) for name, label, split in found
         ]
         self._warn_about_groups(groups, group_column)
-        self.facts: dict[str, Json] = {
-            "licence": "not stated: a folder carries no licence; check before you ship",
-            "source": self.name,
-            "synthetic": False,
-            "ignored": dict(sorted(self._ignored.items())),
-            "warnings": self._warnings,
-        }
+        self.facts = SourceFacts(
+            licence="not stated: a folder carries no licence; check before you ship",
+            source=self.name,
+            synthetic=False,
+            ignored=dict(sorted(self._ignored.items())),
+            warnings=self._warnings,
+        )
 
     def items(self) -> list[Item]:
         """Every image, sorted by name."""

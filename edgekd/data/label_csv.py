@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import tables
 from edgekd.data.folders import SHOWN, SPLIT_NAMES, shown
 from edgekd.data.images import header_size
-from edgekd.data.sources import SPLITS, Item, together
+from edgekd.data.sources import SPLITS, Item, SourceFacts, together
 
 ALIASES = {
     "Image Index": "image",
@@ -75,13 +74,11 @@ class CsvSource:
             said = {line: self._marked(line, row, not wanted) for line, row in self._rows}
         self._items = [self._item(line, row, said[line], group) for line, row in self._rows]
         self._check()
-        self.facts: dict[str, Json] = {
-            "licence": "not stated: a CSV carries no licence; check before you ship",
-            "source": self.name,
-            "synthetic": False,
-            "ignored": {},
-            "warnings": [],
-        }
+        self.facts = SourceFacts(
+            licence="not stated: a CSV carries no licence; check before you ship",
+            source=self.name,
+            synthetic=False,
+        )
 
     def items(self) -> list[Item]:
         """Every image, in the CSV's order."""

@@ -26,7 +26,7 @@ from edgekd.core.artifacts import Json, canonical_json
 from edgekd.core.errors import DataError
 from edgekd.data.folders import SPLIT_NAMES, FolderSource, shown
 from edgekd.data.images import IMAGE_SUFFIXES, encode_png, header_size
-from edgekd.data.sources import SPLITS, Item, Source, together
+from edgekd.data.sources import SPLITS, Item, Source, SourceFacts, together
 
 EXPECTED = (
     "expected shards:DIR or shards:DIR/train-{000000..000007}.tar, several with :: between them; "
@@ -93,13 +93,12 @@ class ShardSource:
             if several == {True}
             else None
         )
-        self.facts: dict[str, Json] = {
-            "licence": "not stated: shards carry no licence; check before you ship",
-            "source": self.name,
-            "synthetic": False,
-            "ignored": dict(sorted(ignored.items())),
-            "warnings": [],
-        }
+        self.facts = SourceFacts(
+            licence="not stated: shards carry no licence; check before you ship",
+            source=self.name,
+            synthetic=False,
+            ignored=dict(sorted(ignored.items())),
+        )
 
     def items(self) -> list[Item]:
         """Every sample, in the order of the shards."""

@@ -1,4 +1,4 @@
-"""What a source of images is: the one seam between where images come from and what is made of them."""
+"""The interface between where images come from and the data set that is built from them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.artifacts import Json
+from edgekd.core.records import UNSET, Record, UnsetType
 
 SPLITS = ("train", "val", "test")
-UNLABELLED = "unlabelled"  # in place of a split: what only the teacher says something of
-NONE = "no label"  # how an image is told that has none of several possible labels
+# The split of an image without a label. Only the teacher's answer says what it shows.
+UNLABELLED = "unlabelled"
+# The text for an image that has none of several possible labels.
+NONE = "no label"
 
 
 def together(findings: tuple[str, ...]) -> str:
-    """The labels of an image in one text."""
+    """The labels of one image as one text, for example "Edema + Mass"."""
     return " + ".join(findings) or NONE
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One labelled image that has not been read yet.
+    """One image that a source offers and that has not been read yet.
 
-    `name` is unique in its source and relative ("train/cat/1.jpg"). `split` is None where the source does not say; then
-    the data stage splits. `group` ties images that must stay in one split (a patient); None means the image alone.
-    `findings`: the labels of an image that may have none or several; `label` then says them in one text.
+    `name` is unique in its source and relative ("train/cat/1.jpg"). `split` is "train", "val",
+    "test", UNLABELLED, or None when the source does not divide its images; the data stage then
+    does. Images of one `group` (a patient, for example) stay in one split; None means that the
+    image is a group of its own. `findings` holds the labels of an image that may have none or
+    several; `label` is then the text that `together` makes of them.
     """
 
     name: str
@@ -38,36 +43,59 @@ class Item:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """What this image counts for when splits are drawn evenly: its class, or each of its labels, or having none."""
+        """What this image counts for in stratified splits: its class, each of its labels, or NONE."""
         return (self.label,) if self.findings is None else self.findings or (NONE,)
 
 
-class Source(Protocol):
-    """Where labelled images come from: a folder, a package, a generator.
+class SourceFacts(Record, frozen=True, kw_only=True):
+    """What a source says about itself. These fields become part of the data set's facts."""
 
-    `facts` holds at least "licence", "source" and "synthetic" (bool); it may hold "ignored" ({reason: count}) and
-    "warnings" (list of sentences), which go into the dataset's facts. `labels`: every label there is, in order, where an
-    image may have several (each item then has `findings`); None where each image is of one class.
+    licence: str
+    source: str  # for a reader: the folder's name, or the data set's authors and year
+    synthetic: bool
+    # Version of the program that drew the images, when a program did.
+    generator: int | UnsetType = UNSET
+    # {reason: how many files were left out for it}
+    ignored: dict[str, int] = msgspec.field(default_factory=dict)
+    # Sentences for the user.
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+
+class Source(Protocol):
+    """Where images and labels come from: a folder, a CSV, a Python package, a generator.
+
+    `name` stands in reports. `labels` lists every label, in order, when an image may have several
+    (each item then has `findings`); it is None when each image belongs to exactly one class.
     """
 
     name: str
-    facts: dict[str, Json]
+    facts: SourceFacts
 
     @property
     def labels(self) -> Sequence[str] | None: ...
 
     def items(self) -> list[Item]:
-        """Every image, in a stable order. Raises DataError when the source is not arranged as it must be."""
+        """Every image, in a stable order. Raises DataError for images in the wrong layout."""
         ...
 
     def load(self, item: Item) -> bytes | NDArray[np.uint8]:
-        """An image file's bytes, or decoded pixels (uint8 HxW or HxWx3) where there is no file. Called from threads."""
+        """The bytes of the image file, or decoded pixels when there is no file.
+
+        Pixels are uint8 [height, width] (grey) or [height, width, 3] (RGB). Called from several
+        threads at once. Raises DataError when the image cannot be read.
+        """
         ...
 
     def native_px(self) -> int:
-        """The longest side in pixels of any image, so that a cache is never larger than what it holds; 0 if unknown."""
+        """The longest side of any image in pixels, or 0 when it is unknown.
+
+        Cached images are never stored larger than this.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """A cheap hash that changes when the images may have changed: it belongs in the data stage's key."""
+        """A hash that changes when the images may have changed; part of the data stage's key.
+
+        It has to be cheap: it is computed at the start of every build.
+        """
         ...

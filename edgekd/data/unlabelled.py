@@ -1,8 +1,11 @@
-"""A folder of images without labels beside a source: the teacher says what they show, and training takes its word.
+"""A folder of images without labels beside a source (`data.unlabelled`).
 
-They join the images that distillation trains on, and nothing else: not the teacher's own training, no calibration, no figure.
-Where classes are drawn evenly, they count for the class that the teacher sees in them. An image that also lies in val or
-test would leak, and is refused.
+    photos/a.jpg  photos/2024/b.png  photos/2024/july/c.webp       any depth, any names
+
+The teacher's answers take the place of the missing labels. These images join the training images
+of distillation only. They are not used to train the teacher, to calibrate, or to measure accuracy.
+Where classes are drawn evenly, an image counts for the class that the teacher sees in it. An image
+that is also in val or test would leak into training, and is refused.
 """
 
 from __future__ import annotations
@@ -16,23 +19,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError
-from edgekd.data.folders import SHOWN, printable
+from edgekd.core.records import Record
+from edgekd.data.data_checks import Policy, lines
+from edgekd.data.decoding import ReadImage
+from edgekd.data.folders import printable
 from edgekd.data.images import IMAGE_SUFFIXES, header_size
 from edgekd.data.sources import UNLABELLED, Item, Source
 
-PREFIX = "unlabelled/"  # before their names, so that none is also a labelled image's
+# Prefix of these images' names, so that none is equal to the name of a labelled image.
+PREFIX = "unlabelled/"
 
 
 class WithUnlabelled:
-    """A source and the images under a folder, at any depth. Raises DataError for a folder that is none or holds none."""
+    """A source together with the images in a folder, at any depth; hidden files are left out.
+
+    Raises DataError when `folder` is not a folder or holds no images.
+    """
 
     def __init__(self, source: Source, folder: Path) -> None:
         if not folder.is_dir():
             raise DataError(
-                f"data.unlabelled: {folder} is no folder",
-                "name a folder of images, in folders or not",
+                f"data.unlabelled: {folder} is not a folder",
+                "name a folder of images, with or without folders inside",
             )
         self.source, self.name, self.labels = source, source.name, source.labels
         found = sorted(
@@ -51,14 +60,14 @@ class WithUnlabelled:
         self._paths = {
             PREFIX + printable(path.relative_to(folder).as_posix()): path for path in found
         }
-        self.facts: dict[str, Json] = {**source.facts}
+        self.facts = source.facts
 
     def items(self) -> list[Item]:
-        """The source's images, and then these."""
+        """The source's images, then the images without labels."""
         return [*self.source.items(), *(Item(name, "", UNLABELLED) for name in self._paths)]
 
     def load(self, item: Item) -> bytes | NDArray[np.uint8]:
-        """As the source does. Raises DataError when a file cannot be read (any more)."""
+        """The file's bytes, or what the source loads. Raises DataError when it cannot be read."""
         if item.split != UNLABELLED:
             return self.source.load(item)
         try:
@@ -70,17 +79,15 @@ class WithUnlabelled:
             ) from error
 
     def native_px(self) -> int:
-        """The longest side of any image; 0 where the source does not know."""
+        """The longest side of any image in pixels; 0 when the source does not know its own."""
         native = self.source.native_px()
+        if not native:
+            return 0
         with ThreadPoolExecutor(2) as threads:
-            return (
-                max(native, *(max(size) for size in threads.map(header_size, self._paths.values())))
-                if native
-                else 0
-            )
+            return max(native, *map(max, threads.map(header_size, self._paths.values())))
 
     def fingerprint(self) -> str:
-        """The source's, with name, size and time of change of each of these."""
+        """The source's fingerprint, with the name, size and modification time of each file."""
         digest = hashlib.sha256(self.source.fingerprint().encode())
         for name, path in self._paths.items():
             state = path.stat()
@@ -88,7 +95,7 @@ class WithUnlabelled:
         return digest.hexdigest()
 
     def column(self, name: str) -> dict[str, str]:
-        """A column of the source's own table. Raises DataError where it has none."""
+        """A column of the source's own table. Raises DataError when the source has no table."""
         read = getattr(self.source, "column", None)
         if read is None:
             raise DataError(
@@ -99,37 +106,49 @@ class WithUnlabelled:
         return found
 
 
-def copies(
-    name: str, items: Sequence[Item], hashes: Sequence[str], splits: Sequence[str], policy: str
-) -> tuple[set[int], dict[str, Json]]:
-    """Which rows without a label to drop, and the counts. Those of an image in val or test are a leak, which "refuse" raises
-    as DataError; copies of train's images and of each other teach nothing new.
+class UnlabelledCounts(Record, frozen=True):
+    """How many images without labels are used, and how many were left out and why.
+
+    `in_val_or_test`, `in_train`: copies of labelled images. `repeated`: copies of each other.
     """
-    held: dict[str, list[int]] = defaultdict(list)
-    for row, split in enumerate(splits):
-        if split != UNLABELLED:
-            held[hashes[row]].append(row)
-    own = [row for row, split in enumerate(splits) if split == UNLABELLED]
+
+    images: int
+    in_val_or_test: int
+    in_train: int
+    repeated: int
+
+
+def without_copies(
+    name: str, images: Sequence[ReadImage], labelled: Sequence[ReadImage], policy: Policy
+) -> tuple[list[ReadImage], UnlabelledCounts]:
+    """The images without labels that stay, each of them once, and counts of those that do not.
+
+    A copy of a training image or of another image without a label adds nothing. A copy of an image
+    in val or test is a leak: it is left out too, or, under the policy "refuse", raises DataError.
+    """
+    held: dict[str, list[ReadImage]] = defaultdict(list)
+    for image in labelled:
+        held[image.sha256].append(image)
     leaks = [
-        row for row in own if any(splits[other] in ("val", "test") for other in held[hashes[row]])
+        image
+        for image in images
+        if any(other.split in ("val", "test") for other in held.get(image.sha256, ()))
     ]
     if leaks and policy == "refuse":
-        listed = "\n  ".join(
-            f"{items[row].name!r} = {items[held[hashes[row]][0]].name!r}" for row in leaks[:SHOWN]
-        )
-        more = f"\n  and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
+        equal = [f"{image.item.name!r} = {held[image.sha256][0].item.name!r}" for image in leaks]
         raise DataError(
-            f"{name}: {len(leaks)} images without a label lie in val or test, too, so the test would measure "
-            f"memory (equal sha256):\n  {listed}{more}",
+            f"{name}: {len(leaks)} images without a label also lie in val or test, so the test "
+            f"would measure memory (equal sha256):{lines(equal)}",
             "take them out of data.unlabelled, or let --set data.duplicates=drop do it",
         )
-    known = [row for row in set(own).difference(leaks) if held[hashes[row]]]
-    new = sorted(set(own).difference(leaks, known))
-    first = {hashes[row]: row for row in reversed(new)}
-    twice = [row for row in new if first[hashes[row]] != row]
-    return {*leaks, *known, *twice}, {
-        "images": len(own) - len(leaks) - len(known) - len(twice),
-        "in_val_or_test": len(leaks),
-        "in_train": len(known),
-        "repeated": len(twice),
-    }
+    new = [image for image in images if image.sha256 not in held]
+    first: dict[str, ReadImage] = {}
+    for image in new:
+        first.setdefault(image.sha256, image)
+    stay = list(first.values())
+    return stay, UnlabelledCounts(
+        images=len(stay),
+        in_val_or_test=len(leaks),
+        in_train=len(images) - len(new) - len(leaks),
+        repeated=len(new) - len(stay),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.context import Context
-from edgekd.data import client_parts, datasets
+from edgekd.data import client_parts, dataset_builder, datasets, input_builder
 from edgekd.settings.recipe import DataConfig, FederatedConfig
 
 
@@ -20,7 +20,7 @@ def run(
 
     `federated`: how the training images are divided among clients.
     """
-    found = datasets.build_dataset(
+    found = dataset_builder.build_dataset(
         context.source,
         config,
         context.seed,
@@ -44,7 +44,7 @@ def inputs(
     `channels`: data.channels, which images of this data set can refuse, here and not after a teacher was trained.
     """
     datasets.student_channels(dataset, channels)
-    return datasets.build_inputs(
+    return input_builder.build_inputs(
         context.source,
         dataset,
         px,

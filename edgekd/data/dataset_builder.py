@@ -1,0 +1,235 @@
+"""From a source of images to a Dataset: collect, decode, check, split, assemble.
+
+    build_dataset(source, config)    every image at one size, with labels, splits and warnings
+
+Nothing here is random beyond the seed: the same source, settings and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from edgekd.core.artifacts import Dataset, ImageRow
+from edgekd.core.errors import DataError
+from edgekd.core.records import UNSET, UnsetType, to_json
+from edgekd.data import data_checks, unlabelled
+from edgekd.data.data_checks import TINY_PX, Copies, GroupCounts
+from edgekd.data.decoding import Progress, ReadImage, Reading, read_all
+from edgekd.data.folders import EXPECTED
+from edgekd.data.sources import SPLITS, UNLABELLED, Item, Source, SourceFacts
+from edgekd.data.splits import FEWEST, hold_out
+from edgekd.data.unlabelled import UnlabelledCounts
+from edgekd.settings.recipe import DataConfig
+
+
+class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
+    """`Dataset.facts`: what the source says, and what was found while the data set was built.
+
+    `counts`: images of each class, or with each label, by split. `skipped`: a message for each
+    image that could not be read. `labels`: "many" when an image may have several.
+    """
+
+    fit: str
+    seed: int
+    counts: dict[str, dict[str, int]]
+    groups: GroupCounts
+    duplicates: Copies
+    skipped: list[str]
+    labels: Literal["many"] | UnsetType = UNSET
+    unlabelled: UnlabelledCounts | UnsetType = UNSET
+
+
+def build_dataset(
+    source: Source, config: DataConfig, seed: int = 0, progress: Progress | None = None
+) -> Dataset:
+    """Read, decode, check and split a source. Each file is read once and hashed.
+
+    Splits that the source brings are kept. A missing test split is taken from all images
+    (`test_share`), a missing val split from train (`val_share`). Both are stratified by class, or
+    by each of several labels, and take whole groups; copies of one image count as one group.
+
+    Raises DataError with a list of images for: unreadable images (unless on_error="skip"), one
+    image in two splits or two classes (unless duplicates="drop"), fewer than two classes, and a
+    class with fewer than FEWEST images in a split (of several labels, each needs FEWEST images with
+    it and FEWEST without it). What is unusual but usable goes into `facts["warnings"]`.
+    """
+    items, classes = _collect(source, config.limit, seed)
+    native = source.native_px()
+    px = min(config.cache_px, native) if native else config.cache_px
+    reading = read_all(source, items, px, config.fit, progress)
+    if reading.failures and config.on_error == "refuse":
+        raise data_checks.unreadable(source.name, reading.failures)
+
+    labelled = [image for image in reading.images if image.split != UNLABELLED]
+    labelled, copies = data_checks.without_copies(source.name, labelled, config.duplicates)
+    labelled = _split(labelled, config, seed)
+    data_checks.enough(source.name, labelled, classes)
+    groups = data_checks.group_counts(labelled)
+
+    extra = [image for image in reading.images if image.split == UNLABELLED]
+    new, beside = unlabelled.without_copies(source.name, extra, labelled, config.duplicates)
+
+    facts = DatasetFacts(
+        licence=source.facts.licence,
+        source=source.facts.source,
+        synthetic=source.facts.synthetic,
+        generator=source.facts.generator,
+        ignored=source.facts.ignored,
+        warnings=source.facts.warnings + _warnings(reading, labelled, groups, copies),
+        fit=config.fit,
+        seed=seed,
+        counts=_counts(labelled),
+        groups=groups,
+        duplicates=copies,
+        skipped=[failure.what for failure in reading.failures],
+        labels=UNSET if source.labels is None else "many",
+        unlabelled=beside if extra else UNSET,
+    )
+    return _assemble(source.name, classes, px, reading, labelled + new, facts)
+
+
+def _collect(source: Source, limit: int, seed: int) -> tuple[list[Item], list[str]]:
+    """The items to read, those without labels last, and the names of the classes in order."""
+    every = source.items()
+    items = _limited([item for item in every if item.split != UNLABELLED], limit, seed)
+    classes = list(source.labels or sorted({item.label for item in items}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED
+        )
+    return items + [item for item in every if item.split == UNLABELLED], classes
+
+
+def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
+    """At most `limit` images of each class and split (0: all), drawn by the seed, in their order."""
+    if not limit:
+        return items
+    cells: dict[tuple[str | None, str], list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        cells[item.split, item.label].append(index)
+    rng = np.random.default_rng([seed, limit])
+    chosen = {int(index) for cell in cells.values() for index in rng.permutation(cell)[:limit]}
+    return [item for index, item in enumerate(items) if index in chosen]
+
+
+def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
+    """The images with their splits: the source's own, and test and val where the source has none."""
+    groups = _tied(images)
+    for into, share, stream in (
+        ("test", config.test_share, seed),
+        ("val", config.val_share, seed + 1),
+    ):
+        if any(image.split == into for image in images):
+            continue
+        train = [image for image in images if image.split == "train"]
+        held_out = hold_out(
+            _strata(train), [groups[image.row] for image in train], share, stream, into
+        )
+        moved = {train[index].row for index in held_out}
+        images = [
+            dataclasses.replace(image, split=into) if image.row in moved else image
+            for image in images
+        ]
+    return images
+
+
+def _strata(images: Sequence[ReadImage]) -> list[tuple[str, ...]]:
+    """What each image counts for in a stratified split.
+
+    Having no label is a stratum of its own, unless too few images have none to divide them.
+    """
+    findings = [image.item.findings for image in images]
+    enough_without = findings.count(()) >= 2 * FEWEST
+    return [
+        image.item.counted if image.item.findings is None or enough_without else image.item.findings
+        for image in images
+    ]
+
+
+def _tied(images: Sequence[ReadImage]) -> dict[int, str]:
+    """The group of each image, by row: its own group or itself, merged where they share a copy."""
+    names = {image.row: _group_or_itself(image.item) for image in images}
+    parent = {name: name for name in names.values()}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    first: dict[str, str] = {}
+    for image in images:
+        name = names[image.row]
+        one, other = sorted((root(name), root(first.setdefault(image.sha256, name))))
+        parent[other] = one
+    return {row: root(name) for row, name in names.items()}
+
+
+def _group_or_itself(item: Item) -> str:
+    """A name for an image's group; the prefixes keep groups and images apart."""
+    return f"g:{item.group}" if item.group is not None else f"i:{item.name}"
+
+
+def _counts(images: Sequence[ReadImage]) -> dict[str, dict[str, int]]:
+    """How many images of each class, or with each label, each split holds."""
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for image in images:
+        counts[image.split].update(image.item.counted)
+    return {split: dict(sorted(found.items())) for split, found in counts.items()}
+
+
+def _warnings(
+    reading: Reading, labelled: Sequence[ReadImage], groups: GroupCounts, copies: Copies
+) -> list[str]:
+    """Sentences on what is unusual but usable."""
+    tiny = sum(image.shortest < TINY_PX for image in reading.images)
+    said = data_checks.warnings(labelled, groups, copies, tiny)
+    extra = [image for image in reading.images if image.split == UNLABELLED]
+    coloured = sum(not image.grey for image in extra)
+    if coloured and all(image.grey for image in reading.images if image.split != UNLABELLED):
+        said.append(
+            f"{coloured} images without a label are coloured, and those with one are grey: "
+            "is that the same kind?"
+        )
+    if reading.failures:
+        said.append(f"{len(reading.failures)} unreadable images were skipped")
+    return said
+
+
+def _assemble(
+    name: str,
+    classes: list[str],
+    px: int,
+    reading: Reading,
+    images: Sequence[ReadImage],
+    facts: DatasetFacts,
+) -> Dataset:
+    """The artifact: the pixels of the images that stay, and a row for each."""
+    reading.canvas.keep([image.row for image in images])
+    numbers = {name: index for index, name in enumerate(classes)}
+    rows: list[ImageRow] = [
+        {
+            "name": image.item.name,
+            "sha256": image.sha256,
+            "split": image.split,
+            "group": image.item.group,
+            "label": _label(image.item, numbers),
+        }
+        for image in images
+    ]
+    canvas = reading.canvas
+    return Dataset(name, classes, px, canvas.channels, rows, to_json(facts), canvas.blob())
+
+
+def _label(item: Item, numbers: Mapping[str, int]) -> int | list[int] | None:
+    """The number of the class, the numbers of the labels, or None for an image without a label."""
+    if item.split == UNLABELLED:
+        return None
+    if item.findings is None:
+        return numbers[item.label]
+    return [numbers[name] for name in item.findings]

@@ -1,0 +1,106 @@
+"""From a Dataset to its Inputs: the images of some splits, decoded as the device will see them.
+
+build_inputs(source, dataset, px, seed)    val, test, calibration and golden images at px x px
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.core.artifacts import Dataset, Inputs
+from edgekd.core.errors import DataError
+from edgekd.data import images
+from edgekd.data.datasets import labels, rows
+from edgekd.data.decoding import Progress, decoded
+from edgekd.data.folders import shown
+from edgekd.data.images import Pixels
+from edgekd.data.sources import Item, Source
+from edgekd.data.splits import draw
+
+
+def build_inputs(
+    source: Source,
+    dataset: Dataset,
+    px: int,
+    seed: int,
+    fit: str = "squash",
+    calibration: int = 256,
+    golden: int = 32,
+    progress: Progress | None = None,
+) -> Inputs:
+    """Decode val, test, calibration (drawn from train) and golden (drawn from test) images.
+
+    Every file is read again and brought straight to `px` by `fit` (see `images.fit`). The drawn
+    sets are stratified by class and fixed by the seed; a set is smaller than asked for when its
+    split is.
+
+    Raises DataError naming each image that is missing or has another sha256 than in the data set.
+    """
+    if calibration < 1 or golden < 1:
+        raise DataError(
+            f"calibration = {calibration}, golden = {golden}: each needs at least one image",
+            "usual values are 256 and 32",
+        )
+    parts = {
+        "val": rows(dataset, "val").tolist(),
+        "test": rows(dataset, "test").tolist(),
+        "calibration": _drawn(dataset, "train", calibration, seed).tolist(),
+        "golden": _drawn(dataset, "test", golden, seed).tolist(),
+    }
+    wanted = sorted({row for part in parts.values() for row in part})
+    pixels = _decode(source, dataset, wanted, _items(source, dataset, wanted), px, fit, progress)
+    place = {row: index for index, row in enumerate(wanted)}
+    blobs = {name: pixels[[place[row] for row in part]].tobytes() for name, part in parts.items()}
+    return Inputs(px, dataset.channels, parts, **blobs)
+
+
+def _items(source: Source, dataset: Dataset, wanted: Sequence[int]) -> list[Item]:
+    """The source's items for these rows of the data set. Raises DataError when some are missing."""
+    known = {item.name: item for item in source.items()}
+    names = [dataset.images[row]["name"] for row in wanted]
+    gone = [name for name in names if name not in known]
+    if gone:
+        raise DataError(
+            f"{source.name}: {len(gone)} images are gone since the dataset was built: {shown(gone)}",
+            "put them back, or run the build again so that the data stage starts over",
+        )
+    return [known[name] for name in names]
+
+
+def _decode(
+    source: Source,
+    dataset: Dataset,
+    wanted: Sequence[int],
+    items: Sequence[Item],
+    px: int,
+    fit: str,
+    progress: Progress | None,
+) -> Pixels:
+    """uint8 [len(wanted), px, px, channels]. Raises DataError when a file is not the data set's."""
+    fitted = np.empty((len(wanted), px, px, dataset.channels), np.uint8)
+    changed: list[str] = []
+    found = decoded(source, items, px, fit, progress)
+    for place, (row, (item, image)) in enumerate(zip(wanted, found, strict=True)):
+        if isinstance(image, DataError) or image.sha256 != dataset.images[row]["sha256"]:
+            changed.append(item.name)
+        elif dataset.channels == 1:
+            fitted[place] = image.pixels[..., None]
+        else:
+            fitted[place] = images.as_rgb(image.pixels)
+    if changed:
+        raise DataError(
+            f"{source.name}: {len(changed)} images changed since the dataset was built: "
+            f"{shown(changed)}",
+            "put the old files back, or run the build again so that the data stage starts over",
+        )
+    return fitted
+
+
+def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.int64]:
+    """Rows drawn from a split in proportion to the classes, or to the combinations of labels."""
+    pool, own = rows(dataset, split), labels(dataset, split)
+    _, strata = np.unique(own.reshape(len(own), -1), axis=0, return_inverse=True)
+    return pool[draw(strata.reshape(-1).tolist(), count, seed)]

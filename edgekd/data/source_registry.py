@@ -1,0 +1,110 @@
+"""From the text of `--data` to a source of images.
+
+open_source(text)    "phantom", "elpv", "medmnist:NAME", "shards:DIR", FILE.csv or a folder
+open_all(config)     the same, with the images without labels of `data.unlabelled` beside it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekd.core.errors import DataError, UnknownName
+from edgekd.data import unlabelled
+from edgekd.data.folders import EXPECTED, FolderSource
+from edgekd.data.label_csv import CsvSource
+from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
+from edgekd.data.shards import ShardSource
+from edgekd.data.sources import Source
+from edgekd.settings.recipe import DataConfig
+
+_BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
+
+
+def open_all(config: DataConfig) -> Source:
+    """The source that a recipe names, with the images without labels beside it.
+
+    Raises what `open_source` raises.
+    """
+    source = open_source(config.source, config.group_column, config.images, config.labels)
+    if not config.unlabelled:
+        return source
+    return unlabelled.WithUnlabelled(source, Path(config.unlabelled).expanduser())
+
+
+def open_source(
+    text: str,
+    group_column: str = FolderSource.DEFAULT_GROUP_COLUMN,
+    images_folder: str = "",
+    labels: Sequence[str] = (),
+) -> Source:
+    """The source that `--data` names.
+
+    `text` is one of:
+
+    * "phantom", "phantom:600", "phantom:600@128": built-in synthetic radiographs, how many, and
+      their size in pixels; with "phantom-multi" an image may show none or several diseases
+    * "labels.csv": images and their labels, one class or several labels an image (`label_csv`)
+    * "shards:DIR", "shards:DIR/train-{000..015}.tar": WebDataset shards (`shards`)
+    * "elpv": 2,624 photographs of solar cells (extra "elpv"; its licence is non-commercial)
+    * "fashion-mnist", "fashion-mnist:DIR": 70,000 grey images of clothes, from Debian's package
+      dataset-fashion-mnist or from a folder of IDX files
+    * "medmnist:pneumoniamnist", "medmnist:pneumoniamnist@128": a set of MedMNIST and its size in
+      pixels (extra "medmnist"; downloads once)
+    * anything else: a folder (`folders`); "./phantom" is a folder, too
+
+    `images_folder` and `labels` belong to a CSV: the settings data.images and data.labels.
+
+    Raises UnknownName for a text that is none of these, MissingExtra when a package is missing, and
+    DataError for images in the wrong layout.
+    """
+    if text.lower().endswith(".csv"):
+        return CsvSource(Path(text).expanduser(), group_column, images_folder, labels)
+    if labels or images_folder:
+        raise DataError(
+            f"data.{'labels' if labels else 'images'} belongs to a CSV of labels, but --data is "
+            f"{text}",
+            "leave it out, or give --data FILE.csv",
+        )
+    name, _, size = text.partition("@")
+    kind, _, rest = name.partition(":")
+    if kind in ("phantom", "phantom-multi"):
+        options = {"count": _whole(rest, text)} if rest else {}
+        options |= {"px": _whole(size, text)} if size else {}
+        return PhantomSource(**options, several=kind == "phantom-multi")
+    if text == "elpv":
+        return ElpvSource()
+    if kind == "fashion-mnist":
+        folder = text.partition(":")[2]
+        return FashionMnistSource(Path(folder).expanduser()) if folder else FashionMnistSource()
+    if kind == "shards":
+        return ShardSource(text.partition(":")[2], group_column)
+    if kind == "medmnist":
+        return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
+    path = Path(text).expanduser()
+    if path.exists() or "/" in text or "\\" in text:
+        return FolderSource(path, group_column)
+    raise _unknown(text)
+
+
+def _unknown(text: str) -> UnknownName:
+    beside = [
+        entry.name
+        for entry in Path().iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+    return UnknownName(
+        "data",
+        text,
+        [*_BUILT_IN, *beside],
+        f"give one of {', '.join(_BUILT_IN)}, a CSV of labels, or a folder: {EXPECTED}",
+    )
+
+
+def _whole(text: str, whole: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise DataError(
+            f"--data {whole}: {text!r} is not a whole number",
+            "for example phantom:600, phantom:600@128 or medmnist:pneumoniamnist@64",
+        )
+    return int(text)
