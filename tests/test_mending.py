@@ -137,35 +137,3 @@ def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_pa
         STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"]
     )["mapped"]
     assert mapped["ends_at"]["op"] == "HARD_SWISH", "a recipe's edits go before the profile's"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", '[edits]\npooling = "mean"\n'),
-        ("seed = 1\n", 'seed = 1\n\n[edits]\npooling = "mean"\n'),
-        (
-            '[edits]\n# why\npooling = "average_pool"\n[data]\n',
-            '[edits]\n# why\npooling = "mean"\n[data]\n',
-        ),
-        (
-            '[edits] # why\nhard_swish = "keep"\n',
-            '[edits] # why\npooling = "mean"\nhard_swish = "keep"\n',
-        ),
-    ],
-)
-def test_a_recipes_other_lines_stay(text: str, expected: str):
-    assert recipe.amended(text, {"edits.pooling": "mean"}) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'edits = {hard_swish = "keep"}\n',
-        'edits.hard_swish = "keep"\n',
-        '[card]\nlimits = """\n[edits]\n"""\n',
-    ],
-)
-def test_a_recipe_with_no_plain_line_for_it_is_refused(text: str):
-    with pytest.raises(RecipeError, match="write by hand"):
-        recipe.amended(text, {"edits.pooling": "mean"})

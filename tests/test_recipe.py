@@ -1,13 +1,18 @@
-"""Recipes: defaults, overrides, and one clear message for each thing that can be wrong."""
+"""Recipes: defaults, overrides, bounds, edits, and one clear message for each thing that can be wrong."""
 
 from __future__ import annotations
 
+import math
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from edgekd.core.errors import EdgeKDError, RecipeError, UnknownName
-from edgekd.settings import recipe
+from edgekd.settings import recipe, recipe_toml
+from edgekd.settings.setting_types import Setting
+
+DATA = Path(__file__).parent / "data"
 
 
 def test_order_of_precedence(tmp_path: Path) -> None:
@@ -25,7 +30,7 @@ def test_order_of_precedence(tmp_path: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     """What `edgekd new` writes loads as the same recipe, hostile strings included."""
-    odd = recipe.load(None, [], {"data.source": 'a "b" \\ c', "seed": 7})
+    odd = recipe.load(None, [], {"data.source": 'a "b" \\ c\nd', "seed": 7})
     file = tmp_path / "r.toml"
     file.write_text(recipe.to_toml(odd))
     assert recipe.load(file) == odd
@@ -51,16 +56,24 @@ def test_nearest_name(text: str, near: str) -> None:
     [
         ("data.input_px=large", "a whole number"),
         ("distil.lr=true", "a number"),
-        ("distil.lr=inf", "finite"),
-        ("data.input_px=1", "32"),
+        ("distil.lr=inf", "a number from 0 to 1,000"),
+        ("distil.lr=nan", "a number from 0 to 1,000"),
+        ("data.input_px=1", "a whole number from 32 to 1,024"),
+        ("data.input_px=96.5", "a whole number"),
+        ("data.labels=3", "a list of texts"),
+        ("data.source=3", "a text"),
         ("data.input_px", "stage.key=value"),
         ("data=3", "section"),
-        ("seed=-1", "2^32"),
-        ("distil.alpha=1.5", "0 .. 1"),
-        ("data.val_share=0.9", "0.5"),
-        ("data.limit=-1", "0 .."),
-        ("distil.epochs=0", "1 .."),
-        ("views.per_image=0", "1 .."),
+        ("seed=-1", "from 0 to 4,294,967,295"),
+        ("distil.alpha=1.5", "from 0 to 1"),
+        ("data.val_share=0.9", "to 0.5"),
+        ("data.limit=-1", "from 0"),
+        ("distil.epochs=0", "from 1"),
+        ("views.per_image=0", "from 1"),
+        ("views.flip=7", "from 0 to 1"),
+        ("distil.label_smoothing=3", "from 0 to 0.95"),
+        ("distil.warmup=5", "from 0 to 1"),
+        ("distil.drop=2", "from 0 to 0.95"),
     ],
 )
 def test_wrong_values(text: str, part: str) -> None:
@@ -92,8 +105,141 @@ def test_withheld_labels_are_withheld_from_qat() -> None:
 
 
 def test_drawing_groups_evenly_needs_groups() -> None:
-    with pytest.raises(RecipeError, match=r"each image's group"):
+    with pytest.raises(RecipeError, match="the group of each image"):
         recipe.load(None, ["distil.balance=group"])
     assert (
         recipe.load(None, ["distil.balance=group", "distil.groups=g.csv"]).distil.groups == "g.csv"
     )
+
+
+def values_of(found: recipe.Recipe) -> dict[str, object]:
+    """Every setting of a recipe by key."""
+    settings = {key: key.partition(".") for key in recipe.SETTINGS if key != "seed"}
+    return {
+        "seed": found.seed,
+        **{key: getattr(getattr(found, part[0]), part[2]) for key, part in settings.items()},
+    }
+
+
+NUMBERS = [key for key, setting in recipe.SETTINGS.items() if setting.bounds]
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_every_number_has_two_bounds_and_its_default_lies_between_them(key: str) -> None:
+    setting = recipe.SETTINGS[key]
+    assert setting.bounds is not None
+    low, high = setting.bounds
+    assert math.isfinite(low)
+    assert math.isfinite(high)
+    assert low <= setting.default <= high
+    for value in (low - 1, high + 1, math.nan, math.inf, True, "1"):
+        with pytest.raises(RecipeError) as found:
+            recipe.load(None, (), {key: value})
+        assert key in str(found.value)
+        assert setting.expected in str(found.value)
+    assert (low if isinstance(setting.default, float) else int(low)) == setting.check(low)
+
+
+def test_which_settings_are_numbers() -> None:
+    """The test above sees every number: a default that is a number belongs to a setting with bounds."""
+    numbers = {
+        key
+        for key, setting in recipe.SETTINGS.items()
+        if isinstance(setting.default, int | float) and not isinstance(setting.default, bool)
+    }
+    assert set(NUMBERS) == numbers
+    assert len(NUMBERS) > 60
+
+
+@pytest.mark.parametrize("setting", recipe.SETTINGS.values(), ids=recipe.SETTINGS)
+def test_every_setting_says_what_it_does(setting: Setting) -> None:
+    assert setting.description.endswith(".")
+    assert "\n" not in setting.description
+
+
+def test_the_default_is_a_value_that_is_accepted() -> None:
+    for setting in recipe.SETTINGS.values():
+        assert setting.check(setting.default) == setting.default
+
+
+@pytest.mark.parametrize("name", ["recipe_0_1_0.toml", "recipe_0_1_0_full.toml"])
+def test_a_recipe_of_version_0_1_0_means_what_it_meant(name: str) -> None:
+    """Files that version 0.1.0 wrote: a recipe near the defaults, and one that sets every key otherwise."""
+    path = DATA / name
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    found = recipe.load(path)
+    told = {"seed": tables["seed"]} | {
+        f"{section}.{key}": tuple(value) if isinstance(value, list) else value
+        for section, table in tables.items()
+        if section != "seed"
+        for key, value in table.items()
+        if key != "losses"
+    }
+    values = values_of(found)
+    assert told.keys() <= values.keys()
+    assert {key: values[key] for key in told} == told
+    losses = tables["distil"]["losses"]
+    assert [term.name for term in found.distil.losses] == list(losses)
+    assert [term.weight for term in found.distil.losses] == [
+        row["weight"] for row in losses.values()
+    ]
+    assert recipe.to_toml(found) == path.read_text(encoding="utf-8")
+
+
+def test_the_full_recipe_of_version_0_1_0_sets_every_key_of_that_version() -> None:
+    near, full = (
+        recipe.load(DATA / "recipe_0_1_0.toml"),
+        recipe.load(DATA / "recipe_0_1_0_full.toml"),
+    )
+    kept = {
+        "federated.clients",  # with clients there is no teacher, and other keys are then refused
+        "federated.parts",
+        "prune.target_macs",  # excludes prune.ratio
+        "qat.alpha",  # excludes withheld labels
+        "prune.lr",
+        "certify.max_drop",
+    }
+    same = {key for key, value in values_of(full).items() if value == values_of(near)[key]}
+    assert same <= kept
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfseed = 3\n", b"\xef\xbb\xbf[data]\nlimit = 3\n"])
+def test_a_byte_order_mark_is_read_over(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "r.toml"
+    file.write_bytes(content)
+    found = recipe.load(file)
+    assert 3 in (found.seed, found.data.limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", '[edits]\npooling = "mean"\n'),
+        ("seed = 1\n", 'seed = 1\n\n[edits]\npooling = "mean"\n'),
+        (
+            '[edits]\n# why\npooling = "average_pool"  # slow\n[data]\n',
+            '[edits]\n# why\npooling = "mean"  # slow\n[data]\n',
+        ),
+        (
+            '[edits] # why\nhard_swish = "keep"\n',
+            '[edits] # why\nhard_swish = "keep"\npooling = "mean"\n',
+        ),
+        ('edits = {hard_swish = "keep"}\n', 'edits = {hard_swish = "keep",pooling = "mean"}\n'),
+        ('edits.hard_swish = "keep"\n', 'edits.hard_swish = "keep"\nedits.pooling = "mean"\n'),
+        (
+            '[card]\nlimits = """\n[edits]\n"""\n',
+            '[card]\nlimits = """\n[edits]\n"""\n\n[edits]\npooling = "mean"\n',
+        ),
+        (
+            "\ufeff# of the ward\r\n[data]\r\nlimit=1 # few\r\n",
+            '\ufeff# of the ward\r\n[data]\r\nlimit=1 # few\r\n\n[edits]\npooling = "mean"\n',
+        ),
+    ],
+)
+def test_an_edit_leaves_the_other_lines_as_they_are(text: str, expected: str) -> None:
+    assert recipe_toml.edited(text, {"edits.pooling": "mean"}) == expected
+
+
+def test_a_recipe_that_has_no_place_for_an_edit_says_what_to_write() -> None:
+    with pytest.raises(RecipeError, match=r'write by hand: edits\.pooling = "mean"'):
+        recipe_toml.edited("edits = 3\n", {"edits.pooling": "mean"})

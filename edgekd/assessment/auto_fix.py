@@ -14,7 +14,7 @@ from typing import Any
 from edgekd.assessment import student_check
 from edgekd.core import store
 from edgekd.core.errors import GateFailed, RecipeError
-from edgekd.settings import recipe
+from edgekd.settings import recipe, recipe_toml
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.recipe import Recipe
 
@@ -105,10 +105,13 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
     settings = student_check.settings_of(text, sets)
     if text.endswith(".toml"):
         path = Path(text)
-        before = path.read_text(encoding="utf-8")
+        before = recipe_toml.read_text(path)
         mended = mend(settings, profile)
         return Fix(
-            mended, path, before, recipe.amended(before, mended.values) if mended.values else before
+            mended,
+            path,
+            before,
+            recipe_toml.edited(before, mended.values) if mended.values else before,
         )
     path = Path(f"{settings.distil.student}-{profile.name}.toml")
     if path.exists():
@@ -117,4 +120,4 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
         )
     mended = mend(settings, profile)
     asked = {"distil.student": settings.distil.student, **recipe.parse(sets), **mended.values}
-    return Fix(mended, path, "", recipe.amended("", asked) if mended.values else "")
+    return Fix(mended, path, "", recipe_toml.edited("", asked) if mended.values else "")

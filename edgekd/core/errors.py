@@ -12,6 +12,7 @@
     ├── TrainingDiverged       NaN or infinity in training
     ├── DeviceError            a transport, a board or a runtime fails
     ├── MissingExtra           an optional package is not installed
+    ├── PluginError            a plug-in of another package does not load
     └── GateFailed             exit code 1: the work was done and the result is not good enough
 
 The CLI prints `str(error)` and exits with `exit_code`; nothing else in the package calls `sys.exit`.
@@ -94,6 +95,10 @@ class MissingExtra(EdgeKDError):
             f"{why} needs the package {package!r}, which is not installed",
             f"pip install 'edgekd[{extra}]'",
         )
+
+
+class PluginError(EdgeKDError):
+    """A plug-in of another package does not load, or is not what its entry point promises."""
 
 
 class GateFailed(EdgeKDError):

@@ -157,7 +157,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _recipe(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(_flat("", tomllib.loads(path.read_text(encoding="utf-8"))))
+        return dict(_flat("", tomllib.loads(path.read_text(encoding="utf-8-sig"))))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -1,12 +1,11 @@
-"""Every distillation loss by name: its paper, its parameters, what it asks of the teacher, where it is undefined.
-
-The recipe's table [distil.losses] names what is added to the labels' loss and to plain KD (distil.alpha):
+"""Reads and checks the recipe's table [distil.losses], which adds losses to the labels' loss and to plain KD:
 
     [distil.losses]
     dist = 1.0                                # NAME = weight
-    dkd = {weight = 1.0, beta = 2, ramp = 0}  # or with parameters, and the share of the steps over which it grows
+    dkd = {weight = 1.0, beta = 2, ramp = 0}  # or with parameters; ramp: share of the steps over which the weight grows
 
-Standard library only: recipes are checked before torch is imported. `terms` builds what is named here.
+`loss_methods` lists the losses of EdgeKD; installed packages can add more (entry point "edgekd.losses"). Recipes are
+checked before torch is imported: `edgekd.training.loss_modules` has the code of the losses.
 """
 
 from __future__ import annotations
@@ -14,195 +13,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
 
+from edgekd.core import plugins
 from edgekd.core.artifacts import Labels
-from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.core.errors import PluginError, RecipeError, UnknownName
+from edgekd.settings.loss_methods import METHODS, Method, Parameter
+from edgekd.settings.setting_types import Toml
 
+__all__ = ["METHODS", "OWN_KEY", "Method", "Parameter", "Term", "check", "needs", "plain", "read"]
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """One loss, and where it holds.
+GROUP: plugins.Group = "edgekd.losses"
 
-    `weight`: what a line without one takes, the published one where there is one. `needs`: which of the teacher's answers
-    it reads, "logits", "pooled", "grid" or "cams"; empty for a loss that needs no teacher. `grows`: whether it is ramped by
-    `distil.ramp` when it names no ramp of its own (feature losses are: an adapter that has learned nothing yet only
-    disturbs). `not_two` and `not_many` say why it is refused for 2 classes and for several labels an image; empty: it works.
-    """
-
-    title: str
-    paper: str
-    weight: float
-    needs: tuple[str, ...] = ("logits",)
-    parameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    grows: bool = False
-    not_two: str = ""
-    not_many: str = ""
-    instead: str = "plain KD, distil.alpha"
-
-
-_SOFTMAX = "it is defined on one softmax over the classes"
-_MANY = "per_label"
-
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        "kd_standardised": Method(
-            "KD on standardised logits",
-            "Sun et al. 2024, arXiv 2403.01427",
-            9.0,
-            parameters={"temperature": 2.0},
-            not_two="two standardised logits are always (+c, -c), which keeps only the sign",
-            not_many=_SOFTMAX,
-        ),
-        "per_label": Method(
-            "KD a label, through sigmoids",
-            "Yang et al. 2023, arXiv 2308.06453 (multi-label logit distillation)",
-            10.0,
-            parameters={"temperature": 1.0},
-        ),
-        "dkd": Method(
-            "decoupled KD",
-            "Zhao et al. 2022, arXiv 2203.08679",
-            1.0,
-            parameters={"alpha": 1.0, "beta": 8.0, "temperature": 4.0},
-            not_two="with 2 classes one class is left beside the target, so its non-target part is always 0",
-            not_many=_SOFTMAX,
-        ),
-        "nkd": Method(
-            "normalised KD",
-            "Yang et al. 2023, arXiv 2303.13005",
-            1.0,
-            parameters={"gamma": 1.5, "temperature": 1.0},
-            not_two="with 2 classes one class is left beside the target, so its non-target part is always 0",
-            not_many=_SOFTMAX,
-        ),
-        "dist": Method(
-            "correlation of rows and of columns",
-            "Huang et al. 2022, arXiv 2205.10536",
-            2.0,
-            parameters={"beta": 1.0, "gamma": 1.0, "temperature": 4.0},
-            not_two="the correlation of two rows of 2 probabilities is always +1 or -1",
-            not_many=_SOFTMAX,
-            instead="dist_batch, which keeps the part over the batch",
-        ),
-        "dist_batch": Method(
-            "correlation of columns: each class over the batch",
-            "Huang et al. 2022, arXiv 2205.10536, its intra-class term",
-            2.0,
-            parameters={"temperature": 4.0},
-        ),
-        "rank": Method(
-            "the teacher's order of pairs in the batch, for AUC",
-            "RankNet (Burges et al. 2005) with the teacher's odds as its target",
-            1.0,
-            parameters={"temperature": 2.0},
-        ),
-        "srd": Method(
-            "projector with batch norm, log of a high power",
-            "Miles and Mikolajczyk 2023, arXiv 2303.11098",
-            2.0,
-            needs=("pooled",),
-            parameters={"power": 4.0},
-            grows=True,
-        ),
-        "pefd": Method(
-            "ensemble of projectors, cosine",
-            "Chen et al. 2022, arXiv 2210.15274",
-            25.0,
-            needs=("pooled",),
-            parameters={"projectors": 3.0},
-            grows=True,
-        ),
-        "infonce": Method(
-            "contrast of pooled features in the batch",
-            "van den Oord et al. 2018, arXiv 1807.03748",
-            0.8,
-            needs=("pooled",),
-            parameters={"temperature": 0.07, "width": 128.0},
-            grows=True,
-        ),
-        "hcl": Method(
-            "grid-aligned features at several scales",
-            "Chen et al. 2021, arXiv 2104.09044 (hierarchical context loss)",
-            1.0,
-            needs=("grid",),
-            grows=True,
-        ),
-        # The published 1000 multiplies a mean over the 8 x 8 places of CIFAR's last map; ours is the sum over places.
-        "attention": Method(
-            "attention transfer",
-            "Zagoruyko and Komodakis 2017, arXiv 1612.03928",
-            1000.0 / 64,
-            needs=("grid",),
-            grows=True,
-        ),
-        "rkd": Method(
-            "distances and angles between images",
-            "Park et al. 2019, arXiv 1904.05068",
-            25.0,
-            needs=("pooled",),
-            parameters={"distance": 1.0, "angle": 2.0},
-            grows=True,
-        ),
-        "sp": Method(
-            "similarities between images",
-            "Tung and Mori 2019, arXiv 1907.09682",
-            3000.0,
-            needs=("pooled",),
-            grows=True,
-        ),
-        "cat": Method(
-            "class activation maps",
-            "Guo et al. 2023, CVPR, Class Attention Transfer",
-            400.0,
-            needs=("cams",),
-            parameters={"side": 2.0},
-            grows=True,
-        ),
-        "e2kd": Method(
-            "the explanation of the teacher's answer",
-            "Parchami-Araghi et al. 2024, arXiv 2402.03119",
-            5.0,
-            needs=("logits", "cams"),
-            grows=True,
-            not_many="it explains the one class that the teacher answers",
-            instead="cat, which compares the map of each label",
-        ),
-        "self_exits": Method(
-            "self-distillation through early exits",
-            "Zhang et al. 2019, arXiv 1905.08094 (Be Your Own Teacher)",
-            1.0,
-            needs=(),
-            parameters={"share": 0.3, "temperature": 3.0, "hint": 0.03},
-        ),
-        "mutual": Method(
-            "a second student learns beside it, and each teaches the other",
-            "Zhang et al. 2018, arXiv 1706.00384",
-            1.0,
-            needs=(),
-            parameters={"temperature": 1.0},
-        ),
-        "robust": Method(
-            "adversarial views, labelled by the teacher",
-            "Zi et al. 2021, arXiv 2108.07969 (RSLAD)",
-            5.0,
-            parameters={"epsilon": 8 / 255, "steps": 3.0, "temperature": 1.0},
-            not_many=_SOFTMAX,
-            instead="per_label, which is not adversarial",
-        ),
-        "fair": Method(
-            "the same features in every group",
-            "Jung et al. 2021, arXiv 2106.04411 (MFD)",
-            5.0,
-            needs=("pooled",),
-            grows=True,
-            not_many="its groups are compared within one class",
-        ),
-    }
-)
-
-# The losses with a key of their own in [distil].
+# The losses that have a key of their own in [distil].
 OWN_KEY = {
     "labels": "distil.alpha",
     "kd": "distil.alpha",
@@ -214,41 +36,52 @@ OWN_KEY = {
     "exits": "distil.exits",
 }
 
-# Lowest and highest value of a parameter that can mean anything; others are 0 .. infinity.
-BOUNDS = {
-    "temperature": (0.01, 100.0),
-    "power": (1.0, 16.0),
-    "projectors": (1.0, 16.0),
-    "width": (2.0, 4096.0),
-    "side": (1.0, 32.0),
-    "share": (0.0, 1.0),
-    "epsilon": (0.0, 0.5),
-    "steps": (1.0, 100.0),
-    "ramp": (0.0, 1.0),
-}
-WHOLE = {"projectors", "width", "side", "steps"}
+WEIGHT = Parameter(0.0, "weight of the loss; 0 turns it off")
+RAMP = Parameter(0.0, "share of the steps over which the weight grows", 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One line of [distil.losses]: a method with its weight, its ramp (None: the method's own habit) and parameters."""
+    """One line of [distil.losses]: a loss with its weight, its ramp (None: as `Method.grows` says) and its parameters.
+
+    `provider`: the package that adds the loss, "" for EdgeKD's own. It is part of the keys of the stages that use it.
+    """
 
     name: str
     weight: float
     ramp: float | None = None
     parameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    provider: str = ""
 
     @property
     def method(self) -> Method:
-        """What this term is."""
-        return METHODS[self.name]
+        """The loss itself."""
+        return method(self.name)
 
 
-def read(values: Mapping[str, Any], where: str) -> tuple[Term, ...]:
-    """The terms of a table {NAME: weight, or {"weight", "ramp", parameter: value}}, in the catalogue's order.
+def method(name: str) -> Method:
+    """A loss by its name. Raises UnknownName, or PluginError for a package that does not load."""
+    if name in METHODS:
+        return METHODS[name]
+    plugin = plugins.find(GROUP, name)
+    if plugin is None:
+        known = [*METHODS, *plugins.installed(GROUP)]
+        raise UnknownName("loss", name, known, f"losses: {', '.join(known)}")
+    found = plugin.load()
+    if not isinstance(found, Method) or not found.function:
+        raise PluginError(
+            f"{GROUP} {name!r} of the package {plugin.package} is not a loss: {plugin.target} must be "
+            "an edgekd.settings.loss_methods.Method with a function",
+            "see how the plug-in in tests/plugin_example does it",
+        )
+    return found
 
-    A weight of 0 turns a loss off; a table without a weight takes the published one. Raises UnknownName or RecipeError
-    naming the key.
+
+def read(values: Mapping[str, Toml], where: str) -> tuple[Term, ...]:
+    """The terms of a table {NAME: weight, or {"weight", "ramp", parameter: value}}.
+
+    EdgeKD's own losses come first, in the order of METHODS. A weight of 0 turns a loss off; a table without a weight
+    takes the default one. Raises UnknownName or RecipeError that names the key, and PluginError.
     """
     found = {}
     for name, value in values.items():
@@ -257,46 +90,57 @@ def read(values: Mapping[str, Any], where: str) -> tuple[Term, ...]:
             raise RecipeError(
                 f"{where}: {key}: this loss has a key of its own", f"set {OWN_KEY[name]}"
             )
-        if name not in METHODS:
-            raise UnknownName("loss", name, METHODS, f"losses: {', '.join(METHODS)} (in {where})")
-        method, given = (
-            METHODS[name],
-            dict(value) if isinstance(value, Mapping) else {"weight": value},
-        )
-        known = {"weight": method.weight, **method.parameters}
-        for option in given:
-            if option not in known and option != "ramp":
-                raise UnknownName(
-                    "recipe key",
-                    f"{key}.{option}",
-                    [f"{key}.{k}" for k in (*known, "ramp")],
-                    f"keys of {key}: {', '.join((*known, 'ramp'))} (in {where})",
-                )
-        numbers = {
-            **known,
-            **{option: _number(f"{key}.{option}", one, where) for option, one in given.items()},
-        }
-        weight, ramp = numbers.pop("weight"), numbers.pop("ramp", None)
-        if weight:
-            found[name] = Term(name, weight, ramp, numbers)
-    return tuple(found[name] for name in METHODS if name in found)
+        term = _term(key, name, value if isinstance(value, dict) else {"weight": value}, where)
+        if term.weight:
+            found[name] = term
+    order = [*METHODS, *(name for name in found if name not in METHODS)]
+    return tuple(found[name] for name in order if name in found)
 
 
-def _number(key: str, value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _term(key: str, name: str, given: Mapping[str, Toml], where: str) -> Term:
+    loss = method(name)
+    known = {"weight": WEIGHT, **loss.parameters, "ramp": RAMP}
+    for option in given:
+        if option not in known:
+            raise UnknownName(
+                "recipe key",
+                f"{key}.{option}",
+                [f"{key}.{k}" for k in known],
+                f"keys of {key}: {', '.join(known)} (in {where})",
+            )
+    numbers = {
+        option: _number(f"{key}.{option}", one, known[option], where)
+        for option, one in given.items()
+    }
+    plugin = None if name in METHODS else plugins.find(GROUP, name)
+    return Term(
+        name,
+        numbers.pop("weight", loss.weight),
+        numbers.pop("ramp", None),
+        {**loss.defaults, **numbers},
+        plugin.identity if plugin else "",
+    )
+
+
+def _number(key: str, value: Toml, parameter: Parameter, where: str) -> float:
+    expected = (
+        f"a {'whole ' if parameter.whole else ''}number from {parameter.low:g} to "
+        f"{parameter.high:,.12g}"
+    )
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not parameter.low <= value <= parameter.high
+        or (parameter.whole and value != int(value))
+    ):
         raise RecipeError(
-            f"{where}: {key} is {value!r}, expected a number", f"--set {key}=VALUE sets it"
+            f"{where}: {key} is {value!r}, expected {expected}", f"--set {key}=VALUE sets it"
         )
-    name = key.rpartition(".")[2]
-    low, high = BOUNDS.get(name, (0.0, math.inf))
-    if not low <= value <= high:
-        raise RecipeError(f"{where}: {key} is {value}, expected {low:g} .. {high:g}")
-    if name in WHOLE and value != int(value):
-        raise RecipeError(f"{where}: {key} is {value}, expected a whole number")
     return float(value)
 
 
-def plain(terms: Iterable[Term]) -> dict[str, dict[str, float]]:
+def plain(terms: Iterable[Term]) -> dict[str, Toml]:
     """The table that `read` turns into these terms."""
     return {
         term.name: {
@@ -309,23 +153,27 @@ def plain(terms: Iterable[Term]) -> dict[str, dict[str, float]]:
 
 
 def check(terms: Iterable[Term], classes: int, labels: Labels = "one") -> None:
-    """Raise RecipeError for a loss that is undefined, or harmful, for this many classes or several labels an image."""
+    """Check that losses are defined for this many classes, and for one or several labels per image.
+
+    Raises RecipeError that says why a loss is not, and what to use instead.
+    """
     for term in terms:
-        method = term.method
+        loss = term.method
         if labels == "many":
-            if method.not_many:
-                instead = _MANY if method.instead == Method.instead else method.instead
+            if loss.not_many:
+                instead = "per_label" if loss.instead == Method.instead else loss.instead
                 raise RecipeError(
-                    f"distil.losses.{term.name} is not defined for several labels an image: {method.not_many}",
+                    f"distil.losses.{term.name} is not defined for several labels per image: "
+                    f"{loss.not_many}",
                     f"use {instead}",
                 )
-        elif classes <= 2 and method.not_two:
+        elif classes <= 2 and loss.not_two:
             raise RecipeError(
-                f"distil.losses.{term.name} is not defined for 2 classes: {method.not_two}",
-                f"use {method.instead}",
+                f"distil.losses.{term.name} is not defined for 2 classes: {loss.not_two}",
+                f"use {loss.instead}",
             )
 
 
 def needs(terms: Iterable[Term]) -> set[str]:
-    """Which of the teacher's answers these losses read."""
+    """What these losses read of the teacher: "logits", "pooled", "grid", "cams"."""
     return {part for term in terms for part in term.method.needs}

@@ -1,0 +1,176 @@
+"""The recipe's tables [data] and [views]: which images, and the random views that the networks are trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgekd.settings.setting_types import Share
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they become training, validation and test pixels."""
+
+    source: Annotated[
+        str,
+        Meta(
+            description="Where the images come from: a folder, FILE.csv, or the name of a data source "
+            'such as "phantom", "elpv" or "medmnist:NAME".'
+        ),
+    ] = "phantom"
+    images: Annotated[
+        str,
+        Meta(
+            description="For a CSV of labels: the folder that its file names are relative to. "
+            "Empty: the folder of the CSV."
+        ),
+    ] = ""
+    labels: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="For a CSV with several labels per image: the labels to use, in this order. "
+            "Empty: all of them."
+        ),
+    ] = ()
+    unlabelled: Annotated[
+        str,
+        Meta(
+            description="A folder of images without labels. The teacher labels them, and they are "
+            "used for distillation only."
+        ),
+    ] = ""
+    # 96 keeps MobileNetV2 under 10 ms on a Pi 4. Below 32 a network of stride 32 has no pixel left.
+    input_px: Annotated[
+        int, Meta(ge=32, le=1024, description="Input side of the student, in pixels.")
+    ] = 96
+    cache_px: Annotated[
+        int,
+        Meta(
+            ge=32,
+            le=2048,
+            description="Decoded images are kept at this side in pixels, or at the largest image's "
+            "shorter side if that is smaller.",
+        ),
+    ] = 224
+    # Image libraries of apps deliver three channels, and MediaPipe accepts nothing else. "1" is for
+    # those who write the camera code themselves.
+    channels: Annotated[
+        Literal["3", "1", "auto"],
+        Meta(
+            description='Input channels of the student. "auto": 1 if every image is grey, otherwise 3.'
+        ),
+    ] = "3"
+    # Squashing loses no pixel at the edges of an X-ray.
+    fit: Annotated[
+        Literal["squash", "crop", "pad"],
+        Meta(description="How an image that is not square is made square."),
+    ] = "squash"
+    val_share: Annotated[
+        float,
+        Meta(ge=0.01, le=0.5, description="Share of the training images used for validation."),
+    ] = 0.1
+    test_share: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=0.5,
+            description="Share of the images used for testing, if the source has no test split.",
+        ),
+    ] = 0.15
+    group_column: Annotated[
+        str,
+        Meta(
+            description="The column of manifest.csv that names each image's group. All images of a "
+            "group stay in one split."
+        ),
+    ] = "patient_key"
+    on_error: Annotated[
+        Literal["refuse", "skip"],
+        Meta(description="What to do with an image that cannot be read."),
+    ] = "refuse"
+    duplicates: Annotated[
+        Literal["refuse", "drop"],
+        Meta(description="What to do if the same image is in two splits or in two classes."),
+    ] = "refuse"
+    limit: Annotated[
+        int,
+        Meta(
+            ge=0, le=10**9, description="Use at most this many images per class and split. 0: all."
+        ),
+    ] = 0
+    calibration: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=65_536,
+            description="Number of training images that initialise the activation ranges of QAT.",
+        ),
+    ] = 256
+    golden: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Number of test images that are shipped with the model, to check devices.",
+        ),
+    ] = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewsConfig:
+    """The random views that teacher and student both see. Ranges are half-widths around no change."""
+
+    per_image: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Distinct views per image. Epoch e uses view e modulo this number.",
+        ),
+    ] = 8
+    scale: Annotated[
+        float, Meta(ge=0, le=0.9, description="The zoom is drawn from 1 - scale to 1 + scale.")
+    ] = 0.15
+    shift: Annotated[
+        Share, Meta(description="Largest shift in either direction, as a share of the side.")
+    ] = 0.08
+    rotate: Annotated[
+        float, Meta(ge=0, le=180, description="Largest rotation either way, in degrees.")
+    ] = 8.0
+    aspect: Annotated[
+        float, Meta(ge=0, le=2, description="Largest change of the aspect ratio, as a natural log.")
+    ] = 0.08
+    flip: Annotated[Share, Meta(description="Probability of a horizontal mirror image.")] = 0.5
+    brightness: Annotated[
+        Share, Meta(description="Largest value added to or taken from pixels in 0..1.")
+    ] = 0.15
+    contrast: Annotated[
+        Share, Meta(description="The contrast factor is drawn from 1 - contrast to 1 + contrast.")
+    ] = 0.25
+    gamma: Annotated[
+        float, Meta(ge=0, le=3, description="Largest change of gamma, as a natural log.")
+    ] = 0.25
+    blur: Annotated[Share, Meta(description="Probability of a blur over 3 x 3 pixels.")] = 0.1
+    noise: Annotated[
+        Share,
+        Meta(description="Largest standard deviation of Gaussian noise on pixels in 0..1."),
+    ] = 0.0
+    erase: Annotated[
+        Share,
+        Meta(
+            description="Probability that a rectangle is made grey "
+            "(random erasing, Zhong et al. 2017, arXiv 1708.04896)."
+        ),
+    ] = 0.0
+    mixup: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="Two images are mixed by a share drawn from Beta(mixup, mixup); 0: never "
+            "(Zhang et al. 2018, arXiv 1710.09412).",
+        ),
+    ] = 0.0

@@ -1,0 +1,111 @@
+"""Recipes as text: reads TOML, writes a whole recipe, and edits a user's recipe without touching its other lines."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit
+import tomlkit.exceptions
+from tomlkit.items import AbstractTable
+
+from edgekd.core.errors import RecipeError
+from edgekd.settings.setting_types import Toml
+
+MARK = "\ufeff"  # the byte-order mark that some Windows editors put before the text
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe as it is, byte-order mark and line ends included. Raises RecipeError."""
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        raise RecipeError(
+            f"recipe {path} does not exist", "edgekd new DIR writes one to start from"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"recipe {path} cannot be read: {error}", "name a TOML file in UTF-8"
+        ) from None
+
+
+def read(path: Path) -> dict[str, Toml]:
+    """A recipe's values by key, such as {"seed": 0, "data.input_px": 96}. Raises RecipeError that names the file."""
+    try:
+        tables = tomllib.loads(read_text(path).removeprefix(MARK))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(
+            f"recipe {path} is not valid TOML: {error}", "correct the line that it names"
+        ) from None
+    values: dict[str, Toml] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            values.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            values[key] = value
+    return values
+
+
+def parse_value(text: str) -> Toml:
+    """A value given on the command line: TOML, or a text that needs no quotes."""
+    try:
+        value: Toml = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
+def write(tables: Mapping[str, Toml]) -> str:
+    """TOML text of tables {"data": {"input_px": 96}}. A table inside a table gets a heading of its own."""
+    return "\n".join(_lines(tables, "")) + "\n"
+
+
+def _lines(table: Mapping[str, Toml], name: str) -> list[str]:
+    """Values first, then the tables. Below the second level tables are written on one line."""
+    nested = name.count(".") < 1
+    inner = {key: part for key, part in table.items() if isinstance(part, dict) and nested}
+    lines = [f"{key} = {spelled(value)}" for key, value in table.items() if key not in inner]
+    for key, part in inner.items():
+        whole = f"{name}.{key}".lstrip(".")
+        lines += ["", f"[{whole}]", *_lines(part, whole)]
+    return lines
+
+
+def spelled(value: Toml) -> str:
+    """A value in TOML's spelling, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {spelled(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(spelled, value))}]"
+    return tomlkit.item(value).as_string()
+
+
+def edited(text: str, values: Mapping[str, Toml]) -> str:
+    """A recipe's text with some keys set ({"data.input_px": 64}). Comments, order, layout and line ends stay.
+
+    Raises RecipeError, with the lines to write by hand, for a recipe whose layout leaves no place for a key.
+    """
+    mark = MARK if text.startswith(MARK) else ""
+    expected = tomllib.loads(text.removeprefix(MARK))
+    try:
+        document = tomlkit.parse(text.removeprefix(MARK))
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            if section not in document:
+                document.add(section, tomlkit.table())
+            table = document[section]
+            assert isinstance(table, AbstractTable)
+            table[name] = value
+            expected[section] = {**expected.get(section, {}), name: value}
+        made = mark + tomlkit.dumps(document)
+        right = tomllib.loads(made.removeprefix(MARK)) == expected
+    except (tomlkit.exceptions.TOMLKitError, tomllib.TOMLDecodeError, AssertionError, TypeError):
+        right = False
+    if not right:
+        raise RecipeError(
+            f"EdgeKD cannot write {', '.join(values)} into this recipe",
+            "write by hand: "
+            + ", ".join(f"{key} = {spelled(value)}" for key, value in values.items()),
+        )
+    return made

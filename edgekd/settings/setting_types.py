@@ -1,0 +1,124 @@
+"""One definition of a setting: its type, default, bounds and description, all read from the field that declares it.
+
+A setting is a field of a frozen dataclass:
+
+    input_px: Annotated[int, Meta(ge=32, le=1024, description="Input side of the student, in pixels.")] = 96
+
+msgspec checks values against that type. Error messages and docs/reference/settings.md are made from the same field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, inspect
+
+# What a TOML file can hold.
+type Toml = (
+    bool | int | float | str | dt.date | dt.time | list[Toml] | tuple[Toml, ...] | dict[str, Toml]
+)
+
+# The types that several settings share. Upper bounds without a reason of their own catch slips of the keyboard.
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+Epochs = Annotated[int, Meta(ge=1, le=10_000)]
+Batch = Annotated[int, Meta(ge=1, le=65_536)]
+LearningRate = Annotated[float, Meta(ge=0, le=1000)]
+WeightDecay = Annotated[float, Meta(ge=0, le=10)]
+Temperature = Annotated[float, Meta(ge=0.1, le=100)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting. `key` is its full name, such as "data.input_px"; `hint` is its type with bounds and description."""
+
+    key: str
+    hint: object
+    default: object
+
+    def check(self, value: Toml) -> Any:
+        """The value as the setting's type: a whole number becomes a float, a list becomes a tuple.
+
+        Raises msgspec.ValidationError for a value of another type or out of bounds. NaN and infinity are out of bounds.
+        """
+        if self.choices and type(value) is int:
+            value = str(value)  # `channels = 3` means the choice "3"
+        return msgspec.convert(value, self.hint)
+
+    @property
+    def description(self) -> str:
+        """What the setting does, in one line; "" when its type does not say."""
+        info = inspect.type_info(self.hint)
+        schema = info.extra_json_schema if isinstance(info, inspect.Metadata) else None
+        return str((schema or {}).get("description", ""))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values to choose from, for a setting that has a fixed list of them; else empty."""
+        bare = get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
+        return get_args(bare) if get_origin(bare) is Literal else ()
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest value of a numeric setting; None for other types. An open end is infinite."""
+        kind = _bare(inspect.type_info(self.hint))
+        if not isinstance(kind, inspect.IntType | inspect.FloatType):
+            return None
+        low = kind.ge if kind.ge is not None else float("-inf")
+        high = kind.le if kind.le is not None else float("inf")
+        return low, high
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words: "a whole number from 32 to 1024"."""
+        if self.choices:
+            return " or ".join(f'"{choice}"' for choice in self.choices)
+        return words(inspect.type_info(self.hint))
+
+
+def settings_of(table: type, within: str = "") -> dict[str, Setting]:
+    """The settings that the fields of a dataclass declare, by name. `within` is put before each key: "data."."""
+    hints = get_type_hints(table, include_extras=True)
+    return {
+        field.name: Setting(f"{within}{field.name}", hints[field.name], field.default)
+        for field in dataclasses.fields(table)
+    }
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def number(value: float) -> str:
+    """A bound as text: 0.01, 65,536, 1e+15."""
+    return f"{value:g}" if abs(value) >= 1e12 else f"{value:,.12g}"
+
+
+def words(kind: inspect.Type) -> str:
+    """What a value of a type must be, in words that fit behind "expected"."""
+    kind = _bare(kind)
+    match kind:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            name = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+            if kind.ge is not None and kind.le is not None:
+                return f"{name} from {number(kind.ge)} to {number(kind.le)}"
+            return name if kind.ge is None else f"{name} of at least {number(kind.ge)}"
+        case inspect.StrType():
+            return "a text" if kind.min_length is None else "a text that is not empty"
+        case inspect.LiteralType():
+            return " or ".join(f'"{value}"' for value in kind.values)
+        case inspect.VarTupleType() | inspect.ListType():
+            return "a list of texts"
+        case inspect.UnionType():
+            return ", or ".join(words(part) for part in kind.types)
+        case inspect.DictType():
+            return f"a table whose values are {words(kind.value_type).removeprefix('a ')}"
+        case inspect.DataclassType() | inspect.StructType():
+            return f"a table of {', '.join(field.encode_name for field in kind.fields)}"
+    return "a value of another type"

