@@ -332,7 +332,7 @@ def test_a_student_is_made_once_and_a_damaged_copy_is_made_again(
     """The second answer comes without torch, in under 5 s of CPU, and is the first one's."""
     monkeypatch.setenv("EDGEKD_SKETCHES", str(tmp_path))
     script = (
-        "import sys, time; from edgekd import cli; cli.main(sys.argv[1:]); "
+        "import sys, time; from edgekd.app import cli; cli.main(sys.argv[1:]); "
         "print(time.process_time(), 'torch' in sys.modules, file=sys.stderr)"
     )
     command = [

@@ -136,7 +136,7 @@ def test_data_folders_are_found_in_a_wheel_and_in_a_checkout(
     package = tmp_path / "edgekd"
     (tmp_path / "models").mkdir()
     (package / "_data" / "device_profiles").mkdir(parents=True)
-    monkeypatch.setattr(resources, "__file__", str(package / "resources.py"))
+    monkeypatch.setattr(resources, "__file__", str(package / "core" / "resources.py"))
     assert resources.folder("device_profiles") == package / "_data" / "device_profiles"
     assert resources.folder("models") == tmp_path / "models"
     with pytest.raises(EdgeKDError, match="calib_data"):

@@ -454,7 +454,7 @@ def test_the_plan_is_printed_first_and_a_killed_build_goes_on(
     """Killed as the second cut is made, it goes on there, and ends in the network of the build that was let be."""
     from edgekd.pipeline.stages import prune
 
-    made = prune.coupling.cut
+    made = prune.channel_groups.cut
     calls: list[str] = []
 
     def kill(found: Any, plan: Any, model: nn.Module) -> None:
@@ -481,12 +481,12 @@ def test_the_plan_is_printed_first_and_a_killed_build_goes_on(
         "--out",
         str(tmp_path / "out"),
     ]
-    monkeypatch.setattr(prune.coupling, "cut", kill)
+    monkeypatch.setattr(prune.channel_groups, "cut", kill)
     assert cli.main(arguments) == 130
     assert "all 2 cuts together" in calls[0]
     assert "cut 1 of 2" in calls[0]
     assert "cut 2 of 2" in calls[1]
-    monkeypatch.setattr(prune.coupling, "cut", made)
+    monkeypatch.setattr(prune.channel_groups, "cut", made)
     assert cli.main(arguments) == 0
     told = capsys.readouterr().err
     assert "goes on at cut 2 of 2" in told

@@ -113,8 +113,8 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_checking_a_student_does_not_import_the_exporter(tmp_path: Path) -> None:
     """It is what made the first look at a student slow."""
     code = (
-        "import sys; from edgekd import before_training; "
-        "before_training.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
+        "import sys; from edgekd.assessment import student_check; "
+        "student_check.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
         "print([name for name in ('torch.export._trace', 'torchao', 'onnxruntime') if name in sys.modules])"
     )
     done = subprocess.run(

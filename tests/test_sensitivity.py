@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.app.why import reading
+from edgekd.pipeline.stages.sensitivity import reading
 from edgekd.core.context import MemoryCheckpoint, silent
 from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.quantization import qat_network, range_pinning, remedies, sensitivity
