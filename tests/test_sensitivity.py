@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.pipeline.stages.sensitivity import reading
 from edgekd.core.context import MemoryCheckpoint, silent
 from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.pipeline.stages.sensitivity import reading
 from edgekd.quantization import qat_network, range_pinning, remedies, sensitivity
 from edgekd.quantization.qat_network import QatNetwork, predict, set_phase
 from edgekd.quantization.remedies import Case
