@@ -20,6 +20,7 @@ from edgekd.app import cli
 from edgekd.bundle import archive, assemble, deployment, hash_chain, samples, verify_bundle
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import to_json
 from edgekd.core.store import facts_json
 from edgekd.data import images
 from edgekd.device import emulate
@@ -84,8 +85,8 @@ def repaired(files: Files, deep: bool = False) -> Files:
     if deep:
         chain = body(files, "lineage.json")
         last = chain["links"][-1]
-        chain["links"][-1] = hash_chain.link(
-            last["name"], hash_chain.contents(files), last["parents"]
+        chain["links"][-1] = to_json(
+            hash_chain.link(last["name"], hash_chain.contents(files), last["parents"])
         )
         chain["head"] = chain["links"][-1]["hash"]
         files["lineage.json"] = facts_json(chain)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekd.core.records import to_json
 from edgekd.evaluation import conformal, subgroups
 from edgekd.reporting import comparison, comparison_page, html_report
 from edgekd.settings.recipe import SubgroupConfig
@@ -39,7 +40,7 @@ def full() -> dict:
         "subgroups": subgroups.report(
             *evaluation(damage="old", share=0.4), SubgroupConfig(column="age")
         ),
-        "licences": chain(teacher="CC-BY-NC-4.0"),
+        "licences": to_json(chain(teacher="CC-BY-NC-4.0")),
         "bundle": {"sha256": "0" * 64, "files": 68, "bytes": 1},
     }
 

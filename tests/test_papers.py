@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +10,32 @@ import pytest
 
 from edgekd.app import build
 from edgekd.bundle import hash_chain, licences, sbom
+from edgekd.bundle.licences import DataTerms, NetworkTerms
+from edgekd.bundle.licences_record import LicenceChain
+from edgekd.bundle.lineage_record import ChainLink, LineageStage
 from edgekd.core.artifacts import Evaluation, Packed, sha256
-from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.core.errors import ModelFileError, RecipeError, UnknownName
+from edgekd.core.records import from_json, to_json
 from edgekd.data.folders import FolderSource
 from edgekd.data.images import encode_png
 from edgekd.evaluation import subgroups
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import CardConfig, SubgroupConfig
 
-FREE = {"name": "mine", "licence": "CC BY 4.0", "source": "a camera"}
+FREE = DataTerms("mine", "CC BY 4.0", "a camera")
 SPEC = model_specs.spec("mobilenetv2_050")
 
 
 def chain(
-    data: dict[str, str] = FREE, teacher: str = "Apache-2.0", card: CardConfig | None = None
-) -> dict:
+    data: DataTerms = FREE, teacher: str = "Apache-2.0", card: CardConfig | None = None
+) -> LicenceChain:
     spec = dataclasses.replace(model_specs.spec("resnet18"), licence=teacher)
     return licences.chain(
         data,
-        {"teacher": (spec, "file.safetensors"), "student": (SPEC, "random")},
+        [
+            NetworkTerms("teacher", spec, "file.safetensors"),
+            NetworkTerms("student", SPEC, "random"),
+        ],
         card or CardConfig(),
     )
 
@@ -67,10 +73,10 @@ def test_other_texts(text: str) -> None:
 
 def test_a_free_chain() -> None:
     body = chain()
-    assert body["tainted_by"] == []
-    assert body["unknown"] == []
-    assert body["result"] == "Apache-2.0"
-    assert {row["name"] for row in body["links"]} >= {
+    assert body.tainted_by == []
+    assert body.unknown == []
+    assert body.result == "Apache-2.0"
+    assert {row.name for row in body.links} >= {
         "mine",
         "resnet18",
         "mobilenetv2_050",
@@ -78,15 +84,15 @@ def test_a_free_chain() -> None:
         "torch",
         "numpy",
     }
-    assert all(row["licence"] != "not stated" for row in body["links"]), [
-        r for r in body["links"] if r["unknown"]
+    assert all(row.licence != "not stated" for row in body.links), [
+        r for r in body.links if r.unknown
     ]
 
 
 def test_a_non_commercial_teacher_taints() -> None:
     body = chain(teacher="CC-BY-NC-4.0", card=CardConfig(licence="MIT", use="commercial"))
-    assert body["tainted_by"] == ["teacher network and weights resnet18: CC-BY-NC-4.0"]
-    assert body["result"].startswith("non-commercial")
+    assert body.tainted_by == ["teacher network and weights resnet18: CC-BY-NC-4.0"]
+    assert body.result.startswith("non-commercial")
     (gate,) = licences.gates(body, CardConfig(use="commercial"))
     assert "resnet18" in gate
     assert licences.gates(body, CardConfig()) == []
@@ -94,13 +100,17 @@ def test_a_non_commercial_teacher_taints() -> None:
 
 def test_unknown_terms_are_named() -> None:
     body = chain(
-        {**FREE, "licence": "not stated: a folder carries no licence; check before you ship"}
+        dataclasses.replace(
+            FREE, licence="not stated: a folder carries no licence; check before you ship"
+        )
     )
-    assert "mine" in body["unknown"][0]
-    assert body["result"].startswith("not determined")
+    assert "mine" in body.unknown[0]
+    assert body.result.startswith("not determined")
     assert licences.gates(body, CardConfig(use="commercial"))
     assert (
-        chain({**FREE, "licence": "not stated"}, card=CardConfig(data_licence="CC0-1.0"))["unknown"]
+        chain(
+            dataclasses.replace(FREE, licence="not stated"), card=CardConfig(data_licence="CC0-1.0")
+        ).unknown
         == []
     )
 
@@ -256,12 +266,12 @@ def test_columns_of_a_manifest(tmp_path: Path) -> None:
 # Lineage and bill of materials ------------------------------------------------------------------------------------------
 
 
-def links() -> list[dict]:
+def links() -> list[ChainLink]:
     item = Packed("Thing", {"a": 1}, {"blob": b"x"})
     return hash_chain.stage_links(
         [
-            {"stage": "data", "key": "k1", "digest": "d1", "parents": {}},
-            {"stage": "make", "key": "k2", "digest": item.digest, "parents": {"data": "d1"}},
+            LineageStage("data", "k1", "d1", {}),
+            LineageStage("make", "k2", item.digest, {"data": "d1"}),
         ],
         {"make": item},
     )
@@ -282,12 +292,18 @@ def test_a_chain_walks() -> None:
     ],
 )
 def test_a_broken_chain_is_found(path: tuple, value: str) -> None:
-    rows = json.loads(json.dumps(links()))
+    rows = [to_json(row) for row in links()]
     part = rows
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    assert hash_chain.walk(rows)
+    assert hash_chain.walk([from_json(ChainLink, row, "a link") for row in rows])
+
+
+def test_a_link_with_an_unknown_field_is_refused() -> None:
+    """A field that the record does not have would not be covered by the hash."""
+    with pytest.raises(ModelFileError, match="unknown field 'keys'; did you mean 'key'"):
+        from_json(ChainLink, {**to_json(links()[0]), "keys": "k"}, "a link")
 
 
 def test_a_forged_link_breaks_its_children() -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from edgekd.app import provenance
 from edgekd.assessment import student_check
 from edgekd.bundle import licences
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import RecipeError
+from edgekd.core.records import to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.pipeline.runner import run
-from edgekd.pipeline.stage_table import stages
 from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgekd.app.pack_bundle import Blocks
 
 # Published files that describe a finished model; a build that does not get there leaves none of an earlier one's.
 MODEL_FILES = (
@@ -62,7 +66,8 @@ def job(settings: Recipe, profile: str) -> Job:
 
             builders.check_known(name, role)
     if settings.teacher.name != "none":
-        licences.check_teacher(model_specs.spec(settings.teacher.name))
+        for name in (settings.teacher.name, *settings.teacher.others):
+            licences.check_teacher(model_specs.spec(name.partition("@")[0]))
     source = source_registry.open_all(settings.data)
     if settings.data.unlabelled:
         without_labels(settings)
@@ -73,7 +78,9 @@ def job(settings: Recipe, profile: str) -> Job:
         )
     else:
         several_labels(settings, len(source.labels))
-    return Job(settings, device, source)
+    made = Job(settings, device, source)
+    licences.check_use(provenance.network_terms(made, {}), settings.card)
+    return made
 
 
 def without_labels(settings: Recipe) -> None:
@@ -139,12 +146,13 @@ def build(
             student_check.refuse(checked)
         done = run(job, store, until, watcher.progress, watcher.stage, watcher.say)
         body = out_folder.with_results(out, report_body.build_report(job, done))
-        body |= papers.blocks(job, done)
+        blocks = papers.blocks(job, done)
+        body |= blocks.to_json()
         why = explaining.known(store, done, job.recipe.qat, job.recipe.seed)
         if why is not None:
             body["why"] = why  # `edgekd report --why` was asked of this very network before
-        failed = body["gates"] = report_body.gates(job, body) + papers.gates(job, body)
-        _publish(store, job, done, body)
+        failed = body["gates"] = report_body.gates(job, body) + blocks.gates(job.recipe.card)
+        _publish(store, job, done, body, blocks)
     return body, failed
 
 
@@ -153,7 +161,9 @@ def follow(job: Job, out: Path, shared: Path | None, until: str | None) -> None:
     run(job, Store(out, shared), until)
 
 
-def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> None:
+def _publish(
+    store: Store, job: Job, done: Mapping[str, Done], body: dict[str, Any], blocks: Blocks
+) -> None:
     """Write the contract's files. The model is called model.tflite only when its certificate passed."""
     from edgekd.app import pack_bundle as papers
     from edgekd.bundle import archive
@@ -164,7 +174,7 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
     dataset: Dataset = load(done, "data")
     files: dict[str, bytes] = {
         "labels.txt": "".join(f"{name}\n" for name in dataset.classes).encode(),
-        "lineage.json": facts_json(lineage(job, done)),
+        "lineage.json": facts_json(to_json(provenance.lineage(job, done))),
     }
     if "export" in done:
         files["model.onnx"] = bytes(load(done, "export").qdq)
@@ -188,7 +198,7 @@ def _publish(store: Store, job: Job, done: Mapping[str, Done], body: dict[str, A
         if "evaluate" in done
         else []
     )
-    bundled = papers.bundle_of(job, done, body, examples)
+    bundled = papers.bundle_of(job, done, body, blocks, examples)
     if bundled:
         body["bundle"] = {
             "sha256": papers.head(bundled),
@@ -222,30 +232,3 @@ def _compiled(model: bytes, profile: DeviceProfile, device: dict[str, Any]) -> d
         **compiled_file.read_back(read(done.model)).to_json(),
     }
     return {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()}
-
-
-def lineage(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
-    """What was made from what: each stage's key, digest and parents, and the licences on the way."""
-    parents = {stage.name: [p for p in stage.parents if p in done] for stage in stages(job)}
-    sources = {
-        "data": {"name": job.source.name, "licence": job.source.facts.licence},
-        "student": {"name": job.student.name, "licence": job.student.licence or "not stated"},
-    }
-    if job.teacher is not None:
-        sources["teacher"] = {
-            "name": job.teacher.name,
-            "licence": job.teacher.licence or "not stated",
-        }
-    return {
-        "schema": "edgekd.lineage/1",
-        "sources": sources,
-        "stages": [
-            {
-                "stage": name,
-                "key": d.entry.key,
-                "digest": d.entry.digest,
-                "parents": {p: done[p].entry.digest for p in parents[name]},
-            }
-            for name, d in done.items()
-        ],
-    }

@@ -1,122 +1,129 @@
-"""From a finished build to its bundle: the report's blocks on confidence, groups and licences, their gates, the files."""
+"""From a finished build to its bundle: report.json's blocks on confidence, groups and licences, and the bundle's files."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from edgekd.app import provenance
 from edgekd.bundle import assemble, hash_chain, licences
-from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
+from edgekd.bundle.licences_record import LicenceChain
+from edgekd.core.artifacts import (
+    Certificate,
+    Confidence,
+    Dataset,
+    Evaluation,
+    Inputs,
+    Json,
+    LiteModel,
+    Network,
+)
 from edgekd.core.errors import RecipeError
+from edgekd.core.records import to_json
 from edgekd.data import datasets
 from edgekd.evaluation import subgroups
 from edgekd.evaluation.examples import Example
 from edgekd.pipeline.jobs import Done, Job, load
-from edgekd.pipeline.stage_table import STAGES
 from edgekd.proof.golden import golden_npz
+from edgekd.settings.recipe import CardConfig
 
-Block = dict[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """The blocks of report.json that this module adds, each None when the build did not get that far.
+
+    `confidence` and `subgroups` are JSON of `edgekd.evaluation` (conformal or label_thresholds, and subgroups).
+    """
+
+    licences: LicenceChain
+    confidence: Json | None
+    subgroups: Json | None
+
+    def to_json(self) -> dict[str, Json]:
+        """The blocks under their names in report.json."""
+        found = {
+            "licences": to_json(self.licences),
+            "confidence": self.confidence,
+            "subgroups": self.subgroups,
+        }
+        return {name: block for name, block in found.items() if block is not None}
+
+    def gates(self, card: CardConfig) -> list[str]:
+        """Why licences and groups fail the build, one sentence each; empty when they do not."""
+        failed = licences.gates(self.licences, card)
+        return failed + subgroups.gates(self.subgroups) if self.subgroups is not None else failed
 
 
-def blocks(job: Job, done: Mapping[str, Done]) -> Block:
-    """The blocks "licences", "confidence" and "subgroups" of report.json, each when the build got that far."""
-    found: Block = {"licences": chain(job, done)}
-    if "confidence" in done:
-        found["confidence"] = confidence_block(load(done, "confidence"))
+def blocks(job: Job, done: Mapping[str, Done]) -> Blocks:
+    """The blocks "licences", "confidence" and "subgroups" of report.json."""
+    groups = None
     if "evaluate" in done and job.recipe.subgroups.column:
-        dataset: Dataset = load(done, "data")
-        values = column_values(job, dataset)
-        found["subgroups"] = subgroups.report(
+        values = column_values(job, load(done, "data"))
+        groups = subgroups.report(
             load(done, "evaluate"), values, job.recipe.subgroups, job.recipe.seed
         )
-    return found
+    return Blocks(
+        provenance.licence_chain(job, done),
+        confidence_block(load(done, "confidence")) if "confidence" in done else None,
+        groups,
+    )
 
 
-def confidence_block(found: Confidence) -> Block:
-    """The confidence stage's body, with a warning when the test images are not held as promised."""
-    body = dict(found.body)
-    warning = coverage_warning(body)
-    return body | {"warning": warning} if warning else body
+def confidence_block(found: Confidence) -> Json:
+    """The confidence stage's body, with a warning when the test images contradict the promised coverage."""
+    warning = coverage_warning(found.body)
+    return {**found.body, "warning": warning} if warning else dict(found.body)
 
 
-def coverage_warning(body: Mapping[str, Any]) -> str | None:
-    """What to say when the test split contradicts the promise: the two splits are then not drawn alike."""
+def coverage_warning(body: Json) -> str | None:
+    """The warning when the coverage measured on the test split contradicts the promised one, else None.
+
+    `body`: the confidence stage's JSON. Several labels an image have no prediction sets, and so no promise.
+    """
     if body["kind"] == "labels":
-        return None  # several labels have no prediction sets, and so no promise
+        return None
     low, high = body["test"]["coverage_ci95"]
     if low <= body["coverage"] <= high:
         return None
     return (
-        f"The promise of {body['coverage']:.0%} does not hold on the test images: {body['test']['coverage']:.1%} (95 %: "
-        f"{low:.1%} to {high:.1%}). Validation and test images are not drawn alike, so expect other shifts in use, too."
+        f"The promised coverage of {body['coverage']:.0%} does not hold on the test images: "
+        f"{body['test']['coverage']:.1%} (95 %: {low:.1%} to {high:.1%}). Validation and test images do "
+        "not come from the same distribution, so expect other shifts in use, too."
     )
 
 
 def column_values(job: Job, dataset: Dataset) -> list[str | None]:
-    """The subgroup column's value of each test image. Raises RecipeError where the source has no manifest."""
+    """The subgroup column's value of each test image. Raises RecipeError when the source has no manifest."""
     name = job.recipe.subgroups.column
     read = getattr(job.source, "column", None)
     if read is None:
         raise RecipeError(
             f"subgroups.column is {name!r}, but {job.source.name} has no manifest.csv",
-            "give a folder with a manifest.csv, or --set subgroups.column=",
+            "name a folder with a manifest.csv as --data, or --set subgroups.column=",
         )
     values = read(name)
     return [values.get(row["name"]) for row in dataset.images if row["split"] == "test"]
 
 
-def chain(job: Job, done: Mapping[str, Done]) -> Block:
-    """The licence chain of this build."""
-    networks = {}
-    for role, spec, stage in (
-        ("teacher", job.teacher, "teacher"),
-        ("student", job.student, "distil"),
-    ):
-        if spec is not None:
-            origin = (
-                str(load(done, stage).facts.get("weights", "not stated"))
-                if stage in done
-                else "not loaded yet"
-            )
-            networks[role] = (
-                spec,
-                origin.replace("\\", "/").rsplit("/", 1)[-1],
-            )  # a file's folder is nobody's business
-    facts = job.source.facts
-    return licences.chain(
-        {
-            "name": job.source.name,
-            "licence": facts.licence,
-            "source": facts.source,
-        },
-        networks,
-        job.recipe.card,
-    )
-
-
-def gates(job: Job, body: Mapping[str, Any]) -> list[str]:
-    """What licences and groups fail, one sentence each."""
-    failed = licences.gates(body["licences"], job.recipe.card)
-    return failed + subgroups.gates(body["subgroups"]) if "subgroups" in body else failed
-
-
 def bundle_of(
-    job: Job, done: Mapping[str, Done], body: Mapping[str, Any], examples: Sequence[Example]
+    job: Job,
+    done: Mapping[str, Done],
+    body: Json,
+    extra: Blocks,
+    examples: Sequence[Example],
 ) -> dict[str, bytes]:
-    """The bundle's files, {} when the build did not get there, is not certified, or failed a gate.
+    """The bundle's files, {path: bytes}; {} for a build that did not finish, is not certified, or failed a gate.
 
-    `examples`: the test images that its report shows; they travel with the model as the golden ones do.
+    `body`: report.json. `examples`: the test images that the report shows; they travel with the model.
     """
     from edgekd.reporting.html_report import page
 
-    needed = ("convert", "certify", "confidence")
-    if (
-        any(name not in done for name in needed)
-        or not load(done, "certify").body["passed"]
-        or body.get("gates")
-    ):
+    if any(name not in done for name in ("convert", "certify", "confidence")) or body.get("gates"):
+        return {}
+    certificate: Certificate = load(done, "certify")
+    if not certificate.body["passed"]:
         return {}
     dataset: Dataset = load(done, "data")
     inputs: Inputs = load(done, "inputs")
@@ -124,22 +131,22 @@ def bundle_of(
     student: Network = load(done, "distil")
     model: LiteModel = load(done, "convert")
     place = {row: number for number, row in enumerate(inputs.rows["test"])}
-    settled = {
-        **body,
-        "stages": [{**row, "cached": True} for row in body["stages"]],
-    }  # whether it was cached is no fact of it
+    # Whether a stage was cached is no property of the model: equal builds give equal bundles.
+    settled = {**body, "stages": [{**row, "cached": True} for row in body["stages"]]}
     return assemble.assemble(
         assemble.Parts(
             name=job.recipe.card.name or default_name(job),
             classes=list(dataset.classes),
             fit=job.recipe.data.fit,
             tflite=bytes(model.tflite),
-            certificate=load(done, "certify").body,
+            certificate=certificate.body,
             confidence=load(done, "confidence").body,
             report=settled,
             report_html=page(settled, examples),
-            licences=body["licences"],
-            links=stage_links(done),
+            licences=extra.licences,
+            links=hash_chain.stage_links(
+                provenance.lineage_stages(job, done), assemble.payloads(done)
+            ),
             card=job.recipe.card,
             golden_npz=golden_npz(inputs, evaluation, student),
             images=datasets.input_images(inputs, "test", len(student.mean)),
@@ -151,20 +158,10 @@ def bundle_of(
 
 
 def default_name(job: Job) -> str:
-    """What was built, in words: "student on data for profile"."""
+    """What was built, in words: "STUDENT on DATA for PROFILE"."""
     return f"{job.recipe.distil.student} on {job.source.name} for {job.profile.name}"
 
 
-def stage_links(done: Mapping[str, Done]) -> list[dict[str, Any]]:
-    """The build's stages as links of the hash chain."""
-    parents = {stage.name: [p for p in stage.parents if p in done] for stage in STAGES}
-    rows = [
-        {"stage": name, "key": d.entry.key, "digest": d.entry.digest, "parents": parents[name]}
-        for name, d in done.items()
-    ]
-    return hash_chain.stage_links(rows, assemble.payloads(done))
-
-
 def head(files: Mapping[str, bytes]) -> str:
-    """The last hash of a bundle's lineage: what to compare a copy with."""
-    return str(assemble.load_json(files, "lineage.json")["head"])
+    """The last hash of a bundle's lineage. Two bundles with the same head have the same contents."""
+    return assemble.read_lineage(files).head

@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 
 import edgekd
-from edgekd.bundle import deployment, hash_chain, model_card, samples, sbom
+from edgekd.bundle import deployment, hash_chain, lineage_record, model_card, samples, sbom
+from edgekd.bundle.licences_record import LicenceChain
+from edgekd.bundle.lineage_record import BundleLineage, ChainLink
 from edgekd.core.artifacts import Json, Packed, canonical_json, sha256
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import from_json, to_json
 from edgekd.core.store import facts_json
 from edgekd.settings.recipe import CardConfig
 from edgekd.tflite import model_metadata, ports, runtime
@@ -51,8 +54,8 @@ class Parts:
     confidence: Mapping[str, Any]
     report: Mapping[str, Any]
     report_html: str
-    licences: Mapping[str, Any]
-    links: list[dict[str, Json]]
+    licences: LicenceChain
+    links: list[ChainLink]
     card: CardConfig
     golden_npz: bytes
     images: np.ndarray
@@ -98,7 +101,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
         "confidence.json": facts_json(dict(parts.confidence)),
         "report.json": facts_json(dict(parts.report)),
         "report.html": parts.report_html.encode(),
-        "licences.json": facts_json(dict(parts.licences)),
+        "licences.json": facts_json(to_json(parts.licences)),
         "certificate.json": facts_json(seal(parts.certificate, forms)),
     }
     files |= samples.render(parts.name, contract, parts.classes)
@@ -117,7 +120,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
     files["sbom.cdx.json"] = facts_json(
         sbom.bill(parts.name, parts.card.version, files, parts.licences, len(parts.classes))
     )
-    files["lineage.json"] = facts_json(chain(parts, files))
+    files["lineage.json"] = facts_json(to_json(chain(parts, files)))
     files["manifest.json"] = facts_json(manifest(parts.name, files))
     return files
 
@@ -163,7 +166,7 @@ def metadata(parts: Parts, contract: Mapping[str, Any]) -> dict[str, Any]:
         "name": parts.name,
         "version": parts.card.version,
         "author": parts.card.author or "not stated",
-        "license": str(parts.licences["result"]),
+        "license": parts.licences.result,
         "description": " ".join(
             filter(None, [parts.card.intended_use, contract["limits"], unsure])
         ),
@@ -286,31 +289,39 @@ def seal(certificate: Mapping[str, Any], forms: Mapping[str, Any]) -> dict[str, 
     return {key: body[key] for key in [*order, *(key for key in body if key not in order)]}
 
 
-def chain(parts: Parts, files: Mapping[str, bytes]) -> dict[str, Json]:
+def chain(parts: Parts, files: Mapping[str, bytes]) -> BundleLineage:
     """lineage.json: the build's stages, the certified file, and the bundle as the last link."""
-    links = list(parts.links)
-    hashes = {row["name"]: row["hash"] for row in links}
-    core = hash_chain.link(
-        "certified model",
-        parts.certificate["model_sha256"],
-        {name: hashes[name] for name in ("convert", "certify") if name in hashes},
+    hashes = {row.name: row.hash for row in parts.links}
+
+    def parents(*names: str) -> dict[str, str]:
+        return {name: hashes[name] for name in hashes if name in names}
+
+    certified = hash_chain.link(
+        "certified model", parts.certificate["model_sha256"], parents("convert", "certify")
     )
     last = hash_chain.link(
         "bundle",
         hash_chain.contents(files),
-        {
-            **{
-                name: hashes[name] for name in hashes if name in ("confidence", "bench", "evaluate")
-            },
-            "certified model": core["hash"],
-        },
+        {**parents("confidence", "bench", "evaluate"), "certified model": certified.hash},
     )
-    return {
-        "schema": hash_chain.SCHEMA,
-        "edgekd": edgekd.__version__,
-        "links": [*links, core, last],
-        "head": last["hash"],
-    }
+    return BundleLineage(
+        lineage_record.CHAIN_SCHEMA,
+        edgekd.__version__,
+        [*parts.links, certified, last],
+        last.hash,
+    )
+
+
+def read_lineage(files: Mapping[str, bytes]) -> BundleLineage:
+    """lineage.json of a bundle, also as version 0.1.0 wrote it. Raises ModelFileError when it is missing or broken."""
+    found = from_json(BundleLineage, load_json(files, "lineage.json"), "the bundle's lineage.json")
+    if found.schema not in lineage_record.CHAIN_SCHEMAS:
+        raise ModelFileError(
+            f"the bundle's lineage.json has the schema {found.schema!r}; expected "
+            f"{' or '.join(lineage_record.CHAIN_SCHEMAS)}",
+            "use the version of edgekd that built the bundle",
+        )
+    return found
 
 
 def manifest(name: str, files: Mapping[str, bytes]) -> dict[str, Json]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgekd.bundle.licences_record import LicenceChain
 from edgekd.settings.recipe import CardConfig
 
 MEDICAL = re.compile(
@@ -99,14 +100,14 @@ def card(
         "| part | name | licence | source |",
         "|---|---|---|---|",
         *(
-            f"| {row['role']} | {_cell(row['name'])} | {_cell(row['licence'])} | {_cell(row['source'])} |"
-            for row in licences["links"]
-            if row["part"] == "model"
+            f"| {row.role} | {_cell(row.name)} | {_cell(row.licence)} | {_cell(row.source)} |"
+            for row in licences.links
+            if row.part == "model"
         ),
         "",
-        f"Bundle: **{_plain(licences['result'])}**."
-        + "".join(f" Tainted by {_plain(row)}." for row in licences["tainted_by"])
-        + "".join(f" Not known: {_plain(row)}." for row in licences["unknown"]),
+        f"Bundle: **{_plain(licences.result)}**."
+        + "".join(f" Tainted by {_plain(row)}." for row in licences.tainted_by)
+        + "".join(f" Not known: {_plain(row)}." for row in licences.unknown),
         "",
         "## Proof",
         "",
@@ -201,7 +202,7 @@ def _use(source: Mapping[str, Any]) -> list[str]:
 
 
 def _front(
-    licences: Mapping[str, Any],
+    licences: LicenceChain,
     name: str,
     data: Mapping[str, Any],
     final: Mapping[str, Any],
@@ -227,7 +228,7 @@ def _front(
             ],
         }
     ]
-    known = licences["result"] == "Apache-2.0"
+    known = licences.result == "Apache-2.0"
     front = {
         "license": "apache-2.0" if known else "other",
         "library_name": "litert",

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 import edgekd
+from edgekd.bundle.licences_record import LicenceChain, LicenceLink
 from edgekd.core.artifacts import Json, canonical_json, sha256
+from edgekd.core.records import UnsetType
 
 
 def bill(
-    name: str, version: str, files: Mapping[str, bytes], licences: Mapping[str, Any], classes: int
+    name: str, version: str, files: Mapping[str, bytes], licences: LicenceChain, classes: int
 ) -> dict[str, Json]:
     """A CycloneDX document. `files`: the bundle's own {path: bytes}; `licences`: the body of licences.json."""
     model = {
@@ -23,7 +24,7 @@ def bill(
         "name": name,
         "version": version,
         "hashes": [{"alg": "SHA-256", "content": sha256(files["model.tflite"])}],
-        "licenses": [_licence(licences["result"])],
+        "licenses": [_licence(licences.result)],
         "modelCard": {
             "modelParameters": {
                 "task": "image classification",
@@ -32,7 +33,7 @@ def bill(
         },
     }
     components: list[dict[str, Json]] = [
-        _component(row, number) for number, row in enumerate(licences["links"])
+        _component(row, number) for number, row in enumerate(licences.links)
     ]
     components += [
         {
@@ -97,22 +98,20 @@ KNOWN_IDS = frozenset(
 )
 
 
-def _component(row: Mapping[str, Any], number: int) -> dict[str, Json]:
-    package = row["role"] == "package"
-    kind = (
-        "data"
-        if row["role"] == "data"
-        else "machine-learning-model"
-        if "network" in row["role"]
-        else "library"
-    )
+def _component(row: LicenceLink, number: int) -> dict[str, Json]:
+    if row.role == "data":
+        kind = "data"
+    elif "network" in row.role:
+        kind = "machine-learning-model"
+    else:
+        kind = "library"
     found: dict[str, Json] = {
         "type": kind,
-        "bom-ref": f"{number}:{row['name']}",
-        "name": row["name"],
-        "description": f"{row['role']}; {row['source']}",
-        "licenses": [_licence(row["licence"])],
+        "bom-ref": f"{number}:{row.name}",
+        "name": row.name,
+        "description": f"{row.role}; {row.source}",
+        "licenses": [_licence(row.licence)],
     }
-    if package:
-        found |= {"version": row["version"], "purl": f"pkg:pypi/{row['name']}@{row['version']}"}
+    if not isinstance(row.version, UnsetType):
+        found |= {"version": row.version, "purl": f"pkg:pypi/{row.name}@{row.version}"}
     return found

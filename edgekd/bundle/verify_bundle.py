@@ -12,6 +12,7 @@ import edgekd
 from edgekd.bundle import archive, assemble, deployment, hash_chain, samples
 from edgekd.core.artifacts import canonical_json, sha256
 from edgekd.core.errors import EdgeKDError, ModelFileError
+from edgekd.core.records import present
 from edgekd.data import images
 from edgekd.tflite import model_metadata, ports, runtime
 
@@ -80,23 +81,25 @@ def _manifest(files: Files) -> list[str]:
 
 
 def _lineage(files: Files) -> list[str]:
-    body = assemble.load_json(files, "lineage.json")
-    links = {row["name"]: row for row in body["links"]}
-    wrong = hash_chain.walk(body["links"])
-    if body["head"] != body["links"][-1]["hash"] or body["links"][-1]["name"] != "bundle":
+    found = assemble.read_lineage(files)
+    links = {row.name: row for row in found.links}
+    wrong = hash_chain.walk(found.links)
+    if found.head != found.links[-1].hash or found.links[-1].name != "bundle":
         wrong.append("its head is not the bundle's link")
-    if hash_chain.contents(files) != links["bundle"]["digest"]:
-        wrong.append("the bundle's link does not cover the files that lie here")
-    certificate = assemble.load_json(files, "certificate.json")
-    if links["certified model"]["digest"] != certificate["certified_sha256"]:
+    if hash_chain.contents(files) != links["bundle"].digest:
+        wrong.append("the bundle's link does not cover the files of this bundle")
+    certified = assemble.load_json(files, "certificate.json")["certified_sha256"]
+    if links["certified model"].digest != certified:
         wrong.append("its certified model is not the certificate's")
-    if links["convert"]["payload"]["blobs"]["tflite"] != certificate["certified_sha256"]:
-        wrong.append("its convert stage made another file than was certified")
+    converted = present(links["convert"].payload)
+    if converted is None or converted.blobs["tflite"] != certified:
+        wrong.append("its convert stage made another file than the certified one")
     for stage, name, kept in (
         ("confidence", "confidence.json", _same),
         ("certify", "certificate.json", _unsealed),
     ):
-        if kept(assemble.load_json(files, name)) != links[stage]["payload"]["facts"]["body"]:
+        made = present(links[stage].payload)
+        if made is None or kept(assemble.load_json(files, name)) != made.facts["body"]:
             wrong.append(f"{name} is not what the {stage} stage made")
     return wrong
 
@@ -230,7 +233,7 @@ def _golden(files: Files) -> list[str]:
 
 def _samples(files: Files) -> list[str]:
     """The samples are made again from deployment.json and the labels, and compared."""
-    if assemble.load_json(files, "lineage.json")["edgekd"] != edgekd.__version__:
+    if assemble.read_lineage(files).edgekd != edgekd.__version__:
         return []  # another version's templates; the manifest and the lineage still cover the files
     contract = assemble.load_json(files, assemble.DEPLOYMENT)
     made = samples.render(contract["name"], contract, _labels(files))

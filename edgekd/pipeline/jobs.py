@@ -17,6 +17,24 @@ from edgekd.settings.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A teacher of a build.
+
+    `stage`: the stage that trains it, "teacher", "teacher2" and so on. `name`: the network's. `weights`: as in
+    `teacher.weights` of a recipe.
+    """
+
+    stage: str
+    name: str
+    weights: str
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network's spec, from its model file where it has one."""
+        return model_specs.spec(self.name)
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that decides a build: the recipe, the device it is for, the open data source."""
 
@@ -25,14 +43,27 @@ class Job:
     source: Any  # sources.Source
 
     @property
-    def teacher(self) -> ModelSpec | None:
-        """The teacher's spec, or None for a student that learns from the labels alone, or from logged answers."""
-        absent = (
-            self.recipe.teacher.name == "none"
-            or self.recipe.distil.logs
-            or self.recipe.federated.on
+    def teachers(self) -> tuple[Teacher, ...]:
+        """Every teacher in order, the first of which is called "teacher".
+
+        Empty for a student that learns from labels alone, from logged answers, or from clients' answers.
+        """
+        config = self.recipe.teacher
+        if config.name == "none" or self.recipe.distil.logs or self.recipe.federated.on:
+            return ()
+        further = [other.partition("@") for other in config.others]
+        return (
+            Teacher("teacher", config.name, config.weights),
+            *(
+                Teacher(f"teacher{number}", name, weights)
+                for number, (name, _, weights) in enumerate(further, 2)
+            ),
         )
-        return None if absent else model_specs.spec(self.recipe.teacher.name)
+
+    @property
+    def teacher(self) -> ModelSpec | None:
+        """The first teacher's spec, or None for a student without a teacher."""
+        return self.teachers[0].spec if self.teachers else None
 
     @property
     def student(self) -> ModelSpec:

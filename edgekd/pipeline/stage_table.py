@@ -14,7 +14,7 @@ from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
 from edgekd.device import edgebench
 from edgekd.pipeline.jobs import Job, file_digest, teacher_px
-from edgekd.settings import loss_catalogue, model_specs
+from edgekd.settings import loss_catalogue
 
 Settings = dict[str, Any]
 
@@ -62,17 +62,16 @@ def _inputs(job: Job) -> Settings:
     }
 
 
-def _teacher(job: Job, other: str = "") -> Settings:
-    """Of the teacher, or of a further one, NAME or NAME@FILE, which shares its settings."""
-    config = dataclasses.replace(job.recipe.teacher, others=())
-    if other:
-        name, _, weights = other.partition("@")
-        config = dataclasses.replace(config, name=name, weights=weights)
-    model = model_specs.spec(config.name)
-    px = config.px or teacher_px(model, job.recipe.data.input_px, config.weights)
+def _teacher(job: Job, number: int = 0) -> Settings:
+    """Settings of a teacher by its place in `job.teachers`. Further teachers share those of the first."""
+    teacher = job.teachers[number]
+    config = dataclasses.replace(
+        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
+    )
+    px = config.px or teacher_px(teacher.spec, job.recipe.data.input_px, config.weights)
     return {
         "config": config,
-        "model": model,
+        "model": teacher.spec,
         "view": job.recipe.views,
         "px": px,
         "weights_sha256": file_digest(config.weights),
@@ -305,9 +304,9 @@ LOGS = Stage(
 
 
 def stages(job: Job) -> tuple[Stage, ...]:
-    """The rows that this job runs. Further teachers are rows of their own, teacher2, teacher3, ..., after the first."""
+    """The rows that this job runs. Further teachers are rows of their own, teacher2 and so on, after the first."""
     config, rows = job.recipe.distil, []
-    others = [f"teacher{number}" for number in range(2, 2 + len(job.recipe.teacher.others))]
+    others = [teacher.stage for teacher in job.teachers[1:]]
     for stage in STAGES:
         if stage.name == "knowledge" and (config.logs or job.recipe.federated.on):
             rows.append(LOGS if config.logs else CLIENTS)
@@ -316,7 +315,7 @@ def stages(job: Job) -> tuple[Stage, ...]:
         elif stage.name == "knowledge" and config.answers != "cached":
             if others:
                 raise RecipeError(
-                    f"teacher.others are heard from the cache, and distil.answers is {config.answers!r}",
+                    f"teacher.others needs cached answers, and distil.answers is {config.answers!r}",
                     'set distil.answers="cached", or leave teacher.others out',
                 )
         elif stage.name == "knowledge":
@@ -326,8 +325,8 @@ def stages(job: Job) -> tuple[Stage, ...]:
         if rows and rows[-1].name == "teacher":
             rows += [
                 dataclasses.replace(
-                    stage, name=name, settings=functools.partial(_teacher, other=other)
+                    stage, name=name, settings=functools.partial(_teacher, number=number)
                 )
-                for name, other in zip(others, job.recipe.teacher.others, strict=True)
+                for number, name in enumerate(others, 1)
             ]
     return tuple(rows)

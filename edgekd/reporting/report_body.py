@@ -19,6 +19,7 @@ SCHEMA = "edgekd.report/1"
 def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
     """The report of whatever stages have finished; parts of stages that have not are absent."""
     dataset: Dataset = load(done, "data")
+    teachers = [teacher.stage for teacher in job.teachers]
     body: dict[str, Any] = {
         "schema": SCHEMA,
         "edgekd": edgekd.__version__,
@@ -37,12 +38,16 @@ def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
         ],
         "models": {
             name: _model(load(done, stage))
-            for name, stage in (("teacher", "teacher"), ("student", "distil"), ("pruned", "prune"))
+            for name, stage in (
+                *((teacher, teacher) for teacher in teachers),
+                ("student", "distil"),
+                ("pruned", "prune"),
+            )
             if stage in done
         },
         "training": {
             name: load(done, name).history
-            for name in ("teacher", "distil", "prune", "qat")
+            for name in (*teachers, "distil", "prune", "qat")
             if name in done
         },
     }
