@@ -183,7 +183,7 @@ def test_files_that_travel_are_whole_by_themselves() -> None:
 
 def test_lean_import() -> None:
     """`import edgekd` and the command line load none of the heavy libraries."""
-    code = "import sys, edgekd, edgekd.app.cli as c; c._parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, edgekd, edgekd.app.cli as c; c.make_parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = set(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -232,21 +232,21 @@ def test_the_cpu_tail_is_read_back():
 
 
 def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from edgekd.app import build
+    from edgekd.app import publish
 
     (tmp_path / "twin").write_bytes(compiled_net().bytes())
     copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes())"
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     device: dict[str, object] = {}
-    files = build._compiled(b"source", load_profile("coral-usb"), device)
+    files = publish.compiled_files(b"source", load_profile("coral-usb"), device)
     assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
     assert b"16.0.384591198" in files["model_edgetpu.log"]
     assert isinstance(device["compiler"], dict)
     assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
     assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert build._compiled(b"source", load_profile("coral-usb"), device) == {}
+    assert publish.compiled_files(b"source", load_profile("coral-usb"), device) == {}
     assert device["compiler"] is None
 
 

@@ -120,7 +120,7 @@ def test_nothing_to_mend_writes_nothing(
         )
         == 0
     )
-    assert "nothing to mend" in capsys.readouterr().err
+    assert "no edit is needed" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -37,6 +37,7 @@ from PIL import Image
 
 from edgekd.app import build
 from edgekd.app.console import Console
+from edgekd.app.progress import stages_to, steps_to
 from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.errors import RecipeError
 from edgekd.core.store import Store
@@ -395,21 +396,21 @@ def main() -> None:
             divide(
                 Path(arguments.data),
                 whole.source,
-                load(run(whole, store, "data", console.progress), "data"),
+                load(run(whole, store, "data", steps_to(console)), "data"),
             )
         first = run(
             job(arguments, Row("kd", "", KD), arguments.seeds[0]),
             store,
             "teacher",
-            console.progress,
-            console.stage,
+            steps_to(console),
+            stages_to(console),
         )
         dataset, teacher = load(first, "data"), load(first, "teacher")
         wider = argparse.Namespace(
             **vars(arguments) | {"set": [*arguments.set, f"data.limit={arguments.judged}"]}
         )
         judges: Dataset = load(
-            run(job(wider, Row("none", "", {}, False), 0), store, "data", console.progress), "data"
+            run(job(wider, Row("none", "", {}, False), 0), store, "data", steps_to(console)), "data"
         )
         if shared := contents(dataset, "train") & contents(judges, "test"):
             sys.exit(
@@ -432,14 +433,14 @@ def main() -> None:
                 "distil.epochs": fewer,
                 "views.per_image": min(arguments.asked or plain.recipe.views.per_image, fewer),
             }
-        watch = costs.watch(_only_finished if arguments.finished else console.stage)
+        watch = costs.watch(_only_finished if arguments.finished else stages_to(console))
         for seed in arguments.seeds:  # seed by seed, so that a table of few seeds is whole early
             for row in order:
                 if row.name in refused:
                     continue
                 print(f"== {row.name}, seed {seed}", file=sys.stderr, flush=True)
                 try:
-                    done = run(job(arguments, row, seed), store, "distil", console.progress, watch)
+                    done = run(job(arguments, row, seed), store, "distil", steps_to(console), watch)
                 except Untrained:
                     continue
                 except (

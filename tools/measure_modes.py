@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edgekd.app import build
 from edgekd.app.console import Console
+from edgekd.app.progress import stages_to, steps_to
 from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
 from edgekd.core.context import Context
 from edgekd.core.store import Store
@@ -71,7 +72,9 @@ def cache(arguments: argparse.Namespace) -> None:
     """The same training, fed from the cache and by the teacher itself, in turn; and what the cache weighs."""
     job = opened(arguments, "data.input_px=96", "data.limit=128", "views.per_image=6")
     with Console() as console:
-        done = run(job, Store(arguments.out, None), "knowledge", console.progress, console.stage)
+        done = run(
+            job, Store(arguments.out, None), "knowledge", steps_to(console), stages_to(console)
+        )
     dataset, teacher, known = load(done, "data"), load(done, "teacher"), load(done, "knowledge")
     config = dataclasses.replace(
         job.recipe.distil, pooled=0.0
@@ -257,7 +260,7 @@ def fair(arguments: argparse.Namespace) -> None:
                     **overrides,
                 )
                 job = dataclasses.replace(job, source=source)
-                done = run(job, store, "distil", console.progress, console.stage)
+                done = run(job, store, "distil", steps_to(console), stages_to(console))
                 told = load(done, "distil").facts["groups"]["test"]
                 each = {group: row["top1"] for group, row in told["each"].items()}
                 found.setdefault(name, []).append(
@@ -304,7 +307,9 @@ def corrupted(arguments: argparse.Namespace) -> None:
     )
     with Console() as console:
         job = opened(arguments, *sets, teacher__others=tuple(arguments.others))
-        done = run(job, Store(arguments.out, None), "knowledge", console.progress, console.stage)
+        done = run(
+            job, Store(arguments.out, None), "knowledge", steps_to(console), stages_to(console)
+        )
     dataset, known = load(done, "data"), load(done, "knowledge")
     said = arrays(known)
     every = torch.cat(

@@ -14,8 +14,8 @@ import rich.markup
 import rich.progress
 import rich.table
 
+from edgekd.app.progress import Advanced, Note, StageFinished, StageStarted, Update
 from edgekd.device.bench_history import Change
-from edgekd.pipeline.jobs import Done
 from edgekd.reporting import comparison
 from edgekd.reporting.report_body import number
 
@@ -48,8 +48,8 @@ class Console:
             transient=True,
             disable=not self._err.is_terminal,
         )
-        self._task: rich.progress.TaskID | None = None
-        self._what = ""
+        self._row: rich.progress.TaskID | None = None
+        self._task = ""  # of the row
 
     def __enter__(self) -> Console:
         self._bar.start()
@@ -63,41 +63,41 @@ class Console:
     ) -> None:
         self._bar.stop()
 
-    def progress(self, what: str, done: int, total: int, **figures: float) -> None:
-        """Move the bar; a new `what` starts a new one."""
+    def __call__(self, update: Update, /) -> None:
+        """Show an update (the Console is itself a Progress)."""
+        match update:
+            case Advanced():
+                self._advance(update)
+            case StageStarted():
+                if self._bar.disable:
+                    self._err.print(f"  {update}")
+            case StageFinished():
+                self._drop_bar()
+                how = "cached" if update.cached else f"{update.seconds:.1f} s"
+                self._err.print(
+                    f"[green]✓[/] {update.stage:<10} {how:>9}  "
+                    f"[dim]{update.digest[:DIGEST_LETTERS]}[/]"
+                )
+            case Note():
+                text = "".join(c if c.isprintable() or c == "\n" else "?" for c in update.text)
+                self._err.print(text, markup=False, soft_wrap=True)
+
+    def _advance(self, update: Advanced) -> None:
+        """Move the bar; a new task starts a new one."""
         if self._bar.disable:
             return
-        told = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        if what != self._what:
+        figures = " ".join(f"{name} {value:.4g}" for name, value in update.figures.items())
+        if update.task != self._task:
             self._drop_bar()
-            self._task, self._what = self._bar.add_task(what, total=total, figures=told), what
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, figures=told)
+            self._row = self._bar.add_task(update.task, total=update.total, figures=figures)
+            self._task = update.task
+        if self._row is not None:
+            self._bar.update(self._row, completed=update.done, total=update.total, figures=figures)
 
     def _drop_bar(self) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task, self._what = None, ""
-
-    def stage(self, name: str, done: Done | None) -> None:
-        """Say that a stage starts (None) or is there."""
-        if done is None:
-            if self._bar.disable:
-                self._err.print(f"  {name} ...")
-            return
-        self._drop_bar()
-        how = "cached" if done.cached else f"{done.entry.seconds:.1f} s"
-        self._err.print(
-            f"[green]✓[/] {name:<10} {how:>9}  [dim]{done.entry.digest[:DIGEST_LETTERS]}[/]"
-        )
-
-    def say(self, text: str) -> None:
-        """A stage's own words, such as the plan of a cut, above the bar."""
-        self._err.print(
-            "".join(c if c.isprintable() or c == "\n" else "?" for c in text),
-            markup=False,
-            soft_wrap=True,
-        )
+        if self._row is not None:
+            self._bar.remove_task(self._row)
+        self._row, self._task = None, ""
 
     def show_report(self, body: Mapping[str, Any], out: Path, until: str | None) -> None:
         """One build: what each stage cost, what the file is, whether it is certified, where everything lies."""

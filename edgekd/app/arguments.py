@@ -1,0 +1,379 @@
+"""The arguments of every verb, defined once: for the Python API and for the command line.
+
+Each verb has one frozen dataclass. Its fields are the keyword arguments of the function in
+edgekd.app.api, and their metadata says how the same argument is written on the command line
+(edgekd.app.argument_parser builds the parser from it). A subclass adds what only a terminal
+needs, such as `--json`. A field without metadata exists in Python alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
+
+from edgekd.app.progress import Progress
+
+if TYPE_CHECKING:
+    from edgekd.settings.recipe import Recipe
+    from edgekd.settings.setting_types import Toml
+
+type PathLike = str | os.PathLike[str]
+type Settings = Mapping[str, Toml] | Sequence[str]
+
+DEFAULT_PROFILE = "pi4"
+KEY = "command line"  # of the metadata
+MAY_BE_EMPTY, ONE_OR_MORE, ANY_NUMBER = "?", "+", "*"  # argparse's `nargs`
+# Several fields say the same thing in several verbs.
+DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
+SETTING = "change one setting of the recipe; may be repeated"
+WHOLE_JSON = "print the result as JSON"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How an argument is written and explained on the command line.
+
+    `exclusive` names a group of options of which at most one may be given. `const` is the value of
+    an option that is given without one, where `nargs` allows that.
+    """
+
+    help: str
+    metavar: str | None = None
+    positional: bool = False
+    flag: str | None = None  # None: "--" and the field's name
+    parse: Callable[[str], object] = str
+    nargs: str | None = None
+    const: str | None = None
+    repeated: bool = False
+    exclusive: str | None = None
+
+
+def option(
+    help: str,  # noqa: A002  # argparse's own name for it
+    metavar: str | None = None,
+    *,
+    flag: str | None = None,
+    parse: Callable[[str], object] = str,
+    nargs: str | None = None,
+    const: str | None = None,
+    repeated: bool = False,
+    exclusive: str | None = None,
+) -> Mapping[str, Option]:
+    """The metadata of a field that is an option on the command line."""
+    return {KEY: Option(help, metavar, False, flag, parse, nargs, const, repeated, exclusive)}
+
+
+def positional(
+    help: str,  # noqa: A002  # argparse's own name for it
+    metavar: str,
+    *,
+    nargs: str | None = None,
+) -> Mapping[str, Option]:
+    """The metadata of a field that is a positional argument on the command line."""
+    return {KEY: Option(help, metavar, positional=True, nargs=nargs)}
+
+
+@dataclass(frozen=True)
+class Build:
+    """Distil a student, convert it to int8, certify it, and write everything to the out folder."""
+
+    recipe: PathLike | Recipe | None = field(
+        default=None,
+        metadata=positional(
+            "settings file; `edgekd new DIR` writes one", "RECIPE.toml", nargs=MAY_BE_EMPTY
+        ),
+    )
+    _: KW_ONLY
+    profile: str = field(default=DEFAULT_PROFILE, metadata=option(DEVICE))
+    data: PathLike | None = field(
+        default=None,
+        metadata=option(
+            "a folder, FILE.csv, shards:TARS, phantom, elpv, or medmnist:NAME (default: phantom)",
+            "DIR",
+        ),
+    )
+    teacher: str | None = field(
+        default=None, metadata=option("teacher network with its weights, or `none`", "NAME[@FILE]")
+    )
+    teacher_frozen: bool = field(
+        default=False,
+        metadata=option("freeze the teacher and train only a linear head on its features"),
+    )
+    student: str | None = field(
+        default=None, metadata=option("network to train and ship", "NAME[@FILE]")
+    )
+    out: PathLike | None = field(
+        default=None, metadata=option("out folder (default: builds/DATA-STUDENT-PROFILE)", "DIR")
+    )
+    store: PathLike | None = field(
+        default=None, metadata=option("keep finished stages here, to share them", "DIR")
+    )
+    until: str | None = field(default=None, metadata=option("stop after this stage", "STAGE"))
+    settings: Settings = field(
+        default=(),
+        metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
+    )
+    seed: int | None = field(
+        default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
+    )
+    fix: bool = field(
+        default=False,
+        metadata=option("apply the edits that `check --fix` finds; the recipe file stays as it is"),
+    )
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class BuildCommand(Build):
+    """`edgekd build`."""
+
+    json: bool = field(default=False, metadata=option("print report.json"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Predict, before any training, what a device makes of a model: operators, memory, latency."""
+
+    model: PathLike | Recipe = field(
+        metadata=positional(
+            "a student's name, a finished model, or a recipe", "STUDENT|MODEL.tflite|RECIPE.toml"
+        )
+    )
+    _: KW_ONLY
+    profile: str = field(default=DEFAULT_PROFILE, metadata=option(DEVICE))
+    settings: Settings = field(
+        default=(),
+        metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
+    )
+
+
+@dataclass(frozen=True)
+class CheckCommand(Check):
+    """`edgekd check`."""
+
+    fix: bool = field(
+        default=False,
+        metadata=option(
+            "write the edits that make the student map into the recipe (for a student's name: into "
+            "STUDENT-PROFILE.toml), and show them"
+        ),
+    )
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure latency, memory and agreement with the golden set on a device."""
+
+    model: PathLike = field(
+        metadata=positional(
+            "a .tflite file, or a folder that holds model.tflite", "MODEL.tflite|DIR"
+        )
+    )
+    _: KW_ONLY
+    profile: str = field(
+        default="host",
+        metadata=option("device profile, or several: pi4,pi5 (default: %(default)s)"),
+    )
+    local: bool = field(
+        default=False, metadata=option("on this machine (default)", exclusive="where")
+    )
+    ssh: str | None = field(
+        default=None,
+        metadata=option(
+            "over OpenSSH, with your keys, agent and known hosts",
+            "[USER@]HOST[:PORT]",
+            exclusive="where",
+        ),
+    )
+    adb: str | None = field(
+        default=None,
+        metadata=option(
+            "on an Android device, with benchmark_model; without SERIAL, on the only one attached",
+            "SERIAL",
+            nargs=MAY_BE_EMPTY,
+            const="",
+            exclusive="where",
+        ),
+    )
+    emulate: bool = field(
+        default=False,
+        metadata=option(
+            "on the emulated Pi 4 of tools/pi_emulator.py: compares its output bytes with this "
+            "machine's; its times are void",
+            exclusive="where",
+        ),
+    )
+    emit: PathLike | None = field(
+        default=None,
+        metadata=option(
+            "write runner, model and command for a board without network", "DIR", exclusive="where"
+        ),
+    )
+    brought: PathLike | None = field(
+        default=None,
+        metadata=option("the result that such a board wrote", "RESULT.json", exclusive="where"),
+    )
+    python: str = field(
+        default="python3",
+        metadata=option("--ssh: Python on the device (default: %(default)s)", "PATH"),
+    )
+    ssh_config: PathLike | None = field(
+        default=None, metadata=option("--ssh: configuration file, as for ssh -F", "FILE")
+    )
+    benchmark_model: PathLike | None = field(
+        default=None, metadata=option("--adb: LiteRT's tool, built for the device", "FILE")
+    )
+    delegate: str = field(
+        default="auto",
+        metadata=option(
+            "auto, xnnpack, none, edgetpu[:DEVICE], external:LIBRARY[,KEY=VALUE...]; "
+            "--adb: xnnpack, none, gpu, nnapi[:ACCELERATOR]",
+            "NAME",
+        ),
+    )
+    threads: int | None = field(
+        default=None, metadata=option("number of threads (default: the profile's)", parse=int)
+    )
+    cores: str | None = field(
+        default=None, metadata=option("run on these cores only, such as 4-7", "LIST")
+    )
+    runs: int = field(default=50, metadata=option("timed runs (default: %(default)s)", parse=int))
+    soak: float | None = field(
+        default=None,
+        metadata=option("keep running for this long, to see throttling", "MINUTES", parse=float),
+    )
+    timeout: float = field(
+        default=600.0,
+        metadata=option(
+            "limit for everything but the soak (default: %(default)s)", "SECONDS", parse=float
+        ),
+    )
+    out: PathLike | None = field(
+        default=None,
+        metadata=option("keep the result in DIR/bench (default: MODEL, if it is a folder)", "DIR"),
+    )
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class BenchCommand(Bench):
+    """`edgekd bench`."""
+
+    json: bool = field(
+        default=False,
+        metadata=option("print the result as JSON; for several profiles, a list"),
+    )
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check the files of an out folder or a bundle again, from their bytes."""
+
+    folder: PathLike = field(
+        metadata=positional("an out folder, or a bundle (folder or .zip)", "DIR|BUNDLE")
+    )
+
+
+@dataclass(frozen=True)
+class VerifyCommand(Verify):
+    """`edgekd verify`."""
+
+    _: KW_ONLY
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Read the report of one build, or compare several."""
+
+    folders: PathLike | Sequence[PathLike] = field(
+        metadata=positional("out folder of a build", "DIR", nargs=ONE_OR_MORE)
+    )
+    _: KW_ONLY
+    why: bool = field(
+        default=False,
+        metadata=option("find the operators that lose most accuracy in int8, and remedies"),
+    )
+    why_slow: bool = field(
+        default=False,
+        metadata=option("rank the operators of a measured model by the time that they take"),
+    )
+    store: PathLike | None = field(
+        default=None,
+        metadata=option("--why: the --store of the build, if it had one", "DIR"),
+    )
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class ReportCommand(Report):
+    """`edgekd report`."""
+
+    json: bool = field(
+        default=False,
+        metadata=option(
+            "print report.json with all later measurements, or the comparison", exclusive="shape"
+        ),
+    )
+    html: bool = field(
+        default=False,
+        metadata=option(
+            "print the same as a web page: edgekd report DIR --html > page.html",
+            exclusive="shape",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ProfilesCommand:
+    """`edgekd profiles`."""
+
+    names: Sequence[str] = field(
+        default=(),
+        metadata=positional(
+            "show the profile NAME; `fit` refits its latency model from your own measurements",
+            "NAME | fit NAME BENCH.json...",
+            nargs=ANY_NUMBER,
+        ),
+    )
+    _: KW_ONLY
+    models: Sequence[str] = field(
+        default=(),
+        metadata=option(
+            "fit: folder of the measured .tflite files, if not beside their measurements",
+            "DIR",
+            repeated=True,
+        ),
+    )
+    out: PathLike = field(
+        default=".", metadata=option("fit: folder for the new profile (default: here)", "DIR")
+    )
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class ModelsCommand:
+    """`edgekd models`."""
+
+    name: str | None = field(
+        default=None, metadata=positional("network to show", "NAME", nargs=MAY_BE_EMPTY)
+    )
+    _: KW_ONLY
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class NewCommand:
+    """`edgekd new`."""
+
+    folder: PathLike = field(metadata=positional("folder for the new recipe.toml", "DIR"))
+
+
+@dataclass(frozen=True)
+class DoctorCommand:
+    """`edgekd doctor`."""
+
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))

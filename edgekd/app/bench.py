@@ -1,0 +1,123 @@
+"""`edgekd bench`: from the arguments to measurements, each kept beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgekd.app.arguments import Bench, PathLike
+from edgekd.app.progress import Advanced, Progress, silent
+from edgekd.app.results import BenchFailure, BenchResult
+from edgekd.core.errors import EdgeKDError, RecipeError
+from edgekd.device import bench, bench_history, bench_targets, transports
+from edgekd.settings.device_profiles import DeviceProfile, load_profile
+
+
+def run(asked: Bench) -> BenchResult:
+    """Measure on every profile that is named, or write the folders for a board without network.
+
+    With several profiles, a failure on one of them is part of the result. Raises EdgeKDError for
+    bad input, and DeviceError when the only profile cannot be measured.
+    """
+    _one_place(asked)
+    model = Path(asked.model)
+    profiles = [load_profile(name) for name in asked.profile.split(",")]
+    path, golden = bench.find_model(model)
+    settings = bench.BenchSettings(
+        threads=asked.threads,
+        runs=asked.runs,
+        timeout_s=asked.timeout,
+        delegate=asked.delegate,
+        cores=bench.core_numbers(asked.cores),
+        soak_minutes=asked.soak,
+    )
+    subject = bench_targets.Subject(
+        bench.read_model(path), golden.read_bytes() if golden is not None else None, settings
+    )
+    if asked.emit is not None:
+        return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))
+    folder = model if model.is_dir() else None
+    return _measure(asked, subject, profiles, Path(asked.out) if asked.out is not None else folder)
+
+
+def _measure(
+    asked: Bench,
+    subject: bench_targets.Subject,
+    profiles: list[DeviceProfile],
+    folder: Path | None,
+) -> BenchResult:
+    runs: list[dict[str, Any]] = []
+    files: list[Path] = []
+    failed: list[BenchFailure] = []
+    with _place(asked, subject) as measure:
+        for profile in profiles:
+            try:
+                body = measure(profile, _share(asked.progress or silent, f"bench {profile.name}"))
+            except EdgeKDError as error:
+                if len(profiles) == 1:
+                    raise
+                # The others may still work: a phone's NNAPI may fail where its GPU does not.
+                failed.append(BenchFailure(profile.name, error))
+                continue
+            runs.append(body)
+            if folder is not None:
+                files.append(bench_history.keep(folder, body))
+    return BenchResult(tuple(runs), tuple(files), tuple(failed), folder)
+
+
+def _emit(
+    folder: Path, subject: bench_targets.Subject, profiles: list[DeviceProfile]
+) -> Iterator[Path]:
+    """Write a folder for each profile, and give the paths of the files."""
+    for profile in profiles:
+        yield from bench.emit(
+            folder / profile.name if len(profiles) > 1 else folder,
+            subject.model,
+            profile,
+            golden=subject.golden,
+            settings=subject.settings,
+        )
+
+
+def _share(progress: Progress, task: str) -> transports.Progress:
+    return lambda share: progress(Advanced(task, round(share * 100), 100, {}))
+
+
+def _one_place(asked: Bench) -> None:
+    """Raise RecipeError when the arguments name more than one place to measure."""
+    places = {
+        "local": asked.local,
+        "ssh": asked.ssh is not None,
+        "adb": asked.adb is not None,
+        "emulate": asked.emulate,
+        "emit": asked.emit is not None,
+        "brought": asked.brought is not None,
+    }
+    named = [name for name, given in places.items() if given]
+    if len(named) > 1:
+        raise RecipeError(
+            f"{' and '.join(named)} name different places to measure", f"give {named[0]} alone"
+        )
+
+
+@contextmanager
+def _place(asked: Bench, subject: bench_targets.Subject) -> Iterator[bench_targets.Measure]:
+    """The function that measures where the arguments say."""
+    if asked.adb is not None:
+        tool = _path(asked.benchmark_model)
+        with bench_targets.over_adb(subject, asked.adb or None, tool) as measure:
+            yield measure
+    elif asked.ssh is not None:
+        yield bench_targets.over_ssh(subject, asked.ssh, asked.python, _path(asked.ssh_config))
+    elif asked.emulate:
+        yield bench_targets.emulated(subject)
+    elif asked.brought is not None:
+        yield bench_targets.brought(subject, Path(asked.brought))
+    else:
+        yield bench_targets.here(subject)
+
+
+def _path(given: PathLike | None) -> Path | None:
+    return None if given is None else Path(given)

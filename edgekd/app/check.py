@@ -1,0 +1,30 @@
+"""`edgekd check`: from the arguments to what a device makes of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekd.app.arguments import Check
+from edgekd.app.settings import recipe_of
+from edgekd.assessment import student_check
+from edgekd.settings.device_profiles import load_profile
+from edgekd.settings.recipe import Recipe
+
+
+def run(asked: Check) -> dict[str, Any]:
+    """Check what the arguments name. Raises EdgeKDError for what cannot be checked."""
+    profile = load_profile(asked.profile)
+    model = asked.model
+    if isinstance(model, Recipe):
+        return student_check.check_recipe(recipe_of(model, asked.settings, {}), profile)
+    name = str(model)
+    if student_check.is_file(name):
+        return student_check.check_file(Path(name), profile)
+    is_recipe = name.endswith(".toml")
+    settings = recipe_of(
+        name if is_recipe else None,
+        asked.settings,
+        {} if is_recipe else {"distil.student": name},
+    )
+    return student_check.check_recipe(settings, profile)

@@ -1,0 +1,58 @@
+"""From the arguments `recipe` and `settings` to a Recipe."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit.exceptions
+
+from edgekd.app.arguments import PathLike, Settings
+from edgekd.core.errors import RecipeError
+from edgekd.settings import recipe, recipe_toml
+from edgekd.settings.recipe import Recipe
+from edgekd.settings.setting_types import Toml
+
+
+def recipe_of(
+    start: PathLike | Recipe | None, settings: Settings, own: Mapping[str, Toml]
+) -> Recipe:
+    """The recipe `start` (a file, a Recipe, or None for the defaults) with `settings` and `own`.
+
+    `own`, the values of other arguments by their key in the recipe, wins over `settings`. Raises
+    RecipeError or UnknownName.
+    """
+    if isinstance(start, Recipe):
+        text = recipe.to_toml(start)
+        values = {**_by_key(text), **recipe.parse(sets(settings)), **own}
+        return recipe.load(None, (), values)
+    return recipe.load(None if start is None else Path(start), sets(settings), own)
+
+
+def sets(settings: Settings) -> list[str]:
+    """Settings as `--set` takes them: ["stage.key=value"]. Raises RecipeError."""
+    if not isinstance(settings, Mapping):
+        return list(settings)
+    return [f"{key}={_spelled(key, value)}" for key, value in settings.items()]
+
+
+def _by_key(toml: str) -> dict[str, Toml]:
+    """The values of a recipe's text by key: {"data.source": ..., "seed": ...}."""
+    found: dict[str, Toml] = {}
+    for name, value in tomllib.loads(toml).items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _spelled(key: str, value: Toml) -> str:
+    try:
+        return recipe_toml.spelled(value)
+    except (TypeError, ValueError, tomlkit.exceptions.TOMLKitError):
+        raise RecipeError(
+            f"{key}: a {type(value).__name__} is no value of a recipe",
+            "give a number, a string, True, False, a list or a dict",
+        ) from None

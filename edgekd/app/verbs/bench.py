@@ -1,0 +1,40 @@
+"""`edgekd bench`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from edgekd.app import bench
+from edgekd.app.arguments import BenchCommand
+from edgekd.app.console import Console
+from edgekd.app.printing import print_json, printable
+from edgekd.device import bench_history
+
+
+def run(command: BenchCommand) -> int:
+    """Measure, and show the results.
+
+    Returns the highest exit code of the profiles that failed, where others were measured.
+    """
+    console = Console()
+    with console:
+        result = bench.run(dataclasses.replace(command, progress=console))
+    if command.emit is not None:
+        for path in result.files:
+            print(path)
+        return 0
+    for path in result.files:
+        print(path, file=sys.stderr)
+    if command.json:
+        print_json(result.runs if "," in command.profile else result.runs[0])
+    else:
+        for measured in result.runs:
+            console.show_bench(measured)
+        if result.folder is not None:
+            changes = bench_history.changes(bench_history.kept(result.folder))
+            console.show_changes([row for row in changes if row.later.path in result.files])
+    for failure in result.failed:
+        text = f"{printable(failure.profile)}: {printable(str(failure.error))}"
+        print(f"edgekd: error: {text}", file=sys.stderr)
+    return max((failure.error.exit_code for failure in result.failed), default=0)

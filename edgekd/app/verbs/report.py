@@ -1,0 +1,51 @@
+"""`edgekd report`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+from edgekd.app import report
+from edgekd.app.arguments import ReportCommand
+from edgekd.app.console import Console
+from edgekd.app.printing import print_json
+from edgekd.app.results import ReportResult
+from edgekd.core.errors import RecipeError
+from edgekd.device import bench_history
+
+
+def run(command: ReportCommand) -> int:
+    """Show one report, a comparison, or the slowest operators."""
+    console = Console()
+    with console:
+        result = report.run(dataclasses.replace(command, progress=console))
+    if command.json:
+        print_json(result.body)
+    elif command.html and not (command.why or command.why_slow):
+        _print_page(result.html())
+    else:
+        _show(console, command, result)
+    return 0
+
+
+def _show(console: Console, command: ReportCommand, result: ReportResult) -> None:
+    for slow in result.slow:
+        console.show_slow(slow)
+    if result.comparison is not None:
+        console.show_comparison(result.comparison)
+    for folder, body in zip(result.folders, result.reports, strict=False):
+        console.show_report(body, folder, None)
+        if not command.why:
+            console.show_changes(bench_history.changes(bench_history.kept(folder)))
+
+
+def _print_page(text: str) -> None:
+    """Print a page of HTML on stdout. Raises RecipeError when stdout is a terminal."""
+    if sys.stdout.isatty():
+        raise RecipeError(
+            "--html prints a page, and stdout is a terminal",
+            "send it to a file: ... --html > page.html",
+        )
+    # The page declares UTF-8, whatever the locale says.
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.write(text)
