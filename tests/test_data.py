@@ -19,7 +19,7 @@ from PIL import Image
 
 from edgekd.core.artifacts import Dataset, Packed, canonical_json, pack, unpack
 from edgekd.core.errors import DataError, MissingExtra, UnknownName
-from edgekd.data import calibration_manifest, images
+from edgekd.data import images
 from edgekd.data.dataset_builder import build_dataset
 from edgekd.data.datasets import labels, pixels, rows
 from edgekd.data.input_builder import build_inputs
@@ -29,7 +29,6 @@ from edgekd.settings.recipe import DataConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 XRAYS = ROOT.parent / "shared" / "data" / "chest-xray"
-MANIFEST = ROOT / "calib_data" / "phantom-120.json"
 
 
 def write(path: Path, seed: int, size: tuple[int, int] = (24, 20), coloured: bool = False) -> Path:
@@ -512,22 +511,6 @@ def test_phantom_becomes_a_dataset(small_phantom: Dataset) -> None:
     )
 
 
-def test_the_calibration_manifest_in_the_repository_is_what_the_generator_makes(
-    small_phantom: Dataset,
-) -> None:
-    """Remake it with: python -m tests.test_data"""
-    expected = json.loads(MANIFEST.read_text())
-    inputs = build_inputs(
-        open_source("phantom:120"), small_phantom, 96, 0, calibration=24, golden=8
-    )
-    calibration_manifest.check(expected, small_phantom, inputs)
-    assert calibration_manifest.manifest(small_phantom, inputs, 0) == expected
-    other = build_inputs(open_source("phantom:120"), small_phantom, 96, 1, calibration=24, golden=8)
-    with pytest.raises(DataError, match="calibration set of phantom:120") as error:
-        calibration_manifest.check(expected, small_phantom, other)
-    assert error.value.next_step
-
-
 def test_elpv_is_read_from_its_package_or_the_extra_is_named() -> None:
     if not importlib.util.find_spec("elpv_dataset"):
         with pytest.raises(MissingExtra, match=r"edgekd\[elpv\]"):
@@ -573,12 +556,3 @@ def test_real_radiographs() -> None:
     with (XRAYS / "manifest.csv").open(newline="") as file:
         recorded = {row["path"]: row["sha256"] for row in csv.DictReader(file)}
     assert {row["name"]: row["sha256"] for row in data.images} == recorded
-
-
-if __name__ == "__main__":
-    phantom = open_source("phantom:120")
-    dataset = build_dataset(phantom, DataConfig())
-    drawn = build_inputs(phantom, dataset, 96, 0, calibration=24, golden=8)
-    MANIFEST.write_text(
-        json.dumps(calibration_manifest.manifest(dataset, drawn, 0), indent=1) + "\n"
-    )
