@@ -1,19 +1,25 @@
-"""Logged answers: what is read, what is spread, and each fault by its line."""
+"""Logged answers: both layouts, missing probability, old answers, and faults named by line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from edgekd.core.artifacts import ImageRow
 from edgekd.core.errors import DataError, EdgeKDError
 from edgekd.data import answer_logs, tables
 
 CLASSES = ["bird", "cat", "dog", "eel"]
-IMAGES: list[dict[str, Any]] = [
-    {"name": name, "sha256": letter * 64, "split": name.partition("/")[0]}
+IMAGES: list[ImageRow] = [
+    {
+        "name": name,
+        "sha256": letter * 64,
+        "split": name.partition("/")[0],
+        "group": None,
+        "label": 0,
+    }
     for name, letter in (
         ("train/cat/1.jpg", "a"),
         ("train/dog/2.jpg", "b"),
@@ -44,13 +50,11 @@ def test_top_k_spreads_what_is_missing_over_the_classes_not_named(tmp_path: Path
     assert np.allclose(found.probabilities[1], [0, 0, 1, 0], atol=1e-5)
     assert bool((found.probabilities > 0).all())
     assert np.allclose(found.probabilities.sum(1), 1)
-    assert found.facts["missing_mass"] == {"mean": pytest.approx(0.1), "most": pytest.approx(0.2)}
-    assert (found.facts["answers"], found.facts["images"], found.facts["hashes_checked"]) == (
-        2,
-        3,
-        1,
-    )
-    assert found.facts["model"] == "v1"
+    facts = found.facts
+    assert facts.missing_mass.mean == pytest.approx(0.1)
+    assert facts.missing_mass.most == pytest.approx(0.2)
+    assert (facts.answers, facts.images, facts.hashes_checked) == (2, 3, 1)
+    assert facts.model == "v1"
 
 
 def test_full_answers_come_in_any_order_of_columns(tmp_path: Path) -> None:
@@ -65,11 +69,11 @@ def test_the_newest_answer_counts_and_old_ones_can_be_left_out(tmp_path: Path) -
     )
     found = read(tmp_path, text)
     assert found.probabilities[0, 1] == pytest.approx(0.9, abs=1e-4)
-    assert found.facts["skipped"] == {"repeated": 1, "not a training image": 1}
-    assert found.facts["oldest"].startswith("2026-01-01")
+    assert found.facts.skipped == {"repeated": 1, "not a training image": 1}
+    assert found.facts.oldest.startswith("2026-01-01")
     late = read(tmp_path, text, max_days=30)
     assert late.rows == [0]
-    assert late.facts["too_old"] == 2
+    assert late.facts.too_old == 2
 
 
 @pytest.mark.parametrize(
@@ -78,13 +82,13 @@ def test_the_newest_answer_counts_and_old_ones_can_be_left_out(tmp_path: Path) -
         (TOP + f"1.jpg,{'f' * 64},,,cat,0.9,dog,0.1\n", "line 2: 1.jpg has sha256 aaaaaaaaaaaa"),
         (TOP + "1.jpg,,,,cat,0.9,dgo,0.1\n", "dog"),
         (TOP + "1.jpg,,,,cat,0.9,dog,0.3\n", "sum to 1.2"),
-        (TOP + "1.jpg,,,,cat,0.3,dog,0.1\n", "0.40 of the mass"),
+        (TOP + "1.jpg,,,,cat,0.3,dog,0.1\n", "sum to 0.40 only"),
         (TOP + "1.jpg,,,,cat,high,dog,0.1\n", "'high'"),
         (TOP + "1.jpg,,,,cat,nan,dog,0.1\n", "'nan'"),
         (TOP + "1.jpg,,,,cat,0.9,cat,0.1\n", "twice"),
         (TOP + "1.jpg,,yesterday,,cat,0.9,dog,0.1\n", "ISO 8601"),
         (TOP + "1.jpg,,,v1,cat,0.9,dog,0.1\n2.jpg,,,v2,cat,0.9,dog,0.1\n", "2 models"),
-        (TOP + "4.jpg,,,,cat,0.9,dog,0.1\n", "no row speaks of a training image"),
+        (TOP + "4.jpg,,,,cat,0.9,dog,0.1\n", "no row names a training image"),
         (TOP + "1.jpg,,,\n", "line 2: 8 columns"),
         (TOP, "no rows"),
         ("", "no column 'image'"),
@@ -118,4 +122,4 @@ def test_groups_need_every_image(tmp_path: Path) -> None:
     )
     assert tables.groups(file, IMAGES) == (["x", "y"], [0, 1, 0, 1])
     with pytest.raises(DataError, match=r"1 images have no row, 'new\.jpg' first"):
-        tables.groups(file, [*IMAGES, {"name": "new.jpg"}])
+        tables.groups(file, [*IMAGES, {**IMAGES[0], "name": "new.jpg"}])

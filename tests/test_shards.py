@@ -1,4 +1,4 @@
-"""WebDataset shards: a build on them is the build on the folder; hostile tars are refused with one message."""
+"""WebDataset shards: a build on them equals the build on the folder, and unsafe tars are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pytest
 
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError
-from edgekd.data import dataset_builder, decoding, images, input_builder, shards, source_registry
+from edgekd.data import (
+    dataset_builder,
+    decoding,
+    images,
+    input_builder,
+    shard_writer,
+    shards,
+    source_registry,
+    tar_members,
+)
 from edgekd.data.providers import PhantomSource
 from edgekd.pipeline.stages import distil
 from edgekd.settings import model_specs
@@ -45,8 +54,8 @@ def png(value: int) -> bytes:
     return images.encode_png(np.full((40, 40), value, np.uint8))
 
 
-def test_a_student_taught_from_shards_is_the_folders(folder: Path, tmp_path: Path) -> None:
-    written = shards.write(
+def test_a_student_trained_from_shards_equals_the_folders(folder: Path, tmp_path: Path) -> None:
+    written = shard_writer.write(
         source_registry.open_source(str(folder)), tmp_path / "tars", per_shard=40
     )
     assert len(written) > 2
@@ -98,8 +107,8 @@ def test_pixels_beyond_memory_are_decoded_into_a_file(
     assert dataset_builder.build_dataset(source, DataConfig()) == inside
 
 
-def test_what_webdatasets_own_writers_make(tmp_path: Path) -> None:
-    """Class numbers or names in .cls, other members beside the image, patterns of shards, splits by name or not at all."""
+def test_shards_as_webdatasets_own_writers_make_them(tmp_path: Path) -> None:
+    """Class numbers or names in .cls, other files beside the image, patterns, splits by name."""
     for number in range(3):
         tar(
             tmp_path / f"all-{number:03d}.tar",
@@ -150,11 +159,11 @@ def packed(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda path: tar(path, **{"/etc/a_jpg": b"x"}), "name that would not stay"),
-        (lambda path: tar(path, **{"b/../../a_jpg": b"x"}), "name that would not stay"),
+        (lambda path: tar(path, **{"/etc/a_jpg": b"x"}), "name that leads out"),
+        (lambda path: tar(path, **{"b/../../a_jpg": b"x"}), "name that leads out"),
         (link, "a link, a device"),
         (huge, "1,099,511,627,776 bytes, more than"),
-        (lambda path: tar(path, a_json=b"x" * (shards.MAX_LABEL + 1)), "more than 1,048,576"),
+        (lambda path: tar(path, a_json=b"x" * (tar_members.MAX_LABEL + 1)), "more than 1,048,576"),
         (cut, "cut off|not a plain tar"),
         (packed, "it is compressed.*"),
         (lambda path: path.write_bytes(b"no tar" * 200), "not a plain tar"),
@@ -168,7 +177,7 @@ def packed(path: Path) -> None:
         (lambda path: tar(path), "no samples"),
     ],
 )
-def test_a_tar_not_to_trust_is_refused(make: object, match: str, tmp_path: Path) -> None:
+def test_an_unsafe_tar_is_refused(make: object, match: str, tmp_path: Path) -> None:
     make(tmp_path / "train-0.tar")  # type: ignore[operator]
     with pytest.raises(DataError, match=match) as found:
         shards.ShardSource(str(tmp_path))
@@ -176,7 +185,7 @@ def test_a_tar_not_to_trust_is_refused(make: object, match: str, tmp_path: Path)
     assert found.value.next_step
 
 
-def test_shards_that_are_not_there_are_counted(tmp_path: Path) -> None:
+def test_missing_shards_are_counted(tmp_path: Path) -> None:
     tar(tmp_path / "train-00.tar", a_png=png(1), a_cls=b"1")
     with pytest.raises(DataError, match=r"2 of 3 shards do not exist: .*train-01\.tar"):
         source_registry.open_source(f"shards:{tmp_path}/train-{{00..02}}.tar")

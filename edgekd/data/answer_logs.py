@@ -1,10 +1,17 @@
-"""A teacher's logged answers in place of the teacher: a CSV from production, full or top-k, checked before it is used.
+"""A teacher's logged answers in place of the teacher: a CSV from production (`distil.logs`).
 
-    image,sha256,time,model,class_1,p_1,class_2,p_2          top-k: the k most likely classes and their probabilities
-    image,sha256,time,model,p:cat,p:dog,p:bird               full: a column for each class of the data
+A row holds either the k most likely classes with their probabilities, or one column `p:CLASS` for
+each class of the data set:
 
-`image` is the name in the data set, or the file's name where that is unique. `sha256` (of the image file), `time` (ISO
-8601) and `model` (the teacher's version) may be left out, or be empty; what is there is checked.
+    image,sha256,time,model,class_1,p_1,class_2,p_2
+    train/cat/1.jpg,9f86...,2026-03-01T12:00:00+00:00,vit-7,cat,0.91,dog,0.06
+
+    image,p:cat,p:dog,p:bird
+    train/cat/1.jpg,0.91,0.06,0.03
+
+`image` is the name in the data set, or the file's name if no other image has it. The columns
+`sha256` (of the image file), `time` (ISO 8601) and `model` (the teacher's version) may be missing
+or empty. Hashes are compared with the images, and all answers must come from one model.
 """
 
 from __future__ import annotations
@@ -15,143 +22,215 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgekd.core.artifacts import ImageRow
 from edgekd.core.errors import DataError, UnknownName
+from edgekd.core.records import Record
 from edgekd.data import tables
 
+# Prefix of the columns of a full answer.
 FULL = "p:"
-SLACK = (
-    0.01  # how far a row's probabilities may sum beyond 1: two digits are often all that is logged
-)
-MOST_MISSING = (
-    0.5  # a row whose classes hold less than half of the mass does not say what the teacher thought
-)
-FLOOR = 1e-6  # a probability of 0 as written: its logarithm must be finite, and float16 holds it
+# How far the probabilities of a row may sum above 1: often only two digits of each are logged.
+SLACK = 0.01
+# Largest share of the probability that a row may leave out. Beyond it the row says little about
+# what the teacher answered.
+MOST_MISSING = 0.5
+# Smallest probability: its logarithm is finite, and float16 holds it.
+FLOOR = 1e-6
+# In the facts, for what no row of the log says.
+UNKNOWN = "not stated"
+
+
+class MissingMass(Record, frozen=True):
+    """The share of the probability that rows leave out: its mean and its largest value."""
+
+    mean: float
+    most: float
+
+
+class LogFacts(Record, frozen=True):
+    """What the report says about a log.
+
+    `answers`: rows used, one for each image. `images`: training images in the data set.
+    `classes_a_row`: logged probabilities in a row. `too_old`: answers left out for their age.
+    `skipped`: {reason: rows left out}. `oldest`, `newest`: ISO 8601 times.
+    """
+
+    answers: int
+    images: int
+    classes_a_row: int
+    missing_mass: MissingMass
+    too_old: int
+    skipped: dict[str, int]
+    model: str
+    oldest: str
+    newest: str
+    hashes_checked: int
+    source: Literal["log"] = "log"
 
 
 @dataclasses.dataclass(frozen=True)
 class Logged:
-    """`rows`: indices into the data set's images; `probabilities` float64 [len(rows), k], each row summing to 1."""
+    """The answers of a log.
+
+    `rows`: indices into the data set's images. `probabilities`: float64 [len(rows), classes]; each
+    row sums to 1.
+    """
 
     rows: list[int]
-    probabilities: np.ndarray
-    facts: dict[str, Any]
+    probabilities: NDArray[np.float64]
+    facts: LogFacts
 
 
 @dataclasses.dataclass(frozen=True)
 class _Answer:
+    """One row of the log. `given`: {class index: probability}."""
+
     line: int
     time: dt.datetime | None
     given: dict[int, float]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Which columns hold the answers: one for each class of `full`, or `depth` pairs (top-k)."""
+
+    full: list[str]
+    depth: int
+
+    def pairs(self, row: Mapping[str, str]) -> list[tuple[str, str]]:
+        """(class name, probability as text) of one row."""
+        if self.full:
+            return [(name, row[FULL + name]) for name in self.full]
+        return [
+            (row[f"class_{place}"], row.get(f"p_{place}", ""))
+            for place in range(1, self.depth + 1)
+            if row.get(f"class_{place}")
+        ]
+
+
 def read(
-    path: Path, images: Sequence[Mapping[str, Any]], classes: Sequence[str], max_days: float = 0.0
+    path: Path, images: Sequence[ImageRow], classes: Sequence[str], max_days: float = 0.0
 ) -> Logged:
-    """The answers to the training images among `images` (rows of a Dataset), the newest of each image.
+    """The answers to the training images among `images`, the newest one for each image.
 
-    The mass that top-k leaves out is spread evenly over the classes that are not named, (1 - S) / (K - k) each, as
-    TinyViT does (Wu et al. 2022, arXiv 2207.10666). `max_days`: answers older than that, counted back from the newest
-    one, are left out; 0 keeps all.
+    Probability that a top-k row leaves out is spread evenly over the other classes, (1 - S) /
+    (K - k) each, as TinyViT does (Wu et al. 2022, arXiv 2207.10666). Answers more than `max_days`
+    older than the newest one are left out; 0 keeps all.
 
-    Raises DataError for a hash that is not the image's, a class that the data do not have, several models in one log,
-    probabilities that are none, too much missing mass, or when no training image is left.
+    Raises DataError for a hash that differs from the image's, answers of several models, a value
+    that is no probability, a row that leaves out too much, and a log without a training image; and
+    UnknownName for a class that the data set does not have.
     """
     table = tables.rows(path, ("image",), "log")
-    full = [name for name in table[0] if name.startswith(FULL)]
-    depth = sum(name.startswith("class_") for name in table[0])
-    if bool(full) == bool(depth):
-        raise DataError(
-            f"log {path}: neither or both of full (p:CLASS) and top-k (class_1, p_1, ...) columns",
-            "log either a column for each class, or the k most likely classes with their probabilities",
-        )
-    if full:
-        _all_classes(path, [name.removeprefix(FULL) for name in full], classes)
+    layout = _layout(path, table[0], classes)
     models = Counter(row["model"] for row in table if row.get("model"))
     if len(models) > 1:
         raise DataError(
             f"log {path}: answers of {len(models)} models ({', '.join(sorted(models))})",
             "keep the rows of one: answers of different teachers contradict each other",
         )
-    places, by_file = _names(images)
-    kept: dict[int, _Answer] = {}
-    counts = Counter[str]()
-    for line, row in enumerate(table, 2):
-        place = places.get(row["image"], by_file.get(row["image"]))
-        if place is None or images[place]["split"] != "train":
-            counts["not a training image"] += 1
-            continue
-        where = f"log {path}, line {line}"
-        if row.get("sha256") and row["sha256"].lower() != images[place]["sha256"]:
-            raise DataError(
-                f"{where}: {row['image']} has sha256 {images[place]['sha256'][:12]}..., the log says "
-                f"{row['sha256'][:12]}...",
-                "the image changed since it was logged: take the row out",
-            )
-        answer = _Answer(
-            line, _time(row.get("time", ""), where), _given(row, full, depth, classes, where)
-        )
-        before = kept.get(place)
-        counts["repeated"] += before is not None
-        if before is None or not (before.time and answer.time and answer.time < before.time):
-            kept[place] = answer
-    dropped = _drop_old(kept, max_days)
+    kept, skipped = _newest(path, table, layout, images, classes)
+    too_old = _drop_old(kept, max_days)
     if not kept:
         raise DataError(
-            f"log {path}: no row speaks of a training image of the data set",
-            "image must be a name in the data set (train/cat/1.jpg) or a file's name that is unique",
+            f"log {path}: no row names a training image of the data set",
+            "image must be a name in the data set (train/cat/1.jpg), or the name of one file only",
         )
     rows = sorted(kept)
     probabilities, missing = _filled([kept[place] for place in rows], len(classes), path)
     times = [answer.time for answer in kept.values() if answer.time]
-    facts = {
-        "source": "log",
-        "answers": len(rows),
-        "images": sum(image["split"] == "train" for image in images),
-        "classes_a_row": len(classes) if full else depth,
-        "missing_mass": missing,
-        "too_old": dropped,
-        "skipped": dict(counts),
-        "model": next(iter(models), "not stated"),
-        "oldest": min(times).isoformat() if times else "not stated",
-        "newest": max(times).isoformat() if times else "not stated",
-        "hashes_checked": sum(bool(row.get("sha256")) for row in table),
-    }
+    facts = LogFacts(
+        answers=len(rows),
+        images=sum(image["split"] == "train" for image in images),
+        classes_a_row=len(layout.full) or layout.depth,
+        missing_mass=missing,
+        too_old=too_old,
+        skipped=dict(skipped),
+        model=next(iter(models), UNKNOWN),
+        oldest=min(times).isoformat() if times else UNKNOWN,
+        newest=max(times).isoformat() if times else UNKNOWN,
+        hashes_checked=sum(bool(row.get("sha256")) for row in table),
+    )
     return Logged(rows, probabilities, facts)
 
 
-def _all_classes(path: Path, named: list[str], classes: Sequence[str]) -> None:
-    for name in named:
-        if name not in classes:
-            raise UnknownName(
-                f"class in log {path}:",
-                name,
-                classes,
-                f"the data's classes are {', '.join(classes)}",
-            )
-    lacking = [name for name in classes if name not in named]
+def _layout(path: Path, header: Mapping[str, str], classes: Sequence[str]) -> _Layout:
+    """The columns of the log. Raises DataError for neither or both layouts, or a missing class."""
+    full = [name.removeprefix(FULL) for name in header if name.startswith(FULL)]
+    depth = sum(name.startswith("class_") for name in header)
+    if bool(full) == bool(depth):
+        raise DataError(
+            f"log {path}: it has neither or both of the columns {FULL}CLASS and class_1, p_1, ...",
+            "log either a column for each class, or the k most likely classes with probabilities",
+        )
+    for name in full:
+        _number(name, classes, f"log {path}")
+    lacking = [name for name in classes if full and name not in full]
     if lacking:
         raise DataError(
-            f"log {path}: no column for {len(lacking)} classes, {FULL}{lacking[0]} first",
+            f"log {path}: {len(lacking)} classes have no column, {FULL}{lacking[0]} first",
             "log every class, or the most likely ones as class_1, p_1, ...",
         )
+    return _Layout(full, depth)
 
 
-def _names(images: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
-    """Places of images by name, and by the last part of it where that is unique."""
-    files = Counter(str(image["name"]).rpartition("/")[2] for image in images)
-    by_file = {
-        file: index
-        for index, image in enumerate(images)
-        if files[file := str(image["name"]).rpartition("/")[2]] == 1
-    }
-    return {str(image["name"]): index for index, image in enumerate(images)}, by_file
+def _number(name: str, classes: Sequence[str], where: str) -> int:
+    """The index of a class. Raises UnknownName."""
+    if name not in classes:
+        raise UnknownName(
+            f"class in {where}:", name, classes, f"the data's classes are {', '.join(classes)}"
+        )
+    return classes.index(name)
+
+
+def _newest(
+    path: Path,
+    table: Sequence[Mapping[str, str]],
+    layout: _Layout,
+    images: Sequence[ImageRow],
+    classes: Sequence[str],
+) -> tuple[dict[int, _Answer], Counter[str]]:
+    """The newest answer to each training image, by its row, and why other rows were left out."""
+    by_name = _names(images)
+    kept: dict[int, _Answer] = {}
+    skipped = Counter[str]()
+    for line, row in enumerate(table, 2):  # line 1 is the header
+        place = by_name.get(row["image"])
+        if place is None or images[place]["split"] != "train":
+            skipped["not a training image"] += 1
+            continue
+        where = f"log {path}, line {line}"
+        digest = images[place]["sha256"]
+        if row.get("sha256") and row["sha256"].lower() != digest:
+            raise DataError(
+                f"{where}: {row['image']} has sha256 {digest[:12]}..., but the log says "
+                f"{row['sha256'][:12]}...",
+                "the image has changed since it was logged: remove the row",
+            )
+        given = _given(layout.pairs(row), classes, where)
+        answer = _Answer(line, _time(row.get("time", ""), where), given)
+        before = kept.get(place)
+        skipped["repeated"] += before is not None
+        if before is None or not (before.time and answer.time and answer.time < before.time):
+            kept[place] = answer
+    return kept, skipped
+
+
+def _names(images: Sequence[ImageRow]) -> dict[str, int]:
+    """Rows of images by name, and by the name's last part where only one image has it."""
+    files = [image["name"].rpartition("/")[2] for image in images]
+    counts = Counter(files)
+    unique = {file: row for row, file in enumerate(files) if counts[file] == 1}
+    return unique | {image["name"]: row for row, image in enumerate(images)}
 
 
 def _time(text: str, where: str) -> dt.datetime | None:
+    """A time with a time zone; UTC when the text names none."""
     if not text:
         return None
     try:
@@ -164,31 +243,23 @@ def _time(text: str, where: str) -> dt.datetime | None:
 
 
 def _given(
-    row: Mapping[str, str], full: list[str], depth: int, classes: Sequence[str], where: str
+    pairs: Sequence[tuple[str, str]], classes: Sequence[str], where: str
 ) -> dict[int, float]:
-    """{class: probability} of one row."""
-    pairs = [(name.removeprefix(FULL), row[name]) for name in full] or [
-        (row[f"class_{place}"], row.get(f"p_{place}", ""))
-        for place in range(1, depth + 1)
-        if row.get(f"class_{place}")
-    ]
+    """{class index: probability} of one row."""
     given: dict[int, float] = {}
     for name, text in pairs:
-        if name not in classes:
-            raise UnknownName(
-                f"class in {where}:", name, classes, f"the data's classes are {', '.join(classes)}"
-            )
+        number = _number(name, classes, where)
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1 + SLACK:
             raise DataError(
-                f"{where}: the probability of {name} is {text!r}", "a number in 0 .. 1 is expected"
+                f"{where}: the probability of {name} is {text!r}", "expected a number in 0 .. 1"
             )
-        if classes.index(name) in given:
-            raise DataError(f"{where}: {name} stands there twice", "name each class once a row")
-        given[classes.index(name)] = value
+        if number in given:
+            raise DataError(f"{where}: {name} occurs twice", "name each class once in a row")
+        given[number] = value
     total = sum(given.values())
     if total > 1 + SLACK:
         raise DataError(
@@ -198,7 +269,10 @@ def _given(
 
 
 def _drop_old(kept: dict[int, _Answer], max_days: float) -> int:
-    """Take out answers older than `max_days` before the newest; one without a time is as old as can be."""
+    """Remove answers more than `max_days` older than the newest, and those without a time.
+
+    Returns how many were removed.
+    """
     times = [answer.time for answer in kept.values() if answer.time]
     if not max_days or not times:
         return 0
@@ -210,9 +284,9 @@ def _drop_old(kept: dict[int, _Answer], max_days: float) -> int:
 
 
 def _filled(
-    answers: list[_Answer], classes: int, path: Path
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Probabilities float64 [n, k] with the missing mass spread evenly, and how much was missing."""
+    answers: Sequence[_Answer], classes: int, path: Path
+) -> tuple[NDArray[np.float64], MissingMass]:
+    """Probabilities float64 [n, classes] with the missing mass spread evenly, and that mass."""
     out = np.empty((len(answers), classes))
     missing = np.empty(len(answers))
     for row, answer in enumerate(answers):
@@ -220,12 +294,13 @@ def _filled(
         missing[row] = max(0.0, 1 - total)
         if missing[row] > MOST_MISSING:
             raise DataError(
-                f"log {path}, line {answer.line}: the logged classes hold {total:.2f} of the mass",
-                "log more classes a row: what is left out is spread evenly and says nothing",
+                f"log {path}, line {answer.line}: the probabilities sum to {total:.2f} only",
+                "log more classes in each row: what is left out is spread evenly and teaches "
+                "nothing",
             )
         absent = classes - len(answer.given)
         out[row] = missing[row] / absent if absent else 0.0
         out[row, list(answer.given)] = list(answer.given.values())
         out[row] = np.maximum(out[row], FLOOR)
         out[row] /= out[row].sum()
-    return out, {"mean": float(missing.mean()), "most": float(missing.max())}
+    return out, MissingMass(float(missing.mean()), float(missing.max()))

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
+from edgekd.core.records import to_json
 from edgekd.data import answer_logs, datasets
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import ViewsConfig
@@ -144,7 +145,7 @@ def from_logs(
         grid_shape=[],
         cam_side=0,
         teachers=1,
-        facts=found.facts,
+        facts=to_json(found.facts),
         logits=np.log(found.probabilities).astype(np.float16).tobytes(),
         pooled=b"",
         grid=b"",
