@@ -227,6 +227,35 @@ class FlatMaps(nn.Module):
         return self.left(x) + self.right(x)
 
 
+class StandardizedConv(nn.Conv2d):
+    """A convolution with weight standardization (Qiao et al. 2019, arXiv 1903.10520) and a gain a channel, as timm has."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, stride, 1)
+        self.gain = nn.Parameter(torch.rand(outputs, 1, 1, 1) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat, gain = self.weight.reshape(1, self.out_channels, -1), self.gain.view(-1)
+        flat = nn.functional.batch_norm(flat, None, None, weight=gain * 0.2, training=True)
+        return self._conv_forward(x, flat.reshape_as(self.weight), self.bias)
+
+
+class ComputedWeights(nn.Module):
+    """Weights that are computed from parameters: standardized, then normalized with batch norm, and by parametrization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = StandardizedConv(3, 8, 2), StandardizedConv(8, 8)
+        self.norm = nn.BatchNorm2d(8)
+        self.norm.running_mean.normal_(0, 0.3)
+        self.point = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 16, 1))
+        self.head = Head(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.point(x + torch.relu(self.norm(self.conv(x))))))
+
+
 SMALL: dict[str, type[nn.Module]] = {
     cls.__name__: cls
     for cls in (
@@ -243,6 +272,7 @@ SMALL: dict[str, type[nn.Module]] = {
         Grouped,
         Borders,
         FlatMaps,
+        ComputedWeights,
     )
 }
 

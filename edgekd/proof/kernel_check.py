@@ -10,7 +10,7 @@
 The arithmetic of each, and why it may be off:
 
     CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED
-        int32 sums are exact everywhere; only their rounding to int8 differs: `edgekd.requantize` has it to the bit
+        int32 sums are exact everywhere; only their rounding to int8 differs: `tests/requantize.py` has it to the bit
     ADD     xnnpack: 32-bit fixed-point multipliers of some 21 bits, one rounding. The others: inputs shifted left by 20
             bits, one fixed-point multiplier each, their sum a third one. Errors of 2^-20 and one rounding: 1 LSB
     MUL     the int32 product through the same rounding as a convolution's sum, broadcast or not: 1 LSB. What is not here:
@@ -23,7 +23,7 @@ The arithmetic of each, and why it may be off:
             builtin and xnnpack: a table of 256 float results. reference: gemmlowp's fixed-point logistic: 1 LSB
     SOFTMAX builtin and reference: fixed-point or table exponentials of 16 to 31 bits; one rounding to 1/256: 1 LSB
     HARD_SWISH
-            16-bit fixed point against real numbers (to the bit in `edgekd.requantize`): x and relu6(x + 3) / 6 have 15 bits
+            16-bit fixed point against real numbers (to the bit in `tests/requantize.py`): x and relu6(x + 3) / 6 have 15 bits
             each, so their product, shifted down to a code and rounded once, is within 1 LSB up to s_in / s_out = 128,
             beyond which the kernel refuses the file (training keeps it under 64)
     RELU, RELU6 as ops

@@ -15,7 +15,7 @@ from torch import fx
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
-from edgekd.quantization.graphs import Node, nodes_of, shape_of, where
+from edgekd.quantization.graphs import Node, nodes_of, op_name, shape_of, where
 from edgekd.tflite.int8_rules import (
     FIXED_OUTPUT,
     PADDING_SAME,
@@ -116,16 +116,6 @@ def tflite_op(node: Node) -> str:
     if weight is not None and _groups(node) > 1 and shape_of(weight)[1] == 1:
         return "DEPTHWISE_CONV_2D"
     return rule.op
-
-
-def op_name(node: Node) -> str:
-    """A node's op as messages name it: "conv2d", "gelu"."""
-    return (
-        str(getattr(node.target, "__name__", node.target))
-        .removeprefix("aten.")
-        .split(".")[0]
-        .rstrip("_")
-    )
 
 
 def _weight(node: Node) -> Node | None:

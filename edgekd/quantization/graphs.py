@@ -147,6 +147,16 @@ def module_of(node: Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
+def op_name(node: Node) -> str:
+    """A node's op as messages name it: "conv2d", "gelu"."""
+    return (
+        str(getattr(node.target, "__name__", node.target))
+        .removeprefix("aten.")
+        .split(".")[0]
+        .rstrip("_")
+    )
+
+
 def where(node: Node) -> str:
     """Where a node was made, as messages say it: "in module 'blocks.0'"."""
     return f"in module {module_of(node)!r}" if module_of(node) else "in the network's own forward"
@@ -327,7 +337,7 @@ def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
                 readers.append(user)
             else:
                 raise UnsupportedNetwork(
-                    f"the input goes into {user.target} in {module_of(user)!r}, so its normalisation cannot be folded",
+                    f"the input goes into {op_name(user)} {where(user)}, so its normalisation cannot be folded",
                     "give mean = std = 0.5 for all channels in models/*.toml, or take a student that starts with a "
                     "convolution",
                 )

@@ -23,6 +23,7 @@ from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.networks import builders
 from edgekd.quantization import graphs, rewrites
+from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.fakequant import (
     PHASES,
     ActivationFakeQuant,
@@ -286,6 +287,7 @@ def prepare(
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
     graph = capture(builders.reparameterised(model), torch.zeros(2, len(mean), px, px))
+    fold_constants(graph)
     graphs.fold_batch_norms(graph)
     graphs.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
     rewrites.rewrite(graph)

@@ -52,8 +52,7 @@ def units(network: QatNetwork) -> list[Unit]:
     found = []
     for names in sharing.values():
         if network.writers[names[0]] == "INPUT":
-            names = names[1:]  # an op that keeps the image's range is exact, too
-            continue
+            continue  # pixels are codes already, and so is what keeps their range (a pad, a max pool)
         weights = tuple(layer.quantiser for layer in network.layers if layer.target in names)
         ops = list(dict.fromkeys(network.writers[name] for name in names))
         found.append(
