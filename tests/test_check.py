@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from edgekd.app import cli
-from edgekd.assessment import graph_edits, student_check
-from edgekd.assessment.assess import assess, check
+from edgekd.assessment import build_gate, graph_edits, student_check
+from edgekd.assessment.assess import assess
+from edgekd.assessment.check_record import CompiledBlock, DeviceCheck
+from edgekd.assessment.edit_ranking import next_step
+from edgekd.assessment.graph_check import check_graph
 from edgekd.core.errors import GateFailed, ModelFileError
+from edgekd.core.records import from_json, to_json
 from edgekd.settings.device_profiles import load_profile, profile_names
 from edgekd.tflite.flatbuffer import read
 from tests.conftest import REPOSITORY, SHARED
@@ -34,10 +38,13 @@ KEYS = {
 
 @pytest.mark.parametrize("profile", profile_names())
 def test_the_answer_is_whole_json(profile: str):
-    body = check(separable(hard_swish=True).read(), load_profile(profile), "x")
+    found = check_graph(separable(hard_swish=True).read(), load_profile(profile), "x")
+    body = to_json(found)
     assert body.keys() == KEYS
     assert body["schema"] == "edgekd.check/1"
-    assert json.loads(json.dumps(body, allow_nan=False)) == body
+    text = json.dumps(body, allow_nan=False)
+    assert json.loads(text) == body
+    assert from_json(DeviceCheck, json.loads(text), "x") == found
     told = body["predicted"]
     if told["latency_ms"] is not None:
         assert told["low_ms"] < told["latency_ms"] < told["high_ms"]
@@ -46,43 +53,39 @@ def test_the_answer_is_whole_json(profile: str):
 
 
 def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
-    body = check(separable(hard_swish=True).read(), load_profile("coral-usb"), "x")
-    assert not body["passed"]
-    assert "HARD_SWISH #1: Operation not supported" in body["failures"][0]
-    assert body["mapped"]["ends_at"]["op"] == "HARD_SWISH"
-    best = next(edit for edit in body["edits"] if edit["mapped"] == edit["ops"])
-    assert best["key"] == "hard_swish"
-    assert "relu6" in student_check.next_step(body)
+    body = check_graph(separable(hard_swish=True).read(), load_profile("coral-usb"), "x")
+    assert not body.passed
+    assert "HARD_SWISH #1: Operation not supported" in body.failures[0]
+    assert body.mapped.ends_at.op == "HARD_SWISH"
+    best = next(edit for edit in body.edits if edit.mapped == edit.ops)
+    assert best.key == "hard_swish"
+    assert "relu6" in next_step(body)
     _, mended = graph_edits.drop_hard_swish(separable(hard_swish=True).read())
-    assert check(mended, load_profile("coral-usb"), "x")["passed"]
+    assert check_graph(mended, load_profile("coral-usb"), "x").passed
 
 
 def test_edits_are_ranked_by_predicted_gain():
-    body = check(
+    body = check_graph(
         separable(hard_swish=True, squeeze_excite=True, side=224, width=36).read(),
         load_profile("pi4"),
         "x",
     )
-    gains = [edit["gain_ms"] for edit in body["edits"]]
+    gains = [edit.gain_ms for edit in body.edits]
     assert gains == sorted(gains, reverse=True)
-    assert {"hard_swish", "squeeze_excite", "width", "input"} == {
-        edit["key"] for edit in body["edits"]
-    }
-    for edit in body["edits"]:
-        assert edit["latency_ms"] == pytest.approx(
-            body["predicted"]["latency_ms"] - edit["gain_ms"]
-        )
+    assert {"hard_swish", "squeeze_excite", "width", "input"} == {edit.key for edit in body.edits}
+    for edit in body.edits:
+        assert edit.latency_ms == pytest.approx(body.predicted.latency_ms - edit.gain_ms)
 
 
 def test_no_edit_for_a_network_that_needs_none():
     assert [
-        edit["key"] for edit in check(separable(side=32).read(), load_profile("pi4"), "x")["edits"]
+        edit.key for edit in check_graph(separable(side=32).read(), load_profile("pi4"), "x").edits
     ] == []
 
 
 def test_average_pooling_is_not_proposed_where_it_cuts_the_delegate():
-    body = check(separable(side=224).read(), load_profile("pi4"), "x")
-    assert "pooling" not in {edit["key"] for edit in body["edits"]}
+    body = check_graph(separable(side=224).read(), load_profile("pi4"), "x")
+    assert "pooling" not in {edit.key for edit in body.edits}
 
 
 def test_squeeze_and_excite_goes_as_a_whole():
@@ -90,8 +93,8 @@ def test_squeeze_and_excite_goes_as_a_whole():
     assert count == 1
     assert [op.name for op in edited.ops] == [op.name for op in separable().read().ops]
     assert (
-        assess(edited, load_profile("pi4")).memory["arena_bytes"]
-        == assess(separable().read(), load_profile("pi4")).memory["arena_bytes"]
+        assess(edited, load_profile("pi4")).memory.arena_bytes
+        == assess(separable().read(), load_profile("pi4")).memory.arena_bytes
     )
 
 
@@ -123,27 +126,26 @@ def test_a_smaller_image_scales_every_map():
 def test_parameters_beyond_the_cache_are_streamed():
     net = Net((1, 1, 1, 4096))
     net.conv(4096)
-    body = check(net.read(), load_profile("coral-usb"), "x")
-    memory = body["memory"]
+    body = check_graph(net.read(), load_profile("coral-usb"), "x")
+    memory = body.memory
     assert (
-        memory["edgetpu_cached_bytes"] + memory["edgetpu_streamed_bytes"]
-        == memory["parameter_bytes"]
+        memory.edgetpu_cached_bytes + memory.edgetpu_streamed_bytes
+        == memory.parameter_bytes
         > 16 * 2**20
     )
-    assert memory["edgetpu_budget_bytes"] < 8 * 2**20
-    slow = memory["streaming_ms"]
+    assert memory.edgetpu_budget_bytes < 8 * 2**20
+    slow = memory.streaming_ms
     assert slow["usb2"] > slow["usb3"] > slow["pcie"] > 0
-    assert slow["usb2"] == pytest.approx(memory["edgetpu_streamed_bytes"] / 38e6 * 1e3)
-    assert body["predicted"]["latency_ms"] > slow["usb3"] / 2
+    assert slow["usb2"] == pytest.approx(memory.edgetpu_streamed_bytes / 38e6 * 1e3)
+    assert body.predicted.latency_ms > slow["usb3"] / 2
 
 
 def test_fallbacks_are_priced_as_on_the_cpu():
-    whole = check(separable(side=224).read(), load_profile("coral-usb"), "x")["predicted"]
-    cut = check(separable(side=224, hard_swish=True).read(), load_profile("coral-usb"), "x")[
-        "predicted"
-    ]
-    assert cut["latency_ms"] > whole["latency_ms"]
-    assert "ops on the CPU as on pi4" in cut["basis"]
+    whole = check_graph(separable(side=224).read(), load_profile("coral-usb"), "x").predicted
+    graph = separable(side=224, hard_swish=True).read()
+    cut = check_graph(graph, load_profile("coral-usb"), "x").predicted
+    assert cut.latency_ms > whole.latency_ms
+    assert "ops on the CPU as on pi4" in cut.basis
 
 
 def test_memory_beyond_the_floor_fails(tmp_path: Path):
@@ -152,21 +154,21 @@ def test_memory_beyond_the_floor_fails(tmp_path: Path):
         'extends = "pi4"\nname = "tiny"\ntitle = "tiny"\nmeasured_on_hardware = false\n'
         'memory_mib = { value = 1, source = "test" }\n'
     )
-    body = check(separable(side=512).read(), load_profile(str(path)), "x")
-    assert not body["passed"]
-    assert "MiB" in body["failures"][0]
+    body = check_graph(separable(side=512).read(), load_profile(str(path)), "x")
+    assert not body.passed
+    assert "MiB" in body.failures[0]
 
 
 def test_a_deprecated_device_and_a_suspicious_file_are_remarked_on():
     assert any(
         "deprecated" in note
-        for note in check(separable().read(), load_profile("android-nnapi"), "x")["notes"]
+        for note in check_graph(separable().read(), load_profile("android-nnapi"), "x").notes
     )
     net = Net((1, 8, 8, 8))
     net.conv(8, version=1)
     assert any(
         "ai-edge-quantizer" in note
-        for note in check(net.read(), load_profile("coral-usb"), "x")["notes"]
+        for note in check_graph(net.read(), load_profile("coral-usb"), "x").notes
     )
 
 
@@ -210,8 +212,8 @@ def test_a_file_that_crashes_the_interpreter_is_still_answered(tmp_path: Path):
     path = tmp_path / "odd.tflite"
     path.write_bytes(net.bytes())
     body = student_check.check_file(path, load_profile("pi4"))
-    assert body["memory"]["interpreter_arena_bytes"] is None
-    assert student_check.UNALLOCATED in body["notes"]
+    assert body.memory.interpreter_arena_bytes is None
+    assert student_check.UNALLOCATED in body.notes
 
 
 def test_a_compiled_file_is_read_as_it_is():
@@ -219,13 +221,8 @@ def test_a_compiled_file_is_read_as_it_is():
     if not path.is_file():
         pytest.skip(f"{path} is not here: compiled models are not part of the repository")
     body = student_check.check_file(path, load_profile("coral-usb"))
-    assert body["compiled"] == {
-        "edgetpu_ops": 1,
-        "executable_bytes": 778_324,
-        "cpu_ops": [],
-        "cpu_tail": [],
-    }
-    assert body["predicted"]["latency_ms"] is None
+    assert body.compiled == CompiledBlock(1, 778_324, [], [])
+    assert body.predicted.latency_ms is None
 
 
 def test_a_broken_path_says_so(tmp_path: Path):
@@ -234,43 +231,40 @@ def test_a_broken_path_says_so(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def student() -> dict[str, object]:
+def student() -> DeviceCheck:
     """The answer on a real student, untrained: slow to import, so it is asked once."""
     return student_check.check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
 
 
-def test_an_untrained_student(student: dict[str, object]):
-    assert student["passed"]
-    assert student["model"] == "mobilenetv2_035 at 64 px"
-    mapped = student["mapped"]
-    assert isinstance(mapped, dict)
-    assert mapped["mapped"] == mapped["ops"] == 70
+def test_an_untrained_student(student: DeviceCheck):
+    assert student.passed
+    assert student.model == "mobilenetv2_035 at 64 px"
+    mapped = student.mapped
+    assert mapped.mapped == mapped.ops == 70
 
 
-def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: dict[str, object]):
+def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: DeviceCheck):
     path = tmp_path / "recipe.toml"
     path.write_text('[data]\ninput_px = 64\n[distil]\nstudent = "mobilenetv2_035"\n')
-    assert student_check.check_named(str(path), "coral-usb")["mapped"] == student["mapped"]
+    assert student_check.check_named(str(path), "coral-usb").mapped == student.mapped
 
 
-def test_a_build_keeps_its_answer_and_stops_at_the_floor(
-    tmp_path: Path, student: dict[str, object]
-):
+def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: DeviceCheck):
     """The answer kept in check.json is taken without building the student again; another device asks anew."""
     from edgekd.settings import model_specs, recipe
 
     settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
     kept = tmp_path / "check.json"
-    first = student_check.before_build(
+    first = build_gate.before_build(
         model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept
     )
-    assert first["mapped"] == student["mapped"]
-    kept.write_text(json.dumps({**first, "passed": False, "failures": ["0 % map"]}))
-    again = student_check.before_build(
+    assert first.mapped == student.mapped
+    kept.write_text(json.dumps({**to_json(first), "passed": False, "failures": ["0 % map"]}))
+    again = build_gate.before_build(
         model_specs.spec("mobilenetv2_035"), settings, load_profile("coral-usb"), kept
     )
     with pytest.raises(GateFailed, match="before training: 0 % map") as caught:
-        student_check.refuse(again)
+        build_gate.refuse(again)
     assert caught.value.exit_code == 1
     assert "next:" in str(caught.value)
 

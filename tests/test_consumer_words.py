@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from edgekd.assessment import nnapi_rules
-from edgekd.assessment.assess import check
+from edgekd.assessment.graph_check import check_graph
 from edgekd.assessment.mapping import map_model
-from edgekd.assessment.op_placement import judge_all
+from edgekd.assessment.op_placement import place_each
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
@@ -71,12 +71,12 @@ def test_the_edge_tpus_words(words: str) -> None:
     """In the whole answer of `edgekd check`, not in the rules alone."""
     graph = WORDS_OF_THE_EDGE_TPU[words].read()
     mapped = map_model(graph, load_profile("coral-usb"))
-    said = {verdict.status for verdict in mapped.verdicts}
+    said = {verdict.status for verdict in mapped.placements}
     assert words in said
     assert said <= set(WORDS_OF_THE_EDGE_TPU)
-    answer = check(graph, load_profile("coral-usb"), "a graph")["mapped"]
+    answer = check_graph(graph, load_profile("coral-usb"), "a graph").mapped
     if words != "Mapped to Edge TPU":
-        assert words in {row["status"] for row in answer["fallback"]}
+        assert words in {row.status for row in answer.fallback}
 
 
 def conv(name: str) -> list[Any]:
@@ -177,7 +177,7 @@ def test_nnapi_takes_an_op_from_its_level_on(name: str) -> None:
         taken = [
             level
             for level in range(27, 35)
-            if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
+            if place_each(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
         ]
         assert taken == ([] if since is None else list(range(since, 35))), dtype
 
@@ -186,7 +186,7 @@ def test_nnapi_takes_an_op_from_its_level_on(name: str) -> None:
 def test_nnapi_takes_an_op_in_its_versions(name: str) -> None:
     *_, oldest, newest, _, _, _ = NNAPI[name]
     for version in range(1, newest + 2):
-        (verdict,) = judge_all(
+        (verdict,) = place_each(
             graph_of(name, FLOAT, version).read(), nnapi_rules.judge_for(34), "ok"
         )
         assert verdict.mapped == (oldest <= version <= newest)
@@ -243,7 +243,7 @@ def test_nnapis_words(words: str) -> None:
     if words == "kUnsupportedOperandValue":
         graph.tensors[graph.ops[0].inputs[0]].zero_point[:] = 3
     judged = {
-        level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0] for level in range(27, 35)
+        level: place_each(graph, nnapi_rules.judge_for(level), "ok")[0] for level in range(27, 35)
     }
     assert judged[last].status == words
     assert judged[last].why
@@ -271,6 +271,6 @@ def test_nnapi_looks_at_both_types_of_a_conversion(
     taken = [
         level
         for level in range(27, 35)
-        if judge_all(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
+        if place_each(graph, nnapi_rules.judge_for(level), "ok")[0].mapped
     ]
     assert taken == ([] if since is None else list(range(since, 35)))

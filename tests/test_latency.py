@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.assessment import latency, workload
-from edgekd.assessment.latency import Factor, Row, fit
+from edgekd.assessment import workload
+from edgekd.assessment.latency import files
+from edgekd.assessment.latency.fit import Prior, Row, errors, fit, folds, held_out, networks
+from edgekd.assessment.latency.model import measured_factor
+from edgekd.assessment.latency.nonnegative import nnls
 from edgekd.core.errors import ProfileError
 from edgekd.settings.device_profiles import load_profile, profile_names
 from edgekd.tflite.flatbuffer import read
@@ -26,7 +29,7 @@ def test_nnls_finds_the_least_squares_where_it_is_positive():
     random = np.random.default_rng(0)
     matrix = random.random((30, 5))
     truth = np.array([1.0, 0.0, 2.0, 0.5, 0.0])
-    assert latency.nnls(matrix, matrix @ truth) == pytest.approx(truth, abs=1e-9)
+    assert nnls(matrix, matrix @ truth) == pytest.approx(truth, abs=1e-9)
 
 
 def test_nnls_meets_the_conditions_of_karush_kuhn_and_tucker():
@@ -37,7 +40,7 @@ def test_nnls_meets_the_conditions_of_karush_kuhn_and_tucker():
             random.normal(size=(12, 6)) * 10.0 ** random.integers(-6, 6, 6),
             random.normal(size=12),
         )
-        found = latency.nnls(matrix, target)
+        found = nnls(matrix, target)
         gradient = matrix.T @ (target - matrix @ found) / np.linalg.norm(matrix, axis=0)
         assert (found >= 0).all()
         assert (gradient < 1e-8).all()
@@ -47,7 +50,7 @@ def test_nnls_meets_the_conditions_of_karush_kuhn_and_tucker():
 def test_pi4_errors_and_coverage_are_as_promised():
     """At most 5 % in 5-fold, at most 12 % across families, and 90 % intervals that hold 85 to 97 % of unseen rows."""
     assert len(PI4) == 37
-    found = latency.errors(PI4)
+    found = errors(PI4)
     assert found.mean <= 0.05
     assert found.family_mean is not None
     assert found.family_mean <= 0.12
@@ -60,18 +63,18 @@ def test_the_errors_are_those_of_rows_not_seen():
         *PI4[:-1],
         Row(PI4[-1].model, PI4[-1].family, PI4[-1].features, PI4[-1].latency_ms * 3, "spoilt"),
     ]
-    logs = latency.held_out(spoilt, latency.networks(spoilt))
+    logs = held_out(spoilt, networks(spoilt))
     assert abs(logs[-1]) > math.log(2.5)
 
 
 def test_a_network_measured_twice_does_not_predict_itself():
     twice = [*PI4, *PI4]
-    groups = latency.folds(twice, 0)
+    groups = folds(twice, 0)
     assert groups[: len(PI4)] == groups[len(PI4) :]
 
 
 def test_families_are_predicted_from_each_other_both_ways():
-    logs = latency.held_out(PI4, [row.family for row in PI4])
+    logs = held_out(PI4, [row.family for row in PI4])
     for family in ("MobileNetV1", "MobileNetV2"):
         wrong = [
             abs(1 - math.exp(-log))
@@ -83,32 +86,31 @@ def test_families_are_predicted_from_each_other_both_ways():
 
 @pytest.mark.parametrize("name", [name for name in profile_names() if load_profile(name).latency])
 def test_the_latency_files_are_what_the_rows_beside_them_give(name: str):
-    stored = latency.read(Path(load_profile(name).latency))
-    assert latency.same(fit_profile.fit(name), stored)
+    stored = files.read(Path(load_profile(name).latency))
+    assert files.same(fit_profile.fit(name), stored)
     for row in fit_profile.read_rows(name):
         assert row["source"].startswith(("https://", "edge-bench"))
 
 
 def test_few_ratios_make_wide_factors_and_assumed_ones_say_so():
     two, six = (
-        Factor("x", {"a": 1.0, "b": 1.2}, ()),
-        Factor("x", {str(i): 1.0 + 0.2 * (i % 2) for i in range(6)}, ()),
+        measured_factor("x", {"a": 1.0, "b": 1.2}, ()),
+        measured_factor("x", {str(i): 1.0 + 0.2 * (i % 2) for i in range(6)}, ()),
     )
     assert two.spread > 3 * six.spread
     assert two.value == pytest.approx(math.sqrt(1.2))
-    zero = latency.read(Path(load_profile("pi-zero-2w").latency))["int8"]
+    zero = files.read(Path(load_profile("pi-zero-2w").latency))["int8"]
     assert "never measured" in zero.basis()
-    pi3, pi4 = (latency.read(Path(load_profile(name).latency))["int8"] for name in ("pi3", "pi4"))
+    pi3, pi4 = (files.read(Path(load_profile(name).latency))["int8"] for name in ("pi3", "pi4"))
     features = workload.features(mobilenet_v2(0.5, 96, "int8"))
     widths = [
-        told["high_ms"] / told["latency_ms"]
-        for told in (m.predict(features) for m in (pi4, pi3, zero))
+        told.high_ms / told.latency_ms for told in (m.predict(features) for m in (pi4, pi3, zero))
     ]
     assert widths == sorted(widths)
 
 
 def test_a_foreign_network_gets_the_wider_interval_and_the_reason():
-    model = latency.read(Path(load_profile("pi4").latency))["int8"]
+    model = files.read(Path(load_profile("pi4").latency))["int8"]
     usual = workload.features(mobilenet_v2(1.0, 224, "int8"))
     dense = {**usual, "dense": usual["pointwise"], "pointwise": 0.0}
     for features, words in (
@@ -117,32 +119,32 @@ def test_a_foreign_network_gets_the_wider_interval_and_the_reason():
         ({**usual, "parameter_bytes": usual["parameter_bytes"] * 20}, "parameter_bytes makes"),
     ):
         far, near = model.predict(features), model.predict(usual)
-        assert far["high_ms"] / far["latency_ms"] > near["high_ms"] / near["latency_ms"]
-        assert words in far["basis"]
-    assert "wide" not in model.predict(usual)["basis"]
+        assert far.high_ms / far.latency_ms > near.high_ms / near.latency_ms
+        assert words in far.basis
+    assert "wide" not in model.predict(usual).basis
 
 
 def test_dense_convolutions_are_not_free_where_no_row_has_any():
-    model = latency.read(Path(load_profile("pi4").latency))["int8"]
+    model = files.read(Path(load_profile("pi4").latency))["int8"]
     assert model.coefficients["dense"] == model.coefficients["pointwise"] > 0
 
 
 def test_far_below_the_rows_the_upper_bound_is_the_fastest_row():
     model = fit(PI4, "Pi 4", "ruy", 4, "int8")
     told = model.predict({name: value * 1e-3 for name, value in PI4[0].features.items()})
-    assert told["high_ms"] >= min(row.latency_ms for row in PI4)
+    assert told.high_ms >= min(row.latency_ms for row in PI4)
 
 
 def test_eight_models_are_enough_with_a_prior():
     """Eight Pi 4 rows of another runtime (Pixel 3's CPU), chosen by seed, predict the nine others."""
-    prior = latency.Prior(fit(PI4, "", "", 4, "int8").coefficients, 0.3)
+    prior = Prior(fit(PI4, "", "", 4, "int8").coefficients, 0.3)
     rows = fit_profile.fit_rows(fit_profile.read_rows("android-cpu"), "int8")
     wrong = []
     for seed in range(10):
         chosen = np.random.default_rng(seed).permutation(len(rows))
         model = fit([rows[i] for i in chosen[:8]], "Pixel 3", "cpu", 4, "int8", prior=prior)
         wrong += [
-            abs(1 - model.predict(rows[i].features)["latency_ms"] / rows[i].latency_ms)
+            abs(1 - model.predict(rows[i].features).latency_ms / rows[i].latency_ms)
             for i in chosen[8:]
         ]
     assert sum(wrong) / len(wrong) < 0.1
@@ -200,7 +202,7 @@ def test_a_broken_latency_file_is_named(tmp_path: Path, text: str):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ProfileError, match=r"x\.json"):
-        latency.read(path)
+        files.read(path)
 
 
 def test_negative_costs_are_refused(tmp_path: Path):
@@ -208,7 +210,7 @@ def test_negative_costs_are_refused(tmp_path: Path):
     body["models"]["int8"]["coefficients"]["pointwise"] = -1.0
     (tmp_path / "x.json").write_text(json.dumps(body))
     with pytest.raises(ProfileError, match="negative"):
-        latency.read(tmp_path / "x.json")
+        files.read(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -216,7 +218,7 @@ def test_of_columns_that_are_multiples_of_each_other_the_first_is_taken(seed: in
     """In any order of the rows, whose sums differ in their last bits: the fit of a profile must not depend on the machine."""
     rng = np.random.default_rng(seed)
     column = rng.uniform(0.1, 3, 17)
-    found = latency.nnls(
+    found = nnls(
         np.stack([column, column * rng.uniform(0.1, 9), np.zeros(17)], 1),
         column * rng.uniform(0.9, 1.1, 17),
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.assessment import nnapi_rules
+from edgekd.assessment.check_record import FloatIsland
 from edgekd.assessment.edgetpu import compiled_file, edgetpu_rules
 from edgekd.assessment.edgetpu.edgetpu_rules import (
     ANOTHER_SUBGRAPH,
@@ -23,8 +24,8 @@ from edgekd.assessment.edgetpu.edgetpu_rules import (
     TWO_D_OUTPUT,
     VERSION,
 )
-from edgekd.assessment.mapping import islands, map_model
-from edgekd.assessment.op_placement import judge_all, partitions
+from edgekd.assessment.mapping import float_islands, map_model
+from edgekd.assessment.op_placement import partitions, place_each
 from edgekd.settings.device_profiles import load_profile
 from edgekd.tflite.flatbuffer import read
 from tests.conftest import SHARED
@@ -219,10 +220,10 @@ def test_the_model_and_its_compiled_twin_agree():
     found = compiled_file.read_back(compiled)
     assert compiled_file.is_compiled(compiled)
     assert not compiled_file.is_compiled(source)
-    assert (len(found.executables), found.cpu, found.tail) == (1, (), ())
-    assert found.executables[0] == 778_324
-    assert len(predicted.fallback) == len(found.cpu) == 0
-    assert len(predicted.verdicts) == 31
+    assert (found.edgetpu_ops, found.cpu_ops, found.cpu_tail) == (1, [], [])
+    assert found.executable_bytes == 778_324
+    assert len(predicted.fallback) == len(found.cpu_ops) == 0
+    assert len(predicted.placements) == 31
     assert map_model(compiled, load_profile("coral-usb")).origin == "compiled file"
 
 
@@ -322,7 +323,7 @@ NNAPI: list[
 def test_nnapi_by_api_level(build: Callable[[], Net], refused: int, accepted: int | None):
     graph = build().read()
     by_level = {
-        level: judge_all(graph, nnapi_rules.judge_for(level), "ok")[0]
+        level: place_each(graph, nnapi_rules.judge_for(level), "ok")[0]
         for level in nnapi_rules.LEVELS
     }
     for level, verdict in by_level.items():
@@ -344,8 +345,8 @@ def test_a_named_accelerator_takes_large_pools_and_newer_muls():
     ).read()
     mul = lonely("MUL", T(IMAGE), T(IMAGE), version=3).read()
     for graph in (pool, mul):
-        assert not judge_all(graph, nnapi_rules.judge_for(30), "ok")[0].mapped
-        assert judge_all(graph, nnapi_rules.judge_for(30, "qti-dsp"), "ok")[0].mapped
+        assert not place_each(graph, nnapi_rules.judge_for(30), "ok")[0].mapped
+        assert place_each(graph, nnapi_rules.judge_for(30, "qti-dsp"), "ok")[0].mapped
 
 
 def test_an_android_profile_of_ones_own_level(tmp_path: Path):
@@ -377,8 +378,8 @@ def test_float_islands():
     net.op("TANH", T(IMAGE, "FLOAT32"))
     net.op("QUANTIZE", T(IMAGE))
     net.conv(8)
-    assert islands(net.read()) == [{"first": 2, "last": 3, "ops": 2}]
-    assert islands(separable().read()) == []
+    assert float_islands(net.read()) == [FloatIsland(2, 3, 2)]
+    assert float_islands(separable().read()) == []
 
 
 def test_partitions_count_rounds_and_not_runs():
@@ -389,6 +390,6 @@ def test_partitions_count_rounds_and_not_runs():
     b = net.op("HARD_SWISH", T(IMAGE), inputs=[start])
     c = net.op("RELU6", T(IMAGE), inputs=[a])
     net.op("ADD", T(IMAGE), inputs=[c, b], version=2)
-    verdicts = judge_all(net.read(), edgetpu_rules.judge, MAPPED)
+    verdicts = place_each(net.read(), edgetpu_rules.judge, MAPPED)
     assert [v.mapped for v in verdicts] == [True, False, True, True]
     assert partitions(net.read(), verdicts) == 2

@@ -47,7 +47,7 @@ def test_a_recipe_that_cannot_map_is_mended_in_place(
     before = path.read_text()
     assert cli.main(["check", str(path), "--profile", "coral-usb"]) == 1
     said = capsys.readouterr().err
-    assert "the first to stay behind is HARD_SWISH #2: Operation not supported" in said
+    assert "the first that does not map is HARD_SWISH #2: Operation not supported" in said
     assert (
         "HARD_SWISH to RELU6, fused into the op before: --set edits.hard_swish=relu6; --fix does it"
         in said
@@ -131,9 +131,10 @@ def test_a_finished_model_is_not_edited():
 
 def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_path: Path):
     profile = board(tmp_path, 'hard_swish = { value = "relu6", source = "test" }', base="coral-usb")
-    mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32"])["mapped"]
-    assert mapped["mapped"] == mapped["ops"]
+    mapped = student_check.check_named(STUDENT, profile, ["data.input_px=32"]).mapped
+    assert mapped.mapped == mapped.ops
     mapped = student_check.check_named(
         STUDENT, profile, ["data.input_px=32", "edits.hard_swish=keep"]
-    )["mapped"]
-    assert mapped["ends_at"]["op"] == "HARD_SWISH", "a recipe's edits go before the profile's"
+    ).mapped
+    assert mapped.ends_at is not None
+    assert mapped.ends_at.op == "HARD_SWISH", "a recipe's edits go before the profile's"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgekd.app import cli
-from edgekd.assessment import latency, workload
+from edgekd.assessment import workload
+from edgekd.assessment.latency import files
 from edgekd.assessment.refit import refit
 from edgekd.core.errors import EdgeKDError, ModelFileError, ProfileError
 from edgekd.settings.device_profiles import load_profile
@@ -29,7 +30,7 @@ def measurement(
     data = separable(side=side, width=width).bytes()
     folder.mkdir(exist_ok=True)
     (folder / f"m{number}.tflite").write_bytes(data)
-    model = latency.read(Path(load_profile("pi4").latency))["int8"]
+    model = files.read(Path(load_profile("pi4").latency))["int8"]
     features = workload.features(workload.work(read(data)))
     time = (
         sum(model.coefficients[name] * features[name] for name in features) * SLOWER * (1 + noise)
@@ -66,16 +67,16 @@ def test_eight_models_are_enough(tmp_path: Path):
     profile = load_profile(str(made.files[0]))
     assert (profile.name, profile.measured_on_hardware) == ("pi4-fitted", True)
     assert profile.memory_mib == load_profile("pi4").memory_mib
-    model = latency.read(Path(profile.latency))["int8"]
+    model = files.read(Path(profile.latency))["int8"]
     assert model.factors == ()  # measured with the runtime itself: nothing to scale by
-    assert model.errors["mean"] < 0.05
+    assert model.errors.mean < 0.05
     features = workload.features(workload.work(separable(side=160, width=32).read()))
-    old = latency.read(Path(load_profile("pi4").latency))["int8"]
+    old = files.read(Path(load_profile("pi4").latency))["int8"]
     truth = sum(old.coefficients[name] * features[name] for name in features) * SLOWER
     told = model.predict(features)
-    assert told["latency_ms"] == pytest.approx(truth, rel=0.08)
-    assert told["low_ms"] < truth < told["high_ms"]
-    assert "Cortex-A72" in told["basis"]
+    assert told.latency_ms == pytest.approx(truth, rel=0.08)
+    assert told.low_ms < truth < told.high_ms
+    assert "Cortex-A72" in told.basis
 
 
 def test_fewer_models_are_wider_and_say_so(tmp_path: Path):
@@ -109,7 +110,7 @@ def test_models_elsewhere_are_found_by_hash(tmp_path: Path):
         ({"latency_ms": {}}, "p50"),
         ({"latency_ms": {"p50": -1.0}}, "p50 is -1"),
         ({"latency_ms": {"p50": float("nan")}}, "p50 is nan"),
-        ({"host": None}, "missing or wrong"),
+        ({"host": None}, "host: expected object, found null"),
         (
             {
                 "runtime": {

@@ -53,12 +53,10 @@ def test_a_run_elsewhere_is_predicted_and_says_so(tmp_path: Path):
     body = bench.bench(model, load_profile("host"), LocalTransport(), settings=QUICK)
     keep(tmp_path, {**body, "profile": "pi4", "transport": "ssh"})
     found = slowness.rank(tmp_path)
-    assert found["basis"] == slowness.PREDICTED
-    assert found["whole_ms"] == body["latency_ms"]["p50"]
-    assert [row["ms"] for row in found["ops"]] == sorted(
-        (row["ms"] for row in found["ops"]), reverse=True
-    )
-    assert found["sum_ms"] > 0
+    assert found.basis == slowness.PREDICTED
+    assert found.whole_ms == body["latency_ms"]["p50"]
+    assert [row.ms for row in found.ops] == sorted((row.ms for row in found.ops), reverse=True)
+    assert found.sum_ms > 0
 
 
 def test_ops_alone_chain_to_the_whole():
@@ -67,7 +65,7 @@ def test_ops_alone_chain_to_the_whole():
     graph, random = read(data), np.random.default_rng(0)
     image = random.integers(-128, 128, graph.tensors[graph.inputs[0]].shape, np.int8)
     values = {graph.inputs[0]: image}
-    for op, one in zip(graph.ops, slowness.singles(data), strict=True):
+    for op, one in zip(graph.ops, slowness.single_ops(data), strict=True):
         interpreter = LiteRunner(one, kernels="reference").interpreter
         fed = [index for index in op.inputs if index >= 0 and graph.tensors[index].data is None]
         for port, index in zip(interpreter.get_input_details(), fed, strict=True):

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgekd.assessment import latency
-from edgekd.assessment.latency import Factor, LatencyModel
+import msgspec
+
+from edgekd.assessment.latency import files
+from edgekd.assessment.latency.fit import Row
+from edgekd.assessment.latency.fit import fit as fit_model
+from edgekd.assessment.latency.model import (
+    Factor,
+    LatencyModel,
+    assumed_factor,
+    measured_factor,
+)
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
 META = (
@@ -36,17 +44,15 @@ META = (
 BASE = {"pi5": "pi4", "pi3": "pi4", "pi-zero-2w": "pi3", "coral-pcie": "coral-dev-board"}
 # Where nothing was published at all: (factor, low, high), and what is being assumed.
 ASSUMED = {
-    "pi-zero-2w": Factor(
+    "pi-zero-2w": assumed_factor(
         "Zero 2 W over Pi 3B, by clock (1.2 over 1.0 GHz, the same cores)",
-        {},
-        ("raspberrypi/documentation processors/rp3a0.adoc, bcm2837.adoc",),
         (1.2, 1.0, 1.6),
+        ("raspberrypi/documentation processors/rp3a0.adoc, bcm2837.adoc",),
     ),
-    "coral-pcie": Factor(
+    "coral-pcie": assumed_factor(
         "another host than the Dev Board's, same chip and PCIe link",
-        {},
-        ("coral.ai M.2 and Mini PCIe data sheets: PCIe Gen2 x1, as on the Dev Board",),
         (1.0, 0.8, 1.25),
+        ("coral.ai M.2 and Mini PCIe data sheets: PCIe Gen2 x1, as on the Dev Board",),
     ),
 }
 
@@ -72,7 +78,7 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
             )
             sources.setdefault(what, []).append(row["source"])
     return [
-        Factor(
+        measured_factor(
             what,
             {model: pair["over"] / pair["under"] for model, pair in pairs.items()},
             tuple(dict.fromkeys(sources[what])),
@@ -81,10 +87,10 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
     ]
 
 
-def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> list[latency.Row]:
+def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> list[Row]:
     """The rows that carry features: those fitted, or the others that only test the fit."""
     return [
-        latency.Row(
+        Row(
             row["model"],
             row["family"],
             {key: float(value) for key, value in row.items() if key not in META},
@@ -98,7 +104,7 @@ def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> li
 
 def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -> list[str]:
     """A line for each other runtime or board: error and coverage of the model without its factors."""
-    bare = dataclasses.replace(model, factors=())
+    bare = msgspec.structs.replace(model, factors=())
     lines = []
     for place in dict.fromkeys(
         (row["device"], row["runtime"]) for row in rows if row["use"] == "other"
@@ -107,11 +113,9 @@ def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -
             [row for row in rows if (row["device"], row["runtime"]) == place], precision, "other"
         )
         told = [bare.predict(row.features) for row in own]
-        wrong = [
-            abs(1 - p["latency_ms"] / row.latency_ms) for p, row in zip(told, own, strict=True)
-        ]
+        wrong = [abs(1 - p.latency_ms / row.latency_ms) for p, row in zip(told, own, strict=True)]
         held = sum(
-            p["low_ms"] <= row.latency_ms <= p["high_ms"] for p, row in zip(told, own, strict=True)
+            p.low_ms <= row.latency_ms <= p.high_ms for p, row in zip(told, own, strict=True)
         )
         lines.append(
             f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, worst {max(wrong):.1%}; "
@@ -132,7 +136,7 @@ def fit(profile: str) -> dict[str, LatencyModel]:
             first = next(
                 row for row in rows if row["use"] == "fit" and row["precision"] == precision
             )
-            models[precision] = latency.fit(
+            models[precision] = fit_model(
                 own,
                 first["device"],
                 first["runtime"],
@@ -141,7 +145,7 @@ def fit(profile: str) -> dict[str, LatencyModel]:
                 factors=ratios,
             )
         elif precision in base and ratios:
-            models[precision] = dataclasses.replace(
+            models[precision] = msgspec.structs.replace(
                 base[precision], factors=(*base[precision].factors, *ratios)
             )
     return models
@@ -151,11 +155,11 @@ def show(profile: str, models: Mapping[str, LatencyModel]) -> None:
     """What a reader needs to trust a profile, or not."""
     for precision, model in models.items():
         found = model.errors
-        across = "-" if found["family_mean"] is None else f"{found['family_mean']:.1%}"
+        across = "-" if found.family_mean is None else f"{found.family_mean:.1%}"
         print(
             f"{profile} {precision}: {model.basis()}\n"
-            f"  5-fold mean {found['mean']:.1%}, worst {found['worst']:.1%}; across families mean {across}; 90 % intervals "
-            f"hold {found['coverage']:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
+            f"  5-fold mean {found.mean:.1%}, worst {found.worst:.1%}; across families mean {across}; 90 % intervals "
+            f"hold {found.coverage:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
             f"x{math.exp(model.far):.2f} far"
         )
         for line in elsewhere(read_rows(profile), precision, model):
@@ -190,10 +194,10 @@ def main() -> int:
             parser.error(f"{profile} has no rows; known: {', '.join(known)}")
         models = fit(profile)
         show(profile, models)
-        path, text = PROFILES / f"{profile}.latency.json", latency.write(models)
+        path, text = PROFILES / f"{profile}.latency.json", files.write(models)
         if not arguments.check:
             path.write_text(text, encoding="utf-8")
-        elif not path.exists() or not latency.same(models, latency.read(path)):
+        elif not path.exists() or not files.same(models, files.read(path)):
             stale.append(path.name)
     if stale:
         print(

@@ -11,9 +11,10 @@ from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
 from edgekd.app.settings import recipe_of
-from edgekd.assessment import student_check
+from edgekd.assessment import build_gate
 from edgekd.bundle import licences
 from edgekd.core.errors import GateFailed, RecipeError
+from edgekd.core.records import to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
@@ -141,11 +142,11 @@ def build(
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         if until not in BEFORE_TRAINING:
-            checked = student_check.before_build(
+            checked = build_gate.before_build(
                 job.student, job.recipe, job.profile, out / "check.json"
             )
-            store.publish("check.json", facts_json(checked))
-            student_check.refuse(checked)
+            store.publish("check.json", facts_json(to_json(checked)))
+            build_gate.refuse(checked)
         done = run_stages(
             job, store, until, steps_to(progress), stages_to(progress), notes_to(progress)
         )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from edgekd.app.arguments import Check
 from edgekd.app.settings import recipe_of
 from edgekd.assessment import student_check
+from edgekd.assessment.check_record import DeviceCheck
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import Recipe
 
 
-def run(asked: Check) -> dict[str, Any]:
+def run(asked: Check) -> DeviceCheck:
     """Check what the arguments name. Raises EdgeKDError for what cannot be checked."""
     profile = load_profile(asked.profile)
     model = asked.model
     if isinstance(model, Recipe):
         return student_check.check_recipe(recipe_of(model, asked.settings, {}), profile)
     name = str(model)
-    if student_check.is_file(name):
+    if student_check.is_model_file(name):
         return student_check.check_file(Path(name), profile)
     is_recipe = name.endswith(".toml")
     settings = recipe_of(

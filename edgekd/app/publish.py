@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekd.app import pack_bundle, provenance
 from edgekd.app.pack_bundle import Blocks
+from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.bundle import archive
 from edgekd.core.artifacts import Dataset
 from edgekd.core.records import to_json
@@ -88,7 +89,7 @@ def _model_files(job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> di
         body["artifact"]["path"] = name
         files[name] = bytes(load(done, "convert").tflite)
         files["certificate.json"] = facts_json(certificate)
-        if certificate["passed"] and job.profile.mapper == "edgetpu":
+        if certificate["passed"] and mapper_for(job.profile).compiler:
             files |= compiled_files(files[name], job.profile, body["device"])
         files["golden.npz"] = golden_npz(
             load(done, "inputs"), load(done, "evaluate"), load(done, "distil")
@@ -101,20 +102,11 @@ def _model_files(job: Job, done: Mapping[str, Done], body: dict[str, Any]) -> di
 def compiled_files(
     model: bytes, profile: DeviceProfile, device: dict[str, Any]
 ) -> dict[str, bytes]:
-    """The files that edgetpu_compiler writes, where it is on PATH.
+    """The files that the device's compiler writes, where it is installed.
 
-    Its report goes into `device`, the block of the report with that name.
+    What the compiler printed goes into `device`, the block of the report with that name. Without
+    it, the block "mapped" says that the mapping is predicted.
     """
-    from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler
-    from edgekd.tflite.flatbuffer import read
-
-    program = edgetpu_compiler.find()
-    if program is None:
-        device["compiler"] = None  # mapped.origin says that the mapping is then predicted
-        return {}
-    done = edgetpu_compiler.compile_model(model, program, **profile.compiler)
-    device["compiler"] = {
-        **done.log.to_json(),
-        **compiled_file.read_back(read(done.model)).to_json(),
-    }
-    return {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()}
+    done = mapper_for(profile).compile(model, profile)
+    device["compiler"] = None if done is None else to_json(done.report)
+    return {} if done is None else dict(done.files)

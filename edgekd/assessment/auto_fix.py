@@ -1,6 +1,7 @@
-"""`--fix`: the edits after which a student maps whole and meets the device's floor, and the recipe that holds them.
+"""`--fix`: the edits after which every operator of a student maps and the device's limits are met.
 
-After each edit the student is converted again by the build's own route, so what is said of the mended recipe is no guess.
+After each edit the student is converted again by the route that a build takes, so the answer for
+the edited recipe is no estimate.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgekd.assessment import student_check
+from edgekd.assessment.check_record import DeviceCheck
+from edgekd.assessment.edit_ranking import mending_edit
 from edgekd.core import store
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.settings import recipe, recipe_toml
@@ -21,46 +23,45 @@ from edgekd.settings.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Mended:
-    """`body`: the answer of `edgekd check` after the edits. `values`: the recipe's keys that make them, empty where none
-    was needed.
+    """The settings after the edits.
+
+    `values`: the recipe's keys that make the edits, empty where no edit was needed.
+    `check`: the answer of `edgekd check` after the edits.
     """
 
     settings: Recipe
-    values: Mapping[str, Any]
-    body: dict[str, Any]
+    values: Mapping[str, str | int]
+    check: DeviceCheck
 
 
 def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
-    """Edit until every op maps and the floor is met.
+    """Edit the student until every operator maps and the profile's limits are met.
 
-    Raises GateFailed, naming the op that no edit mends, and whatever `edgekd check` raises.
+    Raises GateFailed, naming the operator that no edit mends, and whatever `edgekd check` raises.
     """
-    values: dict[str, Any] = {}
-    body = student_check.check_recipe(settings, profile)
-    while body["mapped"]["ends_at"] or not body["passed"]:
-        edit = student_check.mending(body)
-        if (
-            edit is None or edit["sets"].items() <= values.items()
-        ):  # no setting makes it, or it was made and did not help
-            ends = body["mapped"]["ends_at"]
+    values: dict[str, str | int] = {}
+    check = student_check.check_recipe(settings, profile)
+    while check.mapped.ends_at or not check.passed:
+        edit = mending_edit(check)
+        # No setting makes the edit, or the edit was made already and did not help.
+        if edit is None or edit.sets.items() <= values.items():
+            ends = check.mapped.ends_at
             left = (
-                f"{ends['op']} #{ends['index']}: {ends['status']}"
-                if ends
-                else "\n  ".join(body["failures"])
+                f"{ends.op} #{ends.index}: {ends.status}" if ends else "\n  ".join(check.failures)
             )
             raise GateFailed(
-                f"no edit that EdgeKD knows mends {body['model']} for {profile.name}; {left}",
-                "another student (edgekd models), or another device",
+                f"no edit that EdgeKD knows mends {check.model} for {profile.name}; {left}",
+                "choose another student (edgekd models), or another device (edgekd profiles)",
             )
-        values |= edit["sets"]
-        settings = recipe.changed(settings, edit["sets"])
-        body = student_check.check_recipe(settings, profile)
-    return Mended(settings, values, body)
+        values |= edit.sets
+        settings = recipe.changed(settings, edit.sets)
+        check = student_check.check_recipe(settings, profile)
+    return Mended(settings, values, check)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fix:
-    """What `--fix` would write: `path` with `text`, where `before` stood ("" for a new file)."""
+    """What `--fix` would write: `text` into `path`, in place of `before` ("" for a new file)."""
 
     mended: Mended
     path: Path
@@ -69,7 +70,7 @@ class Fix:
 
     @property
     def diff(self) -> str:
-        """Unified, as `diff -u` prints it; empty where nothing changes."""
+        """The change as a unified diff, empty where nothing changes."""
         old = str(self.path) if self.before else "/dev/null"
         return "".join(
             difflib.unified_diff(
@@ -78,25 +79,26 @@ class Fix:
         )
 
     def write(self) -> None:
-        """Write the recipe. Raises RecipeError when it cannot be."""
+        """Write the recipe. Raises RecipeError when the file cannot be written."""
         if not self.diff:
             return
         try:
             store.replace(self.path, self.text.encode())
         except OSError as error:
+            values = self.mended.values.items()
             raise RecipeError(
                 f"{self.path}: {error.strerror}",
-                "the edits are "
-                + ", ".join(f"--set {key}={value}" for key, value in self.mended.values.items()),
+                "the edits are " + ", ".join(f"--set {key}={value}" for key, value in values),
             ) from None
 
 
 def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
-    """The recipe at a path, mended; or for a student's name a new one, STUDENT-PROFILE.toml here. Nothing is written yet.
+    """The mended recipe of a path, or of a student's name a new one. Nothing is written yet.
 
-    Raises RecipeError for a .tflite, or where a new recipe would stand in another file's place; and what `mend` raises.
+    The new recipe's path is STUDENT-PROFILE.toml in the working directory. Raises RecipeError for
+    a .tflite, or where the new recipe's path exists, and whatever `mend` raises.
     """
-    if student_check.is_file(text):
+    if student_check.is_model_file(text):
         raise RecipeError(
             f"{text} is a finished model, and --fix edits the student that it is made from",
             "name the recipe, or the student",
@@ -107,12 +109,8 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
         path = Path(text)
         before = recipe_toml.read_text(path)
         mended = mend(settings, profile)
-        return Fix(
-            mended,
-            path,
-            before,
-            recipe_toml.edited(before, mended.values) if mended.values else before,
-        )
+        after = recipe_toml.edited(before, mended.values) if mended.values else before
+        return Fix(mended, path, before, after)
     path = Path(f"{settings.distil.student}-{profile.name}.toml")
     if path.exists():
         raise RecipeError(

@@ -1,17 +1,21 @@
-"""Whether each op of a model runs where it should: the common form in which every consumer's rules answer."""
+"""Where each operator of a model runs: the common form of what every mapper answers."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
+from edgekd.assessment.check_record import OpRow
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """One op's fate. `status`: in the consumer's own words. `why`: the rule behind it, "" when the status says it all."""
+class OpPlacement:
+    """Where one operator runs.
+
+    `mapped`: whether it runs where the profile wants it. `status`: in the words of the device's
+    own tools. `why`: the rule behind the status, "" when the status says everything.
+    """
 
     index: int
     op: str
@@ -19,42 +23,42 @@ class Verdict:
     status: str
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def row(self) -> OpRow:
         """One row of the blocks "fallback" and "ends_at"."""
-        return {"op": self.op, "index": self.index, "status": self.status, "why": self.why}
+        return OpRow(self.op, self.index, self.status, self.why)
 
 
-# A consumer's judgement of one op by itself: (status, why) when it refuses, None when it takes the op.
+# Why a device does not take an operator: (status in the device's own words, rule behind it).
 Refusal = tuple[str, str]
+# A device's judgement of one operator by itself: None when the device takes it.
 Judge = Callable[[LiteGraph, LiteOp], Refusal | None]
 
 
-def judge_all(graph: LiteGraph, judge: Judge, accepted: str) -> list[Verdict]:
-    """Each op by itself: what one refusal means for the ops after it is not looked at."""
-    return [
-        Verdict(
-            op.index,
-            op.name,
-            refusal is None,
-            accepted if refusal is None else refusal[0],
-            "" if refusal is None else refusal[1],
-        )
-        for op in graph.ops
-        for refusal in [judge(graph, op)]
-    ]
+def place_each(graph: LiteGraph, judge: Judge, accepted: str) -> list[OpPlacement]:
+    """Judge each operator by itself, without regard to the operators around it.
+
+    `accepted`: the status of an operator that the device takes.
+    """
+    placements = []
+    for op in graph.ops:
+        refusal = judge(graph, op)
+        status, why = (accepted, "") if refusal is None else refusal
+        placements.append(OpPlacement(op.index, op.name, refusal is None, status, why))
+    return placements
 
 
-def partitions(graph: LiteGraph, verdicts: list[Verdict]) -> int:
-    """How many delegate parts the mapped ops form, as TFLite's PartitionGraphIntoIndependentNodeSubsets cuts them.
+def partitions(graph: LiteGraph, placements: list[OpPlacement]) -> int:
+    """How many parts of the graph a delegate takes.
 
-    Ops are taken in rounds: all ops of one kind (mapped or not) whose inputs are there make one part, then the other
+    The cut is that of TFLite's PartitionGraphIntoIndependentNodeSubsets. It works in rounds: all
+    operators of one kind (mapped or not) whose inputs are ready make one part, then the other
     kind has its turn.
     """
     made_by = {output: op.index for op in graph.ops for output in op.outputs}
     waiting = {op.index: {made_by[i] for i in op.inputs if i in made_by} for op in graph.ops}
-    mapped = {verdict.index: verdict.mapped for verdict in verdicts}
+    mapped = {one.index: one.mapped for one in placements}
     done: set[int] = set()
-    parts, turn = 0, bool(verdicts and verdicts[0].mapped)
+    parts, turn = 0, bool(placements and placements[0].mapped)
     while len(done) < len(waiting):
         taken = 0
         while ready := [
@@ -63,7 +67,7 @@ def partitions(graph: LiteGraph, verdicts: list[Verdict]) -> int:
             done.update(ready)
             taken += len(ready)
         if not taken and not any(waiting[i] <= done for i in waiting if i not in done):
-            break  # ops that wait for each other: a damaged file
+            break  # operators that wait for each other: the file is damaged
         parts += bool(taken and turn)
         turn = not turn
     return parts

@@ -1,7 +1,8 @@
-"""`edgekd profiles fit`: a profile's latency model fitted again, on measurements of the user's own.
+"""`edgekd profiles fit`: fit a profile's latency model again, on measurements of the user's own.
 
-Each bench JSON names its model by sha256; the .tflite is looked for beside it, so that its features can be counted. The
-profile's published coefficients stay as a prior, which is why 8 models are enough for 9 features.
+Each bench JSON names its model by sha256. The .tflite is looked for beside the JSON, so that its
+features can be counted. The profile's published coefficients stay as a prior, which is why 8 models
+are enough for 9 features.
 """
 
 from __future__ import annotations
@@ -13,29 +14,42 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from edgekd.assessment import latency, workload
-from edgekd.assessment.latency import LatencyModel, Prior, Row
-from edgekd.core.artifacts import sha256
-from edgekd.core.errors import ModelFileError, ProfileError
+from edgekd.assessment import workload
+from edgekd.assessment.latency import files
+from edgekd.assessment.latency.fit import Prior, Row, fit, held_out, networks
+from edgekd.assessment.latency.model import LatencyModel
+from edgekd.assessment.measured_rows import BenchRun, read_runs, rows_by_precision
+from edgekd.core.errors import ProfileError
+from edgekd.core.records import Record
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
-from edgekd.tflite.flatbuffer import read
 
-BENCH = "edgekd.bench/1"
-EXPECTED = "name bench JSON files, as edgekd bench --json prints them"
 FEWEST = 4  # models: with fewer, leaving one out leaves nothing to learn a spread from
 ENOUGH = 8  # models: from here on the interval is worth having
-STAND_IN = "pi4"  # whose coefficients are the prior of a profile that has none: a CPU with the same kernels
-WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the prior, tried by leaving one model out
+# The profile whose coefficients are the prior of a profile that has none: a CPU with the same
+# kernels.
+STAND_IN = "pi4"
+# Weights of the prior that are tried by leaving one model out.
+WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class RefitRecord(Record, frozen=True):
+    """What `edgekd profiles fit --json` prints.
+
+    `prior_weight`: how many rows the prior counts for, by precision. `left_out`: {file: why} of
+    runs that give no time.
+    """
+
+    profile: str
+    files: list[str]
+    prior_weight: dict[str, float]
+    left_out: dict[str, str]
+    models: dict[str, LatencyModel]
 
 
 @dataclasses.dataclass(frozen=True)
 class Refit:
-    """What was made: the files written, the models fitted, and the weight that the prior was given.
-
-    `left_out`: {file: why} of the runs that tell no time.
-    """
+    """A fitted profile: the files written, and what `RefitRecord` holds."""
 
     name: str
     files: tuple[Path, ...]
@@ -43,167 +57,78 @@ class Refit:
     weights: dict[str, float]
     left_out: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> RefitRecord:
         """For --json."""
-        return {
-            "profile": self.name,
-            "files": [str(path) for path in self.files],
-            "prior_weight": self.weights,
-            "left_out": self.left_out,
-            "models": {key: model.to_json() for key, model in self.models.items()},
-        }
+        paths = [str(path) for path in self.files]
+        return RefitRecord(self.name, paths, self.weights, self.left_out, self.models)
 
     def lines(self) -> list[str]:
-        """For a person."""
-        told = [f"left out {path}: {why}" for path, why in self.left_out.items()]
+        """For a terminal: errors, files, and what to type next."""
+        lines = [f"left out {path}: {why}" for path, why in self.left_out.items()]
         for precision, model in self.models.items():
-            told.append(
-                f"{precision}: {model.rows} models; mean error on models left out {model.errors['mean']:.1%}, worst "
-                f"{model.errors['worst']:.1%}; 90 % interval x{math.exp(model.near):.2f}"
-                + (
-                    f"; few models, so it is wide: {ENOUGH} are enough"
-                    if model.rows < ENOUGH
-                    else ""
-                )
+            few = f"; few models, so it is wide: {ENOUGH} are enough" if model.rows < ENOUGH else ""
+            lines.append(
+                f"{precision}: {model.rows} models; mean error on models left out "
+                f"{model.errors.mean:.1%}, worst {model.errors.worst:.1%}; 90 % interval "
+                f"x{math.exp(model.near):.2f}{few}"
             )
         return [
-            *told,
+            *lines,
             *map(str, self.files),
             f"next: edgekd check STUDENT --profile {self.files[0]}",
         ]
 
 
 def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], out: Path) -> Refit:
-    """Fit and write NAME-fitted.toml with its rows and its model into `out`.
+    """Fit, and write NAME-fitted.toml with its rows and its model into the folder `out`.
 
-    Raises ProfileError, for measurements that cannot be used or files that exist, and ModelFileError, for a model that is
-    not found.
+    `benches`: bench JSON files. `folders`: where to look for the measured .tflite files, too.
+    Raises ProfileError for measurements that cannot be used or files that exist, and
+    ModelFileError for a model that is not found.
     """
     profile = load_profile(profile_name)
-    asked = [(path, _bench(path)) for path in benches]
-    left_out = {str(path): why for path, body in asked for why in [_tells_no_time(body)] if why}
-    bodies = [(path, body) for path, body in asked if str(path) not in left_out]
-    if not bodies:
+    if profile_name != profile.name:
         raise ProfileError(
-            f"none of the {len(benches)} runs tells a time: "
-            + "; ".join(f"{path}: {why}" for path, why in left_out.items()),
-            "measure on the board itself",
+            f"{profile_name} is a profile of your own",
+            f"fit the profile that it extends, or name {profile.name} here",
         )
-    _alike(bodies)
-    runtime = bodies[0][1]["runtime"]
-    rows: dict[str, list[Row]] = {}
-    for path, body in bodies:
-        precision, row = _row(path, body, folders)
-        rows.setdefault(precision, []).append(row)
+    found = read_runs(benches)
+    rows = rows_by_precision(found.runs, folders)
     models, weights = {}, {}
-    for precision, found in rows.items():
-        if len({tuple(row.features.values()) for row in found}) < FEWEST:
-            raise ProfileError(
-                f"{len(found)} {precision} measurements of too few different models; at least {FEWEST} models "
-                f"are needed, and {ENOUGH} are enough",
-                "measure more models with edgekd bench --json",
-            )
-        start = _prior(profile, precision)
-        weights[precision], prior = _weigh(found, start)
-        device = f"{profile.title}, {bodies[0][1]['host'].get('cpu') or 'own measurements'}"
-        models[precision] = latency.fit(
-            found,
-            device,
-            f"{runtime['name']} {runtime['version']}",
-            int(runtime["threads"]),
-            precision,
-            prior=prior,
-        )
+    for precision, own in rows.items():
+        weights[precision], models[precision] = _fitted(profile, precision, own, found.first)
     name = f"{profile.name}-fitted"
-    return Refit(
-        name, _write(profile_name, profile, name, models, rows, out), models, weights, left_out
-    )
+    written = _write(out, _texts(profile, name, models, rows))
+    return Refit(name, written, models, weights, found.left_out)
 
 
-def _bench(path: Path) -> dict[str, Any]:
-    """One measurement. Raises ProfileError, naming the file."""
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}", EXPECTED) from None
-    except ValueError as error:
-        raise ProfileError(f"{path} is not JSON: {error}", EXPECTED) from None
-    if not isinstance(body, dict) or body.get("schema") != BENCH:
-        raise ProfileError(f"{path}: its schema is not {BENCH}", EXPECTED)
-    try:
-        p50 = body["latency_ms"]["p50"]
-        p50, _ = None if p50 is None else float(p50), body["emulated"]
-        _ = (
-            body["model_sha256"] + "",
-            body["runtime"]["name"],
-            body["runtime"]["version"],
-            int(body["runtime"]["threads"]),
-            body["host"].get("cpu"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+def _fitted(
+    profile: DeviceProfile, precision: str, rows: Sequence[Row], first: BenchRun
+) -> tuple[float, LatencyModel]:
+    """(weight of the prior, model) of the rows of one precision."""
+    if len({tuple(row.features.values()) for row in rows}) < FEWEST:
         raise ProfileError(
-            f"{path}: {error} is missing or wrong", "measure again with edgekd bench"
-        ) from None
-    if p50 is not None and not (math.isfinite(p50) and p50 > 0):
-        raise ProfileError(f"{path}: latency_ms.p50 is {p50}", "measure again with edgekd bench")
-    return body
-
-
-def _tells_no_time(body: dict[str, Any]) -> str:
-    """Why a run is left out, "" for one that counts."""
-    if body["emulated"]:
-        return "measured on an emulated board, so its times are void"
-    return "its tool told no p50" if body["latency_ms"]["p50"] is None else ""
-
-
-def _alike(bodies: Sequence[tuple[Path, dict[str, Any]]]) -> None:
-    """Refuse measurements of different runtimes or thread counts: they are different curves."""
-    first, expected = bodies[0][0], _conditions(bodies[0][1])
-    for path, body in bodies:
-        if _conditions(body) != expected:
-            raise ProfileError(
-                f"{path} was measured with {' '.join(map(str, _conditions(body)))}, {first} with "
-                f"{' '.join(map(str, expected))}",
-                "fit one runtime and one number of threads at a time",
-            )
-
-
-def _conditions(body: dict[str, Any]) -> tuple[Any, ...]:
-    runtime = body["runtime"]
-    return (
-        runtime["name"],
-        runtime["version"],
-        runtime.get("delegate"),
-        f"{runtime['threads']} threads",
-    )
-
-
-def _row(path: Path, body: dict[str, Any], folders: Sequence[Path]) -> tuple[str, Row]:
-    """(precision, row) of one measurement, its features counted in the .tflite it was of."""
-    wanted = body["model_sha256"]
-    places = [path.parent, path.parent.parent, *folders]
-    for folder in places:
-        for model in sorted(folder.glob("*.tflite")):
-            data = model.read_bytes()
-            if sha256(data) == wanted:
-                graph = read(data)
-                return workload.precision(graph), Row(
-                    model.stem,
-                    model.stem,
-                    workload.features(workload.work(graph)),
-                    float(body["latency_ms"]["p50"]),
-                    f"own measurement, {path.name}",
-                )
-    raise ModelFileError(
-        f"{path} is of the model {wanted[:12]}, which lies in none of {', '.join(map(str, places))}",
-        "--models DIR names the folder of the measured .tflite files",
+            f"{len(rows)} {precision} measurements of too few different models; at least {FEWEST} "
+            f"models are needed, and {ENOUGH} are enough",
+            "measure more models with edgekd bench --json",
+        )
+    weight, prior = _weigh(rows, _prior(profile, precision))
+    runtime = first.runtime
+    return weight, fit(
+        rows,
+        f"{profile.title}, {first.host.cpu or 'own measurements'}",
+        f"{runtime.name} {runtime.version}",
+        runtime.threads,
+        precision,
+        prior=prior,
     )
 
 
 def _prior(profile: DeviceProfile, precision: str) -> LatencyModel | None:
+    """The model whose coefficients the fit starts from, None where no model has these features."""
     for candidate in (profile, load_profile(STAND_IN)):
         if candidate.latency:
-            models = latency.read(Path(candidate.latency))
+            models = files.read(Path(candidate.latency))
             model = models.get(precision) or next(iter(models.values()))
             if set(model.coefficients) == set(workload.FEATURES):
                 return model
@@ -211,69 +136,67 @@ def _prior(profile: DeviceProfile, precision: str) -> LatencyModel | None:
 
 
 def _weigh(rows: Sequence[Row], start: LatencyModel | None) -> tuple[float, Prior | None]:
-    """The prior with the weight under which left-out models are predicted best."""
+    """The prior with the weight under which models that are left out are predicted best."""
     if start is None:
         return 0.0, None
 
     def wrong(weight: float) -> float:
-        logs = latency.held_out(rows, latency.networks(rows), Prior(start.coefficients, weight))
+        logs = held_out(rows, networks(rows), Prior(start.coefficients, weight))
         return sum(abs(log) for log in logs)
 
     best = min(WEIGHTS, key=wrong)
     return best, Prior(start.coefficients, best)
 
 
-def _write(
-    base: str,
+def _texts(
     profile: DeviceProfile,
     name: str,
     models: dict[str, LatencyModel],
     rows: dict[str, list[Row]],
-    out: Path,
-) -> tuple[Path, ...]:
-    """The profile first, then its model and its rows."""
+) -> dict[str, str]:
+    """{file name: text} of the profile, its model and its rows; the profile comes first."""
     count = sum(map(len, rows.values()))
-    if base != profile.name:
-        raise ProfileError(
-            f"{base} is a profile of your own",
-            f"refit the one it extends, or name {profile.name} here",
-        )
+    title = json.dumps(f"{profile.title}, own measurements", ensure_ascii=False)
+    source = f"edgekd profiles fit, {count} own measurements in {name}.latency.csv"
     text = (
-        f'# {profile.title}, latency fitted on own measurements.\nextends = "{base}"\nname = "{name}"\n'
-        f"title = {json.dumps(profile.title + ', own measurements', ensure_ascii=False)}\nmeasured_on_hardware = true\n\n"
-        f'latency = {{ value = "{name}.latency.json", source = "edgekd profiles fit, {count} own measurements in '
-        f'{name}.latency.csv" }}\n'
+        f"# {profile.title}, latency fitted on own measurements.\n"
+        f'extends = "{profile.name}"\nname = "{name}"\ntitle = {title}\n'
+        f"measured_on_hardware = true\n\n"
+        f'latency = {{ value = "{name}.latency.json", source = "{source}" }}\n'
     )
+    return {
+        f"{name}.toml": text,
+        f"{name}.latency.json": files.write(models),
+        f"{name}.latency.csv": _table(rows),
+    }
+
+
+def _table(rows: dict[str, list[Row]]) -> str:
+    """The rows as CSV."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["precision", "model", "latency_ms", *workload.FEATURES, "source"])
     for precision, found in rows.items():
         for row in found:
-            writer.writerow(
-                [
-                    precision,
-                    row.model,
-                    row.latency_ms,
-                    *(f"{row.features[f]:.0f}" for f in workload.FEATURES),
-                    row.source,
-                ]
-            )
-    files = {
-        out / f"{name}.toml": text,
-        out / f"{name}.latency.json": latency.write(models),
-        out / f"{name}.latency.csv": table.getvalue(),
-    }
-    for path in files:
+            features = (f"{row.features[name]:.0f}" for name in workload.FEATURES)
+            writer.writerow([precision, row.model, row.latency_ms, *features, row.source])
+    return table.getvalue()
+
+
+def _write(out: Path, texts: dict[str, str]) -> tuple[Path, ...]:
+    """Write the files into the folder `out`. Raises ProfileError where one of them exists."""
+    paths = {out / name: text for name, text in texts.items()}
+    for path in paths:
         if path.exists():
             raise ProfileError(
-                f"{path} exists already", "--out names another folder, or delete it first"
+                f"{path} exists already", "--out names another folder, or delete the file first"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path, body in files.items():
-            path.write_text(body, encoding="utf-8")
+        for path, text in paths.items():
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProfileError(
             f"{out}: {error.strerror}", "--out names a folder that you may write"
         ) from None
-    return tuple(files)
+    return tuple(paths)

@@ -1,8 +1,9 @@
-"""`edgekd report --why-slow`: which ops the time of a measured model goes to, ranked.
+"""`edgekd report --why-slow`: the operators of a measured model, ranked by the time they take.
 
-A run on this machine is measured: each op as a model of its own, timed here by itself with the run's threads and the
-runtime's default kernels. Alone an op finds its weights in the cache and its neighbours idle, so the sum differs from the
-whole; both are told. A run elsewhere is predicted by the profile's latency model, op by op: no op was timed there.
+For a run on this machine, each operator is timed here as a model of its own, with the run's threads
+and the runtime's default kernels. Alone, an operator finds its weights in the cache and its
+neighbours idle, so the sum differs from the time of the whole model; the answer gives both. For a
+run elsewhere, the times are predicted by the profile's latency model, operator by operator.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgekd.assessment import latency, workload
-from edgekd.assessment.assess import of_precision
-from edgekd.assessment.edgetpu.edgetpu_cost import features as edgetpu_features
+from edgekd.assessment import workload
+from edgekd.assessment.check_record import Origin
 from edgekd.assessment.mapping import map_model
-from edgekd.assessment.workload import Work
+from edgekd.assessment.prediction import Pricing, pricing
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import Record
 from edgekd.device.bench import find_model, read_model
 from edgekd.device.bench_history import Run, kept
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
@@ -31,57 +30,82 @@ from edgekd.tflite.runtime import LiteRunner
 
 SCHEMA = "edgekd.slow/1"
 HERE = "local"  # the transport of a run on this machine
-WARM_S, RUNS, LEAST_S = (
-    0.005,
-    20,
-    0.01,
-)  # an op: first, then at least so many runs and seconds; a MobileNetV2 takes some 2 s
-MEASURED, PREDICTED = (
-    "each op timed alone on this machine",
-    "predicted by the profile's latency model; no op was timed there",
-)
+# An operator is first run for WARM_S seconds without timing, then at least RUNS times and for at
+# least LEAST_S seconds. A MobileNetV2 takes about 2 s.
+WARM_S = 0.005
+RUNS = 20
+LEAST_S = 0.01
+MEASURED = "each op timed alone on this machine"
+PREDICTED = "predicted by the profile's latency model; no op was timed there"
 
 
-def rank(folder: Path) -> dict[str, Any]:
-    """The ops of the newest timed run in `folder`, a build's or one given to `edgekd bench --out`, slowest first.
+class SlowOp(Record, frozen=True):
+    """One operator: its place in the graph, the name and shape of its output, and its time.
 
-    {"schema", "model", "profile", "basis", "whole_ms" (the run's p50), "sum_ms" (of the ops), "by_op": {op: ms},
-    "ops": [{"index", "op", "tensor" (its output), "shape", "macs", "ms", "share" (of the sum)}]}
+    `macs`: multiply-accumulates. `ms`: milliseconds. `share`: of the sum over all operators.
+    """
 
-    Raises ModelFileError where there is no model, or no timed run of it, and ProfileError.
+    index: int
+    op: str
+    tensor: str
+    shape: list[int]
+    macs: int
+    ms: float
+    share: float
+
+
+class Slowness(Record, frozen=True, kw_only=True):
+    """The answer (schema edgekd.slow/1), slowest operators first.
+
+    `whole_ms`: the run's p50. `sum_ms`: the operators together. `by_op`: {operator: ms}.
+    """
+
+    schema: str = SCHEMA
+    model: str
+    profile: str
+    basis: str
+    whole_ms: float
+    sum_ms: float
+    by_op: dict[str, float]
+    ops: list[SlowOp]
+
+
+def rank(folder: Path) -> Slowness:
+    """Rank the operators of the newest timed run in a folder.
+
+    `folder`: of a build, or the one given to `edgekd bench --out`. Raises ModelFileError where it
+    holds no model, or no timed run of the model, and ProfileError.
     """
     path, _ = find_model(folder)
     data = read_model(path)
     run = _newest(folder, data)
     graph, profile = read(data), load_profile(run.body["profile"])
     here = run.body["transport"] == HERE
-    times = alone(data, run.body["runtime"]["threads"]) if here else predicted(graph, profile)
+    times = time_alone(data, run.body["runtime"]["threads"]) if here else predicted(graph, profile)
     total = sum(times)
-    works = workload.work(graph)
-    rows: list[dict[str, Any]] = [
-        {
-            "index": op.index,
-            "op": op.name,
-            "tensor": graph.tensors[op.outputs[0]].name,
-            "shape": list(graph.tensors[op.outputs[0]].shape),
-            "macs": row.macs,
-            "ms": spent,
-            "share": spent / total,
-        }
-        for op, row, spent in zip(graph.ops, works, times, strict=True)
+    rows = [
+        SlowOp(
+            index=op.index,
+            op=op.name,
+            tensor=graph.tensors[op.outputs[0]].name,
+            shape=list(graph.tensors[op.outputs[0]].shape),
+            macs=row.macs,
+            ms=spent,
+            share=spent / total,
+        )
+        for op, row, spent in zip(graph.ops, workload.work(graph), times, strict=True)
     ]
     kinds = dict.fromkeys(op.name for op in graph.ops)
-    by_op = {kind: sum(row["ms"] for row in rows if row["op"] == kind) for kind in kinds}
-    return {
-        "schema": SCHEMA,
-        "model": str(path),
-        "profile": profile.name,
-        "basis": MEASURED if here else PREDICTED,
-        "whole_ms": run.p50,
-        "sum_ms": total,
-        "by_op": dict(sorted(by_op.items(), key=lambda item: -item[1])),
-        "ops": sorted(rows, key=lambda row: -row["ms"]),
-    }
+    by_op = {kind: sum(row.ms for row in rows if row.op == kind) for kind in kinds}
+    return Slowness(
+        model=str(path),
+        profile=profile.name,
+        basis=MEASURED if here else PREDICTED,
+        whole_ms=run.p50,
+        sum_ms=total,
+        by_op=dict(sorted(by_op.items(), key=lambda item: -item[1])),
+        ops=sorted(rows, key=lambda row: -row.ms),
+    )
 
 
 def _newest(folder: Path, data: bytes) -> Run:
@@ -95,49 +119,46 @@ def _newest(folder: Path, data: bytes) -> Run:
 
 
 def predicted(graph: LiteGraph, profile: DeviceProfile) -> list[float]:
-    """Milliseconds of each op on a device, by its latency model; an op left to the CPU by the fallback's model.
+    """Milliseconds of each operator on a device, by its latency model.
 
-    Raises ModelFileError where the profile, or its fallback, rests on no measurements.
+    An operator left to the CPU is priced by the model of the fallback CPU. Raises ModelFileError
+    where the profile, or its fallback CPU, has no measurements.
     """
     mapped = map_model(graph, profile)
-    sides = {
-        True: profile,
-        False: load_profile(profile.fallback_cpu) if profile.fallback_cpu else profile,
-    }
-    wanted = workload.precision(graph)
+    cpu = load_profile(profile.fallback_cpu) if profile.fallback_cpu else profile
+    precision = workload.precision(graph)
 
-    def pricing(device: DeviceProfile) -> Callable[[Work], float]:
-        if not device.latency or mapped.origin == "compiled file":
+    def priced(device: DeviceProfile) -> Pricing:
+        found = pricing(device, precision) if mapped.origin is Origin.PREDICTED else None
+        if found is None:
             raise ModelFileError(
-                f"nothing tells what an op of this model costs on {device.name}",
-                "measure on this machine (edgekd bench MODEL --profile host), or refit the profile",
+                f"the cost of this model's operators on {device.name} is not known",
+                "measure on this machine (edgekd bench MODEL --profile host), or fit the profile "
+                "(edgekd profiles fit)",
             )
-        model, _ = of_precision(latency.read(Path(device.latency)), wanted)
+        return found
 
-        def count(rows: Sequence[Work]) -> dict[str, float]:
-            return (
-                edgetpu_features(rows, 0.0)
-                if device.mapper == "edgetpu"
-                else workload.features(rows)
-            )
-
-        return lambda row: model.cost(count([row])) - model.cost(count([]))
-
-    needed = {verdict.mapped for verdict in mapped.verdicts}
-    price = {side: pricing(device) for side, device in sides.items() if side in needed}
+    needed = {one.mapped for one in mapped.placements}
+    prices = {on: priced(profile if on else cpu) for on in needed}
     return [
-        price[verdict.mapped](row)
-        for row, verdict in zip(workload.work(graph), mapped.verdicts, strict=True)
+        prices[one.mapped].one(row)
+        for row, one in zip(workload.work(graph), mapped.placements, strict=True)
     ]
 
 
-def alone(data: bytes, threads: int) -> list[float]:
-    """Milliseconds of each op of a .tflite as a model of its own: the median of at least RUNS runs, on zeros."""
-    return [_timed(one, threads) for one in singles(data)]
+def time_alone(data: bytes, threads: int) -> list[float]:
+    """Milliseconds of each operator of a .tflite as a model of its own, on zeros.
+
+    Each is the median of at least RUNS runs.
+    """
+    return [_timed(one, threads) for one in single_ops(data)]
 
 
-def singles(data: bytes) -> list[bytes]:
-    """Each op of a .tflite as a .tflite that takes the op's activations and gives its results. Raises ModelFileError."""
+def single_ops(data: bytes) -> list[bytes]:
+    """Each operator of a .tflite as a .tflite of its own.
+
+    It takes the operator's activations and returns its results. Raises ModelFileError.
+    """
     parts = schema()
     graph = read(data)
     whole = parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
@@ -156,10 +177,8 @@ def singles(data: bytes) -> list[bytes]:
         for number, tensor in enumerate(subgraph.tensors):
             tensor.buffer = number + 1
         operator = copy.copy(whole.subgraphs[0].operators[op.index])
-        operator.inputs, operator.outputs = (
-            [place[i] for i in op.inputs],
-            [place[i] for i in op.outputs],
-        )
+        operator.inputs = [place[i] for i in op.inputs]
+        operator.outputs = [place[i] for i in op.outputs]
         subgraph.operators = [operator]
         subgraph.inputs = [place[i] for i in op.inputs if i >= 0 and graph.tensors[i].data is None]
         subgraph.outputs = operator.outputs

@@ -1,46 +1,50 @@
-"""What `edgekd check` is given: a .tflite, a recipe or a student's name, brought to a graph; and the gate before a build.
+"""What `edgekd check` is given (a .tflite, a recipe, or a student's name), brought to a graph.
 
-A student is converted untrained, by the route that the build takes. Nothing is trained and no image is read.
+A student is converted untrained, by the route that a build takes. Nothing is trained, and no image
+is read.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from edgekd.assessment.assess import check
-from edgekd.core import artifacts
-from edgekd.core.errors import GateFailed, ModelFileError
+import msgspec
+
+from edgekd.assessment.check_record import DeviceCheck
+from edgekd.assessment.graph_check import check_graph
+from edgekd.assessment.mappers.registry import mapper_for
+from edgekd.core.errors import ModelFileError
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
 from edgekd.settings.recipe import Recipe
 from edgekd.tflite.flatbuffer import read
 
-CLASSES = 10  # of a student checked by name: no data says how many, and the classifier is a small part of any student
+# Classes of a student that is checked by name. No data says how many there are, and the classifier
+# is a small part of any student.
+CLASSES = 10
 UNALLOCATED = (
-    "the interpreter could not allocate this file in a process of its own: it may be damaged, or hold an op "
-    "that this runtime lacks"
+    "the interpreter could not allocate this file in a process of its own: the file may be "
+    "damaged, or it may hold an operator that this runtime lacks"
 )
-VERSION = 1  # of the answer that a build keeps; another one is asked anew
+UNTRAINED = "untrained: operators, shapes and sizes are those of the trained file"
 
 
-def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> dict[str, Any]:
-    """The answer for a .tflite's path, a recipe's path, or a student's name.
+def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> DeviceCheck:
+    """Check a .tflite by its path, a recipe by its path, or a student by its name.
 
-    Raises ModelFileError, RecipeError, UnknownName, ProfileError or UnsupportedNetwork for what it cannot look at.
+    `sets`: settings as the command line gives them, "section.key=value". Raises ModelFileError,
+    RecipeError, UnknownName, ProfileError or UnsupportedNetwork for what cannot be checked.
     """
     profile = load_profile(profile_name)
-    if is_file(text):
+    if is_model_file(text):
         return check_file(Path(text), profile)
     return check_recipe(settings_of(text, sets), profile)
 
 
-def is_file(text: str) -> bool:
-    """Whether a finished .tflite is named."""
+def is_model_file(text: str) -> bool:
+    """Whether the text names a finished .tflite."""
     return text.endswith(".tflite")
 
 
@@ -52,15 +56,18 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
     )
 
 
-def check_recipe(settings: Recipe, profile: DeviceProfile) -> dict[str, Any]:
-    """The answer for the student that these settings ask for, on this device."""
+def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
+    """Check the student that these settings ask for."""
     profile = profile.with_edits(settings.edits)
     student = of_channels(spec(settings.distil.student), 1 if settings.data.channels == "1" else 3)
     return check_student(student.edited(profile.edits), settings, profile, CLASSES)
 
 
-def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
-    """The answer for a .tflite, with the arena that an interpreter allocates beside the planned one."""
+def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
+    """Check a .tflite; an interpreter also allocates it, to compare with the planned arena.
+
+    Raises ModelFileError for a file that cannot be read.
+    """
     from edgekd.assessment.arena import measure_apart
     from edgekd.assessment.edgetpu.compiled_file import is_compiled
 
@@ -71,113 +78,30 @@ def check_file(path: Path, profile: DeviceProfile) -> dict[str, Any]:
     graph = read(data)
     notes: tuple[str, ...] = ()
     measured = None
-    if not is_compiled(graph):  # its custom op needs libedgetpu
+    if not is_compiled(graph):  # the compiler's own operator needs libedgetpu
         measured = measure_apart(data)
         if measured is None:
             notes = (UNALLOCATED,)
-    return {
-        **check(
-            graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes
-        ),
-        **_compiled(data, profile),
-    }
-
-
-def _compiled(data: bytes, profile: DeviceProfile) -> dict[str, Any]:
-    """{"compiler": what the real edgetpu_compiler says}, where it is installed and the profile is an Edge TPU's."""
-    if profile.mapper != "edgetpu":
-        return {}
-    from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler
-
-    program = edgetpu_compiler.find()
-    if program is None or compiled_file.is_compiled(read(data)):
-        return {}
-    done = edgetpu_compiler.compile_model(data, program, **profile.compiler)
-    return {
-        "compiler": {**done.log.to_json(), **compiled_file.read_back(read(done.model)).to_json()}
-    }
+    found = check_graph(
+        graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes
+    )
+    return found if is_compiled(graph) else _with_compiler(found, data, profile)
 
 
 def check_student(
     student: ModelSpec, settings: Recipe, profile: DeviceProfile, classes: int
-) -> dict[str, Any]:
-    """The answer for a student that was not trained yet."""
-    from edgekd.assessment.untrained_cache import sketch
+) -> DeviceCheck:
+    """Check a student that has not been trained yet."""
+    from edgekd.assessment.untrained_cache import untrained_model
 
     px = settings.data.input_px
-    data = sketch(student, px, classes, profile.rules)
-    return {
-        **check(
-            read(data),
-            profile,
-            f"{student.name} at {px} px",
-            file_bytes=len(data),
-            notes=("untrained: ops, shapes and sizes are those of the trained file",),
-        ),
-        **_compiled(data, profile),
-    }
+    data = untrained_model(student, px, classes, profile.rules)
+    name = f"{student.name} at {px} px"
+    found = check_graph(read(data), profile, name, file_bytes=len(data), notes=(UNTRAINED,))
+    return _with_compiler(found, data, profile)
 
 
-def before_build(
-    student: ModelSpec, settings: Recipe, profile: DeviceProfile, kept: Path
-) -> dict[str, Any]:
-    """The answer for a build; the one in `kept` (check.json) is taken where it was of the same student and device.
-
-    Raises GateFailed when the profile's floor is not met.
-    """
-    asked = {
-        "version": VERSION,
-        "student": dataclasses.asdict(student),
-        "px": settings.data.input_px,
-        "profile": profile.to_json(),
-        "latency": _digest(profile.latency),
-    }
-    key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
-    try:
-        body: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        body = {}
-    if not isinstance(body, dict) or body.get("key") != key:
-        body = {**check_student(student, settings, profile, CLASSES), "key": key}
-    return body
-
-
-def _digest(path: str) -> str:
-    try:
-        return artifacts.sha256(Path(path).read_bytes()) if path else ""
-    except OSError:
-        return ""  # `check` says what is wrong with it
-
-
-def refuse(body: dict[str, Any]) -> None:
-    """Raise GateFailed, with the best edit as the next step, when an answer says that the floor is not met."""
-    if not body["passed"]:
-        raise GateFailed("before training: " + "\n  ".join(body["failures"]), next_step(body))
-
-
-def mending(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The edit that mends the op which ends the mapping, or that meets the floor; None where there is none.
-
-    Of several, the one after which most of the multiply-accumulates map.
-    """
-
-    def reason(row: dict[str, Any]) -> tuple[str, str] | None:
-        return None if row["ends_at"] is None else (row["ends_at"]["op"], row["ends_at"]["status"])
-
-    ends = reason(body["mapped"])
-    helpful = [
-        row
-        for row in body["edits"]
-        if (ends and reason(row) != ends) or (row["passes"] and not body["passed"])
-    ]
-    return max(helpful, key=lambda row: (row["passes"], row["share_of_macs"] or 0.0), default=None)
-
-
-def next_step(body: dict[str, Any]) -> str:
-    """The edit that mends most, else the one that saves most."""
-    edit = mending(body) or next(iter(body["edits"]), None)
-    if edit is None:
-        return "another student (edgekd models), another device, or min_mapped in a profile of your own"
-    return f"{edit['edit']}: {edit['how']}" + (
-        "; --fix does it" if edit["sets"] and edit == mending(body) else ""
-    )
+def _with_compiler(found: DeviceCheck, model: bytes, profile: DeviceProfile) -> DeviceCheck:
+    """Add what the device's own compiler prints, where it is installed."""
+    compiled = mapper_for(profile).compile(model, profile)
+    return found if compiled is None else msgspec.structs.replace(found, compiler=compiled.report)

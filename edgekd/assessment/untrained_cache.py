@@ -1,8 +1,9 @@
-"""The untrained .tflite of a student, kept between commands: making it costs seconds, most of them imports.
+"""The untrained .tflite of a student, kept between commands, because making it takes seconds.
 
-It lies in $EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder, under a name that holds a hash of all that
-decides it (student, size, rules, EdgeKD's own code, the libraries) and one of its bytes. A file that was changed is made
-again, and a folder that cannot be written costs time and nothing else.
+The files lie in $EDGEKD_SKETCHES, or in edgekd/sketches in the user's cache folder. A file's name
+holds two hashes: of everything that decides the file (student, size, rules, EdgeKD's own code, the
+libraries), and of its bytes. A file that was changed is made again. A folder that cannot be written
+costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ from edgekd.core import artifacts, store
 from edgekd.settings.model_specs import ModelSpec
 
 FOLDER_VARIABLE = "EDGEKD_SKETCHES"
-LIBRARIES = ("torch", "timm", "ai-edge-litert", "flatbuffers")  # what makes the file
-MOST = 32  # files, the oldest go first: a student and a profile's rules make one, of 1 to 20 MB
+LIBRARIES = ("torch", "timm", "ai-edge-litert", "flatbuffers")  # the libraries that make the file
+# Files that are kept; the oldest are deleted first. A student and a profile's rules make one file,
+# of 1 to 20 MB.
+MOST = 32
 
 
 def default_folder() -> Path:
-    """$EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder (XDG base directory specification)."""
+    """$EDGEKD_SKETCHES, or edgekd/sketches in the user's cache folder (XDG base directories)."""
     named = os.environ.get(FOLDER_VARIABLE)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(named) if named else Path(cache).expanduser() / "edgekd" / "sketches"
 
 
-def sketch(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> bytes:
-    """The .tflite, from the folder or made by `untrained.untrained_tflite`, whose errors are raised."""
+def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> bytes:
+    """The .tflite of a student for images of `px` pixels a side, from the folder or newly made.
+
+    `rules`: the profile's, as `Int8Rules.from_dict` takes them. Raises what
+    `untrained_tflite` of edgekd.export.untrained_model raises.
+    """
     key = _key(student, px, classes, rules)
     folder = default_folder()
     with contextlib.suppress(OSError):

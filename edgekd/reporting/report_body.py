@@ -9,6 +9,7 @@ from typing import Any
 import edgekd
 from edgekd.assessment import assess
 from edgekd.core.artifacts import Certificate, Dataset, LiteModel, Measurement, Network, sha256
+from edgekd.core.records import to_json
 from edgekd.evaluation import waterfall
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.tflite.flatbuffer import read
@@ -105,11 +106,11 @@ def artifact(model: LiteModel) -> dict[str, Any]:
 def device(job: Job, model: LiteModel) -> dict[str, Any]:
     """The "device" block: what `edgekd check` says of the finished file."""
     found = assess.assess(read(model.tflite), job.profile)
-    memory = {key: value for key, value in found.memory.items() if key.endswith("_bytes")}
+    memory = {key: value for key, value in to_json(found.memory).items() if key.endswith("_bytes")}
     return {
-        "predicted": found.predicted,
+        "predicted": to_json(found.predicted),
         "memory": {"file_bytes": model.facts["bytes"], **memory},
-        "mapped": found.mapped.to_json(),
+        "mapped": to_json(found.mapped.block()),
     }
 
 

@@ -13,8 +13,10 @@ from edgekd.app.arguments import CheckCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json, printable
 from edgekd.app.settings import sets
-from edgekd.assessment import auto_fix, student_check
+from edgekd.assessment import auto_fix
+from edgekd.assessment.edit_ranking import next_step
 from edgekd.core.errors import GateFailed
+from edgekd.core.records import to_json
 
 
 def run(command: CheckCommand) -> int:
@@ -28,15 +30,16 @@ def _run(command: CheckCommand) -> int:
         found = auto_fix.fix(str(command.model), command.profile, sets(command.settings))
         found.write()
         print(printable(found.diff) or "edgekd: no edit is needed", file=sys.stderr)
-        body = found.mended.body
+        checked = found.mended.check
     else:
-        body = check.run(command)
+        checked = check.run(command)
+    body = to_json(checked)
     if command.json:
         print_json(body)
     else:
         Console().show_check(body)
-    if not body["passed"]:
-        raise GateFailed("\n  ".join(body["failures"]), student_check.next_step(body))
+    if not checked.passed:
+        raise GateFailed("\n  ".join(checked.failures), next_step(checked))
     return 0
 
 

@@ -1,50 +1,28 @@
-"""A compiled _edgetpu.tflite, read back without hardware: what became the custom op, and what was left to the CPU."""
+"""Read a compiled _edgetpu.tflite without hardware: what runs on the accelerator and on the CPU."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
+from edgekd.assessment.check_record import CompiledBlock
 from edgekd.tflite.flatbuffer import LiteGraph
 
 CUSTOM_OP = "edgetpu-custom-op"  # libedgetpu, tflite/custom_op.h
 
 
-@dataclasses.dataclass(frozen=True)
-class CompiledFile:
-    """`executables`: bytes of each custom op's options (program and parameters). `cpu`: the ops beside them, by order.
-
-    `tail`: those of `cpu` that come after the last custom op.
-    """
-
-    executables: tuple[int, ...]
-    cpu: tuple[str, ...]
-    tail: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """For report.json."""
-        return {
-            "edgetpu_ops": len(self.executables),
-            "executable_bytes": sum(self.executables),
-            "cpu_ops": list(self.cpu),
-            "cpu_tail": list(self.tail),
-        }
-
-
 def is_compiled(graph: LiteGraph) -> bool:
-    """Whether the Edge TPU's custom op is in a graph."""
+    """Whether the Edge TPU's custom operator is in a graph."""
     return any(_custom(graph, index) for index in range(len(graph.ops)))
 
 
-def read_back(graph: LiteGraph) -> CompiledFile:
+def read_back(graph: LiteGraph) -> CompiledBlock:
     """What runs where in a compiled file."""
     compiled = [index for index in range(len(graph.ops)) if _custom(graph, index)]
     cpu = [op for op in graph.ops if op.index not in compiled]
     last = max(compiled, default=-1)
-    return CompiledFile(
-        tuple(_options(graph, index) for index in compiled),
-        tuple(op.name for op in cpu),
-        tuple(op.name for op in cpu if op.index > last),
+    return CompiledBlock(
+        edgetpu_ops=len(compiled),
+        executable_bytes=sum(_executable_bytes(graph, index) for index in compiled),
+        cpu_ops=[op.name for op in cpu],
+        cpu_tail=[op.name for op in cpu if op.index > last],
     )
 
 
@@ -54,6 +32,7 @@ def _custom(graph: LiteGraph, index: int) -> bool:
     return (name.decode(errors="replace") if isinstance(name, bytes) else name) == CUSTOM_OP
 
 
-def _options(graph: LiteGraph, index: int) -> int:
+def _executable_bytes(graph: LiteGraph, index: int) -> int:
+    """Size of a custom operator's options, which hold its program and its parameters."""
     options = graph.model.subgraphs[0].operators[index].customOptions
     return 0 if options is None else len(options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from edgekd.assessment.op_placement import Refusal, Verdict, judge_all
+from edgekd.assessment.op_placement import OpPlacement, Refusal, place_each
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 
 MAPPED = "Mapped to Edge TPU"
@@ -107,7 +107,7 @@ RESHAPE_LIMIT = 65_536
 RESIZE_LIMIT = 2**20
 
 
-def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict]:
+def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[OpPlacement]:
     """The verdict on each op, with the single partition: what follows an op that breaks it stays on the CPU.
 
     `many_subgraphs`: as with the compiler's undocumented -a, which lifts that. A graph with dynamic shapes maps
@@ -117,10 +117,10 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
         return []
     if dynamic(graph):
         return [
-            Verdict(op.index, op.name, False, DYNAMIC, "shape_signature holds -1")
+            OpPlacement(op.index, op.name, False, DYNAMIC, "shape_signature holds -1")
             for op in graph.ops
         ]
-    alone = judge_all(graph, judge, MAPPED)
+    alone = place_each(graph, judge, MAPPED)
     if many_subgraphs:
         return alone
     made_by = {output: op.index for op in graph.ops for output in op.outputs}
@@ -131,7 +131,7 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[Verdict
         producers = {made_by[index] for index in op.inputs if index in made_by}
         root = min((cut[index] for index in producers if index in cut), default=None)
         if root is not None and verdict.mapped:
-            verdict = Verdict(
+            verdict = OpPlacement(
                 op.index,
                 op.name,
                 False,

@@ -1,0 +1,185 @@
+"""The records behind the answer of `edgekd check` (schema edgekd.check/1).
+
+Their fields are the fields of the published JSON. Sizes are in bytes and times in milliseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from edgekd.core.records import UNSET, Record, UnsetType
+
+SCHEMA = "edgekd.check/1"
+
+
+class Origin(enum.StrEnum):
+    """Where the statement that an operator maps comes from."""
+
+    PREDICTED = "predicted"  # from the device's published rules
+    COMPILED = "compiled file"  # from a file that the device's compiler has already made
+
+
+class OpRow(Record, frozen=True):
+    """One operator that does not map. `status` is in the words of the device's own tools."""
+
+    op: str
+    index: int
+    status: str
+    why: str
+
+
+class FloatIsland(Record, frozen=True):
+    """A run of float operators in an integer graph: first and last index, and how many."""
+
+    first: int
+    last: int
+    ops: int
+
+
+class MappedBlock(Record, frozen=True):
+    """How many operators run where the profile wants them.
+
+    `share_of_macs`: share of the multiply-accumulates, None where the file no longer says.
+    `partitions`: parts that the delegate takes. `ends_at`: the operator that ends the mapping.
+    """
+
+    ops: int
+    mapped: int
+    share_of_macs: float | None
+    consumer: str
+    origin: Origin
+    partitions: int
+    ends_at: OpRow | None
+    float_islands: list[FloatIsland]
+    fallback: list[OpRow]
+
+
+class Memory(Record, frozen=True, kw_only=True):
+    """What the model needs, and what the profile allows.
+
+    `arena_bytes`: peak of the tensor arena as planned. `busiest_op`: index of the operator at
+    which most bytes are alive. `edgetpu_*`: only for a device with such a memory; see `CacheUse`.
+    `file_bytes`, `limit_bytes` and `interpreter_arena_bytes` are set by `edgekd check`;
+    `interpreter_arena_bytes` is what an interpreter allocated, None where none was asked.
+    `streaming_ms`: milliseconds of streaming parameters on every inference, by link.
+    """
+
+    arena_bytes: int
+    parameter_bytes: int
+    busiest_op: int
+    busiest_op_bytes: int
+    edgetpu_sram_bytes: int | UnsetType = UNSET
+    edgetpu_executable_bytes: int | UnsetType = UNSET
+    edgetpu_scratch_bytes: int | UnsetType = UNSET
+    edgetpu_budget_bytes: int | UnsetType = UNSET
+    edgetpu_cached_bytes: int | UnsetType = UNSET
+    edgetpu_streamed_bytes: int | UnsetType = UNSET
+    file_bytes: int | UnsetType | None = UNSET
+    limit_bytes: int | UnsetType = UNSET
+    interpreter_arena_bytes: int | UnsetType | None = UNSET
+    streaming_ms: dict[str, float] | UnsetType = UNSET
+
+
+class Prediction(Record, frozen=True):
+    """The predicted latency with the bounds of its 90 % interval, None where nothing is known.
+
+    `basis`: the measurements that the prediction rests on. `time_by_op`: operator -> milliseconds;
+    the values add up to `latency_ms`.
+    """
+
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    basis: str
+    time_by_op: dict[str, float] | UnsetType = UNSET
+
+
+class EditRow(Record, frozen=True):
+    """One edit of the network, and what the device makes of the edited graph.
+
+    `sets`: the recipe's keys that make the edit, empty where no setting does.
+    `gain_ms`: predicted milliseconds that the edit saves. `passes`: whether the profile's limits
+    are met after it.
+    """
+
+    edit: str
+    key: str
+    why: str
+    how: str
+    sets: dict[str, str | int]
+    gain_ms: float | None
+    latency_ms: float | None
+    mapped: int
+    ops: int
+    share_of_macs: float | None
+    passes: bool
+    ends_at: OpRow | None
+
+
+class CompiledBlock(Record, frozen=True):
+    """What stands in a compiled Edge TPU file.
+
+    `cpu_ops`: the operators left to the CPU, by name in the order of the graph. `cpu_tail`: those
+    of them that come after the last operator of the accelerator.
+    """
+
+    edgetpu_ops: int
+    executable_bytes: int
+    cpu_ops: list[str]
+    cpu_tail: list[str]
+
+
+class CompilerRow(Record, frozen=True):
+    """One row of the compiler's table: `count` operators of the kind `op` with this status."""
+
+    op: str
+    count: int
+    status: str
+
+
+class CompilerReport(Record, frozen=True, kw_only=True):
+    """What edgetpu_compiler printed, and what stands in the file that it wrote.
+
+    A field that the compiler's version does not print is absent.
+    """
+
+    version: str
+    succeeded: bool
+    milliseconds: int | None
+    input_bytes: int | UnsetType = UNSET
+    output_bytes: int | UnsetType = UNSET
+    cached_bytes: int | UnsetType = UNSET
+    cache_left_bytes: int | UnsetType = UNSET
+    streamed_bytes: int | UnsetType = UNSET
+    subgraphs: int | UnsetType = UNSET
+    on_cpu: int | UnsetType = UNSET
+    operations: int
+    mapped: int
+    rows: list[CompilerRow]
+    errors: list[str]
+    edgetpu_ops: int
+    executable_bytes: int
+    cpu_ops: list[str]
+    cpu_tail: list[str]
+
+
+class DeviceCheck(Record, frozen=True, kw_only=True):
+    """The whole answer of `edgekd check`.
+
+    `compiled`: only for a file that the Edge TPU's compiler has made. `compiler`: only where that
+    compiler was run. `key`: hash of what was asked, in the answer that a build keeps.
+    """
+
+    schema: str = SCHEMA
+    model: str
+    profile: str
+    passed: bool
+    mapped: MappedBlock
+    memory: Memory
+    predicted: Prediction
+    edits: list[EditRow]
+    failures: list[str]
+    notes: list[str]
+    compiled: CompiledBlock | UnsetType = UNSET
+    compiler: CompilerReport | UnsetType = UNSET
+    key: str | UnsetType = UNSET

@@ -1,0 +1,99 @@
+"""The edits of a graph, ranked by what a device gains from them, and the one that helps most."""
+
+from __future__ import annotations
+
+import math
+
+from edgekd.assessment import graph_edits
+from edgekd.assessment.assess import Assessment, assess, unmet_limits
+from edgekd.assessment.check_record import DeviceCheck, EditRow, OpRow
+from edgekd.assessment.graph_edits import Edit
+from edgekd.settings.device_profiles import DeviceProfile
+from edgekd.tflite.flatbuffer import LiteGraph
+
+# Share of the latency that an edit must save to be listed: less is within the model's own error.
+WORTH = 0.01
+
+
+def ranked(
+    graph: LiteGraph, profile: DeviceProfile, before: Assessment, file_bytes: int
+) -> list[EditRow]:
+    """The edits that save time or map more operators, by predicted gain.
+
+    An edit that only maps more operators comes after those that save time. `before`: the
+    assessment of the graph as it is. `file_bytes`: size of its `.tflite`.
+    """
+    found = (
+        _row(edit, profile, before, file_bytes)
+        for edit in graph_edits.edits(graph, profile.channel_multiple)
+    )
+    return sorted(
+        (row for row in found if row is not None),
+        key=lambda row: -(row.gain_ms if row.gain_ms is not None else -math.inf),
+    )
+
+
+def _row(edit: Edit, profile: DeviceProfile, before: Assessment, file_bytes: int) -> EditRow | None:
+    """What the device makes of an edited graph, None where the edit is not worth a row."""
+    after = assess(edit.graph, profile)
+    gain, saves = None, False
+    was, becomes = before.predicted.latency_ms, after.predicted.latency_ms
+    if was is not None and becomes is not None:
+        gain = was - becomes
+        saves = gain > WORTH * was
+    more = len(before.mapped.fallback) - len(after.mapped.fallback)
+    joined = before.mapped.partitions - after.mapped.partitions
+    if not saves and ((more <= 0 and joined <= 0) or more < 0 or joined < 0):
+        return None
+    why = [
+        f"{more} more ops map" if more > 0 else "",
+        f"{joined} fewer delegate parts" if joined > 0 else "",
+        f"{gain:.3g} ms less" if saves else "",
+    ]
+    mapped = after.mapped.block()
+    return EditRow(
+        edit=edit.what,
+        key=edit.key,
+        why=", ".join(filter(None, why)),
+        how=edit.how,
+        sets=dict(edit.sets),
+        gain_ms=gain,
+        latency_ms=becomes,
+        mapped=mapped.mapped,
+        ops=mapped.ops,
+        share_of_macs=mapped.share_of_macs,
+        passes=not unmet_limits(after, profile, file_bytes),
+        ends_at=mapped.ends_at,
+    )
+
+
+def mending_edit(check: DeviceCheck) -> EditRow | None:
+    """The edit that removes the cause of a failure, None where there is none.
+
+    Either the operator that ends the mapping no longer does, or the limits are met. Of several
+    such edits, the one after which most of the multiply-accumulates map.
+    """
+
+    def cause(row: OpRow | None) -> tuple[str, str] | None:
+        return None if row is None else (row.op, row.status)
+
+    ends = cause(check.mapped.ends_at)
+    helpful = [
+        row
+        for row in check.edits
+        if (ends and cause(row.ends_at) != ends) or (row.passes and not check.passed)
+    ]
+    return max(helpful, key=lambda row: (row.passes, row.share_of_macs or 0.0), default=None)
+
+
+def next_step(check: DeviceCheck) -> str:
+    """What to do about a failed check: the edit that mends it, else the one that saves most."""
+    mending = mending_edit(check)
+    edit = mending or next(iter(check.edits), None)
+    if edit is None:
+        return (
+            "choose another student (edgekd models) or another device, or set min_mapped in a "
+            "profile of your own"
+        )
+    automatic = "; --fix does it" if edit.sets and edit is mending else ""
+    return f"{edit.edit}: {edit.how}{automatic}"

@@ -1,0 +1,82 @@
+"""The interface that the rules of every kind of device implement."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from edgekd.assessment import workload
+from edgekd.assessment.check_record import CompilerReport
+from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
+from edgekd.assessment.op_placement import OpPlacement
+from edgekd.assessment.workload import Work
+from edgekd.settings.device_profiles import DeviceProfile
+from edgekd.tflite.flatbuffer import LiteGraph
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledForDevice:
+    """What a device's compiler made of a `.tflite`.
+
+    `files`: name in the out folder -> bytes. `report`: what the compiler printed, parsed.
+    """
+
+    files: Mapping[str, bytes]
+    report: CompilerReport
+
+
+class Mapper(abc.ABC):
+    """The rules of one kind of device. Only `consumer` and `place` have to be written.
+
+    A profile names its mapper by `mapper = "NAME"`. Another package adds one through the entry
+    point `edgekd.device_rules`, whose name is NAME and whose object is a subclass of this class.
+    """
+
+    # The program that turns a .tflite into the device's own format, "" where there is none.
+    compiler: str = ""
+
+    @abc.abstractmethod
+    def consumer(self, profile: DeviceProfile) -> str:
+        """Who runs the operators, in words for a reader, such as "Edge TPU"."""
+
+    @abc.abstractmethod
+    def place(self, graph: LiteGraph, profile: DeviceProfile) -> list[OpPlacement]:
+        """Where each operator of `graph` runs, in the order of the graph."""
+
+    # Unused arguments of the two defaults below: a subclass uses them.
+    def features(
+        self,
+        works: Sequence[Work],
+        streamed_bytes: float = 0.0,  # noqa: ARG002
+    ) -> dict[str, float]:
+        """The features of these operators for the device's latency model: {feature: amount}.
+
+        `streamed_bytes`: parameters that cross the link on every inference, in bytes.
+        """
+        return workload.features(works)
+
+    def remarks(
+        self,
+        graph: LiteGraph,  # noqa: ARG002
+        profile: DeviceProfile,  # noqa: ARG002
+    ) -> list[str]:
+        """What a user should know about running this graph on this kind of device."""
+        return []
+
+    # The two hooks below do nothing unless a subclass writes them.
+    def cache(  # noqa: B027
+        self, works: Sequence[Work], scratch_bytes: int, profile: DeviceProfile
+    ) -> CacheUse | None:
+        """How the operators that map use the accelerator's own memory, None where it has none.
+
+        `scratch_bytes`: activations that are alive at the same time, in bytes.
+        """
+
+    def compile(  # noqa: B027
+        self, model: bytes, profile: DeviceProfile
+    ) -> CompiledForDevice | None:
+        """Run the device's compiler on a `.tflite`; None where the compiler is not installed.
+
+        Raises DeviceError when the compiler fails.
+        """
