@@ -59,9 +59,8 @@ def test_the_mapper_of_a_package_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     install(monkeypatch, "OnlyConvolutions")
     found = check_graph(separable().read(), board(), "x")
     assert found.mapped.consumer == "my accelerator of pi4"
-    assert {row.op for row in found.mapped.fallback} == {"MEAN", "FULLY_CONNECTED", "RESHAPE"} & {
-        row.op for row in found.mapped.fallback
-    }
+    assert found.mapped.fallback
+    assert not [row.op for row in found.mapped.fallback if "CONV" in row.op]
     assert {row.status for row in found.mapped.fallback} == {"no"}
     assert found.predicted.latency_ms is not None
 
