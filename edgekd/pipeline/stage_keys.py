@@ -28,6 +28,7 @@ SAID_IN_SETTINGS = frozenset(
         "settings.image_settings",
         "settings.loss_catalogue",
         "settings.loss_methods",
+        "settings.profile_fields",
         "settings.recipe",
         "settings.recipe_toml",
         "settings.setting_types",

@@ -116,9 +116,12 @@ def words(kind: inspect.Type) -> str:
         case inspect.VarTupleType() | inspect.ListType():
             return "a list of texts"
         case inspect.UnionType():
-            return ", or ".join(words(part) for part in kind.types)
+            kinds = [_bare(part) for part in kind.types]
+            if {type(part) for part in kinds} == {inspect.IntType, inspect.FloatType}:
+                kinds = [part for part in kinds if isinstance(part, inspect.FloatType)]
+            return ", or ".join(words(part) for part in kinds)
         case inspect.DictType():
-            return f"a table whose values are {words(kind.value_type).removeprefix('a ')}"
+            return f"a table whose values are each {words(kind.value_type)}"
         case inspect.DataclassType() | inspect.StructType():
-            return f"a table of {', '.join(field.encode_name for field in kind.fields)}"
+            return f"a table of any of {', '.join(field.encode_name for field in kind.fields)}"
     return "a value of another type"

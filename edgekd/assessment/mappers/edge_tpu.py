@@ -15,6 +15,7 @@ from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
 from edgekd.assessment.mappers.mapper import CompiledForDevice, Mapper
 from edgekd.assessment.op_placement import OpPlacement
 from edgekd.assessment.workload import Work
+from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph, read
 
@@ -37,7 +38,7 @@ class EdgeTpu(Mapper):
     @override
     def place(self, graph: LiteGraph, profile: DeviceProfile) -> list[OpPlacement]:
         """By the compiler's published rules, in the compiler's own status strings."""
-        many = bool(profile.compiler.get("many_subgraphs"))
+        many = present(profile.compiler.many_subgraphs) is True
         return edgetpu_rules.map_graph(graph, many_subgraphs=many)
 
     @override
@@ -80,9 +81,14 @@ class EdgeTpu(Mapper):
         program = edgetpu_compiler.find()
         if program is None:
             return None
-        done = edgetpu_compiler.compile_model(
-            model, program, edgetpu_compiler.Flags(**profile.compiler)
+        options = profile.compiler
+        flags = edgetpu_compiler.Flags(
+            runtime=present(options.runtime),
+            many_subgraphs=present(options.many_subgraphs) is True,
+            search=present(options.search) is True,
+            timeout_s=present(options.timeout_s) or edgetpu_compiler.TIMEOUT_S,
         )
+        done = edgetpu_compiler.compile_model(model, program, flags)
         return CompiledForDevice(
             {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()},
             done.log.report(compiled_file.read_back(read(done.model))),
