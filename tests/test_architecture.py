@@ -57,6 +57,7 @@ HEAVY = {
     "accelerate",
 }
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
+TERMINAL = {f"app.terminal.{name}" for name in ("build", "comparison", "slow", "text", "why")}
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone
 
 
@@ -164,7 +165,7 @@ def test_what_reaches_devices_is_light() -> None:
         ("accelerate", {"training.processes"}),
         ("onnx2tf", set()),
         ("PIL", {"data.images", "evaluation.examples"}),
-        ("rich", {"app.console"}),
+        ("rich", {"app.console", *TERMINAL}),
         ("jinja2", {"reporting.html_report"}),
     ],
 )

@@ -11,7 +11,6 @@ from edgekd.app.progress import silent, steps_to
 from edgekd.app.results import ReportResult
 from edgekd.assessment import slowness
 from edgekd.core.errors import RecipeError
-from edgekd.core.records import to_json
 from edgekd.reporting import comparison
 from edgekd.reporting.out_folder import read_report
 
@@ -29,9 +28,7 @@ def run(asked: Report) -> ReportResult:
     if asked.why:
         return _why(asked, folders)
     if asked.why_slow:
-        return ReportResult(
-            folders, slow=tuple(to_json(slowness.rank(folder)) for folder in folders)
-        )
+        return ReportResult(folders, slow=tuple(slowness.rank(folder) for folder in folders))
     if len(folders) > 1:
         return ReportResult(folders, comparison=comparison.compare(comparison.read(folders)))
     return ReportResult(folders, (read_report(folders[0]),))

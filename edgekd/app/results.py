@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekd.assessment.slowness import Slowness
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import EdgeKDError, GateFailed
 
@@ -58,7 +59,7 @@ class ReportResult:
     folders: tuple[Path, ...]
     reports: tuple[dict[str, Any], ...] = ()
     comparison: dict[str, Any] | None = None
-    slow: tuple[dict[str, Any], ...] = ()
+    slow: tuple[Slowness, ...] = ()
 
     @property
     def body(self) -> Json:

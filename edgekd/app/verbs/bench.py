@@ -9,6 +9,7 @@ from edgekd.app import bench
 from edgekd.app.arguments import BenchCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json, printable
+from edgekd.app.terminal.bench import show_bench, show_changes
 from edgekd.device import bench_history
 
 
@@ -30,10 +31,10 @@ def run(command: BenchCommand) -> int:
         print_json(result.runs if "," in command.profile else result.runs[0])
     else:
         for measured in result.runs:
-            console.show_bench(measured)
+            show_bench(console.say, measured)
         if result.folder is not None:
             changes = bench_history.changes(bench_history.kept(result.folder))
-            console.show_changes([row for row in changes if row.later.path in result.files])
+            show_changes(console.say, [row for row in changes if row.later.path in result.files])
     for failure in result.failed:
         text = f"{printable(failure.profile)}: {printable(str(failure.error))}"
         print(f"edgekd: error: {text}", file=sys.stderr)

@@ -9,6 +9,7 @@ from edgekd.app import build
 from edgekd.app.arguments import BuildCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json
+from edgekd.app.terminal.build import show_report
 from edgekd.training import processes
 
 
@@ -26,6 +27,6 @@ def run(command: BuildCommand) -> int:
         if command.json:
             print_json(result.body)
         else:
-            console.show_report(result.body, result.out, command.until)
+            show_report(console.say, result.body, result.out, command.until)
     result.raise_if_failed()
     return 0

@@ -13,10 +13,10 @@ from edgekd.app.arguments import CheckCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json, printable
 from edgekd.app.settings import sets
+from edgekd.app.terminal.check import show_check
 from edgekd.assessment import auto_fix
 from edgekd.assessment.edit_ranking import next_step
 from edgekd.core.errors import GateFailed
-from edgekd.core.records import to_json
 
 
 def run(command: CheckCommand) -> int:
@@ -33,11 +33,10 @@ def _run(command: CheckCommand) -> int:
         checked = found.mended.check
     else:
         checked = check.run(command)
-    body = to_json(checked)
     if command.json:
-        print_json(body)
+        print_json(checked)
     else:
-        Console().show_check(body)
+        show_check(Console().say, checked)
     if not checked.passed:
         raise GateFailed("\n  ".join(checked.failures), next_step(checked))
     return 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from edgekd.app.arguments import ProfilesCommand
 from edgekd.app.printing import print_json, print_keys, print_titles
 from edgekd.core.errors import RecipeError
-from edgekd.core.records import to_json
 from edgekd.settings import device_profiles
 
 
@@ -48,7 +47,7 @@ def _fit(command: ProfilesCommand) -> int:
         Path(command.out),
     )
     if command.json:
-        print_json(to_json(made.record()))
+        print_json(made.record())
     else:
         print("\n".join(made.lines()))
     return 0

@@ -10,6 +10,10 @@ from edgekd.app.arguments import ReportCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json
 from edgekd.app.results import ReportResult
+from edgekd.app.terminal.bench import show_changes
+from edgekd.app.terminal.build import show_report
+from edgekd.app.terminal.comparison import show_comparison
+from edgekd.app.terminal.slow import show_slow
 from edgekd.core.errors import RecipeError
 from edgekd.device import bench_history
 
@@ -30,13 +34,13 @@ def run(command: ReportCommand) -> int:
 
 def _show(console: Console, command: ReportCommand, result: ReportResult) -> None:
     for slow in result.slow:
-        console.show_slow(slow)
+        show_slow(console.say, slow)
     if result.comparison is not None:
-        console.show_comparison(result.comparison)
+        show_comparison(console.say, result.comparison)
     for folder, body in zip(result.folders, result.reports, strict=False):
-        console.show_report(body, folder, None)
+        show_report(console.say, body, folder, None)
         if not command.why:
-            console.show_changes(bench_history.changes(bench_history.kept(folder)))
+            show_changes(console.say, bench_history.changes(bench_history.kept(folder)))
 
 
 def _print_page(text: str) -> None:
