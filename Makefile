@@ -29,11 +29,13 @@ demo: install
 	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --teacher tf_efficientnet_lite0 \
 		--student mobilenetv4_conv_small_050 --set teacher.epochs=4 --set distil.epochs=20 --out $(DEMO)
 
+# One worker a core, one thread of torch a worker: threads of several workers would wait for each other.
 test: install
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 check: install
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest tests/test_architecture.py
 
