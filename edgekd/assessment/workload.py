@@ -1,7 +1,8 @@
-"""What a .tflite asks of a device, op by op: multiply-accumulates by class, parameter bytes, activation bytes.
+"""What a .tflite asks of a device, operator by operator: MACs by class, and bytes that are read.
 
-These counts are the features of `latency.py`, what `mapping.py` weighs fallbacks by, and what `edits.py` changes.
-They follow from shapes alone, so an untrained network gives the same counts as a trained one.
+A MAC is one multiply-accumulate. The counts are the features of the latency model (latency/), the
+weights of operators that do not map (mapping.py), and what the edits of graph_edits.py change. They
+follow from shapes alone, so an untrained network gives the same counts as a trained one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Iterable
 
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 
-# Classes of multiply-accumulates that kernels run at different speeds. "pointwise": 1 x 1 convolutions, a GEMM as it
-# stands. "depthwise": one filter a channel. "stem": k x k over fewer than NARROW input channels. "dense": other k x k
-# convolutions. "fc": a matrix times one vector (FULLY_CONNECTED, or a 1 x 1 convolution on a 1 x 1 map).
+# Classes of MACs that kernels run at different speeds. "pointwise": 1 x 1 convolutions, which are a
+# matrix product as they stand. "depthwise": one filter for each channel. "stem": k x k over fewer
+# than NARROW input channels. "dense": other k x k convolutions. "fc": a matrix times one vector
+# (FULLY_CONNECTED, or a 1 x 1 convolution on a 1 x 1 map).
 MAC_CLASSES = ("pointwise", "depthwise", "stem", "dense", "fc")
-NARROW = 8  # input channels under one kernel tile (8 on AArch64): the image's 1 or 3
-WIDTHS = {
+# Input channels below one tile of the kernels (8 on AArch64): those of an image, 1 or 3.
+NARROW = 8
+BYTES = {  # of one element, by dtype
     "FLOAT32": 4,
     "FLOAT16": 2,
     "FLOAT64": 8,
@@ -28,19 +31,23 @@ WIDTHS = {
     "INT8": 1,
     "UINT8": 1,
     "BOOL": 1,
-}  # bytes an element
-VIEWS = frozenset(
-    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
-)  # same bytes under another shape: nothing is computed
+}
+# Operators that give the same bytes another shape and compute nothing.
+VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+# The operators that multiply; every other one has no MACs.
+MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+# The features of the latency model: MACs of each class, bytes, a count, and 1.
+FEATURES = (*MAC_CLASSES, "parameter_bytes", "moved_bytes", "ops", "constant")
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One op's work. `kind`: one of MAC_CLASSES, or "" for an op without MACs.
+    """The work of one operator in one inference.
 
-    `macs`: multiply-accumulates of one inference. `parameter_bytes`: constants it reads. `moved_bytes`: activations it
-    reads and writes. `spatial`: whether its output has height or width above 1, so that a smaller image makes it
-    cheaper. `channels`: of its output.
+    `kind`: one of MAC_CLASSES, or "" for an operator without MACs. `parameter_bytes`: constants
+    that it reads. `moved_bytes`: activations that it reads and writes. `spatial`: whether its
+    output has a height or width above 1, so that a smaller image makes it cheaper. `channels`: of
+    its output.
     """
 
     index: int
@@ -54,12 +61,12 @@ class Work:
 
 
 def bytes_of(tensor: LiteTensor) -> int:
-    """Bytes of a tensor's data; sub-byte types count as one byte."""
-    return math.prod(tensor.shape) * WIDTHS.get(tensor.dtype, 1)
+    """Bytes of a tensor's data; a type below one byte counts as one byte."""
+    return math.prod(tensor.shape) * BYTES.get(tensor.dtype, 1)
 
 
 def work(graph: LiteGraph) -> list[Work]:
-    """The work of every op of a graph, in order."""
+    """The work of every operator of a graph, in the order of the graph."""
     return [_work(graph, op) for op in graph.ops]
 
 
@@ -67,27 +74,23 @@ def _work(graph: LiteGraph, op: LiteOp) -> Work:
     inputs = [graph.tensors[index] for index in op.inputs if index >= 0]
     outputs = [graph.tensors[index] for index in op.outputs]
     kind, macs = _macs(op, graph)
-    moved = (
-        0
-        if op.name in VIEWS
-        else sum(map(bytes_of, [*(t for t in inputs if t.data is None), *outputs]))
-    )
+    activations = [*(tensor for tensor in inputs if tensor.data is None), *outputs]
     shape = outputs[0].shape
     return Work(
-        op.index,
-        op.name,
-        kind,
-        macs,
-        sum(bytes_of(t) for t in inputs if t.data is not None),
-        moved,
-        len(shape) == 4 and shape[1] * shape[2] > 1,
-        shape[-1] if shape else 1,
+        index=op.index,
+        op=op.name,
+        kind=kind,
+        macs=macs,
+        parameter_bytes=sum(bytes_of(tensor) for tensor in inputs if tensor.data is not None),
+        moved_bytes=0 if op.name in VIEWS else sum(map(bytes_of, activations)),
+        spatial=len(shape) == 4 and shape[1] * shape[2] > 1,
+        channels=shape[-1] if shape else 1,
     )
 
 
 def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:
-    """(class, multiply-accumulates of one inference)."""
-    if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
+    """(class, MACs of one inference)."""
+    if op.name not in MULTIPLYING:
         return "", 0
     weights = graph.tensors[op.inputs[1]].shape
     output = graph.tensors[op.outputs[0]].shape
@@ -105,12 +108,8 @@ def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:
     return ("stem" if weights[3] < NARROW else "dense"), positions * size
 
 
-# The features of latency.py, in order, with the unit of each.
-FEATURES = (*MAC_CLASSES, "parameter_bytes", "moved_bytes", "ops", "constant")
-
-
 def features(rows: Iterable[Work]) -> dict[str, float]:
-    """{feature: amount} of a list of ops, with every name of FEATURES: MACs, bytes, a count, and 1."""
+    """{feature: amount} of a list of operators, with every name of FEATURES."""
     found = dict.fromkeys(FEATURES, 0.0)
     for row in rows:
         if row.kind:
@@ -123,7 +122,7 @@ def features(rows: Iterable[Work]) -> dict[str, float]:
 
 
 def precision(graph: LiteGraph) -> str:
-    """What most of a model's multiply-accumulates compute in: "int8" (int8 or uint8), "fp32", or "fp16"."""
+    """What most of a model's MACs compute in: "int8" (int8 or uint8), "fp32" or "fp16"."""
     names = {"INT8": "int8", "UINT8": "int8", "FLOAT16": "fp16"}
     weight: dict[str, int] = {}
     for row in work(graph):

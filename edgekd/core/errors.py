@@ -88,12 +88,15 @@ class DeviceError(EdgeKDError):
 
 
 class MissingExtra(EdgeKDError):
-    """An optional package is not installed."""
+    """A package is not installed.
+
+    `extra`: EdgeKD's extra that brings the package, "" for one that every installation needs.
+    """
 
     def __init__(self, package: str, extra: str, why: str) -> None:
         super().__init__(
             f"{why} needs the package {package!r}, which is not installed",
-            f"pip install 'edgekd[{extra}]'",
+            f"pip install 'edgekd[{extra}]'" if extra else f"pip install {package}",
         )
 
 

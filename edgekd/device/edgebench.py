@@ -294,7 +294,7 @@ def pixel_codes(
     """What a network is fed for stored pixels: uint8 [..., c] in, `dtype` [..., c] out.
 
     Without `mean` and `std`, 8-bit inputs take the pixel itself: int8 the code pixel - 128, uint8 the code pixel. That
-    is how EdgeKD builds its models (edgekd/int8.py, input_range) and what an app does with one XOR. With them (one
+    is how EdgeKD builds its models (edgekd/tflite/int8_rules.py, input_range) and what an app does with one XOR. With them (one
     number, or one a channel; 0.5 for the one left out), the tensor's own quantisation decides, as for a model from
     elsewhere: real = (pixel / 255 - mean) / std, code = clip(round(real / scale) + zero_point). A tie (within TIE
     codes) is rounded up, unless that would lift the brightest pixel out of the range of codes; then down. So for

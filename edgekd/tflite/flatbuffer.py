@@ -92,7 +92,7 @@ def schema() -> ModuleType:
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
-        raise MissingExtra("ai-edge-litert", "lite", "reading a .tflite") from error
+        raise MissingExtra("ai-edge-litert", "", "reading a .tflite") from error
     return schema_py_generated
 
 

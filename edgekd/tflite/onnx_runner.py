@@ -18,7 +18,7 @@ def open_session(model: bytes, form: str = "fused") -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtra("onnxruntime", "convert", "running an ONNX model") from error
+        raise MissingExtra("onnxruntime", "", "running an ONNX model") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = (
         1  # the networks are small; results do not depend on the machine's cores

@@ -35,7 +35,7 @@ def load_runtime(name: str | None = None) -> tuple[str, ModuleType]:
             continue
         version = getattr(package, "__version__", None) or _installed_version(candidate)
         return f"{candidate} {version}", module
-    raise MissingExtra("ai-edge-litert", "lite", "running a .tflite")
+    raise MissingExtra("ai-edge-litert", "", "running a .tflite")
 
 
 def _installed_version(package: str) -> str:
