@@ -15,7 +15,7 @@ from torch import Tensor
 from edgekd.core.artifacts import Dataset, Network, sha256
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import dataset_builder, datasets
-from edgekd.data.providers import PhantomSource
+from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
 from edgekd.networks.builders import restore
 from edgekd.pipeline.stages import knowledge, teacher

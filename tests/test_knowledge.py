@@ -9,7 +9,7 @@ import pytest
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import dataset_builder
-from edgekd.data.providers import PhantomSource
+from edgekd.data.phantom_source import PhantomSource
 from edgekd.pipeline.stages import knowledge
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, ViewsConfig

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.data import dataset_builder, datasets
-from edgekd.data.providers import PhantomSource
+from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
 from edgekd.pipeline.stages import distil, knowledge, prune
 from edgekd.settings import model_specs

@@ -16,7 +16,7 @@ from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.data import dataset_builder, datasets
-from edgekd.data.providers import PhantomSource
+from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
 from edgekd.pipeline import runner
 from edgekd.pipeline.stages import distil, knowledge

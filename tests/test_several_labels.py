@@ -85,7 +85,7 @@ def test_one_class_an_image_from_elsewhere(
             WIDE.replace("b.png,train,p1,1,1", "b.png,train,p1,yes,1"),
             ("line 3", "'yes'", "data.labels"),
         ),
-        (WIDE.replace("d.png", "b.png"), ("line 5", "b.png stands in line 3")),
+        (WIDE.replace("d.png", "b.png"), ("line 5", "b.png is also in line 3")),
         (WIDE.replace("d.png", "e.png"), ("1 of 4 images", "e.png (line 5)", "data.images")),
         (WIDE.replace("d.png", "../d.png"), ("line 5", "not a path below")),
         (WIDE.replace("c.png,val", "c.png,vel"), ("line 4", "'vel'", "train, val, test")),
@@ -117,7 +117,7 @@ def test_a_bad_csv_is_named_by_file_and_line(
 def test_labels_that_are_not_there_and_labels_without_a_csv(pictures: Path) -> None:
     with pytest.raises(UnknownName, match="'C'"):
         source_registry.open_source(csv(pictures, WIDE), labels=("A", "C"))
-    with pytest.raises(DataError, match="about a CSV"):
+    with pytest.raises(DataError, match="belongs to a CSV"):
         source_registry.open_source("phantom", labels=("A",))
 
 

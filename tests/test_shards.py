@@ -21,7 +21,7 @@ from edgekd.data import (
     source_registry,
     tar_members,
 )
-from edgekd.data.providers import PhantomSource
+from edgekd.data.phantom_source import PhantomSource
 from edgekd.pipeline.stages import distil
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig

@@ -1,5 +1,5 @@
-"""Images and labels: where they come from, how they are decoded, split and checked, and the data set that comes out.
+"""Images and labels: sources, decoding, splitting, checks, and the data set that they become.
 
 It may import core and settings.
-Start with datasets.py.
+Start with sources.py (what a source is), then dataset_builder.py (what becomes of it).
 """

@@ -145,7 +145,7 @@ def group_counts(images: Sequence[ReadImage]) -> GroupCounts:
 def warnings(
     images: Sequence[ReadImage], groups: GroupCounts, copies: Copies, tiny: int
 ) -> list[str]:
-    """Sentences on what is unusual but usable. `tiny`: how many images were smaller than TINY_PX."""
+    """Sentences on what is unusual but usable. `tiny`: images that were smaller than TINY_PX."""
     said = []
     if copies.images:
         said.append(

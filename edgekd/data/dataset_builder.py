@@ -106,7 +106,7 @@ def _collect(source: Source, limit: int, seed: int) -> tuple[list[Item], list[st
 
 
 def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
-    """At most `limit` images of each class and split (0: all), drawn by the seed, in their order."""
+    """At most `limit` images of each class and split (0: all), drawn by the seed, in order."""
     if not limit:
         return items
     cells: dict[tuple[str | None, str], list[int]] = defaultdict(list)
@@ -118,7 +118,7 @@ def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
 
 
 def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
-    """The images with their splits: the source's own, and test and val where the source has none."""
+    """The images with their splits; test and val are taken where the source has none."""
     groups = _tied(images)
     for into, share, stream in (
         ("test", config.test_share, seed),

@@ -13,7 +13,7 @@ Pixels = NDArray[np.uint8]
 
 
 def rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
-    """Indices into `dataset.images` of one split, int64 [k]. Raises UnknownName for another name."""
+    """Indices into `dataset.images` of one split, int64 [k]. Raises UnknownName."""
     if split not in (*SPLITS, UNLABELLED):
         raise UnknownName("split", split, SPLITS, f"one of {', '.join(SPLITS)}")
     return np.array(

@@ -105,7 +105,7 @@ def _read(source: Source, item: Item, px: int, fit: str) -> Decoded | DataError:
 def decoded(
     source: Source, items: Sequence[Item], px: int, fit: str, progress: Progress | None
 ) -> Iterator[tuple[Item, Decoded | DataError]]:
-    """Each item with its decoded image or its error, in order; `px` and `fit` as in `images.fit`."""
+    """Each item, in order, with its image or its error; `px` and `fit` as in `images.fit`."""
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]

@@ -25,8 +25,8 @@ _BEAM = (0.55, 0.45)  # shares of the two energies
 def blur(image: Map, centimetres: float) -> Map:
     """Gaussian blur with a standard deviation in cm, mirrored at the edges.
 
-    Uses the FFT instead of matrix products. BLAS starts threads of its own; with two threads drawing
-    images they wait for each other, and a set takes thirty times as long.
+    Uses the FFT instead of matrix products. BLAS starts threads of its own; with two threads that
+    draw images they wait for each other, and a set takes thirty times as long.
     """
     sigma = centimetres * len(image) / FIELD_CM
     for _ in range(2):  # along one axis, turn, along the other, turn back

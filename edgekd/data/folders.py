@@ -1,15 +1,29 @@
-"""A folder of images as a source: train/CLASS/*, test/CLASS/* (val/ optional), or CLASS/* that is then split.
+"""A folder of images as a source. The names of folders say the class and the split.
 
-A `manifest.csv` in the folder may tie images to groups (patients). The folders alone say class and split.
+    photos/train/cat/1.jpg     divided: train/, test/ and optionally val/, each with all classes
+    photos/train/dog/a/2.png   images may lie deeper, in folders below their class
+    photos/test/cat/3.jpg
+    photos/manifest.csv        optional: which images belong to one group (patient)
+
+    photos/cat/1.jpg           not divided: a folder for each class; the data stage then splits
+    photos/dog/2.jpg
+
+manifest.csv has the columns `path` and `patient_key` (or the column of `data.group_column`), for
+example:
+
+    path,patient_key
+    train/cat/1.jpg,anna
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,14 +51,25 @@ SPLIT_NAMES = {
 SHOWN = 10
 
 
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """One image file: its path below the root, and what the folders above it say."""
+
+    name: str
+    label: str
+    split: str | None
+
+
 class FolderSource:
     """Images under a folder. The folder is walked once, when the object is made.
 
-    Left alone and counted in `facts["ignored"]`: hidden files and folders, files that are not images by their suffix,
-    broken links, and links to folders below a class (they can run in circles). A link to a file is read like the file.
+    Left out and counted in `facts.ignored`: hidden files and folders, files without an image's
+    suffix, broken links, and links to folders below a class (they could run in circles). A link to
+    a file is read like the file.
 
-    Raises DataError when the folder is missing, is not a folder, or is not arranged as `EXPECTED` says; UnknownName
-    when a group column other than the default was asked for and manifest.csv has none of that name.
+    Raises DataError when the folder is missing, is a file, or has another layout than `EXPECTED`
+    says; UnknownName when manifest.csv has no column of the group column's name, unless that is the
+    default name.
     """
 
     DEFAULT_GROUP_COLUMN = "patient_key"
@@ -61,11 +86,16 @@ class FolderSource:
         self._warnings: list[str] = []
         self._paths: dict[str, Path] = {}
         found = self._walk()
-        groups = _groups(root / "manifest.csv", group_column)
+        groups = _column(root / "manifest.csv", group_column)
         self._items = [
-            Item(name, label, split, groups.get(_key(name))) for name, label, split in found
+            Item(image.name, image.label, image.split, groups.get(_key(image.name)))
+            for image in found
         ]
-        self._warn_about_groups(groups, group_column)
+        without = [item.name for item in self._items if item.group is None]
+        if groups and without:
+            self._warnings.append(
+                f"{len(without)} images have no {group_column} in manifest.csv: {shown(without)}"
+            )
         self.facts = SourceFacts(
             licence="not stated: a folder carries no licence; check before you ship",
             source=self.name,
@@ -75,11 +105,11 @@ class FolderSource:
         )
 
     def items(self) -> list[Item]:
-        """Every image, sorted by name."""
+        """Every image, sorted by name within each class."""
         return list(self._items)
 
     def load(self, item: Item) -> bytes:
-        """The file's bytes. Raises DataError when it cannot be read (any more)."""
+        """The file's bytes. Raises DataError when it cannot be read."""
         try:
             return self._paths[item.name].read_bytes()
         except OSError as error:
@@ -89,65 +119,71 @@ class FolderSource:
             ) from error
 
     def column(self, name: str) -> dict[str, str]:
-        """{image name: value} of a column of manifest.csv. Raises DataError or UnknownName as the group column does."""
-        values = _groups(self.root / "manifest.csv", name, asked=True)
+        """{image name: value} of a column of manifest.csv.
+
+        Raises DataError without a manifest, and UnknownName when it has no such column.
+        """
+        values = _column(self.root / "manifest.csv", name, required=True)
         return {
             item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values
         }
 
     def native_px(self) -> int:
-        """The longest side that any image's header claims; headers only."""
+        """The longest side in any image's header, in pixels; nothing is decoded."""
         with ThreadPoolExecutor(2) as threads:
-            return max(
-                (max(size) for size in threads.map(header_size, self._paths.values())), default=0
-            )
+            return max(map(max, threads.map(header_size, self._paths.values())), default=0)
 
     def fingerprint(self) -> str:
-        """sha256 over every image's name, size and time of change, and the manifest's groups. Contents are not read."""
+        """sha256 over the name, group, size and modification time of each file.
+
+        Contents are not read.
+        """
         digest = hashlib.sha256()
         for item in self._items:
             state = self._paths[item.name].stat()
             digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def _walk(self) -> list[tuple[str, str, str | None]]:
-        """(name, label, split) of each image. Checks the arrangement on the way."""
+    def _walk(self) -> list[_Found]:
+        """Every image. Raises DataError for another layout than `EXPECTED` says."""
         top = self._folders(self.root)
-        splits: dict[str, Path] = {}
-        for folder in top:
-            split = SPLIT_NAMES.get(folder.name.lower())
-            if split and split in splits:
-                raise DataError(
-                    f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
-                    "keep one of them",
-                )
-            if split:
-                splits[split] = folder
+        splits = self._splits(top)
         if not splits:
             return self._walk_classes(self.root, top, None)
-        if "train" not in splits:
-            near = nearest(
-                "train", [folder.name for folder in top if folder not in splits.values()]
-            )
-            hint = f"did you mean {near!r} to be train/? " if near else ""
-            raise DataError(
-                f"{self.root}: has {', '.join(sorted(f.name + '/' for f in splits.values()))} "
-                "but no train/",
-                hint + EXPECTED,
-            )
         beside = [folder.name for folder in top if folder not in splits.values()]
+        if "train" not in splits:
+            near = nearest("train", beside)
+            hint = f"did you mean {near!r} to be train/? " if near else ""
+            there = ", ".join(sorted(f"{folder.name}/" for folder in splits.values()))
+            raise DataError(f"{self.root}: has {there} but no train/", hint + EXPECTED)
         if beside:
             self._warnings.append(f"folders beside train/ were not read: {shown(beside)}")
         found = []
         for split in SPLITS:
             if split in splits:
                 found += self._walk_classes(splits[split], self._folders(splits[split]), split)
-        self._same_classes(found)
+        self._check_classes(found)
         return found
 
+    def _splits(self, top: Sequence[Path]) -> dict[str, Path]:
+        """The folders that are splits. Raises DataError when two mean the same split."""
+        splits: dict[str, Path] = {}
+        for folder in top:
+            split = SPLIT_NAMES.get(folder.name.lower())
+            if split is None:
+                continue
+            if split in splits:
+                raise DataError(
+                    f"{self.root}: both {splits[split].name}/ and {folder.name}/ mean {split}",
+                    "keep one of them",
+                )
+            splits[split] = folder
+        return splits
+
     def _walk_classes(
-        self, parent: Path, classes: list[Path], split: str | None
-    ) -> list[tuple[str, str, str | None]]:
+        self, parent: Path, classes: Sequence[Path], split: str | None
+    ) -> list[_Found]:
+        """The images of each class folder. Raises DataError for less than two, or an empty one."""
         if not classes:
             loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in parent.iterdir())
             what = f"holds {loose} images but no class folders" if loose else "has no class folders"
@@ -167,8 +203,7 @@ class FolderSource:
                     f"{folder}: no images" + (f" ({skipped})" if skipped else ""),
                     f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder",
                 )
-            label = printable(folder.name)
-            found += [(name, label, split) for name in names]
+            found += [_Found(name, printable(folder.name), split) for name in names]
         if len(classes) == 1:
             raise DataError(
                 f"{parent}: one class only ({classes[0].name}); a classifier needs two", EXPECTED
@@ -176,7 +211,7 @@ class FolderSource:
         return found
 
     def _folders(self, parent: Path) -> list[Path]:
-        """Visible sub-folders, sorted; whatever else lies there is counted as ignored."""
+        """Visible sub-folders, sorted. Everything else in the folder is counted as ignored."""
         folders = []
         for path in sorted(parent.iterdir()):
             if path.name.startswith((".", "__")):  # .git, .DS_Store, __MACOSX
@@ -192,6 +227,7 @@ class FolderSource:
         return folders
 
     def _images_below(self, folder: Path) -> list[str]:
+        """Names of the images at any depth; their paths are remembered."""
         names = []
         for here, folders, files in os.walk(folder):
             for name in list(folders):
@@ -213,11 +249,11 @@ class FolderSource:
                     self._paths[names[-1]] = path
         return names
 
-    def _same_classes(self, found: list[tuple[str, str, str | None]]) -> None:
-        """Raises DataError when a split has other classes than train."""
+    def _check_classes(self, found: Sequence[_Found]) -> None:
+        """Raise DataError when a split has other classes than train."""
         classes: dict[str | None, set[str]] = {}
-        for _, label, split in found:
-            classes.setdefault(split, set()).add(label)
+        for image in found:
+            classes.setdefault(image.split, set()).add(image.label)
         for split, names in classes.items():
             more, less = sorted(names - classes["train"]), sorted(classes["train"] - names)
             if more or less:
@@ -231,40 +267,36 @@ class FolderSource:
                     hint + "every split needs the same class folders, spelt alike",
                 )
 
-    def _warn_about_groups(self, groups: dict[str, str], column: str) -> None:
-        if not groups:
-            return
-        without = [item.name for item in self._items if item.group is None]
-        if without:
-            self._warnings.append(
-                f"{len(without)} images have no {column} in manifest.csv: {shown(without)}"
-            )
 
-
-def shown(names: list[str]) -> str:
-    """The first names of a list, quoted where they hold odd characters, and how many more there are."""
+def shown(names: Sequence[str]) -> str:
+    """The first names of a list, quoted where they have odd characters, and a count of the rest."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN]) + more
 
 
 def printable(name: str) -> str:
-    """A file name that can be written as UTF-8: bytes that are not become escapes like xff. Others stay as they are."""
+    r"""A file name that can be written as UTF-8; other bytes become escapes like \xff."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _key(path: str) -> str:
-    """How a path is compared with manifest.csv: forward slashes, composed accents (macOS decomposes them)."""
+    """A path as it is compared with manifest.csv: forward slashes, composed accents.
+
+    macOS decomposes accents in file names.
+    """
     return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
 
 
-def _groups(manifest: Path, column: str, asked: bool | None = None) -> dict[str, str]:
-    """{path: group} of a manifest.csv with a `path` column; empty when there is no manifest or no such column.
+def _column(manifest: Path, column: str, required: bool | None = None) -> Mapping[str, str]:
+    """{path: value} of a column of manifest.csv; empty when there is none and none is required.
 
-    `asked`: whether its absence is an error; None: for any column but the default.
+    `required`: None means that any column but the default group column is required. Raises
+    DataError for a missing or broken manifest, and UnknownName for a missing column.
     """
-    asked = column != FolderSource.DEFAULT_GROUP_COLUMN if asked is None else asked
+    if required is None:
+        required = column != FolderSource.DEFAULT_GROUP_COLUMN
     if not manifest.is_file():
-        if asked:
+        if required:
             raise DataError(
                 f"{manifest}: no such file, but its column {column!r} was asked for",
                 f"write a manifest.csv with the columns path and {column}",
@@ -285,7 +317,7 @@ def _groups(manifest: Path, column: str, asked: bool | None = None) -> dict[str,
             "the first line must name the columns, for example path,split,label,patient_key",
         )
     if column not in columns:
-        if asked:
+        if required:
             raise UnknownName(
                 "column of manifest.csv", column, columns, f"it has {', '.join(columns)}"
             )

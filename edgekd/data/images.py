@@ -1,7 +1,7 @@
-"""Image files to uint8 arrays, and the one preprocessing that training, certification and the device share.
+"""Image files as uint8 arrays, and the preprocessing that training, export and device share.
 
-Everything that can arrive in a folder of images is either turned into uint8 HxW (grey) or HxWx3 (RGB), or refused with
-a DataError that names the file. Only this file imports Pillow.
+Every file is either decoded to uint8 [height, width] (grey) or [height, width, 3] (RGB), or refused
+with a DataError that names it. In this package only this file imports Pillow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgekd.core.errors import DataError, UnknownName
 
 Pixels = NDArray[np.uint8]
 
-# What a file must be called to be taken for an image; anything else in a folder is counted and left alone.
+# Suffixes of image files. Other files in a folder are counted and otherwise ignored.
 IMAGE_SUFFIXES = frozenset(
     {
         ".jpg",
@@ -36,30 +36,33 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
-# Pillow's other readers stay shut: some start programs (EPS starts Ghostscript), and none holds photographs.
-# JPEG includes MPO, the two-picture JPEG that many phones write: its first picture is taken.
+# Pillow's other readers are not used: some start programs (EPS starts Ghostscript), and none is for
+# photographs. JPEG includes MPO, the two-picture JPEG of many phones; its first picture is taken.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
-# 64 megapixels are 192 MB as RGB, and two are decoded at once. The largest radiograph detectors have about 20.
+# 64 megapixels are 192 MB as RGB, and two images are decoded at once. The largest detectors of
+# radiographs have about 20 megapixels.
 MAX_PIXELS = 64_000_000
 
 FIT_MODES = ("squash", "crop", "pad")
 
-# Radiography detectors write 10 to 12 bits into 16-bit files. Scaled by 65535 such an image would be nearly black,
-# and an image of 16 real bits whose brightest pixel is below 1/16 of the scale is not a photograph of anything.
+# Detectors of radiographs write 10 to 12 bits into 16-bit files. Divided by 65535, such an image
+# would be nearly black. No real 16-bit photograph has its brightest pixel below 1/16 of the scale,
+# so that 4095 tells the two apart.
 _TWELVE_BITS = 4095
 _SIXTEEN_BITS = 65535
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """Decode one image file to uint8 HxW (a grey file) or HxWx3 (RGB).
+    """Decode an image file to uint8 [height, width] (a grey file) or [height, width, 3] (RGB).
 
-    EXIF rotation is applied; of an animation the first frame is taken. 16-bit grey is scaled by its range (12 bits
-    where nothing is brighter than 4095). Transparent pixels are laid on black: that is what `fit` pads with, it means
-    "no signal" in a radiograph, and the colours hidden under full transparency must not reach a network. CMYK becomes
-    RGB without a colour profile.
+    EXIF rotation is applied, and the first frame of an animation is taken. 16-bit grey is scaled by
+    its range: 12 bits when no pixel is brighter than 4095. Transparent pixels are laid on black.
+    Black is what `fit` pads with, it means "no signal" in a radiograph, and colours hidden under
+    full transparency must not reach a network. CMYK becomes RGB without a colour profile.
 
-    Raises DataError, naming `name`, when the bytes are not an image, are truncated or corrupt, or hold too many pixels.
+    Raises DataError, with `name`, when the bytes are not an image, are truncated or damaged, or
+    hold more than MAX_PIXELS pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -70,7 +73,7 @@ def decode(data: bytes, name: str) -> Pixels:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
-    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, struct.error, IndexError ... on bad bytes
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, IndexError, ...
         raise DataError(
             f"{name}: {_why_unreadable(data, error)}",
             "replace or remove the file, or build with --set data.on_error=skip",
@@ -78,7 +81,11 @@ def decode(data: bytes, name: str) -> Pixels:
 
 
 def encode_png(picture: Pixels) -> bytes:
-    """uint8 HxW, HxWx1 or HxWx3 as a PNG without colour profile or times; three equal channels become one."""
+    """A PNG of uint8 [height, width], [height, width, 1] or [height, width, 3].
+
+    Three equal channels become one. The file has no colour profile and no times, so that equal
+    pixels give equal bytes.
+    """
     grey = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(as_grey(grey) if is_grey(grey) else grey)).save(
@@ -88,18 +95,19 @@ def encode_png(picture: Pixels) -> bytes:
 
 
 def header_size(path: Path | io.BytesIO) -> tuple[int, int]:
-    """Width and height that an image file's header claims, or (0, 0) when it cannot be read. Decodes nothing."""
+    """Width and height in an image file's header, or (0, 0) when it cannot be read.
+
+    Nothing is decoded.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             return image.size
-    except (
-        Exception
-    ):  # the same zoo as in `decode`, which reports the file properly when its turn comes
+    except Exception:  # as in `decode`, which later reports the file with its reason
         return (0, 0)
 
 
 def is_grey(image: Pixels) -> bool:
-    """True when the image has one channel, or three equal ones (a grey photograph saved as RGB)."""
+    """Whether an image has one channel, or three equal ones (a grey photograph saved as RGB)."""
     if image.ndim == 2:
         return True
     red = image[..., 0]
@@ -107,27 +115,30 @@ def is_grey(image: Pixels) -> bool:
 
 
 def as_grey(image: Pixels) -> Pixels:
-    """HxW of an image for which `is_grey` holds."""
+    """[height, width] of an image for which `is_grey` holds."""
     return image if image.ndim == 2 else image[..., 0]
 
 
 def as_rgb(image: Pixels) -> Pixels:
-    """HxWx3; a grey image is repeated."""
+    """[height, width, 3]; a grey image is repeated."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
-    """Bring an image to px x px: the deployed preprocessing, so the device must do the same.
+    """Bring an image to px x px. Apps must do the same on the device.
 
-    Takes uint8 HxW, HxWx1 or HxWx3 and returns the same kind, [px, px] or [px, px, c]. Resampling is Pillow's bilinear filter,
-    which averages over the whole footprint when it shrinks (antialiased), unlike a four-neighbour bilinear; first along the
-    width, then along the height, each rounded to 8 bits.
+    `image`: uint8 [height, width], [height, width, 1] or [height, width, 3]; the result is
+    [px, px], [px, px, 1] or [px, px, 3]. Modes:
 
-    "squash"  the whole image to the square: nothing is lost, the aspect ratio is not kept
-    "crop"    the largest centred square to the square: shorter side to px
-    "pad"     longer side to px, centred, black bars
+    * "squash": the whole image becomes the square; its aspect ratio is not kept
+    * "crop": the largest centred square becomes the square
+    * "pad": the longer side becomes px; the image is centred between black bars
 
-    Raises UnknownName for another mode and DataError for a px below 1.
+    Resampling is Pillow's bilinear filter, first along the width, then along the height, each
+    rounded to 8 bits. When it shrinks an image it averages over all pixels that a result covers
+    (antialiasing), unlike a bilinear filter over four neighbours.
+
+    Raises UnknownName for another mode, and DataError for a px below 1.
     """
     if mode not in FIT_MODES:
         raise UnknownName("fit mode", mode, FIT_MODES, f"one of {', '.join(FIT_MODES)}")
@@ -158,8 +169,8 @@ def _resize(image: Pixels, width: int, height: int) -> Pixels:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     picture = Image.fromarray(np.ascontiguousarray(image))
-    # Width first, then height, in two calls: Pillow 13 picks the order by cost and older ones do not, which moves pixels by
-    # one level. What apps must repeat has to be one thing.
+    # In two calls, width first: Pillow 13 chooses the order by cost and older versions do not,
+    # which moves pixels by one level. Apps have to repeat one fixed order.
     wide = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
     return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -172,14 +183,14 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 def _too_large(name: str, found: str) -> DataError:
     return DataError(
-        f"{name}: {found}; the limit is {MAX_PIXELS // 1_000_000} megapixels (for example 8000 x 8000), "
-        "so that a damaged or hostile header cannot fill the memory",
+        f"{name}: {found}; the limit is {MAX_PIXELS // 1_000_000} megapixels (for example 8000 x "
+        "8000), so that a damaged or hostile header cannot fill the memory",
         "scale the image down first, remove it, or build with --set data.on_error=skip",
     )
 
 
 def _why_unreadable(data: bytes, error: Exception) -> str:
-    """One clause that says what the bytes are, as far as that can be told."""
+    """A clause that says what the bytes are, as far as they show it."""
     if not data:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
@@ -192,9 +203,10 @@ def _why_unreadable(data: bytes, error: Exception) -> str:
 
 
 def _to_array(image: Image.Image, name: str) -> Pixels:
-    """A loaded Pillow image of any mode to uint8 HxW or HxWx3."""
+    """A loaded Pillow image of any mode as uint8 [height, width] or [height, width, 3]."""
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them; without Adobe's marker it is not.
+        # Pillow treats every CMYK JPEG as inverted, as Adobe writes it. Without Adobe's marker it
+        # is not inverted.
         image = ImageChops.invert(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":
@@ -207,7 +219,7 @@ def _to_array(image: Image.Image, name: str) -> Pixels:
 
 
 def _on_black(image: Image.Image) -> Pixels:
-    """Lay an image with transparency (alpha, or one transparent colour) on black."""
+    """An image with transparency (alpha, or one transparent colour) laid on black."""
     layer = image.convert("RGBA")
     flat = np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer))[
         ..., :3
@@ -216,7 +228,10 @@ def _on_black(image: Image.Image) -> Pixels:
 
 
 def _from_wide(values: NDArray[np.generic], name: str) -> Pixels:
-    """16-bit, 32-bit and float grey to uint8 by the range the numbers claim; a range that is not clear is refused."""
+    """16-bit, 32-bit and float grey as uint8, scaled by the range that the values show.
+
+    Raises DataError when black and white cannot be told from the values.
+    """
     wide = values.astype(np.float64)
     low, high = float(wide.min()), float(wide.max())
     top: int | float | None = None
@@ -226,8 +241,8 @@ def _from_wide(values: NDArray[np.generic], name: str) -> Pixels:
         top = 1.0 if high <= 1.0 else 255
     if top is None:
         raise DataError(
-            f"{name}: {values.dtype} pixels from {low:g} to {high:g}; what is black and what is white "
-            "cannot be told",
+            f"{name}: {values.dtype} pixels from {low:g} to {high:g}; black and white cannot be "
+            "told from them",
             "save it as 8-bit or 16-bit grey, or build with --set data.on_error=skip",
         )
     return np.rint(wide * (255 / top)).astype(np.uint8)

@@ -64,7 +64,8 @@ def _items(source: Source, dataset: Dataset, wanted: Sequence[int]) -> list[Item
     gone = [name for name in names if name not in known]
     if gone:
         raise DataError(
-            f"{source.name}: {len(gone)} images are gone since the dataset was built: {shown(gone)}",
+            f"{source.name}: {len(gone)} images are gone since the dataset was built: "
+            f"{shown(gone)}",
             "put them back, or run the build again so that the data stage starts over",
         )
     return [known[name] for name in names]

@@ -1,4 +1,4 @@
-"""The built-in SYNTHETIC chest radiographs: a seeded X-ray through a model thorax, by Beer and Lambert.
+"""The built-in SYNTHETIC chest radiographs: a seeded X-ray through a model thorax.
 
 No image comes from a patient. A body is described by how many centimetres of air, soft tissue and
 bone each ray crosses (`phantom_anatomy`, `phantom_rays`). Two photon energies, scatter, detector

@@ -1,4 +1,4 @@
-"""The rays through a synthetic patient: how many centimetres of soft tissue and of bone each crosses.
+"""The rays through a synthetic patient: centimetres of soft tissue and of bone on each ray.
 
 Maps are float64 [px, px]; coordinates are as in `phantom_anatomy`.
 """
@@ -194,7 +194,7 @@ def _diseased(body: Anatomy, x: Map, y: Map, air: Map, texture: Map) -> Map:
 
 
 def _ribs(body: Anatomy, x: Map, y: Map) -> Map:
-    """Centimetres of bone in nine pairs of ribs: rings round the chest, tilted down to the front."""
+    """Centimetres of bone in nine pairs of ribs: rings round the chest that fall to the front."""
     total = np.zeros_like(x)
     lowest, highest = y.min(axis=1), y.max(axis=1)
     for number in range(9):

@@ -13,7 +13,8 @@ from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import unlabelled
 from edgekd.data.folders import EXPECTED, FolderSource
 from edgekd.data.label_csv import CsvSource
-from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource, PhantomSource
+from edgekd.data.phantom_source import PhantomSource
+from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource
 from edgekd.data.shards import ShardSource
 from edgekd.data.sources import Source
 from edgekd.settings.recipe import DataConfig

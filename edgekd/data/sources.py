@@ -43,7 +43,7 @@ class Item:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """What this image counts for in stratified splits: its class, each of its labels, or NONE."""
+        """What this image counts for in stratified splits: its class, its labels, or NONE."""
         return (self.label,) if self.findings is None else self.findings or (NONE,)
 
 

@@ -1,6 +1,6 @@
-"""Splitting and drawing: stratified by class, never through a group, and the same for the same seed.
+"""Splitting and drawing: stratified by class, in whole groups, and reproducible by the seed.
 
-Works on plain lists of labels and groups, so that it can be tested without an image.
+The functions work on plain lists of labels and groups, so that they can be tested without images.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ import numpy as np
 
 from edgekd.core.errors import DataError
 
-# With fewer than five images of a class in a split, one image moves that class's recall by more than 20 points.
+# Fewest images of a class in a split. With fewer, one image changes the recall of its class by more
+# than 20 points.
 FEWEST = 5
 
 
 def hold_out(
     labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, into: str
 ) -> set[int]:
-    """Choose about `share` of each class, in whole groups; returns the indices that were chosen.
+    """Choose about `share` of each class, in whole groups; returns the indices of chosen images.
 
-    `labels`: the classes that each image counts for; one, or several where an image has several labels. The rarest first
-    is then the iterative stratification of Sechidis et al. 2011 (doi 10.1007/978-3-642-23808-6_10).
+    `labels`: the classes that each image counts for, one or (with several labels) more. `groups`:
+    the group of each image. `into`: the name of the split, for messages.
 
-    A class gets round(share * its images), but at least FEWEST, and at least FEWEST of it stay behind. Classes are
-    served from the rarest, each from its groups in an order that the seed fixes; a group that would overshoot waits
-    until smaller ones are used up.
+    A class gets round(share * its images), but at least FEWEST, and at least FEWEST of its images
+    stay behind. Classes are served from the rarest on, each from its groups in an order that the
+    seed fixes. A group that would exceed a class's number is taken only when no smaller one is
+    left. With several labels this is the iterative stratification of Sechidis et al. 2011 (doi
+    10.1007/978-3-642-23808-6_10).
 
-    Raises DataError when a class has too few images or too few groups for that. `into` names the split in the message.
+    Raises DataError when a class has too few images or too few groups.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
@@ -66,17 +69,19 @@ def hold_out(
                 left.subtract(parts)
         if taken[label] < min(FEWEST, wanted[label]):
             raise DataError(
-                f"class {label!r} has {sizes[label]} images in {len(own)} groups, which is too few to put "
-                f"{wanted[label]} of them into {into} and keep {FEWEST} for train without dividing a group",
+                f"class {label!r} has {sizes[label]} images in {len(own)} groups, which is too few "
+                f"to put {wanted[label]} of them into {into} and keep {FEWEST} for train without "
+                "dividing a group",
                 f"add images of {label!r}, or bring your own {into}/ folder",
             )
     return {index for group in chosen for index in members[group]}
 
 
 def draw(labels: Sequence[int], count: int, seed: int) -> list[int]:
-    """Draw `count` indices in proportion to the classes, each class at least once while there is room; sorted.
+    """Draw `count` indices in proportion to the classes; returns them sorted.
 
-    Draws everything when there are not more than `count`. Rounding goes by largest remainder, so exactly `count` come.
+    Each class comes at least once while there is room. Numbers are rounded by the largest
+    remainder, so that exactly `count` indices come, or all of them when there are no more.
     """
     if len(labels) <= count:
         return list(range(len(labels)))
@@ -87,13 +92,15 @@ def draw(labels: Sequence[int], count: int, seed: int) -> list[int]:
     shares = np.array([len(by_class[name]) * count / len(labels) for name in names])
     quota = np.floor(shares).astype(int)
     quota[quota == 0] = 1
-    by_remainder = np.argsort(quota - shares, kind="stable")  # most short-changed first
+    # Classes whose number was rounded down most come first.
+    by_remainder = np.argsort(quota - shares, kind="stable")
     position = 0
     while quota.sum() < count:
         name = int(by_remainder[position % len(names)])
         quota[name] += int(quota[name] < len(by_class[names[name]]))
         position += 1
-    while quota.sum() > count:  # the floor of one each gave too much: take it back from the largest
+    # One for each class can be too many in all: the largest classes give some back.
+    while quota.sum() > count:
         quota[int(np.argmax(quota))] -= 1
     rng = np.random.default_rng([seed, len(labels), count])
     picked = [

@@ -1,4 +1,4 @@
-"""Members of plain .tar files, found by their offsets and never unpacked. Unsafe tars are refused."""
+"""Members of plain .tar files, read at their offsets, never unpacked. Unsafe tars are refused."""
 
 from __future__ import annotations
 
