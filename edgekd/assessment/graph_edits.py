@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.int8_rules import WEIGHTED_OPS
+from edgekd.tflite.operators import operator_group
 
 # What may stand in a squeeze-and-excite branch, between the pooling and the MUL.
 GATES = frozenset(
@@ -32,6 +34,7 @@ GATES = frozenset(
         "MAXIMUM",
     }
 )
+operator_group(f"{__name__}.GATES", GATES, "it ends a squeeze-and-excite branch")
 SMALLER = 0.75  # the next size down that is proposed: 96 -> 64 px, 224 -> 160 px, rounded to a multiple of 32
 ANOTHER_WIDTH = "another width of this family: edgekd models"
 GRAIN = 32  # of input sizes: the total stride of the MobileNets, so that no map has a ragged edge
@@ -223,9 +226,7 @@ def round_widths(graph: LiteGraph, multiple: int) -> tuple[int, LiteGraph]:
         for index in (*graph.inputs, *graph.outputs)
         if graph.tensors[index].shape
     }
-    layers = [
-        op for op in graph.ops if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    ]
+    layers = [op for op in graph.ops if op.name in WEIGHTED_OPS]
     widths = {graph.tensors[op.outputs[0]].shape[-1] for op in layers} - fixed
     smaller = {
         width: max(width // multiple, 1) * multiple

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from edgekd.assessment.op_placement import Judge, Refusal
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.operators import operator_group, operator_table
 
 LEVELS = range(27, 35)
 MAPPED = "delegated to NNAPI"
@@ -97,6 +98,7 @@ RULES: dict[str, Rule] = {
     "ABS": Rule(1, since=29, quantised_since=0),
     "POW": Rule(1, since=29, quantised_since=0),
 }
+operator_table(f"{__name__}.RULES", RULES)
 # Ops whose signed int8 form needs a later level than uint8: before NNAPI 1.3 the delegate turns int8 into uint8 where it
 # can (NeedInt8Conversion), and per-channel weights have no uint8 form.
 INT8_SINCE: dict[str, int] = {
@@ -106,6 +108,7 @@ INT8_SINCE: dict[str, int] = {
     "DEQUANTIZE": 29,
     "SPLIT": 30,
 }
+operator_group(f"{__name__}.INT8_SINCE", INT8_SINCE, "its int8 form is as old as its uint8 form")
 POOL_LIMIT = (
     256  # filter_w * filter_h of a quantised AVERAGE_POOL_2D, unless an accelerator is named
 )
@@ -320,3 +323,4 @@ SPECIAL: dict[str, Special] = {
     "ARG_MIN": _arg,
     "TRANSPOSE_CONV": _transpose_conv,
 }
+operator_group(f"{__name__}.SPECIAL", SPECIAL, "its row of RULES says all")

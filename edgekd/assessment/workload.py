@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.operators import operator_group, operator_table
 
 # Classes of MACs that kernels run at different speeds. "pointwise": 1 x 1 convolutions, which are a
 # matrix product as they stand. "depthwise": one filter for each channel. "stem": k x k over fewer
@@ -34,8 +35,22 @@ BYTES = {  # of one element, by dtype
 }
 # Operators that give the same bytes another shape and compute nothing.
 VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+operator_group(f"{__name__}.VIEWS", VIEWS, "it reads and writes bytes")
 # The operators that multiply; every other one has no MACs.
 MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+_WITHOUT_WEIGHTS = "no weights: its work is counted as one operator and as bytes moved"
+operator_table(
+    f"{__name__}.MULTIPLYING",
+    MULTIPLYING,
+    absent=dict.fromkeys(
+        [
+            *("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D"),
+            *("MEAN", "MUL", "PAD", "PADV2", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "SLICE"),
+            "SOFTMAX",
+        ],
+        _WITHOUT_WEIGHTS,
+    ),
+)
 # The features of the latency model: MACs of each class, bytes, a count, and 1.
 FEATURES = (*MAC_CLASSES, "parameter_bytes", "moved_bytes", "ops", "constant")
 

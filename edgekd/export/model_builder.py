@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from edgekd.tflite.canonical import canonical
 from edgekd.tflite.flatbuffer import DTYPES, schema, write
+from edgekd.tflite.operators import Operator, operator_table
 
-# op -> its options table in schema.fbs; ops without options (LOGISTIC, HARD_SWISH, RELU, QUANTIZE) are not listed
+# Operator -> its options table in schema.fbs. Tests build files with operators that the int8 route does not write.
 OPTIONS: dict[str, str] = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -32,6 +33,18 @@ OPTIONS: dict[str, str] = {
     "SUB": "SubOptions",
     "TRANSPOSE": "TransposeOptions",
 }
+_NO_OPTIONS = "has no options: its kernel reads nothing but the tensors"
+operator_table(
+    f"{__name__}.OPTIONS",
+    OPTIONS,
+    absent={
+        Operator.HARD_SWISH: _NO_OPTIONS,
+        Operator.LOGISTIC: _NO_OPTIONS,
+        Operator.QUANTIZE: _NO_OPTIONS,
+        Operator.RELU: _NO_OPTIONS,
+        Operator.RELU6: _NO_OPTIONS,
+    },
+)
 
 
 class ModelBuilder:

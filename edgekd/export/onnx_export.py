@@ -6,6 +6,7 @@ import safetensors.numpy
 from torch import nn
 
 from edgekd.core.artifacts import Exported, QuantNetwork
+from edgekd.export.onnx_graph import OnnxForm
 from edgekd.export.onnx_writer import write_onnx
 from edgekd.quantization.qat_network import QatNetwork, restore
 
@@ -39,6 +40,6 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         ranges=ranges,
         weights=weights,
         io_dtype=network.rules.io_dtype,
-        onnx=write_onnx(network, state, "float"),
-        qdq=write_onnx(network, state, "qdq"),
+        onnx=write_onnx(network, state, OnnxForm.FLOAT),
+        qdq=write_onnx(network, state, OnnxForm.QDQ),
     )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
 from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN, windows
+from edgekd.tflite.operators import operator_table
 
 Codes = npt.NDArray[np.int64]
 Real = npt.NDArray[np.float64]
@@ -276,3 +277,4 @@ KERNELS: dict[str, Kernel] = {
     "RELU": _lone_activation(1),
     "RELU6": _lone_activation(3),
 }
+operator_table(f"{__name__}.KERNELS", KERNELS)

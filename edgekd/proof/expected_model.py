@@ -16,6 +16,7 @@ import safetensors.numpy
 from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import ModelFileError
 from edgekd.tflite.int8_rules import INT8_MIN, SATURATION, Range
+from edgekd.tflite.operators import operator_table
 
 GIVEN_SUFFIX = "_int8"  # of the codes an edge's QuantizeLinear writes
 INNER_SUFFIX = "/int8"  # of the int8 tensor behind a uint8 input, or before a uint8 output
@@ -107,6 +108,19 @@ OPS = {
     "Slice": "SLICE",
     "Transpose": "TRANSPOSE",
 }
+operator_table(
+    f"{__name__}.OPS",
+    OPS.values(),
+    absent={
+        "ADD": "ONNX calls it Add: the name in capitals is TFLite's",
+        "CONV_2D": "an ONNX Conv: its weight tells which convolution it is",
+        "DEPTHWISE_CONV_2D": "an ONNX Conv: its weight tells which convolution it is",
+        "MUL": "ONNX calls it Mul: the name in capitals is TFLite's",
+        "PADV2": "not in the ONNX graph: part of a MaxPool",
+        "QUANTIZE": "not in the ONNX graph: it stands at uint8 ports only",
+        "RELU6": "an ONNX Clip: its bounds tell which activation it is",
+    },
+)
 
 
 def from_onnx(data: bytes | memoryview) -> Claims:

@@ -38,6 +38,7 @@ from edgekd.tflite.int8_rules import (
     WEIGHTED_OPS,
     windows,
 )
+from edgekd.tflite.operators import operator_group, operator_table
 
 ACTIVATIONS = {
     0: "NONE",
@@ -53,6 +54,8 @@ PADS = frozenset({"PAD", "PADV2"})
 SAME_SHAPE_OPS = frozenset(
     {"RELU", "RELU6", "LOGISTIC", "HARD_SWISH", "TANH", "SOFTMAX", "QUANTIZE"}
 )
+operator_group(f"{__name__}.WINDOW_OPS", WINDOW_OPS, "it has no window: see SHAPED_OPS")
+operator_group(f"{__name__}.SAME_SHAPE_OPS", SAME_SHAPE_OPS, "its shape changes: see SHAPED_OPS")
 CODE_SHIFT = {"UINT8": -128}  # of a uint8 port: the same real numbers, codes 128 higher
 MOVES = frozenset(
     {*PADS, "TRANSPOSE", "RESHAPE", "QUANTIZE"}
@@ -216,6 +219,17 @@ SHAPES: dict[str, Callable[[LiteOp, list[LiteTensor]], list[int]]] = {
     "MEAN": _mean_shape,
     "TRANSPOSE": _transpose_shape,
 }
+# The operators whose output shape `_shape` works out. The shape of any other is not checked.
+SHAPED_OPS = frozenset(
+    {
+        *SHAPES,
+        *WINDOW_OPS,
+        *PADS,
+        *SAME_SHAPE_OPS,
+        *("ADD", "CONCATENATION", "FULLY_CONNECTED", "MUL", "RESHAPE"),
+    }
+)
+operator_table(f"{__name__}.SHAPED_OPS", SHAPED_OPS)
 
 
 def _window_channels(op: LiteOp, inputs: list[LiteTensor]) -> int:

@@ -45,6 +45,7 @@ from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.proof.exact_kernels import KERNELS, Operand
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor
+from edgekd.tflite.operators import operator_table
 from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 
 FAMILIES: dict[str, str] = {
@@ -100,6 +101,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "CONCATENATION": MOVES_CODES,
     "QUANTIZE": Tolerance(0, "uint8 to int8 and back: the code less 128, and more"),
 }
+operator_table(f"{__name__}.TOLERANCES", TOLERANCES)
 UNSTATED = Tolerance(1, "one rounding")  # an op with reference arithmetic and no row of its own
 
 

@@ -25,6 +25,7 @@ from edgekd.tflite.int8_rules import (
     Range,
     windows,
 )
+from edgekd.tflite.operators import Operator, operator_table
 
 aten = torch.ops.aten
 
@@ -68,6 +69,16 @@ RULES: dict[Any, OpRule] = {
     aten.relu6.default: OpRule("RELU6", "own"),
     aten.hardtanh.default: OpRule("RELU6", "own"),
 }
+# A convolution whose weight has one input channel a group is written as this operator.
+DEPTHWISE = Operator.DEPTHWISE_CONV_2D
+operator_table(
+    f"{__name__}.RULES",
+    [*(rule.op for rule in RULES.values()), DEPTHWISE],
+    absent={
+        Operator.PADV2: "no aten operator becomes one: lowering puts it before a max pool",
+        Operator.QUANTIZE: "no aten operator becomes one: lowering puts it at uint8 ports",
+    },
+)
 # What a message proposes for ops that have a near relative with a rule.
 INSTEAD: dict[str, str] = {
     "gelu": "relu6 (timm: act_layer='relu6')",
@@ -114,7 +125,7 @@ def tflite_op(node: Node) -> str:
         raise UnsupportedNetwork(f"{what} {where(node)} has no int8 rule", f"use {instead}")
     weight = _weight(node)
     if weight is not None and _groups(node) > 1 and shape_of(weight)[1] == 1:
-        return "DEPTHWISE_CONV_2D"
+        return DEPTHWISE
     return rule.op
 
 

@@ -29,13 +29,14 @@ from edgekd.core.artifacts import Json
 from edgekd.core.errors import ModelFileError
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, read, schema, write
 from edgekd.tflite.op_versions import OpVersion, has_rule, newest, shared_versions
+from edgekd.tflite.operators import operator_group
 
 PLACEHOLDER_MAX = 127  # deprecated_builtin_code of an op beyond it: BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES
 MIN_RUNTIME = "min_runtime_version"
 MIN_RUNTIME_BYTES = 16  # TensorFlow pads the text with zeros to this length
-WITHOUT_OPTIONS = frozenset(
-    {"RESHAPE", "TRANSPOSE"}
-)  # where the second input holds the shape or the order
+# The second input holds the shape or the order, and no options repeat it.
+WITHOUT_OPTIONS = frozenset({"RESHAPE", "TRANSPOSE"})
+operator_group(f"{__name__}.WITHOUT_OPTIONS", WITHOUT_OPTIONS, "its options stay in the file")
 
 
 @dataclasses.dataclass(frozen=True)

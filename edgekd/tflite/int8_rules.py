@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.core.errors import RecipeError, UnsupportedNetwork, nearest
+from edgekd.tflite.operators import operator_group, operator_table
 
 INT8_MIN, INT8_MAX = -128, 127  # activations use the whole of int8
 WEIGHT_LIMIT = 127  # weights use [-127, 127], so that -128 * -128 never meets in a 16-bit product (spec, "Symmetric")
@@ -52,13 +53,28 @@ SAME_SCALE_OPS = frozenset(
         "SLICE",
     }
 )
-WEIGHTED_OPS: dict[
-    str, int
-] = {  # op -> the axis of the TFLite weight tensor that holds the output channels
+# The output has a range of its own, learned in training.
+OWN_RANGE_OPS = frozenset(
+    {
+        "ADD",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+        "HARD_SWISH",
+        "MEAN",
+        "MUL",
+        "QUANTIZE",
+        "RELU",
+        "RELU6",
+    }
+)
+# Operator -> the axis of its TFLite weight tensor that holds the output channels.
+WEIGHTED_OPS: dict[str, int] = {
     "CONV_2D": 0,  # OHWI
     "DEPTHWISE_CONV_2D": 3,  # 1HWO
     "FULLY_CONNECTED": 0,  # OI
 }
+operator_group(f"{__name__}.WEIGHTED_OPS", WEIGHTED_OPS, "it has no trained weights")
 FLOAT_OPS = frozenset(
     {"QUANTIZE", "DEQUANTIZE"}
 )  # an op that only exists because something is not int8
@@ -100,6 +116,11 @@ FIXED_OUTPUT: dict[str, Range] = {
     "L2_NORMALIZATION": Range(1 / 128, 0),
     "LOG_SOFTMAX": Range(16 / 256, 127),
 }
+# Each operator's output range is one of three kinds.
+OUTPUT_RANGES = {"same": SAME_SCALE_OPS, "own": OWN_RANGE_OPS, "fixed": frozenset(FIXED_OUTPUT)}
+for _name, _ops in (("SAME_SCALE_OPS", SAME_SCALE_OPS), ("OWN_RANGE_OPS", OWN_RANGE_OPS)):
+    operator_group(f"{__name__}.{_name}", _ops, "its output range is of another kind")
+operator_table(f"{__name__}.OUTPUT_RANGES", frozenset().union(*OUTPUT_RANGES.values()))
 
 
 def windows(

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
+from edgekd.tflite.operators import operator_group, operator_table
 
 OLDEST_RUNTIME = (
     "1.5.0"  # what runtime_version.cc gives for version 1 of the ops of this class of networks
@@ -56,6 +57,7 @@ INT8: dict[str, OpVersion] = {
     "TANH": OpVersion(2, "1.14.0"),
     "TRANSPOSE": OpVersion(2, "1.14.0"),
 }
+operator_table(f"{__name__}.INT8", INT8)
 
 
 def _conv(
@@ -93,6 +95,7 @@ BY_OPERANDS: dict[
     "FULLY_CONNECTED": _fully_connected,
     "MUL": _mul,
 }
+operator_group(f"{__name__}.BY_OPERANDS", BY_OPERANDS, "its version depends on int8 alone")
 ANY_TYPE = frozenset({"QUANTIZE", "RESHAPE"})  # the same version for int8, uint8 and float inputs
 
 

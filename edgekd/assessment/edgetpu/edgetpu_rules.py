@@ -10,6 +10,7 @@ import math
 
 from edgekd.assessment.op_placement import OpPlacement, Refusal, place_each
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.operators import operator_group, operator_table
 
 MAPPED = "Mapped to Edge TPU"
 ANOTHER_SUBGRAPH = "More than one subgraph is not supported"
@@ -81,6 +82,12 @@ NEWEST_VERSION: dict[str, int] = {
     "TRANSPOSE_CONV": 3,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
 }
+_NOT_SUPPORTED = "not in the compiler's list of supported operators: it runs on the CPU"
+operator_table(
+    f"{__name__}.NEWEST_VERSION",
+    NEWEST_VERSION,
+    absent={"HARD_SWISH": _NOT_SUPPORTED, "PADV2": _NOT_SUPPORTED},
+)
 # op -> how many inputs from the second on must be constants
 PARAMETERS: dict[str, int] = {
     "CONV_2D": 2,
@@ -98,6 +105,10 @@ PARAMETERS: dict[str, int] = {
     "SLICE": 2,
     "TRANSPOSE": 1,
 }
+operator_group(f"{__name__}.PARAMETERS", PARAMETERS, "none of its inputs must be a constant")
+# The compiler takes these only without a fused activation.
+UNFUSED = frozenset({"AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D"})
+operator_group(f"{__name__}.UNFUSED", UNFUSED, "it may have a fused activation")
 INT8 = frozenset({"INT8", "UINT8"})
 SOFTMAX_LIMIT = 16_000  # elements; supported-operations table
 MEAN_CHANNEL_MULTIPLE = 4  # a reduction over channels needs a multiple of 4; 2020 table
@@ -204,9 +215,7 @@ def _special(
         "dilationWFactor", 1
     ) != options.get("dilationHFactor", 1):
         return LIMITATION, "dilation differs between width and height"
-    if op.name in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION") and options.get(
-        "fusedActivationFunction", 0
-    ):
+    if op.name in UNFUSED and options.get("fusedActivationFunction", 0):
         return LIMITATION, "it has a fused activation"
     if op.name == "CONCATENATION":
         constants = [tensor for tensor in inputs if tensor.data is not None]

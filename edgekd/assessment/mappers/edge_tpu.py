@@ -18,11 +18,13 @@ from edgekd.assessment.workload import Work
 from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph, read
+from edgekd.tflite.operators import operator_group
 
 MIB = 2**20
 # Oldest versions that TensorFlow's converter writes for int8 kernels. ai-edge-quantizer writes
 # lower ones.
 INT8_VERSION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "FULLY_CONNECTED": 4}
+operator_group(f"{__name__}.INT8_VERSION", INT8_VERSION, "any of its versions may be int8")
 
 
 class EdgeTpu(Mapper):

@@ -1,0 +1,121 @@
+"""The ONNX graph under construction: constants, nodes, and the tensors of weights, biases, edges and the input."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekd.quantization.graphs import Node, shape_of
+from edgekd.quantization.qat_network import Layer, QatNetwork
+from edgekd.tflite import int8_rules
+
+
+class OnnxForm(enum.StrEnum):
+    """How the int8 network is written in ONNX."""
+
+    FLOAT = "float"  # no quantization nodes; weights lie on the int8 grid
+    QDQ = "qdq"  # QuantizeLinear and DequantizeLinear at every edge
+
+
+class OnnxGraph:
+    """One pass over the graph; `names` maps each fx node to its ONNX tensor."""
+
+    def __init__(self, network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm) -> None:
+        self.network = network
+        self.state = state
+        self.form = form
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.names: dict[Node, str] = {}
+        self.layers: dict[str, Layer] = {layer.weight: layer for layer in network.layers}
+
+    def constant(self, name: str, value: Any, dtype: Any) -> str:
+        """Add an initializer, once, and give its name."""
+        if all(existing.name != name for existing in self.initializers):
+            self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def emit(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Add one ONNX node and give its output's name."""
+        self.nodes.append(
+            helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes)
+        )
+        return output
+
+    def parameter(self, node: Node) -> str:
+        """The ONNX tensor of a layer's weight, on the int8 grid."""
+        layer = self.layers[str(node.args[0].target)]  # node is the weight's fake-quantiser
+        weight, scale = self.state[f"{layer.name}.weight"], self.state[f"{layer.name}.scale"]
+        scale = np.broadcast_to(scale, (weight.shape[0],))
+        codes = int8_rules.weight_codes(weight, scale, axis=0)
+        name = f"{layer.name}.weight"
+        if self.form is OnnxForm.FLOAT:
+            shape = [-1] + [1] * (weight.ndim - 1)
+            return self.constant(name, codes.astype(np.float32) * scale.reshape(shape), np.float32)
+        return self.emit(
+            "DequantizeLinear",
+            [
+                self.constant(f"{name}_int8", codes, np.int8),
+                self.constant(f"{name}_scale", scale, np.float32),
+                self.constant(f"{name}_zero_point", np.zeros(len(scale)), np.int8),
+            ],
+            name,
+            axis=0,
+        )
+
+    def bias(self, layer: Layer) -> str:
+        """The ONNX tensor of a layer's bias: as trained, or (qdq) int32 at scale s_in * s_w."""
+        values, scale = self.state[f"{layer.name}.bias"], self.state[f"{layer.name}.scale"]
+        name = f"{layer.name}.bias"
+        if self.form is OnnxForm.FLOAT:
+            return self.constant(name, values, np.float32)
+        source = self.network.edge(layer.source).range.scale
+        codes = int8_rules.bias_codes(values, source, scale)
+        steps = np.broadcast_to((scale.astype(np.float64) * source), values.shape)
+        return self.emit(
+            "DequantizeLinear",
+            [
+                self.constant(f"{name}_int32", codes, np.int32),
+                self.constant(f"{name}_scale", steps, np.float32),
+            ],
+            name,
+            axis=0,
+        )
+
+    def edge(self, node: Node) -> None:
+        """A fake-quantiser of an activation."""
+        source, name = self.names[node.args[0]], str(node.meta["edge"])
+        if self.form is OnnxForm.FLOAT or name == "input":
+            self.names[node] = source
+            return
+        found = self.network.edge(name).range
+        parameters = [
+            self.constant(f"{name}_scale", found.scale, np.float32),
+            self.constant(f"{name}_zero_point", found.zero_point, np.int8),
+        ]
+        codes = self.emit("QuantizeLinear", [source, *parameters], f"{name}_int8")
+        self.names[node] = self.emit(
+            "DequantizeLinear", [codes, *parameters], f"{name}_dequantized"
+        )
+
+    def input(self, node: Node) -> onnx.ValueInfoProto:
+        """The graph's input: x' in float32, or (qdq) pixels in uint8."""
+        shape = shape_of(node)
+        self.names[node] = "input"
+        if self.form is OnnxForm.FLOAT:
+            return helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
+        grid = self.network.input_range
+        self.names[node] = self.emit(
+            "DequantizeLinear",
+            [
+                "input",
+                self.constant("input_scale", grid.scale, np.float32),
+                self.constant("input_zero_point", grid.zero_point - int8_rules.INT8_MIN, np.uint8),
+            ],
+            "input_dequantized",
+        )
+        return helper.make_tensor_value_info("input", TensorProto.UINT8, shape)
