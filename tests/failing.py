@@ -15,5 +15,5 @@ def fail(*_: Any, **__: Any) -> NoReturn:
 
 if __name__ == "__main__":
     if os.environ["RANK"] == sys.argv[1]:
-        teacher._finetune = fail
+        teacher._Training.finetune = fail
     sys.exit(cli.main(sys.argv[2:]))

@@ -18,6 +18,7 @@ from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
 from edgekd.networks.builders import restore
+from edgekd.pipeline.stage_settings import KnowledgeSettings, TeacherSettings
 from edgekd.pipeline.stages import knowledge, teacher
 from edgekd.quantization.qat_network import calibrate, prepare
 from edgekd.settings import loss_catalogue, model_specs
@@ -26,6 +27,7 @@ from edgekd.training import processes, views
 from edgekd.training.batches import Batch
 from edgekd.training.fit import FitPlan, fit, shuffled
 from edgekd.training.lesson import lesson
+from edgekd.training.oracle_settings import OracleSettings
 from tests import teachers
 
 PX, TEACHER_PX, SEED = 64, 32, 3
@@ -51,12 +53,8 @@ def told(dataset: Dataset, network: Network) -> Any:
     return knowledge.run(
         dataset,
         network,
-        view=VIEW,
+        settings=KnowledgeSettings(VIEW, OracleSettings("float32", model_specs.spec("resnet18"))),
         context=Context(seed=SEED),
-        wanted_precision="float32",
-        model=model_specs.spec("resnet18"),
-        grid_side=0,
-        cam_side=0,
     )
 
 
@@ -117,11 +115,12 @@ def found(among: processes.Team) -> dict[str, Any]:
         dataset = dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
         known = teacher.run(
             dataset,
-            config=TeacherConfig(epochs=1, batch=16, weights="none"),
-            model=model_specs.spec("resnet18"),
-            view=VIEW,
-            px=TEACHER_PX,
-            weights_sha256="",
+            settings=TeacherSettings(
+                TeacherConfig(epochs=1, batch=16, weights="none"),
+                model_specs.spec("resnet18"),
+                VIEW,
+                TEACHER_PX,
+            ),
             context=Context(seed=SEED),
         )
         # one and the same network to ask, whoever trained the one above

@@ -16,6 +16,7 @@ from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
+from edgekd.pipeline.stage_settings import ClientSettings, DistilSettings
 from edgekd.pipeline.stages import distil, federated
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DistilConfig, FederatedConfig, ViewsConfig
@@ -135,12 +136,9 @@ def top1(dataset: Dataset, student: Network) -> float:
 def answers(dataset: Dataset, epochs: int, rounds: int = 1) -> Knowledge:
     return federated.run(
         dataset,
-        config=dataclasses.replace(CLIENTS, epochs=epochs, rounds=rounds),
-        distil=CONFIG,
-        model=STUDENT,
-        view=VIEW,
-        px=PX,
-        weights_sha256="",
+        settings=ClientSettings(
+            dataclasses.replace(CLIENTS, epochs=epochs, rounds=rounds), CONFIG, STUDENT, VIEW, PX
+        ),
         context=Context(),
     )
 
@@ -150,13 +148,7 @@ def learn(dataset: Dataset, said: Knowledge, epochs: int) -> Network:
         dataset,
         said,
         None,
-        config=dataclasses.replace(CONFIG, epochs=epochs),
-        model=STUDENT,
-        view=VIEW,
-        px=PX,
-        weights_sha256="",
-        groups_sha256="",
-        asking=None,
+        settings=DistilSettings(dataclasses.replace(CONFIG, epochs=epochs), STUDENT, VIEW, PX),
         context=Context(),
     )
 

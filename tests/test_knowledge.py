@@ -10,9 +10,11 @@ from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import dataset_builder
 from edgekd.data.phantom_source import PhantomSource
+from edgekd.pipeline.stage_settings import KnowledgeSettings
 from edgekd.pipeline.stages import knowledge
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, ViewsConfig
+from edgekd.training.oracle_settings import OracleSettings
 from tests import teachers
 
 PX, VIEWS = 32, 3
@@ -48,11 +50,10 @@ def ask(dataset: Dataset, teacher: Network, context: Context) -> Knowledge:
     return knowledge.run(
         dataset,
         teacher,
-        view=ViewsConfig(per_image=VIEWS),
-        wanted_precision="float32",
-        model=model_specs.spec("resnet18"),
-        grid_side=1,
-        cam_side=1,
+        settings=KnowledgeSettings(
+            ViewsConfig(per_image=VIEWS),
+            OracleSettings("float32", model_specs.spec("resnet18"), grid_side=1, cam_side=1),
+        ),
         context=context,
     )
 

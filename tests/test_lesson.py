@@ -15,6 +15,7 @@ from edgekd.core.context import Context
 from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
+from edgekd.pipeline.stage_settings import DistilSettings, KnowledgeSettings, PruneSettings
 from edgekd.pipeline.stages import distil, knowledge, prune
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
@@ -23,6 +24,7 @@ from edgekd.training.batches import arrays
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.lesson import lesson
 from edgekd.training.losses import label_losses
+from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.views import generator
 from tests import teachers
 
@@ -33,12 +35,7 @@ CONFIG = DistilConfig(
 )  # the default recipe, on less
 STUDENT = model_specs.spec("mobilenetv2_035")
 SEED = 3
-ASKING: dict[str, Any] = {
-    "wanted_precision": "float32",
-    "model": model_specs.spec("resnet18"),
-    "grid_side": 0,
-    "cam_side": 0,
-}
+ASKING = OracleSettings("float32", model_specs.spec("resnet18"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +50,9 @@ def teacher(dataset: Dataset) -> Network:
 
 @pytest.fixture(scope="module")
 def cached(dataset: Dataset, teacher: Network) -> Knowledge:
-    return knowledge.run(dataset, teacher, view=VIEW, context=Context(seed=SEED), **ASKING)
+    return knowledge.run(
+        dataset, teacher, settings=KnowledgeSettings(VIEW, ASKING), context=Context(seed=SEED)
+    )
 
 
 def learn(
@@ -63,13 +62,7 @@ def learn(
         dataset,
         said,
         live,
-        config=config,
-        model=STUDENT,
-        view=VIEW,
-        px=PX,
-        weights_sha256="",
-        groups_sha256="",
-        asking=ASKING if live else None,
+        settings=DistilSettings(config, STUDENT, VIEW, PX, oracle=ASKING if live else None),
         context=Context(seed=SEED),
     )
 
@@ -204,13 +197,14 @@ def test_a_cut_student_is_taught_by_the_teacher_itself(
             said,
             by,
             distilled,
-            config=PruneConfig(ratio=0.5, steps=1, epochs=1),
-            distil=taught,
-            model=STUDENT,
-            view=VIEW,
-            groups_sha256="",
-            multiple=8,
-            asking=ASKING if by else None,
+            settings=PruneSettings(
+                PruneConfig(ratio=0.5, steps=1, epochs=1),
+                taught,
+                STUDENT,
+                VIEW,
+                multiple=8,
+                oracle=ASKING if by else None,
+            ),
             context=Context(seed=SEED),
         )
 

@@ -170,7 +170,7 @@ def test_further_teachers_leave_the_first_as_it_is() -> None:
     ]
     assert rows[0]["teacher"] == rows[1]["teacher"]
     other = rows[1]["teacher2"]
-    assert (other["model"].name, other["config"].name, other["config"].weights) == (
+    assert (other.model.name, other.config.name, other.config.weights) == (
         "resnet34",
         "resnet34",
         "none",

@@ -18,7 +18,8 @@ from edgekd.core.errors import DataError, RecipeError
 from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
-from edgekd.pipeline import runner
+from edgekd.pipeline.stage_settings import DistilSettings, KnowledgeSettings, LogSettings
+from edgekd.pipeline.stage_table import stages
 from edgekd.pipeline.stages import distil, knowledge
 from edgekd.settings import loss_catalogue, model_specs, recipe
 from edgekd.settings.loss_catalogue import METHODS, Term
@@ -29,6 +30,7 @@ from edgekd.training.fit import Step
 from edgekd.training.lesson import lesson
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
+from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
 from edgekd.training.views import generator
 from tests.teachers import teacher
@@ -44,13 +46,12 @@ def dataset() -> Dataset:
     return dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
 
 
-def asking(arch: str, **sides: int) -> dict[str, Any]:
-    return {
-        "wanted_precision": "float32",
-        "model": model_specs.spec(arch),
-        "grid_side": 2,
-        "cam_side": 2,
-    } | sides
+def asking(arch: str) -> OracleSettings:
+    return OracleSettings("float32", model_specs.spec(arch), grid_side=2, cam_side=2)
+
+
+def asked(arch: str) -> KnowledgeSettings:
+    return KnowledgeSettings(VIEW, asking(arch))
 
 
 def learn(
@@ -58,20 +59,14 @@ def learn(
     said: Knowledge | None,
     config: DistilConfig,
     teacher: Network | None = None,
-    how: dict[str, Any] | None = None,
+    how: OracleSettings | None = None,
     view: ViewsConfig = VIEW,
 ) -> Network:
     return distil.run(
         dataset,
         said,
         teacher,
-        config=config,
-        model=STUDENT,
-        view=view,
-        px=PX,
-        weights_sha256="",
-        groups_sha256="",
-        asking=how,
+        settings=DistilSettings(config, STUDENT, view, PX, oracle=how),
         context=Context(seed=3),
     )
 
@@ -83,17 +78,17 @@ def resnet(dataset: Dataset) -> Network:
 
 @pytest.fixture(scope="module")
 def cached(dataset: Dataset, resnet: Network) -> Knowledge:
-    return knowledge.run(dataset, resnet, view=VIEW, context=Context(seed=3), **asking("resnet18"))
+    return knowledge.run(dataset, resnet, settings=asked("resnet18"), context=Context(seed=3))
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
 def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> None:
     """To the bit, whatever the batch's size and order; every kind of answer."""
     network = teacher(arch, len(dataset.classes), PX)
-    said = knowledge.run(dataset, network, view=VIEW, context=Context(seed=3), **asking(arch))
+    said = knowledge.run(dataset, network, settings=asked(arch), context=Context(seed=3))
     found = arrays(said)
     assert found.keys() == {"logits", "pooled", "grid", "cams"}
-    oracle = Oracle(network, datasets.pixels(dataset), **asking(arch))
+    oracle = Oracle(network, datasets.pixels(dataset), asking(arch))
     train = torch.tensor(said.rows)
     drawn = views.draw(VIEW, 3, 1, len(dataset.images), train)
     for order in (
@@ -174,7 +169,7 @@ def test_a_log_teaches_without_a_teacher(
         for row, p in zip(cached.rows, said[0].softmax(1).tolist(), strict=True):
             table.writerow([dataset.images[row]["name"], dataset.images[row]["sha256"], *p])
     logged = knowledge.from_logs(
-        dataset, path=str(file), file_sha256="", max_days=0.0, context=Context()
+        dataset, settings=LogSettings(str(file), max_days=0.0), context=Context()
     )
     assert logged.rows == cached.rows
     assert logged.facts["hashes_checked"] == len(cached.rows)
@@ -212,13 +207,15 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
     file = tmp_path / "groups.csv"
     file.write_text("image,group\n")
     job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
-    readers = [
-        stage for stage in runner.stages(job) if job.recipe.distil in stage.settings(job).values()
-    ]
-    assert [stage.name for stage in readers] == ["distil", "prune"]
-    before = [stage.settings(job) for stage in readers]
+
+    def settings() -> dict[str, Any]:
+        return {stage.name: stage.settings(job) for stage in stages(job) if stage.settings}
+
+    before = settings()
     file.write_text("image,group\na.png,a\n")
-    assert all(stage.settings(job) != old for stage, old in zip(readers, before, strict=True))
+    after = settings()
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == ["distil", "prune"]
 
 
 def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Knowledge) -> None:
@@ -271,7 +268,7 @@ def test_further_teachers_are_cached_beside_the_first(
 ) -> None:
     other = teacher("resnet18", len(dataset.classes), PX, seed=1)
     said = knowledge.run(
-        dataset, resnet, other, view=VIEW, context=Context(seed=3), **asking("resnet18")
+        dataset, resnet, other, settings=asked("resnet18"), context=Context(seed=3)
     )
     assert bytes(said.logits) == bytes(cached.logits)
     assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
@@ -370,7 +367,7 @@ def test_the_size_of_the_answers_is_told_before_they_are_there(
 ) -> None:
     told: list[str] = []
     context = Context(seed=3, say=told.append, progress=lambda *_, **__: told.append("progress"))
-    said = knowledge.run(dataset, resnet, view=VIEW, context=context, **asking("resnet18"))
+    said = knowledge.run(dataset, resnet, settings=asked("resnet18"), context=context)
     size = (
         sum(len(part) for part in (said.logits, said.pooled, said.grid, said.cams, said.others))
         / 2**20

@@ -489,7 +489,7 @@ def test_the_plan_is_printed_first_and_a_killed_build_goes_on(
     monkeypatch.setattr(prune.channel_groups, "cut", made)
     assert cli.main(arguments) == 0
     told = capsys.readouterr().err
-    assert "goes on at cut 2 of 2" in told
+    assert "continues at cut 2 of 2" in told
     rows = [
         json.loads((out / "report.json").read_text())["models"]["pruned"]
         for out in (tmp_path / "out", built)

@@ -243,9 +243,9 @@ def test_a_remedy_whose_gain_may_be_chance_is_marked_and_comes_last() -> None:
 
 
 def test_what_the_divergences_say() -> None:
-    assert "look at the ops" in reading({"kl": 0.2}, {"kl": 0.01})
-    assert "look at the training" in reading({"kl": 0.01}, {"kl": 0.2})
-    assert "next to nothing" in reading({"kl": 1e-5}, {"kl": 1e-4})
+    assert "Look at the operators" in reading({"kl": 0.2}, {"kl": 0.01})
+    assert "Look at the training" in reading({"kl": 0.01}, {"kl": 0.2})
+    assert "close to nothing" in reading({"kl": 1e-5}, {"kl": 1e-4})
 
 
 # Ranges ---------------------------------------------------------------------------------------------------------------

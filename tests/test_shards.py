@@ -22,6 +22,7 @@ from edgekd.data import (
     tar_members,
 )
 from edgekd.data.phantom_source import PhantomSource
+from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.pipeline.stages import distil
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
@@ -82,13 +83,9 @@ def test_a_student_trained_from_shards_equals_the_folders(folder: Path, tmp_path
             made,
             None,
             None,
-            config=config,
-            model=model_specs.spec("mobilenetv2_035"),
-            view=ViewsConfig(),
-            px=32,
-            weights_sha256="",
-            groups_sha256="",
-            asking=None,
+            settings=DistilSettings(
+                config, model_specs.spec("mobilenetv2_035"), ViewsConfig(), px=32
+            ),
             context=Context(seed=2),
         )
         for made in sets[:2]

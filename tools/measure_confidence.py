@@ -21,6 +21,7 @@ from edgekd.core.store import Store
 from edgekd.data import datasets
 from edgekd.evaluation import conformal
 from edgekd.evaluation.metrics import probabilities
+from edgekd.pipeline.stage_settings import ConfidenceSettings
 from edgekd.pipeline.stages import confidence as stage
 from edgekd.settings.recipe import ConfidenceConfig
 from edgekd.tflite.int8_rules import Range
@@ -158,7 +159,9 @@ def main() -> None:
     given = parser.parse_args()
     parts = load(given.out, given.store)
     made: Confidence = stage.run(
-        *(parts[name] for name in NEEDED), config=ConfidenceConfig(), context=Context()
+        *(parts[name] for name in NEEDED),
+        settings=ConfidenceSettings(ConfidenceConfig()),
+        context=Context(),
     )
     body, told, evaluation = made.body, made.body["test"], parts["evaluate"]
     val = np.frombuffer(made.codes, np.int8).reshape(-1, evaluation.classes)

@@ -36,6 +36,7 @@ from edgekd.data.sources import Item
 from edgekd.networks import builders
 from edgekd.pipeline.jobs import Job, load
 from edgekd.pipeline.runner import run
+from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.pipeline.stages import distil
 from edgekd.settings import recipe
 from edgekd.training import teacher_blend, views
@@ -43,6 +44,7 @@ from edgekd.training.batches import arrays
 from edgekd.training.fit import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.losses import label_losses
+from edgekd.training.oracle_settings import OracleSettings
 from tools.compare_methods import figures, interval
 
 ROUNDS = 4  # of the speed measurement: each kind of answers in turn
@@ -132,8 +134,9 @@ def _lesson(
     student = job.student
     net = builders.create(student.arch, {**student.options, "num_classes": len(dataset.classes)})
     mean, std = builders.normalisation(student, net)
-    asking = {"wanted_precision": precision, "model": job.teacher}
-    if teacher is not None:
+    asking = None
+    if teacher is not None and job.teacher is not None:
+        asking = OracleSettings(precision, job.teacher)
         config = dataclasses.replace(config, answers="live")
     return lesson(
         dataset,
@@ -144,7 +147,7 @@ def _lesson(
         views.Renderer(datasets.pixels(dataset), job.recipe.data.input_px, mean, std),
         0,
         teacher=teacher,
-        asking=asking if teacher is not None else None,
+        asking=asking,
     )
 
 
@@ -336,13 +339,9 @@ def corrupted(arguments: argparse.Namespace) -> None:
                     dataset,
                     knowledge,
                     None,
-                    config=config,
-                    model=job.student,
-                    view=job.recipe.views,
-                    px=job.recipe.data.input_px,
-                    weights_sha256="",
-                    groups_sha256="",
-                    asking=None,
+                    settings=DistilSettings(
+                        config, job.student, job.recipe.views, job.recipe.data.input_px
+                    ),
                     context=Context(seed=job.recipe.seed),
                 )
                 found[name][str(seed)] = figures(student, dataset)["top1"]

@@ -14,6 +14,7 @@ from edgekd.core.errors import ModelFileError
 from edgekd.core.store import Store, facts_json
 from edgekd.pipeline.jobs import Done, load
 from edgekd.pipeline.stage_keys import source_digest
+from edgekd.pipeline.stage_settings import SensitivitySettings
 from edgekd.reporting.out_folder import finished, read_report
 from edgekd.settings import recipe
 from edgekd.settings.recipe import QatConfig
@@ -76,8 +77,7 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
             context = Context(seed, progress=progress, checkpoint=store.checkpoint(STAGE, wanted))
             made = stage.run(
                 *(load(done, name) for name in ("data", "inputs", float_stage(done), "qat")),
-                config=config,
-                extent=stage.Extent(),
+                settings=SensitivitySettings(config),
                 context=context,
             )
             seconds = time.perf_counter() - start

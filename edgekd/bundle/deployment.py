@@ -181,14 +181,12 @@ def golden_files(
             if truth.ndim == 1
             else {"labels": [labels[k] for k in np.flatnonzero(label)]}
         )
-        rows.append({"file": name, **known, **_expected(body, labels, _int8(codes, runner))})
+        rows.append({"file": name, **known, **_expected(body, labels, _int8(codes))})
     channels, px, fit = (body["input"][key] for key in ("channels", "px", "fit"))
     for seed in range(PATTERN_SEEDS):
         picture = pattern(channels, seed)
         fitted = images.fit(picture, px, fit)
-        codes, turned = (
-            _int8(runner.codes(part[None])[0], runner) for part in (fitted, fitted[..., ::-1])
-        )
+        codes, turned = (_int8(runner.codes(part[None])[0]) for part in (fitted, fitted[..., ::-1]))
         if (
             channels == 1
             or np.abs(codes.astype(int) - turned.astype(int)).max() > 2 * TOLERANCE_LSB
@@ -205,7 +203,7 @@ def golden_files(
     return files
 
 
-def _int8(codes: npt.NDArray[Any], runner: runtime.LiteRunner) -> npt.NDArray[np.int8]:
+def _int8(codes: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
     """Codes as int8's, whether `lite` already counts uint8 ports that way or not."""
     return (
         (codes.astype(np.int16) - SHIFT).astype(np.int8)
@@ -249,7 +247,7 @@ def self_test(
             pixels = np.clip(np.rint((ordered / 255.0 - mean) / std / scale) + zero, 0, 255).astype(
                 np.uint8
             )
-            codes = _int8(runner.codes(pixels[None])[0], runner)
+            codes = _int8(runner.codes(pixels[None])[0])
             off = int(np.abs(codes.astype(int) - np.asarray(row["codes_int8"])).max())
             if off > golden["tolerance_lsb"]:
                 wrong.append(f"{row['file']}: {off} LSB from the stored answer")

@@ -1,4 +1,4 @@
-"""What a build is (Job) and what it has made so far (Done), with the artifact of each finished stage (load)."""
+"""A build as data: Job says what to build, Done is a finished stage, and load gives a finished stage's artifact."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 
 from edgekd.core.errors import WeightsError
 from edgekd.core.store import Entry
+from edgekd.data.sources import Source
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
+
+# A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the square of the side.
+TEACHER_ZOOM = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +40,11 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that decides a build: the recipe, the device it is for, the open data source."""
+    """Everything that decides a build: the recipe, the device's profile, and the open data source."""
 
     recipe: Recipe
     profile: DeviceProfile
-    source: Any  # sources.Source
+    source: Source
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
@@ -67,7 +71,10 @@ class Job:
 
     @property
     def student(self) -> ModelSpec:
-        """The student's spec, with its edits; data.channels = "auto" is settled by the images."""
+        """The student's spec, with the edits that the profile asks for.
+
+        With `data.channels = "auto"` the number of input channels is decided later, by the images.
+        """
         spec = model_specs.spec(self.recipe.distil.student)
         if self.recipe.data.channels == "1":
             spec = model_specs.of_channels(spec, 1)
@@ -76,19 +83,25 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A stage of this run: its entry, and whether the store held it already."""
+    """A finished stage: its entry in the store, and whether the entry was there before this run."""
 
     entry: Entry
     cached: bool
 
 
 def load(done: Mapping[str, Done], name: str) -> Any:
-    """The artifact of a finished stage, or None when this job has no such stage."""
+    """The artifact of a finished stage, or None when the job has no such stage or it has not run.
+
+    The type is that of the stage's row in the table (`Stage.produces`).
+    """
     return done[name].entry.artifact() if name in done else None
 
 
 def file_digest(path: str) -> str:
-    """Hex sha256 of a file that a recipe names, or "" where it names none. Raises WeightsError when it cannot be read."""
+    """Hex sha256 of a file that a recipe names; "" for "", "none" and "hub", which name no file.
+
+    Raises WeightsError when the file cannot be read.
+    """
     if path in ("", "none", "hub"):
         return ""
     try:
@@ -96,19 +109,16 @@ def file_digest(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"file {path}: {error.strerror}", "name a file that exists; weights are NAME@FILE"
+            f"file {path}: {error.strerror}",
+            "name a file that exists; a teacher's weights are given as NAME@FILE",
         ) from None
 
 
-# A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the square of the side.
-TEACHER_ZOOM = 1.5
-
-
 def teacher_px(model: ModelSpec, student_px: int, weights: str) -> int:
-    """The input size of a teacher when `teacher.px` is 0, in pixels.
+    """The side of a teacher's input in pixels when `teacher.px` is 0.
 
-    A network that is trained from nothing takes the student's size. A pretrained one takes TEACHER_ZOOM times that size,
-    rounded to a multiple of its patch, and at most the size that its weights were made for.
+    A network that is trained from random weights takes the student's size. A pretrained one takes TEACHER_ZOOM times that
+    size, rounded to a multiple of its patch, and at most the size that its weights were made for.
     """
     native, patch = model.px, model.patch
     if not native or not patch:

@@ -1,4 +1,4 @@
-"""run(): runs the stages of a build in order, and skips each one whose result the store already holds."""
+"""run(): runs the stages of a build in order, and skips each stage whose result the store already holds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,11 @@ from edgekd.core.errors import StoreError, UnknownName
 from edgekd.core.store import Entry, Store
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.pipeline.stage_keys import source_digest
+from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import Stage, stages
 from edgekd.training.processes import Team, launched
 
-
-def _plain(value: Any) -> Any:
-    """Settings as plain JSON for the key."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return value
+OnStage = Callable[[str, Done | None], None]
 
 
 def run(
@@ -32,73 +26,106 @@ def run(
     store: Store,
     until: str | None = None,
     progress: Progress = silent,
-    on_stage: Callable[[str, Done | None], None] | None = None,
+    on_stage: OnStage | None = None,
     say: Callable[[str], None] = mute,
 ) -> dict[str, Done]:
-    """Fold over the stages. Returns what each made; raises the first error, with all finished stages kept.
+    """Run the stages of a job, the last of which is `until` where that is given. Returns {stage: its result}.
 
-    `on_stage(name, None)` is called when a stage starts to run, `on_stage(name, done)` when it is there; `say` is given
-    what stages print for a person, such as the plan of a cut. Under a launcher every process folds: shared stages train
-    together, the main process alone runs the others and writes, and the rest read what it wrote.
+    `on_stage(name, None)` is called when a stage starts, and `on_stage(name, done)` when its result is there. `say` prints
+    text for a person, such as the plan of a cut. Under a launcher every process calls this function. All of them train in
+    shared stages; the main process alone runs the others and writes every result, which the rest then read.
+
+    Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is; the results of the stages
+    before it stay in the store.
     """
-    together = launched()
-    chosen = stages(job)
-    if until is not None and until not in [stage.name for stage in chosen]:
-        raise UnknownName(
-            "stage",
-            until,
-            [stage.name for stage in chosen],
-            f"stages: {', '.join(stage.name for stage in chosen)}",
-        )
+    chosen = _until(stages(job), until)
     done: dict[str, Done] = {}
     for stage in chosen:
-        settings = stage.settings(job)
-        parents = {name: done[name].entry.digest for name in stage.parents if name in done}
-        config = {name: _plain(value) for name, value in settings.items()}
-        module = stage.function.partition(":")[0].removeprefix("edgekd.")
-        key = together.tell(
-            artifacts.stage_key(
-                stage.name, stage.version, config, parents, job.recipe.seed, source_digest(module)
-            )
-        )
-        entry = store.find(stage.name, key) if together.main else None
-        cached = together.tell(entry is not None)
-        if not cached:
-            if on_stage:
-                on_stage(stage.name, None)
-            checkpoint = together.checkpoint(store.checkpoint(stage.name, key))
-            context = Context(job.recipe.seed, job.source, progress, checkpoint, say)
-            if stage.shared or together.main:
-                with (together if stage.shared else Team()).at_work():
-                    made = _make(stage, settings, done, context)
-                entry = store.put(stage.name, key, *made) if together.main else None
-            together.tell(None)  # the others wait until it is written
-        done[stage.name] = Done(entry or _read(store, stage.name, key), cached)
+        done[stage.name] = _Run(job, store, stage, done, progress, say).done(on_stage)
         if on_stage:
             on_stage(stage.name, done[stage.name])
-        if stage.name == until:
-            break
     return done
 
 
-def _make(
-    stage: Stage, settings: Mapping[str, Any], done: Mapping[str, Done], context: Context
-) -> tuple[Any, float]:
-    """The stage's artifact, and the seconds it took."""
-    module, _, function = stage.function.partition(":")
-    produce = getattr(importlib.import_module(module), function)
-    parents = [load(done, name) for name in stage.parents]
-    start = time.perf_counter()
-    artifact = produce(*parents, **settings, context=context)
-    return artifact, time.perf_counter() - start
+def _until(rows: tuple[Stage, ...], last: str | None) -> tuple[Stage, ...]:
+    """The stages up to the one called `last`, or all of them."""
+    if last is None:
+        return rows
+    names = [stage.name for stage in rows]
+    if last not in names:
+        raise UnknownName("stage", last, names, f"stages: {', '.join(names)}")
+    return rows[: names.index(last) + 1]
 
 
-def _read(store: Store, name: str, key: str) -> Entry:
-    """What the main process wrote, read by another one."""
-    entry = store.find(name, key)
-    if entry is None:
-        raise StoreError(
-            f"{store.entries} on this machine does not hold what the main process wrote there ({name})",
-            "name an --out, or a --store, on a disk that all machines of the launcher see",
+def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[str, Done]) -> str:
+    """A stage's key: equal keys mean that the stage would make the same result."""
+    parents = {name: done[name].entry.digest for name in stage.parents if name in done}
+    config = {} if settings is None else dataclasses.asdict(settings)
+    code = source_digest(stage.module)
+    return artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, code)
+
+
+class _Run:
+    """One stage of one build: found in the store, or run and written to it."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        stage: Stage,
+        done: Mapping[str, Done],
+        progress: Progress,
+        say: Callable[[str], None],
+    ) -> None:
+        self.job, self.store, self.stage, self.parents = job, store, stage, done
+        self.progress, self.say = progress, say
+        self.settings = None if stage.settings is None else stage.settings(job)
+        self.together = launched()
+        # The main process decides for all: a source or a file may look different on another machine.
+        self.key = self.together.tell(key(stage, self.settings, job, done))
+
+    def done(self, on_stage: OnStage | None) -> Done:
+        """The stage's result. `on_stage(name, None)` is called if it has to run."""
+        entry = self.store.find(self.stage.name, self.key) if self.together.main else None
+        cached = self.together.tell(entry is not None)
+        if not cached:
+            if on_stage:
+                on_stage(self.stage.name, None)
+            entry = self._make()
+            self.together.tell(None)  # the other processes wait here until the result is written
+        return Done(entry or self._read(), cached)
+
+    def _make(self) -> Entry | None:
+        """Run the stage in the processes that take part in it. Returns the entry in the process that writes it."""
+        checkpoint = self.together.checkpoint(self.store.checkpoint(self.stage.name, self.key))
+        context = Context(
+            self.job.recipe.seed, self.job.source, self.progress, checkpoint, self.say
         )
-    return entry
+        if not (self.stage.shared or self.together.main):
+            return None
+        with (self.together if self.stage.shared else Team()).at_work():
+            artifact, seconds = self._artifact(context)
+        if not self.together.main:
+            return None
+        return self.store.put(self.stage.name, self.key, artifact, seconds)
+
+    def _artifact(self, context: Context) -> tuple[Any, float]:
+        """The stage's artifact, of the type `stage.produces`, and the seconds that it took."""
+        module, _, function = self.stage.function.partition(":")
+        produce = getattr(importlib.import_module(module), function)
+        parents = [load(self.parents, name) for name in self.stage.parents]
+        given = {} if self.settings is None else {"settings": self.settings}
+        start = time.perf_counter()
+        artifact = produce(*parents, **given, context=context)
+        return artifact, time.perf_counter() - start
+
+    def _read(self) -> Entry:
+        """The entry that the main process wrote, read by another one."""
+        entry = self.store.find(self.stage.name, self.key)
+        if entry is None:
+            raise StoreError(
+                f"{self.store.entries} on this machine does not hold the result of the stage "
+                f"{self.stage.name}, which the main process wrote there",
+                "name an --out, or a --store, on a disk that all machines of the launcher share",
+            )
+        return entry

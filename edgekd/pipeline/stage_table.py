@@ -1,6 +1,6 @@
-"""The stages of a build, one row each: what runs it, what it makes, what it is given, and which settings decide it.
+"""The stages of a build, one row each: what runs a stage, what it makes, its parents, and its settings.
 
-A stage is named by where it lies ("module:function"), so that planning a build imports neither torch nor a converter.
+A row names its function by "module:function", so that planning a build imports neither torch nor the converter.
 """
 
 from __future__ import annotations
@@ -8,22 +8,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
 from edgekd.device import edgebench
 from edgekd.pipeline.jobs import Job, file_digest, teacher_px
+from edgekd.pipeline.stage_settings import (
+    CertifySettings,
+    ClientSettings,
+    ConfidenceSettings,
+    DataSettings,
+    DistilSettings,
+    HostBenchSettings,
+    InputsSettings,
+    KnowledgeSettings,
+    LogSettings,
+    PruneSettings,
+    QatSettings,
+    StageSettings,
+    TeacherPrecision,
+    TeacherSettings,
+)
 from edgekd.settings import loss_catalogue
+from edgekd.training.oracle_settings import OracleSettings
 
-Settings = dict[str, Any]
+STRIDE = 32  # input pixels for each cell of a student's last feature map, per side
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One row of the table. `settings(job)` is passed to `function` by keyword, and hashed: nothing else is used.
+    """One row of the table.
 
-    Parents may be absent (no teacher, no pruning); the function then gets None. `wanted(job)`: whether the recipe asks for it.
+    `settings(job)` is hashed into the stage's key and passed to `function`; a stage without settings has None. The
+    function's other inputs are the artifacts of `parents`, in this order; a parent that the job does not have is None.
+    `wanted(job)` says whether the recipe asks for the stage. All processes of a launcher work on a `shared` stage
+    together; any other stage runs in the main process alone.
     """
 
     name: str
@@ -31,159 +50,144 @@ class Stage:
     function: str
     produces: type
     parents: tuple[str, ...]
-    settings: Callable[[Job], Settings]
-    needs_teacher: bool = False
+    settings: Callable[[Job], StageSettings] | None
     wanted: Callable[[Job], bool] = lambda _job: True
-    shared: bool = False  # by all processes of a launcher; any other stage is the main one's
+    shared: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module of `function`, without "edgekd."."""
+        return self.function.partition(":")[0].removeprefix("edgekd.")
 
 
-def _data(job: Job) -> Settings:
-    # what is the inputs' concern is the same for all
+def _data(job: Job) -> DataSettings:
+    # What only the stage "inputs" reads is set to one value, so that it does not change the key of "data".
     config = dataclasses.replace(
         job.recipe.data, input_px=32, calibration=8, golden=1, channels="3"
     )
-    settings = {"config": config, "fingerprint": job.source.fingerprint()}
-    if job.recipe.federated.on:
-        divided = dataclasses.replace(
-            job.recipe.federated, rounds=1, epochs=1
-        )  # those are the clients' concern
-        settings |= {"federated": divided, "parts_sha256": file_digest(divided.parts)}
-    return settings
+    fingerprint = job.source.fingerprint()
+    if not job.recipe.federated.on:
+        return DataSettings(config, fingerprint)
+    # Likewise for what only the clients read.
+    divided = dataclasses.replace(job.recipe.federated, rounds=1, epochs=1)
+    return DataSettings(config, fingerprint, divided, file_digest(divided.parts))
 
 
-def _inputs(job: Job) -> Settings:
+def _inputs(job: Job) -> InputsSettings:
     config = job.recipe.data
-    return {
-        "px": config.input_px,
-        "fit": config.fit,
-        "calibration": config.calibration,
-        "golden": config.golden,
-        "channels": config.channels,
-    }
+    return InputsSettings(
+        config.input_px, config.fit, config.calibration, config.golden, config.channels
+    )
 
 
-def _teacher(job: Job, number: int = 0) -> Settings:
+def _teacher(job: Job, number: int = 0) -> TeacherSettings:
     """Settings of a teacher by its place in `job.teachers`. Further teachers share those of the first."""
     teacher = job.teachers[number]
     config = dataclasses.replace(
         job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
     )
     px = config.px or teacher_px(teacher.spec, job.recipe.data.input_px, config.weights)
-    return {
-        "config": config,
-        "model": teacher.spec,
-        "view": job.recipe.views,
-        "px": px,
-        "weights_sha256": file_digest(config.weights),
-    }
+    return TeacherSettings(config, teacher.spec, job.recipe.views, px, file_digest(config.weights))
 
 
-def _asking(job: Job) -> Settings:
-    """How the teacher is asked, and which maps its losses want: at the student's own grid, whose stride is 32."""
-    side, needs = -(-job.recipe.data.input_px // 32), loss_catalogue.needs(job.recipe.distil.losses)
-    return {
-        "wanted_precision": job.recipe.teacher.precision,
-        "model": job.teacher,
-        "grid_side": side if job.recipe.distil.grid or "grid" in needs else 0,
-        "cam_side": side if "cams" in needs else 0,
-    }
-
-
-def _knowledge(job: Job) -> Settings:
-    return {"view": job.recipe.views, **_asking(job)}
-
-
-def _logs(job: Job) -> Settings:
-    config = job.recipe.distil
-    return {
-        "path": config.logs,
-        "file_sha256": file_digest(config.logs),
-        "max_days": config.logs_max_days,
-    }
-
-
-def _clients(job: Job) -> Settings:
-    config = job.recipe.distil
-    return {
-        "config": job.recipe.federated,
-        "distil": config,
-        "model": job.student,
-        "view": job.recipe.views,
-        "px": job.recipe.data.input_px,
-        "weights_sha256": file_digest(config.weights),
-        "channels": job.recipe.data.channels,
-    }
-
-
-def _distil(job: Job) -> Settings:
-    config = job.recipe.distil
-    return {
-        "config": config,
-        "model": job.student,
-        "view": job.recipe.views,
-        "px": job.recipe.data.input_px,
-        "channels": job.recipe.data.channels,
-        "weights_sha256": file_digest(config.weights),
-        "groups_sha256": file_digest(config.groups),
-        "asking": _live(job),
-    }
-
-
-def _live(job: Job) -> Settings | None:
-    return (
-        _asking(job) if job.teacher is not None and job.recipe.distil.answers != "cached" else None
+def _oracle(job: Job) -> OracleSettings:
+    """How the first teacher is asked. Its maps have the side of the student's last feature map."""
+    assert job.teacher is not None
+    side = -(-job.recipe.data.input_px // STRIDE)
+    needs = loss_catalogue.needs(job.recipe.distil.losses)
+    return OracleSettings(
+        precision=job.recipe.teacher.precision,
+        model=job.teacher,
+        grid_side=side if job.recipe.distil.grid or "grid" in needs else 0,
+        cam_side=side if "cams" in needs else 0,
     )
 
 
-def _prune(job: Job) -> Settings:
-    return {
-        "config": job.recipe.prune,
-        "distil": job.recipe.distil,
-        "model": job.student,
-        "view": job.recipe.views,
-        "groups_sha256": file_digest(job.recipe.distil.groups),
-        "multiple": job.recipe.prune.multiple or job.profile.channel_multiple,
-        "asking": _live(job),
-    }
+def _knowledge(job: Job) -> KnowledgeSettings:
+    return KnowledgeSettings(job.recipe.views, _oracle(job))
+
+
+def _logs(job: Job) -> LogSettings:
+    config = job.recipe.distil
+    return LogSettings(config.logs, config.logs_max_days, file_digest(config.logs))
+
+
+def _clients(job: Job) -> ClientSettings:
+    config = job.recipe.distil
+    return ClientSettings(
+        config=job.recipe.federated,
+        distil=config,
+        model=job.student,
+        view=job.recipe.views,
+        px=job.recipe.data.input_px,
+        channels=job.recipe.data.channels,
+        weights_sha256=file_digest(config.weights),
+    )
+
+
+def _distil(job: Job) -> DistilSettings:
+    config = job.recipe.distil
+    return DistilSettings(
+        config=config,
+        model=job.student,
+        view=job.recipe.views,
+        px=job.recipe.data.input_px,
+        channels=job.recipe.data.channels,
+        oracle=_asked_in_training(job),
+        weights_sha256=file_digest(config.weights),
+        groups_sha256=file_digest(config.groups),
+    )
+
+
+def _asked_in_training(job: Job) -> OracleSettings | None:
+    asked = job.teacher is not None and job.recipe.distil.answers != "cached"
+    return _oracle(job) if asked else None
+
+
+def _prune(job: Job) -> PruneSettings:
+    return PruneSettings(
+        config=job.recipe.prune,
+        distil=job.recipe.distil,
+        model=job.student,
+        view=job.recipe.views,
+        multiple=job.recipe.prune.multiple or job.profile.channel_multiple,
+        oracle=_asked_in_training(job),
+        groups_sha256=file_digest(job.recipe.distil.groups),
+    )
 
 
 def _prunes(job: Job) -> bool:
     return bool(job.recipe.prune.ratio or job.recipe.prune.target_macs)
 
 
-def _qat(job: Job) -> Settings:
+def _qat(job: Job) -> QatSettings:
     config = job.recipe.distil
     balance = "none" if config.labels == "withheld" else config.balance
     groups = config.groups if balance == "group" else ""
-    return {
-        "config": job.recipe.qat,
-        "rules": dict(job.profile.rules),
-        "view": job.recipe.views,
-        "balance": balance,
-        "groups": groups,
-        "groups_sha256": file_digest(groups),
-    }
+    return QatSettings(
+        config=job.recipe.qat,
+        rules=dict(job.profile.rules),
+        view=job.recipe.views,
+        balance=balance,
+        groups=groups,
+        groups_sha256=file_digest(groups),
+    )
 
 
-def _evaluate(job: Job) -> Settings:
-    return {"wanted_precision": job.recipe.teacher.precision}
+def _teacher_precision(job: Job) -> TeacherPrecision:
+    return TeacherPrecision(job.recipe.teacher.precision)
 
 
-def _certify(job: Job) -> Settings:
-    return {"config": job.recipe.certify}
+def _certify(job: Job) -> CertifySettings:
+    return CertifySettings(job.recipe.certify)
 
 
-def _confidence(job: Job) -> Settings:
-    return {"config": job.recipe.confidence}
+def _confidence(job: Job) -> ConfidenceSettings:
+    return ConfidenceSettings(job.recipe.confidence)
 
 
-def _bench(job: Job) -> Settings:
-    # a latency holds for the machine that it was measured on alone
-    return {"config": job.recipe.bench, "host": edgebench.machine()}
-
-
-def _nothing(_job: Job) -> Settings:
-    return {}
+def _bench(job: Job) -> HostBenchSettings:
+    return HostBenchSettings(job.recipe.bench, edgebench.machine())
 
 
 STAGES: tuple[Stage, ...] = (
@@ -196,7 +200,6 @@ STAGES: tuple[Stage, ...] = (
         artifacts.Network,
         ("data",),
         _teacher,
-        needs_teacher=True,
         shared=True,
     ),
     Stage(
@@ -206,7 +209,6 @@ STAGES: tuple[Stage, ...] = (
         artifacts.Knowledge,
         ("data", "teacher"),
         _knowledge,
-        needs_teacher=True,
         shared=True,
     ),
     Stage(
@@ -237,14 +239,9 @@ STAGES: tuple[Stage, ...] = (
         _qat,
         shared=True,
     ),
-    Stage("export", 1, "edgekd.pipeline.stages.export:run", artifacts.Exported, ("qat",), _nothing),
+    Stage("export", 1, "edgekd.pipeline.stages.export:run", artifacts.Exported, ("qat",), None),
     Stage(
-        "convert",
-        1,
-        "edgekd.pipeline.stages.convert:run",
-        artifacts.LiteModel,
-        ("export",),
-        _nothing,
+        "convert", 1, "edgekd.pipeline.stages.convert:run", artifacts.LiteModel, ("export",), None
     ),
     Stage(
         "evaluate",
@@ -252,7 +249,7 @@ STAGES: tuple[Stage, ...] = (
         "edgekd.pipeline.stages.evaluate:run",
         artifacts.Evaluation,
         ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"),
-        _evaluate,
+        _teacher_precision,
     ),
     Stage(
         "certify",
@@ -276,7 +273,7 @@ STAGES: tuple[Stage, ...] = (
         "edgekd.pipeline.stages.saliency:run",
         artifacts.Saliency,
         ("data", "inputs", "teacher", "distil", "convert", "evaluate"),
-        _evaluate,
+        _teacher_precision,
     ),
     Stage(
         "bench",
@@ -289,7 +286,7 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-# Clients' answers, or logged ones, take the place of a teacher's.
+# Clients' answers or logged answers take the place of a teacher's.
 CLIENTS = Stage(
     "knowledge", 1, "edgekd.pipeline.stages.federated:run", artifacts.Knowledge, ("data",), _clients
 )
@@ -304,29 +301,41 @@ LOGS = Stage(
 
 
 def stages(job: Job) -> tuple[Stage, ...]:
-    """The rows that this job runs. Further teachers are rows of their own, teacher2 and so on, after the first."""
-    config, rows = job.recipe.distil, []
-    others = [teacher.stage for teacher in job.teachers[1:]]
+    """The stages that this job runs, in order. A further teacher has a stage of its own: "teacher2" and so on.
+
+    Raises RecipeError for further teachers together with a teacher that is asked during training.
+    """
+    rows: list[Stage] = []
     for stage in STAGES:
-        if stage.name == "knowledge" and (config.logs or job.recipe.federated.on):
-            rows.append(LOGS if config.logs else CLIENTS)
-        elif not stage.wanted(job) or (stage.needs_teacher and job.teacher is None):
-            continue
-        elif stage.name == "knowledge" and config.answers != "cached":
-            if others:
-                raise RecipeError(
-                    f"teacher.others needs cached answers, and distil.answers is {config.answers!r}",
-                    'set distil.answers="cached", or leave teacher.others out',
-                )
-        elif stage.name == "knowledge":
-            rows.append(dataclasses.replace(stage, parents=(*stage.parents, *others)))
-        else:
-            rows.append(stage)
-        if rows and rows[-1].name == "teacher":
+        if stage.name == "knowledge":
+            rows += _knowledge_stages(job, stage)
+        elif stage.name == "teacher":
             rows += [
                 dataclasses.replace(
-                    stage, name=name, settings=functools.partial(_teacher, number=number)
+                    stage, name=teacher.stage, settings=functools.partial(_teacher, number=number)
                 )
-                for number, name in enumerate(others, 1)
+                for number, teacher in enumerate(job.teachers)
             ]
+        elif stage.wanted(job):
+            rows.append(stage)
     return tuple(rows)
+
+
+def _knowledge_stages(job: Job, from_teachers: Stage) -> list[Stage]:
+    """The one stage that makes knowledge; none where the student learns without, or asks the teacher in training."""
+    config = job.recipe.distil
+    if config.logs:
+        return [LOGS]
+    if job.recipe.federated.on:
+        return [CLIENTS]
+    further = [teacher.stage for teacher in job.teachers[1:]]
+    if config.answers != "cached":
+        if further:
+            raise RecipeError(
+                f"teacher.others needs cached answers, and distil.answers is {config.answers!r}",
+                'set distil.answers="cached", or leave teacher.others out',
+            )
+        return []
+    if job.teacher is None:
+        return []
+    return [dataclasses.replace(from_teachers, parents=(*from_teachers.parents, *further))]

@@ -24,6 +24,7 @@ from edgekd.training.fit import FitPlan, balanced, fit
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
 from edgekd.training.objective import Objective
+from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
 
 
@@ -178,7 +179,7 @@ def lesson(
     seed: int,
     *,
     teacher: Network | None = None,
-    asking: Mapping[str, Any] | None = None,
+    asking: OracleSettings | None = None,
     peer: Callable[[], nn.Module] | None = None,
 ) -> Lesson:
     """The lesson of a build. `seed`: the build's own, which drew the views; `config.seed` is added for the student's.
@@ -192,7 +193,7 @@ def lesson(
         with (
             torch.random.fork_rng()
         ):  # building it must not move adapters' first weights: cached and live start alike
-            oracle = Oracle(teacher, datasets.pixels(dataset), **asking)
+            oracle = Oracle(teacher, datasets.pixels(dataset), asking)
     said = arrays(knowledge) if knowledge is not None else {}
     labels = torch.from_numpy(datasets.labels(dataset))
     train = (

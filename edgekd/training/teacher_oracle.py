@@ -14,10 +14,10 @@ from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError
 from edgekd.networks import builders
 from edgekd.networks.inference import autocast, precision
-from edgekd.settings.model_specs import ModelSpec
 from edgekd.training import views
 from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
+from edgekd.training.oracle_settings import OracleSettings
 
 BLOCK = 32  # images a forward pass: the default batch of the student, so that a live block is never filled up
 Answers = dict[str, Tensor]
@@ -35,18 +35,14 @@ class Oracle:
         self,
         teacher: Network,
         pixels: np.ndarray,
-        *,
-        wanted_precision: str,
-        model: ModelSpec,
-        grid_side: int = 0,
-        cam_side: int = 0,
+        settings: OracleSettings,
     ) -> None:
         self.net = builders.restore(teacher)
-        self.dtype = precision(wanted_precision, self.net)
+        self.dtype = precision(settings.precision, self.net)
         self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std)
         self.prefix = getattr(self.net, "num_prefix_tokens", 0)
-        self.tap = builders.taps(model, self.net)[-1] if grid_side else ""
-        self.grid_side, self.cam_side = grid_side, cam_side
+        self.tap = builders.taps(settings.model, self.net)[-1] if settings.grid_side else ""
+        self.grid_side, self.cam_side = settings.grid_side, settings.cam_side
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
         """Answers about the given view of images `rows` (int64 [b]), in blocks of BLOCK, the last one filled up."""

@@ -198,7 +198,7 @@ def judge(graph: LiteGraph, op: LiteOp) -> Refusal | None:
     deep = next((tensor for tensor in edges if _too_deep(tensor)), None)
     if deep is not None:
         return RANK, f"{deep.name or 'a tensor'} is {list(deep.shape)}"
-    return _special(graph, op, inputs, outputs)
+    return _special(op, inputs, outputs)
 
 
 def _too_deep(tensor: LiteTensor) -> bool:
@@ -206,9 +206,7 @@ def _too_deep(tensor: LiteTensor) -> bool:
     return math.prod(tensor.shape[:-3]) > 1
 
 
-def _special(
-    graph: LiteGraph, op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor]
-) -> Refusal | None:
+def _special(op: LiteOp, inputs: list[LiteTensor], outputs: list[LiteTensor]) -> Refusal | None:
     """The rules of single ops."""
     options, output, source = op.options, outputs[0].shape, inputs[0].shape
     if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D") and options.get(

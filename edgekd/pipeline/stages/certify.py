@@ -32,6 +32,7 @@ from edgekd.core.artifacts import (
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError
 from edgekd.data.datasets import input_images
+from edgekd.pipeline.stage_settings import CertifySettings
 from edgekd.proof import companion_files, expected_model
 from edgekd.proof.answer_agreement import NOTHING, by_family, check_answers, second_runtime
 from edgekd.proof.failures import Failures
@@ -178,7 +179,7 @@ def run(
     model: LiteModel,
     evaluation: Evaluation,
     *,
-    config: CertifyConfig,
+    settings: CertifySettings,
     context: Context,
 ) -> Certificate:
     """The stage: the whole test split, and the trained network's answers to it as the evaluation holds them."""
@@ -188,4 +189,6 @@ def run(
     )
     images = input_images(inputs, "test", len(qat.mean))
     published = Published(exported.qdq, dataset.classes, golden_npz(inputs, evaluation, qat))
-    return certify(qat, model, images, logits[evaluation.stages.index("qat")], config, published)
+    return certify(
+        qat, model, images, logits[evaluation.stages.index("qat")], settings.config, published
+    )

@@ -8,6 +8,6 @@ from edgekd.export.tflite_convert import convert
 
 
 def run(exported: Exported, *, context: Context) -> LiteModel:
-    """The stage."""
-    del context  # nothing random, nothing long
+    """Convert the exported network."""
+    del context  # nothing here is random or takes long
     return convert(exported)

@@ -1,25 +1,28 @@
-"""data, knowledge -> distil: a student trained on labels and on what the teacher says. Adapters are dropped at the end."""
+"""data, knowledge, teacher -> distil: a student trained on the labels and on the teacher's answers.
+
+Adapters, which let feature losses compare networks of different widths, are dropped at the end.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
+from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
-from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import DistilConfig, ViewsConfig
 from edgekd.training import views
 from edgekd.training.fit import first_rate
-from edgekd.training.lesson import Groups, lesson
+from edgekd.training.lesson import Groups, Lesson, lesson
+
+BATCH = 64  # images a forward pass, for the accuracy of each group
+# Added to the seed for a peer's first weights. It is far from seeds that are used side by side, such as 0, 1 and 2.
+PEER_SEED = 2**31
 
 
 def run(
@@ -27,23 +30,24 @@ def run(
     knowledge: Knowledge | None,
     teacher: Network | None,
     *,
-    config: DistilConfig,
-    model: ModelSpec,
-    view: ViewsConfig,
-    px: int,
-    weights_sha256: str,
-    groups_sha256: str,
-    asking: Mapping[str, Any] | None,
+    settings: DistilSettings,
     context: Context,
-    channels: str = "3",
 ) -> Network:
-    """Train the student at px x px. With neither knowledge nor a teacher to ask it learns from the labels alone.
+    """Train the student. Without knowledge and without `settings.oracle` it learns from the labels alone.
 
-    `asking`: how the teacher itself is asked (config.answers "live" or "corrected"), in place of cached knowledge. Raises
-    RecipeError for a loss or a mode that this data or this teacher does not allow.
+    Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    classes, seed = len(dataset.classes), context.seed + config.seed
-    model = model_specs.of_channels(model, datasets.student_channels(dataset, channels))
+    config, classes = settings.config, len(dataset.classes)
+    channels = datasets.student_channels(dataset, settings.channels)
+    model = model_specs.of_channels(settings.model, channels)
+    seed = context.seed + config.seed
+
+    def peer() -> nn.Module:
+        """A second student from other first weights. The stream of random numbers is left as it was."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + PEER_SEED)
+            return builders.pretrained(model, config.weights, classes, model.options)[0]
+
     torch.manual_seed(seed)
     student, origin = builders.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
@@ -52,40 +56,30 @@ def run(
         knowledge,
         config,
         builders.taps(model, student),
-        view,
-        views.Renderer(datasets.pixels(dataset), px, mean, std),
+        settings.view,
+        views.Renderer(datasets.pixels(dataset), settings.px, mean, std),
         context.seed,
         teacher=teacher,
-        asking=asking,
-        peer=lambda: _peer(model, config, classes, seed),
+        asking=settings.oracle,
+        peer=peer,
     )
     lr = first_rate(config.lr, origin)
-    history = taught.teach(
-        student, taught.fit_plan(config.epochs, lr), "distil", context.checkpoint, context.progress
-    )
-    facts: dict[str, Any] = {
+    plan = taught.fit_plan(config.epochs, lr)
+    history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
+    facts: dict[str, Json] = {
         "name": model.name,
         "weights": origin,
         "lr": lr,
         "licence": model.licence,
         **taught.facts(),
-        **builders.size(student, px, len(mean)),
+        **builders.size(student, settings.px, len(mean)),
     }
     if taught.groups is not None:
-        facts["groups"] = {
-            split: _by_group(
-                student,
-                taught.feed.render,
-                torch.from_numpy(datasets.labels(dataset)),
-                torch.from_numpy(datasets.rows(dataset, split)),
-                taught.groups,
-            )
-            for split in ("val", "test")
-        }
+        facts["groups"] = _group_accuracy(student, taught, taught.groups, dataset)
     return Network(
         arch=model.arch,
         options={**model.options, "num_classes": classes},
-        px=px,
+        px=settings.px,
         mean=mean,
         std=std,
         history=history,
@@ -94,30 +88,36 @@ def run(
     )
 
 
-def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn.Module:
-    """A second student, from other first weights; the stream of random numbers goes on as if it had not been made."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed + 2**31)
-        return builders.pretrained(model, config.weights, classes, model.options)[0]
+def _group_accuracy(
+    student: nn.Module, taught: Lesson, groups: Groups, dataset: Dataset
+) -> dict[str, Json]:
+    """Accuracy of each group of `distil.groups` on validation and test."""
+    labels = torch.from_numpy(datasets.labels(dataset))
+    return {
+        split: _by_group(
+            student,
+            taught.feed.render,
+            labels,
+            torch.from_numpy(datasets.rows(dataset, split)),
+            groups,
+        )
+        for split in ("val", "test")
+    }
 
 
 def _by_group(
     student: nn.Module, render: views.Renderer, labels: Tensor, rows: Tensor, groups: Groups
-) -> dict[str, Any]:
-    """Top-1 of each group on some images, the lowest of them, and how far they lie apart."""
-    answers = logits_of(student, (render.plain(part) for part in rows.split(64)))
-    each: dict[str, dict[str, Any]] = {}
+) -> dict[str, Json]:
+    """Top-1 of each group on the images `rows`, the group with the lowest, and the difference to the highest."""
+    answers = logits_of(student, (render.plain(part) for part in rows.split(BATCH)))
+    shares: dict[str, float] = {}
+    each: dict[str, Json] = {}
     for number, name in enumerate(groups.names):
         inside = (groups.numbers[rows] == number).numpy()
-        if inside.any():
-            share, n = (
-                metrics.top1(answers[inside], labels[rows].numpy()[inside]),
-                int(inside.sum()),
-            )
-            each[name] = {"n": n, "top1": share, "top1_ci95": list(metrics.wilson(share, n))}
-    shares = [row["top1"] for row in each.values()]
-    return {
-        "each": each,
-        "worst": min(each, key=lambda name: each[name]["top1"]),
-        "gap": max(shares) - min(shares),
-    }
+        if not inside.any():
+            continue
+        n = int(inside.sum())
+        shares[name] = share = metrics.top1(answers[inside], labels[rows].numpy()[inside])
+        each[name] = {"n": n, "top1": share, "top1_ci95": list(metrics.wilson(share, n))}
+    gap = max(shares.values()) - min(shares.values())
+    return {"each": each, "worst": min(shares, key=lambda name: shares[name]), "gap": gap}

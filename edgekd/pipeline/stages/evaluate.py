@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from edgekd.core.artifacts import (
     Dataset,
@@ -18,11 +22,15 @@ from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of, precision
+from edgekd.pipeline.stage_settings import TeacherPrecision
 from edgekd.quantization.qat_network import exact, predict, restore
 from edgekd.tflite import onnx_runner, runtime
 from edgekd.training import views
 
-BATCH = 64
+BATCH = 64  # images a forward pass
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.floating]
 
 
 def run(
@@ -35,52 +43,53 @@ def run(
     exported: Exported,
     model: LiteModel,
     *,
-    wanted_precision: str,
+    settings: TeacherPrecision,
     context: Context,
 ) -> Evaluation:
-    """Run all of them. The teacher sees the images at its own size, the others exactly the device's inputs."""
-    labels = datasets.labels(dataset, "test")
+    """Run every network. The teacher sees the images at its own size, the others exactly the device's inputs."""
     images = datasets.input_images(inputs, "test", len(student.mean))
-    answers: dict[str, np.ndarray] = {}
-    floats = {"student": student} | ({"pruned": pruned} if pruned is not None else {})
-    names = [*(["teacher"] if teacher is not None else []), *floats, "qat", "onnx", "tflite"]
+    total = 4 + (teacher is not None) + (pruned is not None)
+    answers: dict[str, Logits] = {}
 
-    def told(stage: str, logits: np.ndarray) -> None:
+    def keep(stage: str, logits: Logits) -> None:
         answers[stage] = logits
-        context.progress("evaluate", len(answers), len(names))
+        context.progress("evaluate", len(answers), total)
 
     if teacher is not None:
-        net = builders.restore(teacher)
-        render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
-        rows = torch.from_numpy(datasets.rows(dataset, "test"))
-        told(
-            "teacher",
-            logits_of(
-                net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted_precision, net)
-            ),
-        )
-    for name, network in floats.items():
-        told(
-            name,
-            logits_of(
-                builders.restore(network),
-                (builders.normalised(part, network.mean, network.std) for part in _parts(images)),
-            ),
-        )
-    told("qat", predict(exact(restore(qat, builders.create(qat.arch, qat.options))), images))
-    told("onnx", onnx_runner.logits(exported.qdq, images))
+        keep("teacher", _teacher_logits(teacher, dataset, settings.precision))
+    keep("student", _float_logits(student, images))
+    if pruned is not None:
+        keep("pruned", _float_logits(pruned, images))
+    keep("qat", _qat_logits(qat, images))
+    keep("onnx", onnx_runner.logits(exported.qdq, images))
     runner = runtime.LiteRunner(model.tflite)
     codes = runner.codes(images)
-    told("tflite", runtime.tensor_range(runner.output).dequantize(codes))
-    stacked = np.stack([answers[name] for name in names]).astype(np.float32)
+    keep("tflite", runtime.tensor_range(runner.output).dequantize(codes))
+    stacked = np.stack(list(answers.values())).astype(np.float32)
     return Evaluation(
-        stages=names,
+        stages=list(answers),
         classes=stacked.shape[-1],
-        labels=labels.tolist(),
+        labels=datasets.labels(dataset, "test").tolist(),
         logits=stacked.tobytes(),
         codes=codes.tobytes(),
     )
 
 
-def _parts(images: np.ndarray) -> list[np.ndarray]:
-    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+def _teacher_logits(teacher: Network, dataset: Dataset, wanted: str) -> Logits:
+    net = builders.restore(teacher)
+    render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+    rows = torch.from_numpy(datasets.rows(dataset, "test"))
+    return logits_of(net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted, net))
+
+
+def _float_logits(network: Network, images: Pixels) -> Logits:
+    return logits_of(builders.restore(network), _batches(images, network.mean, network.std))
+
+
+def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Tensor]:
+    for start in range(0, len(images), BATCH):
+        yield builders.normalised(images[start : start + BATCH], mean, std)
+
+
+def _qat_logits(qat: QuantNetwork, images: Pixels) -> Logits:
+    return predict(exact(restore(qat, builders.create(qat.arch, qat.options))), images)

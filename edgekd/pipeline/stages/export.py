@@ -9,6 +9,6 @@ from edgekd.networks import builders
 
 
 def run(qat: QuantNetwork, *, context: Context) -> Exported:
-    """The stage: the float network is built anew from the artifact's builder and options."""
-    del context  # nothing random, nothing long
+    """Export the trained network, which is rebuilt from the artifact's builder and options."""
+    del context  # nothing here is random or takes long
     return export(qat, builders.create(qat.arch, qat.options))

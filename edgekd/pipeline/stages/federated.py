@@ -1,57 +1,51 @@
-"""data -> knowledge: clients who keep their images answer about shared ones, and their answers together teach the student.
+"""data -> knowledge: clients who keep their images answer about shared ones, and the student learns from the blend.
 
-FedMD (Li and Wang 2019, arXiv 1910.03581), and FedDF (Lin et al. 2020, arXiv 2006.07242) for what the student does with the
-answers. Here all clients live in one process: it measures what such a student would reach, and protects nobody's data.
+FedMD (Li and Wang 2019, arXiv 1910.03581), and FedDF (Lin et al. 2020, arXiv 2006.07242) for what the student does with
+the answers. All clients run in one process here: the stage measures what such a student would reach, and protects
+nobody's data.
 
-A client is handed its own images with their labels, the shared images without, and from the second round on the clients'
-common answers. It gives back logits and nothing else. The data stage has put the clients' images into splits of their own,
-so that every later stage (student, pruning, QAT, calibration) finds the shared ones alone in "train".
+A client is given its own images with their labels, the shared images without labels, and from the second round on the
+clients' common answers. It returns logits and nothing else. The data stage has put the clients' images into splits of
+their own, so that every later stage (student, pruning, QAT, calibration) finds only the shared images in "train".
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
+from edgekd.pipeline.stage_settings import ClientSettings
 from edgekd.settings import model_specs
-from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import DistilConfig, FederatedConfig, ViewsConfig
+from edgekd.settings.recipe import DistilConfig
 from edgekd.training import teacher_blend, views
 from edgekd.training.fit import first_rate, fit
 from edgekd.training.lesson import lesson
+from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
 
 
-def run(
-    dataset: Dataset,
-    *,
-    config: FederatedConfig,
-    distil: DistilConfig,
-    model: ModelSpec,
-    view: ViewsConfig,
-    px: int,
-    weights_sha256: str,
-    context: Context,
-    channels: str = "3",
-) -> Knowledge:
-    """Let each client learn, answer about `view.per_image` views of the shared images, and blend the answers.
+def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Knowledge:
+    """Let each client learn and answer about `view.per_image` views of the shared images, and blend the answers.
 
-    The knowledge is the blend, logits alone; its facts tell each client's images by class and its accuracy on test.
+    The knowledge is the blend, logits only. Its facts hold each client's images by class and its accuracy on test.
     """
-    model = model_specs.of_channels(model, datasets.student_channels(dataset, channels))
+    config = settings.config
+    channels = datasets.student_channels(dataset, settings.channels)
+    settings = dataclasses.replace(
+        settings, model=model_specs.of_channels(settings.model, channels)
+    )
     handed, shared = client_parts.shared(dataset), torch.from_numpy(datasets.rows(dataset, "train"))
     clients = [
-        _Client(client_parts.part(dataset, rows), handed, distil, model, view, px, name, context)
+        _Client(client_parts.part(dataset, rows), handed, settings, name, context)
         for name, rows in client_parts.clients(dataset).items()
     ]
     said: Tensor | None = None
@@ -64,31 +58,32 @@ def run(
             each.append(client.answer())
         said = _blend(torch.stack(each, 2), dataset.labels == "one")
     assert said is not None
-    told = [client.facts(dataset) for client in clients]
+    clients_facts = [client.facts(dataset) for client in clients]
+    one = dataset.labels == "one"
     facts = {
         "source": "clients",
         "rounds": config.rounds,
-        "clients": told,
-        "mean_top1": float(np.mean([row["top1"] for row in told]))
-        if dataset.labels == "one"
-        else None,
+        "clients": clients_facts,
+        "mean_top1": float(np.mean([row["top1"] for row in clients_facts])) if one else None,
     }
     return _knowledge(dataset, shared, said, facts)
 
 
 def _blend(answers: Tensor, one_label: bool) -> Tensor:
-    """Float16 logits [views, n, clients, k] to [views, n, k]: by each client's sureness, or where an image may have several
-    labels the plain mean.
+    """Blend float16 logits [views, n, clients, k] to [views, n, k].
+
+    Clients are weighted by how sure each is (`teacher_blend.sureness`). Where an image may have several labels, the blend
+    is the plain mean.
     """
     if not one_label or answers.shape[2] == 1:
         return answers.float().mean(2).half()
     flat = answers.flatten(0, 1).float()
-    return (
-        teacher_blend.blend(flat, teacher_blend.sureness(flat)).half().view(*answers.shape[:2], -1)
-    )
+    blended = teacher_blend.blend(flat, teacher_blend.sureness(flat))
+    return blended.half().view(*answers.shape[:2], -1)
 
 
-def _knowledge(dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, Any]) -> Knowledge:
+def _knowledge(dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, Json]) -> Knowledge:
+    """Knowledge of logits `said`, float16 [views, n, k], about the images `rows`."""
     return Knowledge(
         views=len(said),
         rows=rows.tolist(),
@@ -107,46 +102,34 @@ def _knowledge(dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, An
 
 
 class _Client:
-    """One client, with all that it is handed: the student's network, its own images, the shared ones."""
+    """One client with everything that it is given: the student's network, its own images, and the shared ones."""
 
     def __init__(
-        self,
-        own: Dataset,
-        shared: Dataset,
-        distil: DistilConfig,
-        model: ModelSpec,
-        view: ViewsConfig,
-        px: int,
-        name: str,
-        context: Context,
+        self, own: Dataset, shared: Dataset, settings: ClientSettings, name: str, context: Context
     ) -> None:
-        self.own, self.shared = own, shared
-        self.model, self.view, self.px, self.name, self.context = model, view, px, name, context
-        self.config = dataclasses.replace(
-            distil, labels="given", groups="", losses=()
-        )  # no teacher: labels are what it has
-        torch.manual_seed(
-            context.seed + distil.seed
-        )  # all clients start alike, as the student does
+        self.own, self.shared, self.name, self.context = own, shared, name, context
+        self.model, self.view, self.px = settings.model, settings.view, settings.px
+        # A client has no teacher and no groups: its labels are what it learns from.
+        self.config = dataclasses.replace(settings.distil, labels="given", groups="", losses=())
+        # All clients start from the same weights, as the student does.
+        torch.manual_seed(context.seed + settings.distil.seed)
         self.net, origin = builders.pretrained(
-            model, distil.weights, len(own.classes), model.options
+            self.model, self.config.weights, len(own.classes), self.model.options
         )
-        self.mean, self.std = builders.normalisation(model, self.net)
-        self.rate = first_rate(distil.lr, origin)
+        self.mean, self.std = builders.normalisation(self.model, self.net)
+        self.rate = first_rate(self.config.lr, origin)
 
     def learn(self, epochs: int, number: int) -> None:
-        """Train on its own images and labels."""
+        """Train on its own images and labels, in the round `number`."""
         self._train(self.own, None, self.config, epochs, number)
 
     def digest(self, consensus: Knowledge, epochs: int, number: int) -> None:
-        """Learn the clients' common answers about the shared images (FedMD's digest; its revisit is `learn`)."""
-        self._train(
-            self.shared,
-            consensus,
-            dataclasses.replace(self.config, labels="withheld"),
-            epochs,
-            number,
-        )
+        """Learn the clients' common answers about the shared images.
+
+        This is FedMD's "digest"; its "revisit" is `learn`.
+        """
+        unlabelled = dataclasses.replace(self.config, labels="withheld")
+        self._train(self.shared, consensus, unlabelled, epochs, number)
 
     def _train(
         self,
@@ -180,7 +163,7 @@ class _Client:
         )
 
     def answer(self) -> Tensor:
-        """Float16 logits [views, n, k] about the views of the shared images that the student will see."""
+        """Float16 logits [views, n, k] about the same views of the shared images that the student will see."""
         shared = torch.from_numpy(datasets.rows(self.shared, "train"))
         network = Network(
             self.model.arch,
@@ -193,7 +176,7 @@ class _Client:
             builders.to_bytes(self.net.state_dict()),
         )
         oracle = Oracle(
-            network, datasets.pixels(self.shared), wanted_precision="float32", model=self.model
+            network, datasets.pixels(self.shared), OracleSettings("float32", self.model)
         )
         found = []
         for number in range(self.view.per_image):
@@ -203,24 +186,16 @@ class _Client:
             found.append(oracle.ask(shared, drawn)["logits"])
         return torch.stack(found)
 
-    def facts(self, dataset: Dataset) -> dict[str, Any]:
-        """What it had, and its accuracy on the test images."""
-        counts = datasets.labels(self.own)
-        each = (
-            np.bincount(counts, minlength=len(dataset.classes))
-            if dataset.labels == "one"
-            else counts.sum(0)
-        )
-        rows = torch.from_numpy(datasets.rows(dataset, "test"))
-        render = views.Renderer(datasets.pixels(dataset), self.px, self.mean, self.std)
-        answers = logits_of(
-            self.net, (render.plain(part) for part in rows.split(self.config.batch))
-        )
-        top1 = (
-            metrics.top1(answers, datasets.labels(dataset, "test"))
-            if dataset.labels == "one"
-            else None
-        )
+    def facts(self, dataset: Dataset) -> dict[str, Json]:
+        """Its images by class, and its accuracy on the test images (None where an image may have several labels)."""
+        one, labels = dataset.labels == "one", datasets.labels(self.own)
+        each = np.bincount(labels, minlength=len(dataset.classes)) if one else labels.sum(0)
+        top1 = None
+        if one:
+            rows = torch.from_numpy(datasets.rows(dataset, "test"))
+            render = views.Renderer(datasets.pixels(dataset), self.px, self.mean, self.std)
+            images = (render.plain(part) for part in rows.split(self.config.batch))
+            top1 = metrics.top1(logits_of(self.net, images), datasets.labels(dataset, "test"))
         return {
             "name": self.name,
             "images": len(self.own.images),

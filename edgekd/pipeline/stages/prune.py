@@ -1,23 +1,21 @@
-"""data, knowledge, distil -> prune: the student made narrower, a cut at a time, and taught again after each."""
+"""data, knowledge, teacher, distil -> prune: the student is made narrower in several cuts and fine-tuned after each."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
-from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import GateFailed, UnsupportedNetwork
-from edgekd.data import datasets as data
+from edgekd.data import datasets
 from edgekd.networks import builders, channel_groups, pruning_plan, widths
 from edgekd.networks.pruning_plan import Limits, Plan
-from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import DistilConfig, PruneConfig, ViewsConfig
+from edgekd.pipeline.stage_settings import PruneSettings
+from edgekd.settings.recipe import PruneConfig
 from edgekd.training import views
 from edgekd.training.fit import Step
 from edgekd.training.lesson import Lesson, lesson
@@ -30,46 +28,43 @@ def run(
     teacher: Network | None,
     student: Network,
     *,
-    config: PruneConfig,
-    distil: DistilConfig,
-    model: ModelSpec,
-    view: ViewsConfig,
-    groups_sha256: str,
-    multiple: int,
-    asking: Mapping[str, Any] | None,
+    settings: PruneSettings,
     context: Context,
 ) -> Network:
-    """Cut `config.steps` times on the way to the ratio or the MACs asked for, with distil's own lesson after each cut.
+    """Cut `config.steps` times until the ratio or the MACs of the recipe are reached, and fine-tune after each cut.
 
-    The plan is printed before the first channel goes. Raises GateFailed when MACs would not fall, and UnsupportedNetwork
-    for a network that cannot be traced or that computes otherwise than planned when it is cut.
+    Fine-tuning repeats what distillation did. The plan is printed before the first channel is cut. Raises GateFailed when
+    the MACs would not fall, and UnsupportedNetwork for a network that cannot be traced, or that has other MACs after a cut
+    than planned.
     """
-    # A peer would start from random weights, and the student has nothing to learn from one.
-    distil = dataclasses.replace(
-        distil, losses=tuple(term for term in distil.losses if term.name != "mutual")
-    )
+    # A peer would start from random weights, from which the student has nothing to learn.
+    losses = tuple(term for term in settings.distil.losses if term.name != "mutual")
     taught = lesson(
         dataset,
         knowledge,
-        distil,
-        builders.taps(model, builders.restore(student)),
-        view,
-        views.Renderer(data.pixels(dataset), student.px, student.mean, student.std),
+        dataclasses.replace(settings.distil, losses=losses),
+        builders.taps(settings.model, builders.restore(student)),
+        settings.view,
+        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
         context.seed,
         teacher=teacher,
-        asking=asking,
+        asking=settings.oracle,
     )
-    work = _Work(student, config, taught, multiple, context)
+    work = _Work(student, settings.config, taught, settings.multiple, context)
     work.resume()
     work.announce()
-    while work.step < config.steps:
+    while work.step < settings.config.steps:
         work.cut()
         work.teach()
     return work.result()
 
 
 class _Work:
-    """The network on its way: what was cut, what was learnt, and the one checkpoint that holds both."""
+    """The state of pruning: the network, the cuts so far, and the fine-tuning. One checkpoint holds all of it.
+
+    `step`: fine-tunings that are finished. `is_cut`: whether the cut of the next step is made. `snapshot`: the checkpoint of
+    the fine-tuning that was under way. `widths`: of the layers whose width differs from the builder's.
+    """
 
     def __init__(
         self, student: Network, config: PruneConfig, taught: Lesson, multiple: int, context: Context
@@ -80,14 +75,15 @@ class _Work:
         self.first_survey = self._survey()
         full = {group.name: group.width for group in self.first_survey.groups}
         self.limits = Limits(config.scope, multiple, full)
-        self.step = 0  # fine-tunings that are done
-        self.is_cut = False  # whether the next one's cut is
-        self.snapshot: bytes | None = None  # of the fine-tuning under way
-        self.history: list[dict[str, Any]] = []
-        self.widths: dict[str, list[int]] = {}  # where they differ from the builder's
-        self.cuts: list[dict[str, Any]] = []
+        self.step = 0
+        self.is_cut = False
+        self.snapshot: bytes | None = None
+        self.history: list[dict[str, Json]] = []
+        self.widths: dict[str, list[int]] = {}
+        self.cuts: list[dict[str, Json]] = []
 
     def _survey(self) -> channel_groups.Survey:
+        """The groups of channels that can be cut, with the importance of each channel."""
         if self.config.importance == "taylor":
             _gradients(self.net, self.taught, self.config.batches)
         classifier = _name_of(self.net, self.net.get_classifier())  # type: ignore[operator]
@@ -99,7 +95,7 @@ class _Work:
         )
 
     def _plan(self, found: channel_groups.Survey, share: float) -> Plan:
-        """The plan for `share` (0 .. 1) of the way."""
+        """The plan that covers `share` (0 to 1) of the way from the dense student to the target."""
         config, macs = self.config, self.dense["macs"]
         if config.ratio:
             return pruning_plan.by_ratio(
@@ -111,79 +107,78 @@ class _Work:
         )
 
     def announce(self) -> None:
-        """Print what the whole way will take, and refuse it here, before any training, when that is nothing."""
+        """Print the plan of all cuts together. Raises GateFailed, before any training, when the MACs would not fall."""
+        config = self.config
         if self.step or self.is_cut:
-            if self.step < self.config.steps:
-                self.context.say(f"prune: goes on at cut {self.step + 1} of {self.config.steps}")
+            if self.step < config.steps:
+                self.context.say(f"prune: continues at cut {self.step + 1} of {config.steps}")
             return
         whole = self._plan(self.first_survey, 1.0)
         falls = whole.macs < whole.macs_before
-        if self.config.steps > 1 or not falls:
-            self.context.say(
-                pruning_plan.table(
-                    whole, f"prune: all {self.config.steps} cuts together, as the weights are now"
-                )
-            )
+        if config.steps > 1 or not falls:
+            title = f"prune: all {config.steps} cuts together, by the weights as they are now"
+            self.context.say(pruning_plan.table(whole, title))
         if not falls:
-            asked = (
-                f"ratio {self.config.ratio:g}"
-                if self.config.ratio
-                else f"target_macs {self.config.target_macs:g}"
+            wanted = (
+                f"ratio {config.ratio:g}" if config.ratio else f"target_macs {config.target_macs:g}"
             )
             raise GateFailed(
-                f"prune: MACs do not fall: {asked} leaves all {whole.macs_before / 1e6:.2f} M; widths are rounded to "
-                f"multiples of {self.limits.multiple}, and the plan says what stays whole and why",
-                "ask for more (--set prune.ratio=0.3 or prune.target_macs=0.65), or for a smaller prune.multiple",
+                f"prune: MACs do not fall: {wanted} leaves all {whole.macs_before / 1e6:.2f} M. Widths are "
+                f"rounded to multiples of {self.limits.multiple}; the plan says which layers stay whole "
+                "and why",
+                "ask for a larger cut (--set prune.ratio=0.3 or --set prune.target_macs=0.65), or set a "
+                "smaller prune.multiple",
             )
 
     def cut(self) -> None:
-        """Plan the next cut on the weights of now, print it, and make it."""
+        """Plan the next cut by the weights as they are now, print the plan, and cut.
+
+        Raises UnsupportedNetwork when the network does not run after the cut, or has other MACs than planned.
+        """
         if self.is_cut:
             return
         found = self._survey() if self.step else self.first_survey
         plan = self._plan(found, (self.step + 1) / self.config.steps)
-        self.context.say(
-            pruning_plan.table(plan, f"prune: cut {self.step + 1} of {self.config.steps}")
-        )
-        px, channels = self.student.px, len(self.student.mean)
+        title = f"prune: cut {self.step + 1} of {self.config.steps}"
+        self.context.say(pruning_plan.table(plan, title))
         channel_groups.cut(found, plan, self.net)
-        try:
-            now = builders.size(self.net, px, channels)
-        except RuntimeError as error:
-            raise UnsupportedNetwork(
-                f"{self.student.arch} does not run any more after the cut: {str(error).splitlines()[0]}",
-                "its code names channels by number: take another student, or no [prune]",
-            ) from error
-        if now["macs"] != plan.macs:
-            raise UnsupportedNetwork(
-                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
-                "its graph was not read rightly: take another student, or no [prune]",
-            )
-        self.cuts.append(
-            {"cut": self.step + 1, **now, "channels": sum(map(len, plan.cuts.values()))}
-        )
+        channels = sum(map(len, plan.cuts.values()))
+        self.cuts.append({"cut": self.step + 1, **self._size_after(plan), "channels": channels})
         self.widths = widths.of(self.net, builders.create(self.student.arch, self.student.options))
         self.is_cut = True
         self.save(None)
 
+    def _size_after(self, plan: Plan) -> dict[str, int]:
+        """Parameters and MACs of the network that was just cut."""
+        try:
+            now = builders.size(self.net, self.student.px, len(self.student.mean))
+        except RuntimeError as error:
+            raise UnsupportedNetwork(
+                f"{self.student.arch} does not run after the cut: {str(error).splitlines()[0]}",
+                "its code refers to channels by number: choose another student, or leave [prune] out",
+            ) from error
+        if now["macs"] != plan.macs:
+            raise UnsupportedNetwork(
+                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
+                "EdgeKD cannot follow this network's graph: choose another student, or leave [prune] out",
+            )
+        return now
+
     def teach(self) -> None:
-        """Fine-tune after a cut; one that took nothing needs none."""
+        """Fine-tune after a cut. A cut that took no channel needs no fine-tuning."""
         config = self.config
         if self.cuts[-1]["channels"]:
-            torch.manual_seed(
-                self.taught.seed + self.step
-            )  # adapters' first weights, the same after a resume
-            plan = self.taught.fit_plan(config.epochs, config.lr)
-            first = (
-                self.taught.config.epochs + self.step * config.epochs
-            )  # views go on from where distil's ended
+            # The first weights of adapters are then the same after a resume.
+            torch.manual_seed(self.taught.seed + self.step)
+            # The views continue after those that distillation ended with.
+            first_epoch = self.taught.config.epochs + self.step * config.epochs
             rows = self.taught.teach(
                 self.net,
-                plan,
+                self.taught.fit_plan(config.epochs, config.lr),
                 f"prune {self.step + 1}/{config.steps}",
                 _Inner(self),
                 self.context.progress,
-                first,
+                first_epoch,
             )
             done = len(self.history)
             self.history += [
@@ -193,7 +188,7 @@ class _Work:
         self.save(None)
 
     def result(self) -> Network:
-        """The artifact. Raises GateFailed when MACs did not fall after all."""
+        """The artifact. Raises GateFailed when the MACs did not fall."""
         student = self.student
         size = builders.size(self.net, student.px, len(student.mean))
         if size["macs"] >= self.dense["macs"]:
@@ -222,8 +217,8 @@ class _Work:
             state=builders.to_bytes(self.net.state_dict()),
         )
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """What each group was and is."""
+    def _groups(self) -> list[dict[str, Json]]:
+        """The width of each group before and after, and why it stayed whole where it did."""
         now = {
             name: len(module.weight)
             for name, module in self.net.named_modules()
@@ -240,7 +235,10 @@ class _Work:
         ]
 
     def save(self, snapshot: bytes | None) -> None:
-        """Keep where the work stands."""
+        """Write the checkpoint. `snapshot`: the checkpoint of a fine-tuning that is under way."""
+        inner = (
+            None if snapshot is None else torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)
+        )
         buffer = io.BytesIO()
         torch.save(
             {
@@ -250,21 +248,19 @@ class _Work:
                 "history": self.history,
                 "widths": self.widths,
                 "state": self.net.state_dict(),
-                "snapshot": None
-                if snapshot is None
-                else torch.frombuffer(bytearray(snapshot), dtype=torch.uint8),
+                "snapshot": inner,
             },
             buffer,
         )
         self.context.checkpoint.save(buffer.getvalue())
 
     def resume(self) -> None:
-        """Go on from the checkpoint; one that does not fit is ignored, and pruning starts from the distilled student."""
-        data_ = self.context.checkpoint.load()
-        if data_ is None:
+        """Continue from the checkpoint. Without one that fits, pruning starts from the distilled student."""
+        saved = self.context.checkpoint.load()
+        if saved is None:
             return
         try:
-            kept = torch.load(io.BytesIO(data_), weights_only=True)
+            kept = torch.load(io.BytesIO(saved), weights_only=True)
             net = builders.create(
                 self.student.arch, {**self.student.options, widths.KEY: kept["widths"]}
             )
@@ -274,14 +270,13 @@ class _Work:
                 kept[k] for k in ("step", "is_cut", "cuts", "history")
             )
             self.net, self.snapshot, self.widths = net, snapshot, kept["widths"]
-        except (
-            Exception
-        ):  # a torn or foreign checkpoint has no common error type; starting over is always right
+        # A checkpoint that is torn or of another network raises errors of many types. Starting over is always right.
+        except Exception:
             return
 
 
 class _Inner:
-    """The training loop's checkpoint, kept within the stage's own."""
+    """The checkpoint of the training loop, kept inside the stage's own."""
 
     def __init__(self, work: _Work) -> None:
         self.work = work
@@ -295,8 +290,11 @@ class _Inner:
 
 
 def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
-    """Sum the gradients of the loss over training batches; feature losses, whose adapters know nothing yet, weigh 0."""
-    distiller = taught.distiller(net).eval()  # batch norm's statistics stay what they are
+    """Sum the gradients of the loss over training batches.
+
+    Feature losses count nothing here: their adapters are untrained. Batch norms keep their statistics.
+    """
+    distiller = taught.distiller(net).eval()
     net.zero_grad()
     for _, batch in zip(range(batches), taught.feed.epoch(0), strict=False):
         distiller.loss(batch, Step(0, 1, 0)).backward()
@@ -304,4 +302,5 @@ def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
 
 
 def _name_of(net: nn.Module, module: nn.Module) -> str:
+    """The module's name in `net.named_modules()`."""
     return next(name for name, found in net.named_modules() if found is module)

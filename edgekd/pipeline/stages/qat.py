@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from edgekd.core.context import Context
 from edgekd.data import datasets, tables
 from edgekd.evaluation import metrics
 from edgekd.networks import builders
+from edgekd.pipeline.stage_settings import QatSettings
 from edgekd.quantization import range_pinning
 from edgekd.quantization.post_training import quantise
 from edgekd.quantization.qat_network import (
@@ -24,12 +23,15 @@ from edgekd.quantization.qat_network import (
     prepare,
     set_phase,
 )
-from edgekd.settings.recipe import QatConfig, ViewsConfig
 from edgekd.tflite.int8_rules import Int8Rules
 from edgekd.training import views
 from edgekd.training.batches import Batch, Feed, cells
 from edgekd.training.fit import FitPlan, Step, fit
 from edgekd.training.losses import label_losses, logit_losses
+
+WARMUP = (
+    0.05  # share of the steps in which the learning rate rises: the weights are already trained
+)
 
 
 def run(
@@ -38,91 +40,38 @@ def run(
     distilled: Network,
     pruned: Network | None,
     *,
-    config: QatConfig,
-    rules: Mapping[str, Any],
-    view: ViewsConfig,
-    balance: str,
-    groups: str,
-    groups_sha256: str,
+    settings: QatSettings,
     context: Context,
 ) -> QuantNetwork:
-    """Train on with fake-quantisers at every edge of the int8 graph; the float student goes on teaching.
+    """Train on with fake quantization at every edge of the int8 graph, with the float student as the teacher.
 
-    Ranges start from the calibration images, follow the training for `config.observe` of its steps, then freeze, so
-    that the last weights are tuned to the ranges that ship. Without epochs the calibrated network is the result,
-    equalised, rounded and corrected on the calibration images. `groups`: the CSV that balance "group" reads. A pruned student
-    takes the distilled one's place. Raises UnsupportedNetwork, before any training, for an op that has no int8 rule.
+    A pruned student takes the place of the distilled one. Ranges start from the calibration images, follow the training
+    for `config.observe` of its steps, and then freeze, so that the last weights are tuned to the final ranges. Without
+    epochs the result is the calibrated network, equalised, rounded and corrected on the calibration images.
+
+    Raises UnsupportedNetwork, before any training, for an operator that has no int8 rule.
     """
     student = distilled if pruned is None else pruned
-    if dataset.labels == "many":
-        rules = {
-            **rules,
-            "softmax": "none",
-        }  # labels do not exclude each other; the file's logits are each label's own
-    teacher = builders.restore(student)
+    config = settings.config
     network = prepare(
-        builders.restore(student), student.px, student.mean, student.std, Int8Rules.from_dict(rules)
+        builders.restore(student), student.px, student.mean, student.std, _rules(dataset, settings)
     )
     shown = datasets.input_images(inputs, "calibration", len(student.mean))
-    pinned = range_pinning.parse(config.pin)
     batches = [
         builders.normalised(shown[start : start + config.batch], student.mean, student.std)
         for start in range(0, len(shown), config.batch)
     ]
+    pinned = range_pinning.parse(config.pin)
     calibrate(network, batches)
     if pinned:
         set_phase(network, "float")
         range_pinning.pin(network, pinned, range_pinning.observe(network, batches, context.seed))
         set_phase(network, "observe")
-    if not config.epochs:
+    if config.epochs:
+        history = _train(network, student, dataset, inputs, settings, context)
+    else:
         quantise(network, batches)
-        return _kept(network, student, [])
-    labels = torch.from_numpy(datasets.labels(dataset))
-    of_group = torch.tensor(tables.groups(Path(groups), dataset.images)[1]) if groups else None
-    feed = Feed(
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
-        torch.from_numpy(datasets.rows(dataset, "train")),
-        labels,
-        len(dataset.classes),
-        view,
-        context.seed,
-        config.batch,
-        cells(balance, labels, of_group),
-    )
-    frozen_from = round(config.epochs * feed.steps * config.observe)
-
-    def loss(batch: Batch, step: Step) -> Tensor:
-        set_phase(network, "observe" if step.index < frozen_from else "frozen")
-        with torch.no_grad():
-            said = teacher(batch.images)
-        logits = network(batch.images)
-        return config.alpha * logit_losses.follow(
-            logits, said, config.temperature, dataset.labels
-        ) + (1 - config.alpha) * label_losses.fit(dataset.labels)(logits, batch.targets, None)
-
-    val = datasets.input_images(inputs, "val", len(student.mean))
-    val_labels = datasets.labels(dataset, "val")
-
-    def evaluate(kept: nn.Module) -> dict[str, float]:
-        set_phase(network, "frozen")  # looking at the validation set must not move a range
-        return metrics.quick(predict(network, val), val_labels)
-
-    history = fit(
-        network,
-        network,
-        feed.epoch,
-        loss,
-        FitPlan(config.epochs, config.lr, config.weight_decay, 0.05, optimiser=config.optimiser),
-        what="qat",
-        steps=feed.steps,
-        checkpoint=context.checkpoint,
-        evaluate=evaluate,
-        progress=context.progress,
-    )
-    return _kept(network, student, history)
-
-
-def _kept(network: QatNetwork, student: Network, history: list[dict[str, float]]) -> QuantNetwork:
+        history = []
     done = finish(network)
     return QuantNetwork(
         arch=student.arch,
@@ -136,4 +85,75 @@ def _kept(network: QatNetwork, student: Network, history: list[dict[str, float]]
         layers=done.layers,
         facts={"name": student.facts["name"]},
         state=done.state,
+    )
+
+
+def _rules(dataset: Dataset, settings: QatSettings) -> Int8Rules:
+    """The profile's int8 rules. With several labels an image, the file gives each label's own logit, without a SOFTMAX."""
+    rules = dict(settings.rules)
+    if dataset.labels == "many":
+        rules["softmax"] = "none"
+    return Int8Rules.from_dict(rules)
+
+
+def _train(
+    network: QatNetwork,
+    student: Network,
+    dataset: Dataset,
+    inputs: Inputs,
+    settings: QatSettings,
+    context: Context,
+) -> list[dict[str, float]]:
+    """Train the network in place, with the float student as its teacher. Returns a row for each epoch."""
+    config = settings.config
+    teacher = builders.restore(student)
+    feed = _feed(student, dataset, settings, context.seed)
+    frozen_from = round(config.epochs * feed.steps * config.observe)
+    label_loss = label_losses.fit(dataset.labels)
+
+    def loss(batch: Batch, step: Step) -> Tensor:
+        set_phase(network, "observe" if step.index < frozen_from else "frozen")
+        with torch.no_grad():
+            said = teacher(batch.images)
+        logits = network(batch.images)
+        followed = logit_losses.follow(logits, said, config.temperature, dataset.labels)
+        fitted = label_loss(logits, batch.targets, None)
+        return config.alpha * followed + (1 - config.alpha) * fitted
+
+    val = datasets.input_images(inputs, "val", len(student.mean))
+    val_labels = datasets.labels(dataset, "val")
+
+    def evaluate(_kept: nn.Module) -> dict[str, float]:
+        set_phase(network, "frozen")  # evaluating on the validation set must not move a range
+        return metrics.quick(predict(network, val), val_labels)
+
+    return fit(
+        network,
+        network,
+        feed.epoch,
+        loss,
+        FitPlan(config.epochs, config.lr, config.weight_decay, WARMUP, optimiser=config.optimiser),
+        what="qat",
+        steps=feed.steps,
+        checkpoint=context.checkpoint,
+        evaluate=evaluate,
+        progress=context.progress,
+    )
+
+
+def _feed(student: Network, dataset: Dataset, settings: QatSettings, seed: int) -> Feed:
+    """Batches of augmented training images at the student's input size."""
+    labels = torch.from_numpy(datasets.labels(dataset))
+    groups = None
+    if settings.groups:
+        groups = torch.tensor(tables.groups(Path(settings.groups), dataset.images)[1])
+    return Feed(
+        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
+        torch.from_numpy(datasets.rows(dataset, "train")),
+        labels,
+        len(dataset.classes),
+        settings.view,
+        seed,
+        settings.config.batch,
+        cells(settings.balance, labels, groups),
     )

@@ -5,52 +5,38 @@ from __future__ import annotations
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.context import Context
 from edgekd.data import client_parts, dataset_builder, datasets, input_builder
-from edgekd.settings.recipe import DataConfig, FederatedConfig
+from edgekd.pipeline.stage_settings import DataSettings, InputsSettings
 
 
-def run(
-    *,
-    config: DataConfig,
-    fingerprint: str,
-    context: Context,
-    federated: FederatedConfig | None = None,
-    parts_sha256: str = "",
-) -> Dataset:
-    """Decode every image once. `fingerprint` stands for the source's content in the stage's key.
+def run(*, settings: DataSettings, context: Context) -> Dataset:
+    """Decode every image once. With `settings.federated`, divide the training images among clients.
 
-    `federated`: how the training images are divided among clients.
+    Raises DataError for images or labels that cannot be used.
     """
     found = dataset_builder.build_dataset(
         context.source,
-        config,
+        settings.config,
         context.seed,
         lambda done, total: context.progress("images", done, total),
     )
-    return found if federated is None else client_parts.divide(found, federated, context.seed)
+    if settings.federated is None:
+        return found
+    return client_parts.divide(found, settings.federated, context.seed)
 
 
-def inputs(
-    dataset: Dataset,
-    *,
-    px: int,
-    fit: str,
-    calibration: int,
-    golden: int,
-    channels: str,
-    context: Context,
-) -> Inputs:
+def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> Inputs:
     """Decode validation, test, calibration and golden images straight to the student's input size.
 
-    `channels`: data.channels, which images of this data set can refuse, here and not after a teacher was trained.
+    Raises RecipeError when `settings.channels` does not fit the images: here, before a teacher is trained.
     """
-    datasets.student_channels(dataset, channels)
+    datasets.student_channels(dataset, settings.channels)
     return input_builder.build_inputs(
         context.source,
         dataset,
-        px,
+        settings.px,
         context.seed,
-        fit,
-        calibration,
-        golden,
+        settings.fit,
+        settings.calibration,
+        settings.golden,
         lambda done, total: context.progress("inputs", done, total),
     )

@@ -1,12 +1,15 @@
-"""data, inputs, float student, qat -> why: which operators int8 costs most, and which remedies help, on validation images."""
+"""data, inputs, float student, qat -> why: which operators lose most by int8, and which remedies help.
+
+Measured on validation images. `edgekd report --why` runs this stage; a build does not.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,33 +18,19 @@ from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
+from edgekd.pipeline.stage_settings import SensitivitySettings
 from edgekd.quantization import remedies, sensitivity
-from edgekd.quantization.qat_network import restore
-from edgekd.settings.recipe import QatConfig
+from edgekd.quantization.qat_network import QatNetwork, restore
 from edgekd.training import views
 
 SCHEMA = "edgekd.why/1"
-NOTHING = (
-    1e-3  # nats: probabilities then move by 2.2 points at most on average (Pinsker: sqrt(KL / 2))
-)
-TRAINING_SHARE = 2.0  # times the other divergence, for training or rounding to be called the larger
+# In nats. Probabilities then move by at most 2.2 points on average (Pinsker: sqrt(KL / 2)).
+NOTHING = 1e-3
+# One of the two divergences is called the larger when it is at least this many times the other.
+LARGER = 2.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Extent:
-    """How much is measured. `images`: of the validation split, `fewer` for a student of more than `large` multiply-adds.
-
-    Remedies are tried on the `worst` operators by their divergence alone, and on the `giving` ones that give back most
-    when they alone stay in float.
-    """
-
-    # A divergence that matters shows in 256 images. Half as many keep MobileNetV2 at 224 px (300 M multiply-adds) a matter
-    # of minutes on two cores.
-    images: int = 256
-    fewer: int = 128
-    large: float = 100e6
-    worst: int = 5
-    giving: int = 3
+Floats = npt.NDArray[np.floating]
+Rows = list[dict[str, Any]]  # of edgekd.why/1, as `edgekd.quantization` makes them
 
 
 def run(
@@ -50,43 +39,33 @@ def run(
     float_student: Network,
     trained: QuantNetwork,
     *,
-    config: QatConfig,
-    extent: Extent,
+    settings: SensitivitySettings,
     context: Context,
 ) -> Sensitivity:
-    """The sensitivity run as plain JSON (schema edgekd.why/1), without the time it took."""
-    seed, progress = context.seed, context.progress
+    """The sensitivity run as JSON (schema edgekd.why/1), without the time that it took."""
+    config, seed = settings.config, context.seed
     channels = len(trained.mean)
-    count = extent.fewer if float_student.facts["macs"] > extent.large else extent.images
+    large = float_student.facts["macs"] > settings.large
+    count = settings.fewer if large else settings.images
     picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:count])
     images = datasets.input_images(inputs, "val", channels)[picked]
     labels = datasets.labels(dataset, "val")[picked]
     network = restore(trained, builders.create(trained.arch, trained.options))
     student = builders.restore(float_student)
 
-    def batches(of: Any) -> list[Any]:
-        return [
-            builders.normalised(of[start : start + config.batch], trained.mean, trained.std)
-            for start in range(0, len(of), config.batch)
-        ]
-
     units = sensitivity.units(network)
-    runs = sensitivity.measure(network, images, progress, context.checkpoint)
+    runs = sensitivity.measure(network, images, context.progress, context.checkpoint)
     ops = sensitivity.table(units, runs, labels, seed)
     _name_the_part(ops, units, network, images, runs, labels, context)
 
-    by_name = {unit.name: (number, unit) for number, unit in enumerate(units)}
-    names = _worth_a_remedy(ops, extent)
-    reference = logits_of(student, batches(images))
-    calibration = batches(datasets.input_images(inputs, "calibration", channels))
+    reference = logits_of(student, _batches(images, trained, config.batch))
+    shown = datasets.input_images(inputs, "calibration", channels)
+    calibration = _batches(shown, trained, config.batch)
     more = _more_calibration(dataset, inputs, trained, config.batch, seed)
-    case = remedies.Case(network, student, images, calibration, more, config, progress, seed)
-    candidates = remedies.candidates(
-        case,
-        [by_name[name][1] for name in names],
-        {name: runs.without[by_name[name][0]] for name in names},
+    case = remedies.Case(
+        network, student, images, calibration, more, config, context.progress, seed
     )
-    best, tried = remedies.rank(candidates, runs.whole, reference, labels, seed)
+    best, tried = _remedies(case, units, runs, _worth_a_remedy(ops, settings), reference, labels)
     whole = sensitivity.compare(runs.whole, runs.float_, labels, seed)
     training = sensitivity.compare(runs.float_, reference, labels, seed)
     return Sensitivity(
@@ -107,19 +86,45 @@ def run(
     )
 
 
+def _batches(images: npt.NDArray[np.uint8], trained: QuantNetwork, batch: int) -> list[Tensor]:
+    """Normalised batches of images uint8 [n, px, px, channels]."""
+    return [
+        builders.normalised(images[start : start + batch], trained.mean, trained.std)
+        for start in range(0, len(images), batch)
+    ]
+
+
+def _remedies(
+    case: remedies.Case,
+    units: Sequence[sensitivity.Unit],
+    runs: sensitivity.Runs,
+    names: Sequence[str],
+    reference: Floats,
+    labels: npt.NDArray[np.int64],
+) -> tuple[Rows, Rows]:
+    """(the best remedies, all that were tried) for the operators `names`."""
+    by_name = {unit.name: (number, unit) for number, unit in enumerate(units)}
+    candidates = remedies.candidates(
+        case,
+        [by_name[name][1] for name in names],
+        {name: runs.without[by_name[name][0]] for name in names},
+    )
+    return remedies.rank(candidates, runs.whole, reference, labels, case.seed)
+
+
 def _name_the_part(
-    ops: list[dict[str, Any]],
-    units: Sequence[Any],
-    network: Any,
-    images: Any,
-    runs: Any,
-    labels: Any,
+    ops: Rows,
+    units: Sequence[sensitivity.Unit],
+    network: QatNetwork,
+    images: npt.NDArray[np.uint8],
+    runs: sensitivity.Runs,
+    labels: npt.NDArray[np.int64],
     context: Context,
 ) -> None:
-    """Say of the first rows of `ops` which part costs more, the weights or the activations. Changes `ops`."""
+    """Say for the first rows of `ops` which part costs more, the weights or the activations. Changes `ops`."""
     by_name = {unit.name: unit for unit in units}
-    told = [by_name[row["name"]] for row in ops[: sensitivity.SPLIT_OPS]]
-    for name, parts in sensitivity.blame(network, images, told, context.progress).items():
+    chosen = [by_name[row["name"]] for row in ops[: sensitivity.SPLIT_OPS]]
+    for name, parts in sensitivity.blame(network, images, chosen, context.progress).items():
         row = next(row for row in ops if row["name"] == name)
         kl = {
             part: sensitivity.compare(logits, runs.float_, labels, context.seed)["kl"]
@@ -130,16 +135,16 @@ def _name_the_part(
         row["part"] = larger if kl[larger] > sensitivity.MOSTLY * kl[smaller] else None
 
 
-def _worth_a_remedy(ops: Sequence[Mapping[str, Any]], extent: Extent) -> list[str]:
+def _worth_a_remedy(ops: Rows, settings: SensitivitySettings) -> list[str]:
     """Names of the operators that remedies are tried on, each once."""
-    giving = sorted(ops, key=lambda row: row["without"]["rank"])[: extent.giving]
-    return list(dict.fromkeys(row["name"] for row in [*ops[: extent.worst], *giving]))
+    giving = sorted(ops, key=lambda row: row["without"]["rank"])[: settings.giving]
+    return list(dict.fromkeys(row["name"] for row in [*ops[: settings.worst], *giving]))
 
 
 def _more_calibration(
     dataset: Dataset, inputs: Inputs, trained: QuantNetwork, batch: int, seed: int
 ) -> list[Tensor]:
-    """Batches of training images that calibration did not use, as many as it did; empty when there are none left."""
+    """Batches of training images that calibration did not use, as many as it did; [] when there are none."""
     calibrated = inputs.rows["calibration"]
     spare = sorted(set(datasets.rows(dataset, "train").tolist()) - set(calibrated))
     if not spare:
@@ -150,15 +155,18 @@ def _more_calibration(
 
 
 def reading(whole: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """What the two divergences say of where to look: at the rounding to int8, or at the training with it."""
+    """Where to look first, by the divergence of the rounding to int8 and that of the training with it.
+
+    Both are rows of `sensitivity.compare`.
+    """
     told = (
-        f"QAT's training moved the weights' answers {training['kl']:.3g} nats from the float student's, and rounding "
-        f"them to int8 {whole['kl']:.3g} nats further"
+        f"QAT's training moved the weights' answers {training['kl']:.3g} nats from the float student's, "
+        f"and rounding them to int8 moved them {whole['kl']:.3g} nats further"
     )
     if max(training["kl"], whole["kl"]) < NOTHING:
-        return f"{told}: both next to nothing, so what follows ranks small differences."
-    if training["kl"] > TRAINING_SHARE * whole["kl"]:
-        return f"{told}: look at the training (qat.lr, qat.epochs, qat.alpha) before the ops."
-    if whole["kl"] > TRAINING_SHARE * training["kl"]:
-        return f"{told}: look at the ops below."
-    return f"{told}: neither stands out."
+        return f"{told}. Both are close to nothing: the tables below rank small differences."
+    if training["kl"] > LARGER * whole["kl"]:
+        return f"{told}. Look at the training (qat.lr, qat.epochs, qat.alpha) before the operators."
+    if whole["kl"] > LARGER * training["kl"]:
+        return f"{told}. Look at the operators below."
+    return f"{told}. Neither stands out."

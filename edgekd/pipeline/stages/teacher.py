@@ -1,80 +1,60 @@
-"""data -> teacher: a network that knows. Fine-tuned, trained from nothing, or frozen with a linear head on its features."""
+"""data -> teacher: a network that is fine-tuned, trained from random weights, or frozen with a linear head on its features."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Dataset, Network
+from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_and_features, logits_of, precision
+from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import linear_head, views
-from edgekd.training.fit import FitPlan, balanced, first_rate, fit, shuffled
+from edgekd.training.fit import FitPlan, Step, balanced, first_rate, fit, shuffled
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import team
 
+EMA = 0.99  # decay of the averaged weights that are kept: an average over about the last 100 steps
+LABEL_SMOOTHING = 0.1  # of a teacher's labels, the value of Szegedy et al. 2016 (arXiv 1512.00567)
 
-def run(
-    dataset: Dataset,
-    *,
-    config: TeacherConfig,
-    model: ModelSpec,
-    view: ViewsConfig,
-    px: int,
-    weights_sha256: str,
-    context: Context,
-) -> Network:
-    """Train or fit the teacher on the training split and evaluate it on validation and test.
+Batch = tuple[Tensor, Tensor]  # images float32 [b, c, px, px], targets float32 [b, k]
 
-    `px`: its input size. Raises WeightsError for weights that do not fit, RecipeError for a frozen network without any.
+
+def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Network:
+    """Train the teacher on the training split and evaluate it on validation and test.
+
+    Raises WeightsError for weights that do not fit, and RecipeError for a frozen network without weights.
     """
-    if config.mode == "frozen" and (
-        config.weights == "none" or not (config.weights or model.package)
-    ):
-        raise RecipeError(
-            f"a frozen teacher needs weights, and {model.name} has none",
-            f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out",
-        )
+    config, model, px = settings.config, settings.model, settings.px
+    _check_frozen(config, model)
     classes = len(dataset.classes)
-    options: dict[str, Any] = {"img_size": px} if builders.accepts_size(model.arch) else {}
+    size = {"img_size": px} if builders.accepts_size(model.arch) else {}
+    options: dict[str, Json] = {**model.options, **size}
     torch.manual_seed(context.seed)
-    net, origin = builders.pretrained(model, config.weights, classes, {**model.options, **options})
+    net, origin = builders.pretrained(model, config.weights, classes, options)
     mean, std = builders.normalisation(model, net)
     render = views.Renderer(datasets.pixels(dataset), px, mean, std)
-    train = torch.from_numpy(datasets.rows(dataset, "train"))
-    labels = torch.from_numpy(datasets.labels(dataset))
-    config = dataclasses.replace(config, lr=first_rate(config.lr, origin))
-    history: list[dict[str, Any]] = []
+    training = _Training(net, render, dataset, config, settings.view, context)
+    history: list[dict[str, float]] = []
     if config.mode == "frozen":
-        how = {"head_decay": _fit_head(net, render, train, labels, classes, config, view, context)}
+        how = {"head_decay": training.fit_head()}
     else:
-        history = _finetune(net, render, train, labels, classes, config, view, context, dataset)
-        how = {"lr": config.lr}
-    dtype = precision(config.precision, net)
-
-    def judged() -> dict[str, Any]:
-        found = {}
-        for split in ("val", "test"):
-            rows = torch.from_numpy(datasets.rows(dataset, split))
-            answers = logits_of(
-                net, (render.plain(part) for part in rows.split(config.batch)), dtype
-            )
-            found[split] = metrics.evaluate(answers, labels[rows].numpy())
-        return found
-
+        rate = first_rate(config.lr, origin)
+        history = training.finetune(rate)
+        how = {"lr": rate}
     return Network(
         arch=model.arch,
-        options={**model.options, **options, "num_classes": classes},
+        options={**options, "num_classes": classes},
         px=px,
         mean=mean,
         std=std,
@@ -84,7 +64,7 @@ def run(
             "weights": origin,
             "mode": config.mode,
             "licence": model.licence,
-            "metrics": team().once(judged),
+            "metrics": team().once(training.judge),
             **how,
             **builders.size(net, px),
         },
@@ -92,103 +72,140 @@ def run(
     )
 
 
-def _finetune(
-    net: nn.Module,
-    render: views.Renderer,
-    train: Tensor,
-    labels: Tensor,
-    classes: int,
-    config: TeacherConfig,
-    view: ViewsConfig,
-    context: Context,
-    dataset: Dataset,
-) -> list[dict[str, Any]]:
-    """All weights, fresh views every epoch, classes sampled evenly, cross-entropy on mixed labels.
-
-    Of several labels each is balanced in the loss instead.
-    """
-    count, several = len(labels), dataset.labels == "many"
-    weights = None if several else balanced(labels[train], classes)
-    parts = label_losses.label_weights(labels[train]) if several else None
-    of_labels = label_losses.fit(dataset.labels)
-    val = torch.from_numpy(datasets.rows(dataset, "val"))
-
-    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        drawn = views.draw(view, context.seed, epoch, count, among=train)
-        for order in shuffled(len(train), config.batch, context.seed, epoch, weights):
-            rows = train[order]
-            own, other = (
-                label_losses.soften(labels[r], classes, 0.1) for r in (rows, drawn.partner[rows])
-            )
-            yield render.views(rows, drawn), label_losses.mixed(own, other, drawn.share[rows])
-
-    def loss(batch: tuple[Tensor, Tensor], _step: Any) -> Tensor:
-        return of_labels(net(batch[0]), batch[1], parts)
-
-    def evaluate(kept: nn.Module) -> dict[str, float]:
-        answers = logits_of(kept, (render.plain(part) for part in val.split(config.batch)))
-        return metrics.quick(answers, labels[val].numpy())
-
-    plan = FitPlan(
-        config.epochs, config.lr, config.weight_decay, ema=0.99, optimiser=config.optimiser
-    )
-    return fit(
-        net,
-        net,
-        batches,
-        loss,
-        plan,
-        what="teacher",
-        steps=len(train) // min(config.batch, len(train)),
-        checkpoint=context.checkpoint,
-        evaluate=evaluate,
-        progress=context.progress,
-    )
-
-
-def _fit_head(
-    net: nn.Module,
-    render: views.Renderer,
-    train: Tensor,
-    labels: Tensor,
-    classes: int,
-    config: TeacherConfig,
-    view: ViewsConfig,
-    context: Context,
-) -> float:
-    """A linear head on the frozen backbone's pooled features of plain and augmented training images; gives its decay."""
-    head = net.get_classifier()  # type: ignore[operator]
-    if not isinstance(head, nn.Linear):
+def _check_frozen(config: TeacherConfig, model: ModelSpec) -> None:
+    """Raise RecipeError for a frozen network without weights."""
+    has_weights = config.weights != "none" and (config.weights or model.package)
+    if config.mode == "frozen" and not has_weights:
         raise RecipeError(
-            f"the classifier of {type(net).__name__} is not one linear layer",
-            'use teacher.mode = "finetune"',
-        )
-    plain = dataclasses.replace(view, mixup=0.0)  # a mixed image has no single label to regress on
-    dtype = precision(config.precision, net)
-    x = torch.empty(
-        1 + config.head_views, len(train), head.in_features
-    )  # one block: see knowledge.py
-    for number in range(1 + config.head_views):
-        drawn = (
-            views.draw(plain, context.seed, number - 1, len(labels), among=train)
-            if number
-            else None
+            f"a frozen teacher needs weights, and {model.name} has none",
+            f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out",
         )
 
-        def features(start: int, drawn: views.Views | None = drawn) -> Tensor:
-            rows = train[start : start + config.batch]
-            images = render.plain(rows) if drawn is None else render.views(rows, drawn)
-            return logits_and_features(net, images, dtype)[1]
 
-        for start, found in team().spread(features, range(0, len(train), config.batch)):
-            x[number, start : start + config.batch] = found
-            context.progress(
-                "teacher features",
-                number * len(train) + start + len(found),
-                x.shape[0] * x.shape[1],
+class _Training:
+    """The network with all that its training needs. Changes the network in place."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        render: views.Renderer,
+        dataset: Dataset,
+        config: TeacherConfig,
+        view: ViewsConfig,
+        context: Context,
+    ) -> None:
+        self.net, self.render, self.dataset = net, render, dataset
+        self.config, self.view, self.context = config, view, context
+        self.classes = len(dataset.classes)
+        self.train = self._rows("train")
+        self.labels = torch.from_numpy(datasets.labels(dataset))
+
+    @functools.cached_property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the teacher answers in."""
+        return precision(self.config.precision, self.net)
+
+    def _rows(self, split: str) -> Tensor:
+        return torch.from_numpy(datasets.rows(self.dataset, split))
+
+    def judge(self) -> dict[str, Json]:
+        """Figures on validation and test, as `metrics.evaluate` returns them."""
+        found = {}
+        for split in ("val", "test"):
+            rows = self._rows(split)
+            images = (self.render.plain(part) for part in rows.split(self.config.batch))
+            answers = logits_of(self.net, images, self.dtype)
+            found[split] = metrics.evaluate(answers, self.labels[rows].numpy())
+        return found
+
+    def finetune(self, lr: float) -> list[dict[str, float]]:
+        """Train all weights on new views every epoch, with cross-entropy on mixed labels. Returns a row for each epoch.
+
+        Images of all classes are drawn equally often. Where an image may have several labels, the loss weighs each label
+        instead.
+        """
+        config, several = self.config, self.dataset.labels == "many"
+        known = self.labels[self.train]
+        parts = label_losses.label_weights(known) if several else None
+        of_labels = label_losses.fit(self.dataset.labels)
+        class_weights = None if several else balanced(known, self.classes)
+        val = self._rows("val")
+
+        def loss(batch: Batch, _step: Step) -> Tensor:
+            return of_labels(self.net(batch[0]), batch[1], parts)
+
+        def evaluate(kept: nn.Module) -> dict[str, float]:
+            answers = logits_of(kept, (self.render.plain(part) for part in val.split(config.batch)))
+            return metrics.quick(answers, self.labels[val].numpy())
+
+        plan = FitPlan(config.epochs, lr, config.weight_decay, ema=EMA, optimiser=config.optimiser)
+        return fit(
+            self.net,
+            self.net,
+            lambda epoch: self._batches(epoch, class_weights),
+            loss,
+            plan,
+            what="teacher",
+            steps=len(self.train) // min(config.batch, len(self.train)),
+            checkpoint=self.context.checkpoint,
+            evaluate=evaluate,
+            progress=self.context.progress,
+        )
+
+    def _batches(self, epoch: int, class_weights: Tensor | None) -> Iterator[Batch]:
+        """The batches of an epoch: views of training images with mixed, smoothed labels."""
+        seed = self.context.seed
+        drawn = views.draw(self.view, seed, epoch, len(self.labels), among=self.train)
+        for order in shuffled(len(self.train), self.config.batch, seed, epoch, class_weights):
+            rows = self.train[order]
+            own, other = (
+                label_losses.soften(self.labels[r], self.classes, LABEL_SMOOTHING)
+                for r in (rows, drawn.partner[rows])
             )
-    fitted = linear_head.fit(x, labels[train], classes, config.head_decay, context.seed)
-    with torch.no_grad():
-        head.weight.copy_(fitted.weight)
-        head.bias.copy_(fitted.bias)
-    return fitted.decay
+            yield self.render.views(rows, drawn), label_losses.mixed(own, other, drawn.share[rows])
+
+    def fit_head(self) -> float:
+        """Fit a linear head on the frozen backbone's features of plain and augmented training images. Returns its decay.
+
+        Raises RecipeError when the network's classifier is not one linear layer.
+        """
+        head = self.net.get_classifier()  # type: ignore[operator]
+        if not isinstance(head, nn.Linear):
+            raise RecipeError(
+                f"the classifier of {type(self.net).__name__} is not one linear layer",
+                'use teacher.mode = "finetune"',
+            )
+        config, context = self.config, self.context
+        x = self._features(head.in_features)
+        known = self.labels[self.train]
+        fitted = linear_head.fit(x, known, self.classes, config.head_decay, context.seed)
+        with torch.no_grad():
+            head.weight.copy_(fitted.weight)
+            head.bias.copy_(fitted.bias)
+        return fitted.decay
+
+    def _features(self, width: int) -> Tensor:
+        """Pooled features float32 [1 + head_views, n, width] of the training images: plain first, then augmented views."""
+        config, train = self.config, self.train
+        # A mixed image has no single label to regress on.
+        unmixed = dataclasses.replace(self.view, mixup=0.0)
+        # One block for all batches: see `knowledge._ask_all`.
+        x = torch.empty(1 + config.head_views, len(train), width)
+        for number in range(1 + config.head_views):
+            drawn = None
+            if number:
+                seed, images = self.context.seed, len(self.labels)
+                drawn = views.draw(unmixed, seed, number - 1, images, among=train)
+
+            def features(start: int, drawn: views.Views | None = drawn) -> Tensor:
+                rows = train[start : start + config.batch]
+                images = (
+                    self.render.plain(rows) if drawn is None else self.render.views(rows, drawn)
+                )
+                return logits_and_features(self.net, images, self.dtype)[1]
+
+            for start, found in team().spread(features, range(0, len(train), config.batch)):
+                x[number, start : start + config.batch] = found
+                done = number * len(train) + start + len(found)
+                self.context.progress("teacher features", done, x.shape[0] * x.shape[1])
+        return x

@@ -1,0 +1,209 @@
+"""The settings of each stage: one frozen dataclass a stage. They are passed to the stage's function and hashed into its key.
+
+A field of type `HashedOnly` is hashed and never read by the stage: it stands for something outside the settings that
+decides the result, such as the contents of a file that the settings name. This module loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from edgekd.core.artifacts import Json
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.settings.recipe import (
+    BenchConfig,
+    CertifyConfig,
+    ConfidenceConfig,
+    DataConfig,
+    DistilConfig,
+    FederatedConfig,
+    PruneConfig,
+    QatConfig,
+    TeacherConfig,
+    ViewsConfig,
+)
+from edgekd.training.oracle_settings import OracleSettings
+
+type HashedOnly[T] = Annotated[T, "part of the stage's key; the stage itself does not read it"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Settings of the stage "data".
+
+    `fingerprint`: the source's contents. `federated`: how training images are divided among clients, and `parts_sha256`
+    the contents of the file that it names.
+    """
+
+    config: DataConfig
+    fingerprint: HashedOnly[str]
+    federated: FederatedConfig | None = None
+    parts_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputsSettings:
+    """Settings of the stage "inputs": `px`, the side of the student's input, and the recipe's table [data]."""
+
+    px: int
+    fit: str
+    calibration: int
+    golden: int
+    channels: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSettings:
+    """Settings of a teacher's stage. `px`: the side of its input. `weights_sha256`: of the file `config.weights`."""
+
+    config: TeacherConfig
+    model: ModelSpec
+    view: ViewsConfig
+    px: int
+    weights_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeSettings:
+    """Settings of the stage "knowledge" when teachers are asked."""
+
+    view: ViewsConfig
+    oracle: OracleSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSettings:
+    """Settings of the stage "knowledge" when a file of logged answers takes the teacher's place."""
+
+    path: str
+    max_days: float
+    file_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientSettings:
+    """Settings of the stage "knowledge" when clients' answers take the teacher's place."""
+
+    config: FederatedConfig
+    distil: DistilConfig
+    model: ModelSpec
+    view: ViewsConfig
+    px: int
+    channels: str = "3"
+    weights_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilSettings:
+    """Settings of the stage "distil".
+
+    `px`: the side of the student's input. `oracle`: how the teacher is asked during training (`config.answers` "live" or
+    "corrected"); None where it is not. The hashes are of the files `config.weights` and `config.groups`.
+    """
+
+    config: DistilConfig
+    model: ModelSpec
+    view: ViewsConfig
+    px: int
+    channels: str = "3"
+    oracle: OracleSettings | None = None
+    weights_sha256: HashedOnly[str] = ""
+    groups_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneSettings:
+    """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`: as in `DistilSettings`."""
+
+    config: PruneConfig
+    distil: DistilConfig
+    model: ModelSpec
+    view: ViewsConfig
+    multiple: int
+    oracle: OracleSettings | None = None
+    groups_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class QatSettings:
+    """Settings of the stage "qat".
+
+    `rules`: the device profile's int8 rules (`edgekd.tflite.int8_rules.Int8Rules.from_dict`). `balance`: as
+    `distil.balance` of a recipe. `groups`: the CSV that the balance "group" reads, else "".
+    """
+
+    config: QatConfig
+    rules: dict[str, str]
+    view: ViewsConfig
+    balance: str
+    groups: str = ""
+    groups_sha256: HashedOnly[str] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherPrecision:
+    """Settings of the stages "evaluate" and "saliency": the precision that the teacher runs in."""
+
+    precision: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CertifySettings:
+    """Settings of the stage "certify"."""
+
+    config: CertifyConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfidenceSettings:
+    """Settings of the stage "confidence"."""
+
+    config: ConfidenceConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class HostBenchSettings:
+    """Settings of the stage "bench". `host`: this machine, as the runner describes it (`edgebench.machine`).
+
+    A latency holds only for the machine that it was measured on, and several machines can share a store.
+    """
+
+    config: BenchConfig
+    host: HashedOnly[Json]
+
+
+@dataclasses.dataclass(frozen=True)
+class SensitivitySettings:
+    """Settings of the sensitivity run, and how much it measures.
+
+    It takes `images` of the validation split, or `fewer` for a student of more than `large` multiply-adds. It tries
+    remedies on the `worst` operators by their divergence alone, and on those `giving` back the most when they alone stay
+    in float.
+    """
+
+    config: QatConfig
+    # 256 images show a divergence that matters. With half as many, MobileNetV2 at 224 px (300 M multiply-adds) still
+    # takes only minutes on two cores.
+    images: int = 256
+    fewer: int = 128
+    large: float = 100e6
+    worst: int = 5
+    giving: int = 3
+
+
+StageSettings = (
+    DataSettings
+    | InputsSettings
+    | TeacherSettings
+    | KnowledgeSettings
+    | LogSettings
+    | ClientSettings
+    | DistilSettings
+    | PruneSettings
+    | QatSettings
+    | TeacherPrecision
+    | CertifySettings
+    | ConfidenceSettings
+    | HostBenchSettings
+)
