@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekd.core import plugins
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import unlabelled
 from edgekd.data.folders import EXPECTED, FolderSource
 from edgekd.data.label_csv import CsvSource
 from edgekd.data.phantom_source import PhantomSource
+from edgekd.data.plugin_source import GROUP, PluginSource
 from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource
 from edgekd.data.shards import ShardSource
 from edgekd.data.sources import Source
@@ -52,12 +54,14 @@ def open_source(
       dataset-fashion-mnist or from a folder of IDX files
     * "medmnist:pneumoniamnist", "medmnist:pneumoniamnist@128": a set of MedMNIST and its size in
       pixels (extra "medmnist"; downloads once)
+    * "NAME", "NAME:ARGUMENT": a source that an installed package adds (`plugin_source`)
     * anything else: a folder (`folders`); "./phantom" is a folder, too
 
     `images_folder` and `labels` belong to a CSV: the settings data.images and data.labels.
 
-    Raises UnknownName for a text that is none of these, MissingExtra when a package is missing, and
-    DataError for images in the wrong layout.
+    Raises UnknownName for a text that is none of these, MissingExtra when a package is missing,
+    PluginError when an installed package does not work, and DataError for images in the wrong
+    layout.
     """
     if text.lower().endswith(".csv"):
         return CsvSource(Path(text).expanduser(), group_column, images_folder, labels)
@@ -82,6 +86,10 @@ def open_source(
         return ShardSource(text.partition(":")[2], group_column)
     if kind == "medmnist":
         return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
+    own, _, argument = text.partition(":")
+    plugin = plugins.find(GROUP, own)
+    if plugin is not None:
+        return PluginSource(plugin, argument)
     path = Path(text).expanduser()
     if path.exists() or "/" in text or "\\" in text:
         return FolderSource(path, group_column)
@@ -94,11 +102,12 @@ def _unknown(text: str) -> UnknownName:
         for entry in Path().iterdir()
         if entry.is_dir() and not entry.name.startswith(".")
     ]
+    known = [*_BUILT_IN, *plugins.installed(GROUP)]
     return UnknownName(
         "data",
         text,
-        [*_BUILT_IN, *beside],
-        f"give one of {', '.join(_BUILT_IN)}, a CSV of labels, or a folder: {EXPECTED}",
+        [*known, *beside],
+        f"give one of {', '.join(known)}, a CSV of labels, or a folder: {EXPECTED}",
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Blob, Network
 from edgekd.core.errors import MissingExtra, RecipeError, UnknownName, WeightsError
 from edgekd.networks import student_edits, widths
+from edgekd.settings import model_specs
 from edgekd.settings.model_specs import CHANNELS, ModelSpec, check_name
 
 State = dict[str, Tensor]
@@ -36,6 +37,7 @@ def create(arch: str, options: Mapping[str, Any]) -> nn.Module:
 
     Raises UnknownName for a name timm does not have and RecipeError for a size or option that the network refuses.
     """
+    model_specs.register(arch)
     check_name(arch, "network", timm.list_models())
     try:
         with warnings.catch_warnings():
@@ -238,6 +240,7 @@ def accepts_size(arch: str) -> bool:
 
 def facts(arch: str) -> tuple[int, int]:
     """Native input size and patch size (1 for a CNN) of a timm network."""
+    model_specs.register(arch)
     check_name(arch, "network", timm.list_models())
     patch = getattr(getattr(create(arch, {}), "patch_embed", None), "patch_size", (1, 1))[0]
     return int(timm.get_pretrained_cfg_value(arch, "input_size")[-1]), int(patch)

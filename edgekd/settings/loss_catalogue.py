@@ -72,7 +72,7 @@ def method(name: str) -> Method:
         raise PluginError(
             f"{GROUP} {name!r} of the package {plugin.package} is not a loss: {plugin.target} must be "
             "an edgekd.settings.loss_methods.Method with a function",
-            "see how the plug-in in tests/plugin_example does it",
+            f"correct {plugin.target}, or remove the package: pip uninstall {plugin.distribution}",
         )
     return found
 

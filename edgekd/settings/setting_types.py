@@ -49,6 +49,14 @@ class Setting:
             value = str(value)  # `channels = 3` means the choice "3"
         return msgspec.convert(value, self.hint)
 
+    def accepts(self, value: Toml) -> bool:
+        """Whether `check` accepts a value."""
+        try:
+            self.check(value)
+        except msgspec.ValidationError:
+            return False
+        return True
+
     @property
     def description(self) -> str:
         """What the setting does, in one line; "" when its type does not say."""
@@ -114,7 +122,9 @@ def words(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType() | inspect.ListType():
-            return "a list of texts"
+            item = _bare(kind.item_type)
+            plural = {inspect.StrType: "texts", inspect.FloatType: "numbers"}
+            return f"a list of {plural.get(type(item), words(item))}"
         case inspect.UnionType():
             kinds = [_bare(part) for part in kind.types]
             if {type(part) for part in kinds} == {inspect.IntType, inspect.FloatType}:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from edgekd.core import plugins
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
 from edgekd.settings.loss_catalogue import Term
@@ -387,4 +388,7 @@ def build(term: Term, at: Setting) -> nn.Module:
             return Robust(at, **p)
         case "fair":
             return Fair(at)
+    if term.method.function:
+        value = plugins.load(term.method.function, f"the loss {term.name!r}", term.provider)
+        return Pure(lambda s, b: value(s, b, **p))
     raise RecipeError(f"distil.losses.{term.name} has no module")
