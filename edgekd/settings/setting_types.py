@@ -131,6 +131,8 @@ def words(kind: inspect.Type) -> str:
                 kinds = [part for part in kinds if isinstance(part, inspect.FloatType)]
             return ", or ".join(words(part) for part in kinds)
         case inspect.DictType():
+            if isinstance(kind.value_type, inspect.AnyType):
+                return "a table"
             return f"a table whose values are each {words(kind.value_type)}"
         case inspect.DataclassType() | inspect.StructType():
             return f"a table of any of {', '.join(field.encode_name for field in kind.fields)}"
