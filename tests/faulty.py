@@ -13,17 +13,17 @@ import numpy as np
 from torch import nn
 
 from edgekd.core.artifacts import Exported, LiteModel, QuantNetwork, sha256
+from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
-from edgekd.pipeline.stages.certify import Published, certify
+from edgekd.proof.certificate import Gates, Published, certify
 from edgekd.quantization.qat_network import predict, restore
-from edgekd.settings.recipe import CertifyConfig
 from edgekd.tflite.canonical import canonical
 from edgekd.tflite.flatbuffer import read, schema, write
 from tests.small_networks import PX, artifact, calibrated, images
 
 LABELS = ["cat", "dog", "hen"]
-CONFIG = CertifyConfig(min_agreement=0.9)  # random weights: answers lie near each other
+GATES = Gates(min_agreement=0.9)  # random weights: answers lie near each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Built:
             "qat_logits": self.logits,
             "published": self.published,
         } | instead
-        return certify(config=CONFIG, **parts).body
+        return to_json(certify(gates=GATES, **parts))
 
     def write(self, folder: Path) -> Path:
         """The folder as `edgekd build` publishes it, as far as `edgekd verify` reads it."""

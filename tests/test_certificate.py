@@ -12,10 +12,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekd.core.artifacts import LiteModel, QuantNetwork
 from edgekd.core.errors import ModelFileError, UnsupportedNetwork
+from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
-from edgekd.pipeline.stages.certify import certify
+from edgekd.proof.certificate import certify
 from edgekd.quantization import qat_network
 from edgekd.tflite import int8_rules
 from edgekd.tflite.runtime import describe, run
@@ -46,7 +47,7 @@ def v2() -> tuple[QuantNetwork, LiteModel, np.ndarray]:
 def test_exact(arch: str) -> None:
     """Every scale, zero point and code identical, every op within 1 LSB, nothing but integers."""
     qnet, lite, answers = whole(arch)
-    body = certify(qnet, lite, IMAGES, answers).body
+    body = to_json(certify(qnet, lite, IMAGES, answers))
     assert [
         row for row in body["failures"] if row["check"] != "end_to_end"
     ] == []  # random weights: argmax means nothing
@@ -112,7 +113,7 @@ def test_a_fault_is_named(
     qnet, lite, answers = v2
     names: list[str] = []
     broken = tampered(lite, lambda model: names.append(fault(model)))
-    body = certify(qnet, broken, IMAGES, answers).body
+    body = to_json(certify(qnet, broken, IMAGES, answers))
     assert body["passed"] is False
     found = [row for row in body["failures"] if row["check"] == check]
     assert [row["tensor"] for row in found] == names
@@ -121,7 +122,7 @@ def test_a_fault_is_named(
 
 def test_repacking_alone_is_no_fault(v2: tuple[QuantNetwork, LiteModel, np.ndarray]) -> None:
     qnet, lite, answers = v2
-    body = certify(qnet, tampered(lite, lambda model: None), IMAGES, answers).body
+    body = to_json(certify(qnet, tampered(lite, lambda model: None), IMAGES, answers))
     assert [row for row in body["failures"] if row["check"] != "end_to_end"] == []
 
 

@@ -1,4 +1,4 @@
-"""Each op alone, in random ranges, in every kernel family: within the tolerance that `edgekd.proof.kernel_check` states for it."""
+"""Each op alone, in random ranges, in every kernel family: within the tolerance that `kernel_tolerances` states for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.proof.exact_kernels import KERNELS, Operand
 from edgekd.proof.failures import Failures
-from edgekd.proof.kernel_check import FAMILIES, TOLERANCES, check_ops
+from edgekd.proof.kernel_check import FAMILIES, check_ops
+from edgekd.proof.kernel_tolerances import TOLERANCES
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.int8_rules import Range, range_from_minmax
 from edgekd.tflite.runtime import LiteRunner
@@ -148,9 +150,9 @@ def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPa
         KERNELS, "ADD", lambda op, inputs, output: np.minimum(add(op, inputs, output) + 2, 127)
     )
     failures = Failures()
-    body = check_ops(built.lite.tflite, built.pixels[:1], failures, 1)
-    assert {row["op"] for row in failures.rows} == {"ADD #3 -> relu"}
-    assert {str(row["found"]).rpartition(" ")[2] for row in failures.rows} == set(FAMILIES)
+    body = to_json(check_ops(built.lite.tflite, built.pixels[:1], failures, 1))
+    assert {row.op for row in failures.rows} == {"ADD #3 -> relu"}
+    assert {str(row.found).rpartition(" ")[2] for row in failures.rows} == set(FAMILIES)
     assert body["worst_op"]["op"] == "ADD #3 -> relu"
     graph = read(built.lite.tflite)
     assert [row["op"] for row in body["by_op"]] == [op.label(graph.tensors) for op in graph.ops]

@@ -14,9 +14,10 @@ from torch import nn
 
 from edgekd.core.artifacts import Certificate, Exported, LiteModel, QuantNetwork, pack, unpack
 from edgekd.core.errors import DataError, ModelFileError
+from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
-from edgekd.pipeline.stages.certify import certify
+from edgekd.proof.certificate import certify
 from edgekd.proof.exact_kernels import KERNELS, Operand
 from edgekd.quantization.qat_network import calibrate, predict, prepare, restore, set_phase
 from edgekd.tflite import flatbuffer, onnx_runner
@@ -86,7 +87,7 @@ def route() -> Route:
 
 @pytest.fixture(scope="module")
 def certificate(route: Route) -> Certificate:
-    return certify(route.qnet, route.lite, route.images, route.logits)
+    return Certificate(to_json(certify(route.qnet, route.lite, route.images, route.logits)))
 
 
 def test_certificate_of_a_trained_mobilenet(certificate: Certificate) -> None:
@@ -372,7 +373,7 @@ def test_small_networks_certify(name: str, rules: dict[str, str], ops: dict[str,
     network, _, _ = calibrated(name, **rules)
     pixels, labels = images(24, network.px, seed=2)
     found = follow(artifact(network), SMALL[name], pixels, labels)
-    body = certify(found.qnet, found.lite, pixels, found.logits).body
+    body = to_json(certify(found.qnet, found.lite, pixels, found.logits))
     assert {**body["op_local"], "worst_op": None}["max_lsb"] <= 1
     assert not [row for row in body["failures"] if row["check"] != "end_to_end"]
     assert (
@@ -425,7 +426,7 @@ def test_same_padding_replaces_a_pad() -> None:
     assert "PAD" not in found.lite.facts["ops"]
     assert not [
         row
-        for row in certify(found.qnet, found.lite, pixels, found.logits).body["failures"]
+        for row in to_json(certify(found.qnet, found.lite, pixels, found.logits))["failures"]
         if row["check"] != "end_to_end"
     ]
 
@@ -441,7 +442,7 @@ def test_huge_channels_do_not_stop_the_runtime() -> None:
     pixels, labels = images(16, 32)
     calibrate(network, [normalised(pixels, MEAN, STD)])
     found = follow(artifact(network), build, pixels, labels)
-    body = certify(found.qnet, found.lite, pixels, found.logits).body
+    body = to_json(certify(found.qnet, found.lite, pixels, found.logits))
     assert not [row for row in body["failures"] if row["check"] != "end_to_end"]
 
 
@@ -461,7 +462,7 @@ def test_dead_channels_do_not_saturate() -> None:
     biases = flatbuffer.read(found.lite.tflite).by_name()["left.0.bias"].data
     assert biases is not None
     assert np.abs(biases.astype(np.int64)).max() <= 2**30 + 64
-    body = certify(found.qnet, found.lite, pixels, found.logits).body
+    body = to_json(certify(found.qnet, found.lite, pixels, found.logits))
     assert body["op_local"]["max_lsb"] <= 1
     assert not [row for row in body["failures"] if row["check"] != "end_to_end"]
 
@@ -535,7 +536,7 @@ def one_weight_scale(tensors: dict[str, Any], _model: Any) -> None:
 def test_a_fault_is_caught_by_name(
     route: Route, change: Callable[..., None], check: str, place: str
 ) -> None:
-    body = certify(route.qnet, tampered(route, change), route.images[:8], route.logits[:8]).body
+    body = to_json(certify(route.qnet, tampered(route, change), route.images[:8], route.logits[:8]))
     assert body["passed"] is False
     named = [row for row in body["failures"] if row["check"] == check]
     assert [row["tensor"] for row in named if "tensor" in row] == [place]
@@ -548,12 +549,12 @@ def test_a_fault_is_caught_by_name(
 def test_untouched_file_written_again_passes(route: Route) -> None:
     """The faults above are found because of the change, not because of the writing."""
     again = tampered(route, lambda _tensors, _model: None)
-    assert certify(route.qnet, again, route.images[:8], route.logits[:8]).body["passed"] is True
+    assert to_json(certify(route.qnet, again, route.images[:8], route.logits[:8]))["passed"] is True
 
 
 def test_another_network_fails(route: Route) -> None:
     """Answers of another network: the codes agree, the answers do not."""
-    body = certify(route.qnet, route.lite, route.images, route.logits[::-1].copy()).body
+    body = to_json(certify(route.qnet, route.lite, route.images, route.logits[::-1].copy()))
     assert body["passed"] is False
     assert {row["check"] for row in body["failures"]} == {"end_to_end"}
 

@@ -11,15 +11,16 @@ from torch import nn
 
 from edgekd.core.artifacts import LiteModel, QuantNetwork
 from edgekd.core.errors import ModelFileError, ProfileError, RecipeError
+from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders, student_edits
 from edgekd.pipeline.jobs import Job
-from edgekd.pipeline.stages.certify import certify
 from edgekd.proof import exact_kernels
+from edgekd.proof.certificate import certify
 from edgekd.proof.failures import Failures
-from edgekd.proof.file_checks import check_form
+from edgekd.proof.form_checks import check_form
 from edgekd.quantization import qat_network
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import load_profile
@@ -117,7 +118,7 @@ def certified(
     answers = qat_network.predict(
         qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES
     )
-    return qnet, model, certify(qnet, model, IMAGES, answers).body
+    return qnet, model, to_json(certify(qnet, model, IMAGES, answers))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +226,7 @@ def test_a_quantize_inside_is_not_full_integer() -> None:
     graph, failures = flatbuffer.read(data), Failures()
     assert flatbuffer.is_full_integer(graph) is False
     check_form(data, graph, failures)
-    assert [(row["check"], row["op"]) for row in failures.rows] == [
-        ("full_integer", "QUANTIZE #1 -> c")
-    ]
+    assert [(row.check, row.op) for row in failures.rows] == [("full_integer", "QUANTIZE #1 -> c")]
 
 
 def test_every_rule_at_once_is_exact() -> None:

@@ -27,10 +27,11 @@ from edgekd.app import build
 from edgekd.app.console import Console
 from edgekd.core.artifacts import LiteModel, QuantNetwork, sha256
 from edgekd.core.errors import EdgeKDError
+from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
-from edgekd.pipeline.stages.certify import Published, certify
+from edgekd.proof.certificate import Published, certify
 from edgekd.quantization import qat_network
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.device_profiles import load_profile
@@ -120,9 +121,9 @@ def calibrated(name: str, arguments: argparse.Namespace) -> Row:
     published = Published(
         exported.qdq, [str(label) for label in range(CLASSES)], golden(qnet, model, images)
     )
-    body = certify(
-        qnet, model, images, qat_network.predict(network, images), published=published
-    ).body
+    body = to_json(
+        certify(qnet, model, images, qat_network.predict(network, images), published=published)
+    )
     judged = [failure for failure in body["failures"] if failure["check"] != "end_to_end"]
     return {
         **row({**body, "passed": not judged, "failures": judged}, model.facts["ops"]),

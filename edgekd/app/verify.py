@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import verify_bundle
-from edgekd.core.artifacts import Json, sha256
+from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, ModelFileError
+from edgekd.core.records import Record, from_json, to_json
 from edgekd.core.store import read_json
 from edgekd.device.bench import read_model
 from edgekd.proof import answer_agreement, companion_files, expected_model
+from edgekd.proof.certificate import OP_LOCAL_IMAGES
+from edgekd.proof.certificate_record import Bound, CertificateBody, Failure
+from edgekd.proof.code_checks import check_layers
 from edgekd.proof.companion_files import AGAIN
 from edgekd.proof.failures import Failures
-from edgekd.proof.file_checks import (
-    check_form,
-    check_layers,
-    check_ranges,
-    check_shapes,
-    check_structure,
-)
+from edgekd.proof.form_checks import check_form
 from edgekd.proof.kernel_check import check_ops
+from edgekd.proof.range_checks import check_ranges
+from edgekd.proof.shape_checks import check_shapes
+from edgekd.proof.structure_checks import check_structure
 from edgekd.proof.trained_op_check import check_edges
 from edgekd.tflite import onnx_runner, runtime
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.runtime import LiteRunner, tensor_range
 
 Check = dict[str, Any]
-OP_LOCAL_IMAGES = 4  # as many golden images as the certificate's own op-local check saw
 LSB = 1  # a certificate made with a looser certify.max_lsb is looser than what verify promises
 # Golden images on which model.onnx and the file may answer differently: fake-quantised floats against integers, on images at
 # the decision boundary. Of some 32, two may lie there; an op that is wrong shows in "edges" long before.
@@ -53,21 +53,24 @@ class Folder:
     """The published files of one build, read once. Raises ModelFileError for one that is missing or torn."""
 
     def __init__(self, folder: Path) -> None:
-        self.certificate = read_json(folder / "certificate.json", "edgekd.certificate/1")
+        stored = read_json(folder / "certificate.json", "edgekd.certificate/1")
         self.report = read_json(folder / "report.json", "edgekd.report/1")
         self.model = read_model(folder / "model.tflite")
         self.onnx = _bytes(folder / "model.onnx")
         self.golden = companion_files.read_golden(_bytes(folder / "golden.npz"))
         self.labels = _labels(folder)
         self.graph = read(self.model)
-        if not isinstance(self.certificate.get("bound"), dict) or not isinstance(
-            self.certificate.get("op_local"), dict
+        if not isinstance(stored.get("bound"), dict) or not isinstance(
+            stored.get("op_local"), dict
         ):
             raise ModelFileError(
                 f"{folder / 'certificate.json'} was made by an older edgekd: it is not bound to labels "
                 "and golden set",
                 "build again with this edgekd; training is not repeated",
             )
+        self.certificate = from_json(CertificateBody, stored, str(folder / "certificate.json"))
+        assert self.certificate.bound is not None
+        self.bound: Bound = self.certificate.bound
 
 
 def verify(folder: Path) -> list[Check]:
@@ -104,12 +107,16 @@ def _check(name: str, function: Callable[[Folder, Failures], str], files: Folder
     if failures.count:
         found = "; ".join(_sentence(row) for row in failures.rows[:3])
         found += f"; and {failures.count - 3} more" if failures.count > 3 else ""
-    return {"check": name, "passed": failures.count == 0, "found": found, "failures": failures.rows}
+    return {
+        "check": name,
+        "passed": failures.count == 0,
+        "found": found,
+        "failures": [to_json(row) for row in failures.rows],
+    }
 
 
-def _sentence(row: dict[str, Json]) -> str:
-    place = next(str(row[where]) for where in ("tensor", "op", "file") if where in row)
-    return f"{place}: expected {row['expected']}, found {row['found']}"
+def _sentence(row: Failure) -> str:
+    return f"{row.place}: expected {row.expected}, found {row.found}"
 
 
 def _labels(folder: Path) -> list[str]:
@@ -121,13 +128,13 @@ def _labels(folder: Path) -> list[str]:
 
 def _certificate(files: Folder, failures: Failures) -> str:
     body = files.certificate
-    if not body["passed"] or body["failures"]:
+    if not body.passed or body.failures:
         failures.add(
             "certificate",
             "file",
             "certificate.json",
             "passed",
-            f"{len(body['failures'])} failures",
+            f"{len(body.failures)} failures",
             AGAIN,
         )
     return "passed"
@@ -136,9 +143,9 @@ def _certificate(files: Folder, failures: Failures) -> str:
 def _hashes(files: Folder, failures: Failures) -> str:
     digest = sha256(files.model)
     for name, found, expected in (
-        ("model.tflite", digest, files.certificate["model_sha256"]),
+        ("model.tflite", digest, files.certificate.model_sha256),
         ("model.tflite", digest, files.report["artifact"]["sha256"]),
-        ("model.onnx", sha256(files.onnx), files.certificate["onnx_sha256"]),
+        ("model.onnx", sha256(files.onnx), files.certificate.onnx_sha256),
     ):
         if found != expected:
             failures.add(
@@ -153,18 +160,18 @@ def _hashes(files: Folder, failures: Failures) -> str:
 
 
 def _labels_and_golden(files: Folder, failures: Failures) -> str:
-    bound = files.certificate["bound"]
+    bound = files.bound
     companion_files.check_bound(bound, files.labels, files.golden, failures)
-    if files.report["data"]["classes"] != bound["labels"]:
+    if files.report["data"]["classes"] != bound.labels:
         failures.add(
             "labels",
             "file",
             "report.json: data.classes",
-            bound["labels"],
+            bound.labels,
             files.report["data"]["classes"],
             AGAIN,
         )
-    classes = len(bound["labels"])
+    classes = len(bound.labels)
     if files.graph.tensors[files.graph.outputs[0]].shape[-1] != classes:
         failures.add(
             "labels",
@@ -174,15 +181,15 @@ def _labels_and_golden(files: Folder, failures: Failures) -> str:
             list(files.graph.tensors[files.graph.outputs[0]].shape),
             AGAIN,
         )
-    return f"{classes} labels, {len(files.golden['inputs'])} golden images, mean {bound['input']['mean']}"
+    return f"{classes} labels, {len(files.golden['inputs'])} golden images, mean {bound.input.mean}"
 
 
 def _normalisation(files: Folder, failures: Failures) -> str:
-    bound = files.certificate["bound"]["input"]
+    bound = files.bound.input
     companion_files.check_input(
-        bound["mean"], bound["std"], files.graph.tensors[files.graph.inputs[0]], failures
+        bound.mean, bound.std, files.graph.tensors[files.graph.inputs[0]], failures
     )
-    return f"a pixel less 128 is the input's code, mean {bound['mean']}, std {bound['std']}"
+    return f"a pixel less 128 is the input's code, mean {bound.mean}, std {bound.std}"
 
 
 def _form(files: Folder, failures: Failures) -> str:
@@ -191,62 +198,64 @@ def _form(files: Folder, failures: Failures) -> str:
     return str(files.graph.counts())
 
 
-def _same(name: str, found: Json, files: Folder, failures: Failures) -> None:
-    """A figure of the certificate, worked out again."""
-    if files.certificate.get(name) != found:
+def _same(name: str, found: Record, stored: Record | None, failures: Failures) -> None:
+    """A block of the certificate, worked out again."""
+    if stored != found:
         failures.add(
-            name, "file", f"certificate.json: {name}", found, files.certificate.get(name), AGAIN
+            name,
+            "file",
+            f"certificate.json: {name}",
+            to_json(found),
+            None if stored is None else to_json(stored),
+            AGAIN,
         )
 
 
 def _ranges(files: Folder, failures: Failures) -> str:
-    named = files.certificate.get("correspondence") or {}
+    named, stored = files.certificate.correspondence, files.certificate
     claimed = expected_model.from_onnx(files.onnx)
     found = check_ranges(claimed, named, files.graph, failures)
-    _same("ranges", found, files, failures)
-    _same("structure", check_structure(claimed, named, files.graph, failures), files, failures)
-    return (
-        f"{found['identical']} of {found['tensors']} scales and zero points identical to model.onnx"
-    )
+    _same("ranges", found, stored.ranges, failures)
+    structure = check_structure(claimed, named, files.graph, failures)
+    _same("structure", structure, stored.structure, failures)
+    return f"{found.identical} of {found.tensors} scales and zero points identical to model.onnx"
 
 
 def _codes(files: Folder, failures: Failures) -> str:
     found = check_layers(expected_model.from_onnx(files.onnx), files.graph, failures)
-    for part, counts in found.items():
-        _same(part, counts, files, failures)
+    _same("weights", found.weights, files.certificate.weights, failures)
+    _same("biases", found.biases, files.certificate.biases, failures)
     return "; ".join(
-        f"{counts['identical_codes']} of {counts['total_codes']} codes of {part}"
-        for part, counts in found.items()
+        f"{counts.identical_codes} of {counts.total_codes} codes of {part}"
+        for part, counts in (("weights", found.weights), ("biases", found.biases))
     )
 
 
 def _edges(files: Folder, failures: Failures) -> str:
     found = check_edges(files.onnx, files.model, files.golden["inputs"][:OP_LOCAL_IMAGES], failures)
     return (
-        f"{found['edges']} trained ops, largest difference {found['max_lsb']} LSB"
-        if found
-        else "not run"
+        f"{found.edges} trained ops, largest difference {found.max_lsb} LSB" if found else "not run"
     )
 
 
 def _ops(files: Folder, failures: Failures) -> str:
     found = check_ops(files.model, files.golden["inputs"][:OP_LOCAL_IMAGES], failures, LSB)
     if (
-        files.certificate["runtime"] == runtime.load_runtime()[0]
+        files.certificate.runtime == runtime.load_runtime()[0]
     ):  # other runtimes may differ by their own LSB
-        for family, figures in found["families"].items():
-            certified = files.certificate["op_local"]["families"].get(family)
-            if certified is None or certified["max_lsb"] != figures["max_lsb"]:
+        for family, figures in found.families.items():
+            certified = files.certificate.op_local.families.get(family)
+            if certified is None or certified.max_lsb != figures.max_lsb:
                 failures.add(
                     "op_local",
                     "file",
                     f"certificate.json: op_local.families.{family}",
-                    figures["max_lsb"],
-                    None if certified is None else certified["max_lsb"],
+                    figures.max_lsb,
+                    None if certified is None else certified.max_lsb,
                     AGAIN,
                 )
     return ", ".join(
-        f"{family} {figures['max_lsb']} LSB" for family, figures in found["families"].items()
+        f"{family} {figures.max_lsb} LSB" for family, figures in found.families.items()
     )
 
 
@@ -274,10 +283,10 @@ def _answers(files: Folder, failures: Failures) -> str:
     labels, grid = companion_files.labels_of(golden), tensor_range(runner.output)
     stored = answer_agreement.compare(codes, golden["logits_int8"], labels, grid.zero_point)
     told = (
-        f"{len(codes)} images, agreement of {answer_agreement.ANSWERS[labels]} {stored['argmax_agreement']:.1%}, largest difference "
-        f"{stored['max_abs_lsb']} LSB"
+        f"{len(codes)} images, agreement of {answer_agreement.AGREEMENT_UNITS[labels]} "
+        f"{stored.argmax_agreement:.1%}, largest difference {stored.max_abs_lsb} LSB"
     )
-    if stored["max_abs_lsb"]:
+    if stored.max_abs_lsb:
         failures.add(
             "golden", "file", "golden.npz: logits_int8", "the answers of model.tflite", told, AGAIN
         )
@@ -287,7 +296,7 @@ def _answers(files: Folder, failures: Failures) -> str:
     )
     count = golden["labels"].size  # of answers: one an image, or one a label
     flips, allowed = (
-        round((1 - figures["argmax_agreement"]) * count),
+        round((1 - figures.argmax_agreement) * count),
         max(FLIPS, int(FLIPPED_SHARE * count)),
     )
     if flips > allowed:
@@ -299,7 +308,7 @@ def _answers(files: Folder, failures: Failures) -> str:
             f"{flips} others",
             AGAIN,
         )
-    return f"{told}; model.onnx agrees on {figures['argmax_agreement']:.1%}"
+    return f"{told}; model.onnx agrees on {figures.argmax_agreement:.1%}"
 
 
 CHECKS: dict[str, Callable[[Folder, Failures], str]] = {

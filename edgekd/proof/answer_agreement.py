@@ -1,32 +1,33 @@
-"""A .tflite's answers on real images against the trained network's: agreement, and the histogram of differences in LSB.
+"""The answers of a .tflite on real images against the trained network's: agreement, and differences
+in LSB.
 
-Up to 20 LSB at the logits were seen between kernel families of one runtime, so the gate is on the answer; half a per cent
-of the images may lie on the decision boundary. An answer is the class of the largest output ("argmax_agreement"); where an
-image may have several labels it is each label's, said where the output is not below zero, and that share is of labels.
+The gate is on the answer and not on LSB, because kernel families of one runtime differ by up to 20
+LSB at the logits. Half a per cent of the images may lie on the decision boundary. Where an image
+has one label, its answer is the class of the largest output. Where it may have several, each label
+is an answer, which is positive when its output is at least zero; `argmax_agreement` is then a share
+of labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core.artifacts import Json, Labels
+from edgekd.core.artifacts import Labels
 from edgekd.core.errors import DeviceError, MissingExtra, ModelFileError
+from edgekd.proof.certificate_record import Agreement, EndToEnd, Reference
 from edgekd.proof.failures import Failures
 from edgekd.proof.kernel_check import FAMILIES
 from edgekd.tflite.runtime import LiteRunner, tensor_range
 
-ANSWERS: dict[Labels, str] = {"one": "classes", "many": "label decisions"}
+# what an agreement counts, by the number of labels that an image has
+AGREEMENT_UNITS: dict[Labels, str] = {"one": "classes", "many": "label decisions"}
 HISTOGRAM_TOP = 8  # differences of this many LSB and more share the last bin
-NOTHING: dict[str, Json] = {
-    "argmax_agreement": 0.0,
-    "mean_abs_lsb": None,
-    "max_abs_lsb": None,
-    "histogram": {},
-}
-UNDECIDED = "look at mean_abs_lsb: small means images on the decision boundary (train longer), large a wrong file"
+UNDECIDED = (
+    "look at mean_abs_lsb: if it is small, images lie on the decision boundary, so train longer; "
+    "if it is large, the file is wrong"
+)
 
 
 def compare(
@@ -34,24 +35,25 @@ def compare(
     expected: npt.NDArray[np.signedinteger],
     labels: Labels,
     zero_point: int,
-) -> dict[str, Json]:
-    """Agreement and histogram of two sets of codes [n, classes] with that zero point. Ties go to the first of the largest
-    on both sides.
+) -> Agreement:
+    """Compare two sets of output codes, [n, classes], with that zero point.
+
+    Of several largest outputs, the first one counts on both sides.
     """
-    off = np.abs(found.astype(np.int64) - expected.astype(np.int64))
-    bins = np.bincount(np.minimum(off, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1)
-    names = [*(str(lsb) for lsb in range(HISTOGRAM_TOP)), f"{HISTOGRAM_TOP}+"]
+    lsb = np.abs(found.astype(np.int64) - expected.astype(np.int64))
+    bins = np.bincount(np.minimum(lsb, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1)
+    names = [*(str(size) for size in range(HISTOGRAM_TOP)), f"{HISTOGRAM_TOP}+"]
     same = (
         found.argmax(axis=1) == expected.argmax(axis=1)
         if labels == "one"
         else (found >= zero_point) == (expected >= zero_point)
     )
-    return {
-        "argmax_agreement": float(same.mean()),
-        "mean_abs_lsb": float(off.mean()),
-        "max_abs_lsb": int(off.max()),
-        "histogram": dict(zip(names, bins.tolist(), strict=True)),
-    }
+    return Agreement(
+        float(same.mean()),
+        float(lsb.mean()),
+        int(lsb.max()),
+        dict(zip(names, bins.tolist(), strict=True)),
+    )
 
 
 def check_answers(
@@ -61,40 +63,37 @@ def check_answers(
     failures: Failures,
     min_agreement: float,
     labels: Labels = "one",
-) -> dict[str, Json]:
-    """The file (default kernels, as an app runs it) against `logits`, float32 [n, classes], on all `images`."""
-    body: dict[str, Json] = {"images": len(images), "answers": ANSWERS[labels]}
+) -> EndToEnd:
+    """Compare the file with `logits`, float32 [n, classes], on `images`, uint8 [n, px, px,
+    channels].
+
+    The file runs in the runtime's default kernels, as in an app. `min_agreement` is a share.
+    """
+    unit = AGREEMENT_UNITS[labels]
+    nothing = EndToEnd(images=len(images), answers=unit)
     try:
         runner = LiteRunner(data)
         found = runner.codes(images).reshape(len(images), -1)
     except (ModelFileError, DeviceError) as error:
-        failures.add(
-            "end_to_end",
-            "op",
-            "the whole graph",
-            "a runtime that runs it",
-            error.what,
-            error.next_step,
-        )
-        return body | NOTHING
-    grid = tensor_range(runner.output)
-    expected = grid.quantize(logits).reshape(len(images), -1)
-    if found.shape != expected.shape:
-        failures.add(
-            "end_to_end", "tensor", runner.output.name, list(expected.shape), list(found.shape)
-        )
-        return body | NOTHING
-    figures = compare(found, expected, labels, grid.zero_point)
-    if figures["argmax_agreement"] < min_agreement:
+        label, expected = "the whole graph", "a runtime that runs it"
+        failures.add("end_to_end", "op", label, expected, error.what, error.next_step)
+        return nothing
+    name, grid = runner.output.name, tensor_range(runner.output)
+    codes = grid.quantize(logits).reshape(len(images), -1)
+    if found.shape != codes.shape:
+        failures.add("end_to_end", "tensor", name, list(codes.shape), list(found.shape))
+        return nothing
+    figures = compare(found, codes, labels, grid.zero_point)
+    if figures.argmax_agreement < min_agreement:
         failures.add(
             "end_to_end",
             "tensor",
-            runner.output.name,
-            f"{ANSWERS[labels]} that agree: at least {min_agreement}",
-            figures["argmax_agreement"],
+            name,
+            f"{unit} that agree: at least {min_agreement}",
+            figures.argmax_agreement,
             UNDECIDED,
         )
-    return body | figures
+    return msgspec.structs.replace(nothing, **msgspec.structs.asdict(figures))
 
 
 def by_family(
@@ -103,11 +102,13 @@ def by_family(
     logits: npt.NDArray[np.float32],
     labels: Labels = "one",
     runtime: str | None = None,
-) -> dict[str, Json]:
-    """The same figures in each kernel family, ungated: what another delegate changes in the answer. A family that does
-    not run the file is null.
+) -> dict[str, Agreement | None]:
+    """The same comparison in each kernel family, without a gate: what another delegate changes in
+    the answers.
+
+    None for a family that does not run the file.
     """
-    found: dict[str, Json] = {}
+    found: dict[str, Agreement | None] = {}
     for family, kernels in FAMILIES.items():
         try:
             runner = LiteRunner(data, kernels=kernels, runtime=runtime)
@@ -117,11 +118,8 @@ def by_family(
             continue
         grid = tensor_range(runner.output)
         expected = grid.quantize(logits).reshape(len(images), -1)
-        found[family] = (
-            compare(codes, expected, labels, grid.zero_point)
-            if codes.shape == expected.shape
-            else None
-        )
+        fits = codes.shape == expected.shape
+        found[family] = compare(codes, expected, labels, grid.zero_point) if fits else None
     return found
 
 
@@ -130,17 +128,14 @@ def second_runtime(
     images: npt.NDArray[np.uint8],
     logits: npt.NDArray[np.float32],
     labels: Labels = "one",
-) -> dict[str, Json]:
-    """TensorFlow's own interpreter on the same images, family by family; nulls where TensorFlow is not installed.
-
-    `same_codes`: share of output codes that equal the first runtime's in that family.
-    """
+) -> Reference:
+    """The same comparison in TensorFlow's own interpreter, if TensorFlow is installed."""
     try:
         name = LiteRunner(data, runtime="tensorflow").name
     except (MissingExtra, ModelFileError):
-        return {"runtime": None, "argmax_agreement": None}
+        return Reference()
     families = by_family(data, images, logits, labels, "tensorflow")
-    same: dict[str, Json] = {}
+    same: dict[str, float] = {}
     for family, kernels in FAMILIES.items():
         try:
             one, other = (
@@ -150,10 +145,10 @@ def second_runtime(
         except (ModelFileError, DeviceError):
             continue
         same[family] = float((one == other).mean())
-    reference: Mapping[str, Json] = families.get("reference") or NOTHING
-    return {
-        "runtime": name,
-        "argmax_agreement": reference["argmax_agreement"],
-        "families": families,
-        "same_codes": same,
-    }
+    reference = families.get("reference") or Agreement()
+    return Reference(
+        runtime=name,
+        argmax_agreement=reference.argmax_agreement,
+        families=families,
+        same_codes=same,
+    )

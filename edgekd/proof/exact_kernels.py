@@ -1,14 +1,15 @@
-"""Reference arithmetic of TFLite's int8 ops: exact integer accumulators, one rounding. What certify measures against.
+"""Exact arithmetic of TFLite's int8 operators: exact integer accumulators and one rounding.
 
-Every kernel computes the real number the operation means from the codes it is given, in float64 (sums of int8 products
-stay far under 2^53, so they are exact), multiplies by the scales once and rounds half to even. Runtimes use fixed-point
-multipliers with one or two roundings; each of them is within one LSB of this.
+Every kernel takes the codes of its inputs and computes in float64 the real number that the
+operation means. Sums of int8 products stay far under 2^53, so they are exact. The kernel then
+multiplies by the scales once and rounds half to even. Runtimes use fixed-point multipliers with one
+or two roundings; `kernel_tolerances` says how far each may differ.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """One input of an op: the tensor's description and its codes (int8 or int32, any shape)."""
+    """One input of an operator: the tensor's description, and its codes (int8, uint8 or int32, in
+    its shape).
+    """
 
     tensor: LiteTensor
     codes: npt.NDArray[Any]
@@ -63,7 +66,11 @@ Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
 
 
 def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
-    """Codes of real numbers in a tensor's range, after a fused activation: round half to even, saturate."""
+    """Codes of real numbers in the range of `output`, after a fused activation: round half to even,
+    then saturate.
+
+    `activation` is schema.fbs's ActivationFunctionType, as a number.
+    """
     scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
     low, high = (
         np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
@@ -74,8 +81,14 @@ def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
     return np.clip(codes, max(low, lowest), min(high, highest)).astype(np.int64)
 
 
-def _taps(x: Real, kernel: tuple[int, int], options: dict[str, Any], fill: float) -> Any:
-    """Yield (row, column, view of NHWC x that this kernel tap sees): [n, out_h, out_w, c]."""
+def _taps(
+    x: Real, kernel: tuple[int, int], op: LiteOp, fill: float
+) -> Iterator[tuple[int, int, Real]]:
+    """Yield (row, column, the part of `x` that this tap of the kernel reads).
+
+    `x` is NHWC and is padded with `fill`; the parts are [n, out_h, out_w, c].
+    """
+    options = op.options
     strides = (int(options["strideH"]), int(options["strideW"]))
     dilations = (int(options.get("dilationHFactor", 1)), int(options.get("dilationWFactor", 1)))
     plans = [
@@ -107,16 +120,14 @@ def _finish_layer(sums: Real, op: LiteOp, inputs: Sequence[Operand], output: Lit
 def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """CONV_2D: int8 [n, h, w, c] with weights [o, kh, kw, c / groups] and int32 bias [o].
 
-    Output channel o reads the input channels of group o // (outputs / groups) (kernels/internal/reference/
-    integer_ops/conv.h).
+    Output channel o reads the input channels of group o // (outputs / groups). Source: TFLite,
+    kernels/internal/reference/integer_ops/conv.h.
     """
     weight = inputs[1].codes.astype(np.float64)
     groups = inputs[0].codes.shape[3] // weight.shape[3]
     filters = np.split(weight, groups, axis=0)
     sums: Any = 0.0
-    for row, column, seen in _taps(
-        inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0
-    ):
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
         parts = zip(np.split(seen, groups, axis=3), filters, strict=True)
         sums = sums + np.concatenate(
             [part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3
@@ -125,13 +136,13 @@ def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
 
 
 def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier]; output channel c * multiplier + m."""
+    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier]; output channel c *
+    multiplier + m.
+    """
     weight = inputs[1].codes.astype(np.float64)
     multiplier = weight.shape[3] // inputs[0].codes.shape[3]
     sums: Any = 0.0
-    for row, column, seen in _taps(
-        inputs[0].centred, (weight.shape[1], weight.shape[2]), op.options, 0.0
-    ):
+    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
         sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
     return _finish_layer(sums, op, inputs, output)
 
@@ -163,14 +174,16 @@ def mean(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
 
 
 def average_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """AVERAGE_POOL_2D: mean over the pixels inside the image, rounded half away from zero on the codes."""
+    """AVERAGE_POOL_2D: mean over the pixels inside the image, rounded half away from zero on the
+    codes.
+    """
     kernel = (int(op.options["filterHeight"]), int(op.options["filterWidth"]))
     codes = inputs[0].codes.astype(np.float64)
     sums: Any = 0.0
     counts: Any = 0.0
     for (_, _, seen), (_, _, inside) in zip(
-        _taps(codes, kernel, op.options, 0.0),
-        _taps(np.ones_like(codes), kernel, op.options, 0.0),
+        _taps(codes, kernel, op, 0.0),
+        _taps(np.ones_like(codes), kernel, op, 0.0),
         strict=True,
     ):
         sums, counts = sums + seen, counts + inside
@@ -181,7 +194,7 @@ def average_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -
 def max_pool_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     """MAX_POOL_2D over the pixels inside the image."""
     kernel = (int(op.options["filterHeight"]), int(op.options["filterWidth"]))
-    taps = _taps(inputs[0].codes.astype(np.float64), kernel, op.options, -np.inf)
+    taps = _taps(inputs[0].codes.astype(np.float64), kernel, op, -np.inf)
     return _clamp_to_activation(np.maximum.reduce([seen for _, _, seen in taps]), op, output)
 
 
@@ -193,7 +206,7 @@ def _clamp_to_activation(codes: Real, op: LiteOp, output: LiteTensor) -> Codes:
 
 
 def pad(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """PAD with the code of zero; PADV2 with the code it is given."""
+    """PAD with the code of zero; PADV2 with the code of its third input."""
     amounts = [tuple(int(value) for value in pair) for pair in inputs[1].codes]
     fill = int(inputs[2].codes.reshape(-1)[0]) if len(inputs) > 2 else int(output.zero_point[0])
     return np.pad(inputs[0].codes.astype(np.int64), amounts, constant_values=fill)
@@ -205,12 +218,12 @@ def reshape(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes
 
 
 def transpose(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
-    """TRANSPOSE: the same codes, axes permuted."""
+    """TRANSPOSE: the same codes with permuted axes."""
     return inputs[0].codes.astype(np.int64).transpose([int(axis) for axis in inputs[1].codes])
 
 
 def concatenation(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """CONCATENATION of inputs that share the output's range."""
+    """CONCATENATION of inputs in the output's range."""
     return np.concatenate(
         [to_codes(part.real, output) for part in inputs], axis=int(op.options["axis"])
     )
@@ -235,7 +248,7 @@ def hard_swish(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Co
 
 
 def slice_(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes:
-    """SLICE: the codes from `begin` on, `size` of them on each axis."""
+    """SLICE: `size` codes from `begin` on, for each axis."""
     begin, size = (part.codes.reshape(-1) for part in inputs[1:])
     return inputs[0].codes.astype(np.int64)[
         tuple(slice(int(b), int(b + s)) for b, s in zip(begin, size, strict=True))
@@ -243,7 +256,10 @@ def slice_(_op: LiteOp, inputs: Sequence[Operand], _output: LiteTensor) -> Codes
 
 
 def quantize(_op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """QUANTIZE between integers: another range for the same real number. From uint8 to int8 that is code - 128."""
+    """QUANTIZE between integers: the same real number in another range.
+
+    From uint8 to int8, that is code - 128.
+    """
     return to_codes(inputs[0].real, output)
 
 

@@ -1,7 +1,9 @@
-"""What a .tflite must hold: ranges, codes, fused activations, read from the trained network or from its published ONNX.
+"""What a .tflite must hold: ranges, codes and fused activations, from the trained network or from
+its published ONNX.
 
-`from_trained` works from the float weights and rounds them again; `from_onnx` reads the Q/DQ graph (`edgekd.export.onnx_writer`),
-so that a build folder can be checked without the trained network. Nothing is shared with the converter but the names.
+`from_trained` rounds the float weights again. `from_onnx` reads the Q/DQ graph that
+`edgekd.export.onnx_writer` wrote, so that a build folder can be checked without the trained
+network. The names are all that is shared with the converter.
 """
 
 from __future__ import annotations
@@ -18,19 +20,20 @@ from edgekd.core.errors import ModelFileError
 from edgekd.tflite.int8_rules import INT8_MIN, SATURATION, Range
 from edgekd.tflite.operators import operator_table
 
-GIVEN_SUFFIX = "_int8"  # of the codes an edge's QuantizeLinear writes
+GIVEN_SUFFIX = "_int8"  # of the codes that an edge's QuantizeLinear writes
 INNER_SUFFIX = "/int8"  # of the int8 tensor behind a uint8 input, or before a uint8 output
-MAY_VANISH = frozenset(
-    {"PAD", "RESHAPE", "TRANSPOSE"}
-)  # ops that the file may merge into a neighbour
+# Operators that the file may merge into a neighbour.
+MAY_VANISH = frozenset({"PAD", "RESHAPE", "TRANSPOSE"})
 
 
 @dataclasses.dataclass(frozen=True)
 class EdgeClaim:
-    """One activation: its range, the op that writes it ("INPUT" for the image), the activation fused into that op.
+    """One activation tensor of the trained graph: its range, and the operator that writes it
+    ("INPUT" for the image).
 
-    `activation` is TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"), SATURATION for a clamp to [0, 1] that the
-    file leaves to int8, or None where the source does not say; `reads` the edges the op reads, or None.
+    `activation` is the fused activation by TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"),
+    or SATURATION for a clamp to [0, 1] that the file leaves to int8. `reads`: the edges that the
+    operator reads. Both are None where the source does not say.
     """
 
     range: Range
@@ -41,7 +44,10 @@ class EdgeClaim:
 
 @dataclasses.dataclass(frozen=True)
 class LayerClaim:
-    """One layer with weights. `weight` int8 and `bias` int32 codes in torch's layout; scales float32 [out] or [1]."""
+    """One layer with weights: int8 codes `weight` and int32 codes `bias` in torch's layout.
+
+    The scales are float32, [outputs] or [1].
+    """
 
     name: str
     op: str
@@ -53,14 +59,18 @@ class LayerClaim:
 
 @dataclasses.dataclass(frozen=True)
 class Claims:
-    """All of it: {edge: EdgeClaim}, and the layers in order."""
+    """Everything that the file must hold: {edge: EdgeClaim}, and the layers in order."""
 
     edges: dict[str, EdgeClaim]
     layers: list[LayerClaim]
 
 
 def from_trained(qnet: QuantNetwork) -> Claims:
-    """The claims of a trained int8 network; the rounding is written out here, and not taken from `edgekd.tflite.int8_rules`."""
+    """The claims of a trained int8 network.
+
+    The rounding is written out here, and not imported from `edgekd.tflite.int8_rules`, which the
+    converter uses.
+    """
     state = safetensors.numpy.load(bytes(qnet.state))
     edges = {
         row["edge"]: EdgeClaim(
@@ -88,10 +98,12 @@ def from_trained(qnet: QuantNetwork) -> Claims:
     return Claims(edges, layers)
 
 
-FUSED = {"Relu": "RELU"}  # ONNX node -> TFLite's activation; Clip depends on its bounds
+# ONNX node -> TFLite's activation. A Clip depends on its bounds.
+FUSED = {"Relu": "RELU"}
 CLIPS = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): SATURATION}
-# ONNX node -> the TFLite op that computes it; a Conv depends on its groups, a Clip on its bounds. AveragePool over the
-# whole map stays a pool: which of MEAN and AVERAGE_POOL_2D a profile asks for is already in the graph that is trained.
+# ONNX node -> the TFLite operator that computes it. A Conv depends on its groups and a Clip on its
+# bounds. AveragePool over the whole map stays a pool: the trained graph already has MEAN or
+# AVERAGE_POOL_2D, as the device profile asks.
 OPS = {
     "Gemm": "FULLY_CONNECTED",
     "Pad": "PAD",
@@ -124,7 +136,10 @@ operator_table(
 
 
 def from_onnx(data: bytes | memoryview) -> Claims:
-    """The claims of a published model.onnx. Raises ModelFileError for a file that is not EdgeKD's Q/DQ form."""
+    """The claims of a published model.onnx.
+
+    Raises ModelFileError for a file that is not EdgeKD's Q/DQ form.
+    """
     import onnx
 
     try:
@@ -133,9 +148,8 @@ def from_onnx(data: bytes | memoryview) -> Claims:
         return _Reader(graph, constants).claims()
     except ModelFileError:
         raise
-    except (
-        Exception
-    ) as error:  # protobuf's DecodeError, onnx's own errors and missing names share no base
+    # protobuf's DecodeError, onnx's own errors and missing names share no base
+    except Exception as error:
         raise ModelFileError(
             f"model.onnx cannot be read: {type(error).__name__}: {error}",
             "fetch the file again, or build again",
@@ -192,7 +206,7 @@ class _Reader:
             and before is not None
             and before.op_type not in ("DequantizeLinear", "QuantizeLinear")
         ):
-            made, activation = before, kind  # computed in one op with what is before it
+            made, activation = before, kind  # fused into the operator before it
         reads = tuple(name for name in map(self._edge_read, made.input) if name)
         return EdgeClaim(Range(float(scale), int(zero)), self._op(made), activation, reads)
 
@@ -226,7 +240,8 @@ class _Reader:
         weight, bias = self._weight(node.input[1]), self._weight(node.input[2])
         if bias is None:
             raise ModelFileError(
-                f"model.onnx: the layer {node.output[0]!r} has no int32 bias", "build again"
+                f"model.onnx: the layer {node.output[0]!r} has no int32 bias",
+                "give the model.onnx that `edgekd build` wrote",
             )
         codes, scale = (self.constants[name] for name in weight.input[:2])
         bias_codes, bias_scale = (self.constants[name] for name in bias.input[:2])

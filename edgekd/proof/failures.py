@@ -1,38 +1,48 @@
-"""What a check found wrong, in the order it was found: which check, which tensor, op or file, expected, found, next step."""
+"""The differences that the checks found, in the order in which they were found."""
 
 from __future__ import annotations
 
-from edgekd.core.artifacts import Json
+from typing import Literal
 
-MAX_FAILURES = 50  # a wholly wrong file would otherwise print every tensor
+from edgekd.core.artifacts import Json
+from edgekd.proof.certificate_record import Failure
+
+MAX_FAILURES = 50  # rows that are kept; a file of another network would list every tensor
 AGAIN = (
-    "convert again from the exported network; if it persists, the file was changed after conversion"
+    "convert again from the exported network; if the difference stays, the file was changed after "
+    "the conversion"
 )
+
+Place = Literal["tensor", "op", "file"]
 
 
 class Failures:
-    """The first MAX_FAILURES rows, and how many there were in all."""
+    """The first MAX_FAILURES failures as `rows`, and the number of all as `count`."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Json]] = []
+        self.rows: list[Failure] = []
         self.count = 0
 
     def add(
-        self, check: str, where: str, name: str, expected: Json, found: Json, next_step: str = AGAIN
+        self,
+        check: str,
+        place: Place,
+        name: str,
+        expected: Json,
+        found: Json,
+        next_step: str = AGAIN,
     ) -> None:
-        """`where` says what `name` is: "tensor", "op" or (beside the model) "file"."""
+        """Record one failure of `check` at the tensor, operator or file `name`.
+
+        `expected` and `found` are plain JSON values.
+        """
         self.count += 1
         if len(self.rows) < MAX_FAILURES:
+            named = {place: name}
             self.rows.append(
-                {
-                    "check": check,
-                    where: name,
-                    "expected": expected,
-                    "found": found,
-                    "next_step": next_step,
-                }
+                Failure(check=check, expected=expected, found=found, next_step=next_step, **named)
             )
 
-    def of(self, check: str) -> list[dict[str, Json]]:
-        """The rows of one check."""
-        return [row for row in self.rows if row["check"] == check]
+    def of(self, check: str) -> list[Failure]:
+        """The failures of one check."""
+        return [row for row in self.rows if row.check == check]

@@ -1,4 +1,8 @@
-"""The golden set: held-out inputs with the answers that any correct copy of the model gives. It travels with the model."""
+"""golden.npz, the golden set: held-out images with the answers that every correct copy of the model
+gives.
+
+It is published beside the model.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,11 @@ from edgekd.data import datasets
 
 
 def golden_npz(inputs: Inputs, evaluation: Evaluation, student: Network | QuantNetwork) -> bytes:
-    """golden.npz: `inputs` uint8 [n, px, px, c], `logits_int8` [n, k], `logits` float32 [n, k], `labels` int64 [n] (or 0 and
-    1, [n, k], where an image may have several), `mean` and `std` float32 [c]. Equal input gives equal bytes (no time stamps).
+    """The bytes of golden.npz. Equal input gives equal bytes: the archive has no time stamps.
+
+    Arrays: `inputs` uint8 [n, px, px, c]; `logits_int8` int8 [n, classes]; `logits` float32 [n,
+    classes]; `labels` int64 [n], or 0 and 1 [n, classes] where an image may have several labels;
+    `mean` and `std` float32 [c].
     """
     place = {row: number for number, row in enumerate(inputs.rows["test"])}
     chosen = [place[row] for row in inputs.rows["golden"]]

@@ -1,35 +1,46 @@
-"""Each op of the trained graph, fed with the file's own inputs: does the file compute what was trained, op by op?
+"""Each operator of the trained graph, on the file's own inputs: does the file compute what was
+trained?
 
-The op-local check (`edgekd.proof.kernel_check`) asks whether a runtime does what the file says; this one whether the file says what
-the network does. The published Q/DQ ONNX is cut open at every edge: the codes that the .tflite has there go in, the codes
-that the next quantiser writes come out. A stride, a padding, a pool's size or a swapped input shows as many LSB at its
-own edge and nowhere else.
+`kernel_check` asks whether a runtime does what the file says. This check asks whether the file says
+what the network does. The published Q/DQ ONNX graph is cut open at every edge: the codes that the
+.tflite has there are the input, and the codes that the next QuantizeLinear writes are compared. A
+wrong stride, padding, pool size or a swapped input then shows as many LSB at its own edge and at no
+other.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError, DeviceError, ModelFileError
+from edgekd.proof.certificate_record import Edges, WorstOp
 from edgekd.proof.expected_model import GIVEN_SUFFIX, INNER_SUFFIX
 from edgekd.proof.failures import Failures
-from edgekd.tflite.flatbuffer import LiteGraph
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 from edgekd.tflite.onnx_runner import open_session
 from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 
 CUT_SUFFIX = "_given"
-# Fake-quantised float32 against integers. Sums of products up to 2^20 keep an error under 1/16 of an accumulator step in
-# float32's 24 bits, so a layer whose step is M codes may be off by M / 16 beside the one LSB of rounding.
+# The ONNX graph computes in fake-quantized float32, the file in integers. A sum of products up to
+# 2^20 has an error under 1/16 of an accumulator step in float32's 24 bits. So a layer whose step is
+# M codes may differ by M / 16, beside 1 LSB of rounding.
 STEP_SHARE = 16.0
-NEXT = "compare the op's options with the trained layer's; if they agree, report the student's name"
+NEXT = (
+    "compare the operator's options with the trained layer's; if they agree, report the student's "
+    "name"
+)
 
 
 class CutNetwork:
-    """A Q/DQ ONNX graph opened at the edges `names`; each is fed its codes and gives the codes it computes."""
+    """A Q/DQ ONNX graph opened at the edges `names`: each edge takes its codes and gives the codes
+    it computes.
+
+    Raises ModelFileError for bytes that are no ONNX model.
+    """
 
     def __init__(self, onnx_bytes: bytes | memoryview, names: set[str]) -> None:
         import onnx
@@ -60,26 +71,21 @@ class CutNetwork:
             if node.op_type == "DequantizeLinear" and name in self.shapes:
                 node.input[0] = f"{name}{CUT_SUFFIX}"
         self.pixels = graph.input[0].name
-        self.dtype = graph.input[0].type.tensor_type.elem_type
         del graph.output[:]
+        info, int8 = onnx.helper.make_tensor_value_info, onnx.TensorProto.INT8
         for name, shape in self.shapes.items():
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(
-                    f"{name}{CUT_SUFFIX}", onnx.TensorProto.INT8, shape
-                )
-            )
-            graph.output.append(
-                onnx.helper.make_tensor_value_info(
-                    f"{name}{GIVEN_SUFFIX}", onnx.TensorProto.INT8, shape
-                )
-            )
+            graph.input.append(info(f"{name}{CUT_SUFFIX}", int8, shape))
+            graph.output.append(info(f"{name}{GIVEN_SUFFIX}", int8, shape))
         self.session = open_session(model.SerializeToString(), "as_written")
         self.wanted = {port.name for port in self.session.get_inputs()}
 
     def run(
         self, pixels: npt.NDArray[np.uint8], codes: dict[str, npt.NDArray[np.int8]]
     ) -> dict[str, npt.NDArray[Any]]:
-        """`pixels`: uint8 [1, channels, px, px]; `codes`: int8 of every edge, NCHW. The codes each edge should have."""
+        """The codes that each edge should have.
+
+        `pixels`: uint8 [1, channels, px, px]. `codes`: the int8 codes of every edge, NCHW.
+        """
         feed = {
             self.pixels: pixels,
             **{f"{name}{CUT_SUFFIX}": value for name, value in codes.items()},
@@ -97,15 +103,15 @@ def check_edges(
     tflite: bytes | memoryview,
     images: npt.NDArray[np.uint8],
     failures: Failures,
-) -> Json:
-    """Every edge that both graphs have, on `images`, uint8 [n, px, px, channels], in the built-in kernels.
+) -> Edges | None:
+    """Check every edge that both graphs have, on `images`, uint8 [n, px, px, channels], in the
+    built-in kernels.
 
-    None where no runtime takes the file, which is a failure.
+    None, and a failure, when no runtime takes the file.
     """
     try:
-        return _compare(
-            onnx_bytes, LiteRunner(tflite, kernels="builtin", keep="everything"), images, failures
-        )
+        runner = LiteRunner(tflite, kernels="builtin", keep="everything")
+        return _compare(onnx_bytes, runner, images, failures)
     except (ModelFileError, DeviceError, DataError) as error:
         failures.add(
             "edges", "op", "the whole graph", "a runtime that runs it", error.what, error.next_step
@@ -113,12 +119,26 @@ def check_edges(
         return None
 
 
+@dataclass
+class _Differences:
+    """What was counted at one edge."""
+
+    max_lsb: int = 0
+    exact: int = 0
+    elements: int = 0
+
+    def add(self, lsb: npt.NDArray[np.int64]) -> None:
+        self.max_lsb = max(self.max_lsb, int(lsb.max()))
+        self.exact += int((lsb == 0).sum())
+        self.elements += lsb.size
+
+
 def _compare(
     onnx_bytes: bytes | memoryview,
     runner: LiteRunner,
     images: npt.NDArray[np.uint8],
     failures: Failures,
-) -> dict[str, Json]:
+) -> Edges:
     graph = runner.graph
     writers = {
         graph.tensors[op.outputs[0]].name.removesuffix(INNER_SUFFIX): op
@@ -126,70 +146,57 @@ def _compare(
         if graph.tensors[op.outputs[0]].dtype == "INT8"
     }
     network = CutNetwork(onnx_bytes, set(writers))
-    worst: dict[str, tuple[int, int, int]] = {}
+    seen: dict[str, _Differences] = {}
     for image in images:
         runner.invoke(quantize_pixels(image[None], runner.input))
         codes = {name: _nchw(runner.value(writers[name].outputs[0])) for name in network.shapes}
-        wrong = {name for name, value in codes.items() if list(value.shape) != network.shapes[name]}
+        wrong = [name for name, value in codes.items() if list(value.shape) != network.shapes[name]]
         for name in wrong:
-            failures.add(
-                "edges",
-                "op",
-                writers[name].label(graph.tensors),
-                network.shapes[name],
-                list(codes[name].shape),
-                NEXT,
-            )
+            label, found = writers[name].label(graph.tensors), list(codes[name].shape)
+            failures.add("edges", "op", label, network.shapes[name], found, NEXT)
         if wrong:
             break
         for name, expected in network.run(image.transpose(2, 0, 1)[None].copy(), codes).items():
-            off = np.abs(codes[name].astype(np.int64) - expected)
-            before = worst.get(name, (0, 0, 0))
-            worst[name] = (
-                max(before[0], int(off.max())),
-                before[1] + int((off == 0).sum()),
-                before[2] + off.size,
-            )
-    for name, (lsb, _, _) in worst.items():
+            lsb = np.abs(codes[name].astype(np.int64) - expected)
+            seen.setdefault(name, _Differences()).add(lsb)
+    for name, differences in seen.items():
         allowed = 1 + int(multiplier(graph, writers[name]) / STEP_SHARE)
-        if lsb > allowed:
+        if differences.max_lsb > allowed:
             failures.add(
                 "edges",
                 "op",
                 writers[name].label(graph.tensors),
-                f"at most {allowed} LSB from the trained op",
-                f"{lsb} LSB",
+                f"at most {allowed} LSB from the trained operator",
+                f"{differences.max_lsb} LSB",
                 NEXT,
             )
-    if not worst:
-        return {"edges": 0, "max_lsb": 0, "share_exact": 1.0, "worst_op": None}
-    name = max(worst, key=lambda key: (worst[key][0], -worst[key][1] / worst[key][2]))
-    return {
-        "edges": len(worst),
-        "max_lsb": worst[name][0],
-        "share_exact": sum(row[1] for row in worst.values())
-        / sum(row[2] for row in worst.values()),
-        "worst_op": {
-            "op": writers[name].label(graph.tensors),
-            "max_lsb": worst[name][0],
-            "share_exact": worst[name][1] / worst[name][2],
-        },
-    }
+    return _figures(seen, {name: op.label(graph.tensors) for name, op in writers.items()})
 
 
-def multiplier(graph: LiteGraph, op: Any) -> float:
-    """Output codes that one accumulator step moves, at most over the channels; 0 for ops without weights."""
-    tensors = [graph.tensors[index] for index in op.inputs if index >= 0]
-    if (
-        len(tensors) < 3
-        or tensors[1].data is None
-        or not tensors[1].scale.size
-        or tensors[2].dtype != "INT32"
-    ):
-        return 0.0
-    return float(
-        tensors[0].scale[0] * tensors[1].scale.max() / graph.tensors[op.outputs[0]].scale[0]
+def _figures(seen: dict[str, _Differences], labels: dict[str, str]) -> Edges:
+    if not seen:
+        return Edges()
+    name = max(seen, key=lambda key: (seen[key].max_lsb, -seen[key].exact / seen[key].elements))
+    worst, rows = seen[name], seen.values()
+    return Edges(
+        edges=len(seen),
+        max_lsb=worst.max_lsb,
+        share_exact=sum(row.exact for row in rows) / sum(row.elements for row in rows),
+        worst_op=WorstOp(labels[name], worst.max_lsb, worst.exact / worst.elements),
     )
+
+
+def multiplier(graph: LiteGraph, op: LiteOp) -> float:
+    """The output codes that one accumulator step moves, of the largest channel; 0 for operators
+    without weights.
+    """
+    tensors = [graph.tensors[index] for index in op.inputs if index >= 0]
+    if len(tensors) < 3 or tensors[2].dtype != "INT32":
+        return 0.0
+    source, weight = tensors[:2]
+    if weight.data is None or not weight.scale.size:
+        return 0.0
+    return float(source.scale[0] * weight.scale.max() / graph.tensors[op.outputs[0]].scale[0])
 
 
 def _nchw(value: npt.NDArray[Any]) -> npt.NDArray[np.int8]:

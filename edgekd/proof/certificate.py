@@ -1,0 +1,198 @@
+"""The certificate: is a .tflite the network that was trained? Its checks, by the name they have in
+a failure.
+
+    full_integer, canonical     the form of the file: `form_checks` shapes
+    every tensor has the shape that its operator gives: `shape_checks` ranges
+    scales and zero points are the learned ones: `range_checks` structure
+    operators, activations and connections are the trained ones: `structure_checks` weights, biases
+    every code is the rounded trained value: `code_checks` edges                       each operator
+    of the trained graph gives the file's output: `trained_op_check` op_local
+    each operator in each kernel family against exact arithmetic: `kernel_check` end_to_end
+    the trained network and the file agree on the test images: `answer_agreement` normalisation,
+    labels, golden     the files that belong to the model: `companion_files`
+
+`edgekd verify` repeats these checks from a build folder, with model.onnx in the place of the
+trained network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgekd.core.artifacts import Blob, Labels, LiteModel, QuantNetwork, sha256
+from edgekd.core.errors import DataError
+from edgekd.proof import companion_files, expected_model
+from edgekd.proof.answer_agreement import by_family, check_answers, second_runtime
+from edgekd.proof.certificate_record import (
+    Bound,
+    CertificateBody,
+    CheckedOps,
+    Edges,
+    EndToEnd,
+    OpLocal,
+    Reference,
+)
+from edgekd.proof.code_checks import check_layers
+from edgekd.proof.failures import Failures
+from edgekd.proof.form_checks import check_form, check_ports
+from edgekd.proof.kernel_check import check_ops
+from edgekd.proof.range_checks import check_ranges
+from edgekd.proof.shape_checks import check_shapes
+from edgekd.proof.structure_checks import check_structure
+from edgekd.proof.trained_op_check import check_edges
+from edgekd.tflite.flatbuffer import LiteGraph, read
+from edgekd.tflite.runtime import load_runtime
+
+# Every operator sees thousands of values in one image, and an image takes a tenth of a second in
+# each kernel family.
+OP_LOCAL_IMAGES = 4
+FAMILY_IMAGES = 64  # the reference kernels are about 40 times as slow as XNNPACK
+
+
+@dataclasses.dataclass(frozen=True)
+class Gates:
+    """What a file must reach. Form, ranges, weights and biases must be exact and have no gate.
+
+    `max_lsb`: the largest difference of an operator that rounds. `min_agreement`: the share of
+    answers that agree. The defaults are those of a recipe's [certify] table.
+    """
+
+    max_lsb: int = 1
+    min_agreement: float = 0.995
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What is published beside the .tflite: model.onnx in Q/DQ form, labels.txt and golden.npz.
+
+    `labels`: the classes in the order of the outputs. `golden`: the bytes of golden.npz.
+    """
+
+    onnx: Blob
+    labels: list[str]
+    golden: bytes
+
+
+def certify(
+    qnet: QuantNetwork,
+    lite: LiteModel,
+    images: npt.NDArray[np.uint8],
+    qat_logits: npt.NDArray[np.float32],
+    gates: Gates = Gates(),
+    published: Published | None = None,
+) -> CertificateBody:
+    """Compare a .tflite with the trained int8 network.
+
+    `images`: uint8 [n, px, px, channels], n at least 1 (the test split). `qat_logits`: float32 [n,
+    classes], the trained network's outputs on them (`qat_network.predict`). Without `published`,
+    "structure", "edges" and "bound" are None, and `edgekd verify` refuses such a certificate.
+
+    A check that fails does not raise: see `passed` and `failures`. Raises ModelFileError for a file
+    that cannot be read, and DataError when images and logits do not fit.
+    """
+    if not len(images) or len(images) != len(qat_logits):
+        raise DataError(
+            f"{len(images)} images and {len(qat_logits)} rows of logits",
+            "give one row of logits for each image, and at least one image",
+        )
+    graph, failures = read(lite.tflite), Failures()
+    trained = expected_model.from_trained(qnet)
+    named = {
+        row["tensor"]: row["edge"] for row in lite.correspondence if row["kind"] == "activation"
+    }
+    form = check_form(lite.tflite, graph, failures)
+    shapes = check_shapes(graph, failures)
+    ranges = check_ranges(trained, named, graph, failures)
+    codes = check_layers(trained, graph, failures)
+    check_ports(str(qnet.rules.get("io_dtype", "int8")), graph, failures)
+    runnable = not failures.of("shapes")
+    companion_files.check_input(qnet.mean, qnet.std, graph.tensors[graph.inputs[0]], failures)
+    beside = _Beside(few=images[:OP_LOCAL_IMAGES])
+    if published is not None:
+        beside = _check_published(published, lite, graph, named, runnable, failures)
+    figures = _Figures(OpLocal(), EndToEnd(), Reference())
+    if runnable:
+        figures = _run(lite, beside, images, qat_logits, gates, failures)
+    return CertificateBody(
+        model_sha256=sha256(lite.tflite),
+        onnx_sha256=None if published is None else sha256(published.onnx),
+        runtime=load_runtime()[0],
+        bound=beside.bound,
+        correspondence={tensor: edge for tensor, edge in named.items() if tensor != edge},
+        canonical=form,
+        shapes=shapes,
+        ranges=ranges,
+        weights=codes.weights,
+        biases=codes.biases,
+        structure=beside.structure,
+        edges=beside.edges,
+        op_local=figures.op_local,
+        end_to_end=figures.end_to_end,
+        reference=figures.reference,
+        failures=failures.rows,
+        failures_total=failures.count,
+        passed=failures.count == 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Beside:
+    """What the published files give. `few`: the images for the checks of single operators."""
+
+    few: npt.NDArray[np.uint8]
+    labels: Labels = "one"
+    bound: Bound | None = None
+    structure: CheckedOps | None = None
+    edges: Edges | None = None
+
+
+def _check_published(
+    published: Published,
+    lite: LiteModel,
+    graph: LiteGraph,
+    named: dict[str, str],
+    runnable: bool,
+    failures: Failures,
+) -> _Beside:
+    golden = companion_files.read_golden(published.golden)
+    few = golden["inputs"][:OP_LOCAL_IMAGES]  # the images that `edgekd verify` has, too
+    claims = expected_model.from_onnx(published.onnx)
+    return _Beside(
+        few=few,
+        labels=companion_files.labels_of(golden),
+        bound=companion_files.bind(published.labels, golden),
+        structure=check_structure(claims, named, graph, failures),
+        edges=check_edges(published.onnx, lite.tflite, few, failures) if runnable else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Figures:
+    """The blocks that need a runtime."""
+
+    op_local: OpLocal
+    end_to_end: EndToEnd
+    reference: Reference
+
+
+def _run(
+    lite: LiteModel,
+    beside: _Beside,
+    images: npt.NDArray[np.uint8],
+    logits: npt.NDArray[np.float32],
+    gates: Gates,
+    failures: Failures,
+) -> _Figures:
+    part, labels = slice(FAMILY_IMAGES), beside.labels
+    reference = second_runtime(lite.tflite, images[part], logits[part], labels)
+    if reference.runtime:
+        op_local = check_ops(lite.tflite, beside.few, failures, gates.max_lsb, "tensorflow")
+        reference = msgspec.structs.replace(reference, op_local=op_local)
+    op_local = check_ops(lite.tflite, beside.few, failures, gates.max_lsb)
+    end_to_end = check_answers(lite.tflite, images, logits, failures, gates.min_agreement, labels)
+    families = by_family(lite.tflite, images[part], logits[part], labels)
+    return _Figures(op_local, msgspec.structs.replace(end_to_end, families=families), reference)

@@ -1,0 +1,242 @@
+"""certificate.json, schema edgekd.certificate/1, as records.
+
+`CertificateBody` is the whole file. Its blocks are in the order in which the checks run. One LSB is
+the distance of two neighbouring int8 codes. A share lies between 0 and 1. A kernel family is
+"xnnpack", "builtin" or "reference" (`kernel_check`).
+"""
+
+from __future__ import annotations
+
+from msgspec import field
+
+from edgekd.core.artifacts import Json
+from edgekd.core.records import UNSET, Record, UnsetType
+
+SCHEMA = "edgekd.certificate/1"
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """One difference that a check found. Exactly one of `tensor`, `op` and `file` names its place.
+
+    `expected` and `found` are free-form JSON: a number, a text, a list, or an object such as
+    {"scale", "zero_point"}.
+    """
+
+    check: str
+    tensor: str | UnsetType = UNSET
+    op: str | UnsetType = UNSET
+    file: str | UnsetType = UNSET
+    expected: Json
+    found: Json
+    next_step: str
+
+    @property
+    def place(self) -> str:
+        """The name of the tensor, operator or file."""
+        return next(name for name in (self.tensor, self.op, self.file) if isinstance(name, str))
+
+
+class BoundInput(Record, frozen=True):
+    """The pixels that the model expects: side in pixels, "RGB" or "grey", and the normalization per
+    channel.
+    """
+
+    px: int
+    channels: str
+    mean: list[float]
+    std: list[float]
+
+
+class BoundGolden(Record, frozen=True):
+    """The golden set: the number of images, and the sha256 of each array
+    (`companion_files.digest`).
+    """
+
+    images: int
+    inputs: str
+    logits_int8: str
+    labels: str
+
+
+class Bound(Record, frozen=True):
+    """The files that the certificate belongs to: labels.txt, normalization and golden.npz."""
+
+    labels: list[str]
+    input: BoundInput
+    golden: BoundGolden
+
+
+class Form(Record, frozen=True):
+    """How many properties of the file differ from the form that TensorFlow's converter writes."""
+
+    deviations: int
+
+
+class CheckedOps(Record, frozen=True):
+    """How many operators a check covered."""
+
+    ops: int
+
+
+class WorstRange(Record, frozen=True):
+    """The activation tensor that differs most from its learned range; None if all are equal."""
+
+    tensor: str | None = None
+    scale_ratio: float = 1.0
+    zero_point_delta: int = 0
+
+
+class Ranges(Record, frozen=True):
+    """Activation tensors, and how many have the learned scale (bit for bit as float32) and zero
+    point.
+    """
+
+    tensors: int
+    identical: int
+    worst: WorstRange
+
+
+class CodeCounts(Record, frozen=True):
+    """Constant tensors, and how many of their codes equal the rounded trained values."""
+
+    tensors: int
+    identical_codes: int
+    total_codes: int
+
+
+class WorstOp(Record, frozen=True):
+    """The operator that differs most: largest difference in LSB, and the share of elements without
+    a difference.
+    """
+
+    op: str
+    max_lsb: int
+    share_exact: float
+
+
+class Edges(Record, frozen=True):
+    """Each operator of the trained graph against the file, on the file's own inputs
+    (`trained_op_check`).
+    """
+
+    edges: int = 0
+    max_lsb: int = 0
+    share_exact: float = 1.0
+    worst_op: WorstOp | None = None
+
+
+class FamilyOps(Record, frozen=True, kw_only=True):
+    """The operators of the file in one kernel family, against exact arithmetic.
+
+    `histogram`: elements that differ by 0, 1, 2, and 3 or more LSB. `not_delegated` is there for
+    xnnpack alone: the operators that the delegate leaves to the built-in kernels, or None where the
+    runtime does not say.
+    """
+
+    ops: int
+    max_lsb: int
+    share_exact: float
+    worst_op: WorstOp | None
+    histogram: list[int]
+    not_delegated: list[str] | UnsetType | None = UNSET
+
+
+class OpDifferences(Record, frozen=True, kw_only=True):
+    """One operator: the LSB allowed, the reason, and a histogram for each kernel family that ran
+    it.
+    """
+
+    op: str
+    allowed: int
+    why: str
+    xnnpack: list[int] | UnsetType = UNSET
+    builtin: list[int] | UnsetType = UNSET
+    reference: list[int] | UnsetType = UNSET
+
+
+class OpLocal(Record, frozen=True):
+    """Every operator in every kernel family (`kernel_check`).
+
+    The defaults describe a file that was not run.
+    """
+
+    ops: int = 0
+    max_lsb: int = 0
+    share_exact: float = 1.0
+    worst_op: WorstOp | None = None
+    images: int = 0
+    families: dict[str, FamilyOps] = field(default_factory=dict)
+    by_op: list[OpDifferences] = field(default_factory=list)
+
+
+class Agreement(Record, frozen=True):
+    """Output codes of two models on the same images. The defaults describe a file that could not be
+    compared.
+
+    `histogram` counts the differences by size: "0" to "7", and "8+".
+    """
+
+    argmax_agreement: float = 0.0
+    mean_abs_lsb: float | None = None
+    max_abs_lsb: int | None = None
+    histogram: dict[str, int] = field(default_factory=dict)
+
+
+class EndToEnd(Record, frozen=True, kw_only=True):
+    """The file against the trained network on the test images, with the runtime's default kernels.
+
+    `answers` says what `argmax_agreement` counts: "classes", or "label decisions" where an image
+    may have several labels. `families`: the same figures for each kernel family; None for a family
+    that does not run the file. `answers` and `families` are absent when the file was not run.
+    """
+
+    images: int = 0
+    answers: str | UnsetType = UNSET
+    argmax_agreement: float = 0.0
+    mean_abs_lsb: float | None = None
+    max_abs_lsb: int | None = None
+    histogram: dict[str, int] = field(default_factory=dict)
+    families: dict[str, Agreement | None] | UnsetType = UNSET
+
+
+class Reference(Record, frozen=True, kw_only=True):
+    """The same checks in TensorFlow's own interpreter; None and absent fields when TensorFlow is
+    not installed.
+
+    `same_codes`: for each kernel family, the share of output codes that equal the first runtime's.
+    """
+
+    runtime: str | None = None
+    argmax_agreement: float | None = None
+    families: dict[str, Agreement | None] | UnsetType = UNSET
+    same_codes: dict[str, float] | UnsetType = UNSET
+    op_local: OpLocal | UnsetType = UNSET
+
+
+class CertificateBody(Record, frozen=True, kw_only=True):
+    """The whole file.
+
+    `correspondence`: {tensor of the file: trained edge}, where the names differ. `bound`,
+    `structure` and `edges` are None when the .tflite was certified without the files that are
+    published beside it. `failures` holds the first `failures.MAX_FAILURES` of `failures_total`.
+    """
+
+    schema: str = SCHEMA
+    model_sha256: str
+    onnx_sha256: str | None
+    runtime: str
+    bound: Bound | None
+    correspondence: dict[str, str]
+    canonical: Form
+    shapes: CheckedOps
+    ranges: Ranges
+    weights: CodeCounts
+    biases: CodeCounts
+    structure: CheckedOps | None
+    edges: Edges | None
+    op_local: OpLocal
+    end_to_end: EndToEnd
+    reference: Reference
+    failures: list[Failure]
+    failures_total: int
+    passed: bool
