@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from adbd import Device, have_adb
-from test_bench import processes_with
+from bench_answers import processes_with
 from tiny_tflite import tiny
 
 from edgekd.app import cli
 from edgekd.core.errors import DeviceError, EdgeKDError, RecipeError
-from edgekd.device import adb, android, benchmark_model, transports
-from edgekd.device.bench import BenchSettings
+from edgekd.core.records import to_json
+from edgekd.device import adb, android, benchmark_output, benchmark_tool, transports
+from edgekd.device.android_delegate import AndroidDelegate
+from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import Job, Ran
 from edgekd.settings.device_profiles import load_profile
 
@@ -129,8 +131,8 @@ def measured(plug, tmp_path, settings=SETTINGS, profile=HOST, **how):
     device = plug()
     found_tool = tool(tmp_path, **how)
     with adb.attached(device.serial) as phone:
-        found = android.bench(
-            tiny().model, profile, phone, found_tool, settings, lambda share: None
+        found = to_json(
+            android.bench(tiny().model, profile, phone, found_tool, settings, lambda share: None)
         )
     words, cores = json.loads((tmp_path / "started").read_text())
     return found, words, cores
@@ -185,7 +187,7 @@ def test_a_device_without_shell_v2(plug, tmp_path):
             tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None
         )
         assert phone.shell("exit 5")[0] == 5
-    assert found["latency_ms"]["p50"] == 104.0
+    assert found.latency_ms.p50 == 104.0
     assert device.shells
 
 
@@ -199,7 +201,7 @@ def test_a_device_without_shell_v2(plug, tmp_path):
     ],
 )
 def test_delegates(delegate, flags):
-    assert flags <= set(benchmark_model.AndroidDelegate(delegate).flags())
+    assert flags <= set(AndroidDelegate(delegate).flags())
 
 
 def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
@@ -218,11 +220,11 @@ def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
 )
 def test_names_of_delegates_that_are_none(name):
     with pytest.raises(RecipeError, match="is not one that runs over adb"):
-        benchmark_model.AndroidDelegate(name)
+        AndroidDelegate(name)
 
 
 def test_android_versions_and_nnapi():
-    delegate = benchmark_model.AndroidDelegate("nnapi:x")
+    delegate = AndroidDelegate("nnapi:x")
     with pytest.raises(DeviceError, match="API level 28"):
         delegate.warnings(28)
     assert delegate.warnings(33) == []
@@ -356,8 +358,8 @@ def test_a_device_that_says_strange_things_of_itself(plug, tmp_path):
         found = android.bench(
             tiny().model, HOST, phone, tool(tmp_path), SETTINGS, lambda share: None
         )
-    assert found["host"]["cpu"].isprintable()
-    assert len(found["host"]["cpu"]) < 500
+    assert found.host.cpu.isprintable()
+    assert len(found.host.cpu) < 500
 
 
 def test_a_full_device(plug, tmp_path):
@@ -422,15 +424,15 @@ def test_a_device_that_is_unplugged(plug):
 
 def test_benchmark_model_is_found_and_never_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv(benchmark_model.VARIABLE, raising=False)
+    monkeypatch.delenv(benchmark_tool.VARIABLE, raising=False)
     with pytest.raises(DeviceError, match="EdgeKD downloads none"):
-        benchmark_model.find_tool(None)
+        benchmark_tool.find_tool(None)
     path = tool(tmp_path)
     path.chmod(0o755)
-    assert benchmark_model.find_tool(None) == path
-    monkeypatch.setenv(benchmark_model.VARIABLE, str(tmp_path / "none"))
+    assert benchmark_tool.find_tool(None) == path
+    monkeypatch.setenv(benchmark_tool.VARIABLE, str(tmp_path / "none"))
     with pytest.raises(DeviceError, match="is not a file"):
-        benchmark_model.find_tool(None)
+        benchmark_tool.find_tool(None)
 
 
 def test_logs_of_other_versions():
@@ -438,7 +440,7 @@ def test_logs_of_other_versions():
         "count=50 first=80000 curr=79000 min=78000 max=90000 avg=79760.9 std=5\n"
         "Average inference timings in us: Warmup: 83235, Init: 38467, Inference: 79760.9\n"
     )
-    found = benchmark_model.parse_log(old)
+    found = benchmark_output.parse_log(old)
     assert (found["avg"], found["init"], found["min"], found["num_runs"]) == (
         79.7609,
         38.467,
@@ -449,7 +451,7 @@ def test_logs_of_other_versions():
         "Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\nWarmup (avg):         8.00 ms (3 runs)\n"
         "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\nInference (median):   7.20 ms\n"
     )
-    found = benchmark_model.parse_log(new)
+    found = benchmark_output.parse_log(new)
     assert (
         found["avg"],
         found["init"],
@@ -457,7 +459,7 @@ def test_logs_of_other_versions():
         found["min"],
         found["median"],
     ) == (7.25, 12.5, 9.0, 7.0, 7.2)
-    assert benchmark_model.parse_log("count=x\nInference timings in us: Init: 1.2.3") == {}
+    assert benchmark_output.parse_log("count=x\nInference timings in us: Init: 1.2.3") == {}
 
 
 def test_limits_hold_for_what_a_device_sends(plug, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shlex
@@ -15,9 +14,9 @@ import venv
 from pathlib import Path
 
 import pytest
+from bench_answers import QUICK, answer, bench_of, processes_with
 from tiny_tflite import busy, tiny
 
-from edgekd.core.artifacts import sha256
 from edgekd.core.errors import (
     DataError,
     DeviceError,
@@ -26,19 +25,15 @@ from edgekd.core.errors import (
     RecipeError,
     StoreError,
 )
+from edgekd.core.records import to_json
 from edgekd.device import bench, edgebench, transports
-from edgekd.device.bench import (
-    BenchSettings,
-    carried_back,
-    emit,
-    find_model,
-    read_model,
-    read_result,
-)
+from edgekd.device.bench import carried_back, emit
+from edgekd.device.bench_settings import BenchSettings
+from edgekd.device.model_file import find_model, read_model
+from edgekd.device.result_reader import Origin, read_result
 from edgekd.device.transports import PYTHON, FakeTransport, Job, LocalTransport, Ran
 from edgekd.settings.device_profiles import load_profile
 
-QUICK = BenchSettings(threads=1, runs=5, min_seconds=0.0, warmup_runs=10, timeout_s=60.0)
 HOST = load_profile("host")
 
 
@@ -51,65 +46,21 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def answer(model: bytes) -> dict:
-    """A result of schema edgekd.bench/1 as the runner writes it, with made-up figures."""
-    return {
-        "schema": "edgekd.bench/1",
-        "model_sha256": sha256(model),
-        "runner_version": "1.0",
-        "runtime": {
-            "name": "ai-edge-litert",
-            "version": "2.1.2",
-            "delegate": "xnnpack",
-            "threads": 4,
-        },
-        "host": {
-            "machine": "aarch64",
-            "cpu": "Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)",
-            "cores": 4,
-            "kernel": "6.6",
-            "python": "3.11.2",
-            "governor": "performance",
-            "clock_khz": 1500000,
-            "temperature_c": 51.1,
-            "throttled": {"before": "0x0", "after": "0x0"},
-            "before": {"clock_khz": 1500000, "temperature_c": 48.7},
-        },
-        "settings": {"warmup_runs": 10, "runs": 3, "min_seconds": 0.0, "seed": 0, "cores": None},
-        "latency_ms": {
-            "load": 1.0,
-            "first": 4.0,
-            "p50": 2.0,
-            "p90": 2.8,
-            "p95": 2.9,
-            "p99": 2.98,
-            "mean": 2.0,
-            "std": 0.8,
-            "min": 1.0,
-            "max": 3,
-            "samples": [1.0, 2.0, 3],
-        },
-        "memory_kib": {"baseline": 40000, "after_load": 42000, "peak": 44000},
-        "golden": {"images": 10, "argmax_agreement": 1.0, "max_abs_lsb": 0, "top1": 0.9},
-        "output_sha256": "0" * 64,
-        "soak": None,
-        "warnings": [],
-    }
-
-
 def giving(data: bytes) -> FakeTransport:
     return FakeTransport(lambda job: {"result.json": data})
 
 
 def test_a_model_is_measured_here(temp):
     made, shares = tiny(), []
-    found = bench.bench(
-        made.model,
-        HOST,
-        LocalTransport(),
-        golden=made.golden(),
-        settings=QUICK,
-        on_progress=shares.append,
+    found = to_json(
+        bench.bench(
+            made.model,
+            HOST,
+            LocalTransport(),
+            golden=made.golden(),
+            settings=QUICK,
+            on_progress=shares.append,
+        )
     )
     assert found["golden"]["argmax_agreement"] == 1.0
     assert found["golden"]["max_abs_lsb"] <= 1
@@ -136,17 +87,14 @@ def test_a_model_is_measured_here(temp):
 
 
 def test_a_run_for_a_board_on_another_machine_says_so():
-    result = answer(b"m")
+    result, pi4 = answer(b"m"), load_profile("pi4")
     result["host"].update(machine="x86_64", cpu="AMD EPYC")
-    assert (
-        "not a Raspberry Pi 4"
-        in bench.completed(result, load_profile("pi4"), "local", False)["warnings"][0]
-    )
-    on_board = bench.completed(answer(b"m"), load_profile("pi4"), "ssh", False)
-    assert on_board["warnings"] == []
-    emulated = bench.completed(result, load_profile("pi4"), "emulated", True)
-    assert emulated["emulated"] is True
-    assert emulated["warnings"] == ["emulated: these times say nothing about the device"]
+    elsewhere = bench.completed(bench_of(result, "pi4", "local"), pi4)
+    assert "not a Raspberry Pi 4" in elsewhere.warnings[0]
+    assert bench.completed(bench_of(answer(b"m"), "pi4", "ssh"), pi4).warnings == []
+    emulated = bench.completed(bench_of(result, "pi4", "emulated", emulated=True), pi4)
+    assert emulated.emulated is True
+    assert emulated.warnings == ["emulated: these times say nothing about the device"]
 
 
 def test_what_is_sent_and_what_comes_back():
@@ -174,8 +122,8 @@ def test_what_is_sent_and_what_comes_back():
         [-0.5, 0.2, 0.3],
         [0.5],
     )
-    assert found["transport"] == "board"
-    assert found["warnings"] == []
+    assert found.transport == "board"
+    assert found.warnings == []
 
 
 @pytest.mark.parametrize(
@@ -202,6 +150,23 @@ def changed(path: str, value: object) -> bytes:
     place[last] = value
     return json.dumps(body).encode()
 
+
+SOAKED = {
+    "minutes": 1.0,
+    "verdict": "steady",
+    "slowdown": 0.0,
+    "reason": "the end is as fast as the start",
+    "trace": [
+        {
+            "at_s": 1.0,
+            "p50_ms": 2.0,
+            "runs": 3,
+            "clock_khz": None,
+            "temperature_c": None,
+            "throttled": None,
+        }
+    ],
+}
 
 HOSTILE = {
     "empty": lambda: b"",
@@ -233,8 +198,12 @@ HOSTILE = {
     "a share above 1": lambda: changed("golden.top1", 1.5),
     "warnings that are no texts": lambda: changed("warnings", [1]),
     "a thousand warnings": lambda: changed("warnings", ["w"] * 1000),
+    "a field that the host adds": lambda: changed("transport", "ssh"),
+    "a soak's field too many": lambda: changed("soak", {**SOAKED, "extra": 1}),
+    "a soak without a trace": lambda: changed("soak", {**SOAKED, "trace": []}),
+    "no p99": lambda: changed("latency_ms.p99", None),
     "a host that is a list": lambda: changed("host", []),
-    "an error of the wrong form": lambda: b'{"schema": "edgekd.device.bench-error/1", "kind": 1}',
+    "an error of the wrong form": lambda: b'{"schema": "edgekd.bench-error/1", "kind": 1}',
 }
 
 
@@ -251,11 +220,11 @@ def test_no_control_characters_get_through():
     body["host"]["cpu"] = body["warnings"] = body["runtime"]["name"] = nasty
     body["warnings"] = [nasty]
     found = bench.bench(made.model, HOST, giving(json.dumps(body).encode()))
-    texts = [found["host"]["cpu"], found["runtime"]["name"], *found["warnings"]]
+    texts = [found.host.cpu, found.runtime.name, *found.warnings]
     assert all(text.isprintable() for text in texts)
     assert all(len(text) < 2_000 for text in texts)
     error = {
-        "schema": "edgekd.device.bench-error/1",
+        "schema": "edgekd.bench-error/1",
         "runner_version": "1",
         "kind": nasty,
         "message": nasty,
@@ -282,7 +251,7 @@ def test_no_control_characters_get_through():
 def test_the_runners_errors_become_edgekds(kind, family):
     error = edgebench.BenchError(kind, "what happened", "what to do").to_json()
     with pytest.raises(EdgeKDError) as caught:
-        read_result(json.dumps(error).encode(), "")
+        read_result(json.dumps(error).encode(), "", Origin("host", "ssh"))
     assert type(caught.value) is family
     assert str(caught.value) == "what happened\n  next: what to do"
     assert caught.value.exit_code == 2
@@ -363,19 +332,6 @@ def test_a_run_that_takes_too_long(temp):
     with pytest.raises(DeviceError, match=r"within 0\.1 s"):
         bench.bench(tiny().model, HOST, LocalTransport(), settings=settings)
     assert not list(temp.iterdir())
-
-
-def processes_with(mark: str) -> list[str]:
-    """Command lines of live processes that hold `mark`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if mark in line:
-            found.append(line)
-    return found
 
 
 STUBBORN = """
@@ -503,8 +459,8 @@ def test_an_emitted_folder_is_run_by_hand_and_carried_back(tmp_path):
         [sys.executable, *words[1:]], cwd=folder, check=True, capture_output=True, timeout=60
     )
     found = carried_back((folder / "result.json").read_bytes(), made.model, load_profile("pi4"))
-    assert (found["profile"], found["transport"]) == ("pi4", "emit")
-    assert found["golden"]["argmax_agreement"] == 1.0
+    assert (found.profile, found.transport) == ("pi4", "emit")
+    assert found.golden.argmax_agreement == 1.0
     with pytest.raises(DeviceError, match="another model"):
         carried_back(
             (folder / "result.json").read_bytes(), tiny("uint8").model, load_profile("pi4")
@@ -533,6 +489,6 @@ def test_the_real_thing_on_real_models(temp):
     if not path.exists():
         pytest.skip(f"{path} is not there")
     found = bench.bench(read_model(path), HOST, LocalTransport(), settings=QUICK)
-    assert found["latency_ms"]["p50"] > 0
-    assert found["golden"] is None
-    assert copy.deepcopy(found) == json.loads(json.dumps(found))
+    assert found.latency_ms.p50 > 0
+    assert found.golden is None
+    assert to_json(found) == json.loads(json.dumps(to_json(found)))

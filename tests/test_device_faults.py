@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import sshd
-from test_bench import processes_with
+from bench_answers import processes_with
 from tiny_tflite import busy, tiny
 
 from tests.lite_graphs import Net, T
@@ -200,7 +200,7 @@ FAULTS: dict[str, tuple[Callable[[Place], None], str]] = {
     "an answer of 100 MB": (lying("' ' * 10**8"), "is the most that is read"),
     "an answer with escape sequences": (
         lying(
-            "json.dumps({'schema': 'edgekd.device.bench-error/1', "
+            "json.dumps({'schema': 'edgekd.bench-error/1', "
             "'runner_version': '1', 'kind': 'model', "
             "'message': '\\x1b[2J owned', 'next_step': '\\x07'})"
         ),

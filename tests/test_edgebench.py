@@ -214,7 +214,7 @@ def test_a_model_compiled_for_the_edge_tpu_is_refused_with_the_reason(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x1c\0\0\0TFL3" + b"\xff" * 64, b"\0" * 4096])
 def test_garbage_is_refused(tmp_path, data):
     code, found, stderr = run(tmp_path, data)
-    assert (code, found["kind"], found["schema"]) == (2, "model", "edgekd.device.bench-error/1")
+    assert (code, found["kind"], found["schema"]) == (2, "model", "edgekd.bench-error/1")
     assert str(tmp_path / "m.tflite") in found["message"]
     assert "edgebench: error:" in stderr
     assert "Traceback" not in stderr
@@ -238,7 +238,7 @@ def test_damaged_models_never_take_the_runner_down(tmp_path):
         code, found, stderr = run(tmp_path, bytes(damaged))
         assert code in (0, 2, 3), stderr
         assert "Traceback" not in stderr
-        assert found["schema"] in ("edgekd.bench/1", "edgekd.device.bench-error/1")
+        assert found["schema"] in ("edgekd.bench/1", "edgekd.bench-error/1")
 
 
 def test_a_model_that_is_not_there(tmp_path):

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_bench import QUICK, processes_with
+from bench_answers import QUICK, processes_with
 from tiny_tflite import tiny
 
 from edgekd.core.errors import DeviceError, GateFailed
 from edgekd.device import emulate
-from edgekd.device.bench import read_model
+from edgekd.device.model_file import read_model
 from edgekd.settings.device_profiles import load_profile
 
 PI4 = load_profile("pi4")
@@ -56,13 +56,13 @@ def test_other_bytes_are_a_failed_gate(tmp_path):
 def test_equal_bytes_and_void_times(emulator):
     made, mark = tiny(), f"{emulator}"
     found = emulate.compared(made.model, PI4, made.golden(), QUICK, lambda share: None)
-    assert found["emulated"] is True
-    assert found["host"]["machine"] == "aarch64"
-    assert found["golden"]["argmax_agreement"] == 1.0
+    assert found.emulated is True
+    assert found.host.machine == "aarch64"
+    assert found.golden.argmax_agreement == 1.0
     assert any(
-        "output bytes of 13 inputs equal this machine's" in warning for warning in found["warnings"]
+        "output bytes of 13 inputs equal this machine's" in warning for warning in found.warnings
     )
-    assert any("say nothing about the device" in warning for warning in found["warnings"])
+    assert any("say nothing about the device" in warning for warning in found.warnings)
     assert not processes_with(mark)
 
 
@@ -73,7 +73,7 @@ def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
     found = emulate.compared(
         read_model(SHARED / f"{name}.tflite"), PI4, None, QUICK, lambda share: None
     )
-    assert any("equal this machine's" in warning for warning in found["warnings"])
+    assert any("equal this machine's" in warning for warning in found.warnings)
 
 
 def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
@@ -112,4 +112,4 @@ def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
     )
     file = bytes(convert(from_network(found, network)).tflite)
     body = emulate.compared(file, PI4, None, QUICK, lambda share: None)
-    assert any("equal this machine's" in warning for warning in body["warnings"])
+    assert any("equal this machine's" in warning for warning in body.warnings)

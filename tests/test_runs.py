@@ -9,12 +9,14 @@ import sys
 
 import pytest
 import sshd
-from test_bench import answer
+from bench_answers import answer, bench_of
 from tiny_tflite import tiny
 
 from edgekd.app import cli
 from edgekd.core.errors import StoreError
+from edgekd.core.records import from_json, to_json
 from edgekd.device import bench, bench_history
+from edgekd.device.bench_record import Bench
 from edgekd.settings.device_profiles import load_profile
 
 PI4 = load_profile("pi4")
@@ -28,20 +30,24 @@ def measured(p50: float, jitter: float = 0.0, seed: int = 0, **instead: object) 
         for level in (1 + jitter * drawn.gauss(0, 1) for _ in range(5))
         for _ in range(20)
     ]
-    body = bench.completed(answer(b"m"), PI4, "ssh", emulated=False)
+    body = to_json(bench.completed(bench_of(answer(b"m"), "pi4", "ssh"), PI4))
     body["latency_ms"] = {**body["latency_ms"], "p50": p50, "samples": samples}
     return {**body, **instead}
 
 
+def keep(folder, body: dict):
+    return bench_history.keep(folder, from_json(Bench, body, "a bench"))
+
+
 def test_runs_accumulate_and_are_never_overwritten(tmp_path):
-    paths = [bench_history.keep(tmp_path, measured(10.0 + number)) for number in range(3)]
+    paths = [keep(tmp_path, measured(10.0 + number)) for number in range(3)]
     assert len(set(paths)) == 3
     assert [run.p50 for run in bench_history.kept(tmp_path)] == [10.0, 11.0, 12.0]
     assert all(path.parent == tmp_path / "bench" for path in paths)
 
 
 def test_names_of_profiles_cannot_leave_the_folder(tmp_path):
-    path = bench_history.keep(tmp_path, measured(1.0, profile="../../etc; rm 'x' \"y\""))
+    path = keep(tmp_path, measured(1.0, profile="../../etc; rm 'x' \"y\""))
     assert path.parent == tmp_path / "bench"
     assert not set("'\"; ") & set(path.name)
 
@@ -49,7 +55,7 @@ def test_names_of_profiles_cannot_leave_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "bench").touch()
     with pytest.raises(StoreError, match="cannot be written"):
-        bench_history.keep(tmp_path, measured(1.0))
+        keep(tmp_path, measured(1.0))
 
 
 def test_what_is_no_measurement_is_left_out(tmp_path):
@@ -68,13 +74,13 @@ def test_what_is_no_measurement_is_left_out(tmp_path):
     }
     for name, body in wrong.items():
         (folder / f"{name}.json").write_text(body if isinstance(body, str) else json.dumps(body))
-    bench_history.keep(tmp_path, good)
+    keep(tmp_path, good)
     assert len(bench_history.kept(tmp_path)) == 1
 
 
 def compared(tmp_path, *bodies: dict) -> list[bench_history.Change]:
     for body in bodies:
-        bench_history.keep(tmp_path, body)
+        keep(tmp_path, body)
     return bench_history.changes(bench_history.kept(tmp_path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,8 +17,8 @@ from edgekd.device.transports import LocalTransport
 from edgekd.settings.device_profiles import load_profile
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.runtime import LiteRunner
+from tests.bench_answers import QUICK
 from tests.lite_graphs import Net, separable
-from tests.test_bench import QUICK
 
 
 def lopsided() -> bytes:
@@ -51,10 +52,10 @@ def test_a_run_elsewhere_is_predicted_and_says_so(tmp_path: Path):
     model = separable(side=224).bytes()
     (tmp_path / "model.tflite").write_bytes(model)
     body = bench.bench(model, load_profile("host"), LocalTransport(), settings=QUICK)
-    keep(tmp_path, {**body, "profile": "pi4", "transport": "ssh"})
+    keep(tmp_path, msgspec.structs.replace(body, profile="pi4", transport="ssh"))
     found = slowness.rank(tmp_path)
     assert found.basis == slowness.PREDICTED
-    assert found.whole_ms == body["latency_ms"]["p50"]
+    assert found.whole_ms == body.latency_ms.p50
     assert [row.ms for row in found.ops] == sorted((row.ms for row in found.ops), reverse=True)
     assert found.sum_ms > 0
 

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import sshd
-from test_bench import QUICK, processes_with
+from bench_answers import QUICK, processes_with
 from tiny_tflite import tiny
 
 from edgekd.core.errors import DeviceError
 from edgekd.device import bench, ssh, transports
+from edgekd.device.bench_record import Throttled
+from edgekd.device.result_reader import Origin, read_result
 from edgekd.device.ssh import SshTransport
 from edgekd.device.transports import PYTHON, Job, Ran
 from edgekd.settings.device_profiles import load_profile
@@ -68,8 +70,8 @@ def test_a_model_is_measured_over_ssh(board):
     found = bench.bench(
         made.model, HOST, board, golden=made.golden(), settings=QUICK, on_progress=shares.append
     )
-    assert (found["transport"], found["emulated"]) == ("ssh", False)
-    assert found["golden"]["argmax_agreement"] == 1.0
+    assert (found.transport, found.emulated) == ("ssh", False)
+    assert found.golden.argmax_agreement == 1.0
     assert shares[-1] == 1.0
 
 
@@ -90,7 +92,7 @@ def test_it_can_be_another_user(tmp_path_factory):
         assert transport.run(who, lambda share: None).files == {"out": user.encode()}
         made = tiny()
         found = bench.bench(made.model, HOST, transport, golden=made.golden(), settings=QUICK)
-        assert found["golden"]["argmax_agreement"] == 1.0
+        assert found.golden.argmax_agreement == 1.0
         assert not list(other.temp.iterdir())
     finally:
         other.stop()
@@ -271,8 +273,8 @@ def test_a_board_that_throttles_says_so(board, server, tmp_path):
     tool.chmod(0o755)
     server.mode(f"PATH={tmp_path}:$PATH")
     found = bench.bench(tiny().model, HOST, board, settings=QUICK)
-    assert found["host"]["throttled"] == {"before": "0x4", "after": "0x4"}
-    assert any("throttled" in warning for warning in found["warnings"])
+    assert found.host.throttled == Throttled("0x4", "0x4")
+    assert any("throttled" in warning for warning in found.warnings)
 
 
 HOSTILE = {
@@ -387,8 +389,7 @@ def test_the_answer_of_a_board_is_read_like_any_other(board, server):
         "import json; open('result.json', 'w').write(json.dumps({'schema': '\\x1b[2J'}))",
         fetch=("result.json",),
     )
+    data = board.run(job, lambda share: None).files["result.json"]
+    assert json.loads(data) == {"schema": "\x1b[2J"}
     with pytest.raises(DeviceError, match="its schema is not"):
-        bench.read_result(board.run(job, lambda share: None).files["result.json"], "")
-    assert json.loads(board.run(job, lambda share: None).files["result.json"]) == {
-        "schema": "\x1b[2J"
-    }
+        read_result(data, "", Origin("host", "ssh"))

@@ -18,7 +18,8 @@ from typing import Any
 
 from edgekd.app import build as building
 from edgekd.app.console import Console
-from edgekd.device import bench
+from edgekd.device.bench import bench
+from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import LocalTransport
 from edgekd.settings import device_profiles, recipe
 
@@ -56,15 +57,16 @@ def build(
 
 def latencies(first: bytes, second: bytes, rounds: int, runs: int) -> list[tuple[float, float]]:
     """p50 in ms of two models, measured in turn; each round starts with the one that the round before ended with."""
-    settings = bench.BenchSettings(threads=1, runs=runs)
+    settings = BenchSettings(threads=1, runs=runs)
     found = []
     for number in range(rounds):
         pair = {}
         for model in ((first, second), (second, first))[number % 2]:
-            body = bench.bench(
-                model, device_profiles.load_profile("host"), LocalTransport(), settings=settings
-            )
-            pair[model] = body["latency_ms"]["p50"]
+            profile = device_profiles.load_profile("host")
+            measured = bench(model, profile, LocalTransport(), settings=settings)
+            p50 = measured.latency_ms.p50
+            assert p50 is not None  # the runner always tells it
+            pair[model] = p50
         found.append((pair[first], pair[second]))
     return found
 

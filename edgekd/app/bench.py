@@ -11,7 +11,10 @@ from edgekd.app.arguments import Bench, PathLike
 from edgekd.app.progress import Advanced, Progress, silent
 from edgekd.app.results import BenchFailure, BenchResult
 from edgekd.core.errors import EdgeKDError, RecipeError
+from edgekd.core.records import to_json
 from edgekd.device import bench, bench_history, bench_targets, transports
+from edgekd.device.bench_settings import BenchSettings, core_numbers
+from edgekd.device.model_file import find_model, read_model
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 
 
@@ -24,17 +27,17 @@ def run(asked: Bench) -> BenchResult:
     _one_place(asked)
     model = Path(asked.model)
     profiles = [load_profile(name) for name in asked.profile.split(",")]
-    path, golden = bench.find_model(model)
-    settings = bench.BenchSettings(
+    path, golden = find_model(model)
+    settings = BenchSettings(
         threads=asked.threads,
         runs=asked.runs,
         timeout_s=asked.timeout,
         delegate=asked.delegate,
-        cores=bench.core_numbers(asked.cores),
+        cores=core_numbers(asked.cores),
         soak_minutes=asked.soak,
     )
     subject = bench_targets.Subject(
-        bench.read_model(path), golden.read_bytes() if golden is not None else None, settings
+        read_model(path), golden.read_bytes() if golden is not None else None, settings
     )
     if asked.emit is not None:
         return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))
@@ -54,16 +57,18 @@ def _measure(
     with _place(asked, subject) as measure:
         for profile in profiles:
             try:
-                body = measure(profile, _share(asked.progress or silent, f"bench {profile.name}"))
+                measured = measure(
+                    profile, _share(asked.progress or silent, f"bench {profile.name}")
+                )
             except EdgeKDError as error:
                 if len(profiles) == 1:
                     raise
                 # The others may still work: a phone's NNAPI may fail where its GPU does not.
                 failed.append(BenchFailure(profile.name, error))
                 continue
-            runs.append(body)
+            runs.append(to_json(measured))
             if folder is not None:
-                files.append(bench_history.keep(folder, body))
+                files.append(bench_history.keep(folder, measured))
     return BenchResult(tuple(runs), tuple(files), tuple(failed), folder)
 
 

@@ -16,7 +16,7 @@ from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.core.records import Record, from_json, to_json
 from edgekd.core.store import read_json
-from edgekd.device.bench import read_model
+from edgekd.device.model_file import read_model
 from edgekd.proof import answer_agreement, companion_files, expected_model
 from edgekd.proof.certificate import OP_LOCAL_IMAGES
 from edgekd.proof.certificate_record import Bound, CertificateBody, Failure

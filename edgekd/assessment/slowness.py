@@ -22,8 +22,8 @@ from edgekd.assessment.prediction import Pricing, pricing
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError
 from edgekd.core.records import Record
-from edgekd.device.bench import find_model, read_model
 from edgekd.device.bench_history import Run, kept
+from edgekd.device.model_file import find_model, read_model
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
 from edgekd.tflite.runtime import LiteRunner
@@ -79,9 +79,9 @@ def rank(folder: Path) -> Slowness:
     path, _ = find_model(folder)
     data = read_model(path)
     run = _newest(folder, data)
-    graph, profile = read(data), load_profile(run.body["profile"])
-    here = run.body["transport"] == HERE
-    times = time_alone(data, run.body["runtime"]["threads"]) if here else predicted(graph, profile)
+    graph, profile = read(data), load_profile(run.bench.profile)
+    here = run.bench.transport == HERE
+    times = time_alone(data, run.bench.runtime.threads) if here else predicted(graph, profile)
     total = sum(times)
     rows = [
         SlowOp(
@@ -109,7 +109,7 @@ def rank(folder: Path) -> Slowness:
 
 
 def _newest(folder: Path, data: bytes) -> Run:
-    found = [run for run in kept(folder) if run.body["model_sha256"] == sha256(data)]
+    found = [run for run in kept(folder) if run.bench.model_sha256 == sha256(data)]
     if not found:
         raise ModelFileError(
             f"{folder / 'bench'} holds no timed run of this model",

@@ -1,4 +1,4 @@
-"""Jobs at an Android device through adb: the Android SDK's own client and server, one device, a private folder there."""
+"""Jobs on an Android device through adb, the Android SDK's own client and server."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ from edgekd.device import transports
 from edgekd.device.agent import PYTHON
 from edgekd.device.transports import Job, Progress, Ran
 
-TEMPORARY = "/data/local/tmp"  # the folder that adb's shell user may write to and start programs in
-SHORT_S = 30.0  # for a command that answers at once; a server that starts takes seconds
+# The folder in which adb's shell user may write files and start programs.
+TEMPORARY = "/data/local/tmp"
+SHORT_S = 30.0  # for a command that answers at once; starting the server takes seconds
 SLOWEST_LINK = 200_000  # bytes a second of a push: USB 1 and bad Wi-Fi
-MAX_LISTING = 2**20
+MAX_LISTING = 2**20  # bytes of a command's output
 SERVER_PORT = 5037  # adb's own, unless ANDROID_ADB_SERVER_PORT says otherwise
 STATES = {  # of `adb devices`, other than "device" -> what to do
     "unauthorized": "unlock its screen and allow USB debugging for this machine",
     "offline": "plug it in again, or: adb reconnect offline",
-    "no permissions": "give this user access to it: udev rules (package android-sdk-platform-tools-common), group plugdev",
+    "no permissions": (
+        "give this user access to it: install android-sdk-platform-tools-common (udev rules), and "
+        "join the group plugdev"
+    ),
 }
 
 
 @contextmanager
 def attached(serial: str | None) -> Iterator[AdbTransport]:
-    """The one device that is attached, or the one named. A server that was started for this is ended again.
+    """The only device that is attached, or the one with that serial.
 
-    Raises DeviceError when adb is missing, when no device, several, or another one are attached, or it is not ready.
+    A server that this function had to start is stopped again. Raises DeviceError when adb is
+    missing, when the device is not there or not ready, or when several are attached and none was
+    named.
     """
     if shutil.which("adb") is None:
         raise DeviceError(
@@ -61,7 +67,7 @@ def _server_runs() -> bool:
 
 
 def _devices() -> dict[str, str]:
-    """Serial -> state."""
+    """{serial: state} of the attached devices."""
     code, listing, _ = _adb("devices", timeout_s=SHORT_S)
     if code != 0:
         raise DeviceError(
@@ -102,13 +108,12 @@ def _safe(text: str) -> str:
 def _adb(
     *words: str, timeout_s: float = SHORT_S, limit: int = MAX_LISTING
 ) -> tuple[int, str, bytes]:
-    """(exit code, text of both streams, bytes of standard output), of which at most `limit` bytes are read.
+    """Run adb. Returns (exit code, text of both streams, bytes of standard output).
 
-    Raises DeviceError when it does not end in time or says more.
+    Raises DeviceError when it does not end in time, or writes more than `limit` bytes.
     """
-    with (
-        tempfile.TemporaryFile() as said
-    ):  # a file cannot block the writer, as a pipe nobody reads would
+    # a file cannot block the writer, as a pipe that is not read would
+    with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
                 ["adb", *words],
@@ -136,9 +141,10 @@ def _adb(
             process.wait()
             process.stdout.close()
         if timer.passed:
+            verb = words[2] if words[0] == "-s" else words[0]
             raise DeviceError(
-                f"adb {words[2] if words[0] == '-s' else words[0]} did not end within {timeout_s:.0f} s",
-                "see that the device is awake and attached",
+                f"adb {verb} did not end within {timeout_s:.0f} s",
+                "check that the device is awake and attached",
             )
         said.seek(0)
         return code, (data + b"\n" + said.read(limit)).decode("utf-8", "replace").strip(), data
@@ -146,16 +152,22 @@ def _adb(
 
 @dataclass(frozen=True)
 class AdbTransport:
-    """The device `serial`. The job's program runs in a folder of mode 0700 under TEMPORARY; both its streams come back."""
+    """The device with that serial.
+
+    A job's program runs in a folder of mode 0700 under TEMPORARY; both its streams come back as its
+    stderr.
+    """
 
     serial: str
     name: str = "adb"
     emulated: bool = False
 
     def shell(self, command: str, timeout_s: float = SHORT_S) -> tuple[int, str]:
-        """Exit code and output of a command line for the device's shell. Raises DeviceError when the device is lost.
+        """(exit code, output) of a command line for the device's shell. Raises DeviceError when the
+        device is lost.
 
-        The exit code is taken from a line of our own, since adb passes none on from devices before Android 7.
+        The exit code comes from a line of our own, because adb passes none on from devices before
+        Android 7.
         """
         mark = secrets.token_hex(8)
         code, text, data = _adb(
@@ -165,8 +177,9 @@ class AdbTransport:
         found = re.fullmatch(rf"(.*?)\n?{mark} (\d{{1,3}})\s*", answer, re.DOTALL)
         if found is None:
             raise DeviceError(
-                f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: {_safe(text[-300:])})",
-                "attach it again; what was copied there lies in a folder edgekd-* of " + TEMPORARY,
+                f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: "
+                f"{_safe(text[-300:])})",
+                f"attach it again, and remove the folder edgekd-* in {TEMPORARY} there",
             )
         return int(found.group(2)), found.group(1)
 
@@ -213,7 +226,8 @@ class AdbTransport:
                 )
                 if code != 0:
                     raise DeviceError(
-                        f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: {_safe(said[-300:])}",
+                        f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: "
+                        f"{_safe(said[-300:])}",
                         "make room on the device",
                     )
         code, said = self.shell(f"cd {folder} && chmod -R 700 .")
@@ -224,7 +238,10 @@ class AdbTransport:
             )
 
     def _start(self, job: Job, folder: str) -> int:
-        """Its exit code. The program's own process id lies in .pid, so that it can be ended from outside."""
+        """Run the job's program and return its exit code.
+
+        Its process id lies in .pid, so that it can be killed.
+        """
         inner = 'echo $$ > .pid; exec "$@" > .said 2>&1'
         try:
             code, said = self.shell(
@@ -241,12 +258,15 @@ class AdbTransport:
         if code in (126, 127):
             raise DeviceError(
                 f"the program cannot be started on the device: {_safe(said or self._said(folder))}",
-                "see that it is built for this device's processor",
+                "check that it is built for this device's processor",
             )
         return code
 
     def _file(self, path: str) -> bytes | None:
-        """A plain file's bytes; None where it is not there. Raises DeviceError over MAX_FILE_BYTES."""
+        """The bytes of a plain file; None when there is none.
+
+        Raises DeviceError over MAX_FILE_BYTES.
+        """
         quoted = shlex.quote(path)
         most = transports.MAX_FILE_BYTES
         code, size = self.shell(f"[ -f {quoted} ] && [ ! -L {quoted} ] && wc -c < {quoted}")
@@ -267,7 +287,7 @@ class AdbTransport:
         )[2]
 
     def _said(self, folder: str) -> str:
-        """The beginning and the end of what the program said."""
+        """The beginning and the end of the program's output."""
         half = transports.MAX_STDERR // 2
         _, text = self.shell(
             f"cd {folder} && if [ $(wc -c < .said) -le {2 * half} ]; then cat .said; "
@@ -276,9 +296,8 @@ class AdbTransport:
         return text
 
     def _remove(self, folder: str) -> None:
-        with suppress(
-            DeviceError
-        ):  # a device that is gone cannot be tidied; the error that is on its way says where
+        # a device that is gone cannot be tidied; the error that is being raised says so
+        with suppress(DeviceError):
             self.shell(
                 f"cd {folder} && {{ [ -f .pid ] && kill -9 $(cat .pid); cd /; rm -rf {folder}; }}"
             )

@@ -1,12 +1,14 @@
-"""Runs one job in a private folder and leaves neither folder nor process behind: here, or sent ahead through ssh.
+"""Runs one job in a private folder and leaves neither folder nor process behind.
 
-`LocalTransport` calls `run_job` in its own process. `SshTransport` sends this file's text to the device's Python, which
-runs `serve`: so it is one file of the standard library, for Python 3.9 or newer, and imports nothing of edgekd.
+`LocalTransport` calls `run_job` in its own process. `SshTransport` sends the text of this file to
+the device's Python, which runs `serve`. So this is one file of the standard library, for Python 3.9
+or newer, and it imports nothing of edgekd.
 
-What travels (host to device): a header, one line of JSON, and the files' bytes in its order; then nothing, and the
-stream stays open: its end means that the connection is gone. Device to host: lines of `MARK JSON`, MARK being a random
-word that the host chose, so that what a login script prints cannot be taken for an answer; after a "file" line come its
-bytes. What the job writes into its standard output is thrown away; its standard error is passed on, line by line.
+From host to device goes a header (one line of JSON: `Header`) and then the bytes of the files, in
+the header's order. The stream then stays open, and its end means that the connection is gone. From
+device to host go lines of `MARK JSON`. MARK is a random word that the host chose, so that the
+output of a login script cannot be taken for an answer. After a "file" line come the bytes of the
+file. The job's standard output is discarded; its standard error is passed on line by line.
 """
 
 from __future__ import annotations
@@ -22,10 +24,33 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NamedTuple, NoReturn, TypedDict
 
 PYTHON = "{python}"  # as argv[0]: the Python that runs this, isolated (-I)
 MAX_LINE = 4096  # bytes of a line of the job's that are passed on at once
+
+
+class Limits(NamedTuple):
+    """Limits of a job: seconds for the command, seconds between asking it to end and killing it,
+    bytes of a fetched file.
+    """
+
+    timeout_s: float
+    grace_s: float
+    file_bytes: int
+
+
+class Header(TypedDict):
+    """The first line that the host sends. `files`: (name, size in bytes) of each.
+
+    `limits`: `Limits` in its order.
+    """
+
+    mark: str
+    files: list[tuple[str, int]]
+    argv: list[str]
+    fetch: list[str]
+    limits: tuple[float, float, int]
 
 
 class JobError(Exception):
@@ -42,13 +67,13 @@ def run_job(
     argv: Sequence[str],
     fetch: Sequence[str],
     on_line: Callable[[bytes], None],
-    limits: Mapping[str, float],
+    limits: Limits,
     python: str = sys.executable,
 ) -> tuple[int, dict[str, bytes]]:
-    """Run `argv` in a new folder (mode 0700) that holds `files`; returns its exit code and the files named by `fetch`.
+    """Run `argv` in a new folder (mode 0700) that holds `files`.
 
-    `on_line` is given each line of its standard error, from another thread. `limits`: timeout_s for the command,
-    grace_s between asking it to end and killing it, file_bytes of a file brought back. Raises JobError.
+    Returns its exit code and those files named in `fetch` that it left. `on_line` gets each line of
+    its standard error, from another thread. Raises JobError.
     """
     folder = None
     try:
@@ -66,14 +91,14 @@ def run_job(
         exit_code = _run_in(
             folder, [python, "-I", *argv[1:]] if argv[0] == PYTHON else list(argv), on_line, limits
         )
-        return exit_code, collect(folder, fetch, int(limits["file_bytes"]))
+        return exit_code, collect(folder, fetch, limits.file_bytes)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run_in(
-    folder: Path, command: list[str], on_line: Callable[[bytes], None], limits: Mapping[str, float]
+    folder: Path, command: list[str], on_line: Callable[[bytes], None], limits: Limits
 ) -> int:
     try:
         process = subprocess.Popen(
@@ -87,20 +112,20 @@ def _run_in(
     except OSError as error:
         raise JobError(
             f"{command[0]} cannot be started: {error.strerror}",
-            "check that this program is there and may be run",
+            "check that this program exists and may be run",
         ) from error
     listener = threading.Thread(target=_listen, args=(process.stderr, on_line), daemon=True)
     listener.start()
     try:
-        return process.wait(limits["timeout_s"])
+        return process.wait(limits.timeout_s)
     except subprocess.TimeoutExpired:
         raise JobError(
-            f"the job did not end within {limits['timeout_s']:g} s and was stopped",
+            f"the job did not end within {limits.timeout_s:g} s and was stopped",
             "give a longer --timeout, fewer --runs or a smaller model",
         ) from None
     finally:  # after a timeout and an interrupt too; and a job that ended may have left children
-        end_group(process, limits["grace_s"])
-        listener.join(limits["grace_s"])
+        end_group(process, limits.grace_s)
+        listener.join(limits.grace_s)
 
 
 def _listen(stream: IO[bytes], on_line: Callable[[bytes], None]) -> None:
@@ -110,7 +135,7 @@ def _listen(stream: IO[bytes], on_line: Callable[[bytes], None]) -> None:
 
 
 def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End every process of the session that `process` leads: ask, wait, kill."""
+    """End every process of the session that `process` leads: ask it, wait, then kill it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -121,7 +146,10 @@ def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def collect(folder: Path, names: Sequence[str], limit: int) -> dict[str, bytes]:
-    """The plain files of these names; a link or a device file is not followed. Raises JobError over the limit, in bytes."""
+    """{name: bytes} of the plain files among `names`; links and device files are not followed.
+
+    Raises JobError for a file of more than `limit` bytes.
+    """
     found = {}
     for name in names:
         path = folder / name
@@ -137,17 +165,17 @@ def collect(folder: Path, names: Sequence[str], limit: int) -> dict[str, bytes]:
     return found
 
 
-# At the other end of a connection ------------------------------------------------------------------------------------
+# At the other end of a connection ----------------------------------------------------------------
 
 
 def serve(source: IO[bytes]) -> None:
-    """Run the job that `source` holds and answer on standard output; ends the process."""
+    """Run the job that `source` holds, answer on standard output, and end the process."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    header = json.loads(source.readline())
+    header: Header = json.loads(source.readline())
     lock = threading.Lock()
 
-    def send(message: Mapping[str, Any], data: bytes = b"") -> None:
+    def send(message: Mapping[str, object], data: bytes = b"") -> None:
         with lock:
             answers.write(f"{header['mark']} {json.dumps(message)}\n".encode() + data)
             answers.flush()
@@ -172,7 +200,7 @@ def serve(source: IO[bytes]) -> None:
                 header["argv"],
                 header["fetch"],
                 lambda line: send({"line": line.decode("utf-8", "replace")}),
-                header["limits"],
+                Limits(*header["limits"]),
             )
         except JobError as error:
             send({"failed": error.what, "next": error.next_step})
@@ -182,20 +210,20 @@ def serve(source: IO[bytes]) -> None:
             send({"exit": exit_code})
     except SystemExit:
         code = 1
-    except BrokenPipeError:  # nobody is there to be told
+    except BrokenPipeError:  # the host has gone
         code = 1
-    except Exception as error:  # out of memory, say: better told than shown as a lost connection
+    except Exception as error:  # such as out of memory, which would look like a lost connection
         send(
             {
                 "failed": f"the agent failed there: {type(error).__name__}: {error}",
                 "next": "run it again",
             }
         )
-    os._exit(code)  # the thread that waits for the connection's end would hold a plain exit up
+    os._exit(code)  # a plain exit would wait for the thread that reads the connection
 
 
 def _end_with_connection() -> None:
-    """Wait for the end of standard input, which is the connection's, and stop the job then."""
+    """Wait for the end of standard input, which is the connection, and stop the job then."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

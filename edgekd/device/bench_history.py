@@ -1,4 +1,6 @@
-"""bench/*.json: measurements are kept beside the model, read back, and compared: is a change more than noise?"""
+"""bench/*.json: measurements are kept beside the model, read back and compared: is a change more
+than noise?
+"""
 
 from __future__ import annotations
 
@@ -6,68 +8,87 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from edgekd.core.errors import StoreError
-from edgekd.device.edgebench import SCHEMA
+import msgspec
+
+from edgekd.core.errors import ModelFileError, StoreError
+from edgekd.core.records import from_json, to_json
+from edgekd.device.bench_record import SCHEMA, Bench
 from edgekd.device.transports import MAX_FILE_BYTES
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"  # ISO 8601, basic form: sorts by time
-BLOCKS = (
-    5  # of consecutive samples; their medians show drift inside a run, which single samples hide
-)
-FLOOR = 0.03  # ours: no change of p50 below 3 % is called one, whatever the samples say; clocks and pages differ by run
-UNKNOWN = 0.05  # ours: the spread of a run whose tool gives no samples
-SIGMAS = 3.0  # a change is called one beyond three standard deviations
+# Parts of a run, of consecutive samples. Their medians show drift inside a run, which single
+# samples hide.
+BLOCKS = 5
+# A change of p50 under 3 % counts as noise whatever the samples say: clocks and memory pages differ
+# from run to run.
+FLOOR = 0.03
+UNKNOWN = 0.05  # the spread that is assumed for a run whose tool gives no samples
+SIGMAS = 3.0  # a change must be larger than three standard deviations
+LEAST_RUNS = 3  # runs of one model that show the spread from run to run
+
+
+class Place(NamedTuple):
+    """The device and how it ran. Only runs at the same place are compared."""
+
+    profile: str
+    transport: str
+    cpu: str | None
+    runtime: str
+    delegate: str | None
+    threads: int
 
 
 @dataclass(frozen=True)
 class Run:
-    """One bench JSON and the file it lies in."""
+    """One timed measurement, and its file. Its p50 is known and above 0."""
 
     path: Path
-    body: Mapping[str, Any]
+    bench: Bench
 
     @property
-    def place(self) -> tuple[Any, ...]:
-        """What two runs must share to be compared: the device and how it ran."""
-        runtime = self.body["runtime"]
-        return (
-            self.body["profile"],
-            self.body["transport"],
-            self.body["host"]["cpu"],
-            runtime["name"],
-            runtime["delegate"],
-            runtime["threads"],
+    def place(self) -> Place:
+        """What two runs must share to be compared."""
+        bench, runtime = self.bench, self.bench.runtime
+        return Place(
+            bench.profile,
+            bench.transport,
+            bench.host.cpu,
+            runtime.name,
+            runtime.delegate,
+            runtime.threads,
         )
 
     @property
     def p50(self) -> float:
-        return float(self.body["latency_ms"]["p50"])
+        """Median of one inference, in ms."""
+        p50 = self.bench.latency_ms.p50
+        assert p50 is not None
+        return p50
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the medians of BLOCKS parts of the run, as a share of p50; UNKNOWN without samples."""
-        samples = self.body["latency_ms"]["samples"]
+        """Standard deviation of the medians of BLOCKS parts of the run, as a share of p50; UNKNOWN
+        without samples.
+        """
+        samples = self.bench.latency_ms.samples
         size = len(samples) // BLOCKS
         if size == 0:
             return UNKNOWN
-        medians = [
-            statistics.median(samples[number * size : (number + 1) * size])
-            for number in range(BLOCKS)
-        ]
-        return statistics.stdev(medians) / self.p50
+        parts = [samples[number * size : (number + 1) * size] for number in range(BLOCKS)]
+        return statistics.stdev(map(statistics.median, parts)) / self.p50
 
 
 @dataclass(frozen=True)
 class Change:
-    """A run against the one before it at the same place.
+    """A run against the run before it at the same place.
 
-    `ratio`: of p50, later by earlier. `noise`: the share above which that is a change.
+    `ratio`: the later p50 divided by the earlier one. `noise`: the share that a change must exceed.
     """
 
     earlier: Run
@@ -77,43 +98,39 @@ class Change:
 
     @property
     def real(self) -> bool:
-        """Whether it is more than noise."""
+        """Whether the change is more than noise."""
         return abs(math.log(self.ratio)) > math.log1p(self.noise)
 
     def __str__(self) -> str:
-        profile, transport, *_ = self.later.place
-        what = "beyond" if self.real else "within"
+        place, before, after = self.later.place, self.earlier.bench, self.later.bench
         told = (
-            f"{profile} ({transport}): p50 {self.earlier.p50:.2f} -> {self.later.p50:.2f} ms ({self.ratio - 1:+.1%}), "
-            f"{what} noise (±{self.noise:.1%})"
+            f"{place.profile} ({place.transport}): p50 {self.earlier.p50:.2f} -> "
+            f"{self.later.p50:.2f} ms ({self.ratio - 1:+.1%}), "
+            f"{'beyond' if self.real else 'within'} noise (±{self.noise:.1%})"
         )
         notes = []
-        if self.earlier.body["model_sha256"] != self.later.body["model_sha256"]:
+        if before.model_sha256 != after.model_sha256:
             notes.append("another model")
-        versions = [run.body["runtime"]["version"] for run in (self.earlier, self.later)]
-        if versions[0] != versions[1]:
-            notes.append(f"runtime {versions[0]} -> {versions[1]}")
+        if before.runtime.version != after.runtime.version:
+            notes.append(f"runtime {before.runtime.version} -> {after.runtime.version}")
         return f"{told}; {', '.join(notes)}" if notes else told
 
 
-def keep(folder: Path, body: Mapping[str, Any]) -> Path:
-    """Write a bench JSON into `folder`/bench under a name that says profile, transport and time; nothing is overwritten.
+def keep(folder: Path, bench: Bench) -> Path:
+    """Write a measurement into `folder`/bench, under a name made of profile, transport and time.
 
-    Raises StoreError.
+    Returns the path. No file is overwritten. Raises StoreError when the folder cannot be written.
     """
     place = folder / "bench"
-    stem = (
-        "-".join(
-            re.sub(r"[^A-Za-z0-9_.]+", "_", str(body[key])).strip("._") or "unnamed"
-            for key in ("profile", "transport")
-        )
-        + f"-{datetime.now(UTC).strftime(STAMP)}"
-    )
+    names = [
+        re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "unnamed"
+        for name in (bench.profile, bench.transport)
+    ]
     try:
         place.mkdir(parents=True, exist_ok=True)
-        path = place / f"{stem}.json"
+        path = place / f"{'-'.join(names)}-{datetime.now(UTC).strftime(STAMP)}.json"
         with path.open("x", encoding="utf-8") as file:
-            json.dump(body, file, indent=1, allow_nan=False)
+            json.dump(to_json(bench), file, indent=1, allow_nan=False)
             file.write("\n")
     except OSError as error:
         raise StoreError(
@@ -123,54 +140,46 @@ def keep(folder: Path, body: Mapping[str, Any]) -> Path:
 
 
 def kept(folder: Path) -> list[Run]:
-    """Every timed run in `folder`/bench, oldest first. Files that are none, and emulated runs, are left out."""
+    """Every timed run in `folder`/bench, oldest first. Other files and emulated runs are
+    left out.
+    """
     found = []
     for path in sorted((folder / "bench").glob("*.json")):
-        body = _body(path)
-        if body is not None:
+        bench = _read(path)
+        if bench is not None:
             stamp = re.search(r"\d{8}T\d{6}\.\d{6}Z", path.name)
-            when = (
-                stamp.group()
-                if stamp
-                else datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime(STAMP)
-            )
-            found.append((when, path.name, Run(path, body)))
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            when = stamp.group() if stamp else written.strftime(STAMP)
+            found.append((when, path.name, Run(path, bench)))
     return [run for _, _, run in sorted(found, key=lambda row: row[:2])]
 
 
-def _body(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Bench | None:
+    """The measurement in a file; None for a file that is none, was emulated, or has no p50."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return None
-        body = json.loads(path.read_bytes())
-        latency, runtime = body["latency_ms"], body["runtime"]
-        numbers = [latency["p50"], *latency["samples"]]
-        texts = [
-            body["profile"],
-            body["transport"],
-            body["model_sha256"],
-            runtime["name"],
-            runtime["version"],
-            body["host"]["cpu"] or "",
-            runtime["delegate"] or "",
-        ]
-        sound = (
-            body["schema"] == SCHEMA
-            and body["emulated"] is False
-            and type(runtime["threads"]) is int
-            and all(isinstance(text, str) and text.isprintable() for text in texts)
-            and all(type(number) in (int, float) and 0 < number < math.inf for number in numbers)
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        bench = from_json(Bench, msgspec.json.decode(path.read_bytes()), str(path))
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ModelFileError):
         return None
-    return body if sound else None
+    texts = [bench.profile, bench.transport, bench.model_sha256, bench.host.cpu or ""]
+    texts += [bench.runtime.name, bench.runtime.version, bench.runtime.delegate or ""]
+    times = [bench.latency_ms.p50 or 0.0, *bench.latency_ms.samples]
+    sound = (
+        bench.schema == SCHEMA
+        and not bench.emulated
+        and all(text.isprintable() for text in texts)
+        and all(time > 0 for time in times)
+    )
+    return bench if sound else None
 
 
 def changes(runs: Sequence[Run]) -> list[Change]:
-    """Each run against the one before it at the same place.
+    """Each run against the run before it at the same place.
 
-    Noise: SIGMAS standard deviations of the difference of two medians, from the spread inside both runs and, where three
-    runs of one model are there, from run to run; FLOOR at least.
+    Noise is SIGMAS standard deviations of the difference of two medians, and at least FLOOR. The
+    deviation comes from the spread inside both runs and, with LEAST_RUNS runs of one model, from
+    the spread from run to run.
     """
     found = []
     for number, later in enumerate(runs):
@@ -181,9 +190,9 @@ def changes(runs: Sequence[Run]) -> list[Change]:
         same = [
             math.log(run.p50)
             for run in before
-            if run.body["model_sha256"] == earlier.body["model_sha256"]
+            if run.bench.model_sha256 == earlier.bench.model_sha256
         ]
-        between = statistics.stdev(same) * math.sqrt(2) if len(same) >= 3 else 0.0
+        between = statistics.stdev(same) * math.sqrt(2) if len(same) >= LEAST_RUNS else 0.0
         noise = max(FLOOR, SIGMAS * max(math.hypot(earlier.spread, later.spread), between))
         found.append(Change(earlier, later, later.p50 / earlier.p50, noise))
     return found

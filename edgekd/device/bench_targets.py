@@ -1,4 +1,7 @@
-"""Where a bench runs: from the command line's words to a function that measures a profile there."""
+"""Where a bench runs.
+
+Each function returns another one that measures the subject for a profile at its place.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekd.core.errors import DeviceError
 from edgekd.device import adb, android, emulate
-from edgekd.device.bench import BenchSettings, bench, carried_back
+from edgekd.device.bench import bench, carried_back
+from edgekd.device.bench_record import Bench
+from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.ssh import SshTransport
-from edgekd.device.transports import MAX_FILE_BYTES, LocalTransport, Progress
+from edgekd.device.transports import MAX_FILE_BYTES, LocalTransport, Progress, Transport
 from edgekd.settings.device_profiles import DeviceProfile
 
-Measure = Callable[[DeviceProfile, Progress], dict[str, Any]]
+# (profile, progress callback) -> the measurement; raises what `bench.bench` raises
+Measure = Callable[[DeviceProfile, Progress], Bench]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and how: the .tflite, its golden.npz or None, the settings."""
+    """What is measured, and how: the bytes of a .tflite, of its golden.npz or None, and the
+    settings.
+    """
 
     model: bytes
     golden: bytes | None
@@ -33,11 +40,15 @@ def here(subject: Subject) -> Measure:
 
 
 def over_ssh(subject: Subject, destination: str, python: str, config: Path | None) -> Measure:
-    """A device at `[user@]host[:port]`. `python`: the Python there. `config`: as `ssh -F`. Raises DeviceError."""
+    """A device at `[user@]host[:port]`.
+
+    `python`: the device's Python, by name or path. `config`: as `ssh -F`. Raises DeviceError for a
+    wrong destination.
+    """
     return _by_runner(subject, SshTransport.to(destination, python=python, config=config))
 
 
-def _by_runner(subject: Subject, transport: LocalTransport | SshTransport) -> Measure:
+def _by_runner(subject: Subject, transport: Transport) -> Measure:
     return lambda profile, on_progress: bench(
         subject.model,
         profile,
@@ -50,7 +61,10 @@ def _by_runner(subject: Subject, transport: LocalTransport | SshTransport) -> Me
 
 @contextmanager
 def over_adb(subject: Subject, serial: str | None, tool: Path | None) -> Iterator[Measure]:
-    """The Android device of that serial, or the only one. `tool`: benchmark_model's file. Raises DeviceError."""
+    """The Android device with that serial, or the only one that is attached.
+
+    `tool`: the file of benchmark_model, or None to look for it. Raises DeviceError.
+    """
     with adb.attached(serial) as device:
         yield lambda profile, on_progress: android.bench(
             subject.model, profile, device, tool, subject.settings, on_progress
@@ -58,14 +72,17 @@ def over_adb(subject: Subject, serial: str | None, tool: Path | None) -> Iterato
 
 
 def emulated(subject: Subject) -> Measure:
-    """The emulated Pi, compared with this machine byte by byte."""
+    """The emulated Pi, whose outputs are compared with this machine's byte by byte."""
     return lambda profile, on_progress: emulate.compared(
         subject.model, profile, subject.golden, subject.settings, on_progress
     )
 
 
 def brought(subject: Subject, result: Path) -> Measure:
-    """What an emitted folder's command left on a board: its result.json. Raises DeviceError when it cannot be read."""
+    """The result.json that the command in an emitted folder wrote on a board.
+
+    Raises DeviceError if it is unreadable.
+    """
     try:
         with result.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

@@ -1,13 +1,18 @@
-"""The device runner: times one TFLite model on this machine, checks its golden answers, and writes one JSON file.
+"""The device runner: times one TFLite model on this machine, checks its golden answers, and writes
+one JSON file.
 
-It is copied to the device alone: Python 3.9 or newer, the standard library, numpy and one TFLite runtime
-(ai-edge-litert, tflite-runtime or tensorflow). It imports nothing of edgekd and is run as
+It is copied to the device alone. It needs Python 3.9 or newer, the standard library, numpy and one
+TFLite runtime (ai-edge-litert, tflite-runtime or tensorflow), and imports nothing of edgekd. It is
+run as
 
     python3 -I edgebench.py --model model.tflite --golden golden.npz --threads 4 --json out.json
 
-The process that is started only watches. It starts a second one that loads the model, so that a model or a runtime
-that kills its process is reported as an error in the same JSON file. What the second process times is the call to
-`invoke` alone, as TFLite's benchmark_model does; copying the input in and the output out is not counted.
+The process that is started only watches. It starts a second process that loads the model. So a
+model or a runtime that kills its process is reported as an error in the same JSON file. The second
+process times the call to `invoke` alone, as TFLite's benchmark_model does: copies of the input and
+the output are not counted.
+
+The JSON has the schema edgekd.bench/1 (`Result` below), or edgekd.bench-error/1 (`ErrorJson`).
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict, cast
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
 
 VERSION = "1.1"
 SCHEMA = "edgekd.bench/1"
-ERROR_SCHEMA = "edgekd.device.bench-error/1"
+ERROR_SCHEMA = "edgekd.bench-error/1"
 
 EXIT_DONE = 0
 EXIT_BAD_INPUT = 2
@@ -54,26 +59,29 @@ EXIT_DEVICE = 3
 EXIT_INTERRUPTED = 130
 
 MAX_SAMPLES = 20_000  # a model of 50 us fills this in a second; percentiles gain nothing from more
-WARMUP_SECONDS = (
-    10.0  # the longest warm-up: a Pi 4 reaches its working clock (ondemand governor) well before
-)
+# The longest warm-up. A Pi 4 reaches its working clock (ondemand governor) well before.
+WARMUP_SECONDS = 10.0
 WARMUP_WINDOW = 5  # runs in each of the two windows whose medians are compared
 WARMUP_TOLERANCE = 0.05  # the medians of the two windows may differ by this share
-MAX_SECONDS = 150.0  # as benchmark_model's --max_secs
+MAX_SECONDS = 150.0  # of timed runs, as benchmark_model's --max_secs
 TIMEOUT_S = 600.0  # for everything but a soak
 MAX_GOLDEN_BYTES = 256 * 2**20  # unpacked; half of a 512 MiB board
 TAIL_LINES = 20  # of a dead child's stderr that are reported
 SOAK_WINDOWS = 120  # points of a soak's trace: enough to draw, and a vcgencmd call each
-SOAK_LEAST_WINDOW_S = 0.2
-SLOWER = 0.05  # the share by which the end of a soak must be slower, or the clock lower, to say so: above run-to-run noise
-THROTTLED_NOW = 0xF  # raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft limit
+SOAK_LEAST_WINDOW_S = 0.2  # a window must be long next to the time that reading the clock takes
+# A soak that is slower at its end by this share, or whose clock is lower, counts: above run-to-run
+# noise.
+SLOWER = 0.05
+# raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft
+# limit
+THROTTLED_NOW = 0xF
 MAX_CORE = 1023  # CPU_SETSIZE, sched.h
-EDGE_TPU_LIBRARY = (
-    "libedgetpu.so.1"  # what Coral's Debian packages libedgetpu1-std and -max install
-)
+# Coral's Debian packages libedgetpu1-std and -max install it under this name.
+EDGE_TPU_LIBRARY = "libedgetpu.so.1"
 TIE = 1e-3  # codes; scales are float32, so a tie is known to about 128 * 2^-24 = 8e-6 codes
 
-LIMITS: dict[str, tuple[float, float]] = {  # of the settings, least and most
+# The least and the most value of each setting.
+LIMITS: dict[str, tuple[float, float]] = {
     "threads": (1, 256),
     "runs": (1, MAX_SAMPLES),
     "min_seconds": (0, MAX_SECONDS),
@@ -83,19 +91,187 @@ LIMITS: dict[str, tuple[float, float]] = {  # of the settings, least and most
     "soak_minutes": (0.01, 720),
 }
 
-RUNTIMES = (  # tried in this order: module, the class inside it, where its delegates' names are, the package it is in
+# Tried in this order: module, the class inside it, the prefix of its delegate functions, its
+# package.
+RUNTIMES = (
     ("ai_edge_litert.interpreter", "Interpreter", "", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "Interpreter", "", "tflite-runtime"),
     ("tensorflow", "lite.Interpreter", "lite.experimental.", "tensorflow"),
 )
 
-Progress = Callable[[float], None]
+Progress = Callable[[float], None]  # is called with a share from 0 to 1
+
+
+# The JSON that is written -----------------------------------------------------------------------
+# None stands for what this machine does not tell.
+
+
+class Machine(TypedDict):
+    """What tells this machine from others."""
+
+    node: str
+    machine: str
+    cpu: str | None
+    cores: int
+
+
+class Conditions(TypedDict):
+    """Clock in kHz, temperature in degrees Celsius, and the Raspberry Pi's throttling flags
+    ("0x0").
+    """
+
+    clock_khz: int | None
+    temperature_c: float | None
+    throttled: str | None
+
+
+class Throttled(TypedDict):
+    """The throttling flags before and after the run."""
+
+    before: str
+    after: str
+
+
+class HostBefore(TypedDict):
+    """Clock and temperature before the run."""
+
+    clock_khz: int | None
+    temperature_c: float | None
+
+
+class Host(TypedDict):
+    """The machine; clock and temperature are those after the run."""
+
+    machine: str
+    cpu: str | None
+    cores: int
+    kernel: str
+    python: str
+    governor: str | None
+    clock_khz: int | None
+    temperature_c: float | None
+    throttled: Throttled | None
+    before: HostBefore
+
+
+class RuntimeUsed(TypedDict):
+    """The TFLite runtime, and who ran the operators."""
+
+    name: str
+    version: str
+    threads: int
+    delegate: str | None
+
+
+class Settings(TypedDict):
+    """How the times were taken; `warmup_runs` counts the runs that were made."""
+
+    warmup_runs: int
+    runs: int
+    min_seconds: float
+    seed: int
+    cores: list[int] | None
+
+
+class Percentiles(TypedDict):
+    """Milliseconds of the timed runs, to a nanosecond."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    mean: float
+    std: float
+    min: float
+    max: float
+    samples: list[float]
+
+
+class Latency(Percentiles):
+    """The same, with the time to load the model and the time of the first inference."""
+
+    load: float
+    first: float
+
+
+class Memory(TypedDict):
+    """Resident memory in KiB: before the model, with it, and at most."""
+
+    baseline: int | None
+    after_load: int | None
+    peak: int | None
+
+
+class GoldenAnswers(TypedDict):
+    """Shares of answers that equal the golden ones and the labels; the largest difference
+    in codes.
+    """
+
+    images: int
+    argmax_agreement: float
+    max_abs_lsb: int | None
+    top1: float
+
+
+class SoakWindow(Conditions):
+    """One row of a soak's trace."""
+
+    at_s: float
+    p50_ms: float
+    runs: int
+
+
+class SoakVerdict(TypedDict):
+    """Whether the machine held its speed: "steady", "slows" or "throttles", by how much,
+    and why.
+    """
+
+    verdict: str
+    slowdown: float
+    reason: str
+
+
+class Soak(SoakVerdict):
+    """A run without a pause."""
+
+    minutes: float
+    trace: list[SoakWindow]
+
+
+class Measured(TypedDict):
+    """What the process that loads the model finds."""
+
+    runtime: RuntimeUsed
+    host: Host
+    settings: Settings
+    latency_ms: Latency
+    memory_kib: Memory
+    golden: GoldenAnswers | None
+    output_sha256: str
+    soak: Soak | None
+    warnings: list[str]
+
+
+class Result(Measured):
+    """The whole JSON of a measurement."""
+
+    schema: str
+    model_sha256: str
+    runner_version: str
+
+
+class ErrorJson(TypedDict):
+    """The whole JSON of a run that failed."""
+
+    schema: str
+    runner_version: str
+    kind: str
+    message: str
+    next_step: str
 
 
 class BenchError(Exception):
-    """A run that failed, told in one message; `kind` is one of model, golden, runtime, delegate, crash, timeout,
-    device.
-    """
+    """A run that failed. `kind` is model, golden, runtime, delegate, crash, timeout or device."""
 
     def __init__(self, kind: str, message: str, next_step: str = "") -> None:
         super().__init__(message)
@@ -105,11 +281,11 @@ class BenchError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """2 when the files given are at fault, 3 when this machine is."""
+        """2 when the given files are at fault, 3 when this machine is."""
         return EXIT_BAD_INPUT if self.kind in ("model", "golden") else EXIT_DEVICE
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as it is written in place of a result."""
+    def to_json(self) -> ErrorJson:
+        """The error as it is written in the place of a result."""
         return {
             "schema": ERROR_SCHEMA,
             "runner_version": VERSION,
@@ -126,21 +302,24 @@ class BadModelError(BenchError):
         super().__init__("model", message, next_step)
 
 
-# The flatbuffer, before any runtime sees it -------------------------------------------------------------------------
+# The flatbuffer, before any runtime sees it -----------------------------------------------------
 
 
 class _Flatbuffer:
-    """Bounds-checked reading of a flatbuffer; every step that would leave the file raises BadModelError."""
+    """Bounds-checked reading of a flatbuffer.
+
+    A step that would leave the file raises BadModelError.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data = memoryview(data)
-        self.end = 0  # of what has been found to lie inside
+        self.end = 0  # of everything that was read so far
 
     def need(self, start: int, size: int, what: str) -> None:
         if start < 0 or start + size > len(self.data):
             raise BadModelError(
-                f"the file is cut short or damaged: {what} lies at bytes {start} to {start + size}, "
-                f"and the file has {len(self.data)}"
+                f"the file is cut short or damaged: {what} lies at bytes {start} to "
+                f"{start + size}, and the file has {len(self.data)}"
             )
         self.end = max(self.end, start + size)
 
@@ -149,11 +328,11 @@ class _Flatbuffer:
         return int(struct.unpack_from("<" + code, self.data, at)[0])
 
     def follow(self, at: int, what: str) -> int:
-        """Where the offset at `at` points."""
+        """The place to which the offset at `at` points."""
         return at + self.number("I", at, what)
 
     def table(self, at: int, what: str) -> int:
-        """`at`, after its vtable and its own bytes are found to lie inside the file."""
+        """`at`, after a check that the table and its vtable lie inside the file."""
         vtable = at - self.number("i", at, what)
         size = self.number("H", vtable, what)
         if size < 4 or size % 2:
@@ -165,7 +344,7 @@ class _Flatbuffer:
         return at
 
     def field(self, table: int, index: int) -> int:
-        """Where field `index` of a checked table lies; 0 when it is not set."""
+        """The place of field `index` of a checked table; 0 when the field is not set."""
         vtable = table - self.number("i", table, "a table")
         slot = 4 + 2 * index
         if slot >= self.number("H", vtable, "a vtable"):
@@ -178,7 +357,7 @@ class _Flatbuffer:
         return self.number(code, at, "a field") if at else 0
 
     def vector(self, table: int, index: int, item_size: int, what: str) -> tuple[int, int]:
-        """(first byte, number of items) of a vector field; (0, 0) when it is not set."""
+        """(first byte, number of items) of a vector field; (0, 0) when the field is not set."""
         at = self.field(table, index)
         if not at:
             return 0, 0
@@ -198,24 +377,27 @@ class _Flatbuffer:
         self.need(start, length + 1 if start else 0, what)
 
     def child(self, table: int, index: int, what: str) -> int:
-        """The table a field points at, checked; 0 when it is not set."""
+        """The table to which a field points, checked; 0 when the field is not set."""
         at = self.field(table, index)
         return self.table(self.follow(at, what), what) if at else 0
 
     def indices(self, table: int, index: int, below: int, what: str) -> None:
-        """Check a vector of int32 that name tensors: -1 (left out) up to `below` - 1."""
+        """Check a vector of int32 tensor numbers: from -1 (left out) to `below` - 1."""
         start, count = self.vector(table, index, 4, what)
         self.need(start, 4 * count, what)
         for value in struct.unpack_from(f"<{count}i", self.data, start):
             if not -1 <= value < below:
-                raise BadModelError(f"the file is damaged: {what} name tensor {value} of {below}")
+                raise BadModelError(
+                    f"the file is damaged: {what} name tensor {value}, and there are {below}"
+                )
 
 
 def check_model(data: bytes) -> None:
-    """Refuse what is not a whole TFLite flatbuffer: identifier, offsets, every vector and index inside its bounds.
+    """Raises BadModelError for bytes that are not a whole TFLite flatbuffer.
 
-    Runtimes read flatbuffers without a verifier, so a file cut short can make them read outside it. Field numbers are
-    those of TFLite's schema.fbs (version 3). Raises BadModelError.
+    Runtimes read flatbuffers without a verifier, so a file that is cut short can make them read
+    outside it. Checked are the identifier, and that every offset, vector and index lies inside its
+    bounds. Field numbers are those of TFLite's schema.fbs (version 3).
     """
     if len(data) < 8:
         raise BadModelError(f"the file has {len(data)} bytes; a TFLite model has more")
@@ -227,52 +409,18 @@ def check_model(data: bytes) -> None:
     flat = _Flatbuffer(data)
     model = flat.table(flat.follow(0, "the model"), "the model")
     codes = flat.tables(model, 1, "operator code")
-    buffers = flat.tables(model, 4, "buffer")
     for code in codes:
         flat.text(code, 1, "the name of a custom operator")
+    buffers = flat.tables(model, 4, "buffer")
+    _check_buffers(flat, buffers)
     flat.text(model, 3, "the description")
-    for number, buffer in enumerate(buffers):
-        flat.vector(buffer, 0, 1, f"the data of buffer {number}")
-        offset, size = flat.scalar(buffer, 1, "Q"), flat.scalar(buffer, 2, "Q")
-        if offset > 1:  # 0 and 1 mean: no data outside the flatbuffer
-            flat.need(offset, size, f"the data of buffer {number}")
     for entry in flat.tables(model, 6, "metadata"):
         flat.text(entry, 0, "the name of a metadata entry")
     subgraphs = flat.tables(model, 2, "subgraph")
     if not subgraphs:
         raise BadModelError("the file has no subgraph, so there is nothing to run")
     for subgraph in subgraphs:
-        flat.text(subgraph, 4, "the name of a subgraph")
-        tensors = flat.tables(subgraph, 0, "tensor")
-        for number, tensor in enumerate(tensors):
-            flat.vector(tensor, 0, 4, f"the shape of tensor {number}")
-            flat.text(tensor, 3, f"the name of tensor {number}")
-            if not flat.scalar(tensor, 2, "I") < len(buffers):
-                raise BadModelError(
-                    f"the file is damaged: tensor {number} names a buffer that is not there"
-                )
-            quantization = flat.child(tensor, 4, f"the quantization of tensor {number}")
-            if quantization:
-                for index, item_size in (
-                    (0, 4),
-                    (1, 4),
-                    (2, 4),
-                    (3, 8),
-                ):  # min, max, scale: float; zero_point: int64
-                    flat.vector(
-                        quantization, index, item_size, f"the quantization of tensor {number}"
-                    )
-        flat.indices(subgraph, 1, len(tensors), "the inputs")
-        flat.indices(subgraph, 2, len(tensors), "the outputs")
-        for number, operator in enumerate(flat.tables(subgraph, 3, "operator")):
-            if not flat.scalar(operator, 0, "I") < len(codes):
-                raise BadModelError(
-                    f"the file is damaged: operator {number} names an operator code that is not there"
-                )
-            flat.indices(operator, 1, len(tensors), f"the inputs of operator {number}")
-            flat.indices(operator, 2, len(tensors), f"the outputs of operator {number}")
-            flat.child(operator, 4, f"the options of operator {number}")
-            flat.vector(operator, 5, 1, f"the custom options of operator {number}")
+        _check_subgraph(flat, subgraph, len(codes), len(buffers))
     appended = data[flat.end : flat.end + 20].lstrip(b"\0")
     if appended.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(io.BytesIO(data)):
         raise BadModelError(
@@ -280,7 +428,44 @@ def check_model(data: bytes) -> None:
         )
 
 
-# Pixels to input codes ----------------------------------------------------------------------------------------------
+def _check_buffers(flat: _Flatbuffer, buffers: list[int]) -> None:
+    for number, buffer in enumerate(buffers):
+        flat.vector(buffer, 0, 1, f"the data of buffer {number}")
+        offset, size = flat.scalar(buffer, 1, "Q"), flat.scalar(buffer, 2, "Q")
+        if offset > 1:  # 0 and 1 mean: no data outside the flatbuffer
+            flat.need(offset, size, f"the data of buffer {number}")
+
+
+def _check_subgraph(flat: _Flatbuffer, subgraph: int, codes: int, buffers: int) -> None:
+    flat.text(subgraph, 4, "the name of a subgraph")
+    tensors = flat.tables(subgraph, 0, "tensor")
+    for number, tensor in enumerate(tensors):
+        flat.vector(tensor, 0, 4, f"the shape of tensor {number}")
+        flat.text(tensor, 3, f"the name of tensor {number}")
+        if flat.scalar(tensor, 2, "I") >= buffers:
+            raise BadModelError(
+                f"the file is damaged: tensor {number} names a buffer that is not there"
+            )
+        what = f"the quantization of tensor {number}"
+        quantization = flat.child(tensor, 4, what)
+        if quantization:
+            # min, max and scale are floats, zero_point is int64
+            for index, item_size in ((0, 4), (1, 4), (2, 4), (3, 8)):
+                flat.vector(quantization, index, item_size, what)
+    flat.indices(subgraph, 1, len(tensors), "the inputs")
+    flat.indices(subgraph, 2, len(tensors), "the outputs")
+    for number, operator in enumerate(flat.tables(subgraph, 3, "operator")):
+        if flat.scalar(operator, 0, "I") >= codes:
+            raise BadModelError(
+                f"the file is damaged: operator {number} names an operator code that is not there"
+            )
+        flat.indices(operator, 1, len(tensors), f"the inputs of operator {number}")
+        flat.indices(operator, 2, len(tensors), f"the outputs of operator {number}")
+        flat.child(operator, 4, f"the options of operator {number}")
+        flat.vector(operator, 5, 1, f"the custom options of operator {number}")
+
+
+# Pixels to input codes --------------------------------------------------------------------------
 
 
 def pixel_codes(
@@ -291,39 +476,40 @@ def pixel_codes(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Array:
-    """What a network is fed for stored pixels: uint8 [..., c] in, `dtype` [..., c] out.
+    """The input of a network for stored pixels: uint8 [..., c] in, `dtype` [..., c] out.
 
-    Without `mean` and `std`, 8-bit inputs take the pixel itself: int8 the code pixel - 128, uint8 the code pixel. That
-    is how EdgeKD builds its models (edgekd/tflite/int8_rules.py, input_range) and what an app does with one XOR. With them (one
-    number, or one a channel; 0.5 for the one left out), the tensor's own quantisation decides, as for a model from
-    elsewhere: real = (pixel / 255 - mean) / std, code = clip(round(real / scale) + zero_point). A tie (within TIE
-    codes) is rounded up, unless that would lift the brightest pixel out of the range of codes; then down. So for
-    mean = std = 0.5 and scale = 1/127.5 the int8 code is pixel - 128 with zero point 0 and with -1. A float32 input
-    takes real.
-    Raises ValueError for another dtype, or where `mean` or `std` does not fit the channels.
+    Without `mean` and `std`, an 8-bit input takes the pixel itself: the int8 code is pixel - 128,
+    and the uint8 code is the pixel. EdgeKD's models are built so
+    (`edgekd.tflite.int8_rules.input_range`), and an app needs one XOR.
+
+    With `mean` or `std` (one number, or one for each channel; 0.5 for the one left out), the
+    tensor's own quantization decides, as for a model from elsewhere: real = (pixel / 255 - mean) /
+    std, and code = clip(round(real / scale) + zero_point). A tie (within TIE codes) is rounded up,
+    or down where rounding up would lift the brightest pixel out of the range of codes. So for mean
+    = std = 0.5 and scale = 1/127.5, the int8 code is pixel - 128 with zero point 0 and with -1. A
+    float32 input takes `real`.
+
+    Raises ValueError for another dtype, and when `mean` or `std` does not fit the channels.
     """
     import numpy as np
 
     channels = pixels.shape[-1]
     if dtype not in ("int8", "uint8", "float32"):
-        raise ValueError(
-            f"an input of {dtype} cannot be fed with pixels; int8, uint8 and float32 can"
-        )
+        raise ValueError(f"an input of type {dtype} takes no pixels; int8, uint8 and float32 do")
     low, high = (-128, 127) if dtype == "int8" else (0, 255)
     level = np.arange(256, dtype=np.float64)[:, None]
     middle, spread = ([0.5] if mean is None else mean), ([0.5] if std is None else std)
     if {len(middle), len(spread)} - {1, channels}:
         raise ValueError(
-            f"mean has {len(middle)} numbers and std {len(spread)}; the images have {channels} channels"
+            f"mean has {len(middle)} numbers and std {len(spread)}; the images have {channels} "
+            "channels"
         )
     real = np.broadcast_to(
         (level / 255.0 - np.asarray(middle, float)) / np.asarray(spread, float), (256, channels)
     )
     if dtype == "float32":
         table = real.astype(np.float32)
-    elif (
-        mean is None and std is None
-    ) or not scale:  # a tensor without a scale has no rule of its own
+    elif (mean is None and std is None) or not scale:  # without a scale, there is no rule to apply
         table = np.broadcast_to(level + low, (256, channels)).astype(dtype)
     else:
         exact = real / scale + zero_point
@@ -332,8 +518,9 @@ def pixel_codes(
     return np.asarray(table[pixels, np.arange(channels)])
 
 
-# What this machine says of itself -----------------------------------------------------------------------------------
+# What this machine says of itself ---------------------------------------------------------------
 
+# MIDR part numbers, from Arm's reference manuals
 CPU_PARTS = {
     "0xd03": "Cortex-A53",
     "0xd07": "Cortex-A57",
@@ -341,12 +528,12 @@ CPU_PARTS = {
     "0xd0b": "Cortex-A76",
     "0xd0d": "Cortex-A77",
     "0xd05": "Cortex-A55",
-}  # MIDR part numbers, Arm's reference manuals
+}
 CPU = "/sys/devices/system/cpu/cpu0/cpufreq/"
 
 
 def _read(path: str) -> str | None:
-    """A short text file of the kernel, stripped; None when it is not there."""
+    """The stripped text of a short file of the kernel; None when the file is not there."""
     try:
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             return file.read(65536).strip("\0 \t\r\n") or None
@@ -364,7 +551,9 @@ def _field(text: str, key: str) -> str | None:
 
 
 def cpu_name() -> str | None:
-    """The board and its core ("Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)"), or the processor's own name."""
+    """The board with its core ("Raspberry Pi 4 Model B Rev 1.4 (Cortex-A72)"), or the processor's
+    name.
+    """
     info = _read("/proc/cpuinfo") or ""
     part = _field(info, "CPU part")
     board = _read("/proc/device-tree/model") or _field(info, "Model")
@@ -375,7 +564,7 @@ def cpu_name() -> str | None:
 
 
 def temperature_c() -> float | None:
-    """Degrees Celsius of the processor's thermal zone, or of the first zone."""
+    """Temperature of the processor's thermal zone, or else of the first zone."""
     zones = [f"/sys/class/thermal/thermal_zone{number}/" for number in range(16)]
     zones.sort(key=lambda zone: "cpu" not in (_read(zone + "type") or ""))
     for zone in zones:
@@ -386,7 +575,9 @@ def temperature_c() -> float | None:
 
 
 def throttled() -> str | None:
-    """The Raspberry Pi's own word on under-voltage and throttling ("0x50005"); None on other machines."""
+    """The Raspberry Pi's flags of under-voltage and throttling ("0x50005"); None on other
+    machines.
+    """
     try:
         answer = subprocess.run(
             ["vcgencmd", "get_throttled"],
@@ -402,12 +593,14 @@ def throttled() -> str | None:
 
 
 def cores() -> int:
-    """Cores this process may run on, which a container or taskset makes fewer than the machine has."""
+    """Cores that this process may run on: fewer than the machine has in a container or under
+    taskset.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine() -> dict[str, Any]:
-    """What tells this machine from others: its name in the network, its architecture, its processor and its cores."""
+def machine() -> Machine:
+    """What tells this machine from others: its network name, architecture, processor and cores."""
     return {
         "node": platform.node(),
         "machine": platform.machine(),
@@ -416,8 +609,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def conditions() -> dict[str, Any]:
-    """Clock, temperature and throttling as they are now; what this machine does not tell is None."""
+def conditions() -> Conditions:
+    """Clock, temperature and throttling as they are now."""
     return {
         "clock_khz": _whole(_read(CPU + "scaling_cur_freq")),
         "temperature_c": temperature_c(),
@@ -425,13 +618,11 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Schema edgekd.bench/1's "host"; what this machine does not tell is None.
-
-    `before`, `after`: `conditions()` of the run; the clock and the temperature are those after it, `before` keeps the
-    earlier ones.
-    """
-    known = before["throttled"] is not None and after["throttled"] is not None
+def host_facts(before: Conditions, after: Conditions) -> Host:
+    """The JSON's "host", from the `conditions()` before and after the run."""
+    throttled = None
+    if before["throttled"] is not None and after["throttled"] is not None:
+        throttled = Throttled(before=before["throttled"], after=after["throttled"])
     return {
         "machine": platform.machine(),
         "cpu": cpu_name(),
@@ -441,41 +632,41 @@ def host_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         "governor": _read(CPU + "scaling_governor"),
         "clock_khz": after["clock_khz"],
         "temperature_c": after["temperature_c"],
-        "throttled": {"before": before["throttled"], "after": after["throttled"]}
-        if known
-        else None,
-        "before": {key: before[key] for key in ("clock_khz", "temperature_c")},
+        "throttled": throttled,
+        "before": {
+            "clock_khz": before["clock_khz"],
+            "temperature_c": before["temperature_c"],
+        },
     }
 
 
-def host_warnings(host: dict[str, Any], threads: int) -> list[str]:
-    """What makes the times of this run less than comparable."""
+def host_warnings(host: Host, threads: int) -> list[str]:
+    """Reasons why the times of this run can hardly be compared with others."""
     notes = []
     if host["governor"] not in (None, "performance"):
         notes.append(
-            f"the clock is governed by {host['governor']!r}; for steady times: echo performance | sudo tee "
-            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+            f"the clock is governed by {host['governor']!r}; for steady times: echo performance | "
+            "sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
         )
     if threads > host["cores"]:
         notes.append(f"{threads} threads on {host['cores']} usable cores")
-    if host["throttled"]:
-        before, after = (int(host["throttled"][key], 16) for key in ("before", "after"))
-        if (before | after) & THROTTLED_NOW:
-            notes.append(
-                f"the board was throttled or under-voltage (get_throttled {host['throttled']['before']} "
-                f"before, {host['throttled']['after']} after): these times are not the board's; cool it or "
-                "change its power supply and run again"
-            )
+    flags = host["throttled"]
+    if flags and (int(flags["before"], 16) | int(flags["after"], 16)) & THROTTLED_NOW:
+        notes.append(
+            "the board was throttled or under-voltage (get_throttled "
+            f"{flags['before']} before, {flags['after']} after): these times are not the board's; "
+            "cool it or change its power supply, and run again"
+        )
     earlier, later = host["before"]["clock_khz"], host["clock_khz"]
     if earlier and later and later < earlier * (1 - SLOWER):
         notes.append(
-            f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: these times are "
-            "of a machine that throttles, or whose governor lowers the clock"
+            f"the clock fell from {earlier / 1000:.0f} to {later / 1000:.0f} MHz during the run: "
+            "the machine throttles, or its governor lowers the clock"
         )
     return notes
 
 
-# Memory, in KiB -----------------------------------------------------------------------------------------------------
+# Memory, in KiB ---------------------------------------------------------------------------------
 
 
 def _status_kib(key: str) -> int | None:
@@ -484,18 +675,23 @@ def _status_kib(key: str) -> int | None:
 
 
 def resident_kib() -> int | None:
-    """Resident memory of this process: smaps_rollup, which counts exactly, else VmRSS; None off Linux."""
+    """Resident memory of this process: from smaps_rollup, which counts exactly, or VmRSS.
+
+    None on systems other than Linux, as for the functions below.
+    """
     value = _field(_read("/proc/self/smaps_rollup") or "", "Rss")
     return _whole(value.split()[0]) if value else _status_kib("VmRSS")
 
 
 def peak_kib() -> int | None:
-    """Most resident memory since `forget_peak`: VmHWM; None off Linux."""
+    """The most resident memory since `forget_peak` (VmHWM)."""
     return _status_kib("VmHWM")
 
 
 def forget_peak() -> None:
-    """Set VmHWM back to what is resident now (proc(5), clear_refs 5), where the kernel allows it."""
+    """Reset VmHWM to the memory that is resident now, where the kernel allows it (proc(5),
+    clear_refs 5).
+    """
     with (
         contextlib.suppress(OSError),
         Path("/proc/self/clear_refs").open("w", encoding="ascii") as file,
@@ -503,11 +699,11 @@ def forget_peak() -> None:
         file.write("5")
 
 
-# Measuring, in the process that loads the model ---------------------------------------------------------------------
+# Measuring, in the process that loads the model -------------------------------------------------
 
 
 class Runtime:
-    """A TFLite runtime that was imported: the Interpreter class, its package and version, and how it takes delegates."""
+    """A TFLite runtime that was imported: its Interpreter class, package, version and delegates."""
 
     def __init__(self, module: Any, interpreter: str, delegates: str, package: str) -> None:
         self.interpreter = _within_module(module, interpreter)
@@ -521,7 +717,7 @@ class Runtime:
 
     def load(self, model: str, threads: int, delegate: Delegate) -> Any:
         """An interpreter with its tensors allocated. Raises BenchError "model" or "delegate"."""
-        words: dict[str, Any] = {"model_path": model, "num_threads": threads}
+        words: dict[str, object] = {"model_path": model, "num_threads": threads}
         if delegate.kind == "none":
             words["experimental_op_resolver_type"] = (
                 self.resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -546,8 +742,8 @@ class Runtime:
             raise BenchError(
                 "model",
                 f"{self} refuses {model}: {_one_line(error)}",
-                "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine that has one, "
-                "or the model it was compiled from"
+                "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine "
+                "that has one, or the model from which it was compiled"
                 if compiled
                 else "see the op and its version in the message; a newer runtime may know it",
             ) from error
@@ -555,11 +751,12 @@ class Runtime:
 
 
 class Delegate:
-    """Who runs the ops, from its name on the command line.
+    """Who runs the operators, by a name on the command line.
 
-    auto: what the runtime does by itself; xnnpack: that, and an error where XNNPACK took nothing; none: the built-in
-    kernels; edgetpu[:DEVICE]: libedgetpu, DEVICE as it knows it (usb, usb:0, pci, pci:1); external:LIBRARY[,KEY=VALUE...]:
-    any library with TFLite's external delegate functions. Raises ValueError for another name.
+    auto: what the runtime does by itself. xnnpack: the same, with an error when XNNPACK took no
+    operator. none: the built-in kernels. edgetpu[:DEVICE]: libedgetpu, with DEVICE as it names
+    devices (usb, usb:0, pci, pci:1). external:LIBRARY[,KEY=VALUE...]: any library with TFLite's
+    external delegate functions. Raises ValueError for another name.
     """
 
     def __init__(self, name: str) -> None:
@@ -574,7 +771,8 @@ class Delegate:
             self.options = dict(_pair(pair) for pair in pairs)
         elif colon or kind not in ("auto", "xnnpack", "none"):
             raise ValueError(
-                f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or external:LIBRARY[,KEY=VALUE...]"
+                f"{name!r} is not auto, xnnpack, none, edgetpu[:DEVICE] or "
+                "external:LIBRARY[,KEY=VALUE...]"
             )
 
     def __str__(self) -> str:
@@ -582,13 +780,13 @@ class Delegate:
 
     @property
     def advice(self) -> str:
-        """What to do when it does not load."""
+        """What to do when the delegate does not load."""
         if self.kind == "edgetpu":
             return (
-                "install libedgetpu1-std, plug the accelerator in, and see that this user may use it; devices are "
-                "named usb, usb:0, pci or pci:0"
+                "install libedgetpu1-std, plug the accelerator in, and check that this user may "
+                "use it; devices are named usb, usb:0, pci or pci:0"
             )
-        return "give the path of a shared library built for this machine, and the options that it knows"
+        return "give the path of a shared library built for this machine, and options that it knows"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -609,17 +807,24 @@ def _within_module(module: Any, dotted: str) -> Any:
 
 
 def import_runtime() -> Runtime:
-    """The first runtime that imports. Raises BenchError "runtime"."""
+    """numpy, so that its memory counts as the baseline's, and the first runtime that imports.
+
+    Raises BenchError "runtime" when numpy or every runtime is missing.
+    """
+    try:
+        importlib.import_module("numpy")
+    except ImportError as error:
+        raise BenchError(
+            "runtime", f"numpy cannot be imported by {sys.executable}: {error}", runtime_advice()
+        ) from error
     tried = []
     for module, interpreter, delegates, package in RUNTIMES:
         try:
             return Runtime(importlib.import_module(module), interpreter, delegates, package)
-        except (
-            Exception
-        ) as error:  # a runtime built for another numpy fails in more ways than ImportError
-            tried.append(
-                f"{package}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            )
+        # a runtime that was built for another numpy fails in more ways than ImportError
+        except Exception as error:
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            tried.append(f"{package}: {first}")
     raise BenchError(
         "runtime",
         f"no TFLite runtime can be imported by {sys.executable} ({'; '.join(tried)})",
@@ -628,11 +833,11 @@ def import_runtime() -> Runtime:
 
 
 def runtime_advice() -> str:
-    """The line to type for a runtime on this machine.
+    """The command that installs a runtime on this machine.
 
-    ai-edge-litert has wheels for 64-bit Linux (x86-64 and Arm) from Python 3.9; 32-bit Arm has tflite-runtime 2.14 up to
-    Python 3.11, built for numpy 1; no other processor has any. Where the system's Python is closed to pip (PEP 668), the
-    line makes a virtual environment.
+    ai-edge-litert has wheels for 64-bit Linux (x86-64 and Arm) from Python 3.9 on. 32-bit Arm has
+    tflite-runtime 2.14 up to Python 3.11, built for numpy 1. Other processors have none. Where the
+    system's Python is closed to pip (PEP 668), the command makes a virtual environment.
     """
     machine, bits = platform.machine(), struct.calcsize("P") * 8
     if machine in ("x86_64", "AMD64", "aarch64", "arm64") and bits == 64:
@@ -641,8 +846,9 @@ def runtime_advice() -> str:
         packages = "'tflite-runtime==2.14.0' 'numpy<2'"
     else:
         return (
-            f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on {machine}; use a 64-bit "
-            "system" + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else "")
+            f"no TFLite runtime has a wheel for {bits}-bit Python {platform.python_version()} on "
+            f"{machine}; use a 64-bit system"
+            + (" (64-bit Raspberry Pi OS)" if machine.startswith(("arm", "aarch")) else "")
         )
     closed = (
         Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
@@ -650,41 +856,41 @@ def runtime_advice() -> str:
     )
     if closed:
         return (
-            f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip install {packages}; "
-            "then measure with --python '~/edgekd/bin/python'"
+            f"on this machine: {sys.executable} -m venv ~/edgekd && ~/edgekd/bin/python -m pip "
+            f"install {packages}; then measure with --python '~/edgekd/bin/python'"
         )
     return f"on this machine: {sys.executable} -m pip install {packages}"
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Of sorted values, by linear interpolation (numpy's default)."""
+    """A quantile of sorted values, by linear interpolation (numpy's default). `share`: 0 to 1."""
     place = share * (len(ordered) - 1)
     low = math.floor(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """Percentiles, mean, standard deviation (of the population), extremes and the samples, in ms to a ns."""
+def summary(samples: Sequence[float]) -> Percentiles:
+    """Percentiles, mean, standard deviation (of the population) and extremes of times in ms."""
     ordered = sorted(samples)
-    figures = {
-        "p50": quantile(ordered, 0.5),
-        "p90": quantile(ordered, 0.9),
-        "p95": quantile(ordered, 0.95),
-        "p99": quantile(ordered, 0.99),
-        "mean": statistics.fmean(ordered),
-        "std": statistics.pstdev(ordered),
-        "min": ordered[0],
-        "max": ordered[-1],
-    }
     return {
-        **{key: round(value, 6) for key, value in figures.items()},
-        "samples": [round(s, 6) for s in samples],
+        "p50": round(quantile(ordered, 0.5), 6),
+        "p90": round(quantile(ordered, 0.9), 6),
+        "p95": round(quantile(ordered, 0.95), 6),
+        "p99": round(quantile(ordered, 0.99), 6),
+        "mean": round(statistics.fmean(ordered), 6),
+        "std": round(statistics.pstdev(ordered), 6),
+        "min": round(ordered[0], 6),
+        "max": round(ordered[-1], 6),
+        "samples": [round(sample, 6) for sample in samples],
     }
 
 
 def warm_up(timed: Callable[[], float], most: int) -> tuple[int, list[str]]:
-    """Run until two windows of runs agree, at most `most` runs and WARMUP_SECONDS. Returns (runs, warnings)."""
+    """Run until two windows of runs agree, for at most `most` runs and WARMUP_SECONDS.
+
+    `timed` makes one run and returns its milliseconds. Returns (number of runs, warnings).
+    """
     times: list[float] = []
     change = math.inf
     while len(times) < most and sum(times) < WARMUP_SECONDS * 1e3:
@@ -702,7 +908,7 @@ def warm_up(timed: Callable[[], float], most: int) -> tuple[int, list[str]]:
 
 
 class Model:
-    """A loaded model: `invoke` on whatever its inputs hold, and `answer` for stored pixels."""
+    """A loaded model: `timed` runs it on what its inputs hold, and `answer` on stored pixels."""
 
     def __init__(self, interpreter: Any) -> None:
         self.interpreter = interpreter
@@ -711,7 +917,10 @@ class Model:
         self.outputs = interpreter.get_output_details()
 
     def fill(self, seed: int) -> None:
-        """Random inputs: every code alike for 8 and 16 bits, 0 to 1 for floats, zeros for wider integers (indices)."""
+        """Fill the inputs at random: all codes for 8 and 16 bits, 0 to 1 for floats.
+
+        Wider integers are indices and are set to zero.
+        """
         import numpy as np
 
         random = np.random.default_rng(seed)
@@ -729,9 +938,9 @@ class Model:
             else:
                 raise BenchError(
                     "model",
-                    f"input {detail['name']!r} is of {kind}, which has no random values to time "
-                    "it with",
-                    "give a model with number inputs",
+                    f"input {detail['name']!r} is of type {kind}, for which there are no random "
+                    "values",
+                    "give a model whose inputs are numbers",
                 )
             self.interpreter.set_tensor(detail["index"], value)
 
@@ -744,7 +953,7 @@ class Model:
     def answer(
         self, image: Array, mean: Sequence[float] | None, std: Sequence[float] | None
     ) -> Array:
-        """The output for uint8 pixels [px, px, c], flattened to [classes], in the output's own dtype."""
+        """The output for uint8 pixels [px, px, c]: [classes], in the output's own dtype."""
         import numpy as np
 
         detail = self.inputs[0]
@@ -763,7 +972,8 @@ class Model:
             self.seen.update(self.interpreter.get_tensor(detail["index"]).tobytes())
 
     def delegate(self) -> str | None:
-        """The delegate: "xnnpack" when it runs part of the graph, "none", or None when this cannot be told.
+        """The delegate that runs part of the graph: "xnnpack" or "none"; None when this cannot be
+        seen.
 
         XNNPACK is the only delegate that runtimes apply by themselves.
         """
@@ -774,30 +984,30 @@ class Model:
         return "xnnpack" if "DELEGATE" in names else "none"
 
 
-def read_golden(path: str) -> dict[str, Array]:
-    """golden.npz: inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes], labels int64 [n]; mean, std float if given.
+GOLDEN_ARRAYS = ("inputs", "logits_int8", "labels", "logits", "mean", "std")
+GOLDEN_AGAIN = "make the golden set again with edgekd build"
 
-    Where an image may have several labels, labels are 0 or 1, int64 [n,classes], and logits float32 [n,classes] say where
-    zero lies. Other arrays are left alone. Raises BenchError "golden".
+
+def read_golden(path: str) -> dict[str, Array]:
+    """The arrays of golden.npz.
+
+    inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes], labels int64 [n]; mean and std float, if
+    given. Where an image may have several labels, labels are 0 or 1, int64 [n,classes], and logits,
+    float32 [n,classes], show where zero lies. Other arrays are ignored. Raises BenchError "golden".
     """
     import numpy as np
 
-    again = "make the golden set again with edgekd build"
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
         if total > MAX_GOLDEN_BYTES:
             raise BenchError(
                 "golden",
-                f"{path} unpacks to {total} bytes, more than {MAX_GOLDEN_BYTES}",
+                f"{path} unpacks to {total} bytes; at most {MAX_GOLDEN_BYTES} are read",
                 "use fewer golden images",
             )
         with np.load(path, allow_pickle=False) as stored:
-            golden = {
-                key: stored[key]
-                for key in ("inputs", "logits_int8", "labels", "logits", "mean", "std")
-                if key in stored
-            }
+            golden = {key: stored[key] for key in GOLDEN_ARRAYS if key in stored}
     except (
         OSError,
         ValueError,
@@ -808,8 +1018,16 @@ def read_golden(path: str) -> dict[str, Array]:
         zipfile.error,
     ) as error:
         raise BenchError(
-            "golden", f"{path} is not a readable .npz without pickles: {error}", again
+            "golden", f"{path} is not a readable .npz without pickles: {error}", GOLDEN_AGAIN
         ) from error
+    _check_golden(path, golden)
+    return golden
+
+
+def _check_golden(path: str, golden: dict[str, Array]) -> None:
+    """Check that the arrays are there, and their types and shapes."""
+    import numpy as np
+
     several = "labels" in golden and golden["labels"].ndim == 2
     for key, dtype, rank in (
         ("inputs", "uint8", 4),
@@ -818,28 +1036,72 @@ def read_golden(path: str) -> dict[str, Array]:
         *([("logits", "float32", 2)] if several else []),
     ):
         if key not in golden:
-            raise BenchError("golden", f"{path} has no array {key!r}", again)
-        if golden[key].dtype != np.dtype(dtype) or golden[key].ndim != rank:
+            raise BenchError("golden", f"{path} has no array {key!r}", GOLDEN_AGAIN)
+        array = golden[key]
+        if array.dtype != np.dtype(dtype) or array.ndim != rank:
             raise BenchError(
                 "golden",
-                f"{path}: {key} is {golden[key].dtype} with {golden[key].ndim} dimensions, not "
-                f"{dtype} with {rank}",
-                again,
+                f"{path}: {key} is {array.dtype} with {array.ndim} dimensions, not {dtype} with "
+                f"{rank}",
+                GOLDEN_AGAIN,
             )
-    if (
-        several
-        and not golden["labels"].shape == golden["logits"].shape == golden["logits_int8"].shape
-    ):
+    inputs, codes, labels = golden["inputs"], golden["logits_int8"], golden["labels"]
+    if several and not labels.shape == golden["logits"].shape == codes.shape:
         raise BenchError(
-            "golden", f"{path}: labels, logits and logits_int8 are of different shapes", again
+            "golden",
+            f"{path}: labels, logits and logits_int8 are of different shapes",
+            GOLDEN_AGAIN,
         )
-    if len({len(golden[key]) for key in ("inputs", "logits_int8", "labels")}) != 1 or not len(
-        golden["labels"]
-    ):
+    if not len(labels) or not len(inputs) == len(codes) == len(labels):
         raise BenchError(
-            "golden", f"{path}: inputs, logits_int8 and labels are not of one length above 0", again
+            "golden",
+            f"{path}: inputs, logits_int8 and labels are not of one length above 0",
+            GOLDEN_AGAIN,
         )
-    return golden
+
+
+class _Tally:
+    """Counts how often a model's outputs agree with the golden answers and with the labels.
+
+    Where an image may have several labels, each label is an answer, which is positive when the
+    output is at least zero; the counts are then shares of labels.
+    """
+
+    def __init__(self, golden: dict[str, Array], dtype: str, zero_point: int) -> None:
+        self.golden = golden
+        self.coded = dtype in ("int8", "uint8")
+        self.shift = 128 if dtype == "uint8" else 0  # from uint8 to int8 codes
+        self.zero = zero_point - self.shift if self.coded else 0
+        self.several = golden["labels"].ndim == 2
+        self.same = self.hits = 0.0
+        self.worst = 0
+
+    def add(self, number: int, output: Array) -> None:
+        """Count the output for golden image `number`."""
+        import numpy as np
+
+        found = output.astype(np.int64) - self.shift if self.coded else output
+        expected = self.golden["logits_int8"][number].astype(np.int64)
+        label = self.golden["labels"][number]
+        if self.several:
+            positive = found >= self.zero
+            self.same += float((positive == (self.golden["logits"][number] >= 0)).mean())
+            self.hits += float((positive == (label == 1)).mean())
+        else:
+            self.same += int(np.argmax(found) == np.argmax(expected))
+            self.hits += int(np.argmax(found) == label)
+        if self.coded:
+            self.worst = max(self.worst, int(np.abs(found - expected).max()))
+
+    def answers(self) -> GoldenAnswers:
+        """The shares; max_abs_lsb is None where the output is not an 8-bit code."""
+        images = len(self.golden["labels"])
+        return {
+            "images": images,
+            "argmax_agreement": round(self.same / images, 6),
+            "max_abs_lsb": self.worst if self.coded else None,
+            "top1": round(self.hits / images, 6),
+        }
 
 
 def agreement(
@@ -848,20 +1110,15 @@ def agreement(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     progress: Progress,
-) -> dict[str, Any]:
-    """Run every golden image. Shares are 0 to 1; max_abs_lsb is None where the output is not in 8-bit codes.
+) -> GoldenAnswers:
+    """Run every golden image. Raises BenchError "golden" when the set does not fit the model.
 
-    Where an image may have several labels, an answer is one label of it, said where the output is not below zero.
-
-    `mean` and `std` as for `pixel_codes`; a float32 input takes the golden set's own where they are None.
+    `mean` and `std` are as for `pixel_codes`. A float32 input takes the golden set's own where they
+    are None.
     """
     import numpy as np
 
-    images, expected, labels = (
-        golden["inputs"],
-        golden["logits_int8"].astype(np.int64),
-        golden["labels"],
-    )
+    images, classes = golden["inputs"], golden["logits_int8"].shape[1]
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise BenchError(
             "golden",
@@ -870,53 +1127,34 @@ def agreement(
             "run without --golden",
         )
     wanted, answers = tuple(model.inputs[0]["shape"]), int(np.prod(model.outputs[0]["shape"]))
-    if wanted != (1, *images.shape[1:]) or answers != expected.shape[1]:
+    if wanted != (1, *images.shape[1:]) or answers != classes:
         raise BenchError(
             "golden",
-            f"the golden set has images of {list(images.shape[1:])} and {expected.shape[1]} "
+            f"the golden set has images of {list(images.shape[1:])} and {classes} "
             f"logits, the model takes {[int(d) for d in wanted]} and gives {answers}",
             "give the golden set that was made with this model",
         )
     if np.dtype(model.inputs[0]["dtype"]) == np.float32:
         mean = mean or golden.get("mean", np.array([0.5])).reshape(-1).tolist()
         std = std or golden.get("std", np.array([0.5])).reshape(-1).tolist()
-    hits = same = 0.0
-    worst = 0
-    several = labels.ndim == 2
-    coded = np.dtype(model.outputs[0]["dtype"]).name in ("int8", "uint8")
+    output = model.outputs[0]
+    tally = _Tally(golden, np.dtype(output["dtype"]).name, int(output["quantization"][1]))
     for number, image in enumerate(images):
         try:
-            found = model.answer(image, mean, std)
+            tally.add(number, model.answer(image, mean, std))
         except ValueError as error:
             raise BenchError(
                 "golden", str(error), "give --mean and --std with one number, or one a channel"
             ) from error
-        codes = found.astype(np.int64) - (128 if found.dtype == np.uint8 else 0) if coded else found
-        if several:
-            zero = (
-                int(model.outputs[0]["quantization"][1]) - (128 if found.dtype == np.uint8 else 0)
-                if coded
-                else 0
-            )
-            said = codes >= zero
-            same += float((said == (golden["logits"][number] >= 0)).mean())
-            hits += float((said == (labels[number] == 1)).mean())
-        else:
-            same += int(np.argmax(codes) == np.argmax(expected[number]))
-            hits += int(np.argmax(codes) == labels[number])
-        if coded:
-            worst = max(worst, int(np.abs(codes - expected[number]).max()))
         progress((number + 1) / len(images))
-    return {
-        "images": len(images),
-        "argmax_agreement": round(same / len(images), 6),
-        "max_abs_lsb": worst if coded else None,
-        "top1": round(hits / len(images), 6),
-    }
+    return tally.answers()
 
 
-def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) -> list[float]:
-    """Milliseconds of each run: by count and by seconds, both reached, within MAX_SECONDS and MAX_SAMPLES."""
+def timed_runs(model: Model, options: Options, progress: Progress) -> list[float]:
+    """Milliseconds of each run, until both `runs` and `min_seconds` are reached.
+
+    Ends in any case at MAX_SECONDS or MAX_SAMPLES.
+    """
     samples: list[float] = []
     start = time.perf_counter_ns()
     while len(samples) < MAX_SAMPLES:
@@ -932,16 +1170,17 @@ def timed_runs(model: Model, options: argparse.Namespace, progress: Progress) ->
 def soak(
     timed: Callable[[], float],
     minutes: float,
-    sense: Callable[[], dict[str, Any]],
+    sense: Callable[[], Conditions],
     progress: Progress,
-) -> dict[str, Any]:
-    """Run for `minutes` without a pause. Returns schema edgekd.bench/1's "soak", with a trace of one row a window.
+) -> Soak:
+    """Run for `minutes` without a pause, with a trace of one row for each window.
 
-    `timed`: one run, in ms. `sense`: `conditions` of this machine, asked once a window.
+    `timed`: makes one run and returns its ms. `sense`: the machine's conditions, asked once in a
+    window.
     """
     whole = minutes * 60.0
     window = max(whole / SOAK_WINDOWS, SOAK_LEAST_WINDOW_S)
-    trace: list[dict[str, Any]] = []
+    trace: list[SoakWindow] = []
     start = now = time.perf_counter()
     while now - start < whole:
         samples: list[float] = []
@@ -962,46 +1201,44 @@ def soak(
     return {"minutes": minutes, **soak_verdict(trace), "trace": trace}
 
 
-def soak_verdict(trace: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """{"verdict", "slowdown", "reason"} of a soak: its last quarter against its first tenth, medians of p50.
+def soak_verdict(trace: Sequence[SoakWindow]) -> SoakVerdict:
+    """The last quarter of a soak against its first tenth, by the medians of p50.
 
-    "throttles": the board said so, or it became slower by more than SLOWER while its clock fell by as much. "slows":
-    slower by as much, and nothing tells why. "steady": neither.
+    "throttles": the board said so, or it became slower by more than SLOWER while its clock fell by
+    as much. "slows": slower by as much, and nothing shows why. "steady": neither.
     """
     first, last = trace[: max(1, len(trace) // 10)], trace[-max(1, len(trace) // 4) :]
 
-    def middle(rows: Sequence[dict[str, Any]], key: str) -> float:
-        known = [row[key] for row in rows if row[key] is not None]
-        return float(statistics.median(known)) if known else math.nan
+    def change(start: Sequence[float | None], end: Sequence[float | None]) -> float:
+        """The share by which the median rose; NaN, which compares as false, when it is not
+        known.
+        """
+        medians = [
+            statistics.median(known) if known else math.nan
+            for known in ([value for value in part if value is not None] for part in (start, end))
+        ]
+        return medians[1] / medians[0] - 1.0
 
-    slowdown = middle(last, "p50_ms") / middle(first, "p50_ms") - 1.0
-    clock = (
-        middle(last, "clock_khz") / middle(first, "clock_khz") - 1.0
-    )  # NaN, which is below nothing, when not known
-    flags = [
-        row["throttled"]
-        for row in trace
-        if row["throttled"] is not None and int(row["throttled"], 16) & THROTTLED_NOW
-    ]
+    slowdown = change([row["p50_ms"] for row in first], [row["p50_ms"] for row in last])
+    clock = change([row["clock_khz"] for row in first], [row["clock_khz"] for row in last])
+    told = [row["throttled"] for row in trace]
+    flags = [flag for flag in told if flag is not None and int(flag, 16) & THROTTLED_NOW]
     if flags:
-        verdict, reason = (
-            "throttles",
-            f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows",
-        )
+        verdict = "throttles"
+        reason = f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows"
     elif slowdown > SLOWER and clock < -SLOWER:
-        verdict, reason = (
-            "throttles",
-            f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower",
-        )
+        verdict = "throttles"
+        reason = f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower"
     elif slowdown > SLOWER:
-        verdict, reason = "slows", f"{slowdown:.0%} slower in the end; the clock does not tell why"
+        verdict = "slows"
+        reason = f"{slowdown:.0%} slower in the end; the clock does not show why"
     else:
         verdict, reason = "steady", f"the end is {slowdown:+.1%} against the start"
     return {"verdict": verdict, "slowdown": round(slowdown, 6), "reason": reason}
 
 
 def pin(cores_wanted: Sequence[int]) -> None:
-    """Keep this process on these cores. Raises BenchError "device"."""
+    """Keep this process on these cores. Raises BenchError "device" where that is not possible."""
     try:
         os.sched_setaffinity(0, cores_wanted)
     except (OSError, ValueError, AttributeError) as error:
@@ -1012,16 +1249,20 @@ def pin(cores_wanted: Sequence[int]) -> None:
         ) from error
 
 
-def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """Everything of schema edgekd.bench/1 but the digest and the host's own keys. Raises BenchError."""
+class Times(NamedTuple):
+    """What the timed part of a run gives: ms of the first inference and of each sample."""
+
+    first: float
+    warmup_runs: int
+    samples: list[float]
+    soak: Soak | None
+    warnings: list[str]
+
+
+def measure(options: Options, progress: Progress) -> Measured:
+    """Load the model, time it and check its golden answers. Raises BenchError."""
     if options.cores:
         pin(options.cores)
-    try:
-        importlib.import_module("numpy")  # here, so that its memory counts as the baseline's
-    except ImportError as error:
-        raise BenchError(
-            "runtime", f"numpy cannot be imported by {sys.executable}: {error}", runtime_advice()
-        ) from error
     runtime = import_runtime()
     gc.collect()
     forget_peak()
@@ -1031,31 +1272,10 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     load = (time.perf_counter_ns() - start) / 1e6
     after_load = resident_kib()
     model.fill(options.seed)
-    share = (
-        0.2 if options.soak else 0.6
-    )  # of the whole that the timed runs are, for whoever watches
-    gc.disable()
-    try:
-        first = model.timed()
-        warmed, warnings = warm_up(model.timed, options.warmup_runs)
-        progress(0.2)
-        samples = timed_runs(model, options, lambda done: progress(0.2 + share * done))
-        soaked = (
-            soak(model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done))
-            if options.soak
-            else None
-        )
-    except RuntimeError as error:
-        raise BenchError(
-            "model",
-            f"{runtime} cannot run {options.model}: {_one_line(error)}",
-            "see the op in the message",
-        ) from error
-    finally:
-        gc.enable()
+    times = take_times(model, runtime, options, progress)
     peak, after = peak_kib(), conditions()
     model.look()
-    answers = None
+    answers, warnings = None, times.warnings
     if options.golden:  # read only now, so that its images do not count as the model's memory
         answers = agreement(
             model,
@@ -1064,6 +1284,66 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
             options.std,
             lambda done: progress(0.8 + 0.2 * done),
         )
+    host = host_facts(before, after)
+    delegate = delegate_used(model, options.delegate, warnings)
+    known = [value for value in (after_load, peak) if value is not None]
+    return {
+        "runtime": {
+            "name": runtime.name,
+            "version": runtime.version,
+            "threads": options.threads,
+            "delegate": delegate,
+        },
+        "host": host,
+        "settings": {
+            "warmup_runs": times.warmup_runs,
+            "runs": options.runs,
+            "min_seconds": options.min_seconds,
+            "seed": options.seed,
+            "cores": options.cores,
+        },
+        "latency_ms": {
+            "load": round(load, 6),
+            "first": round(times.first, 6),
+            **summary(times.samples),
+        },
+        "memory_kib": {
+            "baseline": baseline,
+            "after_load": after_load,
+            "peak": max(known) if known else None,
+        },
+        "golden": answers,
+        "output_sha256": model.seen.hexdigest(),
+        "soak": times.soak,
+        "warnings": [*host_warnings(host, options.threads), *warnings],
+    }
+
+
+def take_times(model: Model, runtime: Runtime, options: Options, progress: Progress) -> Times:
+    """Warm up, make the timed runs and, if asked for, a soak.
+
+    Raises BenchError "model" when the runtime fails.
+    """
+    share = 0.2 if options.soak else 0.6  # of the whole progress, for the timed runs
+    soaked = None
+    gc.disable()
+    try:
+        first = model.timed()
+        warmed, warnings = warm_up(model.timed, options.warmup_runs)
+        progress(0.2)
+        samples = timed_runs(model, options, lambda done: progress(0.2 + share * done))
+        if options.soak:
+            soaked = soak(
+                model.timed, options.soak, conditions, lambda done: progress(0.4 + 0.4 * done)
+            )
+    except RuntimeError as error:
+        raise BenchError(
+            "model",
+            f"{runtime} cannot run {options.model}: {_one_line(error)}",
+            "see the op in the message; a newer runtime may run it",
+        ) from error
+    finally:
+        gc.enable()
     if len(samples) < options.runs:
         warnings.append(
             f"stopped after {MAX_SECONDS:.0f} s with {len(samples)} of {options.runs} runs"
@@ -1072,38 +1352,14 @@ def measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         warnings.append(
             f"soak of {options.soak:g} minutes: it {soaked['verdict']} ({soaked['reason']})"
         )
-    host = host_facts(before, after)
-    known = [value for value in (after_load, peak) if value is not None]
-    return {
-        "runtime": {
-            "name": runtime.name,
-            "version": runtime.version,
-            "threads": options.threads,
-            "delegate": delegate_used(model, options.delegate, warnings),
-        },
-        "host": host,
-        "settings": {
-            "warmup_runs": warmed,
-            "runs": options.runs,
-            "min_seconds": options.min_seconds,
-            "seed": options.seed,
-            "cores": options.cores,
-        },
-        "latency_ms": {"load": round(load, 6), "first": round(first, 6), **summary(samples)},
-        "memory_kib": {
-            "baseline": baseline,
-            "after_load": after_load,
-            "peak": max(known) if known else None,
-        },
-        "golden": answers,
-        "output_sha256": model.seen.hexdigest(),
-        "soak": soaked,
-        "warnings": [*host_warnings(host, options.threads), *warnings],
-    }
+    return Times(first, warmed, samples, soaked, warnings)
 
 
 def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | None:
-    """Who ran ops, for the JSON; adds to `warnings` where none did. Raises BenchError when XNNPACK was asked for in vain."""
+    """The delegate for the JSON. Adds to `warnings` where a delegate took no operator.
+
+    Raises BenchError "delegate" when XNNPACK was asked for and took none.
+    """
     found = model.delegate()
     if wanted.kind == "xnnpack" and found == "none":
         raise BenchError(
@@ -1117,17 +1373,21 @@ def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | 
         return f"{wanted.kind}:{wanted.library}"
     if found == "none" and wanted.kind == "auto":
         warnings.append(
-            "no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which can be "
-            "many times slower than ai-edge-litert"
+            "no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which "
+            "can be many times slower than ai-edge-litert"
         )
     return found
 
 
-def child_main(options: argparse.Namespace) -> int:
-    """The process that loads the model: one JSON line each for progress, then one with the result or the error."""
+def child_main(options: Options) -> int:
+    """The process that loads the model.
+
+    It writes JSON lines to standard output: {"progress": share} any number of times, then
+    {"result": Measured} or {"error": ErrorJson}.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a runtime prints goes to stderr and cannot mix with the answers
-    die_with_parent(options.timeout)
+    os.dup2(2, 1)  # what a runtime prints goes to stderr and cannot mix with the answers
+    die_with_parent(options.limit_s)
     shown = time.monotonic()
 
     def progress(share: float) -> None:
@@ -1137,29 +1397,30 @@ def child_main(options: argparse.Namespace) -> int:
             print(json.dumps({"progress": share}), file=answers, flush=True)
 
     try:
-        answer = {"result": measure(options, progress)}
+        answer = json.dumps({"result": measure(options, progress)}, allow_nan=False)
     except BenchError as error:
-        answer = {"error": error.to_json()}
-    print(json.dumps(answer, allow_nan=False), file=answers, flush=True)
+        answer = json.dumps({"error": error.to_json()})
+    print(answer, file=answers, flush=True)
     return EXIT_DONE
 
 
 def die_with_parent(timeout_s: float) -> None:
-    """Leave no process behind: die when the parent does (Linux), and in any case soon after the parent's own limit."""
-    signal.alarm(
-        math.ceil(timeout_s) + 10
-    )  # SIGALRM's default action ends the process inside native code too
+    """Leave no process behind: die with the parent (on Linux), and at the latest soon after the
+    parent's own limit.
+    """
+    # SIGALRM's default action ends the process inside native code, too
+    signal.alarm(math.ceil(timeout_s) + 10)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG = 1, linux/prctl.h
 
 
-# Watching, in the process that was started --------------------------------------------------------------------------
+# Watching, in the process that was started ------------------------------------------------------
 
 
-def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> dict[str, Any]:
+def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> Measured:
     """Start `command`, which answers as `child_main` does, and return its result.
 
-    Whatever becomes of it is told as a BenchError: its own error, "crash" when it dies, "timeout" when it does not
+    Raises BenchError: the child's own error, "crash" when it dies, and "timeout" when it does not
     end. The process is gone when this returns or raises.
     """
     child = subprocess.Popen(
@@ -1179,14 +1440,10 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> d
     watchdog = threading.Timer(timeout_s, stop)
     watchdog.daemon = True
     watchdog.start()
-    answer: dict[str, Any] = {}
+    answer: dict[str, Any] = {}  # the last line, which may hold anything
     try:
         for line in child.stdout:
-            try:
-                parsed = json.loads(line)
-            except ValueError:  # a line the child died in
-                parsed = None
-            answer = parsed if isinstance(parsed, dict) else {}
+            answer = _parsed(line)
             if "progress" in answer:
                 progress(answer["progress"])
         code = child.wait()
@@ -1198,21 +1455,36 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> d
         listener.join(timeout=1)
         child.stdout.close()
     if "result" in answer and code == 0:
-        return dict(answer["result"])
+        return cast(Measured, answer["result"])
     if "error" in answer:
         told = answer["error"]
         raise BenchError(told["kind"], told["message"], told["next_step"])
-    if late.is_set():
-        raise BenchError(
+    raise _ended(code, late.is_set(), timeout_s, tail)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line; an empty one for a line that was cut off when the child died."""
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _ended(code: int, late: bool, timeout_s: float, tail: Sequence[str]) -> BenchError:
+    """The error for a child that ended without an answer."""
+    if late:
+        return BenchError(
             "timeout",
             f"the model did not finish within {timeout_s:g} s",
             "give a longer --timeout, fewer --runs or a smaller model",
         )
     said = " | ".join(line for line in tail if not line.startswith("INFO:"))
-    raise BenchError(
+    return BenchError(
         "crash",
         f"the process that ran the model {_death(code)}" + (f"; it said: {said}" if said else ""),
-        "try another version of the runtime, or --threads 1; if it was killed for memory, a smaller model",
+        "try another version of the runtime, or --threads 1; if it was killed for memory, a "
+        "smaller model",
     )
 
 
@@ -1231,8 +1503,11 @@ def _death(code: int) -> str:
     return f"was killed by signal {-code} ({names.get(-code, 'unknown')}){why}"
 
 
-def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """Check the model, run it in a second process, and put the result together. Raises BenchError."""
+def run(options: Options, arguments: Sequence[str]) -> Result:
+    """Check the model, run it in a second process, and put the result together. Raises BenchError.
+
+    `arguments`: the command line that `options` were read from.
+    """
     try:
         data = Path(options.model).read_bytes()
     except OSError as error:
@@ -1252,18 +1527,18 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]
     digest = hashlib.sha256(data).hexdigest()
     del data
     command = [sys.executable, "-I", str(Path(__file__).resolve()), *arguments, "--child"]
-    found = supervise(command, options.timeout, lambda share: say(f"progress {share:.2f}"))
+    found = supervise(command, options.limit_s, lambda share: say(f"progress {share:.2f}"))
     say("progress 1.00")
     return {"schema": SCHEMA, "model_sha256": digest, "runner_version": VERSION, **found}
 
 
 def say(text: str) -> None:
-    """One line for whoever started this, on stderr."""
+    """Write one line to stderr, for the process or the person that started this one."""
     print(f"edgebench: {text}", file=sys.stderr, flush=True)
 
 
-def write(path: str | None, answer: dict[str, Any]) -> None:
-    """The answer into its file, whole or not at all, or onto stdout."""
+def write(path: str | None, answer: Result | ErrorJson) -> None:
+    """Write the answer into its file, whole or not at all, or to stdout when there is no path."""
     text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
     if path is None:
         sys.stdout.write(text)
@@ -1288,7 +1563,9 @@ def _deviations(text: str) -> list[float]:
 
 
 def core_list(text: str) -> list[int]:
-    """Core numbers of "0-3" or "0,2,4-5", sorted, each once. Raises ValueError."""
+    """The core numbers in a text such as "0-3" or "0,2,4-5", sorted, each once. Raises
+    ValueError.
+    """
     found: set[int] = set()
     for part in text.split(","):
         low, _, high = part.partition("-")
@@ -1318,6 +1595,31 @@ def _within(setting: str, kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+class Options(argparse.Namespace):
+    """The command line; each attribute is described in `parser`."""
+
+    model: str
+    golden: str | None
+    delegate: Delegate
+    cores: list[int] | None
+    soak: float | None
+    threads: int
+    runs: int
+    min_seconds: float
+    warmup_runs: int
+    mean: list[float] | None
+    std: list[float] | None
+    seed: int
+    timeout: float | None
+    json: str | None
+    child: bool
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds for everything, a soak included."""
+        return TIMEOUT_S + 60.0 * (self.soak or 0.0) if self.timeout is None else self.timeout
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line, with the exit codes in its help."""
     made = argparse.ArgumentParser(
@@ -1329,16 +1631,44 @@ def parser() -> argparse.ArgumentParser:
         "  2    the arguments, the model or the golden set are wrong\n"
         "  3    this machine failed: no TFLite runtime, a crash, a timeout\n"
         "  130  interrupted\n"
-        f"After 2 (but for wrong arguments) and 3 the JSON holds the error, schema {ERROR_SCHEMA}.",
+        "After 2 (except for wrong arguments) and 3, the JSON holds the error, schema "
+        f"{ERROR_SCHEMA}.",
     )
+    _add_files(made)
+    _add_place(made)
+    _add_runs(made)
+    made.add_argument(
+        "--child",
+        action="store_true",
+        help="measure in this process and answer in JSON lines; the runner starts itself this way, "
+        "so that it outlives a crash",
+    )
+    made.add_argument("--version", action="version", version=VERSION)
+    return made
+
+
+def _add_files(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("--model", required=True, metavar="M.tflite")
     add(
         "--golden",
         metavar="golden.npz",
-        help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] "
-        "and labels int64 [n]; mean and std if given",
+        help="arrays inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes] and labels int64 [n]; "
+        "mean and std if given",
     )
+    add("--json", metavar="out.json", help="where to write the result; default: stdout")
+    add(
+        "--mean",
+        type=_numbers,
+        help="one number, or one for each channel, for pixels scaled to 0..1: quantize pixels by "
+        "the model's own input scale, as a model from elsewhere needs; without --mean and --std, "
+        "an 8-bit input takes the pixels themselves, as EdgeKD's models need",
+    )
+    add("--std", type=_deviations, help="as --mean; 0.5 when only the other is given")
+
+
+def _add_place(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument
     add(
         "--delegate",
         type=_delegate,
@@ -1354,17 +1684,15 @@ def parser() -> argparse.ArgumentParser:
         help="run on these cores only, such as 0-3 or 4,5",
     )
     add(
-        "--soak",
-        type=_within("soak_minutes", float),
-        metavar="MINUTES",
-        help="after the timed runs, run on for this long and tell whether it throttles",
-    )
-    add(
         "--threads",
         type=_within("threads", int),
         default=min(4, cores()),
         help="default: %(default)s",
     )
+
+
+def _add_runs(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument
     add(
         "--runs",
         type=_within("runs", int),
@@ -1381,32 +1709,21 @@ def parser() -> argparse.ArgumentParser:
         "--warmup-runs",
         type=_within("warmup_runs", int),
         default=100,
-        help=f"most warm-up runs, which stop earlier when two windows of {WARMUP_WINDOW} runs agree to "
-        f"{WARMUP_TOLERANCE * 100:.0f} %%; default: %(default)s",
+        help=f"most warm-up runs; they stop earlier when two windows of {WARMUP_WINDOW} runs "
+        f"agree to {WARMUP_TOLERANCE * 100:.0f} %%; default: %(default)s",
     )
     add(
-        "--mean",
-        type=_numbers,
-        help="one number or one a channel, for pixels scaled to 0..1: quantise pixels by the "
-        "model's own input scale, as a model from elsewhere wants; without --mean and "
-        "--std an 8-bit input is fed the pixels themselves, as EdgeKD's models want",
+        "--soak",
+        type=_within("soak_minutes", float),
+        metavar="MINUTES",
+        help="after the timed runs, run on for this long and say whether the machine throttles",
     )
-    add("--std", type=_deviations, help="as --mean; 0.5 when only the other is given")
     add("--seed", type=_within("seed", int), default=0, help="of the random input that is timed")
     add(
         "--timeout",
         type=_within("timeout_s", float),
-        help=f"seconds for all; default: {TIMEOUT_S:g}, and a soak's own time",
+        help=f"seconds for everything; default: {TIMEOUT_S:g}, and a soak's own time",
     )
-    add("--json", metavar="out.json", help="where to write the result; default: stdout")
-    add(
-        "--child",
-        action="store_true",
-        help="measure in this very process and answer in JSON lines; what the runner "
-        "starts for itself, so that it outlives a crash",
-    )
-    add("--version", action="version", version=VERSION)
-    return made
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
@@ -1415,9 +1732,7 @@ def _stop(number: int, _frame: object) -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
-    options = parser().parse_args(arguments)
-    if options.timeout is None:
-        options.timeout = TIMEOUT_S + 60.0 * (options.soak or 0.0)
+    options = parser().parse_args(arguments, namespace=Options())
     if options.child:
         return child_main(options)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -1441,7 +1756,8 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     latency = result["latency_ms"]
     say(
-        f"done: p50 {latency['p50']:.3f} ms, p99 {latency['p99']:.3f} ms over {len(latency['samples'])} runs"
+        f"done: p50 {latency['p50']:.3f} ms, p99 {latency['p99']:.3f} ms over "
+        f"{len(latency['samples'])} runs"
     )
     return EXIT_DONE
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from edgekd.core.artifacts import Evaluation, Inputs, LiteModel, Measurement, Network
 from edgekd.core.context import Context
-from edgekd.device.bench import BenchSettings, bench
+from edgekd.core.records import to_json
+from edgekd.device.bench import bench
+from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import LocalTransport
 from edgekd.pipeline.stage_settings import HostBenchSettings
 from edgekd.proof.golden import golden_npz
@@ -22,7 +24,7 @@ def run(
 ) -> Measurement:
     """Latency, memory and golden agreement of the .tflite on this host. These are never the device's own figures."""
     config = settings.config
-    body = bench(
+    measured = bench(
         bytes(model.tflite),
         load_profile("host"),
         LocalTransport(),
@@ -35,4 +37,4 @@ def run(
         ),
         on_progress=lambda share: context.progress("bench", round(share * 100), 100),
     )
-    return Measurement(body)
+    return Measurement(to_json(measured))

@@ -1,0 +1,179 @@
+"""bench/*.json, schema edgekd.bench/1, and the runner's error, schema edgekd.bench-error/1, as
+records.
+
+The runner (edgebench.py) writes every field but `profile`, `transport` and `emulated`, which the
+host adds. A bound on a number rejects what no machine can have measured; the host believes no file
+that comes back from a device. A field is None where the device, or Android's benchmark_model, does
+not tell it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgekd.core.records import Record
+from edgekd.device import edgebench
+
+SCHEMA = edgebench.SCHEMA
+ERROR_SCHEMA = edgebench.ERROR_SCHEMA
+
+MOST = 10**12  # more milliseconds, kibibytes or runs than any measurement has
+Count = Annotated[int, Meta(ge=0, le=2**53)]  # JSON numbers are exact integers up to 2^53
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+Milliseconds = Annotated[float, Meta(ge=0, le=MOST)]
+Seconds = Annotated[float, Meta(ge=0, le=MOST)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Celsius = Annotated[float, Meta(ge=-100, le=300)]
+Cores = Annotated[int, Meta(ge=1, le=4096)]
+CoreNumber = Annotated[int, Meta(ge=0, le=edgebench.MAX_CORE)]
+
+
+class Runtime(Record, frozen=True):
+    """What ran the model. `delegate`: "xnnpack", "none", or the name that was asked for."""
+
+    name: str
+    version: str
+    delegate: str | None
+    threads: Annotated[int, Meta(ge=1, le=edgebench.LIMITS["threads"][1])]
+
+
+class Throttled(Record, frozen=True):
+    """The words of `vcgencmd get_throttled` before and after the run, such as "0x50005"."""
+
+    before: str
+    after: str
+
+
+class HostBefore(Record, frozen=True):
+    """Clock (kHz) and temperature (degrees Celsius) before the run."""
+
+    clock_khz: Count | None
+    temperature_c: Celsius | None
+
+
+class Host(Record, frozen=True):
+    """The machine, and its clock and temperature after the run."""
+
+    machine: str
+    cpu: str | None
+    cores: Cores | None
+    kernel: str
+    python: str | None
+    governor: str | None
+    clock_khz: Count | None
+    temperature_c: Celsius | None
+    throttled: Throttled | None
+    before: HostBefore
+
+
+class Settings(Record, frozen=True):
+    """How the times were taken. `warmup_runs`: as many as ran.
+
+    `cores`: the cores that the run was kept on.
+    """
+
+    warmup_runs: Count
+    runs: Positive
+    min_seconds: Seconds
+    seed: Count
+    cores: list[CoreNumber] | None
+
+
+class LatencyMs(Record, frozen=True):
+    """Milliseconds of one inference, the input's and output's copies not counted.
+
+    `load`: until the tensors are allocated. `first`: the first inference. `std` is of the
+    population. `samples`: every timed run, in order; empty for a tool that does not tell them.
+    """
+
+    load: Milliseconds | None
+    first: Milliseconds | None
+    p50: Milliseconds | None
+    p90: Milliseconds | None
+    p95: Milliseconds | None
+    p99: Milliseconds | None
+    mean: Milliseconds | None
+    std: Milliseconds | None
+    min: Milliseconds | None
+    max: Milliseconds | None
+    samples: Annotated[list[Milliseconds], Meta(max_length=edgebench.MAX_SAMPLES)]
+
+
+class MemoryKib(Record, frozen=True):
+    """Resident memory of the process in KiB: before the model, with the model, and at most."""
+
+    baseline: Count | None
+    after_load: Count | None
+    peak: Count | None
+
+
+class GoldenAnswers(Record, frozen=True):
+    """The golden set on the device.
+
+    `max_abs_lsb` is None for a model whose output is no 8-bit code.
+    """
+
+    images: Positive
+    argmax_agreement: Share
+    max_abs_lsb: Annotated[int, Meta(ge=0, le=255)] | None
+    top1: Share
+
+
+class SoakWindow(Record, frozen=True):
+    """One row of a soak's trace: seconds from the start, the median of its runs, and the machine at
+    its end.
+    """
+
+    at_s: Seconds
+    p50_ms: Milliseconds
+    runs: Positive
+    clock_khz: Count | None
+    temperature_c: Celsius | None
+    throttled: str | None
+
+
+class Soak(Record, frozen=True):
+    """A run without a pause. `slowdown`: the end against the start, as a share (0.1: 10 %
+    slower).
+    """
+
+    minutes: Annotated[float, Meta(ge=0, le=edgebench.LIMITS["soak_minutes"][1])]
+    verdict: Literal["steady", "slows", "throttles"]
+    slowdown: Annotated[float, Meta(ge=-1, le=MOST)]
+    reason: str
+    trace: Annotated[list[SoakWindow], Meta(min_length=1, max_length=2 * edgebench.SOAK_WINDOWS)]
+
+
+class Bench(Record, frozen=True, kw_only=True):
+    """One measurement. `emulated`: the run was on an emulator, and its times are void.
+
+    `output_sha256`: of the bytes of every output, for the random input and for each golden image.
+    """
+
+    schema: str = SCHEMA
+    model_sha256: str
+    runner_version: str
+    profile: str
+    transport: str
+    runtime: Runtime
+    host: Host
+    settings: Settings
+    latency_ms: LatencyMs
+    memory_kib: MemoryKib
+    golden: GoldenAnswers | None
+    output_sha256: str | None
+    soak: Soak | None
+    emulated: bool
+    warnings: list[str]
+
+
+class BenchFailure(Record, frozen=True, kw_only=True):
+    """The runner's error. `kind`: model, golden, runtime, delegate, crash, timeout or device."""
+
+    schema: str = ERROR_SCHEMA
+    runner_version: str
+    kind: str
+    message: str
+    next_step: str

@@ -1,0 +1,48 @@
+"""The .tflite that is measured: found in a folder, read whole, and refused when it is cut short or
+damaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.core.errors import ModelFileError
+from edgekd.device import edgebench
+
+MODEL, GOLDEN = "model.tflite", "golden.npz"
+
+
+def read_model(path: Path) -> bytes:
+    """The bytes of a whole .tflite. Raises ModelFileError that names the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}", "give the path of a .tflite file"
+        ) from error
+    check_model(data, str(path))
+    return data
+
+
+def check_model(data: bytes, name: str) -> None:
+    """Raises ModelFileError that names `name` when `data` is not a whole TFLite flatbuffer."""
+    try:
+        edgebench.check_model(data)
+    except edgebench.BadModelError as error:
+        raise ModelFileError(f"{name}: {error.message}", error.next_step) from error
+
+
+def find_model(path: Path) -> tuple[Path, Path | None]:
+    """(model, golden set or None) of a .tflite file, or of a folder that holds model.tflite.
+
+    A golden set is taken only from beside a file named model.tflite, because these two belong
+    together. Raises ModelFileError when there is no model.
+    """
+    model = path / MODEL if path.is_dir() else path
+    if not model.is_file():
+        raise ModelFileError(
+            f"{model} does not exist",
+            "give a .tflite file, or the out folder of a finished `edgekd build`",
+        )
+    golden = model.with_name(GOLDEN)
+    return model, golden if model.name == MODEL and golden.is_file() else None
