@@ -33,7 +33,9 @@ ELSEWHERE = (
 )
 # Entry points and schema ids look like modules. edgekd.phantom stands in the facts of the built-in
 # data set, which are part of its digest.
-NO_MODULE = re.compile(r"edgekd\.(data_sources|losses|device_rules|students|phantom|[a-z_-]+/\d+)\b")
+NO_MODULE = re.compile(
+    r"edgekd\.(data_sources|losses|device_rules|students|phantom|[a-z_-]+/\d+)\b"
+)
 # Files that speak of the options of other programs.
 OTHER_PROGRAMS = ("edgekd/device/", "edgekd/training/processes.py")
 # To be written before the release: take a line away when its file is there.
@@ -167,7 +169,9 @@ def exists(dotted: str) -> bool:
 def test_dotted_names_exist() -> None:
     named = [
         (place, m[0])
-        for place, m in matches(r"(?<![\w./-])edgekd(?:\.[A-Za-z_][A-Za-z0-9_]*)+(?:(?:-[a-z]+)?/\d+)?")
+        for place, m in matches(
+            r"(?<![\w./-])edgekd(?:\.[A-Za-z_][A-Za-z0-9_]*)+(?:(?:-[a-z]+)?/\d+)?"
+        )
         if not NO_MODULE.match(m[0])
     ]
     assert named

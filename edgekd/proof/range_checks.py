@@ -14,6 +14,7 @@ from edgekd.proof.expected_model import INNER_SUFFIX, MAY_VANISH, Claims
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 from edgekd.tflite.int8_rules import SAME_SCALE_OPS
+from edgekd.tflite.operators import operator_group
 
 # A uint8 port holds the same real numbers as the int8 tensor behind it, with codes that are 128
 # higher.
@@ -21,6 +22,7 @@ CODE_SHIFT = {"UINT8": -128}
 # Operators that the converter may put between an edge and its reader. Their output has the edge's
 # range.
 MOVES = frozenset({"PAD", "PADV2", "TRANSPOSE", "RESHAPE", "QUANTIZE"})
+operator_group(f"{__name__}.MOVES", MOVES, "its output has a range of its own")
 TINY = 1e-30  # keeps the logarithm of a scale of 0 finite
 
 
