@@ -15,7 +15,7 @@ import pytest
 
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import CompiledBlock, CompilerReport, CompilerRow
-from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, edgetpu_rules
+from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, status
 from edgekd.assessment.edgetpu.edgetpu_compiler import (
     Flags,
     Log,
@@ -64,7 +64,7 @@ Models compiled successfully in 7 ms.
 On-chip memory available for caching model parameters: 7.67MiB
 """
 DYNAMIC = f"""Edge TPU Compiler version 16.0.384591198
-ERROR: {edgetpu_rules.DYNAMIC}
+ERROR: {status.DYNAMIC}
 Compilation failed: Model failed in Tflite interpreter.
 """
 
@@ -80,7 +80,7 @@ def test_every_figure_of_a_real_log():
         "streamed_bytes": round(3.45 * 2**20),
     }
     assert log.counts == {"subgraphs": 1, "operations": 50, "mapped": 48, "on_cpu": 2}
-    assert log.rows[2] == CompilerRow("RESHAPE", 1, edgetpu_rules.LIMITATION)
+    assert log.rows[2] == CompilerRow("RESHAPE", 1, status.LIMITATION)
     assert (log.mapped, log.operations) == (48, 50)
     report = log.report(CompiledBlock(1, 5, [], []))
     assert json.loads(json.dumps(to_json(report)))["streamed_bytes"] == round(3.45 * 2**20)

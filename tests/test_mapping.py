@@ -11,7 +11,7 @@ import pytest
 from edgekd.assessment import nnapi_rules
 from edgekd.assessment.check_record import FloatIsland
 from edgekd.assessment.edgetpu import compiled_file, edgetpu_rules
-from edgekd.assessment.edgetpu.edgetpu_rules import (
+from edgekd.assessment.edgetpu.status import (
     ANOTHER_SUBGRAPH,
     DATA_TYPE,
     DYNAMIC,

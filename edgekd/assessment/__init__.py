@@ -1,5 +1,5 @@
-"""What a device will make of a model, before training: operators that map, memory, latency, and what to edit.
+"""What a device will make of a model before it is trained: operators, memory, latency, and edits.
 
-It may import every room above it in the table of CONTRIBUTING.md.
-Start with assess.py.
+It may import core, settings, data, tflite, networks, evaluation, training, quantization, export,
+proof and device. Start with graph_check.py, which puts the answer of `edgekd check` together.
 """

@@ -1,9 +1,11 @@
-"""Peak of the tensor arena from tensor lifetimes, planned as TFLite's interpreter plans it, and what it really allocates.
+"""The peak of the tensor arena: planned as TFLite's interpreter plans it, and measured in one.
 
-TFLite keeps all activations in one block. Its planner (tflite/arena_planner.cc, simple_memory_arena.cc) first places
-tensors that live through the whole inference, then the others from large to small, each in the smallest gap among the
-tensors alive at the same time, aligned to 64 bytes. The peak of that plan, and not the sum of the tensors, is what a
-device must have. Kernels' own scratch tensors are not in the file; `measure` sees them, `plan` does not.
+TFLite keeps all activations in one block. Its planner (tflite/arena_planner.cc and
+simple_memory_arena.cc) first places the tensors that live through the whole inference. It then
+places the others from large to small, each in the smallest gap among the tensors that are alive at
+the same time, aligned to 64 bytes. A device must have the peak of that plan, which is less than the
+sum of the tensors. The scratch tensors of kernels are not in the file: `measure` sees them, `plan`
+does not.
 """
 
 from __future__ import annotations
@@ -16,16 +18,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgekd.assessment.workload import bytes_of
+from edgekd.assessment.workload import VIEWS, bytes_of
 from edgekd.tflite.flatbuffer import LiteGraph
 
-ALIGNMENT = 64  # kDefaultTensorAlignment in tflite/arena_planner.h
-FOREVER = math.inf  # last use of a graph input or output: the caller may read it at any time
+ALIGNMENT = 64  # bytes: kDefaultTensorAlignment in tflite/arena_planner.h
+# Last use of a graph's input or output: the caller may read it at any time.
+FOREVER = math.inf
+# A file that makes the interpreter hang is stopped. Reading and allocating take about a second.
+APART_TIMEOUT_S = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Life:
-    """A tensor in the arena: bytes, the ops between which it must exist (`last` may be FOREVER), its offset."""
+    """A tensor in the arena.
+
+    It must exist from the operator `first` to the operator `last`, which may be FOREVER. `offset`:
+    where it lies, in bytes.
+    """
 
     tensor: int
     bytes: int
@@ -36,7 +45,11 @@ class Life:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """`peak_bytes`: end of the highest tensor. `busiest`: the op at which most bytes are alive, and those bytes."""
+    """Where every tensor lies.
+
+    `peak_bytes`: end of the highest tensor. `busiest_op`: index of the operator at which most bytes
+    are alive, which are `busiest_bytes`.
+    """
 
     lives: tuple[Life, ...]
     peak_bytes: int
@@ -44,12 +57,8 @@ class Plan:
     busiest_bytes: int
 
 
-# The output of these is the input's bytes under another shape; LiteRT gives both one place (kTfLiteInplaceOpDataUnmodified).
-SHARES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
-
-
 def lifetimes(graph: LiteGraph) -> list[Life]:
-    """The life of every activation tensor, by index; constants have none."""
+    """The life of every activation tensor, in the order of the indices; constants have none."""
     first: dict[int, int] = {}
     last: dict[int, float] = {}
     for index in graph.inputs:
@@ -57,7 +66,7 @@ def lifetimes(graph: LiteGraph) -> list[Life]:
     for position, op in enumerate(graph.ops):
         for index in op.outputs:
             first.setdefault(index, position)
-            last.setdefault(index, position)  # an output nobody reads dies at once
+            last.setdefault(index, position)  # an output that nothing reads ends at once
         for index in op.inputs:
             if index in first:
                 last[index] = max(last.get(index, position), position)
@@ -83,9 +92,11 @@ def lifetimes(graph: LiteGraph) -> list[Life]:
 
 
 def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
-    """{output of a view: tensor whose bytes it shares}, through chains; never a graph input or output.
+    """{output of a view: tensor whose bytes it shares}, followed through chains.
 
-    The input must have no other reader, or the shared bytes could be wanted twice.
+    LiteRT gives the input and the output of a view one place (kTfLiteInplaceOpDataUnmodified),
+    except for a graph's inputs and outputs. The input must have no other reader, because the shared
+    bytes could then be needed twice.
     """
     readers: dict[int, int] = {}
     for op in graph.ops:
@@ -96,7 +107,7 @@ def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
     for op in graph.ops:
         source, output = op.inputs[0], op.outputs[0]
         if (
-            op.name in SHARES
+            op.name in VIEWS
             and source in first
             and readers[source] == 1
             and not {source, output} & ends
@@ -144,7 +155,10 @@ def _overlap(one: Life, other: Life) -> bool:
 
 
 def _best_fit(life: Life, neighbours: list[Life]) -> int:
-    """Offset of the smallest gap that takes the tensor, else the end. `neighbours`: alive at the same time, by offset."""
+    """Offset of the smallest gap that the tensor fits into, or else of the end.
+
+    `neighbours`: tensors that are alive at the same time, sorted by offset.
+    """
     best: int | None = None
     slack, end = math.inf, 0
     for other in neighbours:
@@ -160,11 +174,12 @@ def _aligned(offset: int) -> int:
 
 
 def measure(interpreter: Any) -> int:
-    """Bytes from the lowest to the highest activation that an allocated interpreter holds, its scratch tensors included.
+    """Bytes from the lowest to the highest activation of an allocated interpreter.
 
-    Python's interpreter does not tell the arena's size, but tensors are views of it and have addresses. Made with the
-    built-in or reference kernels: a delegate has memory of its own. Constants are told apart by where they lie: the
-    arena is one block that holds the first input.
+    Scratch tensors are included. Python's interpreter does not give the size of the arena, but
+    tensors are views of it and have addresses. The arena is the block that holds the first input,
+    which tells it from the constants. The interpreter must have been made with the built-in or the
+    reference kernels, because a delegate has memory of its own.
     """
     spans = []
     details = interpreter.get_tensor_details()
@@ -177,7 +192,7 @@ def measure(interpreter: Any) -> int:
 
 
 def _address(interpreter: Any, index: int) -> tuple[int, int] | None:
-    """(first byte, byte after the last) of a tensor, None where it has no data."""
+    """(address of the first byte, of the byte after the last), None for a tensor without data."""
     try:
         view = interpreter.tensor(index)()
     except (ValueError, RuntimeError):
@@ -187,7 +202,7 @@ def _address(interpreter: Any, index: int) -> tuple[int, int] | None:
 
 
 def _block(spans: list[tuple[int, int]], home: tuple[int, int] | None) -> int:
-    """Length of the run of spans around `home`, a gap of more than one alignment ending it."""
+    """Length of the run of spans around `home`, which a gap of more than one alignment ends."""
     if home is None:
         return 0
     low, high = home
@@ -200,12 +215,11 @@ def _block(spans: list[tuple[int, int]], home: tuple[int, int] | None) -> int:
     return high - low
 
 
-APART_TIMEOUT_S = 60  # a file that makes the interpreter hang is stopped; reading and allocating takes about a second
-
-
 def measure_apart(data: bytes) -> int | None:
-    """`measure` of a .tflite with the reference kernels, in a process of its own, so that a file that crashes the
-    interpreter does not take this one with it. None where it crashed, refused the file, or never came back.
+    """`measure` a .tflite with the reference kernels, in another process.
+
+    A file that crashes the interpreter then crashes only that process. None where the interpreter
+    crashed, refused the file, or did not come back within APART_TIMEOUT_S.
     """
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))

@@ -1,7 +1,8 @@
-"""What to change in a network so that a device runs it faster: each edit is made on the graph and looked at again.
+"""Edits of a network that let a device run it faster. Each is made on the graph, and priced there.
 
-An edit is a function from a graph to an edited graph with the number of places it changed. The edited graph has right
-shapes and ops, and no right weights: it is for counting, never for running.
+An edit is a function from a graph to the number of places that it changed and the edited graph.
+The edited graph has the right shapes and operators, but not the right weights: it is for counting
+and must never be run.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
-from edgekd.tflite.int8_rules import WEIGHTED_OPS
 from edgekd.tflite.operators import operator_group
 
-# What may stand in a squeeze-and-excite branch, between the pooling and the MUL.
+# Operators that may stand in a squeeze-and-excite branch, between the pooling and the MUL.
 GATES = frozenset(
     {
         "LOGISTIC",
@@ -35,15 +35,26 @@ GATES = frozenset(
     }
 )
 operator_group(f"{__name__}.GATES", GATES, "it ends a squeeze-and-excite branch")
-SMALLER = 0.75  # the next size down that is proposed: 96 -> 64 px, 224 -> 160 px, rounded to a multiple of 32
+# The axes of the weights along which the width of a layer is cut: outputs, inputs, or both at once.
+WIDTH_AXES: dict[str, tuple[int, ...]] = {
+    "CONV_2D": (0, 3),
+    "DEPTHWISE_CONV_2D": (3,),
+    "FULLY_CONNECTED": (0, 1),
+}
+operator_group(f"{__name__}.WIDTH_AXES", WIDTH_AXES, "it has no weights of its own")
+# The next smaller input that is proposed, before rounding to GRAIN: 96 -> 64 px, 224 -> 160 px.
+SMALLER = 0.75
+# Input sizes are multiples of the total stride of the MobileNets, so that no map is cut at an edge.
+GRAIN = 32
 ANOTHER_WIDTH = "another width of this family: edgekd models"
-GRAIN = 32  # of input sizes: the total stride of the MobileNets, so that no map has a ragged edge
 
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """`key`: its short name. `what`: in words, with counts. `graph`: the graph after it. `sets`: the recipe's keys that
-    make it, empty where no setting does.
+    """An edit that changes something in a graph.
+
+    `key`: its short name. `what`: the edit in words, with counts. `graph`: the graph after it.
+    `sets`: the recipe's keys that make the edit, empty where no setting does.
     """
 
     key: str
@@ -58,54 +69,47 @@ class Edit:
 
 
 def edits(graph: LiteGraph, channel_multiple: int) -> list[Edit]:
-    """Every edit that changes something in this graph."""
-    found = []
-    count, edited = drop_hard_swish(graph)
-    if count:
-        found.append(
-            Edit(
-                "hard_swish",
-                f"{count} HARD_SWISH to RELU6, fused into the op before",
-                edited,
-                {"edits.hard_swish": "relu6"},
-            )
-        )
-    count, edited = drop_squeeze_excite(graph)
-    if count:
-        found.append(
-            Edit(
-                "squeeze_excite",
-                f"squeeze-and-excite off in {count} blocks",
-                edited,
-                {"edits.squeeze_excite": "remove"},
-            )
-        )
-    count, edited = pool_means(graph)
-    if count:
-        found.append(
-            Edit(
-                "pooling",
-                f"{count} MEAN to AVERAGE_POOL_2D",
-                edited,
-                {"edits.pooling": "average_pool"},
-            )
-        )
-    count, edited = round_widths(graph, channel_multiple)
-    if count:
-        found.append(
-            Edit("width", f"{count} widths down to a multiple of {channel_multiple}", edited, {})
-        )
+    """Every edit that changes something in this graph.
+
+    `channel_multiple`: widths that waste no lanes of the device's kernels.
+    """
+    changes: list[tuple[str, str, tuple[int, LiteGraph], Mapping[str, str | int]]] = [
+        (
+            "hard_swish",
+            "{} HARD_SWISH to RELU6, fused into the op before",
+            drop_hard_swish(graph),
+            {"edits.hard_swish": "relu6"},
+        ),
+        (
+            "squeeze_excite",
+            "squeeze-and-excite off in {} blocks",
+            drop_squeeze_excite(graph),
+            {"edits.squeeze_excite": "remove"},
+        ),
+        (
+            "pooling",
+            "{} MEAN to AVERAGE_POOL_2D",
+            pool_means(graph),
+            {"edits.pooling": "average_pool"},
+        ),
+        (
+            "width",
+            f"{{}} widths down to a multiple of {channel_multiple}",
+            round_widths(graph, channel_multiple),
+            {},
+        ),
+    ]
+    found = [
+        Edit(key, what.format(count), edited, sets)
+        for key, what, (count, edited), sets in changes
+        if count
+    ]
     side = input_side(graph)
     smaller = int(side * SMALLER) // GRAIN * GRAIN
     if GRAIN <= smaller < side:
-        found.append(
-            Edit(
-                "input",
-                f"input of {smaller} instead of {side} px",
-                resize(graph, smaller / side),
-                {"data.input_px": smaller},
-            )
-        )
+        what = f"input of {smaller} instead of {side} px"
+        edited = resize(graph, smaller / side)
+        found.append(Edit("input", what, edited, {"data.input_px": smaller}))
     return found
 
 
@@ -126,7 +130,10 @@ def _rebuilt(
 
 
 def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> LiteGraph:
-    """The graph without some ops; `instead`: {tensor: the one that takes its place}, followed to its end."""
+    """The graph without the operators in `gone`.
+
+    `instead`: {tensor: the tensor that takes its place}, followed through chains.
+    """
 
     def now(index: int) -> int:
         while index in instead:
@@ -142,7 +149,7 @@ def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> Li
 
 
 def drop_hard_swish(graph: LiteGraph) -> tuple[int, LiteGraph]:
-    """Every HARD_SWISH becomes the RELU6 that is part of the op before it."""
+    """Every HARD_SWISH becomes the RELU6 that is fused into the operator before it."""
     found = [op for op in graph.ops if op.name == "HARD_SWISH"]
     return len(found), _without(
         graph, {op.index for op in found}, {op.outputs[0]: op.inputs[0] for op in found}
@@ -150,7 +157,7 @@ def drop_hard_swish(graph: LiteGraph) -> tuple[int, LiteGraph]:
 
 
 def drop_squeeze_excite(graph: LiteGraph) -> tuple[int, LiteGraph]:
-    """Every x * gate(pool(x)) becomes x, and the ops of the gate go."""
+    """Every x * gate(pool(x)) becomes x, and the operators of the gate are removed."""
     made_by = {output: op for op in graph.ops for output in op.outputs}
     gone: set[int] = set()
     instead: dict[int, int] = {}
@@ -167,7 +174,10 @@ def drop_squeeze_excite(graph: LiteGraph) -> tuple[int, LiteGraph]:
 
 
 def _branch(graph: LiteGraph, made_by: Mapping[int, LiteOp], gate: int, source: int) -> set[int]:
-    """The ops from `source`'s pooling to `gate`, empty unless all of them only lead there."""
+    """The operators from the pooling of `source` to `gate`.
+
+    Empty unless every path from `gate` upwards ends in `source` or in a constant.
+    """
     shape, whole = graph.tensors[gate].shape, graph.tensors[source].shape
     if len(whole) != 4 or whole[1] * whole[2] == 1 or len(shape) != 4 or shape[1] * shape[2] != 1:
         return set()
@@ -220,24 +230,23 @@ def pool_means(graph: LiteGraph) -> tuple[int, LiteGraph]:
 
 
 def round_widths(graph: LiteGraph, multiple: int) -> tuple[int, LiteGraph]:
-    """Every width of a layer that is no multiple goes down to one; the classes and the image's channels stay."""
+    """Every width that is no multiple of `multiple` is rounded down to one.
+
+    The number of classes and the channels of the image stay.
+    """
     fixed = {
         graph.tensors[index].shape[-1]
         for index in (*graph.inputs, *graph.outputs)
         if graph.tensors[index].shape
     }
-    layers = [op for op in graph.ops if op.name in WEIGHTED_OPS]
+    layers = [op for op in graph.ops if op.name in WIDTH_AXES]
     widths = {graph.tensors[op.outputs[0]].shape[-1] for op in layers} - fixed
     smaller = {
         width: max(width // multiple, 1) * multiple
         for width in widths
         if width % multiple and width > multiple
     }
-    axes: dict[int, tuple[int, ...]] = {}
-    for op in layers:
-        axes[op.inputs[1]] = (
-            (0, 3) if op.name == "CONV_2D" else (3,) if op.name == "DEPTHWISE_CONV_2D" else (0, 1)
-        )
+    axes = {op.inputs[1]: WIDTH_AXES[op.name] for op in layers}
     tensors = []
     for tensor in graph.tensors:
         touched = axes.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgekd.assessment.check_record import FloatIsland, MappedBlock, Origin
-from edgekd.assessment.edgetpu import compiled_file, edgetpu_rules
+from edgekd.assessment.edgetpu import compiled_file, status
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.op_placement import OpPlacement, partitions
 from edgekd.assessment.workload import work
@@ -43,9 +43,7 @@ class Mapped:
     @property
     def first(self) -> OpPlacement | None:
         """The operator that ends the mapping: the first refused for a reason of its own."""
-        return next(
-            (one for one in self.fallback if one.status != edgetpu_rules.ANOTHER_SUBGRAPH), None
-        )
+        return next((one for one in self.fallback if one.status != status.ANOTHER_SUBGRAPH), None)
 
     def block(self) -> MappedBlock:
         """The "mapped" block of check and report."""
@@ -94,7 +92,7 @@ def _compiled(graph: LiteGraph) -> Mapped:
             op.index,
             op.name,
             op.name == "CUSTOM",
-            edgetpu_rules.MAPPED if op.name == "CUSTOM" else LEFT_TO_CPU,
+            status.MAPPED if op.name == "CUSTOM" else LEFT_TO_CPU,
         )
         for op in graph.ops
     ]
