@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,14 @@ from edgekd.core.errors import ModelFileError
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
-from edgekd.tflite import flatbuffer, model_metadata, ports, runtime
+from edgekd.tflite import (
+    flatbuffer,
+    metadata_codec,
+    metadata_schema,
+    model_metadata,
+    ports,
+    runtime,
+)
 from tests.trained import calibrated
 
 PX = 64
@@ -103,28 +111,40 @@ def test_our_reader_agrees_with_the_schemas_other_fields(bare: bytes) -> None:
 
 def test_a_field_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError, match="licence"):
-        model_metadata.pack({"licence": "MIT"})
+        metadata_codec.pack({"licence": "MIT"})
 
 
 def test_damaged_metadata_are_refused_or_harmless(bare: bytes) -> None:
     """Any byte of the metadata changed: either it reads as something, or it is one ModelFileError."""
-    packed = model_metadata.pack(described(bare))
+    packed = metadata_codec.pack(described(bare))
     outcomes = set()
     for place in range(len(packed)):
         broken = bytearray(packed)
         broken[place] ^= 0xFF
         try:
-            model_metadata.unpack(bytes(broken))
+            metadata_codec.unpack(bytes(broken))
             outcomes.add("read")
         except ModelFileError:
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
     for length in range(len(packed)):
         try:
-            model_metadata.unpack(packed[:length])
+            metadata_codec.unpack(packed[:length])
         except ModelFileError:
             outcomes.add("cut")
     assert "cut" in outcomes
+
+
+def test_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
+    """The Python files beside model_metadata.fbs are what flatc makes of it, where flatc is installed."""
+    if shutil.which("flatc") is None:
+        pytest.skip("flatc is not installed here (Debian: flatbuffers-compiler)")
+    folder = Path(metadata_schema.__file__).parent
+    source = folder / "model_metadata.fbs"
+    command = ["flatc", "--python", "--gen-object-api", "-o", str(tmp_path), str(source)]
+    subprocess.run(command, check=True)
+    made = {path.name: path.read_text() for path in tmp_path.rglob("[A-Z]*.py")}
+    assert made == {path.name: path.read_text() for path in folder.glob("[A-Z]*.py")}
 
 
 @pytest.mark.parametrize("form", ports.FORMS)
