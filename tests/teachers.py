@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgekd.core.artifacts import Network
-from edgekd.networks import builders
+from edgekd.networks import builders, weight_files
 
 
 def teacher(arch: str, classes: int, px: int, seed: int = 0) -> Network:
@@ -21,5 +21,5 @@ def teacher(arch: str, classes: int, px: int, seed: int = 0) -> Network:
     net = builders.create(arch, options)
     nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
     return Network(
-        arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, builders.to_bytes(net.state_dict())
+        arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, weight_files.to_bytes(net.state_dict())
     )

@@ -14,7 +14,7 @@ from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
-from edgekd.networks import builders
+from edgekd.networks import builders, weight_files
 from edgekd.pipeline.stage_settings import DistilSettings, KnowledgeSettings, PruneSettings
 from edgekd.pipeline.stages import distil, knowledge, prune
 from edgekd.settings import model_specs
@@ -139,7 +139,7 @@ def test_the_default_student_is_the_plain_formulas_to_the_bit(
     student = learn(dataset, cached, CONFIG)
     assert student.facts["losses"] == {"labels": pytest.approx(0.1), "logits": 0.9, "pooled": 1.0}
     assert student.facts["lr"] == 0.05
-    found, expected = builders.from_bytes(student.state), by_hand(dataset, cached, CONFIG)
+    found, expected = weight_files.from_bytes(student.state), by_hand(dataset, cached, CONFIG)
     assert found.keys() == expected.keys()
     wrong = [name for name, value in expected.items() if not torch.equal(found[name], value)]
     assert not wrong

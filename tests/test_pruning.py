@@ -17,7 +17,14 @@ from edgekd.app import cli
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import GateFailed, RecipeError, UnknownName
 from edgekd.core.store import Store
-from edgekd.networks import builders, channel_groups, pruning_plan, widths
+from edgekd.networks import (
+    builders,
+    channel_groups,
+    network_size,
+    pruning_plan,
+    weight_files,
+    widths,
+)
 from edgekd.networks.pruning_plan import Group, Layer, Limits, Member
 from edgekd.settings import recipe
 from edgekd.training.views import generator
@@ -187,7 +194,7 @@ def test_a_cut_network_computes_what_is_left(arch: str, importance: str, scope: 
     plan = pruning_plan.by_ratio(found.groups, found.layers, limits(found, scope), 0.4)
     silence(whole, found, plan)
     channel_groups.cut(found, plan, model)
-    assert builders.size(model, PX)["macs"] == plan.macs < plan.macs_before
+    assert network_size.size(model, PX)["macs"] == plan.macs < plan.macs_before
     with torch.inference_mode():
         torch.testing.assert_close(model(images()), whole(images()), rtol=1e-3, atol=1e-4)
     for row in plan.rows():
@@ -199,7 +206,14 @@ def test_a_cut_network_computes_what_is_left(arch: str, importance: str, scope: 
     }
     again = builders.restore(
         Network(
-            arch, options, PX, [0.5] * 3, [0.5] * 3, [], {}, builders.to_bytes(model.state_dict())
+            arch,
+            options,
+            PX,
+            [0.5] * 3,
+            [0.5] * 3,
+            [],
+            {},
+            weight_files.to_bytes(model.state_dict()),
         )
     )
     with torch.inference_mode():

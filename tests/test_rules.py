@@ -15,7 +15,7 @@ from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
-from edgekd.networks import builders, student_edits
+from edgekd.networks import builders, student_edits, weight_files
 from edgekd.pipeline.jobs import Job
 from edgekd.proof import exact_kernels
 from edgekd.proof.certificate import certify
@@ -333,7 +333,9 @@ def test_the_pretrained_student_is_edited_after_its_weights_are_read(tmp_path: P
     """Weights of the unedited network fit: the edit drops what it drops afterwards."""
     torch.manual_seed(0)
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(builders.to_bytes(builders.create("mobilenetv3_small_050", {}).state_dict()))
+    path.write_bytes(
+        weight_files.to_bytes(builders.create("mobilenetv3_small_050", {}).state_dict())
+    )
     spec = model_specs.spec("mobilenetv3_small_050")
     found, _ = builders.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
     plain, _ = builders.pretrained(spec, str(path), 3, {})

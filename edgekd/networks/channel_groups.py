@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch_pruning.ops import OPTYPE
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import builders, widths
+from edgekd.networks import builders, network_size, widths
 from edgekd.networks.pruning_plan import Group, Layer, Member, Plan
 
 # Scores of a channel are means over its group's layers, divided by the group's mean so that groups can be compared.
@@ -59,7 +59,7 @@ def survey(
     classifier = model.get_classifier()  # type: ignore[operator]
     outputs = [name for name in keep if name != names[classifier]]
     graph, made = _traced(model, torch.zeros(1, channels, px, px), outputs)
-    macs = builders.layer_macs(model, px, channels)
+    macs = network_size.layer_macs(model, px, channels)
     first = next(iter(macs))
     reasons = {id(made[name]): keep[name] for name in outputs}
     score = IMPORTANCE[importance]()

@@ -12,7 +12,7 @@ from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders
+from edgekd.networks import builders, network_size, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
@@ -72,7 +72,7 @@ def run(
         "lr": lr,
         "licence": model.licence,
         **taught.facts(),
-        **builders.size(student, settings.px, len(mean)),
+        **network_size.size(student, settings.px, len(mean)),
     }
     if taught.groups is not None:
         facts["groups"] = _group_accuracy(student, taught, taught.groups, dataset)
@@ -84,7 +84,7 @@ def run(
         std=std,
         history=history,
         facts=facts,
-        state=builders.to_bytes(student.state_dict()),
+        state=weight_files.to_bytes(student.state_dict()),
     )
 
 

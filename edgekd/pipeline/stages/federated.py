@@ -21,7 +21,7 @@ from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders
+from edgekd.networks import builders, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import ClientSettings
 from edgekd.settings import model_specs
@@ -173,7 +173,7 @@ class _Client:
             self.std,
             [],
             {},
-            builders.to_bytes(self.net.state_dict()),
+            weight_files.to_bytes(self.net.state_dict()),
         )
         oracle = Oracle(
             network, datasets.pixels(self.shared), OracleSettings("float32", self.model)

@@ -12,7 +12,14 @@ from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import GateFailed, UnsupportedNetwork
 from edgekd.data import datasets
-from edgekd.networks import builders, channel_groups, pruning_plan, widths
+from edgekd.networks import (
+    builders,
+    channel_groups,
+    network_size,
+    pruning_plan,
+    weight_files,
+    widths,
+)
 from edgekd.networks.pruning_plan import Limits, Plan
 from edgekd.pipeline.stage_settings import PruneSettings
 from edgekd.settings.recipe import PruneConfig
@@ -71,7 +78,7 @@ class _Work:
     ) -> None:
         self.student, self.config, self.taught, self.context = student, config, taught, context
         self.net = builders.restore(student)
-        self.dense = builders.size(self.net, student.px, len(student.mean))
+        self.dense = network_size.size(self.net, student.px, len(student.mean))
         self.first_survey = self._survey()
         full = {group.name: group.width for group in self.first_survey.groups}
         self.limits = Limits(config.scope, multiple, full)
@@ -151,7 +158,7 @@ class _Work:
     def _size_after(self, plan: Plan) -> dict[str, int]:
         """Parameters and MACs of the network that was just cut."""
         try:
-            now = builders.size(self.net, self.student.px, len(self.student.mean))
+            now = network_size.size(self.net, self.student.px, len(self.student.mean))
         except RuntimeError as error:
             raise UnsupportedNetwork(
                 f"{self.student.arch} does not run after the cut: {str(error).splitlines()[0]}",
@@ -190,7 +197,7 @@ class _Work:
     def result(self) -> Network:
         """The artifact. Raises GateFailed when the MACs did not fall."""
         student = self.student
-        size = builders.size(self.net, student.px, len(student.mean))
+        size = network_size.size(self.net, student.px, len(student.mean))
         if size["macs"] >= self.dense["macs"]:
             raise GateFailed(
                 f"prune: MACs did not fall: {size['macs']} of {self.dense['macs']} are left",
@@ -214,7 +221,7 @@ class _Work:
             std=student.std,
             history=self.history,
             facts=facts,
-            state=builders.to_bytes(self.net.state_dict()),
+            state=weight_files.to_bytes(self.net.state_dict()),
         )
 
     def _groups(self) -> list[dict[str, Json]]:

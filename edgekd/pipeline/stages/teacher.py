@@ -14,7 +14,7 @@ from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders
+from edgekd.networks import builders, network_size, weight_files
 from edgekd.networks.inference import logits_and_features, logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings.model_specs import ModelSpec
@@ -66,9 +66,9 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
             "licence": model.licence,
             "metrics": team().once(training.judge),
             **how,
-            **builders.size(net, px),
+            **network_size.size(net, px),
         },
-        state=builders.to_bytes(net.state_dict()),
+        state=weight_files.to_bytes(net.state_dict()),
     )
 
 
