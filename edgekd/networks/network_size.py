@@ -30,7 +30,8 @@ def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
     def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
         width = output.shape[1] if isinstance(layer, nn.Conv2d) else output.shape[-1]
         positions = output.numel() // width
-        macs[names[layer]] = macs.get(names[layer], 0) + positions * layer.weight.numel()  # type: ignore[operator]
+        weights: int = layer.weight.numel()  # type: ignore[operator]
+        macs[names[layer]] = macs.get(names[layer], 0) + positions * weights
 
     handles = [layer.register_forward_hook(count) for layer in names]
     try:

