@@ -155,7 +155,7 @@ class _Work:
         self.is_cut = True
         self.save(None)
 
-    def _size_after(self, plan: Plan) -> dict[str, int]:
+    def _size_after(self, plan: Plan) -> network_size.Size:
         """Parameters and MACs of the network that was just cut."""
         try:
             now = network_size.size(self.net, self.student.px, len(self.student.mean))
