@@ -11,6 +11,7 @@ from typing import Any
 from edgekd.core.errors import WeightsError
 from edgekd.core.store import Entry
 from edgekd.data.sources import Source
+from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
@@ -112,6 +113,16 @@ def file_digest(path: str) -> str:
             f"file {path}: {error.strerror}",
             "name a file that exists; a teacher's weights are given as NAME@FILE",
         ) from None
+
+
+def weights_content(model: ModelSpec, weights: str) -> str:
+    """What stands for the contents of a network's first weights in a stage's key.
+
+    `weights`, as in a recipe: the sha256 of a file; where it is "", the version of the model's package, if it has one.
+    """
+    if weights or not model.package:
+        return file_digest(weights)
+    return f"{model.package} {version(model.package.replace('_', '-'))}"
 
 
 def teacher_px(model: ModelSpec, student_px: int, weights: str) -> int:

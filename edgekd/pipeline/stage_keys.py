@@ -17,42 +17,35 @@ from edgekd.core.artifacts import canonical_json, sha256
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
-# Modules that decide nothing, or whose say reaches a stage in its settings. They stay out of a stage's key.
-SAID_IN_SETTINGS = frozenset(
-    {
-        "core.errors",
-        "core.artifacts",
-        "core.context",
-        "core.plugins",
-        "core.resources",
-        "settings.image_settings",
-        "settings.loss_catalogue",
-        "settings.loss_methods",
-        "settings.profile_fields",
-        "settings.recipe",
-        "settings.recipe_toml",
-        "settings.setting_types",
-        "settings.training_settings",
-        "settings.verdict_settings",
-        "settings.model_specs",
-        "settings.device_profiles",
-    }
-)
+# Rooms whose code stays out of a stage's key. What a stage takes from `settings` is in its settings, and `core` holds the
+# formats that artifacts are stored in, which the stages' versions stand for.
+NOT_HASHED = frozenset({"core", "settings"})
 # The distribution on PyPI that provides a top-level module, where their names differ by more than "-" for "_".
 DISTRIBUTIONS = {"PIL": "pillow"}
+# Libraries that a module imports by a computed name, where the source does not show them.
+IMPORTED_BY_NAME = {
+    "device.edgebench": frozenset({"ai_edge_litert", "tflite_runtime", "tensorflow"}),
+    "tflite.runtime": frozenset({"ai_edge_litert", "tflite_runtime", "tensorflow"}),
+}
 
 
 @functools.cache
 def _tree(module: str) -> ast.Module:
     """The parsed source of a module, without docstrings. Names are without "edgekd."."""
-    path = _path(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and ast.get_docstring(node):
-            node.body = node.body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
     return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string: a docstring, or a text below an attribute."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _path(module: str) -> Path:
@@ -94,15 +87,21 @@ def code(module: str) -> frozenset[str]:
     while waiting:
         name = waiting.pop()
         found.add(name)
-        waiting |= imports(name)[0]
-        waiting -= found | SAID_IN_SETTINGS
+        waiting |= {other for other in imports(name)[0] if _room(other) not in NOT_HASHED}
+        waiting -= found
     return frozenset(found)
+
+
+def _room(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @functools.cache
 def libraries(module: str) -> frozenset[str]:
     """The distributions that the `code` of a stage's module imports, by their names on PyPI."""
-    used = frozenset[str]().union(*(imports(name)[1] for name in code(module)))
+    used: set[str] = set()
+    for name in code(module):
+        used |= imports(name)[1] | IMPORTED_BY_NAME.get(name, frozenset())
     return frozenset(DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in used)
 
 

@@ -55,13 +55,16 @@ class InputsSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherSettings:
-    """Settings of a teacher's stage. `px`: the side of its input. `weights_sha256`: of the file `config.weights`."""
+    """Settings of a teacher's stage. `px`: the side of its input.
+
+    `weights_content`: sha256 of the file `config.weights`, or the version of the package that holds the weights.
+    """
 
     config: TeacherConfig
     model: ModelSpec
     view: ViewsConfig
     px: int
-    weights_sha256: HashedOnly[str] = ""
+    weights_content: HashedOnly[str] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,7 @@ class ClientSettings:
     view: ViewsConfig
     px: int
     channels: str = "3"
-    weights_sha256: HashedOnly[str] = ""
+    weights_content: HashedOnly[str] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,7 @@ class DistilSettings:
     """Settings of the stage "distil".
 
     `px`: the side of the student's input. `oracle`: how the teacher is asked during training (`config.answers` "live" or
-    "corrected"); None where it is not. The hashes are of the files `config.weights` and `config.groups`.
+    "corrected"); None where it is not. `groups_sha256`: of the file `config.groups`.
     """
 
     config: DistilConfig
@@ -108,7 +111,7 @@ class DistilSettings:
     px: int
     channels: str = "3"
     oracle: OracleSettings | None = None
-    weights_sha256: HashedOnly[str] = ""
+    weights_content: HashedOnly[str] = ""
     groups_sha256: HashedOnly[str] = ""
 
 

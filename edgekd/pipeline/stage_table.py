@@ -12,7 +12,7 @@ from collections.abc import Callable
 from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
 from edgekd.device import edgebench
-from edgekd.pipeline.jobs import Job, file_digest, teacher_px
+from edgekd.pipeline.jobs import Job, file_digest, teacher_px, weights_content
 from edgekd.pipeline.stage_settings import (
     CertifySettings,
     ClientSettings,
@@ -87,7 +87,8 @@ def _teacher(job: Job, number: int = 0) -> TeacherSettings:
         job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
     )
     px = config.px or teacher_px(teacher.spec, job.recipe.data.input_px, config.weights)
-    return TeacherSettings(config, teacher.spec, job.recipe.views, px, file_digest(config.weights))
+    content = weights_content(teacher.spec, config.weights)
+    return TeacherSettings(config, teacher.spec, job.recipe.views, px, content)
 
 
 def _oracle(job: Job) -> OracleSettings:
@@ -121,7 +122,7 @@ def _clients(job: Job) -> ClientSettings:
         view=job.recipe.views,
         px=job.recipe.data.input_px,
         channels=job.recipe.data.channels,
-        weights_sha256=file_digest(config.weights),
+        weights_content=weights_content(job.student, config.weights),
     )
 
 
@@ -134,7 +135,7 @@ def _distil(job: Job) -> DistilSettings:
         px=job.recipe.data.input_px,
         channels=job.recipe.data.channels,
         oracle=_asked_in_training(job),
-        weights_sha256=file_digest(config.weights),
+        weights_content=weights_content(job.student, config.weights),
         groups_sha256=file_digest(config.groups),
     )
 
