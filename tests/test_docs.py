@@ -68,6 +68,12 @@ def test_settings_that_a_page_names_exist(page: Path) -> None:
         assert setting in SETTINGS or key in ("json", "losses"), f"{name(page)} names {setting}"
 
 
+def test_every_setting_is_on_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [setting for setting in SETTINGS if "." in setting and setting not in text]
+    assert not missing, f"no page names {missing}"
+
+
 def commands(page: Path) -> list[list[str]]:
     """The `edgekd ...` commands in a page's code blocks, as arguments."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
