@@ -1,4 +1,4 @@
-"""The tensor arena: lifetimes by hand, and the planned peak against what TFLite's interpreter allocates."""
+"""The tensor arena: lifetimes by hand, and the planned peak against an interpreter's."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_plan_is_what_the_interpreter_allocates(name: str):
-    """Within 2 % (equal to the byte, when this was written): reference kernels, so no scratch and no delegate."""
+    """Within 2 %. The reference kernels need no scratch tensors and no delegate."""
     data = NETS[name]().bytes()
     assert arena.measure(interpreter(data)) == pytest.approx(
         arena.plan(read(data)).peak_bytes, rel=0.02

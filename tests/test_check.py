@@ -1,4 +1,4 @@
-"""`edgekd check`: its answer on graphs, files and a real untrained student, its edits, and the gate before a build."""
+"""`edgekd check` on graphs, files and a real untrained student; its edits; the gate of a build."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_a_recipe_is_checked_like_its_student(tmp_path: Path, student: DeviceChe
 
 
 def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student: DeviceCheck):
-    """The answer kept in check.json is taken without building the student again; another device asks anew."""
+    """A kept answer is taken as it is, so a changed one is seen, and it stops the build."""
     from edgekd.settings import model_specs, recipe
 
     settings = recipe.load(None, ["data.input_px=64"], {"distil.student": "mobilenetv2_035"})
@@ -273,7 +273,8 @@ def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
     profile = tmp_path / "greedy.toml"
     profile.write_text(
         'extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
-        'memory_mib = { value = 1, source = "test" }\nmax_memory_share = { value = 0.1, source = "test" }\n'
+        'memory_mib = { value = 1, source = "test" }\n'
+        'max_memory_share = { value = 0.1, source = "test" }\n'
     )
     done = subprocess.run(
         [

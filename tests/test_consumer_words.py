@@ -1,6 +1,7 @@
-"""The consumers' own words, written out here from their sources: each is said of some graph, and no other word is said.
+"""The statuses in the words of the devices' own tools, written out here from their sources.
 
-Edge TPU: status strings of real edgetpu_compiler logs. NNAPI: nnapi_delegate.cc's Validate, op by op and level by level.
+Each status is the answer to some graph, and there is no other. Edge TPU: strings of real
+edgetpu_compiler logs. NNAPI: Validate of nnapi_delegate.cc, by operator and API level.
 """
 
 from __future__ import annotations
@@ -56,9 +57,8 @@ WORDS_OF_THE_EDGE_TPU: dict[str, Net] = {
         version=4,
     ),
     "Operation not supported": one("HARD_SWISH", T(IMAGE)),
-    "Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized tensors.": Net(
-        IMAGE, signature=(-1, 8, 8, 8)
-    ),
+    "Attempting to use a delegate that only supports static-sized tensors with a graph that has "
+    "dynamic-sized tensors.": Net(IMAGE, signature=(-1, 8, 8, 8)),
 }
 WORDS_OF_THE_EDGE_TPU[
     "Attempting to use a delegate that only supports static-sized tensors with a graph that has "

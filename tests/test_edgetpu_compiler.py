@@ -1,7 +1,7 @@
-"""edgetpu_compiler: its real log text is read to the last figure, and the program is run as its flags say.
+"""edgetpu_compiler: every figure of its real logs is read, and its flags are passed on.
 
-The compiler itself is not to be had from a registry. What is run here is a script that prints its text and writes its
-files; the text is that of real logs.
+No package registry has the compiler. These tests run a script in its place, which prints the text
+of real logs and writes the same files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgekd.core.records import to_json
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
-V16 = """Edge TPU Compiler version 16.0.384591198
+V16 = f"""Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
 
 Model compiled successfully in 542 ms.
@@ -52,7 +52,7 @@ Operator                       Count      Status
 
 RESHAPE                        15         Mapped to Edge TPU
 CONV_2D                        33         Mapped to Edge TPU
-RESHAPE                        1          Operation is otherwise supported, but not mapped due to some unspecified limitation
+RESHAPE                        1          {status.LIMITATION}
 LEAKY_RELU                     1          Operation not supported
 Compilation child process completed within timeout period.
 Compilation succeeded!
@@ -176,7 +176,8 @@ def test_both_output_files_come_back(tmp_path: Path):
     program = script(
         tmp_path,
         f"print({V16!r})\n"
-        "pathlib.Path('model_edgetpu.tflite').write_bytes(b'compiled ' + pathlib.Path(sys.argv[-1]).read_bytes())\n"
+        "source = pathlib.Path(sys.argv[-1]).read_bytes()\n"
+        "pathlib.Path('model_edgetpu.tflite').write_bytes(b'compiled ' + source)\n"
         f"pathlib.Path('model_edgetpu.log').write_text({V16[V16.index('Operator  ') :]!r})\n",
     )
     before = set(tmp_path.iterdir())
@@ -231,7 +232,8 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
     from edgekd.app import publish
 
     (tmp_path / "twin").write_bytes(compiled_net().bytes())
-    copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes())"
+    twin = f"pathlib.Path({str(tmp_path / 'twin')!r}).read_bytes()"
+    copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes({twin})"
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     device: dict[str, object] = {}
@@ -247,17 +249,22 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """-m, -a and -t of a profile of one's own reach the compiler, and -a is what the prediction then assumes, too."""
+    """A profile's `compiler` table sets -m, -a and -t.
+
+    With -a, the prediction assumes several parts, too.
+    """
     profile = tmp_path / "older.toml"
     profile.write_text(
         'extends = "coral-usb"\nname = "older"\ntitle = "older"\nmeasured_on_hardware = false\n'
-        'compiler = { value = { runtime = 13, many_subgraphs = true, timeout_s = 30 }, source = "my board" }\n'
+        "compiler = { value = { runtime = 13, many_subgraphs = true, timeout_s = 30 }, "
+        'source = "my board" }\n'
     )
     script(
         tmp_path,
         f"print({V16!r})\n"
         f"pathlib.Path({str(tmp_path / 'told')!r}).write_text(' '.join(sys.argv[1:]))\n"
-        "pathlib.Path('model_edgetpu.tflite').write_bytes(pathlib.Path(sys.argv[-1]).read_bytes())\n",
+        "source = pathlib.Path(sys.argv[-1]).read_bytes()\n"
+        "pathlib.Path('model_edgetpu.tflite').write_bytes(source)\n",
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     model = tmp_path / "model.tflite"

@@ -13,7 +13,12 @@ from edgekd.assessment.op_placement import OpPlacement, place_each
 from edgekd.core import plugins
 from edgekd.core.errors import PluginError, UnknownName
 from edgekd.core.plugins import Plugin
-from edgekd.settings.device_profiles import DeviceProfile, load_profile, profile_names
+from edgekd.settings.device_profiles import (
+    BUILT_IN_RULES,
+    DeviceProfile,
+    load_profile,
+    profile_names,
+)
 from edgekd.tflite.flatbuffer import LiteGraph
 from tests.lite_graphs import separable
 
@@ -46,6 +51,10 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def board() -> DeviceProfile:
     return dataclasses.replace(load_profile("pi4"), mapper="mine")
+
+
+def test_profiles_may_name_every_registered_mapper() -> None:
+    assert set(BUILT_IN_RULES) == registry.MAPPERS.keys()
 
 
 @pytest.mark.parametrize("profile", profile_names())

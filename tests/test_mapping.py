@@ -1,4 +1,4 @@
-"""What maps, in the consumer's own words: every status of the Edge TPU, NNAPI's rules by API level, and real files."""
+"""Which operators map: the Edge TPU's statuses, NNAPI's rules by API level, and real files."""
 
 from __future__ import annotations
 
@@ -364,7 +364,7 @@ def test_an_android_profile_of_ones_own_level(tmp_path: Path):
 
 
 def test_delegate_parts_on_a_cpu():
-    """HARD_SWISH has no XNNPACK kernel in int8: it cuts the delegate's part in two, and everything still runs."""
+    """HARD_SWISH has no int8 kernel in XNNPACK: it cuts the part in two and still runs."""
     found = map_model(separable(hard_swish=True).read(), load_profile("pi4"))
     assert (found.partitions, found.fallback) == (2, [])
     assert map_model(separable().read(), load_profile("pi4")).partitions == 1
@@ -383,7 +383,10 @@ def test_float_islands():
 
 
 def test_partitions_count_rounds_and_not_runs():
-    """Two mapped branches beside one unmapped op are one part: TFLite's partitioner takes ops as they become ready."""
+    """Two mapped branches beside an unmapped operator are one part.
+
+    TFLite's partitioner takes operators as they become ready.
+    """
     net = Net(IMAGE)
     start = net.last
     a = net.op("RELU", T(IMAGE), inputs=[start])

@@ -1,4 +1,4 @@
-"""`--fix`: the first op that ends the mapping, one edit that mends it, and a recipe that maps whole afterwards."""
+"""`--fix`: the operator that ends the mapping, the edit that mends it, and the mended recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import load_profile
 
-STUDENT = "mobilenetv3_small_050"  # hard-swish and squeeze-and-excite: the Edge TPU takes 2 of its 105 ops
+# With hard-swish and squeeze-and-excite: the Edge TPU takes 2 of its 105 operators.
+STUDENT = "mobilenetv3_small_050"
 
 
 def board(folder: Path, text: str, legal: dict[str, str] | None = None, base: str = "pi4") -> str:
@@ -42,7 +43,8 @@ def test_a_recipe_that_cannot_map_is_mended_in_place(
 ):
     path = tmp_path / "a recipe; with 'quotes'.toml"
     path.write_text(
-        f'# of the ward\nseed = 3\n[data]\ninput_px = 64  # small\n\n[distil]\nstudent = "{STUDENT}"\nepochs = 4\n'
+        "# of the ward\nseed = 3\n[data]\ninput_px = 64  # small\n\n"
+        f'[distil]\nstudent = "{STUDENT}"\nepochs = 4\n'
     )
     before = path.read_text()
     assert cli.main(["check", str(path), "--profile", "coral-usb"]) == 1

@@ -45,7 +45,7 @@ REPORT_KEYS = {"data.classes"}
 
 
 def text_of(node: ast.expr) -> str | None:
-    """The text of a string literal, with {} for each value of an f-string; None for another node."""
+    """The text of a string, with {} for each value of an f-string; None for another node."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -112,7 +112,7 @@ def test_extras_exist() -> None:
 
 
 def test_extras_of_missing_packages_exist() -> None:
-    """The extra that an error names is the second argument of MissingExtra, or in a model's file."""
+    """An error takes the extra from its argument, or from the file of a network in models/."""
     calls = [
         (path, node)
         for path in PACKAGE.rglob("*.py")

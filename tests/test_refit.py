@@ -1,4 +1,4 @@
-"""`edgekd profiles fit`: own measurements, found with their models by hash, become a profile; what cannot be used is named."""
+"""`edgekd profiles fit`: measurements become a profile, and unusable ones are named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ SLOWER = 1.7  # the imagined board against the pi4 profile's own coefficients
 def measurement(
     folder: Path, number: int, side: int, width: int, noise: float = 0.0, **instead: object
 ) -> Path:
-    """A bench JSON and its model in `folder`; the time is the pi4 model's own, times SLOWER, times (1 + noise)."""
+    """Write a bench JSON and its model into `folder`.
+
+    The time is the prediction of the pi4 profile, times SLOWER, times (1 + noise).
+    """
     data = separable(side=side, width=width).bytes()
     folder.mkdir(exist_ok=True)
     (folder / f"m{number}.tflite").write_bytes(data)

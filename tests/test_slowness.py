@@ -1,4 +1,4 @@
-"""`report --why-slow`: the ops of a measured model by their time, timed here or predicted for where it ran."""
+"""`report --why-slow`: the operators of a measured model by their time, timed or predicted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.lite_graphs import Net, separable
 
 
 def lopsided() -> bytes:
-    """A cheap 1 x 1 convolution, then one of 64 times the work on the same map, then a cheap one."""
+    """A 1 x 1 convolution, one with 64 times its work, and one with 8 times, on one map."""
     net = Net((1, 32, 32, 8))
     net.conv(64)
     net.conv(512)
@@ -61,7 +61,7 @@ def test_a_run_elsewhere_is_predicted_and_says_so(tmp_path: Path):
 
 
 def test_ops_alone_chain_to_the_whole():
-    """Each op as a model of its own, fed with the one before it, gives the bytes of the model run whole."""
+    """Operators run one by one, each fed with the outputs before it, give the whole's bytes."""
     data = separable(hard_swish=True, squeeze_excite=True).bytes()
     graph, random = read(data), np.random.default_rng(0)
     image = random.integers(-128, 128, graph.tensors[graph.inputs[0]].shape, np.int8)

@@ -13,7 +13,6 @@ import hashlib
 import os
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from edgekd.core import artifacts, store
 from edgekd.settings.model_specs import ModelSpec
@@ -32,10 +31,10 @@ def default_folder() -> Path:
     return Path(named) if named else Path(cache).expanduser() / "edgekd" / "sketches"
 
 
-def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> bytes:
+def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, str]) -> bytes:
     """The .tflite of a student for images of `px` pixels a side, from the folder or newly made.
 
-    `rules`: the profile's, as `Int8Rules.from_dict` takes them. Raises what
+    `rules`: those of the device's profile, as the arguments of `Int8Rules`. Raises what
     `untrained_tflite` of edgekd.export.untrained_model raises.
     """
     key = _key(student, px, classes, rules)
@@ -49,13 +48,13 @@ def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, 
     from edgekd.export.untrained_model import untrained_tflite
     from edgekd.tflite.int8_rules import Int8Rules
 
-    data = untrained_tflite(student, px, classes, Int8Rules.from_dict(rules))
+    data = untrained_tflite(student, px, classes, Int8Rules(**rules))
     with contextlib.suppress(OSError):
         _keep(folder, _name(key, data), data)
     return data
 
 
-def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, Any]) -> str:
+def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, str]) -> str:
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(path.read_bytes())

@@ -69,13 +69,12 @@ class EdgeTpu(Mapper):
         if not old:
             return []
         first = old[0]
-        return [
-            (
-                f"{first.name} #{first.index} has version {first.version}. TensorFlow's converter "
-                f"writes version {INT8_VERSION[first.name]} for int8. One report found that "
-                "edgetpu_compiler mapped 4 of 68 ops of such a file, written by ai-edge-quantizer"
-            )
-        ]
+        remark = (
+            f"{first.name} #{first.index} has version {first.version}. TensorFlow's converter "
+            f"writes version {INT8_VERSION[first.name]} for int8. One report found that "
+            "edgetpu_compiler mapped 4 of 68 ops of such a file, written by ai-edge-quantizer"
+        )
+        return [remark]
 
     @override
     def compile(self, model: bytes, profile: DeviceProfile) -> CompiledForDevice | None:
