@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import pytest
 
 from edgekd.app import cli
 from edgekd.reporting import charts, comparison
+from edgekd.reporting.comparison_figures import best
 from edgekd.reporting.comparison_page import page
+from edgekd.reporting.comparison_record import SCHEMA
 from edgekd.settings import recipe
-from tests.test_html_report import HOSTILE, Page, assert_alone, bench, every_text, whole
-
-
-def other():
-    """A build of the same data that is smaller, faster and worse."""
-    body = whole()
-    body["accuracy"]["waterfall"] = body["accuracy"]["waterfall"][1:]
-    body["accuracy"]["waterfall"][-1] |= {"top1": 0.801, "top1_ci95": [0.75, 0.84]}
-    body["artifact"] |= {"bytes": 524_288, "ops": {"CONV_2D": 20, "MEAN": 1}}
-    body["models"] = {"student": {**body["models"]["student"], "arch": "mobilenetv1_025"}}
-    run = bench()
-    body["bench"] = [
-        {**run, "latency_ms": {**run["latency_ms"], "p50": 0.995}},
-        bench(emulated=True),
-    ]
-    return body
+from tests.html_reader import HOSTILE, Page, assert_alone
+from tests.sample_report import every_text, other, report, whole
 
 
 def folder(path, body, sets):
@@ -49,48 +36,48 @@ def test_newcombe_by_hand():
     from edgekd.evaluation.metrics import wilson
 
     found = comparison.difference(48 / 80, wilson(48 / 80, 80), 56 / 70, wilson(56 / 70, 70))
-    assert found["value"] == pytest.approx(0.2)
-    assert found["ci95"] == pytest.approx([0.0524, 0.3339], abs=1e-3)
+    assert found.value == pytest.approx(0.2)
+    assert found.ci95 == pytest.approx([0.0524, 0.3339], abs=1e-3)
 
 
 def test_figures_are_those_of_the_reports(pair):
     body = comparison.compare(comparison.read(pair))
-    rows = {row["name"]: row for row in body["figures"]}
-    assert rows["top-1"]["values"] == [0.8812, 0.801]
-    assert comparison.best(rows["top-1"]) == [True, False]
-    assert rows["file"]["values"] == [1_048_576, 524_288]
-    assert comparison.best(rows["file"]) == [False, True]
+    rows = {row.name: row for row in body.figures}
+    assert rows["top-1"].values == [0.8812, 0.801]
+    assert best(rows["top-1"]) == [True, False]
+    assert rows["file"].values == [1_048_576, 524_288]
+    assert best(rows["file"]) == [False, True]
     (latency,) = [
         row for name, row in rows.items() if name.startswith("median latency")
     ]  # the emulated run has no time
-    assert latency["values"] == [1.99, 0.995]
-    assert body["changes"][0] is None
-    assert body["changes"][1]["top1"]["value"] == pytest.approx(0.801 - 0.8812)
-    assert [row["stage"] for row in body["waterfall"]] == [
+    assert latency.values == [1.99, 0.995]
+    assert body.changes[0] is None
+    assert body.changes[1].top1.value == pytest.approx(0.801 - 0.8812)
+    assert [row.stage for row in body.waterfall] == [
         "teacher",
         "student",
         "qat",
         "onnx",
         "tflite",
     ]
-    assert body["waterfall"][0]["rows"][1] is None
-    assert {row["op"]: row["counts"] for row in body["ops"]} == {
+    assert body.waterfall[0].rows[1] is None
+    assert {row.op: row.counts for row in body.ops} == {
         "CONV_2D": [35, 20],
         "ADD": [10, 0],
         "MEAN": [0, 1],
         "SOFTMAX": [1, 0],
     }
-    assert {row["key"]: row["values"] for row in body["settings"]} == {
+    assert {row.key: row.values for row in body.settings} == {
         "distil.epochs": [20, 9],
         "teacher.name": [recipe.load(None).teacher.name, "none"],
     }
-    assert body["same_data"] is True
+    assert body.same_data is True
 
 
 def test_a_bundle_without_a_recipe_is_compared_by_its_report(pair):
     (pair[1] / "recipe.toml").unlink()
     body = comparison.compare(comparison.read(pair))
-    assert {row["key"] for row in body["settings"]} == {"distil.student", "teacher.name"}
+    assert {row.key for row in body.settings} == {"distil.student", "teacher.name"}
 
 
 def test_names_tell_folders_apart(tmp_path):
@@ -105,7 +92,7 @@ def test_names_tell_folders_apart(tmp_path):
 
 def test_the_page_tells_all_of_it(pair):
     read = assert_alone(page(comparison.compare(comparison.read(pair))))
-    assert read.row("top-1 ").split()[1:] == ["88.1", "%", "80.1", "%"]
+    assert read.row("top-1 ").split()[1:] == ["88.1%", "80.1%"]
     assert "20 9" in read.row("distil.epochs")
     assert "35 20" in read.row("CONV_2D")
     assert "B: top-1 −8.0 points" in read.text
@@ -115,7 +102,7 @@ def test_the_page_tells_all_of_it(pair):
 
 def test_hostile_names_are_only_texts():
     builds = [
-        comparison.Build(HOSTILE, every_text(body), {HOSTILE: text})
+        comparison.Build(HOSTILE, report(every_text(body)), {HOSTILE: text})
         for body, text in ((whole(), HOSTILE), (other(), "x"))
     ]
     text = page(comparison.compare(builds))
@@ -127,10 +114,10 @@ def test_hostile_names_are_only_texts():
 def test_unfinished_builds_are_compared_as_far_as_they_go():
     bare = {
         key: whole()[key] for key in ("schema", "edgekd", "profile", "seed", "data", "stages")
-    } | {"models": {}}
+    } | {"models": {}, "training": {}}
     text = page(
         comparison.compare(
-            [comparison.Build("a", bare, {}), comparison.Build("b", copy.deepcopy(bare), {})]
+            [comparison.Build("a", report(bare), {}), comparison.Build("b", report(bare), {})]
         )
     )
     assert "not finished" in Page(text).text
@@ -148,7 +135,7 @@ def test_the_command(pair, tmp_path, capsys):
     assert cli.main(["report", *names]) == 0
     assert "settings that differ" in capsys.readouterr().out
     assert cli.main(["report", *names, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["schema"] == comparison.SCHEMA
+    assert json.loads(capsys.readouterr().out)["schema"] == SCHEMA
     assert cli.main(["report", *names, "--html"]) == 0
     assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
     assert cli.main(["report", names[0], "--html"]) == 0

@@ -236,16 +236,14 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
     copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes({twin})"
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    device: dict[str, object] = {}
-    files = publish.compiled_files(b"source", load_profile("coral-usb"), device)
+    files, printed = publish.compiled_files(b"source", load_profile("coral-usb"))
     assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
     assert b"16.0.384591198" in files["model_edgetpu.log"]
-    assert isinstance(device["compiler"], dict)
-    assert device["compiler"]["cpu_tail"] == ["ARG_MAX"]
-    assert device["compiler"]["rows"][0]["op"] == "RESHAPE"
+    assert printed is not None
+    assert printed.cpu_tail == ["ARG_MAX"]
+    assert printed.rows[0].op == "RESHAPE"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert publish.compiled_files(b"source", load_profile("coral-usb"), device) == {}
-    assert device["compiler"] is None
+    assert publish.compiled_files(b"source", load_profile("coral-usb")) == ({}, None)
 
 
 def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

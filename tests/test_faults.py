@@ -236,9 +236,7 @@ def test_a_certificate_of_another_model(built: Built, copy: Path) -> None:
 @pytest.mark.parametrize("stage", ["student", "qat", "tflite"])
 def test_a_stage_trained_badly(stage: str) -> None:
     """The first stage whose loss is beyond its budget is named, not the ones that inherit its answers."""
-    waterfall = pytest.importorskip(
-        "edgekd.evaluation.waterfall", reason="the waterfall's verdict is not part of this edgekd"
-    )
+    from edgekd.evaluation import waterfall
     from edgekd.settings.recipe import BudgetConfig
 
     rng = np.random.default_rng(0)
@@ -259,5 +257,5 @@ def test_a_stage_trained_badly(stage: str) -> None:
         codes=b"",
     )
     names = [f"{number}.png" for number in range(400)]
-    body = waterfall.accuracy(evaluation, names, LABELS, BudgetConfig(), output_scale=0.05)
-    assert body["verdict"]["stage"] == stage
+    images = waterfall.Images(names, LABELS, output_scale=0.05)
+    assert waterfall.accuracy(evaluation, images, BudgetConfig()).verdict.stage == stage

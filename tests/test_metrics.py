@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.evaluation import metrics
+from edgekd.evaluation.accuracy_record import Flips
 
 
 def test_auc_by_hand_and_by_pairs() -> None:
@@ -59,8 +60,6 @@ def test_confusion_and_flips() -> None:
     before = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
     after = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
     assert metrics.confusion(after, labels).tolist() == [[1, 1], [0, 2]]
-    assert metrics.flips(before, after, labels) == {
-        "agree_with_previous": 0.5,
-        "flips_bad": 1,
-        "flips_good": 1,
-    }
+    assert metrics.flips(before, after, labels) == Flips(
+        agree_with_previous=0.5, flips_bad=1, flips_good=1
+    )

@@ -13,14 +13,13 @@ from edgekd.bundle import hash_chain, licences, sbom
 from edgekd.bundle.licences import DataTerms, NetworkTerms
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import ChainLink, LineageStage
-from edgekd.core.artifacts import Evaluation, Packed, sha256
+from edgekd.core.artifacts import Packed, sha256
 from edgekd.core.errors import ModelFileError, RecipeError, UnknownName
 from edgekd.core.records import from_json, to_json
 from edgekd.data.folders import FolderSource
 from edgekd.data.images import encode_png
-from edgekd.evaluation import subgroups
 from edgekd.settings import model_specs, recipe
-from edgekd.settings.recipe import CardConfig, SubgroupConfig
+from edgekd.settings.recipe import CardConfig
 
 FREE = DataTerms("mine", "CC BY 4.0", "a camera")
 SPEC = model_specs.spec("mobilenetv2_050")
@@ -146,106 +145,6 @@ def test_every_model_file_states_its_licence() -> None:
 # Groups ---------------------------------------------------------------------------------------------------------------
 
 
-def evaluation(
-    n: int = 400, damage: str | None = None, share: float = 0.5
-) -> tuple[Evaluation, list[str | None]]:
-    """A student and an int8 file that agree, but for `share` of the answers of one group."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, n)
-    groups: list[str | None] = [
-        ("young", "old", "unknown")[k] for k in rng.choice(3, n, p=[0.6, 0.3, 0.1])
-    ]
-    student = rng.normal(0, 1, (n, 2)).astype(np.float32)
-    student[np.arange(n), labels] += 2.5
-    int8 = student + rng.normal(0, 0.02, (n, 2)).astype(np.float32)
-    hit = np.array([group == damage for group in groups]) & (rng.random(n) < share)
-    int8[hit] = int8[hit][:, ::-1]
-    logits = np.stack([student, int8])
-    return Evaluation(
-        ["student", "tflite"], 2, labels.tolist(), logits.tobytes(), bytes(2 * n)
-    ), groups
-
-
-def test_unharmed_groups_pass() -> None:
-    body = subgroups.report(*evaluation(), SubgroupConfig(column="age"))
-    assert subgroups.gates(body) == []
-    assert [row["group"] for row in body["groups"]] == ["young", "old", "unknown"]
-    assert body["metric"] == "auc"
-    assert sum(row["n"] for row in body["groups"]) == body["n"] == 400
-
-
-def test_damage_to_one_group_is_caught_and_named() -> None:
-    body = subgroups.report(
-        *evaluation(damage="old", share=0.4), SubgroupConfig(column="age", max_drop=0.05)
-    )
-    (gate,) = subgroups.gates(body)
-    assert "age = old" in gate
-    row = next(row for row in body["groups"] if row["group"] == "old")
-    assert row["change"]["ci95"][1] < 0
-    assert row["change"]["ci95"][0] <= row["change"]["value"] <= row["change"]["ci95"][1]
-
-
-def test_damage_below_the_budget_passes() -> None:
-    assert (
-        subgroups.gates(
-            subgroups.report(
-                *evaluation(damage="old", share=0.4), SubgroupConfig(column="age", max_drop=0.9)
-            )
-        )
-        == []
-    )
-
-
-def test_small_groups_are_shown_and_not_judged() -> None:
-    made, groups = evaluation()
-    groups[:5] = ["rare"] * 5
-    logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2).copy()
-    logits[1, :5] = logits[1, :5, ::-1]
-    body = subgroups.report(
-        dataclasses.replace(made, logits=logits.tobytes()), groups, SubgroupConfig(column="x")
-    )
-    row = next(row for row in body["groups"] if row["group"] == "rare")
-    assert row["judged"] is False
-    assert subgroups.gates(body) == []
-
-
-def test_a_group_without_both_classes_uses_top1() -> None:
-    """As NORMAL / bacteria / virus in the X-rays' subtype column: no AUC inside a group."""
-    made, _ = evaluation()
-    body = subgroups.report(
-        made, [f"class {label}" for label in made.labels], SubgroupConfig(column="subtype")
-    )
-    assert body["metric"] == "top1"
-
-
-def test_answers_moved_behind_a_kept_order_are_caught() -> None:
-    """A group whose logits are shifted keeps its AUC and loses its top-1: the gate looks at both."""
-    made, groups = evaluation()
-    logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2).copy()
-    logits[1, [group == "old" for group in groups], 0] += 2.5
-    body = subgroups.report(
-        dataclasses.replace(made, logits=logits.tobytes()), groups, SubgroupConfig(column="age")
-    )
-    (gate,) = subgroups.gates(body)
-    assert "age = old" in gate
-    assert "of top-1 from student to int8" in gate
-    assert body["judged_by"] == ["auc", "top1"]
-    assert body["metric"] == "top1"
-
-
-def test_a_teacher_takes_part() -> None:
-    made, groups = evaluation(damage="young", share=0.3)
-    logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2)
-    three = dataclasses.replace(
-        made,
-        stages=["teacher", "student", "tflite"],
-        logits=np.stack([logits[0], logits[1], logits[1]]).tobytes(),
-    )
-    body = subgroups.report(three, groups, SubgroupConfig(column="age"))
-    assert any("young" in gate and "from teacher" in gate for gate in subgroups.gates(body))
-    assert not any("from student" in gate for gate in subgroups.gates(body))
-
-
 def test_columns_of_a_manifest(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = []
@@ -322,36 +221,3 @@ def test_the_bill_is_the_same_each_time() -> None:
     assert len(refs) == len(set(refs))
     assert {"pkg:pypi/numpy@" + np.__version__} <= {row.get("purl") for row in one["components"]}
     assert set(one["dependencies"][0]["dependsOn"]) <= set(refs)
-
-
-def test_the_report_shows_the_promise_in_each_class_and_the_change_in_each_group() -> None:
-    from edgekd.evaluation import conformal
-    from edgekd.reporting.html_report import page
-    from edgekd.tflite.int8_rules import Range
-    from tests.test_html_report import Page, whole
-
-    rng, grid = np.random.default_rng(0), Range(0.1, 0)
-    labels = rng.integers(0, 2, 600)
-    codes = rng.normal(0, 15, (600, 2))
-    codes[np.arange(600), labels] += 25
-    codes = codes.clip(-128, 127).astype(np.int8)
-    fitted = conformal.fit(codes[:300], labels[:300], grid, "logits", 0.9)
-    made, groups = evaluation(damage="old", share=0.4)
-    body = {
-        **whole(),
-        "confidence": {**fitted, "test": conformal.judge(fitted, codes[300:], labels[300:], grid)},
-        "subgroups": subgroups.report(made, groups, SubgroupConfig(column="age")),
-    }
-    read = Page(page(body))
-    held = body["confidence"]["test"]["coverage_by_class"][1]
-    assert f"{held['n']} {100 * held['coverage']:.1f} %" in read.row(
-        "pneumonia " + f"{fitted['thresholds'][1]:.4f}"
-    )
-    assert "less what chance adds" in read.text
-    (chart,) = [
-        label
-        for label in read.values("svg", "aria-label")
-        if " from float student to int8 by group" in label
-    ]
-    assert chart.count(" to ") >= 3
-    assert "over budget" in read.row("old")

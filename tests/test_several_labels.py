@@ -165,12 +165,12 @@ def test_figures_of_each_label() -> None:
     logits, labels = scored()
     body = metrics.evaluate(logits, labels)
     alone = [metrics.binary_auc(logits[:, k], labels[:, k] == 1) for k in range(3)]
-    assert [row["auc"] for row in body["per_label"]] == alone
-    assert body["auc"] == pytest.approx(np.mean(alone))
-    assert body["top1"] == pytest.approx(((logits >= 0) == labels).mean())
-    for row in body["per_label"]:
-        low, high = row["auc_ci95"]
-        assert low < row["auc"] < high
+    assert [row.auc for row in body.per_label] == alone
+    assert body.auc == pytest.approx(np.mean(alone))
+    assert body.top1 == pytest.approx(((logits >= 0) == labels).mean())
+    for row in body.per_label:
+        low, high = row.auc_ci95
+        assert low < row.auc < high
     counts = metrics.resamples(labels, 3, draws=20)
     draws = metrics.resampled_label_aucs(logits, labels, counts)
     for draw, count in enumerate(counts):  # counting an image twice is having it twice
@@ -185,9 +185,9 @@ def test_a_change_counts_an_image_once_however_many_of_its_labels_flip() -> None
     after = before.copy()
     after[:4] *= -1  # all three labels of four images
     change = metrics.change(before, after, labels)
-    assert change["top1"] == pytest.approx(-4 / 30)
-    assert change["top1_p"] == metrics.sign_test(4, 0) == 0.125
-    assert metrics.flips(before, after, labels)["flips_bad"] == 12
+    assert change.top1 == pytest.approx(-4 / 30)
+    assert change.top1_p == metrics.sign_test(4, 0) == 0.125
+    assert metrics.flips(before, after, labels).flips_bad == 12
 
 
 def test_divergence_is_the_sum_of_the_labels() -> None:
@@ -205,18 +205,18 @@ def test_a_threshold_lies_between_two_codes_where_sensitivity_and_specificity_ar
     ).astype(np.int8)
     grid = Range(0.05, 3)
     fitted = label_thresholds.fit(codes, labels, ["a", "b"], grid)
-    p = label_thresholds.probabilities(codes, label_thresholds.rule(fitted), grid)
-    for k, row in enumerate(fitted["per_label"]):
-        said = p[:, k] >= row["threshold"]
+    p = label_thresholds.probabilities(codes, label_thresholds.rule(fitted.per_label), grid)
+    for k, row in enumerate(fitted.per_label):
+        said = p[:, k] >= row.threshold
         has = labels[:, k] == 1
         index = said[has].mean() - said[~has].mean()
         every = [
             (codes[has, k] >= c).mean() - (codes[~has, k] >= c).mean() for c in range(-128, 128)
         ]
         assert index == pytest.approx(max(every))
-        assert np.abs(p[:, k] - row["threshold"]).min() > 1e-4  # no code is on it
-    judged = label_thresholds.judge(fitted, codes, labels, grid)["per_label"][0]
-    assert judged["ece"]["after"] < judged["ece"]["before"]
+        assert np.abs(p[:, k] - row.threshold).min() > 1e-4  # no code is on it
+    judged = label_thresholds.judge(fitted, codes, labels, grid).per_label[0]
+    assert judged.ece.after < judged.ece.before
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_the_bundle_says_several_labels_and_its_sample_shows_them(built: Path) -
     contract = json.loads((bundle / "deployment.json").read_text())
     fitted = json.loads((bundle / "confidence.json").read_text())
     assert contract["output"]["kind"] == "labels"
-    assert contract["confidence"]["thresholds"] == [row["threshold"] for row in fitted["per_label"]]
+    assert contract["confidence"]["thresholds"] == [row.threshold for row in fitted["per_label"]]
     inside = model_metadata.files_of((bundle / "model.tflite").read_bytes())
     assert len(set(inside["score_calibration.csv"].decode().split("\n"))) == 3  # a sigmoid a label
     golden = json.loads((bundle / "golden" / "golden.json").read_text())["images"]

@@ -27,7 +27,7 @@ from edgekd.app import build
 from edgekd.app.console import Console
 from edgekd.core.artifacts import LiteModel, QuantNetwork, sha256
 from edgekd.core.errors import EdgeKDError
-from edgekd.core.records import to_json
+from edgekd.core.records import present, to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
@@ -76,9 +76,10 @@ def trained(name: str, arguments: argparse.Namespace) -> Row:
     )
     out = arguments.out / f"{name}-{arguments.profile}-{arguments.px}"
     with Console() as console:
-        body, _ = build.build(job, out, arguments.out / "store", "certify", console)
-    found = row(json.loads((out / "certificate.json").read_bytes()), body["artifact"]["ops"])
-    top1 = {stage["stage"]: stage["top1"] for stage in body["accuracy"]["waterfall"]}
+        report = build.build(job, out, arguments.out / "store", "certify", console)
+    ops = present(report.artifact).ops
+    found = row(json.loads((out / "certificate.json").read_bytes()), ops)
+    top1 = {stage.stage: stage.top1 for stage in present(report.accuracy).waterfall}
     return {
         **found,
         "agreement": found["agreement"],

@@ -515,10 +515,10 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     from edgekd.reporting.out_folder import finished, read_report
 
     try:
-        body = read_report(arguments.build)
+        report = read_report(arguments.build)
         done = finished(
             arguments.build,
-            body,
+            report,
             Store(arguments.build, arguments.store),
             ("data", "inputs", "distil", "qat", "convert"),
         )

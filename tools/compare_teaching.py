@@ -17,6 +17,7 @@ from typing import Any
 
 from edgekd.app import build as building
 from edgekd.app.console import Console
+from edgekd.core.records import present, to_json
 from edgekd.settings import recipe
 
 
@@ -36,10 +37,10 @@ def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, A
     out = arguments.out / f"{student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)
     with Console() as console:
-        body, failed = building.build(job, out, arguments.out / "store", None, console)
-    for sentence in failed:
+        report = building.build(job, out, arguments.out / "store", None, console)
+    for sentence in present(report.gates) or []:
         print(f"{out}: {sentence}", file=sys.stderr)
-    return body
+    return to_json(report)
 
 
 def row(name: str, bodies: list[dict[str, Any]], stage: str) -> str:

@@ -9,6 +9,7 @@ Runs the build's .tflite on the validation images and reads its stored answers t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgekd.core.context import Context
 from edgekd.core.store import Store
 from edgekd.data import datasets
 from edgekd.evaluation import conformal
+from edgekd.evaluation.confidence_record import OutputKind
 from edgekd.evaluation.metrics import probabilities
 from edgekd.pipeline.stage_settings import ConfidenceSettings
 from edgekd.pipeline.stages import confidence as stage
@@ -52,18 +54,20 @@ def splits(
     grid, rng, rows, others = Range(**body["output"]), np.random.default_rng(seed), [], []
     for _ in range(count):
         first, second = np.array_split(rng.permutation(len(labels)), 2)
-        fitted = conformal.fit(codes[first], labels[first], grid, body["kind"], body["coverage"])
+        fitted = conformal.fit(
+            codes[first], labels[first], grid, OutputKind(body["kind"]), body["coverage"]
+        )
         told = conformal.judge(fitted, codes[second], labels[second], grid)
         rows.append(
             [
-                told["coverage"],
-                told["ece"]["before"],
-                told["ece"]["after"],
-                told["unsure"],
-                told["ece"]["floor"],
-                told["ece"]["debiased_before"],
-                told["ece"]["debiased_after"],
-                *(row["coverage"] for row in told["coverage_by_class"]),
+                told.coverage,
+                told.ece.before,
+                told.ece.after,
+                told.unsure,
+                told.ece.floor,
+                told.ece.debiased_before,
+                told.ece.debiased_after,
+                *(row.coverage for row in told.coverage_by_class),
             ]
         )
         others.append(
@@ -86,28 +90,31 @@ def beside(
     labels: np.ndarray,
     judged: np.ndarray,
     truth: np.ndarray,
-    fitted: dict[str, Any],
+    fitted: conformal.Fitted,
     grid: Range,
 ) -> list[float]:
     """What was tried and left out, fitted on the first two and judged on the next: coverage, unsure and coverage by class
     with one threshold for all; calibration error, as it is and debiased, with a bias a class.
     """
     shared = conformal.conformal_threshold(
-        probabilities(conformal.scores(codes, grid, fitted["kind"]) / fitted["temperature"]),
+        probabilities(conformal.scores(codes, grid, fitted.kind) / fitted.temperature),
         labels,
-        fitted["coverage"],
+        fitted.coverage,
     )
     told = conformal.judge(
-        {**fitted, "thresholds": [shared] * len(fitted["thresholds"])}, judged, truth, grid
+        dataclasses.replace(fitted, thresholds=[shared] * len(fitted.thresholds)),
+        judged,
+        truth,
+        grid,
     )
-    slope, bias = with_bias(conformal.scores(codes, grid, fitted["kind"]), labels)
-    p = probabilities(slope * conformal.scores(judged, grid, fitted["kind"]) + bias)
+    slope, bias = with_bias(conformal.scores(codes, grid, fitted.kind), labels)
+    p = probabilities(slope * conformal.scores(judged, grid, fitted.kind) + bias)
     return [
         conformal.calibration_error(p, truth),
         conformal.debiased_error(p, truth),
-        told["coverage"],
-        told["unsure"],
-        *(row["coverage"] for row in told["coverage_by_class"]),
+        told.coverage,
+        told.unsure,
+        *(row.coverage for row in told.coverage_by_class),
     ]
 
 

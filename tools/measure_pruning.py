@@ -18,6 +18,7 @@ from typing import Any
 
 from edgekd.app import build as building
 from edgekd.app.console import Console
+from edgekd.core.records import present, to_json
 from edgekd.device.bench import bench
 from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import LocalTransport
@@ -49,9 +50,10 @@ def build(
     out = arguments.out / f"{student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)
     with Console() as console:
-        body, failed = building.build(job, out, arguments.out / "store", None, console)
-    for sentence in failed:
+        report = building.build(job, out, arguments.out / "store", None, console)
+    for sentence in present(report.gates) or []:
         print(f"{out}: {sentence}", file=sys.stderr)
+    body = to_json(report)
     return body, (out / body["artifact"]["path"]).read_bytes()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgekd.app import label_rules, provenance
 from edgekd.app.arguments import Build
@@ -14,7 +16,7 @@ from edgekd.app.settings import recipe_of
 from edgekd.assessment import build_gate
 from edgekd.bundle import licences
 from edgekd.core.errors import GateFailed, RecipeError
-from edgekd.core.records import to_json
+from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
@@ -23,6 +25,9 @@ from edgekd.pipeline.runner import run as run_stages
 from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
+
+if TYPE_CHECKING:
+    from edgekd.reporting.report_record import Report
 
 BUILDS = Path("builds")
 # A build that stops after one of these stages trains nothing, so it needs no check of the student.
@@ -40,10 +45,10 @@ def run(asked: Build) -> BuildResult:
     try:
         job_ = prepare(asked, progress)
         out = Path(asked.out or BUILDS / default_name(job_))
-        body, failed = build(job_, out, shared_store(asked), asked.until, progress)
+        report = build(job_, out, shared_store(asked), asked.until, progress)
     except GateFailed as refused:
         return BuildResult(out, None, (refused.what,), refused.next_step)
-    return BuildResult(out, body, tuple(failed))
+    return BuildResult(out, report, tuple(present(report.gates) or ()))
 
 
 def prepare(asked: Build, progress: Progress = silent) -> Job:
@@ -130,8 +135,8 @@ def default_name(job: Job) -> str:
 
 def build(
     job: Job, out: Path, shared: Path | None, until: str | None, progress: Progress = silent
-) -> tuple[dict[str, Any], list[str]]:
-    """Run the stages and publish the files. Returns report.json's body and the failed gates.
+) -> Report:
+    """Run the stages and publish the files. Returns the report, whose `gates` say what failed.
 
     Raises GateFailed when the check before training fails, and any error of a stage.
     """
@@ -150,15 +155,14 @@ def build(
         done = run_stages(
             job, store, until, steps_to(progress), stages_to(progress), notes_to(progress)
         )
-        body = out_folder.with_results(out, report_body.build_report(job, done))
-        blocks = pack_bundle.blocks(job, done)
-        body |= blocks.to_json()
+        report = out_folder.with_results(out, report_body.build_report(job, done))
+        report = pack_bundle.with_blocks(job, done, report)
         known = why.known(store, done, job.recipe.qat, job.recipe.seed)
-        if known is not None:
-            body["why"] = known  # `edgekd report --why` has analysed this network before
-        failed = body["gates"] = report_body.gates(job, body) + blocks.gates(job.recipe.card)
-        publish.publish(store, job, done, body, blocks)
-    return body, failed
+        if known is not None:  # `edgekd report --why` has analysed this network before
+            report = msgspec.structs.replace(report, why=known)
+        failed = report_body.gates(job, report) + pack_bundle.gates(job, report)
+        report = msgspec.structs.replace(report, gates=failed)
+        return publish.publish(store, job, done, report)
 
 
 def follow(job: Job, out: Path, shared: Path | None, until: str | None) -> None:

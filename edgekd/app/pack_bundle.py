@@ -2,94 +2,76 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from edgekd.app import provenance
 from edgekd.bundle import assemble, hash_chain, licences
-from edgekd.bundle.licences_record import LicenceChain
 from edgekd.core.artifacts import (
     Certificate,
     Confidence,
     Dataset,
     Evaluation,
     Inputs,
-    Json,
     LiteModel,
     Network,
 )
 from edgekd.core.errors import RecipeError
-from edgekd.core.records import to_json
+from edgekd.core.records import UNSET, UnsetType, present, to_json
 from edgekd.data import datasets
-from edgekd.evaluation import subgroups
+from edgekd.evaluation import confidence_record, subgroups
 from edgekd.evaluation.examples import Example
+from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.golden import golden_npz
-from edgekd.settings.recipe import CardConfig
+from edgekd.reporting.report_record import Report
 
 
-@dataclasses.dataclass(frozen=True)
-class Blocks:
-    """The blocks of report.json that this module adds, each None when the build did not get that far.
-
-    `confidence` and `subgroups` are JSON of `edgekd.evaluation` (conformal or label_thresholds, and subgroups).
-    """
-
-    licences: LicenceChain
-    confidence: Json | None
-    subgroups: Json | None
-
-    def to_json(self) -> dict[str, Json]:
-        """The blocks under their names in report.json."""
-        found = {
-            "licences": to_json(self.licences),
-            "confidence": self.confidence,
-            "subgroups": self.subgroups,
-        }
-        return {name: block for name, block in found.items() if block is not None}
-
-    def gates(self, card: CardConfig) -> list[str]:
-        """Why licences and groups fail the build, one sentence each; empty when they do not."""
-        failed = licences.gates(self.licences, card)
-        return failed + subgroups.gates(self.subgroups) if self.subgroups is not None else failed
-
-
-def blocks(job: Job, done: Mapping[str, Done]) -> Blocks:
-    """The blocks "licences", "confidence" and "subgroups" of report.json."""
-    groups = None
+def with_blocks(job: Job, done: Mapping[str, Done], report: Report) -> Report:
+    """The report with licences, and with confidence and subgroups when the build got that far."""
+    confidence: confidence_record.Confidence | UnsetType = UNSET
+    groups: Subgroups | UnsetType = UNSET
+    if "confidence" in done:
+        confidence = confidence_block(load(done, "confidence"))
     if "evaluate" in done and job.recipe.subgroups.column:
         values = column_values(job, load(done, "data"))
         groups = subgroups.report(
             load(done, "evaluate"), values, job.recipe.subgroups, job.recipe.seed
         )
-    return Blocks(
-        provenance.licence_chain(job, done),
-        confidence_block(load(done, "confidence")) if "confidence" in done else None,
-        groups,
+    return msgspec.structs.replace(
+        report,
+        licences=provenance.licence_chain(job, done),
+        confidence=confidence,
+        subgroups=groups,
     )
 
 
-def confidence_block(found: Confidence) -> Json:
-    """The confidence stage's body, with a warning when the test images contradict the promised coverage."""
-    warning = coverage_warning(found.body)
-    return {**found.body, "warning": warning} if warning else dict(found.body)
+def gates(job: Job, report: Report) -> list[str]:
+    """Why licences and groups fail the build, one sentence each; empty when they do not."""
+    chain, groups = present(report.licences), present(report.subgroups)
+    failed = [] if chain is None else licences.gates(chain, job.recipe.card)
+    return failed if groups is None else failed + subgroups.gates(groups)
 
 
-def coverage_warning(body: Json) -> str | None:
-    """The warning when the coverage measured on the test split contradicts the promised one, else None.
+def confidence_block(found: Confidence) -> confidence_record.Confidence:
+    """The confidence stage's record, with a warning when the test split contradicts its promise."""
+    block = confidence_record.read(found.body, "the confidence stage's result")
+    if not isinstance(block, confidence_record.ClassConfidence):
+        return block  # several labels an image have no prediction sets, and so no promise
+    warning = coverage_warning(block)
+    return msgspec.structs.replace(block, warning=warning) if warning else block
 
-    `body`: the confidence stage's JSON. Several labels an image have no prediction sets, and so no promise.
-    """
-    if body["kind"] == "labels":
-        return None
-    low, high = body["test"]["coverage_ci95"]
-    if low <= body["coverage"] <= high:
+
+def coverage_warning(block: confidence_record.ClassConfidence) -> str | None:
+    """The warning when the test split's coverage contradicts the promised one, else None."""
+    low, high = block.test.coverage_ci95
+    if low <= block.coverage <= high:
         return None
     return (
-        f"The promised coverage of {body['coverage']:.0%} does not hold on the test images: "
-        f"{body['test']['coverage']:.1%} (95 %: {low:.1%} to {high:.1%}). Validation and test images do "
+        f"The promised coverage of {block.coverage:.0%} does not hold on the test images: "
+        f"{block.test.coverage:.1%} (95 %: {low:.1%} to {high:.1%}). Validation and test images do "
         "not come from the same distribution, so expect other shifts in use, too."
     )
 
@@ -110,20 +92,20 @@ def column_values(job: Job, dataset: Dataset) -> list[str | None]:
 def bundle_of(
     job: Job,
     done: Mapping[str, Done],
-    body: Json,
-    extra: Blocks,
+    report: Report,
     examples: Sequence[Example],
 ) -> dict[str, bytes]:
     """The bundle's files, {path: bytes}; {} for a build that did not finish, is not certified, or failed a gate.
 
-    `body`: report.json. `examples`: the test images that the report shows; they travel with the model.
+    `examples`: the test images that the report shows; they travel with the model.
     """
     from edgekd.reporting.html_report import page
 
-    if any(name not in done for name in ("convert", "certify", "confidence")) or body.get("gates"):
+    chain = present(report.licences)
+    if any(name not in done for name in ("convert", "certify", "confidence")) or report.gates:
         return {}
     certificate: Certificate = load(done, "certify")
-    if not certificate.body["passed"]:
+    if not certificate.body["passed"] or chain is None:
         return {}
     dataset: Dataset = load(done, "data")
     inputs: Inputs = load(done, "inputs")
@@ -132,7 +114,8 @@ def bundle_of(
     model: LiteModel = load(done, "convert")
     place = {row: number for number, row in enumerate(inputs.rows["test"])}
     # Whether a stage was cached is no property of the model: equal builds give equal bundles.
-    settled = {**body, "stages": [{**row, "cached": True} for row in body["stages"]]}
+    stages = [msgspec.structs.replace(row, cached=True) for row in report.stages]
+    settled = msgspec.structs.replace(report, stages=stages)
     return assemble.assemble(
         assemble.Parts(
             name=job.recipe.card.name or default_name(job),
@@ -141,9 +124,9 @@ def bundle_of(
             tflite=bytes(model.tflite),
             certificate=certificate.body,
             confidence=load(done, "confidence").body,
-            report=settled,
+            report=to_json(settled),
             report_html=page(settled, examples),
-            licences=extra.licences,
+            licences=chain,
             links=hash_chain.stage_links(
                 provenance.lineage_stages(job, done), assemble.payloads(done)
             ),

@@ -40,5 +40,5 @@ def _why(asked: Report, folders: tuple[Path, ...]) -> ReportResult:
             f"--why takes one folder, found {len(folders)}", "run it on each build in turn"
         )
     store = None if asked.store is None else Path(asked.store)
-    body = why.explain(folders[0], store, steps_to(asked.progress or silent))
-    return ReportResult(folders, (body,))
+    explained = why.explain(folders[0], store, steps_to(asked.progress or silent))
+    return ReportResult(folders, (explained,))

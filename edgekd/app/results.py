@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekd.assessment.slowness import Slowness
-from edgekd.core.artifacts import Json
 from edgekd.core.errors import EdgeKDError, GateFailed
+from edgekd.core.records import Record
+
+if TYPE_CHECKING:
+    from edgekd.reporting.comparison_record import Comparison
+    from edgekd.reporting.report_record import Report
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A build. `body`: its report; None when a gate failed before the first stage was published."""
+    """A build. `report`: None when a gate failed before the first stage was published."""
 
     out: Path
-    body: dict[str, Any] | None
+    report: Report | None
     failed: tuple[str, ...] = ()
     next_step: str = ""
 
@@ -57,16 +61,16 @@ class ReportResult:
     """One report, a comparison of several, or the slowest operators of each."""
 
     folders: tuple[Path, ...]
-    reports: tuple[dict[str, Any], ...] = ()
-    comparison: dict[str, Any] | None = None
+    reports: tuple[Report, ...] = ()
+    comparison: Comparison | None = None
     slow: tuple[Slowness, ...] = ()
 
     @property
-    def body(self) -> Json:
+    def body(self) -> Record | tuple[Record, ...]:
         """What `edgekd report --json` prints."""
         if self.comparison is not None:
             return self.comparison
-        bodies = self.slow or self.reports
+        bodies: tuple[Record, ...] = self.slow or self.reports
         return bodies[0] if len(bodies) == 1 else bodies
 
     def html(self) -> str:

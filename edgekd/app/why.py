@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from edgekd.core import artifacts
 from edgekd.core.artifacts import Sensitivity
 from edgekd.core.context import Context, Progress
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import from_json, to_json
 from edgekd.core.store import Store, facts_json
+from edgekd.evaluation import sensitivity_record
 from edgekd.pipeline.jobs import Done, load
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import SensitivitySettings
 from edgekd.reporting.out_folder import finished, read_report
+from edgekd.reporting.report_record import Report
 from edgekd.settings import recipe
 from edgekd.settings.recipe import QatConfig
 
@@ -45,15 +49,17 @@ def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
 
 def known(
     store: Store, done: Mapping[str, Done], config: QatConfig, seed: int
-) -> dict[str, Any] | None:
+) -> sensitivity_record.Sensitivity | None:
     """The sensitivity run of these very artifacts, where one was made."""
     if any(name not in done for name in PARENTS):
         return None
     entry = store.find(STAGE, key(done, config, seed))
-    return None if entry is None else entry.load(Sensitivity).body
+    if entry is None:
+        return None
+    return from_json(sensitivity_record.Sensitivity, entry.load(Sensitivity).body, STAGE)
 
 
-def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, Any]:
+def explain(folder: Path, shared: Path | None, progress: Progress) -> Report:
     """Make the run, or take it from the store, and write it into report.json and report.html. Returns the report.
 
     Raises ModelFileError when the folder holds no report, StoreError when its stages are not in the store.
@@ -62,15 +68,15 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
     from edgekd.pipeline.stages import sensitivity as stage
     from edgekd.reporting.html_report import page
 
-    body = read_report(folder)
+    report = read_report(folder)
     if not (folder / "recipe.toml").is_file():
         raise ModelFileError(
             f"{folder / 'recipe.toml'} does not exist", "name the out folder of an `edgekd build`"
         )
-    config, seed = recipe.load(folder / "recipe.toml").qat, int(body["seed"])
+    config, seed = recipe.load(folder / "recipe.toml").qat, report.seed
     store = Store(folder, shared)
     with store.lock():
-        done = finished(folder, body, store, PARENTS)
+        done = finished(folder, report, store, PARENTS)
         found = known(store, done, config, seed)
         if found is None:
             wanted, start = key(done, config, seed), time.perf_counter()
@@ -81,9 +87,10 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
                 context=context,
             )
             seconds = time.perf_counter() - start
-            found = {**made.body, "seconds": round(seconds, 1)}
-            store.put(STAGE, wanted, Sensitivity(found), seconds)
-        body["why"] = found
+            body = {**made.body, "seconds": round(seconds, 1)}
+            store.put(STAGE, wanted, Sensitivity(body), seconds)
+            found = from_json(sensitivity_record.Sensitivity, body, STAGE)
+        report = msgspec.structs.replace(report, why=found)
         shown = (
             choose(
                 load(done, "data"),
@@ -94,6 +101,6 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> dict[str, 
             if "evaluate" in done
             else []
         )
-        store.publish("report.json", facts_json(body))
-        store.publish("report.html", page(body, shown).encode())
-    return body
+        store.publish("report.json", facts_json(to_json(report)))
+        store.publish("report.html", page(report, shown).encode())
+    return report

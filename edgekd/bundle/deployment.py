@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import from_json, to_json
 from edgekd.data import images
 from edgekd.data.sources import together
 from edgekd.evaluation import conformal as confidence
 from edgekd.evaluation import label_thresholds
+from edgekd.evaluation.confidence_record import LabelFit
 from edgekd.evaluation.metrics import probabilities
 from edgekd.proof import companion_files
 from edgekd.tflite import runtime
@@ -105,7 +107,7 @@ def rule(fitted: Mapping[str, Any]) -> dict[str, Json]:
     """The contract's "confidence": when a label is said, from the confidence stage's body."""
     if fitted["kind"] == "labels":
         return {
-            **label_thresholds.rule(fitted),
+            **to_json(label_thresholds.rule(_label_fits(fitted))),
             "rule": "labels k with 1 / (1 + exp(-(slopes[k] * scores[k] + offsets[k]))) >= thresholds[k]; none to all",
         }
     return {
@@ -114,6 +116,11 @@ def rule(fitted: Mapping[str, Any]) -> dict[str, Json]:
         "coverage": fitted["coverage"],
         "rule": "labels k with softmax(scores / temperature)[k] >= thresholds[k]; unless exactly one: unsure",
     }
+
+
+def _label_fits(fitted: Mapping[str, Any]) -> list[LabelFit]:
+    """The rows of a confidence stage's body for several labels."""
+    return [from_json(LabelFit, row, "the confidence stage's body") for row in fitted["per_label"]]
 
 
 def answer(
@@ -126,8 +133,9 @@ def answer(
     output, told = body["output"], body["confidence"]
     grid = Range(float(output["scale"]), int(output["zero_point"]) - SHIFT)
     if output["kind"] == "labels":
-        said = label_thresholds.probabilities(codes[None], told, grid)[0] >= np.asarray(
-            told["thresholds"]
+        known = from_json(label_thresholds.LabelRule, told, "deployment.json: confidence")
+        said = label_thresholds.probabilities(codes[None], known, grid)[0] >= np.asarray(
+            known.thresholds
         )
         named = [labels[k] for k in np.flatnonzero(said)]
         return {"answer": together(tuple(named)), "set": named, "unsure": False}

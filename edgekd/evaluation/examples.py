@@ -1,4 +1,4 @@
-"""Which test images are worth a look: where int8 errs, where the networks part ways, where int8 is barely right."""
+"""Pick instructive test images: int8 is wrong, the networks differ, or int8 is barely right."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from edgekd.core.artifacts import Dataset, Evaluation, Inputs, Labels, Saliency
 from edgekd.data.sources import together
 from edgekd.evaluation import metrics
 
-MOST_PX = (
-    160  # an image is shown smaller than this; 12 of them then stay below about half a megabyte
-)
+# Longest side of a shown image, in pixels: 12 images then take less than half a megabyte.
+MOST_PX = 160
 LOOK_PX, LOOK_COLOURS = 88, 96  # three maps an image then take about 12 KB
-FOR, AGAINST = (
-    (255, 140, 30),
-    (70, 130, 255),
-)  # orange and blue, which colour-blind readers tell apart
-COVER = 0.75  # of the picture where a map is strongest: what lies there can still be seen
+FOR, AGAINST = (255, 140, 30), (70, 130, 255)  # orange and blue: colour-blind readers can tell
+COVER = 0.75  # opacity of a map where it is strongest, so that the image stays visible below it
 MOST = 12  # examples on the page
 
 Mask = NDArray[np.bool_]
@@ -31,11 +27,11 @@ Mask = NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One test image with every network's answer. `answers`: {stage: (class, its probability)} in waterfall order; `looks`:
-    {stage: PNG} of where that network looks.
+    """One test image with every network's answer.
 
-    Where an image may have several labels, a class is the names of those it has, and the probability that of the label
-    that is told with the least confidence.
+    `answers`: {stage: (class, its probability)} in waterfall order; `looks`: {stage: PNG} of where
+    that network looks. Where an image may have several labels, a class is the names of the labels
+    that it has, and the probability is that of the least certain label.
     """
 
     png: bytes
@@ -48,7 +44,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class _Pool:
-    """Images that were chosen for one reason, the most telling first (largest `score`)."""
+    """Images that share a reason to be shown; the largest `score` is shown first."""
 
     why: Callable[[int], str]
     rows: Mask
@@ -62,7 +58,7 @@ def choose(
     count: int = MOST,
     saliency: Saliency | None = None,
 ) -> list[Example]:
-    """The picked test images with every network's answer, and with maps of where they look as far as `saliency` has them."""
+    """The picked test images with every network's answer, and with the maps in `saliency`."""
     labels, said = np.asarray(evaluation.labels, np.int64), _said(evaluation, dataset.labels)
     pictures = np.frombuffer(inputs.test, np.uint8).reshape(
         -1, inputs.px, inputs.px, inputs.channels
@@ -85,10 +81,10 @@ def choose(
 
 
 def pick(evaluation: Evaluation, many: Labels, count: int = MOST) -> list[tuple[int, str]]:
-    """(row of the test split, why) of at most `count` images, spread over reasons and over classes. Equal artifacts give an
-    equal choice.
+    """(row of the test split, reason) of at most `count` images, spread over reasons and classes.
 
-    Every reason first gets an equal part of the places; what a reason cannot fill goes to the others in their order.
+    Equal artifacts give an equal choice. Every reason first gets an equal number of places. Places
+    that a reason cannot fill go to the other reasons in their order.
     """
     labels = np.asarray(evaluation.labels, np.int64)
     count = min(count, len(labels))
@@ -105,15 +101,16 @@ def pick(evaluation: Evaluation, many: Labels, count: int = MOST) -> list[tuple[
     for room in (fair, count):
         for number in range(len(pools)):
             _fill(picked, pools, number, strata, min(count, len(picked) + room))
-    shown = sorted(
-        picked.items(), key=lambda item: item[1]
-    )  # stable: within a pool, in the order of picking
+    # a stable sort: within a pool, images stay in the order of picking
+    shown = sorted(picked.items(), key=lambda item: item[1])
     return [(row, pools[number].why(row)) for row, number in shown]
 
 
 def shown_label(evaluation: Evaluation, row: int) -> int:
-    """The label whose maps are drawn: the image's own, so that networks which answer otherwise compare; where it may have
-    several or none, the last network's strongest.
+    """The label whose maps are drawn.
+
+    The image's own label, so that the maps of networks that answer differently can be compared.
+    Where an image may have several labels or none, the last network's strongest label.
     """
     label = evaluation.labels[row]
     if isinstance(label, int):
@@ -136,7 +133,11 @@ def _looks(saliency: Saliency | None, row: int, picture: NDArray[np.uint8]) -> d
 
 
 def _heat(pixels: NDArray[np.uint8], chart: NDArray[np.float32]) -> bytes:
-    """The picture in grey, orange where it speaks for the label and blue where against; the map's own largest is full."""
+    """The image in grey, covered in orange (evidence for the label) and blue (against it).
+
+    `pixels`: uint8 [px, px, channels]; `chart`: float32 [side, side], scaled by its own largest
+    absolute value.
+    """
     grey = Image.fromarray(np.ascontiguousarray(pixels.mean(2).round().astype(np.uint8))).resize(
         (LOOK_PX, LOOK_PX), Image.Resampling.LANCZOS
     )
@@ -157,7 +158,11 @@ def _heat(pixels: NDArray[np.uint8], chart: NDArray[np.float32]) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class _Answers:
-    """What one network says: int64 [n], or 0 and 1 [n, k]; and the probability of its answer, the lowest of k, [n]."""
+    """One network's answers.
+
+    `said`: classes int64 [n], or 0 and 1 [n, k]; `sure`: the probability of each image's answer
+    [n], with several labels that of the least certain one.
+    """
 
     said: NDArray[np.int64]
     sure: NDArray[np.float64]
@@ -169,7 +174,7 @@ class _Answers:
 
 
 def _said(evaluation: Evaluation, many: Labels) -> dict[str, _Answers]:
-    """What each stage's network says of the test images."""
+    """Each stage's answers to the test images."""
     shape = (len(evaluation.stages), len(evaluation.labels), evaluation.classes)
     logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
     return {stage: _answers(logits[number], many) for number, stage in enumerate(evaluation.stages)}
@@ -182,7 +187,7 @@ def _answers(logits: NDArray[np.float32], labels: Labels) -> _Answers:
 
 
 def _told(label: NDArray[np.int64], classes: list[str]) -> str:
-    """A class by name, or the labels that are 1."""
+    """The name of a class, or the names of the labels that are 1."""
     return (
         classes[int(label)]
         if label.ndim == 0
@@ -191,7 +196,7 @@ def _told(label: NDArray[np.int64], classes: list[str]) -> str:
 
 
 def _pools(answers: dict[str, _Answers], labels: NDArray[np.int64]) -> list[_Pool]:
-    """The reasons to show an image, each image in the first that fits. Only networks that were evaluated are named."""
+    """The reasons to show an image. An image is shown for the first reason that fits it."""
     last = "tflite" if "tflite" in answers else list(answers)[-1]
     name = "int8" if last == "tflite" else last
     sure = answers[last].sure
@@ -236,22 +241,21 @@ def _pools(answers: dict[str, _Answers], labels: NDArray[np.int64]) -> list[_Poo
 def _fill(
     picked: dict[int, int], pools: list[_Pool], number: int, labels: NDArray[np.int64], until: int
 ) -> None:
-    """Add images of one pool until `until` are picked, always of the class that has the fewest so far."""
+    """Add a pool's images until `until` are picked, always of the class with the fewest so far."""
     pool = pools[number]
     order = np.argsort(-pool.score, kind="stable")
     waiting = [int(row) for row in order if pool.rows[row] and int(row) not in picked]
     have = Counter(int(labels[row]) for row in picked)
     while waiting and len(picked) < until:
-        row = min(
-            waiting, key=lambda r: have[int(labels[r])]
-        )  # the first of equals: the most telling
+        # of equally rare classes, the first image has the largest score
+        row = min(waiting, key=lambda r: have[int(labels[r])])
         waiting.remove(row)
         picked[row] = number
         have[int(labels[row])] += 1
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """A small PNG of one image [px, px, channels]; one channel, or three equal ones, become a grey PNG."""
+    """A small PNG of an image, uint8 [px, px, channels]; equal channels become a grey PNG."""
     if pixels.shape[2] == 3 and not (pixels == pixels[..., :1]).all():
         image = Image.fromarray(np.ascontiguousarray(pixels))
     else:

@@ -1,47 +1,71 @@
-"""Each of several labels by itself: its probability and the threshold from which it is said, fitted on int8 answers. numpy.
+"""A probability and a threshold for each of several labels, fitted on int8 answers. numpy only.
 
-Temperature and conformal sets are about one class out of several and do not apply here. Codes are int8 [n, k], labels 0 or
-1, int64 [n, k].
+Temperature scaling and conformal sets choose one class out of several, so they do not apply here.
+Codes are int8 [n, k]; labels are 0 or 1, int64 [n, k].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core.records import Record
 from edgekd.evaluation import metrics
+from edgekd.evaluation.accuracy_record import Interval
+from edgekd.evaluation.confidence_record import (
+    FittedOn,
+    LabelCalibrationError,
+    LabelConfidence,
+    LabelFit,
+    LabelsTest,
+    LabelTest,
+    OutputGrid,
+)
 from edgekd.evaluation.conformal import BINS, Array, calibration_error, calibration_floor, platt
 from edgekd.tflite.int8_rules import Range
 
 
-def fit(codes: Array, labels: Array, names: Sequence[str], grid: Range) -> dict[str, Any]:
-    """A sigmoid and a threshold for each label, from validation answers.
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What was fitted on `n` validation images, one row a label."""
 
-    "per_label": {"label", "slope", "offset", "threshold"}: its probability is 1 / (1 + exp(-(slope * logit + offset))), and
-    it is said where that is at least the threshold, which lies between two codes, so that no rounding decides.
+    per_label: list[LabelFit]
+    n: int
+
+
+class LabelRule(Record, frozen=True):
+    """What an app needs to decide about each label: one number a label in each list."""
+
+    slopes: list[float]
+    offsets: list[float]
+    thresholds: list[float]
+
+
+def fit(codes: Array, labels: Array, names: Sequence[str], grid: Range) -> Fitted:
+    """Fit a sigmoid and a threshold for each label to validation answers.
+
+    A label's probability is 1 / (1 + exp(-(slope * logit + offset))). The label is given where the
+    probability is at least the threshold. The threshold lies between two codes, so that rounding
+    on a device cannot decide.
     """
     rows = []
     for k, name in enumerate(names):
         logits = (codes[:, k].astype(np.float64) - grid.zero_point) * grid.scale
         slope, offset = platt(logits, labels[:, k].astype(np.float64))
         cut = (youden(codes[:, k], labels[:, k]) - 0.5 - grid.zero_point) * grid.scale
-        rows.append(
-            {
-                "label": name,
-                "slope": slope,
-                "offset": offset,
-                "threshold": float(metrics.sigmoid(np.asarray(slope * cut + offset))),
-            }
-        )
-    return {"kind": "labels", "per_label": rows, "fitted_on": {"split": "val", "n": len(labels)}}
+        threshold = float(metrics.sigmoid(np.asarray(slope * cut + offset)))
+        rows.append(LabelFit(name, slope, offset, threshold))
+    return Fitted(rows, len(labels))
 
 
 def youden(codes: npt.NDArray[np.signedinteger], labels: Array) -> int:
-    """The code c for which "code >= c" has the largest sensitivity + specificity - 1 (Youden 1950, Cancer 3(1), 32-35);
-    the middle one of equally good ones.
+    """The code c for which "code >= c" maximises sensitivity + specificity - 1.
+
+    Youden 1950, Cancer 3(1), 32-35. Of equally good codes it is the middle one. `codes` int8 [n];
+    `labels` 0 or 1 [n].
     """
     has = labels == 1
     candidates = np.arange(int(codes.min()), int(codes.max()) + 2)
@@ -51,53 +75,62 @@ def youden(codes: npt.NDArray[np.signedinteger], labels: Array) -> int:
     return int(candidates[best[len(best) // 2]])
 
 
-def rule(fitted: Mapping[str, Any]) -> dict[str, list[float]]:
-    """What an app needs of `fit`: {"slopes", "offsets", "thresholds"}, a number a label each."""
-    return {
-        f"{key}s": [row[key] for row in fitted["per_label"]]
-        for key in ("slope", "offset", "threshold")
-    }
+def rule(per_label: Sequence[LabelFit]) -> LabelRule:
+    """The fit as lists over labels."""
+    return LabelRule(
+        slopes=[row.slope for row in per_label],
+        offsets=[row.offset for row in per_label],
+        thresholds=[row.threshold for row in per_label],
+    )
 
 
-def probabilities(codes: Array, told: Mapping[str, Sequence[float]], grid: Range) -> Array:
-    """The calibrated probability of each label, float64 [n, k]; `told` as `rule` gives it."""
+def probabilities(codes: Array, told: LabelRule, grid: Range) -> Array:
+    """The calibrated probability of each label, float64 [n, k]."""
     logits = (codes.astype(np.float64) - grid.zero_point) * grid.scale
-    return metrics.sigmoid(logits * np.asarray(told["slopes"]) + np.asarray(told["offsets"]))
+    return metrics.sigmoid(logits * np.asarray(told.slopes) + np.asarray(told.offsets))
 
 
-def judge(fitted: dict[str, Any], codes: Array, labels: Array, grid: Range) -> dict[str, Any]:
-    """What the fitted figures are worth on other images: of each label calibration error before and after, and how often it
-    is found where it is there, and left alone where it is not.
-    """
-    told = rule(fitted)
+def judge(fitted: Fitted, codes: Array, labels: Array, grid: Range) -> LabelsTest:
+    """What the fitted figures are worth on other images, label by label."""
+    told = rule(fitted.per_label)
     p, rows = probabilities(codes, told, grid), []
     before = metrics.sigmoid((codes.astype(np.float64) - grid.zero_point) * grid.scale)
-    said = p >= np.asarray(told["thresholds"])
-    for k, row in enumerate(fitted["per_label"]):
+    said = p >= np.asarray(told.thresholds)
+    for k, row in enumerate(fitted.per_label):
         has = labels[:, k] == 1
         old, new = (np.stack([1 - part[:, k], part[:, k]], 1) for part in (before, p))
         rows.append(
-            {
-                "label": row["label"],
-                "positives": int(has.sum()),
-                "ece": {
-                    "before": calibration_error(old, labels[:, k]),
-                    "after": calibration_error(new, labels[:, k]),
-                    "floor": calibration_floor(new),
-                    "bins": BINS,
-                },
-                "sensitivity": _share(said[has, k]),
-                "sensitivity_ci95": _bounds(said[has, k]),
-                "specificity": _share(~said[~has, k]),
-                "specificity_ci95": _bounds(~said[~has, k]),
-            }
+            LabelTest(
+                label=row.label,
+                positives=int(has.sum()),
+                ece=LabelCalibrationError(
+                    before=calibration_error(old, labels[:, k]),
+                    after=calibration_error(new, labels[:, k]),
+                    floor=calibration_floor(new),
+                    bins=BINS,
+                ),
+                sensitivity=_share(said[has, k]),
+                sensitivity_ci95=_bounds(said[has, k]),
+                specificity=_share(~said[~has, k]),
+                specificity_ci95=_bounds(~said[~has, k]),
+            )
         )
-    return {"n": len(labels), "right": float((said == (labels == 1)).mean()), "per_label": rows}
+    return LabelsTest(len(labels), float((said == (labels == 1)).mean()), rows)
+
+
+def record(fitted: Fitted, test: LabelsTest, grid: Range) -> LabelConfidence:
+    """confidence.json's record of a fit, and of what it is worth on the test images."""
+    return LabelConfidence(
+        output=OutputGrid(grid.scale, grid.zero_point),
+        per_label=fitted.per_label,
+        fitted_on=FittedOn("val", fitted.n),
+        test=test,
+    )
 
 
 def _share(hits: npt.NDArray[np.bool_]) -> float | None:
     return float(hits.mean()) if len(hits) else None
 
 
-def _bounds(hits: npt.NDArray[np.bool_]) -> list[float] | None:
-    return list(metrics.wilson(float(hits.mean()), len(hits))) if len(hits) else None
+def _bounds(hits: npt.NDArray[np.bool_]) -> Interval | None:
+    return metrics.wilson(float(hits.mean()), len(hits)) if len(hits) else None

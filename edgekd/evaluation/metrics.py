@@ -1,62 +1,65 @@
-"""Accuracy figures with intervals. numpy only; logits are float32 [n, k], labels int64 [n].
+"""Accuracy figures with 95 % intervals. numpy only; logits are float32 [n, k], labels int64 [n].
 
-Where an image may have several labels, labels are 0 or 1, int64 [n, k], and each logit is a label's own: an answer is then
-one label of one image, said where the sigmoid is at least a half. "top1" is the share of right answers either way, and
-"auc" the mean of the labels' AUCs.
+Where an image may have several labels, labels are 0 or 1, int64 [n, k], and each logit belongs to
+one label. An answer is then one label of one image, given where the sigmoid is at least a half.
+In both cases "top1" is the share of right answers. "auc" is the mean of the labels' AUCs where
+there are several labels.
 
-Intervals of the AUC and of changes between two networks are percentile intervals of a bootstrap over images (Efron and
-Tibshirani 1986, Statistical Science 1(1), 54-75, doi 10.1214/ss/1177013815), drawn within each class so that every draw
-holds every class; of several labels from all images, each with all its labels. For a change the two networks are scored on
-the same drawn images (paired): what both find hard then cancels.
+Intervals of the AUC, and of changes between two networks, are percentile intervals of a bootstrap
+over images (Efron and Tibshirani 1986, Statistical Science 1(1), 54-75,
+doi 10.1214/ss/1177013815). Images are drawn within each class, so that every draw holds every
+class. With several labels an image is drawn from all images, together with all its labels. For a
+change, both networks are scored on the same draws (a paired bootstrap), so that what both find
+hard cancels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from edgekd.core.artifacts import Labels
+from edgekd.evaluation.accuracy_record import Change, Figures, Flips, Interval, LabelFigures
 
 Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 RESAMPLES = 1000  # bootstrap draws: the 2.5 % point then rests on 25 of them
-MANY_CLASSES_RESAMPLES = (
-    200  # draws of an AUC over more than 2 classes, which costs one AUC a class and draw
-)
+# Draws of an AUC over more than 2 classes, which costs one AUC a class and draw.
+MANY_CLASSES_RESAMPLES = 200
 DRAWS_AT_ONCE = 50  # draws scored together: a few tens of MB for 10,000 images
 METHODS: dict[Labels, str] = {
-    "one": "paired bootstrap over images, drawn within each class, both networks scored on the same draws; 95 % percentile "
-    "interval",
-    "many": "paired bootstrap over images, each with all its labels, both networks scored on the same draws; 95 % percentile "
-    "interval",
+    "one": "paired bootstrap over images, drawn within each class, both networks scored on the "
+    "same draws; 95 % percentile interval",
+    "many": "paired bootstrap over images, each with all its labels, both networks scored on the "
+    "same draws; 95 % percentile interval",
 }
 TESTS: dict[Labels, str] = {
     "one": "exact McNemar test of the flipped images (McNemar 1947)",
-    "many": "exact sign test of the images of which more labels went one way than the other (after McNemar 1947)",
+    "many": "exact sign test of the images of which more labels went one way than the other "
+    "(after McNemar 1947)",
 }
 PAPER = "Efron and Tibshirani 1986, Statistical Science 1(1), 54-75, doi 10.1214/ss/1177013815"
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over classes in float64."""
+    """Softmax over classes, float64 [n, k]."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     exp = np.exp(shifted)
     return exp / exp.sum(1, keepdims=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-logit)) in float64: the probability of each label by itself."""
+    """1 / (1 + exp(-logit)) in float64, in the logits' shape: each label's own probability."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64))))
 
 
 def kind(labels: np.ndarray) -> Labels:
-    """How many labels an image may have, by the shape of `labels`."""
+    """How many labels an image may have, from the shape of `labels`."""
     return "many" if labels.ndim == 2 else "one"
 
 
 def answers(logits: np.ndarray, labels: Labels) -> np.ndarray:
-    """What is said: the class of the largest logit [n] (the first of equal ones), or 0 or 1 for each label [n, k]."""
+    """The class with the largest logit [n] (the first of equal ones), or 0 and 1 [n, k]."""
     return logits.argmax(1) if labels == "one" else (logits >= 0).astype(np.int64)
 
 
@@ -70,7 +73,7 @@ def top1(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(right(logits, labels).mean())
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int) -> Interval:
     """95 % score interval of a share of n (Wilson 1927)."""
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
@@ -78,7 +81,10 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def binary_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve by ranks, ties counted half (Mann and Whitney 1947). NaN when a class is missing."""
+    """Area under the ROC curve, from ranks; a tie counts half (Mann and Whitney 1947).
+
+    `scores`: [n]; `positive`: bool [n]. NaN when either class has no image.
+    """
     n_positive, n = int(positive.sum()), len(positive)
     if n_positive in (0, n):
         return float("nan")
@@ -90,7 +96,10 @@ def binary_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def auc(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """AUC for 2 classes; the mean of one-against-rest AUCs for more, or of the labels'. None when one has no image."""
+    """The AUC of 2 classes; of more, or of several labels, the mean of one-against-rest AUCs.
+
+    None when a class has no image.
+    """
     p = probabilities(logits)
     if labels.ndim == 2:
         values = label_aucs(logits, labels)
@@ -103,15 +112,17 @@ def auc(logits: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def label_aucs(logits: np.ndarray, labels: np.ndarray) -> list[float]:
-    """The AUC of each label, NaN where all images have it or none."""
+    """The AUC of each label; NaN where all images have it, or none has."""
     return [binary_auc(logits[:, k], labels[:, k] == 1) for k in range(logits.shape[1])]
 
 
 def resamples(
     labels: np.ndarray, classes: int, seed: int = 0, draws: int = RESAMPLES
 ) -> np.ndarray:
-    """How often each draw holds each image: uint16 [draws, n]. Each class keeps its number of images; of several labels
-    none is kept, since no grouping keeps them all.
+    """How often each bootstrap draw holds each image: uint16 [draws, n].
+
+    In every draw each class keeps its number of images. With several labels no grouping could
+    keep all their numbers, so the draws are from all images.
     """
     rng = np.random.default_rng(seed)
     if labels.ndim == 2:
@@ -142,7 +153,10 @@ def resampled_auc(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) ->
 
 
 def resampled_label_aucs(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The AUC of each label in each draw: float64 [k, draws], NaN for a draw in which all images have it or none."""
+    """The AUC of each label in each draw: float64 [k, draws].
+
+    NaN for a draw in which all images have the label, or none has.
+    """
     return np.stack(
         [_binary_aucs(logits[:, k], labels[:, k] == 1, counts) for k in range(logits.shape[1])]
     )
@@ -151,9 +165,8 @@ def resampled_label_aucs(logits: np.ndarray, labels: np.ndarray, counts: np.ndar
 def _binary_aucs(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`binary_auc` with each image counted as often as the draw holds it: float64 [draws]."""
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(
-        np.concatenate([[True], np.diff(scores[order]) > 0])
-    )  # of each run of equal scores
+    # where each run of equal scores starts
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))
     found = []
     for first in range(0, len(counts), DRAWS_AT_ONCE):
         part = counts[first : first + DRAWS_AT_ONCE, order].astype(np.float64)
@@ -165,7 +178,7 @@ def _binary_aucs(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -
     return np.concatenate(found)
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
+def _interval(draws: np.ndarray) -> Interval:
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
@@ -174,10 +187,8 @@ def _auc_draws(labels: np.ndarray, classes: int) -> int:
     return RESAMPLES if classes == 2 or labels.ndim == 2 else MANY_CLASSES_RESAMPLES
 
 
-def auc_interval(
-    logits: np.ndarray, labels: np.ndarray, seed: int = 0
-) -> tuple[float, float] | None:
-    """95 % percentile bootstrap of `auc`, resampled within each class."""
+def auc_interval(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> Interval | None:
+    """95 % percentile bootstrap interval of `auc`, drawn within each class."""
     classes = logits.shape[1]
     found = resampled_auc(
         logits, labels, resamples(labels, classes, seed, _auc_draws(labels, classes))
@@ -185,42 +196,38 @@ def auc_interval(
     return None if found is None else _interval(found)
 
 
-def change(
-    before: np.ndarray, after: np.ndarray, labels: np.ndarray, seed: int = 0
-) -> dict[str, Any]:
-    """What a network gains over the one before it, in shares: {"top1", "top1_ci95", "top1_p", "auc", "auc_ci95"}.
+def change(before: np.ndarray, after: np.ndarray, labels: np.ndarray, seed: int = 0) -> Change:
+    """What a network gains over the one before it, in shares.
 
-    The intervals are paired: see the module's docstring. `top1_p` is `sign_test`'s. AUC keys are None where a class
-    has no image.
+    The intervals are paired (see the module's docstring). `top1_p` comes from `sign_test`.
     """
     classes = before.shape[1]
     counts = resamples(labels, classes, seed)
     step = right(after, labels).astype(np.float64) - right(before, labels)
-    step = (
-        step if step.ndim == 1 else step.mean(1)
-    )  # of several labels an image counts once: its answers hang together
-    found: dict[str, Any] = {
-        "top1": float(step.mean()),
-        "top1_ci95": list(_interval(counts @ step / len(labels))),
-        "top1_p": sign_test(int((step < 0).sum()), int((step > 0).sum())),
-        "auc": None,
-        "auc_ci95": None,
-    }
-    counts = counts[: _auc_draws(labels, classes)]
-    was, now = resampled_auc(before, labels, counts), resampled_auc(after, labels, counts)
+    # with several labels an image counts once, since its answers depend on each other
+    step = step if step.ndim == 1 else step.mean(1)
+    area: float | None = None
+    area_ci95: Interval | None = None
+    draws = counts[: _auc_draws(labels, classes)]
+    was, now = resampled_auc(before, labels, draws), resampled_auc(after, labels, draws)
     if was is not None and now is not None:
-        found |= {
-            "auc": (auc(after, labels) or 0.0) - (auc(before, labels) or 0.0),
-            "auc_ci95": list(_interval(now - was)),
-        }
-    return found
+        area = (auc(after, labels) or 0.0) - (auc(before, labels) or 0.0)
+        area_ci95 = _interval(now - was)
+    return Change(
+        top1=float(step.mean()),
+        top1_ci95=_interval(counts @ step / len(labels)),
+        top1_p=sign_test(int((step < 0).sum()), int((step > 0).sum())),
+        auc=area,
+        auc_ci95=area_ci95,
+    )
 
 
 def sign_test(lost: int, won: int) -> float:
-    """Chance of a split at least this uneven if losing and winning an image were equally likely, two-sided.
+    """Two-sided chance of a split at least this uneven, if an image were lost or won by coin toss.
 
-    The exact form of McNemar's test (McNemar 1947, Psychometrika 12, 153-157). A bootstrap of a handful of flipped
-    images is too sure of itself: with 4 lost and none won its interval leaves zero out, and this gives 0.125.
+    This is the exact form of McNemar's test (McNemar 1947, Psychometrika 12, 153-157). A bootstrap
+    of a handful of flipped images is too sure of itself: with 4 lost and none won its interval
+    leaves zero out, while this test gives 0.125.
     """
     flipped = lost + won
     tail = sum(math.comb(flipped, count) for count in range(min(lost, won) + 1))
@@ -228,37 +235,34 @@ def sign_test(lost: int, won: int) -> float:
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts [k, k]: rows are labels, columns are answers."""
+    """Counts int64 [k, k]: rows are labels, columns are answers."""
     k = logits.shape[1]
     return np.bincount(labels * k + logits.argmax(1), minlength=k * k).reshape(k, k)
 
 
 def quick(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The figures of one epoch's row: top-1, and AUC where every class is there."""
+    """The figures of one epoch's row: "top1", and "auc" where every class has an image."""
     figures = {"top1": top1(logits, labels)}
     area = auc(logits, labels)
     return figures if area is None else figures | {"auc": area}
 
 
-def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Every figure of one network on one set, with intervals."""
-    share, area = top1(logits, labels), auc(logits, labels)
+def evaluate(logits: np.ndarray, labels: np.ndarray) -> Figures:
+    """Every figure of one network on one set of images, with intervals."""
     if labels.ndim == 2:
-        return {"n": len(labels), "top1": share, **_of_labels(logits, labels)}
-    interval = auc_interval(logits, labels)
-    return {
-        "n": len(labels),
-        "top1": share,
-        "top1_ci95": list(wilson(share, len(labels))),
-        "auc": area,
-        "auc_ci95": None if interval is None else list(interval),
-    }
+        return _of_labels(logits, labels)
+    share = top1(logits, labels)
+    return Figures(
+        n=len(labels),
+        top1=share,
+        top1_ci95=wilson(share, len(labels)),
+        auc=auc(logits, labels),
+        auc_ci95=auc_interval(logits, labels),
+    )
 
 
-def _of_labels(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """The rest of `evaluate` for several labels: "per_label" holds {"auc", "auc_ci95", "positives", "sensitivity",
-    "specificity"} of each, in their order; the answers of the last two are those of `answers`.
-    """
+def _of_labels(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> Figures:
+    """`evaluate` for several labels, with the figures of each label in their order."""
     counts = resamples(labels, logits.shape[1], seed)
     draws = resampled_label_aucs(logits, labels, counts)
     good, rows = right(logits, labels), []
@@ -266,48 +270,41 @@ def _of_labels(logits: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[st
         has = labels[:, k] == 1
         known = not math.isnan(area)
         rows.append(
-            {
-                "auc": area if known else None,
-                "auc_ci95": list(_interval(draws[k])) if known else None,
-                "positives": int(has.sum()),
-                "sensitivity": float(good[has, k].mean()) if has.any() else None,
-                "specificity": float(good[~has, k].mean()) if not has.all() else None,
-            }
+            LabelFigures(
+                auc=area if known else None,
+                auc_ci95=_interval(draws[k]) if known else None,
+                positives=int(has.sum()),
+                sensitivity=float(good[has, k].mean()) if has.any() else None,
+                specificity=float(good[~has, k].mean()) if not has.all() else None,
+            )
         )
     mean = auc(logits, labels)
-    return {
-        "top1_ci95": list(_interval(counts @ good.mean(1) / len(labels))),
-        "auc": mean,
-        "auc_ci95": None if mean is None else list(_interval(draws.mean(0))),
-        "per_label": rows,
-    }
+    return Figures(
+        n=len(labels),
+        top1=top1(logits, labels),
+        top1_ci95=_interval(counts @ good.mean(1) / len(labels)),
+        auc=mean,
+        auc_ci95=None if mean is None else _interval(draws.mean(0)),
+        per_label=rows,
+    )
 
 
-def flips(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What changed between two stages: agreement, answers that went wrong, answers that came right."""
+def flips(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> Flips:
+    """How many answers of two networks agree, went from right to wrong, and from wrong to right."""
     same = answers(before, kind(labels)) == answers(after, kind(labels))
     was, now = right(before, labels), right(after, labels)
-    return {
-        "agree_with_previous": float(same.mean()),
-        "flips_bad": int((was & ~now).sum()),
-        "flips_good": int((~was & now).sum()),
-    }
-
-
-def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How far the label's logit lies above the best other one, float64 [n]; below 0 where the answer is wrong."""
-    rows = np.arange(len(labels))
-    others = logits.astype(np.float64)
-    own = others[rows, labels].copy()
-    others[rows, labels] = -np.inf
-    return np.asarray(own - others.max(1))
+    return Flips(
+        agree_with_previous=float(same.mean()),
+        flips_bad=int((was & ~now).sum()),
+        flips_good=int((~was & now).sum()),
+    )
 
 
 def divergence(logits: np.ndarray, reference: np.ndarray, labels: Labels = "one") -> np.ndarray:
-    """Kullback-Leibler divergence of each image's answer from the reference's, in nats: float64 [n], 0 when equal.
+    """Kullback-Leibler divergence of each answer from the reference's, in nats: float64 [n].
 
-    KL(reference || answer) over softmax probabilities (Kullback and Leibler 1951), computed from log-softmax; of several
-    labels the sum over their sigmoids.
+    KL(reference || answer) over softmax probabilities (Kullback and Leibler 1951), computed from
+    log-softmax; 0 when the two are equal. With several labels it is the sum over their sigmoids.
     """
     if labels == "many":
         one, other = (

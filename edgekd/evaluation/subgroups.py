@@ -1,16 +1,20 @@
-"""Accuracy by group: teacher, student and int8 in each group of a column, what int8 changed there, and the gate on it.
+"""Accuracy by group: each network's figures, what int8 changed, and the gate on it.
 
-Groups are values of any column of manifest.csv. A change is int8 less the student (or teacher) on the same images, so its
-interval is a paired bootstrap: images of the group are drawn again, and both networks are asked about the same draw.
+Groups are the values of any column of manifest.csv. A change is int8 less the student (or teacher)
+on the same images, so its interval is a paired bootstrap: the group's images are drawn again, and
+both networks are scored on the same draw.
 
-A group fails when int8 loses more than the budget against the float student, or when it loses more than the budget beyond
-what all images lose against the teacher; and only when the interval leaves no doubt that it lost (one image of 20 is 5 %).
-It is judged by its top-1, and by its AUC where that can be told: a network whose ranges clip one group's images may keep
-their order, an AUC of 1, and answer half of them wrong. Each failure names the step of the build that lost most.
+A group fails when int8 loses more than the budget against the float student, or when it loses more
+than the budget beyond what all images lose against the teacher. In both cases the 95 % interval
+must exclude the possibility that nothing was lost (one image of 20 is already 5 %). A group is
+judged by its top-1, and by its AUC where that is defined: a network whose ranges clip one group's
+images may keep their order, with an AUC of 1, and answer half of them wrong. Each failure names
+the step of the build in which the group lost most.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,148 +22,172 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core.artifacts import Evaluation, Json
+from edgekd.core.artifacts import Evaluation
 from edgekd.evaluation import metrics
+from edgekd.evaluation.accuracy_record import Interval
+from edgekd.evaluation.subgroup_record import (
+    Group,
+    GroupChange,
+    GroupFailure,
+    GroupMetric,
+    LossStep,
+    Subgroups,
+)
 from edgekd.settings.recipe import SubgroupConfig
 
-NETWORKS = ("teacher", "student", "tflite")  # whose figures are told
-BEFORE = ("student", "teacher")  # from which the change to int8 is told
+NETWORKS = ("teacher", "student", "tflite")  # whose figures are reported
+BEFORE = ("student", "teacher")  # from which the change to int8 is reported
+# The stage that makes a network.
 STAGE = {
     "student": "distil",
     "pruned": "prune",
     "qat": "qat",
     "onnx": "export",
     "tflite": "convert",
-}  # that makes a network
-DRAWS = 1000  # as in metrics.RESAMPLES
-MOST_GROUPS = 50  # a column with more values is not a grouping; the smallest are put together
-SPOKEN = {"auc": "AUC", "top1": "top-1"}
-OTHERWISE = "`edgekd report --why` looks for the op; its mend"
-ADVICE = {
-    "distil": "Look at this group's training images and labels; mending them, or more of them",
-    "prune": "A smaller cut",
-    "qat": "Look whether the calibration images hold this group, and at qat.pin; wider ranges, or more epochs of qat",
 }
+DRAWS = 1000  # as in metrics.RESAMPLES
+MANY_CLASSES_DRAWS = 200  # of an AUC over more than 2 classes, as in metrics
+# A column with more values is not a grouping; the smallest groups are merged into one.
+MOST_GROUPS = 50
+SPOKEN = {GroupMetric.AUC: "AUC", GroupMetric.TOP1: "top-1"}
+# How to help a group that a stage harmed.
+REMEDIES = {
+    "distil": "Correct this group's training images and labels, or add more of them",
+    "prune": "Prune less",
+    "qat": "Check that the calibration images include this group, and see qat.pin; try wider "
+    "ranges, or more epochs of qat",
+}
+OTHER_REMEDY = "Run `edgekd report --why` to find the operator and apply what it proposes"
 REST = "(smaller groups)"
 NOWHERE = "(no value)"
 Array = npt.NDArray[Any]
-Block = dict[str, Any]
+# {network before: its change to int8}, for each metric
+Changes = Mapping[GroupMetric, Mapping[str, GroupChange]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+    """A group's loss beyond the budget, before the step that caused it is known."""
+
+    before: str
+    metric: GroupMetric
+    value: float
+    ci95: Interval
 
 
 def report(
     evaluation: Evaluation, values: Sequence[str | None], config: SubgroupConfig, seed: int = 0
-) -> dict[str, Json]:
-    """The subgroup report. `values`: the column's value of each test image, in the evaluation's order.
+) -> Subgroups:
+    """The subgroup report. `values`: the column's value of each test image, in evaluation order.
 
-    Judged is the top-1, and the AUC where every judged group holds all classes. Shown is one of them for all groups, so that
-    they compare: that of the largest failure, else the AUC if it can be told.
+    Groups are judged by top-1, and by AUC where every large group holds all classes. All groups
+    are shown by the same metric, so that they can be compared: that of the largest failure, else
+    AUC where it is defined.
     """
     labels = np.asarray(evaluation.labels, np.int64)
-    logits = np.frombuffer(evaluation.logits, np.float32).reshape(
-        len(evaluation.stages), len(labels), -1
-    )
-    every = dict(zip(evaluation.stages, logits, strict=True))
+    every = _logits(evaluation)
     answers = {name: every[name] for name in NETWORKS if name in every}
     groups = _groups([value or NOWHERE for value in values])
-    large = [rows for rows in groups.values() if len(rows) >= config.min_images]
-    judging = ["top1"]
-    if large and all(
-        metrics.auc(answers["tflite"][rows], labels[rows]) is not None for rows in large
-    ):
-        judging.insert(0, "auc")
+    large = {name for name, rows in groups.items() if len(rows) >= config.min_images}
+    judging = _judging([groups[name] for name in large], answers["tflite"], labels)
 
-    def changes(chosen: Array) -> dict[str, dict[str, Block]]:
-        """{metric: {before: change}}."""
+    def changes(rows: Array) -> Changes:
         return {
-            kind: {
-                old: _change(answers, old, labels, chosen, kind, seed)
-                for old in BEFORE
-                if old in answers
+            metric: {
+                before: _change(answers, before, labels, rows, metric, seed)
+                for before in BEFORE
+                if before in answers
             }
-            for kind in judging
+            for metric in judging
         }
 
     whole = changes(np.arange(len(labels)))
-    moved = {name: changes(chosen) for name, chosen in groups.items()}
-    failures = {
-        name: _failures(moved[name], whole, config.max_drop)
-        if len(chosen) >= config.min_images
-        else []
-        for name, chosen in groups.items()
+    moved = {name: changes(rows) for name, rows in groups.items()}
+    losses = {
+        name: _losses(moved[name], whole, config.max_drop) if name in large else []
+        for name in groups
     }
-    worst = min(
-        (failure for found in failures.values() for failure in found),
-        key=lambda failure: failure["value"],
-        default=None,
+    everything = [loss for found in losses.values() for loss in found]
+    worst = min(everything, key=lambda loss: loss.value, default=None)
+    metric = worst.metric if worst else judging[0]
+    return Subgroups(
+        column=config.column,
+        metric=metric,
+        judged_by=judging,
+        n=len(labels),
+        budget=config.max_drop,
+        whole=whole[metric]["student"],
+        whole_from_teacher=whole[metric].get("teacher"),
+        groups=[
+            Group(
+                group=name,
+                n=len(rows),
+                judged=name in large,
+                networks={
+                    key: _figure(value[rows], labels[rows], metric)
+                    for key, value in answers.items()
+                },
+                change=moved[name][metric]["student"],
+                change_from_teacher=moved[name][metric].get("teacher"),
+                failures=[_failure(every, loss, labels, rows) for loss in losses[name]],
+            )
+            for name, rows in groups.items()
+        ],
     )
-    metric = worst["metric"] if worst else judging[0]
-    rows = [
-        {
-            "group": name,
-            "n": len(chosen),
-            "judged": len(chosen) >= config.min_images,
-            "networks": {
-                key: _figure(value[chosen], labels[chosen], metric)
-                for key, value in answers.items()
-            },
-            "change": moved[name][metric]["student"],
-            "change_from_teacher": moved[name][metric].get("teacher"),
-            "failures": [
-                {**failure, "step": _step(every, failure, labels, chosen)}
-                for failure in failures[name]
-            ],
-        }
-        for name, chosen in groups.items()
-    ]
-    return {
-        "column": config.column,
-        "metric": metric,
-        "judged_by": judging,
-        "n": len(labels),
-        "budget": config.max_drop,
-        "whole": whole[metric]["student"],
-        "whole_from_teacher": whole[metric].get("teacher"),
-        "groups": rows,
-    }
 
 
-def _failures(moved: Mapping[str, Any], whole: Mapping[str, Any], budget: float) -> list[Block]:
-    """What a group lost too much of, at most one failure for each network before: the worse of its metrics."""
+def _logits(evaluation: Evaluation) -> dict[str, Array]:
+    """{stage: logits float32 [n, k]}, in waterfall order."""
+    shape = (len(evaluation.stages), len(evaluation.labels), -1)
+    logits = np.frombuffer(evaluation.logits, np.float32).reshape(shape)
+    return dict(zip(evaluation.stages, logits, strict=True))
+
+
+def _judging(large: Sequence[Array], int8: Array, labels: Array) -> list[GroupMetric]:
+    """The metrics that groups are judged by, the preferred one first."""
+    if large and all(metrics.auc(int8[rows], labels[rows]) is not None for rows in large):
+        return [GroupMetric.AUC, GroupMetric.TOP1]
+    return [GroupMetric.TOP1]
+
+
+def _losses(moved: Changes, whole: Changes, budget: float) -> list[_Loss]:
+    """The losses of a group beyond the budget, at most one a network before: the worse metric's."""
     found = []
-    for old in whole["top1"]:
+    for before in whole[GroupMetric.TOP1]:
         lost = [
-            {"from": old, "metric": kind, **moved[kind][old]}
-            for kind in moved
-            if _lost(moved[kind][old], whole[kind][old], old, budget)
+            loss
+            for metric in moved
+            if (loss := _loss(moved[metric][before], whole[metric][before], before, metric, budget))
         ]
         if lost:
-            found.append(min(lost, key=lambda failure: failure["value"]))
+            found.append(min(lost, key=lambda loss: loss.value))
     return found
 
 
-def _lost(change: Mapping[str, Any], whole: Mapping[str, Any], old: str, budget: float) -> bool:
-    """Whether a group lost too much: against the student in itself, against the teacher beyond what all images lost."""
-    if change["value"] is None or whole["value"] is None:
-        return False
-    expected = min(whole["value"], 0.0) if old == "teacher" else 0.0
-    return bool(change["value"] < expected - budget and change["ci95"][1] < expected)
+def _loss(
+    change: GroupChange, whole: GroupChange, before: str, metric: GroupMetric, budget: float
+) -> _Loss | None:
+    """The loss of a group, or None when it is within the budget.
+
+    Against the student the budget counts from zero; against the teacher, from what all images lost.
+    """
+    if change.value is None or change.ci95 is None or whole.value is None:
+        return None
+    expected = min(whole.value, 0.0) if before == "teacher" else 0.0
+    if change.value < expected - budget and change.ci95[1] < expected:
+        return _Loss(before, metric, change.value, change.ci95)
+    return None
 
 
-def _step(
-    every: Mapping[str, Array], failure: Mapping[str, Any], labels: Array, rows: Array
-) -> Block:
-    """The step between neighbouring networks, from the failure's on, in which the group lost most of the metric."""
-    names = list(every)[list(every).index(failure["from"]) :]
-    found = {
-        name: _figure(every[name][rows], labels[rows], failure["metric"]) or 0.0 for name in names
-    }
+def _failure(every: Mapping[str, Array], loss: _Loss, labels: Array, rows: Array) -> GroupFailure:
+    """The loss with the step, between two neighbouring networks, in which the group lost most."""
+    names = list(every)[list(every).index(loss.before) :]
+    found = {name: _figure(every[name][rows], labels[rows], loss.metric) or 0.0 for name in names}
     before, after = min(itertools.pairwise(names), key=lambda pair: found[pair[1]] - found[pair[0]])
-    return {
-        "from": before,
-        "to": after,
-        "stage": STAGE[after],
-        "value": found[after] - found[before],
-    }
+    step = LossStep(before=before, to=after, stage=STAGE[after], value=found[after] - found[before])
+    return GroupFailure(
+        before=loss.before, metric=loss.metric, value=loss.value, ci95=loss.ci95, step=step
+    )
 
 
 def _groups(values: list[str]) -> dict[str, Array]:
@@ -172,14 +200,21 @@ def _groups(values: list[str]) -> dict[str, Array]:
     return groups
 
 
-def _figure(logits: Array, labels: Array, metric: str) -> float | None:
-    return metrics.auc(logits, labels) if metric == "auc" else metrics.top1(logits, labels)
+def _figure(logits: Array, labels: Array, metric: GroupMetric) -> float | None:
+    if metric == GroupMetric.AUC:
+        return metrics.auc(logits, labels)
+    return metrics.top1(logits, labels)
 
 
 def _change(
-    answers: Mapping[str, Array], old: str, labels: Array, rows: Array, metric: str, seed: int
-) -> dict[str, Any]:
-    """{"value", "ci95"}: int8 less `old` on these images; the interval is a percentile bootstrap over images."""
+    answers: Mapping[str, Array],
+    old: str,
+    labels: Array,
+    rows: Array,
+    metric: GroupMetric,
+    seed: int,
+) -> GroupChange:
+    """int8 less `old` on these images, with a percentile bootstrap interval over images."""
     before, after, own = answers[old][rows], answers["tflite"][rows], labels[rows]
 
     def difference(chosen: Array) -> float | None:
@@ -188,33 +223,35 @@ def _change(
 
     value = difference(np.arange(len(rows)))
     if value is None:
-        return {"value": None, "ci95": None}
+        return GroupChange(None, None)
+    cheap = before.shape[1] == 2 or metric == GroupMetric.TOP1
     rng = np.random.default_rng(seed)
     draws = [
         found
-        for _ in range(DRAWS if before.shape[1] == 2 or metric == "top1" else DRAWS // 5)
+        for _ in range(DRAWS if cheap else MANY_CLASSES_DRAWS)
         if (found := difference(rng.integers(0, len(rows), len(rows)))) is not None
     ]
     low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": value, "ci95": [float(low), float(high)]}
+    return GroupChange(value, (float(low), float(high)))
 
 
-def gates(body: Mapping[str, Any]) -> list[str]:
-    """Each group that lost more than its budget, named, with the step that did it. One sentence a group and step."""
+def gates(body: Subgroups) -> list[str]:
+    """One sentence for each group and step in which the group lost more than its budget."""
     failed = []
-    for row in body["groups"]:
+    for row in body.groups:
         told: set[str] = set()
-        for failure in row["failures"]:
-            step = failure["step"]
-            low, high = failure["ci95"]
-            if step["stage"] in told:
-                continue  # the student's loss and the teacher's are then the same one
-            told.add(step["stage"])
+        for failure in row.failures:
+            step = failure.step
+            low, high = failure.ci95
+            if step.stage in told:
+                continue  # the losses against the student and the teacher are then the same loss
+            told.add(step.stage)
             failed.append(
-                f"subgroups: {body['column']} = {row['group']} ({row['n']} images) lost {-failure['value']:.3f} of "
-                f"{SPOKEN[failure['metric']]} from {failure['from']} to int8 (95 %: {-high:.3f} to {-low:.3f}), "
-                f"most of it in {step['stage']} ({step['from']} to {step['to']}: {-step['value']:.3f}); the budget "
-                f"is {body['budget']:.3f}. {ADVICE.get(step['stage'], OTHERWISE)}, or a larger "
-                "subgroups.max_drop that you can defend, lets the build pass"
+                f"subgroups: {body.column} = {row.group} ({row.n} images) lost "
+                f"{-failure.value:.3f} of {SPOKEN[failure.metric]} from {failure.before} to int8 "
+                f"(95 % interval {-high:.3f} to {-low:.3f}), most of it in {step.stage} "
+                f"({step.before} to {step.to}: {-step.value:.3f}); the budget is "
+                f"{body.budget:.3f}. {REMEDIES.get(step.stage, OTHER_REMEDY)}; or set a larger "
+                "subgroups.max_drop if you can justify it"
             )
     return failed

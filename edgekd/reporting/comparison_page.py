@@ -1,102 +1,193 @@
-"""A comparison (schema edgekd.comparison/1) -> one HTML page that needs nothing else."""
+"""A comparison (schema edgekd.comparison/1) as one HTML page that loads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator
 
 from edgekd.reporting import charts, html_report
-from edgekd.reporting.charts import Interval
-from edgekd.reporting.comparison import LETTERS, best, setting, told
+from edgekd.reporting.comparison import LETTERS
+from edgekd.reporting.comparison_figures import best, setting, told
+from edgekd.reporting.comparison_record import (
+    BuildRow,
+    Comparison,
+    Difference,
+    FigureRow,
+    StageComparison,
+    Unit,
+)
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
-BARRED = ("bytes", "ms", "KiB", "count")  # units of which twice as much is twice as long a bar
+BARRED = (Unit.BYTES, Unit.MS, Unit.KIB, Unit.COUNT)  # units that are drawn as bars from zero
 
 
-def page(body: Mapping[str, Any]) -> str:
-    """The comparison as HTML: a letter a build, then its name where there is room."""
+@dataclasses.dataclass(frozen=True)
+class BuildView:
+    """One build, with its letter and the CSS class of its colour. `state`: (CSS class, words)."""
+
+    letter: str
+    style: str
+    build: BuildRow
+    state: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureCell:
+    """One build's figure. `bar`: SVG or ""."""
+
+    text: str
+    best: bool
+    bar: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureLine:
+    """One row of key figures."""
+
+    name: str
+    cells: list[FigureCell]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangeLine:
+    """A build's change against the first build. `chance`: whether the interval covers zero."""
+
+    letter: str
+    what: str
+    value: str
+    interval: str
+    chance: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class StageCell:
+    """One build's figures after a stage."""
+
+    top1: str
+    bound: str
+    auc: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StageLine:
+    """One stage; None for a build that does not have it."""
+
+    stage: str
+    cells: list[StageCell | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class OpCell:
+    """How many operators of a kind one file has. `away`: whether any does not map."""
+
+    count: int
+    away: bool
+    bar: str
+
+
+@dataclasses.dataclass(frozen=True)
+class OpLine:
+    """One kind of operator."""
+
+    op: str
+    cells: list[OpCell]
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingLine:
+    """One setting in which the builds differ."""
+
+    key: str
+    cells: list[str]
+
+
+def page(comparison: Comparison) -> str:
+    """The comparison as HTML."""
     builds = [
-        {
-            **build,
-            "letter": letter,
-            "style": f"m{number % charts.STYLES}",
-            "state": _state(build),
-            "verdict": (build["verdict"] or {}).get("text"),
-        }
-        for number, (letter, build) in enumerate(zip(LETTERS, body["builds"], strict=False))
+        BuildView(letter, f"m{number % charts.STYLES}", build, _state(build))
+        for number, (letter, build) in enumerate(zip(LETTERS, comparison.builds, strict=False))
     ]
     return html_report.render(
         "comparison.html",
         {
             "builds": builds,
-            "same_data": body["same_data"],
-            "synthetic": [b["letter"] for b in builds if b["synthetic"]],
-            "figures": [_figure(row) for row in body["figures"]],
-            "changes": _changes(builds, body["changes"]),
-            "chart": _chart(builds, body["waterfall"]),
-            "waterfall": _waterfall(body["waterfall"]),
-            "ops": _ops(body["ops"]),
-            "settings": [_setting(row) for row in body["settings"]],
+            "same_data": comparison.same_data,
+            "synthetic": [view.letter for view in builds if view.build.synthetic],
+            "figures": [_figure(row) for row in comparison.figures],
+            "changes": list(_changes(comparison)),
+            "chart": _chart(comparison.waterfall),
+            "waterfall": [_stage(row) for row in comparison.waterfall],
+            "ops": _ops(comparison),
+            "settings": [
+                SettingLine(row.key, [setting(value) for value in row.values])
+                for row in comparison.settings
+            ],
         },
     )
 
 
-def _state(build: Mapping[str, Any]) -> tuple[str, str]:
-    """(CSS class, word) of a build's gates."""
-    if build["passed"] is None:
+def _state(build: BuildRow) -> tuple[str, str]:
+    """(CSS class, words) of a build's gates."""
+    if build.passed is None:
         return "open", "not finished"
-    return ("good", "✓ passed") if build["passed"] and not build["gates"] else ("bad", "✗ failed")
+    if not build.passed:
+        return "bad", "✗ not certified"
+    return ("bad", "✗ failed a gate") if build.gates else ("good", "✓ certified")
 
 
-def _figure(row: Mapping[str, Any]) -> Block:
-    most = max((value for value in row["values"] if isinstance(value, int | float)), default=0)
-    barred = row["unit"] in BARRED and most > 0
-    return {
-        "name": row["name"],
-        "cells": [
-            {
-                "text": told(value, row["unit"]),
-                "best": chosen,
-                "bar": charts.bar(value / most) if barred and value is not None else "",
-            }
-            for value, chosen in zip(row["values"], best(row), strict=True)
+def _figure(row: FigureRow) -> FigureLine:
+    most = max((value for value in row.values if isinstance(value, int | float)), default=0)
+    barred = row.unit in BARRED and most > 0
+    return FigureLine(
+        row.name,
+        [
+            FigureCell(
+                told(value, row.unit),
+                chosen,
+                charts.bar(value / most) if barred and isinstance(value, int | float) else "",
+            )
+            for value, chosen in zip(row.values, best(row), strict=True)
         ],
-    }
+    )
 
 
-def _changes(builds: Sequence[Block], changes: Sequence[Mapping[str, Any] | None]) -> list[Block]:
-    """How far each build's int8 answers lie from the first build's, in words."""
-    rows = []
-    for build, change in zip(builds, changes, strict=False):
-        for key, name, form in (("top1", "top-1", charts.points), ("auc", "AUC", _signed)):
-            found = (change or {}).get(key)
-            if found:
-                low, high = found["ci95"]
-                unit = " points" if key == "top1" else ""
-                rows.append(
-                    {
-                        "letter": build["letter"],
-                        "what": name,
-                        "value": form(found["value"]) + unit,
-                        "interval": f"{form(low)} to {form(high)}",
-                        "chance": low <= 0 <= high,
-                    }
-                )
-    return rows
+def _changes(comparison: Comparison) -> Iterator[ChangeLine]:
+    """How far each build's last network is from the first build's."""
+    for letter, change in zip(LETTERS, comparison.changes, strict=False):
+        if change is None:
+            continue
+        for what, form, unit, found in (
+            ("top-1", charts.points, " points", change.top1),
+            ("AUC", _signed, "", change.auc),
+        ):
+            if found is not None:
+                yield _change(letter, what, found, form, unit)
+
+
+def _change(
+    letter: str, what: str, found: Difference, form: Callable[[float], str], unit: str
+) -> ChangeLine:
+    low, high = found.ci95
+    return ChangeLine(
+        letter=letter,
+        what=what,
+        value=form(found.value) + unit,
+        interval=f"{form(low)} to {form(high)}",
+        chance=low <= 0 <= high,
+    )
 
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _chart(builds: Sequence[Block], waterfall: Sequence[Mapping[str, Any]]) -> str:
+def _chart(waterfall: list[StageComparison]) -> str:
     groups = [
         (
-            fmt.STAGES.get(row["stage"], row["stage"]),
+            fmt.STAGES.get(row.stage, row.stage),
             [
-                _interval(build["letter"], found)
-                for build, found in zip(builds, row["rows"], strict=False)
+                None if found is None else charts.Interval(letter, found.top1, *found.top1_ci95)
+                for letter, found in zip(LETTERS, row.rows, strict=False)
             ],
         )
         for row in waterfall
@@ -108,49 +199,31 @@ def _chart(builds: Sequence[Block], waterfall: Sequence[Mapping[str, Any]]) -> s
     return charts.grouped(groups, f"Top-1 accuracy after each stage, with 95 % intervals. {words}")
 
 
-def _interval(letter: str, row: Mapping[str, Any] | None) -> Interval | None:
-    if not row or row["top1"] is None:
-        return None
-    low, high = row["top1_ci95"] or (row["top1"], row["top1"])
-    return Interval(letter, row["top1"], low, high)
+def _stage(row: StageComparison) -> StageLine:
+    return StageLine(
+        fmt.STAGES.get(row.stage, row.stage),
+        [
+            None
+            if found is None
+            else StageCell(
+                told(found.top1, Unit.SHARE),
+                " to ".join(f"{100 * x:.1f}" for x in found.top1_ci95),
+                told(found.auc, Unit.NUMBER),
+            )
+            for found in row.rows
+        ],
+    )
 
 
-def _waterfall(waterfall: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _ops(comparison: Comparison) -> list[OpLine]:
+    most = max((count for row in comparison.ops for count in row.counts), default=0) or 1
     return [
-        {
-            "stage": fmt.STAGES.get(row["stage"], row["stage"]),
-            "cells": [
-                None
-                if found is None
-                else {
-                    "top1": told(found["top1"], "share"),
-                    "auc": told(found["auc"], "number"),
-                    "bound": " to ".join(f"{100 * x:.1f}" for x in found["top1_ci95"] or []),
-                }
-                for found in row["rows"]
+        OpLine(
+            row.op,
+            [
+                OpCell(count, bool(count) and not mapped, charts.bar(count / most))
+                for count, mapped in zip(row.counts, row.mapped, strict=True)
             ],
-        }
-        for row in waterfall
+        )
+        for row in comparison.ops
     ]
-
-
-def _ops(ops: Sequence[Mapping[str, Any]]) -> list[Block]:
-    most = max((count for row in ops for count in row["counts"]), default=0) or 1
-    return [
-        {
-            "op": row["op"],
-            "cells": [
-                {
-                    "count": count,
-                    "away": count and not mapped,
-                    "bar": charts.bar(count / most, "first"),
-                }
-                for count, mapped in zip(row["counts"], row["mapped"], strict=True)
-            ],
-        }
-        for row in ops
-    ]
-
-
-def _setting(row: Mapping[str, Any]) -> Block:
-    return {"key": row["key"], "values": [setting(value) for value in row["values"]]}

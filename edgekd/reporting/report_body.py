@@ -1,121 +1,137 @@
-"""artifacts -> report.json (schema edgekd.report/1), and the table of it for a terminal."""
+"""Build the report (schema edgekd.report/1) from the artifacts of a build's stages."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import edgekd
 from edgekd.assessment import assess
-from edgekd.core.artifacts import Certificate, Dataset, LiteModel, Measurement, Network, sha256
-from edgekd.core.records import to_json
+from edgekd.core.artifacts import (
+    Certificate,
+    Dataset,
+    Evaluation,
+    LiteModel,
+    Measurement,
+    Network,
+    sha256,
+)
+from edgekd.core.records import UNSET, from_json, present, to_json
 from edgekd.evaluation import waterfall
+from edgekd.evaluation.accuracy_record import Accuracy
+from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.reporting.network_record import EpochRow, NetworkBlock
+from edgekd.reporting.report_record import (
+    Artifact,
+    DataBlock,
+    DeviceBlock,
+    DeviceMemory,
+    Report,
+    StageBlock,
+)
 from edgekd.tflite.flatbuffer import read
 
-SCHEMA = "edgekd.report/1"
+SPLITS = ("train", "val", "test")
+FAILURES = 5  # failures of the certificate that the gate names; certificate.json has all
 
 
-def build_report(job: Job, done: Mapping[str, Done]) -> dict[str, Any]:
-    """The report of whatever stages have finished; parts of stages that have not are absent."""
+def build_report(job: Job, done: Mapping[str, Done]) -> Report:
+    """The report of the stages that have finished. Blocks of other stages are absent."""
     dataset: Dataset = load(done, "data")
     teachers = [teacher.stage for teacher in job.teachers]
-    body: dict[str, Any] = {
-        "schema": SCHEMA,
-        "edgekd": edgekd.__version__,
-        "profile": job.profile.name,
-        "seed": job.recipe.seed,
-        "data": _data(dataset, done["data"].entry.digest),
-        "stages": [
-            {
-                "stage": name,
-                "key": d.entry.key,
-                "digest": d.entry.digest,
-                "seconds": round(d.entry.seconds, 2),
-                "cached": d.cached,
-            }
-            for name, d in done.items()
-        ],
-        "models": {
-            name: _model(load(done, stage))
-            for name, stage in (
-                *((teacher, teacher) for teacher in teachers),
-                ("student", "distil"),
-                ("pruned", "prune"),
-            )
-            if stage in done
-        },
-        "training": {
-            name: load(done, name).history
-            for name in (*teachers, "distil", "prune", "qat")
-            if name in done
-        },
+    # the stage that makes the network of each role
+    networks = {
+        **dict(zip(teachers, teachers, strict=True)),
+        "student": "distil",
+        "pruned": "prune",
     }
-    if "evaluate" in done:
-        scale = load(done, "convert").facts["output"]["scale"]
-        names = [image["name"] for image in dataset.images if image["split"] == "test"]
-        body["accuracy"] = waterfall.accuracy(
-            load(done, "evaluate"),
-            names,
-            dataset.classes,
-            job.recipe.budget,
-            scale,
-            job.recipe.seed,
-        )
-    if "convert" in done:
-        body["artifact"] = artifact(load(done, "convert"))
-        body["device"] = device(job, load(done, "convert"))
-    if "certify" in done:
-        body["certificate"] = certificate_summary(load(done, "certify"))
-    if "bench" in done:
-        measurement: Measurement = load(done, "bench")
-        body["bench"] = [measurement.body]
-    return body
+    trained = (*teachers, "distil", "prune", "qat")
+    converted: LiteModel | None = load(done, "convert") if "convert" in done else None
+    bench: Measurement | None = load(done, "bench") if "bench" in done else None
+    return Report(
+        edgekd=edgekd.__version__,
+        profile=job.profile.name,
+        seed=job.recipe.seed,
+        data=_data(dataset, done["data"].entry.digest),
+        stages=[_stage(name, row) for name, row in done.items()],
+        models={
+            role: _network(load(done, stage)) for role, stage in networks.items() if stage in done
+        },
+        training={name: _history(load(done, name).history) for name in trained if name in done},
+        accuracy=UNSET if "evaluate" not in done else _accuracy(job, done, dataset),
+        artifact=UNSET if converted is None else artifact(converted),
+        device=UNSET if converted is None else device(job, converted),
+        certificate=UNSET if "certify" not in done else certificate_summary(load(done, "certify")),
+        bench=UNSET if bench is None else [bench.body],
+    )
 
 
-def _data(dataset: Dataset, digest: str) -> dict[str, Any]:
-    count = {
-        split: sum(row["split"] == split for row in dataset.images)
-        for split in ("train", "val", "test")
-    }
-    return {
+def _data(dataset: Dataset, digest: str) -> DataBlock:
+    count = {split: sum(row["split"] == split for row in dataset.images) for split in SPLITS}
+    body = {
         "name": dataset.name,
         "digest": digest,
         "classes": dataset.classes,
         **count,
         **dataset.facts,
     }
+    return from_json(DataBlock, body, "the facts of the data set")
 
 
-def _model(network: Network) -> dict[str, Any]:
-    return {
-        "arch": network.arch,
-        "params": network.facts["params"],
-        "macs": network.facts["macs"],
-        "input": [network.px, network.px, len(network.mean)],
-        **network.facts,
-    }
+def _stage(name: str, row: Done) -> StageBlock:
+    return StageBlock(
+        stage=name,
+        key=row.entry.key,
+        digest=row.entry.digest,
+        seconds=round(row.entry.seconds, 2),
+        cached=row.cached,
+    )
 
 
-def artifact(model: LiteModel) -> dict[str, Any]:
-    """The "artifact" block: what the file is."""
-    return {"path": "model.tflite", "sha256": sha256(model.tflite), **model.facts}
+def _network(network: Network) -> NetworkBlock:
+    size = [network.px, network.px, len(network.mean)]
+    body = {"arch": network.arch, "input": size, **network.facts}
+    return from_json(NetworkBlock, body, f"the facts of the network {network.arch}")
 
 
-def device(job: Job, model: LiteModel) -> dict[str, Any]:
-    """The "device" block: what `edgekd check` says of the finished file."""
+def _history(rows: list[dict[str, Any]]) -> list[EpochRow]:
+    return [from_json(EpochRow, row, "the history of a training") for row in rows]
+
+
+def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
+    evaluation: Evaluation = load(done, "evaluate")
+    images = waterfall.Images(
+        names=[str(image["name"]) for image in dataset.images if image["split"] == "test"],
+        classes=dataset.classes,
+        output_scale=load(done, "convert").facts["output"]["scale"],
+        seed=job.recipe.seed,
+    )
+    return waterfall.accuracy(evaluation, images, job.recipe.budget)
+
+
+def artifact(model: LiteModel) -> Artifact:
+    """What the file is."""
+    body = {"path": "model.tflite", "sha256": sha256(model.tflite), **model.facts}
+    return from_json(Artifact, body, "the facts of the converted file")
+
+
+def device(job: Job, model: LiteModel) -> DeviceBlock:
+    """What `edgekd check` says of the finished file."""
     found = assess.assess(read(model.tflite), job.profile)
-    memory = {key: value for key, value in to_json(found.memory).items() if key.endswith("_bytes")}
-    return {
-        "predicted": to_json(found.predicted),
-        "memory": {"file_bytes": model.facts["bytes"], **memory},
-        "mapped": to_json(found.mapped.block()),
-    }
+    memory = {**to_json(found.memory), "file_bytes": len(model.tflite)}
+    return DeviceBlock(
+        predicted=found.predicted,
+        memory=from_json(DeviceMemory, memory, "the memory of the file"),
+        mapped=found.mapped.block(),
+    )
 
 
 def certificate_summary(certificate: Certificate) -> dict[str, Any]:
-    """certificate.json without the row an op that `op_local` keeps: 20 KB that only a search for one op needs."""
+    """certificate.json without the row for each operator, which only a search for one needs.
+
+    `op_local`'s rows ("by_op") take about 20 KB.
+    """
     body = dict(certificate.body)
     return {
         **body,
@@ -123,38 +139,38 @@ def certificate_summary(certificate: Certificate) -> dict[str, Any]:
     }
 
 
-def gates(job: Job, report: Mapping[str, Any]) -> list[str]:
-    """What the result fails, each in one sentence; empty when the build is good."""
+def gates(job: Job, report: Report) -> list[str]:
+    """What the result fails, a sentence each; empty when the build is good."""
     failed = []
-    certificate = report.get("certificate")
-    if certificate and not certificate["passed"]:
-        for failure in certificate["failures"][:5]:
+    certificate = present(report.certificate)
+    if certificate is not None and not certificate["passed"]:
+        for failure in certificate["failures"][:FAILURES]:
             place = next(
                 (failure[where] for where in ("tensor", "op", "file") if where in failure), ""
             )
             failed.append(
-                f"certificate: {failure['check']} at {place}: expected {failure['expected']}, found "
-                f"{failure['found']}; {failure['next_step']}"
+                f"certificate: {failure['check']} at {place}: expected {failure['expected']}, "
+                f"found {failure['found']}; {failure['next_step']}"
             )
-    if "accuracy" in report:
-        rows = {row["stage"]: row for row in report["accuracy"]["waterfall"]}
-        lost = rows["student"]["top1"] - rows["tflite"]["top1"]
-        limit = job.recipe.certify.max_drop
-        # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
-        if lost > limit + 0.5 / report["accuracy"]["n"]:
-            of = waterfall.WORDS[report["accuracy"]["metric"]]
-            failed.append(
-                f"accuracy: int8 loses {lost:.1%} of {of} against the float student, at most {limit:.1%} is "
-                f"allowed. {report['accuracy']['verdict']['text']} Train longer with --set "
-                f"qat.epochs={job.recipe.qat.epochs * 2 or 3}, or ask `edgekd report --why` for the ops"
-            )
+    accuracy = present(report.accuracy)
+    if accuracy is not None:
+        failed += _accuracy_gate(job, accuracy)
     return failed
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure for a table; a dash where there is none."""
-    return (
-        "–"
-        if value is None or (isinstance(value, float) and math.isnan(value))
-        else f"{value:.{digits}f}"
-    )
+def _accuracy_gate(job: Job, accuracy: Accuracy) -> list[str]:
+    """The gate on the accuracy that int8 loses against the float student."""
+    student, file = accuracy.row("student"), accuracy.row("tflite")
+    limit = job.recipe.certify.max_drop
+    # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
+    if student is None or file is None or student.top1 - file.top1 <= limit + 0.5 / accuracy.n:
+        return []
+    verdict = present(accuracy.verdict)
+    return [
+        (
+            f"accuracy: int8 loses {student.top1 - file.top1:.1%} of {WORDS[accuracy.metric]} against "
+            f"the float student; at most {limit:.1%} is allowed. {verdict.text if verdict else ''} "
+            f"Train longer with --set qat.epochs={job.recipe.qat.epochs * 2 or 3}, or run "
+            "`edgekd report --why` to find the operators that cost most"
+        )
+    ]

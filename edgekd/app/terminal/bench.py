@@ -7,7 +7,7 @@ from typing import Any
 
 from edgekd.app.terminal.text import Say, safe
 from edgekd.device.bench_history import Change
-from edgekd.reporting.report_body import number
+from edgekd.reporting.sections.text import number
 
 
 def show_bench(say: Say, run: Mapping[str, Any]) -> None:

@@ -12,116 +12,136 @@ import rich.table
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
-from edgekd.reporting.report_body import number
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import (
+    Accuracy,
+    DeviceRow,
+    Interval,
+    StageRow,
+    StageState,
+    Verdict,
+    VerdictState,
+)
+from edgekd.reporting.report_record import DataBlock, Report
+from edgekd.reporting.sections.text import metric, number
 
 MARKS = {
-    "first": "",
-    "within": "[green]within[/]",
-    "unclear": "[yellow]unclear[/]",
-    "beyond": "[red]beyond[/]",
+    StageState.FIRST: "",
+    StageState.WITHIN: "[green]within[/]",
+    StageState.UNCLEAR: "[yellow]unclear[/]",
+    StageState.BEYOND: "[red]beyond[/]",
 }
+COLOURS = {
+    VerdictState.GOOD: "green",
+    VerdictState.UNCLEAR: "yellow",
+    VerdictState.BAD: "red",
+}
+COLUMNS = ("95 %", "AUC", "change", "95 % ", "agrees", "lost", "gained", "budget")
 
 
-def show_report(say: Say, body: Mapping[str, Any], out: Path, until: str | None) -> None:
-    """One build: what each stage cost, what the file is, whether it is certified, where everything lies."""
-    data = body["data"]
-    mark = " (synthetic)" if data.get("synthetic") else ""
-    kind = "labels" if data.get("labels") == "many" else "classes"
-    more = f", {data['unlabelled']['images']} without a label" if data.get("unlabelled") else ""
-    say(
-        f"\n[bold]{safe(data['name'])}[/]{mark}: {len(data['classes'])} {kind}, {data['train']} train, "
-        f"{data['val']} val, {data['test']} test{more}; for [bold]{safe(body['profile'])}[/], seed {body['seed']}"
-    )
-    if "accuracy" in body:
-        say(_waterfall(body["accuracy"]))
-        _verdict(say, body["accuracy"].get("verdict"))
-    if "why" in body:
-        show_why(say, body["why"])
-    if "artifact" in body:
-        _artifact(say, body)
-    if "certificate" in body:
-        _certificate(say, body["certificate"])
-    for run in body.get("bench", []):
+def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
+    """One build: its data, the accuracy after each stage, the file, and where the report is."""
+    say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
+    if accuracy := present(report.accuracy):
+        say(_waterfall(accuracy))
+        if verdict := present(accuracy.verdict):
+            _verdict(say, verdict)
+    if why := present(report.why):
+        show_why(say, why)
+    _artifact(say, report)
+    if certificate := present(report.certificate):
+        _certificate(say, certificate)
+    for run in present(report.bench) or []:
         show_bench(say, run)
     if until is not None:
         say(f"stopped after {until}, as asked")
     say(f"report: {safe(str(out / 'report.html'))}")
 
 
-def _waterfall(accuracy: Mapping[str, Any]) -> rich.table.Table:
+def _data(data: DataBlock) -> str:
+    """The data set in a line."""
+    mark = " (synthetic)" if data.synthetic else ""
+    kind = "labels" if data.labels == "many" else "classes"
+    without = present(data.unlabelled)
+    more = f", {without.images} without a label" if without else ""
+    return (
+        f"\n[bold]{safe(data.name)}[/]{mark}: {len(data.classes)} {kind}, {data.train} train, "
+        f"{data.val} val, {data.test} test{more}"
+    )
+
+
+def _waterfall(accuracy: Accuracy) -> rich.table.Table:
     table = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
-        title=f"accuracy on {accuracy['n']} test images",
+        title=f"accuracy on {accuracy.n} test images",
         title_justify="left",
     )
-    told = "top-1" if accuracy["metric"] == "top1" else "labels right"
-    for name in (
-        "stage",
-        told,
-        "95 %",
-        "AUC",
-        "change",
-        "95 % ",
-        "agrees",
-        "lost",
-        "won",
-        "budget",
-    ):
+    for name in ("stage", metric(accuracy), *COLUMNS):
         table.add_column(name, justify="left" if name == "stage" else "right")
-    for row in accuracy["waterfall"]:
-        first, change = row["agree_with_previous"] is None, row.get("change")
-        table.add_row(
-            row["stage"],
-            f"{row['top1']:.1%}",
-            "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]),
-            number(row["auc"], 4),
-            f"{change['top1'] * 100:+.1f}" if change else "",
-            " to ".join(f"{x * 100:+.1f}" for x in change["top1_ci95"]) if change else "",
-            "" if first else f"{row['agree_with_previous']:.1%}",
-            "" if first else str(row["flips_bad"]),
-            "" if first else str(row["flips_good"]),
-            MARKS.get(row.get("state", ""), ""),
-        )
-    row = accuracy.get("device")
-    if row:
-        table.add_row(
-            f"device, {row['n']} images",
-            f"{row['top1']:.1%}",
-            "–".join(f"{x * 100:.1f}" for x in row["top1_ci95"]),
-            "–",
-            "",
-            "",
-            f"{row['agree_with_previous']:.1%}",
-            "",
-            "",
-            MARKS[row["state"]],
-        )
+    for row in accuracy.waterfall:
+        table.add_row(*_stage(row))
+    if device := present(accuracy.device):
+        table.add_row(*_device(device))
     return table
 
 
-def _verdict(say: Say, verdict: Mapping[str, Any] | None) -> None:
-    """Which stage lost accuracy; nothing for a report of an edgekd that did not judge."""
-    if not verdict:
-        return
-    colour = {"good": "green", "unclear": "yellow", "bad": "red"}[verdict["state"]]
-    say(f"[{colour}]verdict[/] {safe(verdict['text'])}")
-    for note in verdict["notes"]:
+def _stage(row: StageRow) -> list[str]:
+    """The cells of one stage."""
+    first, change, state = row.agree_with_previous is None, present(row.change), present(row.state)
+    return [
+        row.stage,
+        f"{row.top1:.1%}",
+        _bounds(row.top1_ci95),
+        number(row.auc, 4),
+        f"{change.top1 * 100:+.1f}" if change else "",
+        " to ".join(f"{x * 100:+.1f}" for x in change.top1_ci95) if change else "",
+        "" if first else f"{row.agree_with_previous:.1%}",
+        "" if first else str(row.flips_bad),
+        "" if first else str(row.flips_good),
+        MARKS[state] if state else "",
+    ]
+
+
+def _device(row: DeviceRow) -> list[str]:
+    """The cells of a result that came back from the device."""
+    return [
+        f"device, {row.n} images",
+        f"{row.top1:.1%}",
+        _bounds(row.top1_ci95),
+        *("–", "", ""),
+        f"{row.agree_with_previous:.1%}",
+        *("", ""),
+        MARKS[row.state],
+    ]
+
+
+def _bounds(pair: Interval) -> str:
+    return "–".join(f"{x * 100:.1f}" for x in pair)
+
+
+def _verdict(say: Say, verdict: Verdict) -> None:
+    """Which stage lost more accuracy than its budget."""
+    say(f"[{COLOURS[verdict.state]}]verdict[/] {safe(verdict.text)}")
+    for note in verdict.notes:
         say(f"        also: {safe(note)}")
-    if verdict.get("next_step"):
-        say(f"        next: {safe(verdict['next_step'])}")
+    if verdict.next_step:
+        say(f"        next: {safe(verdict.next_step)}")
 
 
-def _artifact(say: Say, body: Mapping[str, Any]) -> None:
-    artifact, device = body["artifact"], body["device"]
-    ops = ", ".join(
-        f"{count} {name}" for name, count in sorted(artifact["ops"].items(), key=lambda x: -x[1])
-    )
+def _artifact(say: Say, report: Report) -> None:
+    """The file and its operators."""
+    artifact, device = present(report.artifact), present(report.device)
+    if artifact is None:
+        return
+    counts = sorted(artifact.ops.items(), key=lambda row: -row[1])
+    ops = ", ".join(f"{count} {name}" for name, count in counts)
     say(
-        f"[bold]{artifact['path']}[/] {artifact['bytes'] / 1024:.0f} KiB, "
-        f"{'full integer' if artifact['full_integer'] else '[red]not full integer[/]'}: {ops}"
+        f"[bold]{artifact.path}[/] {artifact.bytes / 1024:.0f} KiB, "
+        f"{'full integer' if artifact.full_integer else '[red]not full integer[/]'}: {ops}"
     )
-    mapped = device["mapped"]
-    say(f"      {mapped['mapped']} of {mapped['ops']} ops map on {safe(body['profile'])}")
+    if device is not None:
+        mapped = device.mapped
+        say(f"      {mapped.mapped} of {mapped.ops} ops map on {safe(report.profile)}")
 
 
 def _certificate(say: Say, certificate: Mapping[str, Any]) -> None:
@@ -132,5 +152,6 @@ def _certificate(say: Say, certificate: Mapping[str, Any]) -> None:
         f"[bold]certificate[/] {'[green]passed[/]' if certificate['passed'] else '[red]FAILED[/]'}: "
         f"{ranges['identical']} of {ranges['tensors']} ranges and {weights['identical_codes']} of "
         f"{weights['total_codes']} weight codes identical; op-local at most {op['max_lsb']} LSB, "
-        f"{op['share_exact']:.2%} exact; answers agree on {end['argmax_agreement']:.1%} of {end['images']} images"
+        f"{op['share_exact']:.2%} exact; answers agree on {end['argmax_agreement']:.1%} of "
+        f"{end['images']} images"
     )

@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import rich.box
 import rich.table
 
 from edgekd.app.terminal.text import Say, safe
-from edgekd.reporting import comparison
+from edgekd.reporting.comparison import LETTERS
+from edgekd.reporting.comparison_figures import best, setting, told
+from edgekd.reporting.comparison_record import Comparison, FigureRow
 
 
-def show_comparison(say: Say, body: Mapping[str, Any]) -> None:
-    """Several builds, a column each (schema edgekd.comparison/1)."""
-    letters = comparison.LETTERS
-    for letter, build in zip(letters, body["builds"], strict=False):
-        taught = f"taught by {safe(build['teacher'])}" if build["teacher"] else "without a teacher"
+def show_comparison(say: Say, body: Comparison) -> None:
+    """Several builds, a column each."""
+    letters = LETTERS[: len(body.builds)]
+    for letter, build in zip(letters, body.builds, strict=True):
+        taught = f"taught by {safe(build.teacher)}" if build.teacher else "without a teacher"
         say(
-            f"[bold]{letter}[/]  [bold]{safe(build['name'])}[/]: {safe(build['student'] or 'no student yet')} for "
-            f"{safe(build['profile'])}, {taught}, on {safe(build['data'])}, seed {build['seed']}"
+            f"[bold]{letter}[/]  [bold]{safe(build.name)}[/]: "
+            f"{safe(build.student or 'no student yet')} for {safe(build.profile)}, {taught}, on "
+            f"{safe(build.data)}, seed {build.seed}"
         )
-    if not body["same_data"]:
-        say("[yellow]note[/] not the same data: the accuracies answer different questions")
-    rows = [
-        [
-            row["name"],
-            *(
-                f"[bold]{text}[/]" if top else text
-                for text, top in zip(
-                    [safe(comparison.told(value, row["unit"])) for value in row["values"]],
-                    comparison.best(row),
-                    strict=True,
-                )
-            ),
-        ]
-        for row in body["figures"]
-    ]
-    say(_beside("figure", letters[: len(body["builds"])], rows))
-    for letter, change in zip(letters, body["changes"], strict=False):
-        top1 = (change or {}).get("top1")
-        if top1:
-            low, high = top1["ci95"]
+    if not body.same_data:
+        say("[yellow]note[/] not the same data, so the accuracies cannot be compared")
+    say(_beside("figure", letters, [_figure(row) for row in body.figures]))
+    for letter, change in zip(letters, body.changes, strict=True):
+        if change is not None and change.top1 is not None:
+            low, high = change.top1.ci95
             chance = " (may be chance)" if low <= 0 <= high else ""
             say(
-                f"{letter} against A: top-1 {top1['value'] * 100:+.1f} points, 95 % {low * 100:+.1f} to {high * 100:+.1f}"
-                f"{chance}"
+                f"{letter} against A: top-1 {change.top1.value * 100:+.1f} points, 95 % "
+                f"{low * 100:+.1f} to {high * 100:+.1f}{chance}"
             )
     stages = [
-        [
-            row["stage"],
-            *("–" if found is None else f"{found['top1']:.1%}" for found in row["rows"]),
-        ]
-        for row in body["waterfall"]
+        [row.stage, *("–" if found is None else f"{found.top1:.1%}" for found in row.rows)]
+        for row in body.waterfall
     ]
-    say(_beside("top-1 after", letters[: len(body["builds"])], stages))
+    say(_beside("top-1 after", letters, stages))
     settings = [
-        [safe(row["key"]), *(safe(comparison.setting(value)) for value in row["values"])]
-        for row in body["settings"]
+        [safe(row.key), *(safe(setting(value)) for value in row.values)] for row in body.settings
     ]
-    say(
-        _beside("settings that differ", letters[: len(body["builds"])], settings)
-        if settings
-        else "no setting differs"
-    )
+    differ = _beside("settings that differ", letters, settings)
+    say(differ if settings else "no setting differs")
+
+
+def _figure(row: FigureRow) -> list[str]:
+    """A figure's name, and its value in each build, the best one bold."""
+    texts = [safe(told(value, row.unit)) for value in row.values]
+    marked = zip(texts, best(row), strict=True)
+    return [row.name, *(f"[bold]{text}[/]" if top else text for text, top in marked)]
 
 
 def _beside(head: str, letters: str, rows: Sequence[Sequence[str]]) -> rich.table.Table:

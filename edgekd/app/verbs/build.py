@@ -23,10 +23,10 @@ def run(command: BuildCommand) -> int:
     console = Console()
     with console:
         result = build.run(dataclasses.replace(command, progress=console))
-    if result.body is not None:
+    if result.report is not None:
         if command.json:
-            print_json(result.body)
+            print_json(result.report)
         else:
-            show_report(console.say, result.body, result.out, command.until)
+            show_report(console.say, result.report, result.out, command.until)
     result.raise_if_failed()
     return 0

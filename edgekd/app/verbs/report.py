@@ -37,8 +37,8 @@ def _show(console: Console, command: ReportCommand, result: ReportResult) -> Non
         show_slow(console.say, slow)
     if result.comparison is not None:
         show_comparison(console.say, result.comparison)
-    for folder, body in zip(result.folders, result.reports, strict=False):
-        show_report(console.say, body, folder, None)
+    for folder, found in zip(result.folders, result.reports, strict=False):
+        show_report(console.say, found, folder, None)
         if not command.why:
             show_changes(console.say, bench_history.changes(bench_history.kept(folder)))
 

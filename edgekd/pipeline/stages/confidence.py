@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
 from edgekd.core.context import Context
+from edgekd.core.records import Record, to_json
 from edgekd.data import datasets
 from edgekd.evaluation import conformal, label_thresholds
+from edgekd.evaluation.confidence_record import OutputKind
 from edgekd.pipeline.stage_settings import ConfidenceSettings
 from edgekd.tflite.runtime import LiteRunner, tensor_range
 
-SCHEMA = "edgekd.confidence/1"
 PART = 256  # images between two reports of progress
 
 
@@ -39,17 +38,18 @@ def run(
     codes = _codes(runner, images, context)
     test_codes = np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes)
     grid = tensor_range(runner.output)
+    body: Record
     if dataset.labels == "many":
-        fitted: Any = label_thresholds.fit(codes, labels, dataset.classes, grid)
-        judged: Any = label_thresholds.judge(fitted, test_codes, test_labels, grid)
+        by_label = label_thresholds.fit(codes, labels, dataset.classes, grid)
+        judged = label_thresholds.judge(by_label, test_codes, test_labels, grid)
+        body = label_thresholds.record(by_label, judged, grid)
     else:
         has_softmax = bool(runner.graph.counts().get("SOFTMAX"))
-        kind: conformal.Kind = "probabilities" if has_softmax else "logits"
+        kind = OutputKind.PROBABILITIES if has_softmax else OutputKind.LOGITS
         fitted = conformal.fit(codes, labels, grid, kind, settings.config.coverage)
-        judged = conformal.judge(fitted, test_codes, test_labels, grid)
-    output = {"scale": grid.scale, "zero_point": grid.zero_point}
-    body = {"schema": SCHEMA, "output": output, **fitted, "test": judged}
-    return Confidence(body, codes.astype(np.int8).tobytes())
+        test = conformal.judge(fitted, test_codes, test_labels, grid)
+        body = conformal.record(fitted, test, grid)
+    return Confidence(to_json(body), codes.astype(np.int8).tobytes())
 
 
 def _codes(

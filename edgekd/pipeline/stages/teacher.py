@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
+from edgekd.core.records import to_json
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, network_size, weight_files
@@ -115,7 +116,7 @@ class _Training:
             rows = self._rows(split)
             images = (self.render.plain(part) for part in rows.split(self.config.batch))
             answers = logits_of(self.net, images, self.dtype)
-            found[split] = metrics.evaluate(answers, self.labels[rows].numpy())
+            found[split] = to_json(metrics.evaluate(answers, self.labels[rows].numpy()))
         return found
 
     def finetune(self, lr: float) -> list[dict[str, float]]:

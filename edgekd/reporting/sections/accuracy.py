@@ -1,178 +1,280 @@
-"""The report's section on accuracy: each network, what changed between them, which images flipped."""
+"""The section "Accuracy, stage by stage": each network, what changed, and which images flipped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
+from edgekd.core.records import UnsetType, present
+from edgekd.evaluation.accuracy_record import (
+    Accuracy,
+    DeviceRow,
+    FlippedImage,
+    LabelFigures,
+    Paired,
+    StageRow,
+    StageState,
+    Verdict,
+    VerdictState,
+)
 from edgekd.reporting import charts
+from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
-NAMED = 30  # flipped images named on the page, each way and stage; report.json names more
-JUDGED = {
-    "within": ("good", "within its budget"),
-    "unclear": ("warn", "over, maybe by chance"),
-    "beyond": ("bad", "beyond its budget"),
+# Flipped images named on the page, each way and stage. report.json names more.
+NAMED = 30
+STYLES = {StageState.WITHIN: "good", StageState.UNCLEAR: "warn", StageState.BEYOND: "bad"}
+BUDGETS = {
+    StageState.WITHIN: "within budget",
+    StageState.UNCLEAR: "over budget, maybe by chance",
+    StageState.BEYOND: "over budget",
+}
+VERDICT_STYLES = {
+    VerdictState.GOOD: "good",
+    VerdictState.UNCLEAR: "warn",
+    VerdictState.BAD: "bad",
 }
 
 
-def accuracy(body: Mapping[str, Any]) -> Block | None:
-    """The waterfall as table and charts, with the images that flipped."""
-    rows = fmt.rows(body)
-    if not rows:
+@dataclasses.dataclass(frozen=True)
+class StageLine:
+    """One row of the accuracy table. `style`: the CSS class of `judged`."""
+
+    name: str
+    top1: str
+    top1_bound: str
+    auc: str
+    auc_bound: str
+    change: str
+    change_bound: str
+    auc_change: str
+    auc_change_bound: str
+    agree: str
+    lost: str
+    won: str
+    judged: str
+    style: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FlippedLine:
+    """One image that changed between right and wrong."""
+
+    name: str
+    was: str
+    now: str
+    margin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FlippedWay:
+    """The images that a stage lost, or gained: all of them counted, the first ones named."""
+
+    word: str
+    style: str
+    count: str
+    shown: list[FlippedLine]
+    more: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FlippedStage:
+    """The images that one stage flipped."""
+
+    stage: str
+    ways: list[FlippedWay]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelLine:
+    """One label of several, in the last stage."""
+
+    name: str
+    positives: str
+    auc: str
+    bound: str
+    sensitivity: str
+    specificity: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceLine:
+    """What came back from the device itself."""
+
+    n: str
+    top1: str
+    top1_bound: str
+    text: str
+    style: str
+    judged: str
+    emulated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class AccuracyView:
+    """The whole section. `chart` and `changes` are SVG; `aucs`: whether any network has an AUC."""
+
+    n: str
+    split: str
+    metric: str
+    table: list[StageLine]
+    aucs: bool
+    chart: str
+    changes: str
+    flipped: list[FlippedStage]
+    labels: list[LabelLine]
+    device: DeviceLine | None
+    verdict: Verdict | None
+    verdict_style: str
+    paired: Paired | None
+
+
+def accuracy(report: Report) -> AccuracyView | None:
+    """The waterfall as a table and charts, or None where nothing was evaluated."""
+    block = present(report.accuracy)
+    if block is None or not block.waterfall:
         return None
-    table, plot, moved, flipped = [], [], [], []
-    for stage, row in rows.items():
-        first = row.get("agree_with_previous") is None
-        name = fmt.STAGES.get(stage, stage)
-        lost, won = fmt.whole(row.get("flips_bad")), fmt.whole(row.get("flips_good"))
-        style, judged = JUDGED.get(str(row.get("state")), ("", ""))
-        change = row.get("change") or {}
-        bounds = (
-            change.get("top1_ci95") if fmt.bound(change.get("top1_ci95"), fmt.percent) else None
-        )
-        table.append(
-            {
-                "name": name,
-                "top1": fmt.percent(row.get("top1")),
-                "top1_bound": fmt.bound(row.get("top1_ci95"), fmt.percent),
-                "auc": fmt.number(row.get("auc")),
-                "auc_bound": fmt.bound(row.get("auc_ci95"), fmt.number),
-                "change": charts.points(change["top1"]) if fmt.real(change.get("top1")) else "",
-                "change_bound": fmt.between(bounds),
-                "auc_change": fmt.signed(change.get("auc")),
-                "auc_change_bound": " to ".join(
-                    fmt.signed(x) for x in change.get("auc_ci95") or []
-                ),
-                "judged": judged,
-                "style": style,
-                "agree": "" if first else fmt.percent(row.get("agree_with_previous")),
-                "lost": "" if first else lost,
-                "won": "" if first else won,
-            }
-        )
-        if fmt.real(row.get("top1")):
-            low, high = (
-                row["top1_ci95"]
-                if fmt.bound(row.get("top1_ci95"), fmt.percent)
-                else (row["top1"], row["top1"])
-            )
-            plot.append(
-                charts.Interval(
-                    name, row["top1"], low, high, "" if first else f"{lost} lost, {won} won"
-                )
-            )
-        if bounds and fmt.real(change.get("top1")):
-            allowed = fmt.at(row, "budget", "top1")
-            moved.append(
-                charts.Change(
-                    name,
-                    change["top1"],
-                    bounds[0],
-                    bounds[1],
-                    allowed if fmt.real(allowed) else None,
-                    judged,
-                    str(row.get("state")),
-                )
-            )
-        if row.get("flipped"):
-            flipped.append(_flipped(name, row))
-    n = fmt.at(body, "accuracy", "n")
-    metric = fmt.metric(body)
-    label = (
-        f"{metric.capitalize()} on the test images after each stage, with 95 % intervals: "
-        + "; ".join(f"{row.name} {row.value:.1%}, {row.low:.1%} to {row.high:.1%}" for row in plot)
+    metric = fmt.metric(block)
+    verdict = present(block.verdict)
+    device = present(block.device)
+    return AccuracyView(
+        n=fmt.whole(block.n),
+        split=block.split,
+        metric=metric,
+        table=[_line(row) for row in block.waterfall],
+        aucs=any(row.auc is not None for row in block.waterfall),
+        chart=_chart(block, metric),
+        changes=_changes(block, metric),
+        flipped=_flipped_stages(block),
+        labels=_labels(report.data.classes, block.waterfall[-1]),
+        device=None if device is None else _device(device),
+        verdict=verdict,
+        verdict_style="" if verdict is None else VERDICT_STYLES[verdict.state],
+        paired=present(block.paired),
     )
-    changed = (
-        f"Change of {metric} against the stage before, in points, with 95 % intervals: "
-        + "; ".join(
-            f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to {charts.points(row.high)}, {row.note}"
-            for row in moved
-        )
-    )
-    verdict = fmt.at(body, "accuracy", "verdict")
-    paired = fmt.at(body, "accuracy", "paired") or {}
-    return {
-        "table": table,
-        "metric": metric,
-        "labels": _per_label(body),
-        "chart": charts.intervals(plot, label),
-        "n": fmt.whole(n),
-        "device": _carried_back(body),
-        "changes": charts.changes(moved, changed),
-        "flipped": [part for part in flipped if part["bad"] or part["good"]],
-        "verdict": verdict
-        and {
-            "text": verdict.get("text"),
-            "notes": verdict.get("notes") or [],
-            "next_step": verdict.get("next_step"),
-            "style": {"good": "good", "bad": "bad"}.get(str(verdict.get("state")), "warn"),
-        },
-        "method": paired.get("method"),
-        "paper": paired.get("paper"),
-        "draws": fmt.whole(paired.get("draws")),
-        "seed": paired.get("seed"),
-        "test": paired.get("test"),
-        "split": fmt.at(body, "accuracy", "split") or "test",
-        "aucs": any(row["auc"] != "–" for row in table),
-    }
 
 
-def _per_label(body: Mapping[str, Any]) -> list[Block]:
-    """Each of several labels in the last stage, as it answers where the probability is at least a half."""
-    row = list(fmt.rows(body).values())[-1]
+def _line(row: StageRow) -> StageLine:
+    first = row.agree_with_previous is None
+    change, state = present(row.change), present(row.state)
+    return StageLine(
+        name=fmt.STAGES.get(row.stage, row.stage),
+        top1=fmt.percent(row.top1),
+        top1_bound=fmt.bound(row.top1_ci95, charts.percent),
+        auc=fmt.number(row.auc),
+        auc_bound=fmt.bound(row.auc_ci95, fmt.number),
+        change="" if change is None else charts.points(change.top1),
+        change_bound="" if change is None else fmt.between(change.top1_ci95),
+        auc_change="" if change is None else fmt.signed(change.auc),
+        auc_change_bound=""
+        if change is None or change.auc_ci95 is None
+        else " to ".join(fmt.signed(x) for x in change.auc_ci95),
+        agree="" if first else fmt.percent(row.agree_with_previous),
+        lost="" if first else fmt.whole(row.flips_bad),
+        won="" if first else fmt.whole(row.flips_good),
+        judged="" if state is None else BUDGETS.get(state, ""),
+        style="" if state is None else STYLES.get(state, ""),
+    )
+
+
+def _chart(block: Accuracy, metric: str) -> str:
+    """Each network's accuracy with its interval."""
+    rows = [
+        charts.Interval(
+            fmt.STAGES.get(row.stage, row.stage),
+            row.top1,
+            *row.top1_ci95,
+            ""
+            if row.agree_with_previous is None
+            else f"{fmt.whole(row.flips_bad)} lost, {fmt.whole(row.flips_good)} gained",
+        )
+        for row in block.waterfall
+    ]
+    told = "; ".join(f"{row.name} {row.value:.1%}, {row.low:.1%} to {row.high:.1%}" for row in rows)
+    return charts.intervals(
+        rows,
+        f"{metric.capitalize()} on the test images after each stage, with 95 % intervals: {told}",
+    )
+
+
+def _changes(block: Accuracy, metric: str) -> str:
+    """Each stage's change with its interval and its budget."""
+    rows = []
+    for row in block.waterfall:
+        change, budget, state = present(row.change), present(row.budget), present(row.state)
+        if change is None or state is None:
+            continue
+        rows.append(
+            charts.Change(
+                fmt.STAGES.get(row.stage, row.stage),
+                change.top1,
+                *change.top1_ci95,
+                None if budget is None else budget.top1,
+                BUDGETS.get(state, ""),
+                state.value,
+            )
+        )
+    told = "; ".join(
+        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to "
+        f"{charts.points(row.high)}, {row.note}"
+        for row in rows
+    )
+    return charts.changes(
+        rows,
+        f"Change of {metric} against the stage before, in points, with 95 % intervals: {told}",
+    )
+
+
+def _flipped_stages(block: Accuracy) -> list[FlippedStage]:
+    """The images that each stage flipped, for stages that flipped any."""
+    found = []
+    for row in block.waterfall:
+        flipped = present(row.flipped)
+        if flipped is None or not (flipped.bad or flipped.good):
+            continue
+        ways = [
+            _way("lost", "bad", row.flips_bad, flipped.bad),
+            _way("gained", "good", row.flips_good, flipped.good),
+        ]
+        found.append(FlippedStage(fmt.STAGES.get(row.stage, row.stage), ways))
+    return found
+
+
+def _way(word: str, style: str, count: int, images: list[FlippedImage]) -> FlippedWay:
+    shown = [
+        FlippedLine(
+            image.name,
+            image.was,
+            image.now,
+            fmt.NONE if image.margin_lsb is None else f"{image.margin_lsb:.1f}",
+        )
+        for image in images[:NAMED]
+    ]
+    return FlippedWay(word, style, fmt.whole(count), shown, max(0, count - len(shown)))
+
+
+def _labels(classes: list[str], last: StageRow) -> list[LabelLine]:
+    """Each of several labels in the last stage, given where its probability is at least a half."""
+    rows: list[LabelFigures] = [] if isinstance(last.per_label, UnsetType) else last.per_label
     return [
-        {
-            "name": name,
-            "positives": fmt.whole(part.get("positives")),
-            "auc": fmt.number(part.get("auc")),
-            "bound": fmt.bound(part.get("auc_ci95"), fmt.number),
-            "sensitivity": fmt.percent(part.get("sensitivity")),
-            "specificity": fmt.percent(part.get("specificity")),
-        }
-        for name, part in zip(
-            fmt.at(body, "data", "classes") or [], row.get("per_label") or [], strict=False
+        LabelLine(
+            name=name,
+            positives=fmt.whole(row.positives),
+            auc=fmt.number(row.auc),
+            bound=fmt.bound(row.auc_ci95, fmt.number),
+            sensitivity=fmt.percent(row.sensitivity),
+            specificity=fmt.percent(row.specificity),
         )
+        for name, row in zip(classes, rows, strict=False)
     ]
 
 
-def _flipped(stage: str, row: Mapping[str, Any]) -> Block:
-    """The images that a stage lost and won, by name."""
-    shown: Block = {"stage": stage}
-    for way, count in (("bad", "flips_bad"), ("good", "flips_good")):
-        images = fmt.at(row, "flipped", way) or []
-        shown[way] = [
-            {
-                "name": image.get("name"),
-                "was": image.get("was"),
-                "now": image.get("now"),
-                "margin": f"{image['margin_lsb']:.1f}"
-                if fmt.real(image.get("margin_lsb"))
-                else "–",
-            }
-            for image in images[:NAMED]
-        ]
-        total = row.get(count)
-        shown[f"{way}_count"] = fmt.whole(total)
-        shown[f"{way}_more"] = max(0, total - len(shown[way])) if isinstance(total, int) else 0
-    return shown
-
-
-def _carried_back(body: Mapping[str, Any]) -> Block | None:
-    row = fmt.at(body, "accuracy", "device")
-    if not row:
-        return None
-    style, judged = JUDGED.get(str(row.get("state")), ("", ""))
-    return {
-        "profile": row.get("profile"),
-        "n": fmt.whole(row.get("n")),
-        "top1": fmt.percent(row.get("top1")),
-        "top1_bound": fmt.bound(row.get("top1_ci95"), fmt.percent),
-        "agree": fmt.percent(row.get("agree_with_previous")),
-        "lsb": fmt.whole(row.get("max_abs_lsb")),
-        "text": row.get("verdict"),
-        "style": style,
-        "judged": judged,
-        "emulated": bool(row.get("emulated")),
-    }
+def _device(row: DeviceRow) -> DeviceLine:
+    return DeviceLine(
+        n=fmt.whole(row.n),
+        top1=fmt.percent(row.top1),
+        top1_bound=fmt.bound(row.top1_ci95, charts.percent),
+        text=row.verdict,
+        style=STYLES.get(row.state, ""),
+        judged=BUDGETS.get(row.state, ""),
+        emulated=row.emulated,
+    )

@@ -1,118 +1,188 @@
-"""The report's sections on single answers: the confusion matrix, and images with what each network said."""
+"""The confusion matrix, and the examples: test images with what each network answers."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.examples import Example
+from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
-ANSWERS = {
-    "teacher": "teacher",
-    "student": "student",
-    "tflite": "int8",
-}  # whose answers stand beside an example
-MATRIX_CLASSES = (
-    20  # a confusion matrix of more is no longer read; the worst confusions are listed instead
-)
-NAMED_COLUMNS = 4  # so many classes may stand as column heads; more are numbered
-SHORT_NAME = 14
+# The networks whose answers are shown with an example, and their names there.
+SHOWN = {"teacher": "teacher", "student": "student", "tflite": "int8"}
+# A larger confusion matrix cannot be read; the worst confusions are listed instead.
+MATRIX_CLASSES = 20
+NAMED_COLUMNS = 4  # up to this many columns have their class as head; more are numbered
+SHORT_NAME = 14  # letters of a class name that fits above a column
 
 
-def confusion(body: Mapping[str, Any]) -> Block | None:
-    """The confusion matrix, or the worst confusions of many classes."""
-    confusion = fmt.at(body, "accuracy", "confusion") or {}
-    classes, counts = confusion.get("classes") or [], confusion.get("counts") or []
-    if not classes or len(counts) != len(classes):
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A column's head, and the class it stands for."""
+
+    name: str
+    full: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One count. `share`: of the row, which gives the colour; `right`: on the diagonal."""
+
+    count: int
+    share: str
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLine:
+    """One row of the matrix: a true class. `number`: of its column, where columns are numbered."""
+
+    name: str
+    number: int | None
+    total: str
+    recall: str
+    cells: list[Cell]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """Images of one class that were taken for another."""
+
+    count: str
+    true: str
+    said: str
+    share: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfusionView:
+    """The matrix, and the most frequent mistakes. `by`: the network that answered."""
+
+    heads: list[Head]
+    rows: list[ClassLine]
+    precision: list[str]
+    matrix: bool
+    numbered: bool
+    mistakes: list[Mistake]
+    more: int
+    by: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerLine:
+    """What one network answers, with its own probability."""
+
+    who: str
+    said: str
+    chance: str
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Where one network looks: a PNG as a data URI."""
+
+    who: str
+    src: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleView:
+    """One test image. `src`: a PNG as a data URI."""
+
+    src: str
+    name: str
+    label: str
+    why: str
+    answers: list[AnswerLine]
+    looks: list[Look]
+
+
+def confusion(report: Report) -> ConfusionView | None:
+    """The confusion matrix of the last stage; None where there is none."""
+    accuracy = present(report.accuracy)
+    block = None if accuracy is None else present(accuracy.confusion)
+    if accuracy is None or block is None or not block.classes:
         return None
+    classes, counts = block.classes, block.counts
     totals = [sum(row) for row in counts]
     answers = [sum(column) for column in zip(*counts, strict=True)]
-    numbered = len(classes) > NAMED_COLUMNS or max(len(str(name)) for name in classes) > SHORT_NAME
-    heads = [
-        {"name": str(number + 1) if numbered else name, "full": name}
-        for number, name in enumerate(classes)
-    ]
-    rows = [
-        {
-            "name": name,
-            "number": number + 1 if numbered else None,
-            "total": fmt.whole(totals[number]),
-            "recall": fmt.percent(
-                counts[number][number] / totals[number] if totals[number] else None
-            ),
-            "cells": [
-                {
-                    "count": count,
-                    "share": f"{count / totals[number] if totals[number] else 0:.3f}",
-                    "right": number == column,
-                }
-                for column, count in enumerate(counts[number])
-            ],
-        }
-        for number, name in enumerate(classes)
-    ]
-    mistakes = sorted(
-        (
-            (counts[i][j], i, j)
-            for i in range(len(classes))
-            for j in range(len(classes))
-            if i != j and counts[i][j]
-        ),
-        key=lambda item: (-item[0], *item[1:]),
+    numbered = len(classes) > NAMED_COLUMNS or max(map(len, classes)) > SHORT_NAME
+    mistakes = _mistakes(classes, counts, totals) if len(classes) > 2 else []
+    return ConfusionView(
+        heads=[
+            Head(str(number) if numbered else name, name) for number, name in enumerate(classes, 1)
+        ],
+        rows=[
+            _class_line(name, k if numbered else None, k, counts[k], totals[k])
+            for k, name in enumerate(classes)
+        ],
+        precision=[_part(counts[k][k], answers[k]) for k in range(len(classes))],
+        matrix=len(classes) <= MATRIX_CLASSES,
+        numbered=numbered,
+        mistakes=mistakes[: fmt.LISTED],
+        more=max(0, len(mistakes) - fmt.LISTED),
+        by=_last_network(accuracy),
     )
-    return {
-        "heads": heads,
-        "rows": rows,
-        "matrix": len(classes) <= MATRIX_CLASSES,
-        "numbered": numbered,
-        "precision": [
-            fmt.percent(counts[k][k] / answers[k] if answers[k] else None)
-            for k in range(len(classes))
-        ],
-        "mistakes": [
-            {
-                "count": fmt.whole(count),
-                "true": classes[i],
-                "said": classes[j],
-                "share": fmt.percent(count / totals[i]),
-            }
-            for count, i, j in mistakes[: fmt.LISTED]
-        ],
-        "more": max(0, len(mistakes) - fmt.LISTED),
-        "list": len(classes) > 2,
-        "by": "int8" if list(fmt.rows(body))[-1:] == ["tflite"] else "the last stage",
-    }
 
 
-def example(example: Example) -> Block:
-    """One test image with what each network said of it."""
+def _class_line(name: str, number: int | None, k: int, counts: list[int], total: int) -> ClassLine:
+    return ClassLine(
+        name=name,
+        number=None if number is None else number + 1,
+        total=fmt.whole(total),
+        recall=_part(counts[k], total),
+        cells=[
+            Cell(count, f"{count / total if total else 0:.3f}", column == k)
+            for column, count in enumerate(counts)
+        ],
+    )
+
+
+def _mistakes(classes: list[str], counts: list[list[int]], totals: list[int]) -> list[Mistake]:
+    """Every pair of classes that was confused, the most frequent first."""
+    pairs = [
+        (counts[i][j], i, j)
+        for i in range(len(classes))
+        for j in range(len(classes))
+        if i != j and counts[i][j]
+    ]
+    return [
+        Mistake(fmt.whole(count), classes[i], classes[j], fmt.percent(count / totals[i]))
+        for count, i, j in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))
+    ]
+
+
+def _part(count: int, total: int) -> str:
+    return fmt.percent(count / total if total else None)
+
+
+def _last_network(accuracy: Accuracy) -> str:
+    last = accuracy.waterfall[-1].stage if accuracy.waterfall else ""
+    return "int8" if last == "tflite" else "the last stage"
+
+
+def example(example: Example) -> ExampleView:
+    """One test image with each network's answer."""
     shown = {
-        name: example.answers[stage] for stage, name in ANSWERS.items() if stage in example.answers
+        name: example.answers[stage] for stage, name in SHOWN.items() if stage in example.answers
     }
-    if not shown:
-        shown = dict(example.answers)
-    return {
-        "src": _data_uri(example.png),
-        "name": example.name,
-        "looks": [
-            {"who": ANSWERS.get(stage, stage), "src": _data_uri(png)}
-            for stage, png in example.looks.items()
+    return ExampleView(
+        src=_data_uri(example.png),
+        name=example.name,
+        label=example.label,
+        why=example.why,
+        answers=[
+            AnswerLine(who, said, fmt.percent(chance, 0), said == example.label)
+            for who, (said, chance) in (shown or example.answers).items()
         ],
-        "label": example.label,
-        "why": example.why,
-        "answers": [
-            {
-                "who": who,
-                "said": said,
-                "chance": fmt.percent(chance, 0),
-                "right": said == example.label,
-            }
-            for who, (said, chance) in shown.items()
+        looks=[
+            Look(SHOWN.get(stage, stage), _data_uri(png)) for stage, png in example.looks.items()
         ],
-    }
+    )
 
 
 def _data_uri(png: bytes) -> str:

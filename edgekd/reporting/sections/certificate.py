@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgekd.core.records import present
 from edgekd.reporting import charts
+from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
 Block = dict[str, Any]
@@ -67,9 +68,9 @@ CHECKS = {
 }
 
 
-def certificate(body: Mapping[str, Any]) -> Block | None:
+def certificate(report: Report) -> Block | None:
     """Each check with its verdict, and the histograms behind it."""
-    certificate = body.get("certificate")
+    certificate = present(report.certificate)
     if not certificate:
         return None
     failures = [
@@ -140,11 +141,7 @@ def _every_histogram(where: str, block: Any) -> Iterator[tuple[str, dict[str, in
     if isinstance(block, Mapping):
         for key, value in block.items():
             if key == "histogram" and isinstance(value, Mapping):
-                counts = {
-                    str(lsb): count
-                    for lsb, count in value.items()
-                    if fmt.real(count) and count >= 0
-                }
+                counts = {str(lsb): count for lsb, count in value.items() if isinstance(count, int)}
                 if counts:
                     yield where or "all", counts
             else:
@@ -165,8 +162,11 @@ def _every_histogram(where: str, block: Any) -> Iterator[tuple[str, dict[str, in
 def _check(key: str, block: Any) -> tuple[str, str]:
     """What a check found, in words, and "good", "bad", "open" (told, and no gate) or "none"."""
     found: Mapping[str, Any] = block if isinstance(block, Mapping) else {}
-    told = {key: fmt.whole(value) for key, value in found.items()}
-    get = functools.partial(fmt.at, told)
+    told = {
+        key: fmt.whole(value) if isinstance(value, int) else str(value)
+        for key, value in found.items()
+    }
+    get = told.get
     if key == "ranges":
         words, worst = f"{get('identical')} of {get('tensors')} identical", found.get("worst")
         if found.get("identical") == found.get("tensors"):

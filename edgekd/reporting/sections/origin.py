@@ -1,195 +1,279 @@
-"""The report's sections on what the build was made from: data, networks, training, stages."""
+"""The sections on what the build was made from: data, networks, training and stages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable
 
+from edgekd.core.records import UnsetType, present
 from edgekd.reporting import charts
+from edgekd.reporting.network_record import EpochRow, NetworkBlock
+from edgekd.reporting.report_record import DataBlock, Report, StageBlock
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
 TRAINED = {
     "teacher": "Teacher",
     "distil": "Student (distillation)",
     "prune": "Pruned student",
     "qat": "QAT",
 }
-SETTINGS = {"lr": "lr", "head_decay": "head decay"}  # told beside a network's weights
-COUNT_ROWS = 40
-DIGEST_LETTERS = 12
+SPLITS = ("train", "val", "test")
+COUNT_ROWS = 40  # classes whose images are counted on the page; report.json has all
+DIGEST_LETTERS = 12  # of a key or digest: enough to tell two apart
 
 
-def training(body: Mapping[str, Any]) -> list[Block]:
-    """Each trained network's loss by epoch."""
-    found = []
-    for stage, history in (body.get("training") or {}).items():
-        rows = [row for row in history or [] if fmt.real(row.get("epoch"))]
-        if not rows:
-            continue
-        name = TRAINED.get(stage, stage)
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A figure of each epoch: its head in the table, and how an epoch states it."""
 
-        def line(key: str, title: str, style: str, rows: list[Any] = rows) -> charts.Line:
-            return charts.Line(
-                title, [(row["epoch"], row[key]) for row in rows if fmt.real(row.get(key))], style
-            )
-
-        loss = line("loss", "loss", "first")
-        scores = [
-            score
-            for score in (line("top1", "top-1", "first"), line("auc", "AUC", "second"))
-            if score.points
-        ]
-        first, last = rows[0], rows[-1]
-        told = (
-            f"{name}, loss: {fmt.number(first.get('loss'))} after epoch {first['epoch']}, "
-            f"{fmt.number(last.get('loss'))} after epoch {last['epoch']}"
-        )
-        ends = ", ".join(
-            f"{score.name} {score.points[0][1]:.1%} after epoch {score.points[0][0]}, "
-            f"{score.points[-1][1]:.1%} after epoch {score.points[-1][0]}"
-            for score in scores
-        )
-        columns = [
-            key for key in dict.fromkeys(key for row in rows for key in row) if key != "epoch"
-        ]
-        found.append(
-            {
-                "name": name,
-                "loss": charts.lines([loss], told),
-                "scores": charts.lines(scores, f"{name}: {ends}", shares=True),
-                "legend": [
-                    {
-                        "name": score.name,
-                        "style": score.style,
-                        "end": (fmt.number if score.name == "AUC" else fmt.percent)(
-                            score.points[-1][1]
-                        ),
-                    }
-                    for score in scores
-                ],
-                "loss_end": fmt.number(last.get("loss")),
-                "epochs": fmt.plural(len(rows), "epoch"),
-                "columns": [{"top1": "top-1", "auc": "AUC"}.get(key, key) for key in columns],
-                "rows": [
-                    {"epoch": row["epoch"], "values": [fmt.cell(row.get(key)) for key in columns]}
-                    for row in rows
-                ],
-            }
-        )
-    return found
+    name: str
+    read: Callable[[EpochRow], float | UnsetType]
 
 
-def models(body: Mapping[str, Any]) -> list[Block]:
-    """Teacher and student by size."""
+LOSS = Column("loss", lambda row: row.loss)
+TOP1 = Column("top-1", lambda row: row.top1)
+AUC = Column("AUC", lambda row: row.auc)
+COLUMNS = (LOSS, TOP1, AUC, Column("cut", lambda row: row.cut))
+
+
+@dataclasses.dataclass(frozen=True)
+class LegendLine:
+    """What a line of a chart stands for, and its last value."""
+
+    name: str
+    style: str
+    end: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochLine:
+    """One row of the table of epochs."""
+
+    epoch: int
+    figures: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingView:
+    """One stage's training. `loss` and `scores` are SVG, or "" where there is nothing to draw."""
+
+    name: str
+    epochs: str
+    loss: str
+    loss_end: str
+    scores: str
+    legend: list[LegendLine]
+    columns: list[str]
+    rows: list[EpochLine]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkLine:
+    """One network's size and origin."""
+
+    role: str
+    arch: str
+    params: str
+    macs: str
+    input: str
+    weights: str
+    licence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassLine:
+    """Images of one class in each split."""
+
+    name: str
+    counts: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataView:
+    """The data set. `more`: classes that are not shown."""
+
+    name: str
+    synthetic: bool
+    rows: list[ClassLine]
+    more: int
+    totals: list[str]
+    facts: list[tuple[str, str]]
+    warnings: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageLine:
+    """One stage of the build."""
+
+    name: str
+    seconds: str
+    cached: bool
+    key: str
+    short_key: str
+    digest: str
+    short_digest: str
+
+
+def training(report: Report) -> list[TrainingView]:
+    """Each trained network's figures by epoch."""
     return [
-        {
-            "role": role,
-            "arch": model.get("arch", "–"),
-            "params": fmt.large(model.get("params")),
-            "macs": fmt.large(model.get("macs")),
-            "input": " × ".join(str(side) for side in model.get("input") or []) or "–",
-            "weights": ", ".join(
-                [
-                    str(model["weights"]),
-                    *(f"{name} {model[key]:g}" for key, name in SETTINGS.items() if key in model),
-                ]
-            )
-            if "weights" in model
-            else None,
-            "licence": model.get("licence"),
-        }
-        for role, model in (body.get("models") or {}).items()
+        _training(TRAINED.get(stage, stage), history)
+        for stage, history in report.training.items()
+        if history
     ]
 
 
-def data(body: Mapping[str, Any]) -> Block | None:
-    """Images by class and split, and what was odd about them."""
-    data = body.get("data")
-    if not data:
-        return None
-    classes, counts = data.get("classes") or [], data.get("counts") or {}
-    splits = ("train", "val", "test")
-    rows = (
-        [
-            {
-                "name": name,
-                "counts": [fmt.whole(fmt.at(counts, split, name) or 0) for split in splits],
-            }
-            for name in classes
-        ]
-        if counts
-        else []
+def _training(name: str, history: list[EpochRow]) -> TrainingView:
+    first, last = history[0], history[-1]
+    scores = [
+        line
+        for line in (_line(TOP1, history, "first"), _line(AUC, history, "second"))
+        if line.points
+    ]
+    told = (
+        f"{name}, loss: {fmt.number(first.loss)} after epoch {first.epoch}, "
+        f"{fmt.number(last.loss)} after epoch {last.epoch}"
     )
-    ignored = sum(value for value in (data.get("ignored") or {}).values() if fmt.real(value))
-    copies, groups = data.get("duplicates") or {}, data.get("groups") or {}
-    facts = [
-        ("licence", data.get("licence") or "not stated"),
-        ("source", data.get("source")),
-        ("fit to the input by", data.get("fit")),
+    ends = ", ".join(
+        f"{line.name} {line.points[0][1]:.1%} after epoch {line.points[0][0]:g}, "
+        f"{line.points[-1][1]:.1%} after epoch {line.points[-1][0]:g}"
+        for line in scores
+    )
+    columns = [
+        column
+        for column in COLUMNS
+        if any(not isinstance(column.read(row), UnsetType) for row in history)
     ]
-    if any(fmt.real(groups.get(split)) and groups[split] for split in splits):
-        told = ", ".join(f"{fmt.whole(groups.get(split))} in {split}" for split in splits)
-        facts.append(("groups (such as patients)", told))
-    if copies.get("images"):
-        facts.append(
-            (
-                "copies",
-                f"{fmt.plural(copies['images'], 'image')}, {fmt.whole(copies.get('dropped'))} dropped",
-            )
+    return TrainingView(
+        name=name,
+        epochs=fmt.plural(len(history), "epoch"),
+        loss=charts.lines([_line(LOSS, history, "first")], told),
+        loss_end=fmt.number(last.loss),
+        scores=charts.lines(scores, f"{name}: {ends}", shares=True),
+        legend=[LegendLine(line.name, line.style, _end(line)) for line in scores],
+        columns=[column.name for column in columns],
+        rows=[
+            EpochLine(row.epoch, [fmt.cell(present(column.read(row))) for column in columns])
+            for row in history
+        ],
+    )
+
+
+def _line(column: Column, history: list[EpochRow], style: str) -> charts.Line:
+    points = [
+        (float(row.epoch), value)
+        for row in history
+        if not isinstance(value := column.read(row), UnsetType)
+    ]
+    return charts.Line(column.name, points, style)
+
+
+def _end(line: charts.Line) -> str:
+    value = line.points[-1][1]
+    return fmt.number(value) if line.name == AUC.name else fmt.percent(value)
+
+
+def networks(report: Report) -> list[NetworkLine]:
+    """Each network's size and origin."""
+    return [
+        NetworkLine(
+            role=role,
+            arch=network.arch,
+            params=fmt.large(network.params),
+            macs=fmt.large(network.macs),
+            input=" × ".join(str(side) for side in network.input),
+            weights=_weights(network),
+            licence=network.licence or "not stated",
         )
-    without = data.get("unlabelled") or {}
-    if without:
-        dropped = sum(without.get(key) or 0 for key in ("in_val_or_test", "in_train", "repeated"))
+        for role, network in report.models.items()
+    ]
+
+
+def _weights(network: NetworkBlock) -> str:
+    """Where the weights came from, and the settings that were chosen by the build itself."""
+    told = [network.weights]
+    for name, value in (("lr", network.lr), ("head decay", network.head_decay)):
+        if not isinstance(value, UnsetType):
+            told.append(f"{name} {value:g}")
+    return ", ".join(told)
+
+
+def data(report: Report) -> DataView:
+    """Images by class and split, and what is unusual about them."""
+    block = report.data
+    rows = [
+        ClassLine(name, [fmt.whole(block.counts.get(split, {}).get(name, 0)) for split in SPLITS])
+        for name in block.classes
+    ]
+    return DataView(
+        name=block.name,
+        synthetic=block.synthetic,
+        rows=rows[:COUNT_ROWS],
+        more=max(0, len(rows) - COUNT_ROWS),
+        totals=[fmt.whole(count) for count in (block.train, block.val, block.test)],
+        facts=_data_facts(block),
+        warnings=block.warnings,
+    )
+
+
+def _data_facts(block: DataBlock) -> list[tuple[str, str]]:
+    facts = [
+        ("licence", block.licence or "not stated"),
+        ("source", block.source),
+        ("fit to the input by", block.fit),
+    ]
+    if any(block.groups.get(split) for split in SPLITS):
+        told = [f"{fmt.whole(block.groups.get(split))} in {split}" for split in SPLITS]
+        facts.append(("groups (such as patients)", ", ".join(told)))
+    copies = block.duplicates
+    if copies.images:
+        told_copies = f"{fmt.plural(copies.images, 'image')}, {fmt.whole(copies.dropped)} dropped"
+        facts.append(("exact copies", told_copies))
+    without = present(block.unlabelled)
+    if without is not None:
+        dropped = without.in_val_or_test + without.in_train + without.repeated
         facts.append(
             (
                 "without a label, labelled by the teacher",
-                fmt.plural(without.get("images") or 0, "image")
+                fmt.plural(without.images, "image")
                 + (f" ({fmt.whole(dropped)} copies dropped)" if dropped else ""),
             )
         )
-    if data.get("skipped"):
-        facts.append(("unreadable, skipped", fmt.whole(len(data["skipped"]))))
-    if ignored:
-        facts.append(("files left alone", fmt.whole(ignored)))
-    return {
-        "name": data.get("name", "data"),
-        "classes": classes,
-        "synthetic": bool(data.get("synthetic")),
-        "totals": [fmt.whole(data.get(split)) for split in splits],
-        "rows": rows[:COUNT_ROWS],
-        "more": max(0, len(rows) - COUNT_ROWS),
-        "facts": [(k, v) for k, v in facts if v],
-        "warnings": [str(warning) for warning in data.get("warnings") or []],
-    }
+    if block.skipped:
+        facts.append(("unreadable, skipped", fmt.whole(len(block.skipped))))
+    if ignored := sum(block.ignored.values()):
+        facts.append(("files that were not read", fmt.whole(ignored)))
+    return [(name, value) for name, value in facts if value]
 
 
-def stages(body: Mapping[str, Any]) -> list[Block]:
-    """Each stage, with its seconds and key."""
-    return [
-        {
-            "name": row.get("stage"),
-            "seconds": fmt.seconds(row.get("seconds")),
-            "cached": bool(row.get("cached")),
-            "key": str(row.get("key", "")),
-            "short_key": str(row.get("key", ""))[:DIGEST_LETTERS],
-            "digest": str(row.get("digest", "")),
-            "short_digest": str(row.get("digest", ""))[:DIGEST_LETTERS],
-        }
-        for row in body.get("stages") or []
-    ]
+def stages(report: Report) -> list[StageLine]:
+    """Each stage with its duration, key and digest."""
+    return [_stage(row) for row in report.stages]
 
 
-def origin(body: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where everything came from, as (name, value)."""
+def _stage(row: StageBlock) -> StageLine:
+    return StageLine(
+        name=row.stage,
+        seconds=fmt.seconds(row.seconds),
+        cached=row.cached,
+        key=row.key,
+        short_key=row.key[:DIGEST_LETTERS],
+        digest=row.digest,
+        short_digest=row.digest[:DIGEST_LETTERS],
+    )
+
+
+def origin(report: Report) -> list[tuple[str, str]]:
+    """What identifies the build, as (name, value)."""
     found = [
-        ("edgekd", body.get("edgekd")),
-        ("schema", body.get("schema")),
-        ("device profile", body.get("profile")),
-        ("seed", body.get("seed")),
-        ("data set", fmt.at(body, "data", "name")),
-        ("data digest", fmt.at(body, "data", "digest")),
-        ("file", fmt.at(body, "artifact", "path")),
-        ("sha256 of the file", fmt.at(body, "artifact", "sha256")),
+        ("edgekd", report.edgekd),
+        ("schema", report.schema),
+        ("device profile", report.profile),
+        ("seed", str(report.seed)),
+        ("data set", report.data.name),
+        ("data digest", report.data.digest),
     ]
-    return [(name, str(value)) for name, value in found if value is not None]
+    artifact = present(report.artifact)
+    if artifact is not None:
+        found += [("file", artifact.path), ("sha256 of the file", artifact.sha256)]
+    return found

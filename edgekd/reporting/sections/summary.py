@@ -1,148 +1,218 @@
-"""The top of the report: verdict, key figures, what must not be overlooked."""
+"""The top of the report: what was built, whether it is certified, accurate, and the key figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
-from edgekd.evaluation.waterfall import ran_on
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import Accuracy, Metric, VerdictState
 from edgekd.reporting import charts
+from edgekd.reporting.device_answers import ran_on
+from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
+MARKS = {"good": "✓", "warn": "?", "bad": "✗", "open": "…"}
+# What the stamp beside the certificate's says of the accuracy.
+ACCURACY = {
+    VerdictState.GOOD: ("good", "Accuracy within budget"),
+    VerdictState.UNCLEAR: ("warn", "Accuracy may be over budget"),
+    VerdictState.BAD: ("bad", "Accuracy over budget"),
+}
 
 
-def head(body: Mapping[str, Any]) -> Block:
-    """Title, verdict and what the build made."""
-    profile, data = body.get("profile", "a device"), body.get("data") or {}
-    classes = data.get("classes") or []
-    student, teacher = fmt.arch(body, "student"), fmt.arch(body, "teacher")
-    task = (
-        f"tells {classes[0]} from {classes[1]}"
-        if len(classes) == 2
-        else f"sorts images into {len(classes)} classes"
+@dataclasses.dataclass(frozen=True)
+class Stamp:
+    """One verdict on the build in a few words, and its reason. `style`: a CSS class."""
+
+    style: str
+    words: str
+    reason: str
+
+    @property
+    def mark(self) -> str:
+        """A sign that stands for the style."""
+        return MARKS[self.style]
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The title, the verdicts, and what the build made, in half-sentences."""
+
+    title: str
+    stamps: list[Stamp]
+    gates: list[str]
+    made: str
+    task: str
+    data: str
+    learnt: str
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyFigure:
+    """One of the large figures."""
+
+    value: str
+    name: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Notice:
+    """Something to know before reading any figure."""
+
+    title: str
+    text: str
+
+
+def head(report: Report) -> Head:
+    """Title, verdicts and what the build made."""
+    student, teacher = report.models.get("student"), report.models.get("teacher")
+    gates = _gates(report)
+    learnt = ""
+    if student is not None:
+        learnt = (
+            f"distilled from {teacher.arch}"
+            if teacher is not None
+            else "trained on the labels alone, without a teacher"
+        )
+    return Head(
+        title=f"{student.arch if student else report.data.name} for {report.profile}",
+        stamps=_stamps(report),
+        gates=gates,
+        made=_made(report),
+        task=_task(report),
+        data=report.data.name,
+        learnt=learnt,
     )
-    if data.get("labels") == "many":
-        task = f"says which of {len(classes)} labels an image has"
-    passed, gates = fmt.at(body, "certificate", "passed"), list(body.get("gates") or [])
-    made = (
-        "Not yet a TFLite file"
-        if "artifact" not in body
-        else "An int8 TFLite file"
-        if passed
-        else "An uncertified int8 TFLite file"
-    )
-    learnt = (
-        f"distilled from {teacher}"
-        if teacher and student
-        else "trained on the labels alone, without a teacher"
-        if student
-        else ""
-    )
-    last = (body.get("stages") or [{}])[-1].get("stage", "nothing")
-    # the certificate's own failures stand in its section; here only what else was asked for
-    others = [gate for gate in gates if not str(gate).startswith("certificate:")]
-    if passed is False or gates:
-        verdict, state = "Failed", "bad"
-        reason = (
-            "the certificate did not pass"
-            if passed is False
-            else "a gate of the recipe did not pass"
-        )
-    elif passed is True:
-        verdict, state = "Passed", "good"
-        reason = (
-            "the certificate and the recipe's gates passed"
-            if "gates" in body
-            else "the certificate passed"
-        )
-    else:
-        verdict, state, reason = (
-            "Not finished",
-            "open",
-            f"stopped after {last}; there is no certificate yet",
-        )
-    return {
-        "title": f"{student or data.get('name', 'A build')} for {profile}",
-        "verdict": verdict,
-        "state": state,
-        "reason": reason,
-        "gates": others,
-        "data": data.get("name", "data"),
-        "task": task,
-        "made": made,
-        "learnt": learnt,
-        "profile": profile,
-    }
 
 
-def figures(body: Mapping[str, Any]) -> list[Block]:
-    """The key numbers: at most six, each with what it means."""
-    found: list[Block] = []
+def _stamps(report: Report) -> list[Stamp]:
+    """The certificate's verdict, then the accuracy's, then that of the recipe's gates."""
+    stamps = [_certified(report)]
+    accuracy = present(report.accuracy)
+    verdict = None if accuracy is None else present(accuracy.verdict)
+    if verdict is not None:
+        stamps.append(Stamp(*ACCURACY[verdict.state], verdict.text))
+    gates = _gates(report)
+    if gates:
+        words = f"Failed {fmt.plural(len(gates), 'gate')}"
+        stamps.append(Stamp("bad", words, "A gate is a limit whose violation fails the build."))
+    return stamps
 
-    def add(value: str, name: str, note: str = "") -> None:
-        found.append({"value": value, "name": name, "note": note})
 
-    rows = fmt.rows(body)
-    if rows:
-        stage, row = list(rows.items())[-1]
-        name = "int8" if stage == "tflite" else fmt.STAGES.get(stage, stage)
-        bound = fmt.bound(row.get("top1_ci95"), fmt.percent)
-        metric = fmt.metric(body)
-        add(
-            fmt.percent(row.get("top1")),
-            f"{metric}, {name}",
-            f"95% interval {bound}" if bound else "",
-        )
-        if fmt.real(row.get("auc")):
-            area = fmt.bound(row.get("auc_ci95"), fmt.number)
-            mean = "mean " if metric != fmt.TOP1 else ""
-            add(
-                fmt.number(row["auc"]), f"{mean}AUC, {name}", f"95% interval {area}" if area else ""
+def _gates(report: Report) -> list[str]:
+    """The gates that failed, except the certificate, whose failures are in its own section."""
+    return [gate for gate in present(report.gates) or [] if not gate.startswith("certificate:")]
+
+
+def _certified(report: Report) -> Stamp:
+    certificate = present(report.certificate)
+    if certificate is None:
+        last = report.stages[-1].stage if report.stages else "nothing"
+        reason = f"The build stopped after {last}; there is no certificate yet."
+        return Stamp("open", "Not finished", reason)
+    if certificate["passed"]:
+        reason = "The file computes the network that was trained, operator by operator."
+        return Stamp("good", "Certified", reason)
+    return Stamp("bad", "Not certified", "The file is not the network that was trained.")
+
+
+def _made(report: Report) -> str:
+    if present(report.artifact) is None:
+        return "Not yet a TFLite file"
+    certificate = present(report.certificate)
+    certified = certificate is not None and certificate["passed"]
+    return "An int8 TFLite file" if certified else "An uncertified int8 TFLite file"
+
+
+def _task(report: Report) -> str:
+    """What the network does, in words."""
+    classes = report.data.classes
+    if report.data.labels == "many":
+        return f"says which of {len(classes)} labels an image has"
+    if len(classes) == 2:
+        return f"tells {classes[0]} from {classes[1]}"
+    return f"sorts images into {len(classes)} classes"
+
+
+def figures(report: Report) -> list[KeyFigure]:
+    """The key figures: at most six, each with what it means."""
+    accuracy = present(report.accuracy)
+    found = [] if accuracy is None else _accuracy_figures(accuracy)
+    artifact = present(report.artifact)
+    if artifact is not None:
+        found.append(KeyFigure(fmt.kib(artifact.bytes), "file size", artifact.path))
+    device = present(report.device)
+    if device is not None:
+        mapped = device.mapped
+        found.append(
+            KeyFigure(
+                f"{mapped.mapped} of {mapped.ops}",
+                "operators mapped",
+                report.profile,
             )
-        student = rows.get("student", {}).get("top1")
-        if stage == "tflite" and fmt.real(student) and fmt.real(row.get("top1")):
-            note = f"{metric}; the float student has {fmt.percent(student)}"
-            add(charts.points(row["top1"] - student), "points from float to int8", note)
-    if "artifact" in body:
-        add(
-            fmt.kib(fmt.at(body, "artifact", "bytes")),
-            "file size",
-            str(fmt.at(body, "artifact", "path") or ""),
         )
-    mapped = fmt.at(body, "device", "mapped")
-    if mapped:
-        told = f"{mapped.get('mapped')} of {mapped.get('ops')}"
-        add(told, "ops in the device's profile", str(body.get("profile", "")))
-    runs = [run for run in body.get("bench") or [] if run.get("emulated") is False]
-    if runs and fmt.real(fmt.at(runs[-1], "latency_ms", "p50")):
-        own = ran_on(runs[-1], str(body.get("profile")))
-        add(
-            f"{fmt.number(runs[-1]['latency_ms']['p50'], 2)} ms",
-            "median latency",
-            f"on {runs[-1].get('profile')}"
-            if own
-            else f"on the machine measured, not on {body.get('profile')}",
+    runs = [run for run in present(report.bench) or [] if run.get("emulated") is False]
+    if runs and runs[-1]["latency_ms"]["p50"] is not None:
+        run = runs[-1]
+        note = (
+            f"on {run['profile']}"
+            if ran_on(run, report.profile)
+            else f"on the machine measured, not on {report.profile}"
+        )
+        found.append(
+            KeyFigure(f"{fmt.number(run['latency_ms']['p50'], 2)} ms", "median latency", note)
         )
     return found
 
 
-def notices(body: Mapping[str, Any]) -> list[Block]:
+def _accuracy_figures(accuracy: Accuracy) -> list[KeyFigure]:
+    """Top-1 and AUC of the last network, and the change from the float student to int8."""
+    if not accuracy.waterfall:
+        return []
+    row = accuracy.waterfall[-1]
+    name = "int8" if row.stage == "tflite" else fmt.STAGES.get(row.stage, row.stage)
+    metric = fmt.metric(accuracy)
+    found = [
+        KeyFigure(
+            fmt.percent(row.top1),
+            f"{metric}, {name}",
+            f"95% interval {fmt.bound(row.top1_ci95, charts.percent)}",
+        )
+    ]
+    if row.auc is not None:
+        area = fmt.bound(row.auc_ci95, fmt.number)
+        several = "mean " if metric != fmt.METRIC[Metric.TOP1] else ""
+        found.append(
+            KeyFigure(
+                fmt.number(row.auc),
+                f"{several}AUC, {name}",
+                f"95% interval {area}" if area else "",
+            )
+        )
+    student = accuracy.row("student")
+    if row.stage == "tflite" and student is not None:
+        note = f"{metric}; the float student has {fmt.percent(student.top1)}"
+        found.append(
+            KeyFigure(charts.points(row.top1 - student.top1), "points from float to int8", note)
+        )
+    return found
+
+
+def notices(report: Report) -> list[Notice]:
     """What must be read before any figure."""
     found = []
-    if fmt.at(body, "data", "synthetic"):
+    if report.data.synthetic:
         found.append(
-            {
-                "title": "Synthetic data.",
-                "text": "The images were drawn by a program. The figures here say "
-                "how well the toolchain works, and nothing about real images.",
-            }
+            Notice(
+                "Synthetic data.",
+                "The images were drawn by a program. The figures show how well the toolchain "
+                "works. They say nothing about real images.",
+            )
         )
-    if fmt.at(body, "artifact", "full_integer") is False:
+    artifact = present(report.artifact)
+    if artifact is not None and not artifact.full_integer:
         found.append(
-            {
-                "title": "Not full integer.",
-                "text": "Some op of the file computes in floating point.",
-            }
+            Notice("Not full integer.", "An operator of the file computes in floating point.")
         )
     return found

@@ -1,11 +1,12 @@
-"""Figures as the report's text: percentages, sizes, seconds; and what several sections name alike."""
+"""Figures as text: percentages, sizes, seconds; and the names that several sections share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from edgekd.core.records import UnsetType, present
+from edgekd.evaluation.accuracy_record import Accuracy, Interval, Metric
 from edgekd.reporting import charts
 
 STAGES = {
@@ -16,72 +17,55 @@ STAGES = {
     "onnx": "ONNX",
     "tflite": "TFLite int8",
 }
-LISTED = 12  # confusions, failures and warnings told one by one; the rest is counted
-TOP1 = "top-1"
+LISTED = 12  # confusions, failures and warnings shown one by one; the rest is only counted
+NONE = "–"  # stands where there is no figure
+METRIC = {Metric.TOP1: "top-1", Metric.LABEL_DECISIONS: "labels right"}
 
 
-def at(block: Any, *path: str) -> Any:
-    """What lies at a path of keys, or None."""
-    for key in path:
-        block = block.get(key) if isinstance(block, Mapping) else None
-    return block
-
-
-def real(value: Any) -> bool:
-    """Whether it is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def percent(value: Any, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """0.123 as "12.3%"."""
-    return charts.percent(value, digits) if real(value) else "–"
+    return NONE if value is None else charts.percent(value, digits)
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """A number with so many digits behind the point."""
-    return f"{value:.{digits}f}" if real(value) else "–"
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` digits behind the point; a dash for None and NaN."""
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def whole(value: Any) -> str:
-    """A count with thousands told apart."""
-    return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)
+def whole(value: int | UnsetType | None) -> str:
+    """A count with a comma between thousands."""
+    return NONE if value is None or isinstance(value, UnsetType) else f"{value:,}"
 
 
-def bound(pair: Any, form: Any) -> str:
-    """A 95 % interval as "low–high", or ""."""
-    if not isinstance(pair, Sequence) or len(pair) != 2 or not all(real(x) for x in pair):
-        return ""
-    return f"{form(pair[0]).rstrip('%')}–{form(pair[1])}"
+def bound(pair: Interval | None, form: Callable[[float], str]) -> str:
+    """A 95 % interval as "low–high", or "" for None."""
+    return "" if pair is None else f"{form(pair[0]).rstrip('%')}–{form(pair[1])}"
 
 
-def kib(count: Any) -> str:
-    """Bytes as KiB, large ones as MiB."""
-    if not real(count):
-        return "–"
+def kib(count: int | None) -> str:
+    """Bytes as KiB, or as MiB from 10 MiB on."""
+    if count is None:
+        return NONE
     return f"{count / 1024:,.0f} KiB" if count < 10 * 2**20 else f"{count / 2**20:,.1f} MiB"
 
 
-def mib(kib: Any) -> str:
+def mib(kib: float) -> str:
     """KiB as MiB."""
-    return f"{kib / 1024:,.1f} MiB" if real(kib) else "–"
+    return f"{kib / 1024:,.1f} MiB"
 
 
-def large(count: Any) -> str:
+def large(count: float) -> str:
     """1,530,000 as "1.53 M"."""
-    if not real(count):
-        return "–"
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(count) >= unit:
             return f"{count / unit:.3g}{name}"
     return f"{count:g}"
 
 
-def seconds(value: Any) -> str:
-    """Seconds, from a minute on with minutes."""
-    if not real(value):
-        return "–"
-    minutes, seconds = divmod(round(value), 60)
-    return f"{value:.1f} s" if value < 60 else f"{minutes} min {seconds:02} s"
+def seconds(value: float) -> str:
+    """Seconds as "12.3 s", or as "2 min 05 s"."""
+    minutes, rest = divmod(round(value), 60)
+    return f"{value:.1f} s" if value < 60 else f"{minutes} min {rest:02} s"
 
 
 def plural(count: int, noun: str) -> str:
@@ -89,46 +73,33 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def arch(body: Mapping[str, Any], role: str) -> str | None:
-    """The architecture of the teacher or the student."""
-    return at(body, "models", role, "arch")
-
-
-def rows(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The waterfall's rows by stage."""
-    return {str(row.get("stage")): row for row in at(body, "accuracy", "waterfall") or []}
-
-
-def metric(body: Mapping[str, Any]) -> str:
+def metric(accuracy: Accuracy | UnsetType) -> str:
     """What the share of right answers is called."""
-    return TOP1 if at(body, "accuracy", "metric") in (None, "top1") else "labels right"
+    block = present(accuracy)
+    return METRIC[Metric.TOP1 if block is None else block.metric]
 
 
-def between(bounds: Any) -> str:
-    """An interval of changes in points, "low to high"."""
-    return f"{charts.points(bounds[0])} to {charts.points(bounds[1])}" if bounds else ""
+def between(bounds: Interval | None) -> str:
+    """An interval of changes in percentage points, "low to high"."""
+    return "" if bounds is None else f"{charts.points(bounds[0])} to {charts.points(bounds[1])}"
 
 
-def signed(value: Any) -> str:
-    """A difference of AUCs: three decimals and a proper sign."""
-    return (
-        f"{value:+.3f}".replace("-", "−").replace("+0.000", "0.000").replace("−0.000", "0.000")
-        if real(value)
-        else ""
-    )
+def signed(value: float | None) -> str:
+    """A difference of AUCs: three decimals and a proper minus sign; "" for None."""
+    if value is None:
+        return ""
+    text = f"{value:+.3f}".replace("-", "−")
+    return "0.000" if text[1:] == "0.000" else text
 
 
-def tiny(value: Any) -> str:
-    """A divergence in nats, three digits that count."""
-    if not real(value):
-        return "–"
-    return (
-        "0"
-        if value == 0
-        else f"{value:.3g}".replace("-", "−")
-        if abs(value) >= 1e-4
-        else f"{value:.1e}".replace("-", "−")
-    )
+def tiny(value: float | None) -> str:
+    """A divergence in nats, to three significant digits."""
+    if value is None:
+        return NONE
+    if value == 0:
+        return "0"
+    text = f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.1e}"
+    return text.replace("-", "−")
 
 
 def share(value: float) -> str:
@@ -136,8 +107,8 @@ def share(value: float) -> str:
     return "under 1%" if 0 < value < 0.01 else f"{value:.0%}"
 
 
-def cell(value: Any, digits: int = 4) -> str:
-    """A table's cell: floats to so many digits, nothing for None."""
-    return (
-        "" if value is None else f"{value:.{digits}g}" if isinstance(value, float) else str(value)
-    )
+def cell(value: float | None, digits: int = 4) -> str:
+    """A table's cell: a float to `digits` significant digits; "" for None."""
+    if value is None:
+        return ""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -1,67 +1,109 @@
-"""The report's section on the ops that cost accuracy, when `edgekd report --why` was asked."""
+"""The section on the operators that cost accuracy, after `edgekd report --why`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
+from edgekd.core.records import present
+from edgekd.evaluation.sensitivity_record import Remedy, SensitiveOp
 from edgekd.reporting import charts
+from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
-WORST_OPS = 12  # ops of a sensitivity run in the first table; the rest is folded away
+WORST_OPS = 12  # operators in the first table; the others are folded away
 
 
-def why(body: Mapping[str, Any]) -> Block | None:
-    """The sensitivity run of `edgekd report --why`."""
-    why = body.get("why")
-    if not why:
+@dataclasses.dataclass(frozen=True)
+class OpLine:
+    """One operator. `bar` is SVG."""
+
+    op: str
+    name: str
+    part: str | None
+    bar: str
+    kl: str
+    kl_bound: str
+    top1: str
+    auc: str
+    back: str
+    rank: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RemedyView:
+    """One remedy that helped."""
+
+    kind: str
+    text: str
+    next_step: str
+    kl: str
+    top1: str
+    bound: bool
+    sure: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class WhyView:
+    """The whole section. `aucs`: whether any operator has a change of AUC."""
+
+    images: str
+    split: str
+    kl: str
+    top1: str
+    reading: str
+    worst: list[OpLine]
+    others: list[OpLine]
+    aucs: bool
+    remedies: list[RemedyView]
+    tried: str
+    seconds: str
+
+
+def why(report: Report) -> WhyView | None:
+    """The sensitivity run, or None where there was none."""
+    block = present(report.why)
+    if block is None:
         return None
-    whole = why.get("whole") or {}
-    most = (
-        max((fmt.at(op, "alone", "kl") or 0.0 for op in why.get("ops") or []), default=0.0) or 1.0
+    most = max((op.alone.kl for op in block.ops), default=0.0) or 1.0
+    ops = [_op(op, most) for op in block.ops]
+    seconds = present(block.seconds)
+    return WhyView(
+        images=fmt.whole(block.images),
+        split=block.split,
+        kl=fmt.tiny(block.whole.kl),
+        top1=charts.points(block.whole.top1),
+        reading=block.reading,
+        worst=ops[:WORST_OPS],
+        others=ops[WORST_OPS:],
+        aucs=any(op.alone.auc is not None for op in block.ops),
+        remedies=[_remedy(remedy) for remedy in block.remedies],
+        tried=fmt.whole(block.tried),
+        seconds=fmt.NONE if seconds is None else fmt.seconds(seconds),
     )
-    ops = []
-    for op in why.get("ops") or []:
-        alone, without = op.get("alone") or {}, op.get("without") or {}
-        ops.append(
-            {
-                "op": op.get("op"),
-                "name": op.get("name"),
-                "part": op.get("part"),
-                "bar": charts.bar((alone.get("kl") or 0.0) / most),
-                "kl": fmt.tiny(alone.get("kl")),
-                "kl_bound": " to ".join(fmt.tiny(x) for x in alone.get("kl_ci95") or []),
-                "top1": charts.points(alone["top1"]) if fmt.real(alone.get("top1")) else "–",
-                "auc": fmt.signed(alone.get("auc")) or "–",
-                "back": fmt.tiny(without.get("kl_gained")),
-                "rank": without.get("rank"),
-            }
-        )
-    remedies = [
-        {
-            "kind": remedy.get("kind"),
-            "text": remedy.get("text"),
-            "next_step": remedy.get("next_step"),
-            "kl": f"{fmt.tiny(remedy.get('kl_before'))} → {fmt.tiny(remedy.get('kl_after'))}",
-            "top1": charts.points(remedy["top1"]) if fmt.real(remedy.get("top1")) else "–",
-            "bound": bool(remedy.get("bound")),
-            "sure": remedy.get("sure") is not False,
-        }
-        for remedy in why.get("remedies") or []
-    ]
-    return {
-        "images": fmt.whole(why.get("images")),
-        "split": why.get("split"),
-        "calibration": fmt.whole(why.get("calibration")),
-        "kl": fmt.tiny(whole.get("kl")),
-        "top1": charts.points(whole["top1"]) if fmt.real(whole.get("top1")) else "–",
-        "trained_kl": fmt.tiny(fmt.at(why, "training", "kl")),
-        "reading": why.get("reading"),
-        "worst": ops[:WORST_OPS],
-        "others": ops[WORST_OPS:],
-        "aucs": any(op["auc"] != "–" for op in ops),
-        "remedies": remedies,
-        "tried": fmt.whole(why.get("tried")),
-        "seconds": fmt.seconds(why.get("seconds")),
-    }
+
+
+def _op(op: SensitiveOp, most: float) -> OpLine:
+    return OpLine(
+        op=op.op,
+        name=op.name,
+        part=op.part,
+        bar=charts.bar(op.alone.kl / most),
+        kl=fmt.tiny(op.alone.kl),
+        kl_bound=" to ".join(fmt.tiny(x) for x in op.alone.kl_ci95),
+        top1=charts.points(op.alone.top1),
+        auc=fmt.signed(op.alone.auc) or fmt.NONE,
+        back=fmt.tiny(op.without.kl_gained),
+        rank=op.without.rank,
+    )
+
+
+def _remedy(remedy: Remedy) -> RemedyView:
+    return RemedyView(
+        kind=remedy.kind,
+        text=remedy.text,
+        next_step=remedy.next_step,
+        kl=f"{fmt.tiny(remedy.kl_before)} → {fmt.tiny(remedy.kl_after)}",
+        top1=charts.points(remedy.top1),
+        bound=remedy.bound,
+        sure=remedy.sure,
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.evaluation import conformal
+from edgekd.evaluation.confidence_record import OutputKind
 from edgekd.evaluation.metrics import probabilities
 from edgekd.tflite.int8_rules import Range
 
@@ -26,7 +27,7 @@ def drawn(
 @pytest.mark.parametrize("true", [0.5, 1.0, 2.0, 3.0])
 def test_temperature_is_found_through_int8(true: float) -> None:
     _, labels, codes = drawn(20_000, 4, true)
-    found = conformal.fit_temperature(conformal.scores(codes, GRID, "logits"), labels)
+    found = conformal.fit_temperature(conformal.scores(codes, GRID, OutputKind.LOGITS), labels)
     assert found == pytest.approx(true, rel=0.06)
 
 
@@ -41,10 +42,10 @@ def test_calibration_error_by_hand() -> None:
 
 def test_calibration_error_falls() -> None:
     _, labels, codes = drawn(4000, 3, 2.5)
-    fitted = conformal.fit(codes[:2000], labels[:2000], GRID, "logits", 0.9)
+    fitted = conformal.fit(codes[:2000], labels[:2000], GRID, OutputKind.LOGITS, 0.9)
     judged = conformal.judge(fitted, codes[2000:], labels[2000:], GRID)
-    assert judged["ece"]["after"] < judged["ece"]["before"] / 2
-    assert judged["nll"]["after"] < judged["nll"]["before"]
+    assert judged.ece.after < judged.ece.before / 2
+    assert judged.nll.after < judged.nll.before
 
 
 def test_the_floor_of_the_error() -> None:
@@ -74,10 +75,12 @@ def test_coverage_over_splits() -> None:
     held, by_class = [], []
     for seed in range(40):
         order = np.random.default_rng(seed).permutation(2000)
-        fitted = conformal.fit(codes[order[:1000]], labels[order[:1000]], GRID, "logits", 0.9)
+        fitted = conformal.fit(
+            codes[order[:1000]], labels[order[:1000]], GRID, OutputKind.LOGITS, 0.9
+        )
         judged = conformal.judge(fitted, codes[order[1000:]], labels[order[1000:]], GRID)
-        held.append(judged["coverage"])
-        by_class.append([row["coverage"] for row in judged["coverage_by_class"]])
+        held.append(judged.coverage)
+        by_class.append([row.coverage for row in judged.coverage_by_class])
     assert 0.895 < float(np.mean(held)) < 0.92
     assert min(held) > 0.86
     assert ((np.mean(by_class, 0) > 0.89) & (np.mean(by_class, 0) < 0.93)).all()
@@ -113,10 +116,10 @@ def test_unsure_is_none_or_several() -> None:
 
 def test_sure_answers_are_better() -> None:
     _, labels, codes = drawn(4000, 3, 1.0)
-    fitted = conformal.fit(codes[:2000], labels[:2000], GRID, "logits", 0.9)
+    fitted = conformal.fit(codes[:2000], labels[:2000], GRID, OutputKind.LOGITS, 0.9)
     judged = conformal.judge(fitted, codes[2000:], labels[2000:], GRID)
-    assert 0 < judged["unsure"] < 1
-    assert judged["accuracy_when_sure"] > judged["accuracy"] + 0.05
+    assert 0 < judged.unsure < 1
+    assert judged.accuracy_when_sure > judged.accuracy + 0.05
 
 
 def test_sigmoid_keeps_the_order() -> None:
@@ -136,6 +139,6 @@ def test_sigmoid_keeps_the_order() -> None:
 def test_probabilities_as_output() -> None:
     """A file that ends in SOFTMAX: log p stands for the logits, and a code of zero is not minus infinity."""
     codes = np.array([[-128, 127, -127]], np.int8)
-    found = conformal.scores(codes, Range(1 / 256, -128), "probabilities")
+    found = conformal.scores(codes, Range(1 / 256, -128), OutputKind.PROBABILITIES)
     assert np.isfinite(found).all()
     assert found[0, 1] == pytest.approx(np.log(255 / 256))

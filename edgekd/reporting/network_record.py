@@ -1,0 +1,133 @@
+"""Records of report.json's blocks "models" and "training": each network, and how it was trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.evaluation.accuracy_record import Figures, Interval
+
+
+class EpochRow(Record, frozen=True, kw_only=True):
+    """One epoch: the mean training loss, and figures on the validation images.
+
+    `cut`: where channels are pruned in several cuts, the number of the cut, from 1.
+    """
+
+    epoch: int
+    loss: float
+    top1: float | UnsetType = UNSET
+    auc: float | UnsetType = UNSET
+    cut: int | UnsetType = UNSET
+
+
+class GroupShare(Record, frozen=True):
+    """The share of a group's `n` images that is answered right."""
+
+    n: int
+    top1: float
+    top1_ci95: Interval
+
+
+class GroupShares(Record, frozen=True):
+    """Top-1 of each training group, the group with the lowest, and highest less lowest."""
+
+    each: dict[str, GroupShare]
+    worst: str
+    gap: float
+
+
+class Size(Record, frozen=True):
+    """Parameters, and multiply-accumulates of one image."""
+
+    params: int
+    macs: int
+
+
+class Cut(Record, frozen=True):
+    """One cut of pruning: the size after it, and how many channels it removed."""
+
+    cut: int
+    params: int
+    macs: int
+    channels: int
+
+
+class PrunedGroup(Record, frozen=True):
+    """Channels that pruning can only remove together, before and after.
+
+    `whole`: why the group was left whole, or "".
+    """
+
+    group: str
+    before: int
+    after: int
+    whole: str
+
+
+class MissingMass(Record, frozen=True):
+    """The probability that a log's rows do not state: the mean and the largest of all rows."""
+
+    mean: float
+    most: float
+
+
+class LogBlock(Record, frozen=True):
+    """The log of a teacher's answers that the student learned from. `skipped`: rows by reason."""
+
+    source: Literal["log"]
+    answers: int
+    images: int
+    classes_a_row: int
+    missing_mass: MissingMass
+    too_old: int
+    skipped: dict[str, int]
+    model: str
+    oldest: str
+    newest: str
+    hashes_checked: int
+
+
+class Client(Record, frozen=True):
+    """One client of a federated teacher: its images, and its top-1 on the test images."""
+
+    name: str
+    images: int
+    by_class: list[int]
+    top1: float | None
+
+
+class ClientsBlock(Record, frozen=True):
+    """The clients whose answers the student learned from."""
+
+    source: Literal["clients"]
+    rounds: int
+    clients: list[Client]
+    mean_top1: float | None
+
+
+class NetworkBlock(Record, frozen=True, kw_only=True):
+    """One network. `input`: height, width and channels; `weights`: where its first weights came from.
+
+    `losses`: the weight of each loss that trained the student; `notes`: losses that were left out
+    or replaced. `groups`: accuracy by training group, of a pruned network its channel groups.
+    """
+
+    arch: str
+    params: int
+    macs: int
+    input: list[int]
+    name: str
+    weights: str
+    licence: str
+    mode: str | UnsetType = UNSET  # how the teacher was trained
+    lr: float | UnsetType = UNSET
+    head_decay: float | UnsetType = UNSET
+    metrics: dict[str, Figures] | UnsetType = UNSET  # the teacher's, by split
+    losses: dict[str, float] | UnsetType = UNSET
+    notes: list[str] | UnsetType = UNSET
+    log: LogBlock | UnsetType = UNSET
+    clients: ClientsBlock | UnsetType = UNSET
+    groups: dict[str, GroupShares] | list[PrunedGroup] | UnsetType = UNSET
+    before: Size | UnsetType = UNSET  # of a pruned network: its size before
+    cuts: list[Cut] | UnsetType = UNSET

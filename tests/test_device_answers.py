@@ -1,0 +1,54 @@
+"""Results that came back from a device: they count in the verdict, unless they are of another machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd.core.artifacts import Evaluation
+from edgekd.core.records import UnsetType
+from edgekd.evaluation import waterfall
+from edgekd.evaluation.accuracy_record import Accuracy
+from edgekd.reporting import device_answers
+from edgekd.settings.recipe import BudgetConfig
+
+
+def healthy_build() -> Accuracy:
+    """A student and its int8 file, which answer every image alike and right."""
+    labels = np.arange(100) % 2
+    logits = np.eye(2, dtype=np.float32)[labels] * 4
+    evaluation = Evaluation(
+        ["student", "tflite"], 2, labels.tolist(), np.stack([logits, logits]).tobytes(), b""
+    )
+    images = waterfall.Images([f"{row}.png" for row in range(100)], ["cat", "dog"], 0.05)
+    return waterfall.accuracy(evaluation, images, BudgetConfig())
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    golden = {"images": 32, "argmax_agreement": 1.0, "max_abs_lsb": 2, "top1": 0.875} | changes.pop(
+        "golden", {}
+    )
+    return {"profile": "pi4", "emulated": False, "warnings": [], "golden": golden} | changes
+
+
+def test_a_result_carried_back_is_part_of_the_verdict() -> None:
+    healthy = healthy_build()
+    good = device_answers.carried_back(healthy, [run()], "pi4")
+    assert good.device.state == "within"
+    assert good.verdict.state == "good"
+    wrong = run(golden={"argmax_agreement": 0.75, "max_abs_lsb": 90})
+    bad = device_answers.carried_back(healthy, [run(), wrong], "pi4")
+    assert bad.verdict.stage == "device"
+    assert "8 of 32" in bad.verdict.text
+    rounded = device_answers.carried_back(
+        healthy, [run(golden={"argmax_agreement": 31 / 32, "max_abs_lsb": 3})], "pi4"
+    )
+    assert rounded.verdict.state == "good"
+
+
+def test_a_run_on_another_machine_is_not_the_device() -> None:
+    healthy = healthy_build()
+    elsewhere = run(warnings=["measured on X, which is not a Pi: these are not the times of pi4"])
+    for other in (run(profile="host"), elsewhere, run() | {"golden": None}):
+        assert isinstance(device_answers.carried_back(healthy, [other], "pi4").device, UnsetType)
