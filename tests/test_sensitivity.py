@@ -11,9 +11,17 @@ import torch
 from edgekd.core.context import MemoryCheckpoint, silent
 from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.pipeline.stages.sensitivity import reading
-from edgekd.quantization import qat_network, range_pinning, remedies, sensitivity
+from edgekd.quantization import (
+    qat_network,
+    range_pinning,
+    remedies,
+    remedy_ranking,
+    rerun,
+    sensitivity,
+)
 from edgekd.quantization.qat_network import QatNetwork, predict, set_phase
 from edgekd.quantization.remedies import Case
+from edgekd.quantization.sensitivity_record import Divergence, OperatorSensitivity
 from edgekd.settings.recipe import QatConfig
 from edgekd.tflite.int8_rules import Int8Rules, Range
 from tests import small_networks
@@ -46,15 +54,15 @@ def case(network: QatNetwork, images: np.ndarray) -> Case:
     return Case(network, student, images, [batch(16, 0), batch(16, 6)], [], QatConfig(lr=1e-3))
 
 
-def table(network: QatNetwork, images: np.ndarray) -> list[dict[str, Any]]:
-    found = sensitivity.units(network)
+def table(network: QatNetwork, images: np.ndarray) -> list[OperatorSensitivity]:
+    found = rerun.units(network)
     return sensitivity.table(
         found, sensitivity.measure(network, images, silent, MemoryCheckpoint()), LABELS, 0
     )
 
 
-def unit(network: QatNetwork, name: str) -> sensitivity.Unit:
-    return next(unit for unit in sensitivity.units(network) if unit.name == name)
+def unit(network: QatNetwork, name: str) -> rerun.Unit:
+    return next(unit for unit in rerun.units(network) if unit.name == name)
 
 
 def scaled(network: QatNetwork, name: str, by: float) -> None:
@@ -66,7 +74,7 @@ def scaled(network: QatNetwork, name: str, by: float) -> None:
 
 
 def test_every_fake_quantiser_belongs_to_one_op(network: QatNetwork) -> None:
-    found = sensitivity.units(network)
+    found = rerun.units(network)
     weights = [path for unit in found for path in unit.weight_paths]
     assert sorted(weights) == sorted(layer.quantiser for layer in network.layers)
     edges = {edge for unit in found for edge in (unit.name, *unit.others)}
@@ -85,13 +93,13 @@ def test_computing_only_what_follows_gives_what_computing_all_gives(
     part = images[: sensitivity.BATCH]
     for everything, one in (("float", "frozen"), ("frozen", "float")):
         set_phase(network, everything)
-        run = sensitivity.Rerun(network, part)
+        run = rerun.Rerun(network, part)
         assert np.array_equal(run.logits, predict(network, part))
-        for found in sensitivity.units(network):
+        for found in rerun.units(network):
             paths = (found.range_path, *found.weight_paths)
-            with sensitivity.phase(network, paths, one):
+            with rerun.phase(network, paths, one):
                 assert np.array_equal(
-                    run.after(sensitivity.affected(network, paths)), predict(network, part)
+                    run.after(rerun.affected(network, paths)), predict(network, part)
                 ), found.name
         assert np.array_equal(predict(network, part), run.logits)  # the phases are as they were
 
@@ -107,7 +115,7 @@ def test_the_whole_and_the_float_network_are_the_networks(
     assert np.array_equal(predict(network, images, sensitivity.BATCH), whole)
     set_phase(network, "float")
     assert np.array_equal(runs.float_, predict(network, images, sensitivity.BATCH))
-    assert runs.alone.shape == runs.without.shape == (len(sensitivity.units(network)), COUNT, 3)
+    assert runs.alone.shape == runs.without.shape == (len(rerun.units(network)), COUNT, 3)
 
 
 @pytest.mark.parametrize("by", [0.05, 40.0], ids=["far too tight", "far too wide"])
@@ -120,30 +128,29 @@ def test_a_spoiled_range_is_the_worst_op_and_its_remedy_the_first(
     scaled(network, SPOILED, by)
     spoiled = predict(network, images)
     rows = table(network, images)
-    assert rows[0]["name"] == SPOILED
-    assert rows[0]["without"]["rank"] == 1
-    assert rows[0]["alone"]["kl"] > 3 * rows[1]["alone"]["kl"]
-    assert rows[0]["alone"]["kl_ci95"][0] > rows[1]["alone"]["kl_ci95"][1]
+    assert rows[0].name == SPOILED
+    assert rows[0].without.rank == 1
+    assert rows[0].alone.kl > 3 * rows[1].alone.kl
+    assert rows[0].alone.kl_ci95[0] > rows[1].alone.kl_ci95[1]
     parts = sensitivity.blame(network, images, [unit(network, SPOILED)], silent)[SPOILED]
     kl = {
-        part: sensitivity.compare(logits, reference, LABELS, 0)["kl"]
-        for part, logits in parts.items()
+        part: sensitivity.compare(logits, reference, LABELS, 0).kl for part, logits in parts.items()
     }
     assert kl["range"] > 2 * kl["weights"]
     trial = case(network, images)
-    worst = [unit(network, row["name"]) for row in rows[:3]]
+    worst = [unit(network, row.name) for row in rows[:3]]
     before = network.edge(SPOILED).range
     found = remedies.ranges(trial, worst, range_pinning.observe(network, trial.calibration))
     assert network.edge(SPOILED).range == before
-    best, tried = remedies.rank(found, spoiled, reference, LABELS, 0)
+    best, tried = remedy_ranking.rank(found, spoiled, reference, LABELS, 0)
     assert len(tried) == len(found)
-    assert (best[0]["what"], best[0]["kind"]) == (
+    assert (best[0].what, best[0].kind) == (
         SPOILED,
         "wider range" if by < 1 else "tighter range",
     )
-    assert best[0]["sure"] is True
-    assert best[0]["kl_after"] < 0.5 * best[0]["kl_before"]
-    assert f"qat.pin={SPOILED}=" in best[0]["next_step"]
+    assert best[0].sure is True
+    assert best[0].kl_after < 0.5 * best[0].kl_before
+    assert f"qat.pin={SPOILED}=" in best[0].next_step
 
 
 def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(
@@ -177,7 +184,7 @@ def test_an_interrupted_run_goes_on_after_the_last_batch(
     network: QatNetwork, images: np.ndarray
 ) -> None:
     expected = sensitivity.measure(network, images, silent, MemoryCheckpoint())
-    checkpoint, units = MemoryCheckpoint(), len(sensitivity.units(network))
+    checkpoint, units = MemoryCheckpoint(), len(rerun.units(network))
 
     def interrupt(_what: str, done: int, _total: int, **_: float) -> None:
         if done > 3 * units:
@@ -208,14 +215,14 @@ def test_a_torn_checkpoint_is_started_over(network: QatNetwork, images: np.ndarr
 
 def test_all_that_is_tried_is_measured_and_ranked(network: QatNetwork, images: np.ndarray) -> None:
     before = predict(network, images)
-    worst = sensitivity.units(network)[:2]
+    worst = rerun.units(network)[:2]
     found = remedies.candidates(case(network, images), worst, {unit.name: before for unit in worst})
     assert {"calibrate again", "another op", "more QAT"} <= {candidate.kind for candidate in found}
     trained = next(candidate for candidate in found if candidate.kind == "more QAT")
     assert np.abs(trained.logits - before).max() > 0
-    best, tried = remedies.rank(found, before, before, LABELS, 0)
+    best, tried = remedy_ranking.rank(found, before, before, LABELS, 0)
     assert best == []  # nothing is nearer to itself
-    assert all(row["kl_before"] == 0 and not row["sure"] for row in tried)
+    assert all(row.kl_before == 0 and not row.sure for row in tried)
 
 
 def test_a_remedy_whose_gain_may_be_chance_is_marked_and_comes_last() -> None:
@@ -232,20 +239,24 @@ def test_a_remedy_whose_gain_may_be_chance_is_marked_and_comes_last() -> None:
         remedies.Candidate("another op", "a", "", "", reference, bound=True),
         remedies.Candidate("another op", "b", "", "", reference, bound=True),
     ]
-    best, tried = remedies.rank(made, before, reference, labels, 0)
+    best, tried = remedy_ranking.rank(made, before, reference, labels, 0)
     assert len(tried) == 5
-    assert [(row["kind"], row["sure"], row["bound"]) for row in best] == [
+    assert [(row.kind, row.sure, row.bound) for row in best] == [
         ("more QAT", True, False),
         ("tighter range", False, False),
         ("another op", True, True),
     ]
-    assert best[-1]["kl_after"] == pytest.approx(0, abs=1e-12)
+    assert best[-1].kl_after == pytest.approx(0, abs=1e-12)
+
+
+def divergence(kl: float) -> Divergence:
+    return Divergence(kl, [kl, kl], 0.0, None)
 
 
 def test_what_the_divergences_say() -> None:
-    assert "Look at the operators" in reading({"kl": 0.2}, {"kl": 0.01})
-    assert "Look at the training" in reading({"kl": 0.01}, {"kl": 0.2})
-    assert "close to nothing" in reading({"kl": 1e-5}, {"kl": 1e-4})
+    assert "Look at the operators" in reading(divergence(0.2), divergence(0.01))
+    assert "Look at the training" in reading(divergence(0.01), divergence(0.2))
+    assert "close to nothing" in reading(divergence(1e-5), divergence(1e-4))
 
 
 # Ranges ---------------------------------------------------------------------------------------------------------------

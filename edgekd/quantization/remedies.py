@@ -1,7 +1,8 @@
-"""What would bring an int8 network nearer to its float student: candidates, each tried and measured on the same images.
+"""Tries what could bring an int8 network nearer to its float student, and measures each remedy.
 
-Ranges are changed one op at a time and all together, training goes on for a few steps, and the worst ops are left in
-float to tell what replacing them could bring at most. Nothing here is kept: a remedy names the setting that does it.
+Ranges are changed one operator at a time and all together; training goes on for a few steps; and the
+worst operators are left in float, which shows the most that replacing them could bring. All remedies
+are measured on the same images. The build keeps none of them: each names the setting that applies it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,33 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.core.context import Progress, silent
-from edgekd.evaluation import metrics
 from edgekd.quantization import range_pinning
+from edgekd.quantization.fakequant import PerChannelWeightFakeQuant
 from edgekd.quantization.qat_network import QatNetwork, predict, set_phase
 from edgekd.quantization.range_pinning import Seen
-from edgekd.quantization.sensitivity import BATCH, Floats, Rerun, Unit, affected
+from edgekd.quantization.rerun import Floats, Rerun, Unit, affected
+from edgekd.quantization.sensitivity import BATCH
+from edgekd.quantization.sensitivity_record import RemedyKind
 from edgekd.settings.recipe import QatConfig
 from edgekd.tflite.int8_rules import Range
 from edgekd.training.losses import label_losses
 
-PERCENTILES = (
-    100.0,
-    99.99,
-    99.9,
-    99.0,
-)  # 100: minimum and maximum, where training had moved the range
-TRIAL_STEPS = 20  # of further training: enough to see a direction, a minute at 224 px on two cores
-MOST = 3  # remedies told
-SHOWN_DIGITS = 4  # significant digits of a percentile in a setting
+# Percentiles that are tried as ranges. 100 is minimum and maximum, where training moved the range.
+PERCENTILES = (100.0, 99.99, 99.9, 99.0)
+# Steps of further training: enough to see a direction, and a minute at 224 px on two cores.
+TRIAL_STEPS = 20
+# Significant digits of a percentile in a setting.
+SHOWN_DIGITS = 4
+ALL_OPS = "all ops"  # what a remedy changes that changes every operator
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What remedies are tried on.
 
-    `images`: uint8 [n, px, px, channels], not trained on; `calibration` and `more`: normalised batches of training images,
-    those that the ranges started from and others; `config`: how the network was trained.
+    `images`: uint8 [n, px, px, channels], not trained on. `calibration`: the normalized batches that the
+    ranges started from; `more`: batches of other training images, may be empty. `config`: how the
+    network was trained.
     """
 
     network: QatNetwork
@@ -55,62 +56,100 @@ class Case:
     seed: int = 0
 
     def pinned(self, name: str, percentile: float) -> str:
-        """The setting that pins an edge, beside what the recipe pins already."""
+        """The setting that pins an edge and keeps what the recipe pins already."""
         wanted = range_pinning.parse(self.config.pin) | {name: percentile}
-        return f'--set "qat.pin={", ".join(f"{edge}={value:.{SHOWN_DIGITS}g}" for edge, value in wanted.items())}"'
+        pins = ", ".join(f"{edge}={value:.{SHOWN_DIGITS}g}" for edge, value in wanted.items())
+        return f'--set "qat.pin={pins}"'
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A remedy that was tried: its answers on the measuring images, and what a person does to have it."""
+    """A remedy that was tried.
 
-    kind: str
-    what: str  # the op, or "all ops"; one remedy of a kind and a what is told, the best
+    `what`: the operator, or ALL_OPS. `text`: the remedy in words; `next_step`: the setting that applies
+    it. `logits`: its answers on the measuring images, float32 [n, k]. `bound`: not a remedy, but the most
+    that one of its kind could bring.
+    """
+
+    kind: RemedyKind
+    what: str
     text: str
     next_step: str
     logits: Floats
-    bound: bool = False  # not a remedy itself but the most that one could bring
+    bound: bool = False
+
+
+def candidates(case: Case, worst: Sequence[Unit], without: Mapping[str, Floats]) -> list[Candidate]:
+    """Try every remedy. `without`: the answers with each of the worst operators in float.
+
+    Changes the network: the last remedy trains it.
+    """
+    set_phase(case.network, "frozen")
+    seen = range_pinning.observe(case.network, case.calibration, case.seed)
+    count = sum(len(batch) for batch in case.calibration)
+    found = ranges(case, worst, seen)
+    text = f"Set all ranges anew from the {count} calibration images"
+    found += every_range(case, seen, RemedyKind.CALIBRATE_AGAIN, text)
+    if case.more:
+        twice = count + sum(len(batch) for batch in case.more)
+        wider = range_pinning.observe(case.network, [*case.calibration, *case.more], case.seed)
+        text = f"Set all ranges anew from {twice} images"
+        setting = f"--set data.calibration={twice} "
+        found += every_range(case, wider, RemedyKind.MORE_CALIBRATION, text, setting)
+    found += per_channel(case)
+    found += replaced(worst, without)
+    found.append(more_training(case))
+    return found
 
 
 def ranges(case: Case, worst: Sequence[Unit], seen: Mapping[str, Seen]) -> list[Candidate]:
-    """Another range for each of the worst ops in turn: percentiles of what passes it on the calibration images."""
-    network, images = case.network, case.images
-    trials: list[tuple[Unit, float, Range]] = []
+    """Other ranges for each of the worst operators in turn: percentiles on the calibration images."""
+    trials = list(_trials(case.network, worst, seen))
+    answers = _answers(case, trials)
+    found = []
+    for (unit, percentile, wanted), logits in zip(trials, answers, strict=True):
+        ratio = wanted.scale / case.network.edge(unit.name).range.scale
+        text = (
+            f"Give {unit.op} {unit.name} a range {ratio:.2f} times as wide: "
+            f"{_percentile(percentile)} of its values on the calibration images."
+        )
+        kind = RemedyKind.TIGHTER_RANGE if ratio < 1 else RemedyKind.WIDER_RANGE
+        setting = case.pinned(unit.name, percentile)
+        found.append(Candidate(kind, unit.name, text, setting, logits))
+    return found
+
+
+Trial = tuple[Unit, float, Range]  # the unit, the percentile, and the range that it gives
+
+
+def _trials(
+    network: QatNetwork, worst: Sequence[Unit], seen: Mapping[str, Seen]
+) -> Iterator[Trial]:
+    """Each range that differs from the present one and from those before it."""
     for unit in worst:
         known = {network.edge(unit.name).range}
         for percentile in () if unit.fixed else PERCENTILES:
             wanted = seen[unit.name].range(percentile)
             if wanted not in known:
                 known.add(wanted)
-                trials.append((unit, percentile, wanted))
-    answers: list[list[Floats]] = [[] for _ in trials]
-    dirty = {unit.name: affected(network, _touched(network, unit)) for unit in worst}
+                yield unit, percentile, wanted
+
+
+def _answers(case: Case, trials: Sequence[Trial]) -> list[Floats]:
+    """The logits [n, k] of each trial. Ranges are as before when it returns."""
+    network, images = case.network, case.images
+    rows: list[list[Floats]] = [[] for _ in trials]
+    dirty = {unit.name: affected(network, _touched(network, unit)) for unit, _, _ in trials}
     for start in range(0, len(images) if trials else 0, BATCH):
         run = Rerun(network, images[start : start + BATCH])
         for number, (unit, _, wanted) in enumerate(trials):
             edge = network.edge(unit.name)
             before = edge.range
             edge.set_range(wanted)
-            answers[number].append(run.after(dirty[unit.name]))
+            rows[number].append(run.after(dirty[unit.name]))
             edge.set_range(before)
         case.progress("other ranges", min(start + BATCH, len(images)), len(images))
-    found = []
-    for (unit, percentile, wanted), rows in zip(trials, answers, strict=True):
-        ratio = wanted.scale / network.edge(unit.name).range.scale
-        text = (
-            f"Give {unit.op} {unit.name} a range {ratio:.2f} times as wide: {_percentile(percentile)} of its values on "
-            "the calibration images."
-        )
-        found.append(
-            Candidate(
-                "tighter range" if ratio < 1 else "wider range",
-                unit.name,
-                text,
-                case.pinned(unit.name, percentile),
-                np.concatenate(rows),
-            )
-        )
-    return found
+    return [np.concatenate(parts) for parts in rows]
 
 
 def _percentile(percentile: float) -> str:
@@ -118,21 +157,23 @@ def _percentile(percentile: float) -> str:
 
 
 def _touched(network: QatNetwork, unit: Unit) -> list[str]:
-    """Fake-quantisers that a new range changes: its own, and weights of the layers on either side (bounds of scales)."""
+    """The fake-quantizers that another range changes.
+
+    These are the unit's own, and the weights of the layers on either side: the range bounds their
+    scales.
+    """
     edges = {unit.name, *unit.others}
-    return [
-        unit.range_path,
-        *(
-            layer.quantiser
-            for layer in network.layers
-            if layer.source in edges or layer.target in edges
-        ),
+    near = [
+        layer.quantiser
+        for layer in network.layers
+        if layer.source in edges or layer.target in edges
     ]
+    return [unit.range_path, *near]
 
 
 @contextmanager
 def _ranges_kept(network: QatNetwork) -> Iterator[None]:
-    """Whatever the block does to the ranges, they are as before when it ends."""
+    """Put every range back as it was when the block ends."""
     edges = [network.edge(name) for name in network.edges]
     before = [(edge.range, edge.fixed) for edge in edges]
     try:
@@ -144,41 +185,40 @@ def _ranges_kept(network: QatNetwork) -> Iterator[None]:
 
 
 def every_range(
-    case: Case, seen: Mapping[str, Seen], kind: str, text: str, extra: str = ""
+    case: Case, seen: Mapping[str, Seen], kind: RemedyKind, text: str, setting: str = ""
 ) -> list[Candidate]:
-    """All learned ranges from the calibration images, at each percentile. The network is left as it was."""
+    """All learned ranges at each percentile of what was seen. The network is left as it was.
+
+    `setting`: what the next step has to set before the pin.
+    """
     found = []
     for number, percentile in enumerate(PERCENTILES, 1):
         with _ranges_kept(case.network):
             range_pinning.pin(case.network, {range_pinning.EVERY: percentile}, seen)
             answers = predict(case.network, case.images)
-        found.append(
-            Candidate(
-                kind,
-                "all ops",
-                f"{text}: they hold {_percentile(percentile)} of the values.",
-                extra + case.pinned(range_pinning.EVERY, percentile),
-                answers,
-            )
-        )
+        words = f"{text}: they hold {_percentile(percentile)} of the values."
+        step = setting + case.pinned(range_pinning.EVERY, percentile)
+        found.append(Candidate(kind, ALL_OPS, words, step, answers))
         case.progress(kind, number, len(PERCENTILES))
     return found
 
 
 def per_channel(case: Case) -> list[Candidate]:
-    """Each layer whose weights share one scale, with a scale a channel."""
+    """Each layer whose weights share one scale, with a scale for each output channel."""
     found = []
     for layer in case.network.layers:
-        quantiser: Any = case.network.graph.get_submodule(layer.quantiser)
+        quantiser = case.network.graph.get_submodule(layer.quantiser)
+        assert isinstance(quantiser, PerChannelWeightFakeQuant)
         if quantiser.granularity != "per_tensor":
             continue
         quantiser.granularity = "per_channel"
         found.append(
             Candidate(
-                "per-channel weights",
+                RemedyKind.PER_CHANNEL_WEIGHTS,
                 layer.name,
                 f"Give each output channel of {layer.op} {layer.name} a scale of its own.",
-                'classifier = "per_channel" under [rules] in the device profile, if the device takes it',
+                'classifier = "per_channel" under [rules] in the device profile, if the device '
+                "takes it",
                 predict(case.network, case.images),
             )
         )
@@ -187,7 +227,7 @@ def per_channel(case: Case) -> list[Candidate]:
 
 
 def more_training(case: Case) -> Candidate:
-    """A few further steps of the same training on images of the training split, ranges frozen. Changes the network."""
+    """Some more steps of the same training on training images, ranges frozen. Changes the network."""
     network, batches = case.network, [*case.calibration, *case.more]
     optimiser = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad],
@@ -198,108 +238,32 @@ def more_training(case: Case) -> Candidate:
     for step in range(TRIAL_STEPS):
         batch = batches[step % len(batches)]
         with torch.no_grad():
-            said = case.student(batch)
+            taught = case.student(batch)
         optimiser.zero_grad()
-        label_losses.kd(network(batch), said, case.config.temperature).backward()
+        label_losses.kd(network(batch), taught, case.config.temperature).backward()
         optimiser.step()
         case.progress("trial steps of QAT", step + 1, TRIAL_STEPS)
     return Candidate(
-        "more QAT",
-        "all ops",
-        f"Train on with int8 in the loop: {TRIAL_STEPS} further steps were tried.",
+        RemedyKind.MORE_QAT,
+        ALL_OPS,
+        f"Train on with int8 in the loop: {TRIAL_STEPS} more steps were tried.",
         f"--set qat.epochs={case.config.epochs * 2}",
         predict(network, case.images),
     )
 
 
 def replaced(worst: Sequence[Unit], without: Mapping[str, Floats]) -> list[Candidate]:
-    """The worst ops left in float: what an op that rounds better, or another activation in its place, brings at most."""
+    """The worst operators left in float: the most that another operator in their place can bring."""
     return [
         Candidate(
-            "another op",
+            RemedyKind.ANOTHER_OP,
             unit.name,
-            f"Without the rounding of {unit.op} {unit.name} int8 would lie this near: "
-            "replacing the op brings at most that.",
-            "take a student with another op at this place (`edgekd models`), or a larger input_px or width",
+            f"Replacing {unit.op} {unit.name} brings at most this: the int8 network without the "
+            "rounding of this operator.",
+            "take a student with another operator at this place (`edgekd models`), or a larger "
+            "input_px or width",
             without[unit.name],
             bound=True,
         )
         for unit in worst
     ]
-
-
-def rank(
-    candidates: Sequence[Candidate],
-    before: Floats,
-    reference: Floats,
-    labels: npt.NDArray[np.int64],
-    seed: int,
-    most: int = MOST,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(the best `most`, all that were tried), by KL to `reference`, the float student's answers.
-
-    Those whose gain's paired 95 % interval leaves zero out ("sure") come first; what gains nothing is not told. One for
-    an op, and one for a kind that changes all; a bound at most, where there are fewer real remedies than `most`.
-    """
-    kind = metrics.kind(labels)
-    each = metrics.divergence(before, reference, kind)
-    counts = metrics.resamples(labels, before.shape[1], seed)
-    rows: list[dict[str, Any]] = []
-    for candidate in candidates:
-        gain = each - metrics.divergence(candidate.logits, reference, kind)
-        low, high = np.quantile(counts @ gain / len(labels), [0.025, 0.975])
-        rows.append(
-            {
-                "kind": candidate.kind,
-                "what": candidate.what,
-                "text": candidate.text,
-                "next_step": candidate.next_step,
-                "bound": candidate.bound,
-                "kl_before": float(each.mean()),
-                "kl_after": float(each.mean() - gain.mean()),
-                "kl_gain_ci95": [float(low), float(high)],
-                "sure": bool(low > 0),
-                "top1": metrics.top1(candidate.logits, labels) - metrics.top1(before, labels),
-                "auc": _auc_change(before, candidate.logits, labels),
-            }
-        )
-    rows.sort(key=lambda row: (not row["sure"], row["kl_after"], row["what"]))
-    good: dict[tuple[bool, str], dict[str, Any]] = {}
-    for row in rows:
-        if row["kl_after"] < row["kl_before"]:
-            good.setdefault(
-                (row["bound"], row["what"] if row["what"] != "all ops" else row["kind"]), row
-            )
-    real = [row for row in good.values() if not row["bound"]]
-    bounds = [row for row in good.values() if row["bound"] and row["sure"]]
-    return [*real[:most], *bounds[: max(0, min(1, most - len(real)))]], rows
-
-
-def _auc_change(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> float | None:
-    was, now = metrics.auc(before, labels), metrics.auc(after, labels)
-    return None if was is None or now is None else now - was
-
-
-def candidates(case: Case, worst: Sequence[Unit], without: Mapping[str, Floats]) -> list[Candidate]:
-    """Everything that is tried. `without`: the answers with each of the worst ops in float. Changes the network."""
-    set_phase(case.network, "frozen")
-    seen = range_pinning.observe(case.network, case.calibration, case.seed)
-    count = sum(len(batch) for batch in case.calibration)
-    found = ranges(case, worst, seen)
-    found += every_range(
-        case, seen, "calibrate again", f"Set all ranges anew from the {count} calibration images"
-    )
-    if case.more:
-        twice = count + sum(len(batch) for batch in case.more)
-        wider = range_pinning.observe(case.network, [*case.calibration, *case.more], case.seed)
-        found += every_range(
-            case,
-            wider,
-            "more calibration",
-            f"Set all ranges anew from {twice} images",
-            f"--set data.calibration={twice} ",
-        )
-    found += per_channel(case)
-    found += replaced(worst, without)
-    found.append(more_training(case))  # last: it changes the weights
-    return found

@@ -5,8 +5,7 @@ Measured on validation images. `edgekd report --why` runs this stage; a build do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +14,27 @@ from torch import Tensor
 
 from edgekd.core.artifacts import Dataset, Inputs, Network, QuantNetwork, Sensitivity
 from edgekd.core.context import Context
+from edgekd.core.records import to_json
 from edgekd.data import datasets
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import SensitivitySettings
-from edgekd.quantization import remedies, sensitivity
+from edgekd.quantization import remedies, remedy_ranking, rerun, sensitivity
 from edgekd.quantization.qat_network import QatNetwork, restore
+from edgekd.quantization.sensitivity_record import (
+    Divergence,
+    OperatorSensitivity,
+    Remedy,
+    SensitivityReport,
+)
 from edgekd.training import views
 
-SCHEMA = "edgekd.why/1"
 # In nats. Probabilities then move by at most 2.2 points on average (Pinsker: sqrt(KL / 2)).
 NOTHING = 1e-3
 # One of the two divergences is called the larger when it is at least this many times the other.
 LARGER = 2.0
 
 Floats = npt.NDArray[np.floating]
-Rows = list[dict[str, Any]]  # of edgekd.why/1, as `edgekd.quantization` makes them
 
 
 def run(
@@ -53,10 +57,10 @@ def run(
     network = restore(trained, builders.create(trained.arch, trained.options))
     student = builders.restore(float_student)
 
-    units = sensitivity.units(network)
+    units = rerun.units(network)
     runs = sensitivity.measure(network, images, context.progress, context.checkpoint)
     ops = sensitivity.table(units, runs, labels, seed)
-    _name_the_part(ops, units, network, images, runs, labels, context)
+    ops = _with_parts(ops, units, network, images, runs, labels, context)
 
     reference = logits_of(student, _batches(images, trained, config.batch))
     shown = datasets.input_images(inputs, "calibration", channels)
@@ -68,22 +72,20 @@ def run(
     best, tried = _remedies(case, units, runs, _worth_a_remedy(ops, settings), reference, labels)
     whole = sensitivity.compare(runs.whole, runs.float_, labels, seed)
     training = sensitivity.compare(runs.float_, reference, labels, seed)
-    return Sensitivity(
-        {
-            "schema": SCHEMA,
-            "split": "val",
-            "images": len(images),
-            "calibration": len(inputs.rows["calibration"]),
-            "seed": seed,
-            "whole": whole,
-            "training": training,
-            "reading": reading(whole, training),
-            "ops": ops,
-            "remedies": best,
-            "tried": len(tried),
-            "candidates": tried,
-        }
+    report = SensitivityReport(
+        split="val",
+        images=len(images),
+        calibration=len(inputs.rows["calibration"]),
+        seed=seed,
+        whole=whole,
+        training=training,
+        reading=reading(whole, training),
+        ops=ops,
+        remedies=best,
+        tried=len(tried),
+        candidates=tried,
     )
+    return Sensitivity(to_json(report))
 
 
 def _batches(images: npt.NDArray[np.uint8], trained: QuantNetwork, batch: int) -> list[Tensor]:
@@ -96,12 +98,12 @@ def _batches(images: npt.NDArray[np.uint8], trained: QuantNetwork, batch: int) -
 
 def _remedies(
     case: remedies.Case,
-    units: Sequence[sensitivity.Unit],
+    units: Sequence[rerun.Unit],
     runs: sensitivity.Runs,
     names: Sequence[str],
     reference: Floats,
     labels: npt.NDArray[np.int64],
-) -> tuple[Rows, Rows]:
+) -> tuple[list[Remedy], list[Remedy]]:
     """(the best remedies, all that were tried) for the operators `names`."""
     by_name = {unit.name: (number, unit) for number, unit in enumerate(units)}
     candidates = remedies.candidates(
@@ -109,36 +111,34 @@ def _remedies(
         [by_name[name][1] for name in names],
         {name: runs.without[by_name[name][0]] for name in names},
     )
-    return remedies.rank(candidates, runs.whole, reference, labels, case.seed)
+    return remedy_ranking.rank(candidates, runs.whole, reference, labels, case.seed)
 
 
-def _name_the_part(
-    ops: Rows,
-    units: Sequence[sensitivity.Unit],
+def _with_parts(
+    ops: Sequence[OperatorSensitivity],
+    units: Sequence[rerun.Unit],
     network: QatNetwork,
     images: npt.NDArray[np.uint8],
     runs: sensitivity.Runs,
     labels: npt.NDArray[np.int64],
     context: Context,
-) -> None:
-    """Say for the first rows of `ops` which part costs more, the weights or the activations. Changes `ops`."""
+) -> list[OperatorSensitivity]:
+    """The rows, the first of them with the costs of their weights and of their range apart."""
     by_name = {unit.name: unit for unit in units}
-    chosen = [by_name[row["name"]] for row in ops[: sensitivity.SPLIT_OPS]]
-    for name, parts in sensitivity.blame(network, images, chosen, context.progress).items():
-        row = next(row for row in ops if row["name"] == name)
-        kl = {
-            part: sensitivity.compare(logits, runs.float_, labels, context.seed)["kl"]
-            for part, logits in parts.items()
-        }
-        row["alone"] |= {f"{part}_kl": value for part, value in kl.items()}
-        larger, smaller = sorted(kl, key=lambda part: -kl[part])
-        row["part"] = larger if kl[larger] > sensitivity.MOSTLY * kl[smaller] else None
+    chosen = [by_name[row.name] for row in ops[: sensitivity.SPLIT_OPS]]
+    parts = sensitivity.blame(network, images, chosen, context.progress)
+    return [
+        sensitivity.with_parts(row, parts[row.name], runs, labels, context.seed)
+        if row.name in parts
+        else row
+        for row in ops
+    ]
 
 
-def _worth_a_remedy(ops: Rows, settings: SensitivitySettings) -> list[str]:
+def _worth_a_remedy(ops: Sequence[OperatorSensitivity], settings: SensitivitySettings) -> list[str]:
     """Names of the operators that remedies are tried on, each once."""
-    giving = sorted(ops, key=lambda row: row["without"]["rank"])[: settings.giving]
-    return list(dict.fromkeys(row["name"] for row in [*ops[: settings.worst], *giving]))
+    giving = sorted(ops, key=lambda row: row.without.rank)[: settings.giving]
+    return list(dict.fromkeys(row.name for row in [*ops[: settings.worst], *giving]))
 
 
 def _more_calibration(
@@ -154,19 +154,16 @@ def _more_calibration(
     return [render.plain(part) for part in torch.from_numpy(np.sort(rows)).split(batch)]
 
 
-def reading(whole: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """Where to look first, by the divergence of the rounding to int8 and that of the training with it.
-
-    Both are rows of `sensitivity.compare`.
-    """
+def reading(whole: Divergence, training: Divergence) -> str:
+    """Where to look first, by the divergence of the rounding to int8 and that of the training with it."""
     told = (
-        f"QAT's training moved the weights' answers {training['kl']:.3g} nats from the float student's, "
-        f"and rounding them to int8 moved them {whole['kl']:.3g} nats further"
+        f"QAT's training moved the weights' answers {training.kl:.3g} nats from the float student's, "
+        f"and rounding them to int8 moved them {whole.kl:.3g} nats further"
     )
-    if max(training["kl"], whole["kl"]) < NOTHING:
+    if max(training.kl, whole.kl) < NOTHING:
         return f"{told}. Both are close to nothing: the tables below rank small differences."
-    if training["kl"] > LARGER * whole["kl"]:
+    if training.kl > LARGER * whole.kl:
         return f"{told}. Look at the training (qat.lr, qat.epochs, qat.alpha) before the operators."
-    if whole["kl"] > LARGER * training["kl"]:
+    if whole.kl > LARGER * training.kl:
         return f"{told}. Look at the operators below."
     return f"{told}. Neither stands out."
