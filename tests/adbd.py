@@ -1,7 +1,8 @@
-"""A scripted Android device: adb's device protocol over TCP, its shell being this machine's in a folder of its own.
+"""A scripted Android device: adb's device protocol over TCP, with this machine's shell.
 
-Real adb clients and servers connect to it (`adb connect 127.0.0.1:PORT`). Protocol: packages/modules/adb, protocol.txt,
-SYNC.TXT and shell_protocol.h. Paths under /data/local/tmp lie in `root`; programs such as getprop are what `bin` holds.
+Real adb clients and servers connect to it (`adb connect 127.0.0.1:PORT`). Sources:
+packages/modules/adb, protocol.txt, SYNC.TXT and shell_protocol.h. Paths under /data/local/tmp lie
+in `root`; programs such as getprop lie in `bin`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ STDOUT, STDERR, EXIT = 1, 2, 3  # packets of shell_v2
 
 
 class Device:
-    """One device on a port of its own. `authorized` False: it asks for a key and takes none. `features` as adbd says."""
+    """One device on a port of its own.
+
+    `authorized`: with False, it asks for a key and accepts none. `features`: as adbd lists them.
+    """
 
     def __init__(
         self, folder: Path, authorized: bool = True, features: str = "shell_v2,cmd"
@@ -41,12 +45,12 @@ class Device:
         self._thread.start()
 
     def program(self, name: str, text: str) -> None:
-        """A program on the device's PATH."""
+        """Put a program on the device's PATH."""
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
     def unplug(self) -> None:
-        """Every connection is cut."""
+        """Cut every connection."""
         for link in self._links:
             try:
                 link.shutdown(socket.SHUT_RDWR)
@@ -103,7 +107,10 @@ class _Link:
 
     def take(self, command: int, first: int, second: int, data: bytes) -> None:
         if command == CNXN and self.device.authorized:
-            banner = f"device::ro.product.name=scripted;ro.product.model=Scripted;features={self.device.features}"
+            banner = (
+                "device::ro.product.name=scripted;ro.product.model=Scripted;"
+                f"features={self.device.features}"
+            )
             self.send(CNXN, 0x01000000, MAX_DATA, banner.encode())
         elif command == CNXN or (command == AUTH and first == 2):
             self.send(
@@ -118,7 +125,7 @@ class _Link:
 
 
 class _Stream:
-    """One service that was opened."""
+    """One service that was opened on a connection."""
 
     def __init__(self, link: _Link, own: int, other: int, service: str) -> None:
         self.link, self.own, self.other, self.service = link, own, other, service
@@ -141,7 +148,7 @@ class _Stream:
             self.cut()
 
     def cut(self) -> None:
-        """The other side has gone: what runs is hung up on, as adbd does."""
+        """End what runs, as adbd does when the other side has gone."""
         with self.news:
             self.open = False
             self.news.notify()

@@ -1,4 +1,6 @@
-"""What the tests of the device room share: a runner's answer, quick settings, and a look at the live processes."""
+"""What the tests of the device room share: a runner's answer, quick settings, and a look at the
+live processes.
+"""
 
 from __future__ import annotations
 

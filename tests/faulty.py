@@ -1,4 +1,4 @@
-"""A small build to put faults into: the trained network, its files, the folder that would be published, and its faults."""
+"""A small build for tests: the trained network, its files, the published folder, and its faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ GATES = Gates(min_agreement=0.9)  # random weights: answers lie near each other
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """One build, whole. `pixels` uint8 [n, px, px, 3] and the trained network's `logits` on them."""
+    """All parts of one build.
+
+    `pixels`: uint8 [n, px, px, 3]. `logits`: the outputs of the trained network on them.
+    """
 
     qnet: QuantNetwork
     exported: Exported
@@ -105,7 +108,7 @@ Parts = tuple[Any, dict[str, Any], Callable[[Any], np.ndarray]]
 
 
 def tampered(lite: LiteModel, change: Callable[[Any, dict[str, Any]], None]) -> LiteModel:
-    """The file with `change(model, {tensor name: tensor})` done to it; the rest stays canonical."""
+    """The file after `change(model, {tensor name: tensor})`; the rest stays in canonical form."""
     graph = read(lite.tflite)
     model = graph.model
     change(model, {tensor.name.decode(): tensor for tensor in model.subgraphs[0].tensors})
@@ -113,7 +116,7 @@ def tampered(lite: LiteModel, change: Callable[[Any, dict[str, Any]], None]) -> 
 
 
 def data(model: Any, tensor: Any, dtype: Any) -> np.ndarray:
-    """A writable copy of a constant's values; give it back with `put`."""
+    """A writable copy of a constant's values, for `put`."""
     return np.array(model.buffers[tensor.buffer].data, np.uint8).view(dtype).copy()
 
 
@@ -157,7 +160,9 @@ def one_weight_scale(_model: Any, tensors: dict[str, Any]) -> None:
 
 
 def two_channels_swapped(model: Any, tensors: dict[str, Any]) -> None:
-    """Outputs 2 and 5 of a layer exchanged, weights, scales and bias alike: a file that is consistent in itself."""
+    """Exchange outputs 2 and 5 of a layer: weights, scales and bias, so that the file
+    fits itself.
+    """
     for name, dtype in (("left.0.weight", np.int8), ("left.0.bias", np.int32)):
         values = data(model, tensors[name], dtype).reshape(8, -1)
         values[[2, 5]] = values[[5, 2]]
@@ -168,13 +173,13 @@ def two_channels_swapped(model: Any, tensors: dict[str, Any]) -> None:
 
 
 def red_and_blue_exchanged(model: Any, tensors: dict[str, Any]) -> None:
-    """The first layer reads BGR where it learnt RGB."""
+    """Make the first layer read BGR instead of RGB."""
     values = data(model, tensors["stem.0.weight"], np.int8).reshape(-1, 3)
     put(model, tensors["stem.0.weight"], values[:, ::-1])
 
 
 def padding_on_the_other_side(model: Any, tensors: dict[str, Any]) -> None:
-    """Both pixels after the map, none before: TensorFlow's SAME taken for torch's symmetric border."""
+    """Put both pixels of padding after the map: TensorFlow's SAME instead of torch's border."""
     put(model, tensors["stem.2/pad_amounts"], np.array([[0, 0], [0, 2], [0, 2], [0, 0]], np.int32))
 
 
@@ -196,7 +201,7 @@ def inputs_exchanged(model: Any, _tensors: dict[str, Any]) -> None:
 
 
 def another_source(model: Any, _tensors: dict[str, Any]) -> None:
-    """The second branch reads the first branch's output instead of the stem's: same shape, another network."""
+    """Make the second branch read the first one's output: the same shapes, another network."""
     graph = model.subgraphs[0]
     names = [tensor.name.decode() for tensor in graph.tensors]
     op = writer(model, "right.2")
@@ -235,11 +240,12 @@ FILE_FAULTS: dict[Callable[[Any, dict[str, Any]], None], tuple[str, str]] = {
     a_shape_signature: ("canonical", "input"),
 }
 
-# Faults of ops and forms that Branches has not. Each takes (model, tensors) and gives the name of what must be named.
+# Faults of ops and forms that Branches has not. Each takes (model, tensors) and gives the name of
+# what must be named.
 
 
 def first(model: Any, kind: str) -> tuple[Any, str]:
-    """(the first operator of a kind, the name of what it writes)."""
+    """(the first operator of a kind, the name of its output)."""
     graph, code = model.subgraphs[0], getattr(schema().BuiltinOperator, kind)
     op = next(
         op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == code
@@ -248,7 +254,7 @@ def first(model: Any, kind: str) -> tuple[Any, str]:
 
 
 def another_kind_of_op(model: Any, _tensors: dict[str, Any]) -> str:
-    """RELU6 for hard-swish: same shape, same range."""
+    """Put RELU6 in the place of hard-swish: the same shape and range."""
     op, name = first(model, "HARD_SWISH")
     code = model.operatorCodes[op.opcodeIndex]
     code.builtinCode = code.deprecatedBuiltinCode = schema().BuiltinOperator.RELU6
@@ -257,7 +263,7 @@ def another_kind_of_op(model: Any, _tensors: dict[str, Any]) -> str:
 
 
 def a_gate_beyond_one(_model: Any, tensors: dict[str, Any]) -> str:
-    """The range whose end is the hard-sigmoid's clamp."""
+    """Widen the range whose end is the clamp of a hard-sigmoid."""
     tensors["gate"].quantization.scale = tensors["gate"].quantization.scale * np.float32(1.5)
     return "gate"
 
@@ -275,7 +281,9 @@ def a_slice_outside_the_map(model: Any, _tensors: dict[str, Any]) -> str:
 
 
 def columns_in_torch_order(model: Any, tensors: dict[str, Any]) -> str:
-    """The layer behind a flatten of 4 x 2 pixels of 6 channels, as if the map lay channel by channel."""
+    """Reorder a layer behind a flatten of 4 x 2 pixels and 6 channels, as if channels
+    came first.
+    """
     values = data(model, tensors["left.weight"], np.int8).reshape(3, 8, 6)
     put(model, tensors["left.weight"], values.transpose(0, 2, 1))
     return "left.weight"
@@ -288,7 +296,7 @@ def groups_exchanged(model: Any, tensors: dict[str, Any]) -> str:
 
 
 def a_group_too_many(model: Any, tensors: dict[str, Any]) -> str:
-    """A weight of three input channels on a map of 8: the kernel would read past its groups."""
+    """Give a weight of 3 input channels to a map of 8: the kernel would read past its groups."""
     values = data(model, tensors["two.weight"], np.int8).reshape(16, 3, 3, 4)[..., :3]
     put(model, tensors["two.weight"], values)
     tensors["two.weight"].shape = np.array(values.shape, np.int32)

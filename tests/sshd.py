@@ -1,4 +1,4 @@
-"""A real sshd on the loopback, with keys and a client configuration of its own, for tests."""
+"""A real sshd on the loopback for tests, with its own keys and client configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd of root refuses to start withou
 
 
 class Sshd:
-    """Lets `user` in with the key of `config`. Its sessions have TMPDIR `temp` and run `sh` lines of `mode` first."""
+    """A server that accepts `user` with the key of `config`.
+
+    Its sessions have `temp` as TMPDIR, and run the `sh` lines of `mode` first.
+    """
 
     def __init__(self, folder: Path, user: str) -> None:
         self.folder, self.user, self.config = folder, user, folder / "client config"
@@ -38,14 +41,18 @@ class Sshd:
         self.client("client")
         self.fresh()
         self._forced.write_text(
-            f"#!/bin/sh\nexport TMPDIR={shlex.quote(str(self.temp))}\n. {shlex.quote(str(self._mode))}\n"
+            f"#!/bin/sh\nexport TMPDIR={shlex.quote(str(self.temp))}\n"
+            f". {shlex.quote(str(self._mode))}\n"
             'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
         )
         self._forced.chmod(0o755)
         (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {folder / 'client.pub'}\nStrictModes no\nPasswordAuthentication no\n"
-            f"KbdInteractiveAuthentication no\nPermitRootLogin yes\nForceCommand {self._forced}\nPrintMotd no\n"
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\n"
+            "PidFile none\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder / 'client.pub'}\nStrictModes no\n"
+            "PasswordAuthentication no\n"
+            "KbdInteractiveAuthentication no\nPermitRootLogin yes\n"
+            f"ForceCommand {self._forced}\nPrintMotd no\n"
         )
         self._made_folder = os.geteuid() == 0 and not PRIVILEGE_SEPARATION.exists()
         if self._made_folder:
@@ -59,16 +66,17 @@ class Sshd:
         )
 
     def client(self, key: str) -> None:
-        """Use this key, and know the host."""
+        """Make the client use this key and know the host."""
         kind, public, *_ = (self.folder / "host.pub").read_text().split()
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {public}\n")
         self.config.write_text(
-            f'Host *\n  IdentityFile "{self.folder / key}"\n  IdentitiesOnly yes\n  IdentityAgent none\n'
+            f'Host *\n  IdentityFile "{self.folder / key}"\n  IdentitiesOnly yes\n'
+            "  IdentityAgent none\n"
             f'  UserKnownHostsFile "{self.known_hosts}"\n  GlobalKnownHostsFile /dev/null\n'
         )
 
     def fresh(self) -> None:
-        """An empty temporary folder, and no line before the command."""
+        """Empty the temporary folder, and remove the lines before the command."""
         shutil.rmtree(self.temp, ignore_errors=True)
         self.temp.mkdir()
         self.temp.chmod(0o777)
@@ -76,7 +84,7 @@ class Sshd:
         self.mode("")
 
     def mode(self, lines: str) -> None:
-        """What a session does before the client's command."""
+        """Set what a session does before the client's command."""
         self._mode.write_text(lines + "\n")
 
     @property
@@ -108,7 +116,7 @@ class Sshd:
 
 
 def start(folder: Path, user: str | None = None) -> Sshd:
-    """A server that answers; the test is skipped where OpenSSH is not installed."""
+    """A running server. Skips the test where OpenSSH is not installed."""
     if not Path(SSHD).exists() or shutil.which("ssh") is None:
         pytest.skip("sshd is not installed: apt-get install openssh-server openssh-client")
     folder.chmod(0o755)

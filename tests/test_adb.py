@@ -1,4 +1,4 @@
-"""adb against a real adb client and server, with a scripted device behind them: runs, faults, and nothing left behind."""
+"""A real adb client and server, with a scripted device behind them: runs and faults."""
 
 from __future__ import annotations
 
@@ -29,23 +29,27 @@ from edgekd.settings.device_profiles import load_profile
 SETTINGS = BenchSettings(threads=2, runs=7, min_seconds=0.0, timeout_s=20.0)
 HOST = load_profile("host")
 
-LOG = """\
-INFO: STARTING!
-INFO: Num threads: [2]
-INFO: Graph: [model.tflite]
-INFO: Replacing 31 out of 31 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 partitions for subgraph 0.
-INFO: The input model file size (MB): 13.6828
-INFO: count=5 first=151333 curr=104696 min=103266 max=105607 avg=113841 std=490
-INFO: Running benchmark for at least 7 iterations and at least 0 seconds but terminate if exceeding 150 seconds.
-INFO: count=50 first=104978 curr=104696 min=103266 max=105607 avg=104012 std=490 p5=103300 median=104000 p95=105500
-INFO: Inference timings in us: Init: 224228, First inference: 151333, Warmup (avg): 113841, Inference (avg): 1.04012e+05
-INFO: Memory footprint delta from the start of the tool (MB): init=31 overall=65.6094
-INFO: Overall peak memory footprint (MB) via periodic monitoring: 71.25
-"""
+LOG = (
+    "INFO: STARTING!\n"
+    "INFO: Num threads: [2]\n"
+    "INFO: Graph: [model.tflite]\n"
+    "INFO: Replacing 31 out of 31 node(s) with delegate (TfLiteXNNPackDelegate) "
+    "node, yielding 1 partitions for subgraph 0.\n"
+    "INFO: The input model file size (MB): 13.6828\n"
+    "INFO: count=5 first=151333 curr=104696 min=103266 max=105607 avg=113841 std=490\n"
+    "INFO: Running benchmark for at least 7 iterations and at least 0 seconds but "
+    "terminate if exceeding 150 seconds.\n"
+    "INFO: count=50 first=104978 curr=104696 min=103266 max=105607 avg=104012 "
+    "std=490 p5=103300 median=104000 p95=105500\n"
+    "INFO: Inference timings in us: Init: 224228, First inference: 151333, Warmup "
+    "(avg): 113841, Inference (avg): 1.04012e+05\n"
+    "INFO: Memory footprint delta from the start of the tool (MB): init=31 overall=65.6094\n"
+    "INFO: Overall peak memory footprint (MB) via periodic monitoring: 71.25\n"
+)
 
 
 def proto() -> bytes:
-    """BenchmarkResult as the tool writes it: a name, latencies of 1 to 10 ms, memory, counts."""
+    """A BenchmarkResult as the tool writes it: a name, latencies of 1 to 10 ms, memory, counts."""
     latency = b"".join(
         struct.pack("<Bf", number << 3 | 5, float(number)) for number in range(1, 11)
     )
@@ -59,7 +63,7 @@ def proto() -> bytes:
 
 @pytest.fixture(scope="module")
 def adb_home(tmp_path_factory):
-    """An adb server of the tests' own, which is gone afterwards."""
+    """An adb server of its own for these tests."""
     if not have_adb():
         pytest.skip("adb is not installed: apt-get install adb")
     with socket.socket() as free:
@@ -83,15 +87,17 @@ def adb_home(tmp_path_factory):
 
 @pytest.fixture
 def plug(adb_home, tmp_path):
-    """Attach scripted devices; afterwards none may hold a folder of ours, or a process."""
+    """Attaches scripted devices. After the test, no folder or process of ours may be left
+    on them.
+    """
     devices: list[Device] = []
 
     def attach(**options: object) -> Device:
         device = Device(tmp_path / f"device-{len(devices)}", **options)  # type: ignore[arg-type]
         devices.append(device)
         getprop = (
-            "#!/bin/sh\ncase $1 in *manufacturer) echo Acme;; *product.model) echo 'Phone 9';; *sdk) echo 33;; "
-            "*abi) echo arm64-v8a;; esac\n"
+            "#!/bin/sh\ncase $1 in *manufacturer) echo Acme;; *product.model) echo 'Phone 9';; "
+            "*sdk) echo 33;; *abi) echo arm64-v8a;; esac\n"
         )
         device.program("getprop", getprop)
         subprocess.run(
@@ -115,12 +121,13 @@ def plug(adb_home, tmp_path):
 def tool(
     folder: Path, log: str = LOG, result: bytes | None = None, before: str = "", code: int = 0
 ) -> Path:
-    """A benchmark_model that says and leaves what it is told to, and writes down how it was started."""
+    """A script in the place of benchmark_model, with given output, which records its arguments."""
     path = folder / "benchmark_model"
     wanted = f"open('result.pb', 'wb').write({result!r})" if result is not None else ""
     path.write_text(
         f"#!{sys.executable} -I\nimport json, os, sys, time\n{before}\n"
-        f"json.dump([sys.argv[1:], sorted(os.sched_getaffinity(0))], open({str(folder / 'started')!r}, 'w'))\n"
+        f"started = open({str(folder / 'started')!r}, 'w')\n"
+        "json.dump([sys.argv[1:], sorted(os.sched_getaffinity(0))], started)\nstarted.close()\n"
         f"print({log!r})\n{wanted}\nsys.exit({code})\n"
     )
     return path
@@ -211,7 +218,7 @@ def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
     )
     settings = BenchSettings(threads=1, runs=5, delegate="nnapi:acme-npu")
     found, _, _ = measured(plug, tmp_path, settings, log=log)
-    assert any("took 20 of 31 ops" in warning for warning in found["warnings"])
+    assert any("took 20 of 31 operators" in warning for warning in found["warnings"])
     assert found["runtime"]["delegate"] == "nnapi:acme-npu"
 
 
@@ -399,7 +406,10 @@ def test_a_job_that_takes_too_long(plug):
 
 
 def test_a_device_that_is_unplugged(plug):
-    """The cut comes in the middle of a job; adb connects again by itself, as to a device plugged in again."""
+    """The connection is cut in the middle of a job.
+
+    adb then connects again by itself, as to a device that is plugged in again.
+    """
     device = plug()
 
     def cut() -> None:
@@ -415,7 +425,7 @@ def test_a_device_that_is_unplugged(plug):
     cutter.join()
     for left in (
         device.root.iterdir()
-    ):  # a device that is gone cannot be tidied, and the error said where to look
+    ):  # a device that is gone cannot be tidied, and the error says where to look
         assert left.name.startswith("edgekd-")
         for path in left.iterdir():
             path.unlink()
@@ -448,8 +458,9 @@ def test_logs_of_other_versions():
         50.0,
     )
     new = (
-        "Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\nWarmup (avg):         8.00 ms (3 runs)\n"
-        "Inference (avg):      7.25 ms (50 runs)\nInference (min):      7.00 ms\nInference (median):   7.20 ms\n"
+        "Model initialization: 12.50 ms\nWarmup (first):       9.00 ms\n"
+        "Warmup (avg):         8.00 ms (3 runs)\nInference (avg):      7.25 ms (50 runs)\n"
+        "Inference (min):      7.00 ms\nInference (median):   7.20 ms\n"
     )
     found = benchmark_output.parse_log(new)
     assert (
@@ -497,7 +508,7 @@ def test_over_adb_from_the_command_line(plug, tmp_path, capsys):
 
 
 def typed(device: Device, tool_file: Path, folder: Path) -> list[str]:
-    """The command's words, with a model and a profile whose names a shell would mind."""
+    """The arguments of a bench, with a model and a profile whose names need quoting in a shell."""
     (folder / "a 'model'; $(x).tflite").write_bytes(tiny().model)
     profile = folder / 'my "phone"; $(id).toml'
     profile.write_text(

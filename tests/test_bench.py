@@ -1,4 +1,4 @@
-"""Bench and its transports: real runs on this machine, hostile answers, emitted folders, and nothing left behind."""
+"""Bench and its transports: real runs on this machine, hostile answers, and emitted folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOST = load_profile("host")
 
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that temporary folders are made in, which must be empty in the end."""
+    """The parent of all temporary folders. It must be empty when a test ends."""
     folder = tmp_path / "temp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -315,7 +315,9 @@ def test_a_python_that_is_not_there(temp):
 
 
 def test_a_crash_is_a_clean_error(tmp_path, temp):
-    """The place's Python runs under a limit of CPU time, which kills the process of the model and not its parent."""
+    """The transport's Python has a limit of CPU time, which kills the process of the
+    model alone.
+    """
     limited = tmp_path / "limited python"
     limited.write_text(f'#!/bin/sh\nulimit -S -t 1\nexec {shlex.quote(sys.executable)} "$@"\n')
     limited.chmod(0o755)
@@ -326,9 +328,7 @@ def test_a_crash_is_a_clean_error(tmp_path, temp):
 
 
 def test_a_run_that_takes_too_long(temp):
-    settings = BenchSettings(
-        threads=1, timeout_s=0.1
-    )  # Python alone takes longer to start numpy and a runtime
+    settings = BenchSettings(threads=1, timeout_s=0.1)  # importing numpy and a runtime takes longer
     with pytest.raises(DeviceError, match=r"within 0\.1 s"):
         bench.bench(tiny().model, HOST, LocalTransport(), settings=settings)
     assert not list(temp.iterdir())
@@ -374,9 +374,10 @@ def test_ctrl_c_leaves_nothing(tmp_path, temp):
     mark = f"edgekd-test-{os.getpid()}-interrupted"
     script = (
         "import signal, sys; from edgekd.device.transports import *\n"
-        # a shell's background jobs, CI's among them, are started with SIGINT ignored
+        # a shell starts background jobs, also in CI, with SIGINT ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "job = Job({'job.py': b'import time; time.sleep(60)'}, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"
+        "files = {'job.py': b'import time; time.sleep(60)'}\n"
+        "job = Job(files, [PYTHON, 'job.py', sys.argv[1]], [], 50.0)\n"
         "LocalTransport().run(job, lambda share: None)\n"
     )
     process = subprocess.Popen(

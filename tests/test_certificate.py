@@ -1,4 +1,6 @@
-"""The certificate passes for what was trained and names the tensor or op for each fault put in on purpose."""
+"""The certificate passes for the trained network, and names the tensor or operator of
+each fault.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (12, 64, 64, 3), np.uint8)
 
 
 def whole(arch: str) -> tuple[QuantNetwork, LiteModel, np.ndarray]:
-    """Network, file, and the network's own answers."""
+    """The network, its file, and the outputs that the network itself gives."""
     qnet = calibrated(arch, 64)
     lite = convert(export(qnet, builders.create(arch, qnet.options)))
     return (
@@ -45,7 +47,7 @@ def v2() -> tuple[QuantNetwork, LiteModel, np.ndarray]:
     "arch", ["mobilenetv2_050", "mobilenetv1_100", "tf_efficientnet_lite0", "resnet18"]
 )
 def test_exact(arch: str) -> None:
-    """Every scale, zero point and code identical, every op within 1 LSB, nothing but integers."""
+    """Every scale, zero point and code is identical, and every operator is within 1 LSB."""
     qnet, lite, answers = whole(arch)
     body = to_json(certify(qnet, lite, IMAGES, answers))
     assert [
@@ -60,7 +62,7 @@ def test_exact(arch: str) -> None:
 
 
 def tampered(lite: LiteModel, change: Any) -> LiteModel:
-    """The file with `change(model)` done to it through the schema's own object API."""
+    """The file after `change(model)`, through the object API of the schema."""
     model = schema.ModelT.InitFromPackedBuf(bytes(lite.tflite), 0)
     change(model)
     builder = flatbuffers.Builder(1024)
@@ -69,7 +71,7 @@ def tampered(lite: LiteModel, change: Any) -> LiteModel:
 
 
 def middle(model: Any, op_inputs: int) -> tuple[Any, Any]:
-    """A convolution in the middle of the graph, and one of its input tensors (0 activation, 1 weight, 2 bias)."""
+    """The graph, and an input of a convolution in its middle (0 activation, 1 weight, 2 bias)."""
     graph = model.subgraphs[0]
     convs = [op for op in graph.operators if len(op.inputs) == 3]
     return graph, graph.tensors[convs[len(convs) // 2].inputs[op_inputs]]
@@ -164,7 +166,9 @@ def test_ranges_hold_zero_and_the_ends() -> None:
 def test_a_pixel_less_128_means_what_the_network_was_trained_on(
     mean: list[float], std: list[float]
 ) -> None:
-    """gain * scale * (pixel - 128 - zero_point) + offset = (pixel / 255 - mean) / std, for every pixel and channel."""
+    """For every pixel and channel: gain * scale * (pixel - 128 - zero_point) + offset = (pixel /
+    255 - mean) / std.
+    """
     found = int8_rules.input_range(mean, std)
     gain, offset = int8_rules.input_fold(mean, std)
     pixels = np.arange(256)[:, None]
@@ -173,7 +177,9 @@ def test_a_pixel_less_128_means_what_the_network_was_trained_on(
 
 
 def test_no_bias_leaves_int32() -> None:
-    """Nearly dead channels: the floored scale keeps every code inside half of int32."""
+    """For nearly dead channels, the floor of the scale keeps every bias code inside half
+    of int32.
+    """
     bias, tiny = np.array([5.0, -3.0]), np.full((2, 4), 1e-9, np.float32)
     floor = int8_rules.weight_scale_floor(bias, 0.02, 0.05)
     scales = int8_rules.weight_scales(tiny, 0, floor)

@@ -1,4 +1,6 @@
-"""certificate.json as records: what certify writes is read back whole, and a wrong file is named by its field."""
+"""certificate.json as records: what certify writes is read back whole, and a wrong file is named by
+its field.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""`edgekd bench` as a user types it, against each fault of a board: one message, exit 2, and nothing left on either side.
+"""`edgekd bench` on the command line, against each fault of a board.
 
-The board is a real sshd on the loopback; the transports' own tests look at each of them from within.
+Each fault gives one message and exit code 2, and leaves nothing on either side. The board is a real
+sshd on the loopback. The tests of the transports look at the same faults from inside.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tiny_tflite import busy, tiny
 
 from tests.lite_graphs import Net, T
 
-ODD = "a \"model\"; $(touch owned) 'é'"  # what a shell, a sed or a printf would stumble over
+ODD = "a \"model\"; $(touch owned) 'é'"  # characters that a shell, sed or printf treats specially
 EXTENDS = 'extends = "pi4"\ntitle = "a board"\nmeasured_on_hardware = false\nname = '
 
 
@@ -34,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
 
 
 class Place:
-    """The files that a user has: a model, a board's profile of his own, a Python; all with odd names. `temp`: TMPDIR."""
+    """A user's files: a model, a profile and a Python, all with odd names. `temp`: TMPDIR."""
 
     def __init__(self, folder: Path, server: sshd.Sshd) -> None:
         self.folder, self.server = folder / ODD, server
@@ -52,14 +53,14 @@ class Place:
         )
 
     def script(self, lines: str) -> None:
-        """Lines of sh as the board's Python."""
+        """Lines of sh that stand for the board's Python."""
         path = self.folder / "python 'of the board'"
         path.write_text(f"#!/bin/sh\n{lines}\n")
         path.chmod(0o755)
         self.python = str(path)
 
     def bench(self, *where: str) -> subprocess.CompletedProcess[str]:
-        """The command, over ssh unless `where` says otherwise."""
+        """The arguments of a bench, over ssh unless `where` says otherwise."""
         over_ssh = [
             "--ssh",
             self.destination,
@@ -93,7 +94,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, server: sshd.Sshd) -> Iterator[Place]:
-    """Afterwards nothing may be left: no process, no session, no temporary file on either side."""
+    """After the test there must be no process, session or temporary file on either side."""
     server.fresh()
     made = Place(tmp_path, server)
     yield made
@@ -119,7 +120,7 @@ def test_a_model_a_profile_and_a_python_of_odd_names_are_measured(place: Place) 
 
 
 def down(place: Place) -> None:
-    with socket.socket() as taken:  # free again, and nothing listens there
+    with socket.socket() as taken:  # closed again, so nothing listens there
         taken.bind(("127.0.0.1", 0))
         place.destination = f"127.0.0.1:{taken.getsockname()[1]}"
 
@@ -140,7 +141,7 @@ def other_processor(place: Place) -> None:
 
 
 def crashing(place: Place) -> None:
-    """A SPLIT into nothing, which is a sound flatbuffer: LiteRT reads past its outputs."""
+    """A SPLIT into no parts, a sound flatbuffer for which LiteRT reads past the outputs."""
     net = Net((1, 8, 8, 8))
     net.op("SPLIT", T((1, 8, 8, 8)), T((), "INT32", "zeros"), version=2)
     place.model.write_bytes(net.bytes())
@@ -152,7 +153,7 @@ def too_long(place: Place) -> None:
 
 
 def lying(answer: str) -> Callable[[Place], None]:
-    """A board whose Python leaves `answer` (a Python expression) as the runner's result."""
+    """Makes the board's Python leave `answer` (a Python expression) as the runner's result."""
 
     def set_up(place: Place) -> None:
         liar = place.folder.parent / "liar"
@@ -161,9 +162,11 @@ def lying(answer: str) -> Callable[[Place], None]:
             f"open(sys.argv[sys.argv.index('--json') + 1], 'w').write({answer})\n"
         )
         liar.chmod(0o755)
-        # the agent is the real one, and starts the liar in the runner's place: it takes sys.executable for the runner's Python
+        # the agent is the real one, and starts the liar in the runner's place: it takes
+        # sys.executable for the runner's Python
         place.script(
-            f'exec {sys.executable} -I -c "import sys; sys.executable = \'{liar}\'; exec(sys.argv[1])" "$3"'
+            f"exec {sys.executable} -I -c "
+            f'"import sys; sys.executable = \'{liar}\'; exec(sys.argv[1])" "$3"'
         )
 
     return set_up

@@ -1,4 +1,4 @@
-"""The device runner: what it measures, what it refuses, and that nothing survives it."""
+"""The device runner: what it measures, what it refuses, and that no process outlives it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start(*words: str, **options: object) -> subprocess.Popen[bytes]:
 
 
 def run(folder: Path, model: bytes, *words: str, golden: bytes | None = None, **options: object):
-    """(exit code, the JSON it wrote, stderr) of one whole run of the runner."""
+    """(exit code, the JSON that was written, stderr) of one whole run of the runner."""
     (folder / "m.tflite").write_bytes(model)
     if golden is not None:
         (folder / "g.npz").write_bytes(golden)
@@ -221,7 +221,7 @@ def test_garbage_is_refused(tmp_path, data):
 
 
 def test_damaged_models_never_take_the_runner_down(tmp_path):
-    """Single bytes changed: each run ends with a result or with an error in the JSON."""
+    """With single bytes changed, each run ends with a result or with an error in the JSON."""
     model, random = tiny().model, np.random.default_rng(3)
     refused = 0
     for place in random.integers(8, len(model), 300):
@@ -252,14 +252,14 @@ def test_wrong_arguments_and_help():
     help_text = subprocess.run(
         [sys.executable, "-I", "-S", str(RUNNER), "--help"], capture_output=True, check=True
     )
-    assert b"exit codes" in help_text.stdout  # and -S shows that it needs no package to say so
+    assert b"exit codes" in help_text.stdout  # with -S, so without any package
     wrong = start("--model", "m.tflite", "--runs", "0")
     wrong.communicate(timeout=30)
     assert wrong.returncode == 2
 
 
 def test_the_process_of_the_model_is_killed_by_a_signal(tmp_path):
-    """A limit of CPU time kills the busy child alone: the parent must tell it as a crash."""
+    """A limit of CPU time kills the busy child alone, and the parent must report it as a crash."""
     code, found, stderr = run(
         tmp_path,
         busy(),
@@ -333,7 +333,7 @@ def test_no_process_outlives_the_runner(tmp_path, number):
     assert wait_for(lambda: children(process.pid))
     child = children(process.pid)[0]
     assert wait_for(lambda: b"edgebench" in Path(f"/proc/{child}/cmdline").read_bytes())
-    time.sleep(0.3)  # the child asks to die with its parent early on, but not before it runs
+    time.sleep(0.3)  # the child first has to ask to die with its parent
     process.send_signal(number)
     process.communicate(timeout=10)
     assert wait_for(lambda: not alive(child), 3.0)
@@ -359,14 +359,14 @@ def test_more_threads_than_cores_and_other_facts_are_warned_of():
         "before": {"clock_khz": 1_500_000},
     }
     notes = edgebench.host_warnings(host, threads=4)
-    assert len(notes) == 3  # bits 16 to 19 say what once was: no warning
+    assert len(notes) == 3  # bits 16 to 19 are about the past: no warning
     assert "ondemand" in notes[0]
     assert "4 threads on 2" in notes[1]
     assert "from 1500 to 1000 MHz" in notes[2]
 
 
 def test_a_soak_leaves_a_trace_and_a_verdict(tmp_path):
-    """Three windows of 0.2 s, on one core; the board says throughout that it is throttled."""
+    """Three windows of 0.2 s on one core. The board says throughout that it is throttled."""
     tool = tmp_path / "vcgencmd"
     tool.write_text("#!/bin/sh\necho throttled=0x2\n")
     tool.chmod(0o755)
@@ -407,7 +407,7 @@ def test_the_verdict_of_a_soak():
     assert soaked([10.0] * 10 + [15.0] * 10, [None] * 20)["verdict"] == "slows"
     assert (
         soaked([10.0] * 20, [1500] * 20, "0x50000")["verdict"] == "steady"
-    )  # what once was is no throttling now
+    )  # throttled in the past, and not now
     assert soaked([10.0] * 20, [1500] * 20, "0x1")["verdict"] == "throttles"
     assert soaked([10.0], [None])["verdict"] == "steady"
 
@@ -424,10 +424,18 @@ DELEGATE = """
 #include <stdio.h>
 #include <string.h>
 /* TfLiteDelegate, tflite/core/c/common.h; one that takes no op, and refuses the option "refuse". */
-typedef struct { void* data; int (*prepare)(void*, void*); void* from; void* to; void* release; int64_t flags; void* opaque; }
-    Delegate;
+typedef struct {
+  void* data;
+  int (*prepare)(void*, void*);
+  void* from;
+  void* to;
+  void* release;
+  int64_t flags;
+  void* opaque;
+} Delegate;
 static int prepare(void* context, void* delegate) { return 0; }
-Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t count, void (*report)(const char*)) {
+Delegate* tflite_plugin_create_delegate(
+    char** keys, char** values, size_t count, void (*report)(const char*)) {
   static Delegate made;
   memset(&made, 0, sizeof made);
   made.prepare = prepare;
@@ -442,7 +450,7 @@ void tflite_plugin_destroy_delegate(Delegate* delegate) {}
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
-    """An external delegate, compiled here."""
+    """The path of an external delegate, compiled on this machine."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler to build a delegate with")

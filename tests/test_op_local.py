@@ -1,4 +1,6 @@
-"""Each op alone, in random ranges, in every kernel family: within the tolerance that `kernel_tolerances` states for it."""
+"""Each operator alone, in random ranges and in every kernel family, is within its stated
+tolerance.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ PX, CHANNELS, DRAWS = 8, 16, 12  # every draw sees 1,024 codes in new ranges
 
 
 class One:
-    """A file of one op, read on a map of int8 codes in a random range."""
+    """A file of one operator, which reads a map of int8 codes in a random range."""
 
     def __init__(self, op: str, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -143,7 +145,7 @@ def test_an_op_is_within_its_tolerance(op: str, family: str) -> None:
 
 
 def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that adds 2 stands for a runtime's broken one."""
+    """A kernel that adds 2 stands for a broken kernel of the runtime."""
     built = build("Branches")
     add = KERNELS["ADD"]
     monkeypatch.setitem(
@@ -164,7 +166,7 @@ def test_an_op_that_is_off_is_named_with_its_family(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_certificate_says_what_the_delegate_leaves_out() -> None:
-    """XNNPACK takes every op of this network but PADV2, and the chain of single ops is the whole file's answer."""
+    """XNNPACK takes every operator of this network except PADV2."""
     body = build("NegativePool").certificate()
     left = body["op_local"]["families"]["xnnpack"]["not_delegated"]
     assert left == ["PADV2 #1 -> max/pad"]

@@ -1,4 +1,6 @@
-"""The stated arithmetic of each kernel family is the runtime's own, bit for bit, on every layer of a MobileNetV2."""
+"""The stated arithmetic of each kernel family is the runtime's own, bit for bit, on every layer of
+a MobileNetV2.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def test_arithmetic_of_a_family(model: bytes, family: str, monkeypatch: pytest.M
             for bound in ACTIVATION_BOUNDS[op.options["fusedActivationFunction"]]
         )
         found = runner.value(output.index)
-        # ruy's ties depend on the instruction set: half up was seen with AVX-512, the reference's rule may hold elsewhere
+        # ruy's ties depend on the instruction set: half up was seen with AVX-512, the reference's
+        # rule may hold elsewhere
         ways = {ARITHMETIC[family, op.name], *([fixed_point] if family == "builtin" else [])}
         tried = [way(acc, *scales) + zero for way in ways]
         same = [
@@ -80,7 +83,7 @@ def test_arithmetic_of_a_family(model: bytes, family: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kernels", ["builtin", "reference"])
 def test_arithmetic_of_hard_swish(kernels: str) -> None:
-    """All 256 codes in random ranges, some cut so that output steps are as fine beside the input's as a file may have."""
+    """All 256 codes in random ranges. Some output steps are as fine as a file may have."""
     rng = np.random.default_rng(0)
     codes = np.arange(-128, 128).astype(np.int8)[None]
     differing = 0

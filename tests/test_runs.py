@@ -1,4 +1,4 @@
-"""Kept measurements: written once, read back with distrust, compared with noise in mind; and the bench command itself."""
+"""Measurements are kept, read back with care, and compared with noise in mind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PI4 = load_profile("pi4")
 
 
 def measured(p50: float, jitter: float = 0.0, seed: int = 0, **instead: object) -> dict:
-    """A bench JSON of 100 samples around `p50`; `jitter`: the share by which each fifth of the run is off."""
+    """A bench JSON of 100 samples around `p50`. `jitter`: the spread between fifths of the run."""
     drawn = random.Random(seed)
     samples = [
         p50 * level
@@ -124,7 +124,7 @@ def test_a_tool_without_samples_needs_a_big_change(tmp_path):
     assert big.real
 
 
-# The command ----------------------------------------------------------------------------------------------------------
+# The command -------------------------------------------------------------------------------------
 
 
 def command(capsys, *words: str) -> tuple[int, str, str]:
@@ -135,7 +135,7 @@ def command(capsys, *words: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """An out folder of a build, under a name that a shell would mind."""
+    """An out folder of a build, under a name that needs quoting in a shell."""
     made, place = tiny(), tmp_path / "a 'build'; \"x\" $(y)"
     place.mkdir()
     (place / "model.tflite").write_bytes(made.model)

@@ -1,4 +1,4 @@
-"""ssh against a real sshd on the loopback: a real run, every way it can fail, and nothing left behind on either side."""
+"""ssh against a real sshd on the loopback: a real run, and every way in which it can fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOST = load_profile("host")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The server that all of these tests share."""
+    """The server that all these tests share."""
     running = sshd.start(
         tmp_path_factory.mktemp("sshd ; 'x'").rename(tmp_path_factory.getbasetemp() / "sshd")
     )
@@ -41,7 +41,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def board(server):
-    """A transport to the server as it is on its best day; after the test it must be as clean as before."""
+    """A transport to the server in its normal state. The server must be clean after the test."""
     server.fresh()
     yield SshTransport.to(server.destination, config=server.config, python=sys.executable)
     end = time.monotonic() + 10
@@ -76,8 +76,11 @@ def test_a_model_is_measured_over_ssh(board):
 
 
 def test_it_can_be_another_user(tmp_path_factory):
-    """As root, with EDGEKD_TEST_SSH_USER naming an account that is not locked (useradd -m -p '*' NAME), and with
-    EDGEKD_TEST_SSH_PYTHON where that account may not use this Python."""
+    """Logs in as another user.
+
+    Run it as root, with EDGEKD_TEST_SSH_USER set to an account that is not locked (useradd -m -p
+    '*' NAME). Set EDGEKD_TEST_SSH_PYTHON where that account may not use this Python.
+    """
     user = os.environ.get("EDGEKD_TEST_SSH_USER")
     if not user:
         pytest.skip("EDGEKD_TEST_SSH_USER names no account to log in as")
@@ -102,7 +105,8 @@ def test_files_talk_and_exit_code_come_back(board):
     body = (
         "import os, sys; print('noise'); print('hello', file=sys.stderr)\n"
         "print('edgebench: progress 0.50', file=sys.stderr)\n"
-        "open('out', 'wb').write(bytes(range(256)) * 1000 + b'\\n' + open(sys.argv[1], 'rb').read())\n"
+        "sent = open(sys.argv[1], 'rb').read()\n"
+        "open('out', 'wb').write(bytes(range(256)) * 1000 + b'\\n' + sent)\n"
         "print(oct(os.stat('.').st_mode & 0o777), file=sys.stderr); sys.exit(7)"
     )
     shares, name = [], "a 'b' \"c\"; $(touch d) é"
@@ -167,7 +171,7 @@ def test_destinations(destination, parts):
 
 
 def test_a_host_that_is_down(server):
-    with socket.socket() as taken:  # bound and not listening
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         text = said(
             SshTransport("127.0.0.1", port=taken.getsockname()[1], config=server.config), script("")
@@ -219,7 +223,10 @@ def test_names_of_pythons_are_quoted(server, python):
 
 def test_a_python_that_is_too_old(board, server, tmp_path):
     old = tmp_path / "python3.7"
-    program = "import sys; sys.version_info = (3, 7, 3); sys.version = '3.7.3 (default)'; exec(sys.argv[1])"
+    program = (
+        "import sys; sys.version_info = (3, 7, 3); sys.version = '3.7.3 (default)'; "
+        "exec(sys.argv[1])"
+    )
     old.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{program}" "$3"\n')
     old.chmod(0o755)
     text = said(
@@ -294,16 +301,23 @@ def test_hostile_login_shells(board, server, case):
     assert words in said(board, script(""))
 
 
-SAY = "import sys; header = sys.stdin.buffer.readline(); import json; mark = json.loads(header)['mark']\n"
+SAY = (
+    "import sys; header = sys.stdin.buffer.readline(); "
+    "import json; mark = json.loads(header)['mark']\n"
+)
 LIARS = {
     "not JSON": "print(mark, '{')",
     "a list": "print(mark, '[]')",
     "deep": "print(mark, '[' * 30000)",
     "a foreign line": "print(mark, '{\"hello\": \"x\"}'); print('stop')",
     "a long line": "print(mark, '{\"hello\": \"x\"}'); sys.stdout.write(mark + ' ' + 'x' * 10**8)",
-    "a file of 100 MB": 'print(mark, \'{"file": "out", "bytes": 100000000}\'); sys.stdout.write(\'x\' * 10**8)',
+    "a file of 100 MB": (
+        'print(mark, \'{"file": "out", "bytes": 100000000}\'); sys.stdout.write(\'x\' * 10**8)'
+    ),
     "a negative file": 'print(mark, \'{"file": "out", "bytes": -1}\')',
-    "a file of another folder": 'print(mark, \'{"file": "../../etc/passwd", "bytes": 1}\'); print(\'x\')',
+    "a file of another folder": (
+        'print(mark, \'{"file": "../../etc/passwd", "bytes": 1}\'); print(\'x\')'
+    ),
     "an unknown word": 'print(mark, \'{"run": "rm"}\')',
     "a text that is none": "print(mark, '{\"line\": 1}')",
 }
@@ -311,7 +325,7 @@ LIARS = {
 
 @pytest.mark.parametrize("case", LIARS)
 def test_hostile_agents(board, monkeypatch, tmp_path, case):
-    """What answers in the agent's place says what no agent does."""
+    """A program in the place of the agent says what no agent says."""
     liar = tmp_path / "agent.py"
     liar.write_text(
         f"import sys\ndef serve(source):\n    exec({SAY + LIARS[case]!r})\n    sys.stdout.flush()\n"
@@ -324,8 +338,9 @@ def test_hostile_agents(board, monkeypatch, tmp_path, case):
 def test_texts_of_an_agent_are_made_safe(board, monkeypatch, tmp_path):
     liar = tmp_path / "agent.py"
     liar.write_text(
-        f"import sys\ndef serve(source):\n    exec({SAY!r} + \"print(mark, json.dumps({{'failed': '\\x1b[2J' * "
-        "500, 'next': '\\x07type this'}))\")\n    sys.stdout.flush()\n"
+        f"import sys\ndef serve(source):\n    exec({SAY!r} + "
+        "\"print(mark, json.dumps({'failed': '\\x1b[2J' * 500, 'next': '\\x07type this'}))\")\n"
+        "    sys.stdout.flush()\n"
     )
     monkeypatch.setattr(ssh.agent, "__file__", str(liar))
     assert len(said(board, script(""))) < 1000
@@ -340,7 +355,7 @@ def test_a_job_that_takes_too_long(board, monkeypatch):
 
 @pytest.mark.parametrize("side", ["server", "client", "interrupted"])
 def test_a_dropped_connection(board, server, side):
-    """Either end of the connection goes in the middle of the job: a clear error, and the job stops there."""
+    """One end of the connection disappears while the job runs: a clear error, and the job stops."""
     mark = f"edgekd-test-{os.getpid()}-dropped-{side}"
 
     def cut() -> None:
@@ -350,7 +365,10 @@ def test_a_dropped_connection(board, server, side):
         for pid in server.sessions():
             os.kill(pid, signal.SIGTERM)
 
-    body = "import sys, time; print('edgebench: progress 0.10', file=sys.stderr, flush=True); time.sleep(60)"
+    body = (
+        "import sys, time; print('edgebench: progress 0.10', file=sys.stderr, flush=True); "
+        "time.sleep(60)"
+    )
     if side == "server":
         cutter = threading.Thread(target=cut)
         cutter.start()
@@ -363,8 +381,11 @@ def test_a_dropped_connection(board, server, side):
             "import signal, sys, pathlib; from edgekd.device.ssh import SshTransport\n"
             "from edgekd.device.transports import Job, PYTHON\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "t = SshTransport.to(sys.argv[1], config=pathlib.Path(sys.argv[2]), python=sys.executable)\n"
-            f"t.run(Job({{'j': {body.encode()!r}}}, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0), lambda s: None)"
+            "config = pathlib.Path(sys.argv[2])\n"
+            "t = SshTransport.to(sys.argv[1], config=config, python=sys.executable)\n"
+            f"files = {{'j': {body.encode()!r}}}\n"
+            "job = Job(files, [PYTHON, 'j', 'edgekd' + sys.argv[3]], [], 50.0)\n"
+            "t.run(job, lambda share: None)"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", program, server.destination, str(server.config), mark[6:]],
@@ -377,7 +398,7 @@ def test_a_dropped_connection(board, server, side):
         process.send_signal(signal.SIGINT if side == "interrupted" else signal.SIGKILL)
         process.wait(15)
         if side == "interrupted":
-            assert not processes_with(mark)  # it has waited for the other side
+            assert not processes_with(mark)  # it waits for the other side before it ends
     end = time.monotonic() + 15
     while processes_with(mark) and time.monotonic() < end:
         time.sleep(0.05)

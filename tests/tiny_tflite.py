@@ -1,4 +1,4 @@
-"""A classifier of one FULLY_CONNECTED op, built as a flatbuffer here, with the answers it must give, for tests."""
+"""A classifier of one FULLY_CONNECTED operator for tests, with the answers that it must give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ SCALE_IN, SCALE_W, SCALE_OUT, ZERO_OUT = np.float32(1 / 127.5), 0.002, 0.05, 3
 
 @dataclass(frozen=True)
 class Tiny:
-    """`model`: the .tflite. `images`: uint8 [n, px, px, 3]. `logits`: int8 [n, classes], computed with numpy alone."""
+    """A model and what it computes.
+
+    `model`: the .tflite. `images`: uint8 [n, px, px, 3]. `logits`: int8 [n, classes], computed with
+    numpy alone.
+    """
 
     model: bytes
     images: np.ndarray
@@ -22,7 +26,7 @@ class Tiny:
     labels: np.ndarray
 
     def golden(self, **instead: np.ndarray) -> bytes:
-        """golden.npz, with other arrays where given."""
+        """The bytes of golden.npz; `instead` replaces arrays, and None leaves one out."""
         buffer = io.BytesIO()
         arrays = {
             "inputs": self.images,
@@ -35,7 +39,9 @@ class Tiny:
 
 
 def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
-    """A tiny classifier whose input and output are int8, uint8 or float32 ("int8" | "uint8" | "float32")."""
+    """A tiny classifier whose input and output are int8, uint8 or float32 ("int8" | "uint8" |
+    "float32").
+    """
     schema = pytest.importorskip(
         "ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert"
     )
@@ -107,5 +113,8 @@ def tiny(kind: str = "int8", px: int = 4, classes: int = 5) -> Tiny:
 
 
 def busy() -> bytes:
-    """A model whose 20,000 runs take many seconds of CPU time: 25 million multiplications each (8 s on a quiet EPYC)."""
+    """A model whose 20,000 runs take many seconds of CPU time.
+
+    Each run has 25 million multiplications (8 s on a quiet EPYC).
+    """
     return tiny(px=128, classes=512).model

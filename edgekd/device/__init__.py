@@ -1,6 +1,5 @@
-"""Running a model on a device: the runner that is sent there, and ssh, adb and emulator to reach
-it.
+"""Measuring a model on a device: the runner that is sent there, and the transports that reach it.
 
-It may import core and settings; edgebench.py and agent.py are sent to devices and import nothing of
-edgekd. Start with bench.py.
+This room imports core and settings; edgebench.py and agent.py run on devices and import nothing of
+edgekd. Start reading with bench.py.
 """

@@ -31,8 +31,10 @@ MAX_LINE = 4096  # bytes of a line of the job's that are passed on at once
 
 
 class Limits(NamedTuple):
-    """Limits of a job: seconds for the command, seconds between asking it to end and killing it,
-    bytes of a fetched file.
+    """Limits of a job.
+
+    `timeout_s`: for the command. `grace_s`: between asking it to end and killing it. `file_bytes`:
+    of one fetched file.
     """
 
     timeout_s: float

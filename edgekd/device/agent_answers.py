@@ -1,6 +1,6 @@
-"""Reads what the agent (agent.py) on a device answers through a connection.
+"""Reads the answers of the agent (agent.py) on a device.
 
-Nothing is believed: lines and sizes are bounded, and names must be known.
+Nothing in them is trusted: lines and sizes are bounded, and names must be known.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class GarbledError(Exception):
 
 
 class AgentAnswers:
-    """The answers to one job. `greeted`: the agent has answered. `ended`: it has given its last
-    answer.
+    """The answers to one job.
 
-    `mark`: the word that starts each of the agent's lines. `stderr` is given the job's own lines.
+    `mark`: the word that starts each of the agent's lines. `stderr` takes the job's own lines.
+    `greeted`: the agent has answered. `ended`: it has given its last answer.
     """
 
     def __init__(self, stream: IO[bytes], mark: str, job: Job, stderr: StderrReader) -> None:

@@ -1,6 +1,4 @@
-"""Who runs the operators on an Android device: the delegates of LiteRT's benchmark_model, by their
-names.
-"""
+"""The delegates of LiteRT's benchmark_model, by their names: who runs the operators."""
 
 from __future__ import annotations
 
@@ -87,8 +85,9 @@ class AndroidDelegate:
         return ["NNAPI is deprecated since Android 15 (API level 35), which this device has"]
 
     def taken(self, log: str) -> list[str]:
-        """Warnings about the delegate's share of the graph, from the tool's log; none when it took
-        every operator.
+        """Warnings about the delegate's share of the graph, from the tool's log.
+
+        There are none when it took every operator.
         """
         rows = re.findall(
             r"Replacing (\d{1,6}) out of (\d{1,6}) node\(s\) with delegate \((\w{1,80})\) node, "
@@ -96,7 +95,7 @@ class AndroidDelegate:
             log,
         )
         notes = [
-            f"{name} took {part} of {whole} ops in {pieces} parts; the rest ran on the CPU's "
+            f"{name} took {part} of {whole} operators in {pieces} parts; the rest ran on the CPU's "
             "built-in kernels"
             for part, whole, name, pieces in rows
             if part != whole
@@ -104,6 +103,7 @@ class AndroidDelegate:
         applied = rows or re.search(r"[Aa]pplied .*(GPU|NNAPI)", log)
         if self.kind in (Kind.GPU, Kind.NNAPI) and not applied:
             notes.append(
-                f"the log does not say that {self.kind} took any op: these may be times of the CPU"
+                f"the log does not say that {self.kind} took any operator: these may be times of "
+                "the CPU"
             )
         return notes[:MAX_NOTES]

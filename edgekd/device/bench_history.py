@@ -1,6 +1,4 @@
-"""bench/*.json: measurements are kept beside the model, read back and compared: is a change more
-than noise?
-"""
+"""Measurements are kept beside the model as bench/*.json, read back and compared."""
 
 from __future__ import annotations
 
@@ -73,8 +71,9 @@ class Run:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the medians of BLOCKS parts of the run, as a share of p50; UNKNOWN
-        without samples.
+        """The spread inside the run, as a share of p50; UNKNOWN without samples.
+
+        It is the standard deviation of the medians of BLOCKS parts of the run.
         """
         samples = self.bench.latency_ms.samples
         size = len(samples) // BLOCKS

@@ -1,10 +1,10 @@
-"""bench/*.json, schema edgekd.bench/1, and the runner's error, schema edgekd.bench-error/1, as
+"""The schemas edgekd.bench/1 (bench/*.json) and edgekd.bench-error/1 (the runner's error) as
 records.
 
-The runner (edgebench.py) writes every field but `profile`, `transport` and `emulated`, which the
-host adds. A bound on a number rejects what no machine can have measured; the host believes no file
-that comes back from a device. A field is None where the device, or Android's benchmark_model, does
-not tell it.
+The runner (edgebench.py) writes every field except `profile`, `transport` and `emulated`, which the
+host adds. The bounds of a number reject what no machine can have measured, because the host trusts
+no file that comes back from a device. A field is None where the device, or Android's
+benchmark_model, does not tell it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Host(Record, frozen=True):
 
 
 class Settings(Record, frozen=True):
-    """How the times were taken. `warmup_runs`: as many as ran.
+    """How the times were taken.
 
-    `cores`: the cores that the run was kept on.
+    `warmup_runs`: the warm-up runs that were made. `cores`: the cores that the run was kept on.
     """
 
     warmup_runs: Count
@@ -82,10 +82,10 @@ class Settings(Record, frozen=True):
 
 
 class LatencyMs(Record, frozen=True):
-    """Milliseconds of one inference, the input's and output's copies not counted.
+    """Milliseconds of one inference; copies of the input and the output are not counted.
 
-    `load`: until the tensors are allocated. `first`: the first inference. `std` is of the
-    population. `samples`: every timed run, in order; empty for a tool that does not tell them.
+    `load`: until the tensors are allocated. `first`: the first inference. `std`: of the population.
+    `samples`: every timed run, in order; empty for a tool that does not tell them.
     """
 
     load: Milliseconds | None
@@ -122,8 +122,10 @@ class GoldenAnswers(Record, frozen=True):
 
 
 class SoakWindow(Record, frozen=True):
-    """One row of a soak's trace: seconds from the start, the median of its runs, and the machine at
-    its end.
+    """One row of a soak's trace.
+
+    `at_s`: seconds from the start. `p50_ms`: the median of its runs. The rest is the machine at its
+    end.
     """
 
     at_s: Seconds

@@ -13,15 +13,19 @@ class BenchSettings:
     """How to measure. Raises RecipeError for a value outside `edgebench.LIMITS`.
 
     Attributes:
-        threads: threads of the runtime; None takes the profile's. runs: fewest measured runs.
-        min_seconds: least time spent on measured runs. warmup_runs: most warm-up runs; they end
-        earlier when the times have settled. seed: of the random input that is timed. timeout_s:
-        limit in seconds for everything but a soak. mean, std: the normalization of a model from
-        elsewhere, one number or one for each channel; with None, an 8-bit
-            input takes the pixels as they are.
-        delegate: a name that `edgebench.Delegate` knows. cores: keep the run on these cores.
+        threads: threads of the runtime; None takes the profile's.
+        runs: fewest measured runs.
+        min_seconds: least time spent on measured runs.
+        warmup_runs: most warm-up runs; they end earlier when the times have settled.
+        seed: of the random input that is timed.
+        timeout_s: limit in seconds for everything but a soak.
+        mean: with std, the normalization of a model from elsewhere: one number, or one for each
+            channel. With None for both, an 8-bit input takes the pixels as they are.
+        std: see mean.
+        delegate: a name that `edgebench.Delegate` knows.
+        cores: keep the run on these cores.
         soak_minutes: after the timed runs, run on for this long to see whether the device
-        throttles.
+            throttles.
     """
 
     threads: int | None = None

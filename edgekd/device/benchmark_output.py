@@ -1,8 +1,8 @@
 """The output of LiteRT's `benchmark_model`, its result proto or its log, as figures.
 
 Sources: tflite/tools/benchmark, proto/benchmark_result.proto (the field numbers used here) and
-benchmark_model.cc (the lines of the log). The output comes from a device and is not believed: sizes
-and types are checked.
+benchmark_model.cc (the lines of the log). The output comes from a device, so sizes and types are
+checked.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ COUNTED = {
 
 
 def figures(proto: bytes | None, log: str) -> dict[str, float]:
-    """The figures named in LATENCY, MEMORY and MISC: from the proto where there is one, else from
-    the log.
+    """The figures named in LATENCY, MEMORY and MISC: from the proto if there is one, else the log.
 
     Raises DeviceError when neither holds an average, or a figure is no number.
     """

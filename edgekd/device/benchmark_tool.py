@@ -79,7 +79,7 @@ def failed(exit_code: int, log: str) -> DeviceError:
         f"benchmark_model ended with exit code {exit_code}{last_error(log)}",
         f"accelerators there: {told.group(1).strip()}"
         if told
-        else "try --delegate xnnpack; an op that this delegate does not know can end it",
+        else "try --delegate xnnpack; an operator that this delegate does not know can end it",
     )
 
 

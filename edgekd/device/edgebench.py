@@ -1,5 +1,7 @@
-"""The device runner: times one TFLite model on this machine, checks its golden answers, and writes
-one JSON file.
+"""The device runner: times one TFLite model on this machine and checks its golden answers.
+
+It writes one JSON file, with the schema edgekd.bench/1 (`Result` below) or, for a run that failed,
+edgekd.bench-error/1 (`ErrorJson`).
 
 It is copied to the device alone. It needs Python 3.9 or newer, the standard library, numpy and one
 TFLite runtime (ai-edge-litert, tflite-runtime or tensorflow), and imports nothing of edgekd. It is
@@ -11,8 +13,6 @@ The process that is started only watches. It starts a second process that loads 
 model or a runtime that kills its process is reported as an error in the same JSON file. The second
 process times the call to `invoke` alone, as TFLite's benchmark_model does: copies of the input and
 the output are not counted.
-
-The JSON has the schema edgekd.bench/1 (`Result` below), or edgekd.bench-error/1 (`ErrorJson`).
 """
 
 from __future__ import annotations
@@ -745,7 +745,7 @@ class Runtime:
                 "this file was compiled for the Edge TPU: give --delegate edgetpu on a machine "
                 "that has one, or the model from which it was compiled"
                 if compiled
-                else "see the op and its version in the message; a newer runtime may know it",
+                else "see the operator and its version in the message; a newer runtime may know it",
             ) from error
         return interpreter
 
@@ -807,9 +807,10 @@ def _within_module(module: Any, dotted: str) -> Any:
 
 
 def import_runtime() -> Runtime:
-    """numpy, so that its memory counts as the baseline's, and the first runtime that imports.
+    """Import numpy, and the first runtime that can be imported.
 
-    Raises BenchError "runtime" when numpy or every runtime is missing.
+    numpy's memory counts as the baseline's. Raises BenchError "runtime" when numpy or every runtime
+    is missing.
     """
     try:
         importlib.import_module("numpy")
@@ -1340,7 +1341,7 @@ def take_times(model: Model, runtime: Runtime, options: Options, progress: Progr
         raise BenchError(
             "model",
             f"{runtime} cannot run {options.model}: {_one_line(error)}",
-            "see the op in the message; a newer runtime may run it",
+            "see the operator in the message; a newer runtime may run it",
         ) from error
     finally:
         gc.enable()
@@ -1364,17 +1365,17 @@ def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | 
     if wanted.kind == "xnnpack" and found == "none":
         raise BenchError(
             "delegate",
-            "XNNPACK took no op of this model",
+            "XNNPACK took no operator of this model",
             "leave --delegate out, or use a runtime with XNNPACK: ai-edge-litert, or tensorflow",
         )
     if wanted.library:
         if found == "none":
-            warnings.append(f"the delegate {wanted} was loaded and took no op")
+            warnings.append(f"the delegate {wanted} was loaded and took no operator")
         return f"{wanted.kind}:{wanted.library}"
     if found == "none" and wanted.kind == "auto":
         warnings.append(
-            "no delegate ran any op; tflite-runtime up to 2.14 runs int8 without XNNPACK, which "
-            "can be many times slower than ai-edge-litert"
+            "no delegate ran any operator; tflite-runtime up to 2.14 runs int8 without XNNPACK, "
+            "which can be many times slower than ai-edge-litert"
         )
     return found
 

@@ -1,6 +1,6 @@
-"""Reads the JSON that comes back from a device. Nothing in it is believed before it is checked.
+"""Reads the JSON that comes back from a device, and trusts nothing in it.
 
-Types, bounds and sizes are those of `bench_record`; every text is made safe to print; fields that
+Types, bounds and sizes are those of `bench_record`. Every text is made safe to print. Fields that
 the schema does not have are refused.
 """
 

@@ -1,18 +1,20 @@
-"""The certificate: is a .tflite the network that was trained? Its checks, by the name they have in
-a failure.
+"""The certificate: is a .tflite the network that was trained?
 
-    full_integer, canonical     the form of the file: `form_checks` shapes
-    every tensor has the shape that its operator gives: `shape_checks` ranges
-    scales and zero points are the learned ones: `range_checks` structure
-    operators, activations and connections are the trained ones: `structure_checks` weights, biases
-    every code is the rounded trained value: `code_checks` edges                       each operator
-    of the trained graph gives the file's output: `trained_op_check` op_local
-    each operator in each kernel family against exact arithmetic: `kernel_check` end_to_end
-    the trained network and the file agree on the test images: `answer_agreement` normalisation,
-    labels, golden     the files that belong to the model: `companion_files`
+These are the checks, by the name that they have in a failure:
 
-`edgekd verify` repeats these checks from a build folder, with model.onnx in the place of the
-trained network.
+    full_integer, canonical   the form of the file: `form_checks`
+    shapes                    the shape of every tensor follows from its operator: `shape_checks`
+    ranges                    scales and zero points are the learned ones: `range_checks`
+    structure                 operators and connections are the trained ones: `structure_checks`
+    weights, biases           every code is the rounded trained value: `code_checks`
+    edges                     each trained operator gives the file's output: `trained_op_check`
+    op_local                  each operator against exact arithmetic: `kernel_check`
+    end_to_end                the file agrees with the trained network: `answer_agreement`
+    normalisation, labels, golden
+                              the files that belong to the model: `companion_files`
+
+`edgekd verify` repeats them from a build folder, with model.onnx in the place of the trained
+network.
 """
 
 from __future__ import annotations

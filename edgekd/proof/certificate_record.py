@@ -37,8 +37,9 @@ class Failure(Record, frozen=True, kw_only=True):
 
 
 class BoundInput(Record, frozen=True):
-    """The pixels that the model expects: side in pixels, "RGB" or "grey", and the normalization per
-    channel.
+    """The pixels that the model expects.
+
+    `px`: side in pixels. `channels`: "RGB" or "grey". `mean`, `std`: for each channel.
     """
 
     px: int
@@ -105,9 +106,7 @@ class CodeCounts(Record, frozen=True):
 
 
 class WorstOp(Record, frozen=True):
-    """The operator that differs most: largest difference in LSB, and the share of elements without
-    a difference.
-    """
+    """The operator with the largest difference, and its share of elements without a difference."""
 
     op: str
     max_lsb: int
@@ -170,10 +169,10 @@ class OpLocal(Record, frozen=True):
 
 
 class Agreement(Record, frozen=True):
-    """Output codes of two models on the same images. The defaults describe a file that could not be
-    compared.
+    """The output codes of two models on the same images.
 
-    `histogram` counts the differences by size: "0" to "7", and "8+".
+    The defaults describe a file that could not be compared. `histogram` counts the differences by
+    size: "0" to "7", and "8+".
     """
 
     argmax_agreement: float = 0.0
@@ -200,8 +199,7 @@ class EndToEnd(Record, frozen=True, kw_only=True):
 
 
 class Reference(Record, frozen=True, kw_only=True):
-    """The same checks in TensorFlow's own interpreter; None and absent fields when TensorFlow is
-    not installed.
+    """The same checks in TensorFlow's own interpreter, if TensorFlow is installed.
 
     `same_codes`: for each kernel family, the share of output codes that equal the first runtime's.
     """

@@ -1,8 +1,7 @@
-"""Every weight and bias code in the file against the rounded trained values, and their scales bit
-for bit.
+"""Every weight and bias code of the file against the rounded trained values.
 
 An int8 weight code is round(weight / scale); an int32 bias code is round(bias / (input scale *
-weight scale)).
+weight scale)). Scales are compared bit for bit.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class LayerCodes:
 
 @dataclass(frozen=True)
 class _Constant:
-    """One constant that the file must hold: its name, its codes in TFLite's layout, its scales,
+    """One constant that the file must hold: its codes in TFLite's layout; its scales,
     float32 [n].
     """
 

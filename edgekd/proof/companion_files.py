@@ -1,9 +1,8 @@
-"""The files that a certificate is bound to beside the model: labels.txt, the normalization,
-golden.npz.
+"""The files that a certificate is bound to beside the model.
 
-A model is correct only together with these, and each lies in a file of its own that may be replaced
-by an older one. Arrays are bound by the sha256 of their dtype, shape and bytes, and not of the
-archive, because libraries write different zip files for the same arrays.
+These are labels.txt, the normalization and golden.npz. A model is correct only together with them,
+and each may be replaced by an older one. Arrays are bound by the sha256 of their dtype, shape and
+bytes, and not of the archive, because libraries write different zip files for the same arrays.
 """
 
 from __future__ import annotations
@@ -55,9 +54,7 @@ def read_golden(data: bytes) -> dict[str, npt.NDArray[Any]]:
 
 
 def labels_of(golden: Golden) -> Labels:
-    """How many labels an image of the golden set has: "one" for labels [n], "many" for labels [n,
-    classes].
-    """
+    """How many labels an image has: "one" (labels [n]) or "many" (labels [n, classes])."""
     return "many" if golden["labels"].ndim == 2 else "one"
 
 

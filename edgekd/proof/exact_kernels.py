@@ -33,9 +33,7 @@ ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """One input of an operator: the tensor's description, and its codes (int8, uint8 or int32, in
-    its shape).
-    """
+    """One input of an operator: its tensor, and its codes (int8, uint8 or int32, in its shape)."""
 
     tensor: LiteTensor
     codes: npt.NDArray[Any]
@@ -66,10 +64,10 @@ Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
 
 
 def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
-    """Codes of real numbers in the range of `output`, after a fused activation: round half to even,
-    then saturate.
+    """Codes of real numbers in the range of `output`, after a fused activation.
 
-    `activation` is schema.fbs's ActivationFunctionType, as a number.
+    Rounds half to even, then saturates. `activation` is schema.fbs's ActivationFunctionType, as a
+    number.
     """
     scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
     low, high = (
@@ -136,8 +134,9 @@ def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
 
 
 def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
-    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier]; output channel c *
-    multiplier + m.
+    """DEPTHWISE_CONV_2D: int8 [n, h, w, c], weights [1, kh, kw, c * multiplier].
+
+    Input channel i and multiplier m give output channel i * multiplier + m.
     """
     weight = inputs[1].codes.astype(np.float64)
     multiplier = weight.shape[3] // inputs[0].codes.shape[3]

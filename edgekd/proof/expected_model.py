@@ -1,9 +1,8 @@
-"""What a .tflite must hold: ranges, codes and fused activations, from the trained network or from
-its published ONNX.
+"""What a .tflite must hold: ranges, codes and fused activations.
 
-`from_trained` rounds the float weights again. `from_onnx` reads the Q/DQ graph that
-`edgekd.export.onnx_writer` wrote, so that a build folder can be checked without the trained
-network. The names are all that is shared with the converter.
+`from_trained` reads them from the trained network, and rounds the float weights again. `from_onnx`
+reads the published Q/DQ graph that `edgekd.export.onnx_writer` wrote, so that a build folder can be
+checked without the trained network. The names are all that is shared with the converter.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ MAY_VANISH = frozenset({"PAD", "RESHAPE", "TRANSPOSE"})
 
 @dataclasses.dataclass(frozen=True)
 class EdgeClaim:
-    """One activation tensor of the trained graph: its range, and the operator that writes it
-    ("INPUT" for the image).
+    """One activation tensor of the trained graph.
 
-    `activation` is the fused activation by TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"),
-    or SATURATION for a clamp to [0, 1] that the file leaves to int8. `reads`: the edges that the
-    operator reads. Both are None where the source does not say.
+    `op`: the operator that writes it, or "INPUT" for the image. `activation`: the fused activation
+    by TFLite's name ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"), or SATURATION for a clamp to [0, 1]
+    that the file leaves to int8. `reads`: the edges that the operator reads. `activation` and
+    `reads` are None where the source does not say.
     """
 
     range: Range
@@ -180,7 +179,7 @@ class _Reader:
                 layers.append(self._layer(node))
         if "input" not in edges or not layers:
             raise ModelFileError(
-                "model.onnx is not an EdgeKD int8 network: it has no quantised input or no layer",
+                "model.onnx is not an EdgeKD int8 network: it has no quantized input or no layer",
                 "give the model.onnx that `edgekd build` wrote",
             )
         return Claims(edges, layers)

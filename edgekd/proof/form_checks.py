@@ -1,6 +1,4 @@
-"""Whether a .tflite has the form that devices expect: integers only, and written as TensorFlow's
-converter writes it.
-"""
+"""Whether a .tflite holds integers only and is written as TensorFlow's converter writes it."""
 
 from __future__ import annotations
 

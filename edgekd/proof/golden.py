@@ -1,5 +1,4 @@
-"""golden.npz, the golden set: held-out images with the answers that every correct copy of the model
-gives.
+"""golden.npz, the golden set: held-out images, and the answers of every correct copy of the model.
 
 It is published beside the model.
 """

@@ -40,8 +40,9 @@ HISTOGRAM_TOP = 3  # differences of this many LSB and more share the last bin
 
 @dataclasses.dataclass
 class Differences:
-    """Differences of one operator: `counts[k]` elements differ by k LSB; the last bin holds
-    HISTOGRAM_TOP and more.
+    """Differences of one operator.
+
+    `counts[k]` elements differ by k LSB; the last bin holds HISTOGRAM_TOP and more.
     """
 
     max_lsb: int
@@ -167,8 +168,8 @@ def _worst(found: dict[str, Differences]) -> WorstOp | None:
 
 
 def _not_delegated(runner: LiteRunner) -> list[str] | None:
-    """Labels of the operators that the delegate leaves to the built-in kernels; None where the
-    runtime does not say.
+    """Labels of the operators that run in the built-in kernels; None if the runtime does
+    not say.
     """
     taken = runner.delegated()
     if taken is None:
@@ -180,9 +181,9 @@ def _not_delegated(runner: LiteRunner) -> list[str] | None:
 def _run(
     runner: LiteRunner, images: npt.NDArray[np.uint8], failures: Failures, family: str
 ) -> dict[str, Differences]:
-    """Differences of each operator that can be checked.
+    """Differences of each operator.
 
-    An operator that cannot is a failure, on the first image.
+    An operator that cannot be checked is a failure, on the first image.
     """
     graph = runner.graph
     seen: dict[str, Differences] = {}
@@ -198,8 +199,8 @@ def _run(
 def _difference(
     op: LiteOp, runner: LiteRunner, family: str, failures: Failures
 ) -> npt.NDArray[np.int64] | None:
-    """|found - expected| in LSB after an invoke; None, and a failure, when there is nothing to
-    compare with.
+    """|found - expected| in LSB after an invoke; None, and a failure, when they cannot be
+    compared.
     """
     tensors, kernel = runner.graph.tensors, KERNELS.get(op.name)
     output = tensors[op.outputs[0]]

@@ -1,6 +1,4 @@
-"""The scale and zero point of every activation tensor in the file, against the ranges that training
-learned.
-"""
+"""Scale and zero point of every activation tensor in the file, against the learned ranges."""
 
 from __future__ import annotations
 
@@ -52,10 +50,9 @@ def edges_of(graph: LiteGraph, claims: Claims, correspondence: Mapping[str, str]
 def check_ranges(
     claims: Claims, correspondence: Mapping[str, str], graph: LiteGraph, failures: Failures
 ) -> Ranges:
-    """Check every activation tensor against the learned range of its edge, and that every edge has
-    a tensor.
+    """Check every activation tensor against the learned range of its edge.
 
-    Scales are compared bit for bit as float32.
+    Every edge must have a tensor. Scales are compared bit for bit as float32.
     """
     edge_of = edges_of(graph, claims, correspondence)
     written = set(graph.inputs) | {index for op in graph.ops for index in op.outputs}

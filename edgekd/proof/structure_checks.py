@@ -76,8 +76,8 @@ def _differences(
 
 
 def _holds_unit(tensor: LiteTensor) -> bool:
-    """Whether a range starts at 0 and ends at 1, or less than one step above 1: int8 then clamps to
-    [0, 1].
+    """Whether a range starts at 0 and ends less than one step above 1: int8 then clamps
+    to [0, 1].
     """
     if tensor.scale.size != 1 or tensor.zero_point.tolist() != [INT8_MIN]:
         return False

@@ -1,5 +1,4 @@
-"""Each operator of the trained graph, on the file's own inputs: does the file compute what was
-trained?
+"""Each operator of the trained graph, on the file's own inputs.
 
 `kernel_check` asks whether a runtime does what the file says. This check asks whether the file says
 what the network does. The published Q/DQ ONNX graph is cut open at every edge: the codes that the
@@ -36,10 +35,10 @@ NEXT = (
 
 
 class CutNetwork:
-    """A Q/DQ ONNX graph opened at the edges `names`: each edge takes its codes and gives the codes
-    it computes.
+    """A Q/DQ ONNX graph opened at the edges `names`.
 
-    Raises ModelFileError for bytes that are no ONNX model.
+    Each edge takes its codes and gives the codes that it computes. Raises ModelFileError for bytes
+    that are no ONNX model.
     """
 
     def __init__(self, onnx_bytes: bytes | memoryview, names: set[str]) -> None:
@@ -104,10 +103,9 @@ def check_edges(
     images: npt.NDArray[np.uint8],
     failures: Failures,
 ) -> Edges | None:
-    """Check every edge that both graphs have, on `images`, uint8 [n, px, px, channels], in the
-    built-in kernels.
+    """Check every edge that both graphs have, in the built-in kernels.
 
-    None, and a failure, when no runtime takes the file.
+    `images`: uint8 [n, px, px, channels]. None, and a failure, when no runtime takes the file.
     """
     try:
         runner = LiteRunner(tflite, kernels="builtin", keep="everything")
@@ -187,8 +185,9 @@ def _figures(seen: dict[str, _Differences], labels: dict[str, str]) -> Edges:
 
 
 def multiplier(graph: LiteGraph, op: LiteOp) -> float:
-    """The output codes that one accumulator step moves, of the largest channel; 0 for operators
-    without weights.
+    """The output codes that one accumulator step moves, in the channel with the largest scale.
+
+    0 for operators without weights.
     """
     tensors = [graph.tensors[index] for index in op.inputs if index >= 0]
     if len(tensors) < 3 or tensors[2].dtype != "INT32":
