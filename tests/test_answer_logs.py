@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.core.artifacts import ImageRow
+from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, EdgeKDError
 from edgekd.data import answer_logs, tables
 

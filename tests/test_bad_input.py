@@ -1,4 +1,4 @@
-"""Bad input at the command line: one clear message that names the file or the key, exit code 2, nothing half-written."""
+"""Bad input at the command line: one message that names the file or the key, and exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device profiles: the ones that come with EdgeKD are whole and sourced, and a user's mistakes are named."""
+"""Device profiles: EdgeKD's are complete and sourced, and mistakes in a user's are named."""
 
 from __future__ import annotations
 

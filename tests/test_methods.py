@@ -1,4 +1,4 @@
-"""The catalogue of losses and the recipe's table [distil.losses]: spelling, refusals, round trip."""
+"""The recipe's table [distil.losses]: spelling, refused losses, round trip."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_several_teachers_are_heard_from_the_cache_alone() -> None:
 
 
 def test_further_teachers_leave_the_first_as_it_is() -> None:
-    """Its settings do not change, so that it is not trained again; another teacher's name and weights are its own."""
+    """Its settings do not change, so it is not trained again. Another teacher has its own name."""
     made = [
         build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
         for sets in ([], ['teacher.others=["resnet34@none"]'])

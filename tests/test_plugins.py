@@ -1,4 +1,4 @@
-"""Plug-ins: a package adds a data source, a loss, a device's rules and a student, and builds use them."""
+"""Plug-ins: a package adds a data source, a loss, device rules and a student for builds."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_plug_in_that_does_not_load_names_its_package(site: Path, tmp_path: Pa
 
 
 def test_help_does_not_look_for_plug_ins(site: Path) -> None:
-    """Neither the help nor the import asks for entry points, and nothing of the example is imported."""
+    """Neither help nor import asks for entry points, and nothing of the example is imported."""
     code = (
         "import importlib.metadata as m, sys\n"
         "def refuse(**_): raise SystemExit('asked for entry points')\n"

@@ -1,4 +1,4 @@
-"""Recipes: defaults, overrides, bounds, edits, and one clear message for each thing that can be wrong."""
+"""Recipes: defaults, overrides, bounds, edits, and one clear message for every mistake."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_every_number_has_two_bounds_and_its_default_lies_between_them(key: str)
 
 
 def test_which_settings_are_numbers() -> None:
-    """The test above sees every number: a default that is a number belongs to a setting with bounds."""
+    """The test above covers all numbers: a setting whose default is a number has bounds."""
     numbers = {
         key
         for key, setting in recipe.SETTINGS.items()
@@ -164,7 +164,7 @@ def test_the_default_is_a_value_that_is_accepted() -> None:
 
 @pytest.mark.parametrize("name", ["recipe_0_1_0.toml", "recipe_0_1_0_full.toml"])
 def test_a_recipe_of_version_0_1_0_means_what_it_meant(name: str) -> None:
-    """Files that version 0.1.0 wrote: a recipe near the defaults, and one that sets every key otherwise."""
+    """Files that 0.1.0 wrote: a recipe near the defaults, and one that changes every setting."""
     path = DATA / name
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     found = recipe.load(path)

@@ -1,4 +1,4 @@
-"""The store: whole entries or none, digests on every read, one build at a time, and what the disk refuses."""
+"""The store: whole entries or none, checked digests, one build at a time, errors of the disk."""
 
 from __future__ import annotations
 
@@ -137,14 +137,14 @@ def test_second_build_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """A real limit on file size in a real process: the put fails with one message, and what was there stays."""
+    """With a real limit on file size a put fails with one message, and older entries stay."""
     code = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.test_store import artifact
-from edgekd.store import Store
-from edgekd.errors import StoreError
+from edgekd.core.store import Store
+from edgekd.core.errors import StoreError
 store = Store(Path(sys.argv[1]))
 store.put("net", "a" * 64, artifact(), 1.0)
 store.publish("report.json", b"old")
@@ -190,7 +190,9 @@ def test_kill_while_writing(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
         "from tests.test_store import artifact; from edgekd.core.store import Store\n"
         "store = Store(Path(sys.argv[1])); print('go', flush=True)\n"
-        "for n in range(10**6): store.put('net', f'{n:064x}'[::-1], artifact(bytes([n % 256]) * 300_000), 0.0)\n"
+        "for n in range(10**6):\n"
+        "    made = artifact(bytes([n % 256]) * 300_000)\n"
+        "    store.put('net', f'{n:064x}'[::-1], made, 0.0)\n"
     )
     for delay in (0.0, 0.003, 0.01, 0.02, 0.05):
         child = subprocess.Popen(

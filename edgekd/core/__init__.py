@@ -1,5 +1,5 @@
-"""What every other room stands on: errors, artifacts, the store on disk, processes, and where data folders lie.
+"""The base of all rooms: errors, artifacts, records, plug-ins, the store, the data folders.
 
-It imports the standard library alone, and Accelerate where several processes share a build.
-Start with artifacts.py, which holds everything that flows from stage to stage, and errors.py.
+It imports the standard library and msgspec, and no other room.
+Start with artifacts.py, which defines what flows from stage to stage, then errors.py.
 """

@@ -1,11 +1,13 @@
-"""What flows down the line: frozen types, canonical JSON, and the two hashes. Standard library only.
+"""Artifacts: what one stage of a build makes and the next one reads.
 
-Every artifact is a frozen dataclass. A field annotated `Blob` is payload (bytes when made; a read-only memory map when
-it comes back from the store); every other field must be plain JSON. `pack` and `unpack` are the whole wire format.
+Every artifact is a frozen dataclass. A field with the type `Blob` holds bytes, or a read-only
+memory map when it comes from the store. Every other field is plain JSON. `pack` and `unpack`
+convert an artifact to and from the form that the store writes.
 
-    key     what would make an artifact: stage, its version, canonical config, parents' digests, seed, code digest.
-            Equal key means the work can be skipped.
-    digest  sha256 of what was made. Identity. Training is not bit-stable, so one hash for both would lie.
+    key     Hash of everything that decides an artifact: the stage, its version and settings, the
+            digests of its parents, the seed, and the code. With an equal key the stage is skipped.
+    digest  Hash of the artifact's own bytes. Training is not bit-reproducible, so the same key can
+            give another digest.
 """
 
 from __future__ import annotations
@@ -14,34 +16,48 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
+
+from edgekd.core.artifact_rows import (
+    EdgeRange,
+    ExportedRange,
+    ExportedWeight,
+    ImageRow,
+    LayerRow,
+    TensorOrigin,
+)
 
 Blob = bytes | memoryview
-Labels = Literal[
-    "one", "many"
-]  # how many labels an image has: one of the classes, or each label by itself
-Json = Any  # None | bool | int | float | str | list[Json] | dict[str, Json]; mypy has no good recursive spelling
+# How many labels an image has: one class, or any number of independent labels.
+Labels = Literal["one", "many"]
+# A JSON value: None, bool, int, float, str, list[Json] or dict[str, Json]. With the exact recursive
+# type, mypy would demand a check before every use of a part.
+Json = Any
 
 
 def canonical_json(value: Json) -> bytes:
-    """The one spelling of a JSON value that is hashed: sorted keys, no blanks, UTF-8, no NaN."""
+    """The unique JSON text of a value, for hashing: sorted keys, no blanks, UTF-8.
+
+    Raises ValueError for NaN and infinity, and TypeError for a value that is not JSON.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def sha256(data: Blob) -> str:
-    """Hex sha256 of a blob."""
+    """Hex sha256 of some bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def stage_key(
     stage: str, version: int, config: Json, parents: Mapping[str, str], seed: int, code: str = ""
 ) -> str:
-    """Hex sha256 of everything that would make an artifact.
+    """Hex sha256 of everything that decides an artifact.
 
-    `parents` maps a parent's stage name to its *digest* (not its key): a retrained teacher that came out different
-    makes everything after it run again. `code` is the digest of the code that builds the network.
+    `parents` maps the name of each parent stage to its *digest*, not to its key. If a teacher is
+    trained again and comes out different, all later stages run again. `code` is the digest of the
+    code that the stage runs.
     """
     recipe = {
         "stage": stage,
@@ -56,7 +72,7 @@ def stage_key(
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """An artifact in wire form: its type's name, its JSON facts, its named blobs."""
+    """An artifact as it is stored: the name of its class, its JSON, and its blobs."""
 
     kind: str
     facts: Mapping[str, Json]
@@ -64,7 +80,7 @@ class Packed:
 
     @property
     def digest(self) -> str:
-        """Identity of the payload: sha256 over the type, the facts and each blob's own sha256."""
+        """Hex sha256 over the class, the JSON, and the sha256 of each blob."""
         blobs = {name: sha256(blob) for name, blob in self.blobs.items()}
         return sha256(
             canonical_json({"kind": self.kind, "facts": dict(self.facts), "blobs": blobs})
@@ -76,7 +92,7 @@ def _is_blob(field: dataclasses.Field[Any]) -> bool:
 
 
 def pack(artifact: Any) -> Packed:
-    """Split a frozen dataclass into JSON facts and blobs. Raises TypeError if a fact is not plain JSON."""
+    """Divide an artifact into JSON and blobs. Raises TypeError when a field is neither."""
     facts: dict[str, Json] = {}
     blobs: dict[str, Blob] = {}
     for field in dataclasses.fields(artifact):
@@ -89,7 +105,10 @@ def pack(artifact: Any) -> Packed:
 
 
 def unpack[A](cls: type[A], packed: Packed) -> A:
-    """The inverse of `pack`. Raises ValueError when the wire form is of another type or lacks a field."""
+    """The artifact of a packed form.
+
+    Raises ValueError for another class, and when a field is missing or unknown.
+    """
     if packed.kind != cls.__name__:
         raise ValueError(f"expected an artifact of type {cls.__name__}, found {packed.kind}")
     values = {**packed.facts, **packed.blobs}
@@ -100,28 +119,11 @@ def unpack[A](cls: type[A], packed: Packed) -> A:
 
 
 def artifact_type(kind: str) -> type:
-    """The artifact class of this module that is called `kind`. Raises ValueError when there is none."""
+    """The artifact class with this name. Raises ValueError when there is none."""
     found = globals().get(kind)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise ValueError(f"no artifact is called {kind}")
     return found
-
-
-class ImageRow(TypedDict):
-    """What a Dataset knows of one image. Plain JSON, so that it is packed as it is.
-
-    `sha256`: of the source file's bytes, or of the pixels where there is no file. `split`: "train",
-    "val", "test", "unlabelled", or a client's split ("client NAME"). `group`: images of one group,
-    for example of one patient, stay in one split.
-    """
-
-    name: str
-    sha256: str
-    split: str
-    group: str | None
-    # An index into the classes; a list of them (maybe empty) where an image may have several
-    # labels; None for an image without a label. Json because `Dataset.labels` says which it is.
-    label: Json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,10 +150,11 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What the device will see: images decoded straight to the network's input size by the deployed preprocessing.
+    """Images as the device gets them: decoded by the deployed preprocessing, at the input size.
 
-    Each blob is uint8 [n, px, px, channels] (NHWC). `rows` holds for each part ("val", "test", "calibration", "golden")
-    the indices into `Dataset.images`. Calibration images come from train, golden images from test.
+    Each blob is uint8 [n, px, px, channels] (NHWC). `rows` maps each part ("val", "test",
+    "calibration", "golden") to indices into `Dataset.images`. Calibration images come from the
+    training split, golden images from the test split.
     """
 
     px: int
@@ -165,40 +168,44 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network without pickle: the builder's name and options rebuild it, the safetensors fill it.
+    """A trained float network without pickle: `arch` and `options` rebuild it, `state` fills it.
 
-    `mean` and `std`: per channel, for inputs scaled to 0..1. `taps`: names of modules whose outputs adapters may use.
-    `history`: one row an epoch {"epoch", "loss", ...}. `metrics`: {"val": {...}} as `metrics.evaluate` returns.
+    `options`: arguments of the builder: num_classes, in_chans, the widths after pruning, ...
+    `mean`, `std`: per channel, for inputs scaled to 0..1. `history`: one row per epoch {"epoch",
+    "loss", ...}. `facts`: parameters, MACs, origin of the weights, licence. `state`: safetensors.
     """
 
     arch: str
-    options: dict[str, Json]  # num_classes, in_chans, widths of a pruned net
+    options: dict[str, Json]
     px: int
     mean: list[float]
     std: list[float]
     history: list[dict[str, Json]]
-    facts: dict[str, Json]  # params, macs, where the weights came from, licence
-    state: Blob  # safetensors
+    facts: dict[str, Json]
+    state: Blob
 
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """What the teacher says about `views` seeded views of each training image (rows in the order of `rows`).
+    """The teacher's outputs for `views` views of each training image.
 
-    Float16, C order: `logits` [views, n, classes], `pooled` [views, n, features], `grid` [views, n, channels, side,
-    side], `cams` [views, n, classes, cam_side, cam_side] (class activation maps), `others` [views, n, teachers - 1,
-    classes] (logits of further teachers); empty when nothing asks for it, or when the source cannot say. `views` is 1
-    for logged answers, which then hold for every view.
+    `rows`: indices of these images in `Dataset.images`.
+    All blobs are float16 in C order, and empty when no loss needs them or the source lacks them:
+
+    `logits` [views, n, classes], `pooled` [views, n, features], `grid` [views, n, channels, side,
+    side], `cams` [views, n, classes, cam_side, cam_side] (class activation maps), and `others`
+    [views, n, teachers - 1, classes] (logits of further teachers). For logged answers `views` is 1,
+    and the answers are used for every view.
     """
 
     views: int
     rows: list[int]
     classes: int
     features: int
-    grid_shape: list[int]  # [channels, side, side] or []
-    cam_side: int  # 0 without maps
+    grid_shape: list[int]  # [channels, side, side], or [] without feature maps
+    cam_side: int  # 0 without class activation maps
     teachers: int
-    facts: dict[str, Json]  # where the answers came from, and what was odd about them
+    facts: dict[str, Json]  # where the answers come from, and warnings about them
     logits: Blob
     pooled: Blob
     grid: Blob
@@ -208,12 +215,11 @@ class Knowledge:
 
 @dataclasses.dataclass(frozen=True)
 class QuantNetwork:
-    """A network trained with int8 in the loop, after its ranges are frozen.
+    """A network after quantization-aware training, with fixed ranges.
 
-    `ranges`: learned activation ranges, one row an edge of the int8 graph {"edge", "op" (TFLite's, that writes it),
-    "scale" (a float32 value), "zero_point" (int8)}. `layers`: one row a layer with weights {"name", "op" (TFLite's),
-    "source", "target" (edges)}. `state`: safetensors; for each layer NAME.weight (float32 as trained, batch norm folded),
-    NAME.bias (float32) and NAME.scale (float32 [out] or [1]): the int8 weight is round(weight / scale).
+    `rules`: what the device profile requires (`int8_rules.Int8Rules` as JSON). `state`: safetensors
+    with, for each layer, NAME.weight (float32 as trained, batch norm folded), NAME.bias (float32)
+    and NAME.scale (float32 [out] or [1]). The int8 weights are round(weight / scale).
     """
 
     arch: str
@@ -222,29 +228,27 @@ class QuantNetwork:
     mean: list[float]
     std: list[float]
     history: list[dict[str, Json]]
-    rules: dict[
-        str, Json
-    ]  # what the profile asked for: io dtype, per-channel classifier, pooling, softmax
-    ranges: list[dict[str, Json]]
-    layers: list[dict[str, Json]]
+    rules: dict[str, Json]
+    ranges: list[EdgeRange]
+    layers: list[LayerRow]
     facts: dict[str, Json]
     state: Blob
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """The trained int8 network as a float ONNX whose weights lie on the int8 grid, with the learned ranges beside it.
+    """The trained int8 network as ONNX, with its learned ranges.
 
-    `onnx`: the float graph that is converted (batch 1, NCHW; its "input" is scale * (pixel - 128 - zero_point)).
-    `qdq`: the same network with Q/DQ pairs, for ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: {edge, which
-    is also the tensor's name in `onnx`: {"op", "scale", "zero_point"}}; `weights`: {edge the layer writes: {"layer", "op",
-    "source" (edge it reads), "scale": [...], "axis" of the ONNX weight}}. `io_dtype`: "int8" or "uint8", of the file's
-    input and output.
+    `onnx`: the float graph that is converted, whose weights lie on the int8 grid (batch 1, NCHW;
+    its "input" is scale * (pixel - 128 - zero_point)). `qdq`: the same network with Q/DQ pairs for
+    ONNX Runtime; its "input" is uint8 pixels, NCHW. `ranges`: by the name of the tensor in `onnx`.
+    `weights`: by the name of the tensor that the layer writes. `io_dtype`: "int8" or "uint8", the
+    type of the .tflite's input and output.
     """
 
     px: int
-    ranges: dict[str, dict[str, Json]]
-    weights: dict[str, dict[str, Json]]
+    ranges: dict[str, ExportedRange]
+    weights: dict[str, ExportedWeight]
     io_dtype: str
     onnx: Blob
     qdq: Blob
@@ -252,10 +256,10 @@ class Exported:
 
 @dataclasses.dataclass(frozen=True)
 class LiteModel:
-    """The int8 flatbuffer and what is known of its tensors."""
+    """The int8 .tflite. `facts`: operators {OP: count}, full_integer, input, output, bytes."""
 
-    facts: dict[str, Json]  # ops {OP: count}, full_integer, input, output, bytes
-    correspondence: list[dict[str, Json]]  # which learned range each TFLite tensor was given
+    facts: dict[str, Json]
+    correspondence: list[TensorOrigin]
     tflite: Blob
 
 
@@ -268,11 +272,12 @@ class Certificate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Answers of every stage's network to the same test images.
+    """The answers of every stage's network to the same test images.
 
-    `logits`: float32 [len(stages), n, classes], C order; `stages` in waterfall order: "teacher" (where there is one),
-    "student", "pruned" (where there is one), "qat", "onnx", "tflite". `codes`: the .tflite's own output codes, int8
-    [n, classes]. `labels`: as `data.labels` gives them, the class of each image, or 0 or 1 for each label.
+    `logits`: float32 [len(stages), n, classes], C order. `stages`: in the order of the waterfall:
+    "teacher" (if there is one), "student", "pruned" (if there is one), "qat", "onnx", "tflite".
+    `codes`: the output codes of the .tflite, int8 [n, classes]. `labels`: the class of each image,
+    or for several labels per image a list of 0 and 1, one for each label.
     """
 
     stages: list[str]
@@ -284,22 +289,24 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """The JSON of one bench run (schema edgekd.bench/1)."""
+    """The JSON of one benchmark (schema edgekd.bench/1)."""
 
     body: dict[str, Json]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """The JSON of one sensitivity run (schema edgekd.why/1), as it stands in report.json under "why"."""
+    """The JSON of one sensitivity analysis (schema edgekd.why/1): "why" in report.json."""
 
     body: dict[str, Json]
 
 
 @dataclasses.dataclass(frozen=True)
 class Saliency:
-    """Where networks look. `rows`: places of the images in the test split; `maps`: float32 [len(stages), len(rows), side,
-    side], log-odds in nats, C order.
+    """Which parts of an image decide a network's answer.
+
+    `rows`: indices into the test split. `maps`: float32 [len(stages), len(rows), side, side], C
+    order, changes of the log-odds in nats.
     """
 
     stages: list[str]
@@ -310,7 +317,10 @@ class Saliency:
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-    """Temperature and conformal thresholds of the .tflite (schema edgekd.confidence/1), and its codes on val: int8 [n, k]."""
+    """Temperature and conformal thresholds of the .tflite (schema edgekd.confidence/1).
+
+    `codes`: its output codes for the validation images, int8 [n, classes].
+    """
 
     body: dict[str, Json]
     codes: Blob

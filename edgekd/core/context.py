@@ -1,4 +1,4 @@
-"""What a stage is given besides its artifacts: the seed, the open data source, progress, and its checkpoint."""
+"""What a stage gets besides its artifacts: seed, data source, progress report, and checkpoint."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 
 class Progress(Protocol):
-    """Told about long work: what it is, how much is done, and figures worth showing."""
+    """Is called during long work: what it is, how much of `total` is done, and figures to show."""
 
     def __call__(self, what: str, done: int, total: int, **figures: float) -> None: ...
 
 
 class Checkpoint(Protocol):
-    """Where the state after the last whole epoch lies (store.Checkpoint; MemoryCheckpoint without a store)."""
+    """Keeps the state after the last whole epoch: `store.Checkpoint`, or `MemoryCheckpoint`."""
 
     def save(self, data: bytes) -> None: ...
 
@@ -22,15 +22,15 @@ class Checkpoint(Protocol):
 
 
 def silent(what: str, done: int, total: int, **figures: float) -> None:
-    """A Progress that says nothing."""
+    """A Progress that shows nothing."""
 
 
 def mute(text: str) -> None:
-    """A `say` that says nothing."""
+    """A `say` that prints nothing."""
 
 
 class MemoryCheckpoint:
-    """A Checkpoint that lives as long as the process."""
+    """A Checkpoint in memory, lost when the process ends."""
 
     def __init__(self) -> None:
         self.data: bytes | None = None
@@ -44,10 +44,14 @@ class MemoryCheckpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """`source` is an open `sources.Source`; only the stages data and inputs read it. `say` prints a text for a person."""
+    """What every stage gets.
+
+    `source`: the open `data.sources.Source`, which only the stages data and inputs read. `say`:
+    prints a text for the user.
+    """
 
     seed: int = 0
-    source: Any = None
+    source: Any = None  # data.sources.Source; core may not import data
     progress: Progress = silent
     checkpoint: Checkpoint = dataclasses.field(default_factory=MemoryCheckpoint)
     say: Callable[[str], None] = mute

@@ -1,21 +1,21 @@
-"""The family tree of errors. Each message says what was found, what was expected, and the next step.
+"""The errors of EdgeKD. Each message says what was found, what was expected, and the next step.
 
-    EdgeKDError                exit code 2 unless said otherwise
-    ├── RecipeError            a recipe file, a --set or a stage setting is wrong
-    ├── UnknownName            a name that is not in a list; says the nearest one
-    ├── ProfileError           a device profile's file is wrong
-    ├── DataError              images, folders, labels
-    ├── WeightsError           a file of weights is unsafe, broken or of another network
-    ├── ModelFileError         a .tflite or .onnx that cannot be read
-    ├── UnsupportedNetwork     a network with an op that has no int8 rule
-    ├── StoreError             the out folder: locked, full, not a folder
-    ├── TrainingDiverged       NaN or infinity in training
-    ├── DeviceError            a transport, a board or a runtime fails
-    ├── MissingExtra           an optional package is not installed
-    ├── PluginError            a plug-in of another package does not load
-    └── GateFailed             exit code 1: the work was done and the result is not good enough
+    EdgeKDError                exit code 2 unless stated otherwise
+    ├── RecipeError            a recipe, a --set or a setting is wrong
+    ├── UnknownName            a name is not in a list; the message offers the nearest one
+    ├── ProfileError           a device profile is wrong
+    ├── DataError              images, folders or labels are wrong
+    ├── WeightsError           a file of weights is unsafe, broken, or of another network
+    ├── ModelFileError         a .tflite, .onnx or JSON file cannot be read
+    ├── UnsupportedNetwork     a network has an operator without an int8 rule
+    ├── StoreError             the out folder is locked, full, or not a folder
+    ├── TrainingDiverged       the loss or the weights became NaN or infinite
+    ├── DeviceError            a transport, a board or a runtime failed
+    ├── MissingExtra           a package is not installed
+    ├── PluginError            a plug-in of another package does not work
+    └── GateFailed             exit code 1: the work was done; the result is too bad
 
-The CLI prints `str(error)` and exits with `exit_code`; nothing else in the package calls `sys.exit`.
+The command line prints `str(error)` and exits with `exit_code`. Nothing else calls `sys.exit`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from collections.abc import Iterable
 
 
 class EdgeKDError(Exception):
-    """Bad input or a failed gate, told in one message.
+    """Base class of all errors that EdgeKD raises on purpose.
 
-    `what` names the file or the key and says what was found and expected; `next_step` says what to type or change.
+    `what` names the file or the key, and says what was found and what was expected. `next_step`
+    says what to type or to change; it may be empty.
     """
 
     exit_code = 2
@@ -42,11 +43,14 @@ class EdgeKDError(Exception):
 
 
 class RecipeError(EdgeKDError):
-    """A recipe file, a `--set` or a stage setting is wrong."""
+    """A recipe, a `--set` or a setting is wrong."""
 
 
 class UnknownName(EdgeKDError):
-    """A name that is not in a list."""
+    """A name is not in a list. The message offers the nearest name.
+
+    `near` is that name, or None when no known name is similar.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], next_step: str = "") -> None:
         near = nearest(name, known)
@@ -56,7 +60,7 @@ class UnknownName(EdgeKDError):
 
 
 class ProfileError(EdgeKDError):
-    """A device profile's file is wrong."""
+    """A device profile is wrong."""
 
 
 class DataError(EdgeKDError):
@@ -64,15 +68,15 @@ class DataError(EdgeKDError):
 
 
 class WeightsError(EdgeKDError):
-    """A file of weights is unsafe, broken or of another network."""
+    """A file of weights is unsafe, broken, or of another network."""
 
 
 class ModelFileError(EdgeKDError):
-    """A .tflite or .onnx that cannot be read."""
+    """A .tflite, .onnx or JSON file cannot be read."""
 
 
 class UnsupportedNetwork(EdgeKDError):
-    """A network with an op that has no int8 rule; names the op and the module."""
+    """A network has an operator without an int8 rule. The message names operator and module."""
 
 
 class StoreError(EdgeKDError):
@@ -80,11 +84,11 @@ class StoreError(EdgeKDError):
 
 
 class TrainingDiverged(EdgeKDError):
-    """NaN or infinity in training; the last good state was kept."""
+    """The loss or the weights became NaN or infinite. The last good state is kept."""
 
 
 class DeviceError(EdgeKDError):
-    """A transport, a board or its runtime fails."""
+    """A transport, a board or its runtime failed."""
 
 
 class MissingExtra(EdgeKDError):
@@ -105,12 +109,12 @@ class PluginError(EdgeKDError):
 
 
 class GateFailed(EdgeKDError):
-    """The work was done and the result is not good enough: accuracy, parity, unmapped ops, budget."""
+    """The work was done, but the result is not good enough, for example its accuracy."""
 
     exit_code = 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, or None when nothing is close."""
+    """The known name that is most similar to `name`, or None when none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None

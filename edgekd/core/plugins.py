@@ -5,8 +5,8 @@ A package names its additions in its pyproject.toml:
     [project.entry-points."edgekd.losses"]
     logit_l1 = "my_package.losses:LOGIT_L1"
 
-Packages are looked up when a name is not one of EdgeKD's own, and never when edgekd is imported. The package's module is
-imported when the plug-in is used.
+EdgeKD looks for packages when a name is none of its own, and never while edgekd is imported. It
+imports the module of a plug-in when the plug-in is used.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Plugin:
 
     @property
     def identity(self) -> str:
-        """What decides the plug-in's behaviour: the package's name and version, and the hash of its Python files.
+        """The package's name and version, and the hash of its Python files.
 
-        It belongs in the key of every stage that uses the plug-in.
+        It is part of the key of every stage that uses the plug-in.
         """
         self.load()
         module = importlib.import_module(self.target.partition(":")[0].partition(".")[0])
@@ -56,7 +56,7 @@ class Plugin:
 
 
 def load(target: str, what: str, package: str) -> Any:
-    """The object "MODULE:OBJECT". Raises PluginError that names the package and says why it does not load."""
+    """The object "MODULE:OBJECT". Raises PluginError that names the package and the reason."""
     module, _, attribute = target.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
@@ -70,7 +70,7 @@ def load(target: str, what: str, package: str) -> Any:
 
 @functools.cache
 def installed(group: Group) -> Mapping[str, Plugin]:
-    """The plug-ins of a group by name. Raises PluginError when two packages give the same name."""
+    """The plug-ins of a group by name. Raises PluginError when two packages use the same name."""
     found: dict[str, Plugin] = {}
     for entry in importlib.metadata.entry_points(group=group):
         owner = entry.dist
@@ -97,7 +97,7 @@ def find(group: Group, name: str) -> Plugin | None:
 
 @functools.cache
 def _source_digest(file: str | None) -> str:
-    """Hex sha256 over the Python files of a package, or of a module that is one file; "" for one without a file."""
+    """Hex sha256 over the Python files of a package or of a module; "" without a file."""
     if file is None:
         return ""
     path = Path(file)

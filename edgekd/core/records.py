@@ -1,8 +1,9 @@
-"""Records: typed JSON. What EdgeKD publishes is built from them, and what it reads back is checked against them.
+"""Records: JSON objects with types, for the JSON that EdgeKD writes and reads.
 
-A record is a `msgspec.Struct`. Its fields are the fields of the JSON object, in this order. A field that may be
-absent has the type `T | UnsetType` and the default `UNSET`; a field that is always there but may be unknown has the
-type `T | None`. JSON Schemas are generated from the same classes.
+A record is a `msgspec.Struct`. Its fields are the fields of the JSON object, in this order. A field
+that may be absent has the type `T | UnsetType` and the default `UNSET`. A field that is always
+there, but whose value may be unknown, has the type `T | None`. JSON Schemas come from the same
+classes.
 """
 
 from __future__ import annotations
@@ -21,38 +22,39 @@ __all__ = ["UNSET", "Record", "UnsetType", "from_json", "json_schema", "present"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Base class of every published record. Fields cannot be assigned later.
+    """Base class of all records. Fields cannot be assigned after construction.
 
-    msgspec does not inherit `kw_only`: a record with an optional field before a required one states it again,
-    `class Row(Record, kw_only=True)`.
+    Subclasses do not inherit `frozen` and `kw_only` for mypy: `class Row(Record, frozen=True,
+    kw_only=True)`. With `kw_only` a field with a default may stand before one without.
 
-    Unknown fields are ignored when a record is read, so that a newer file can be read by an older EdgeKD. A record whose
-    unknown fields are mistakes (a settings file) is declared with `forbid_unknown_fields=True`.
+    Unknown fields are ignored when a record is read, so that an older EdgeKD can read a newer file.
+    In a settings file an unknown field is a mistake; declare its record with
+    `forbid_unknown_fields=True`.
     """
 
 
 def to_json(record: Record) -> Json:
-    """The record as plain JSON values (dict, list, str, int, float, bool, None), without fields that are UNSET."""
+    """The record as plain JSON values, without the fields that are UNSET. Tuples stay tuples."""
     return msgspec.to_builtins(record, str_keys=True)
 
 
 def from_json[R: Record](cls: type[R], body: Json, where: str) -> R:
     """The record of class `cls` that a JSON value describes.
 
-    `where` names the file or the key for messages. Raises ModelFileError that names the field, what was expected, and
-    the nearest known name for an unknown field.
+    `where` names the file or the key for messages. Raises ModelFileError that names the field and
+    what was expected; for an unknown field it offers the nearest name.
     """
     try:
         return msgspec.convert(body, cls)
     except msgspec.ValidationError as error:
         raise ModelFileError(
             f"{where}: {explain(str(error), field_names(cls))}",
-            "make the file again with this version of edgekd",
+            "write the file again with this version of edgekd",
         ) from None
 
 
 def present[T](value: T | UnsetType) -> T | None:
-    """The value of a field that may be absent, or None when it is."""
+    """The value of a field that may be absent; None when it is absent."""
     return None if isinstance(value, UnsetType) else value
 
 
@@ -64,7 +66,7 @@ def field_names(cls: type[Record]) -> list[str]:
 def explain(message: str, known: Iterable[str]) -> str:
     """Explain msgspec's message in plain words, such as "accuracy.n: expected int, found str".
 
-    `known`: the names of which the nearest is offered for an unknown field.
+    `known`: the names from which the nearest is offered for an unknown field.
     """
     text, _, place = message.partition(" - at `$")
     path = place.rstrip("`").lstrip(".")

@@ -1,13 +1,14 @@
-"""The only writer of artifacts: content-addressed stage entries, published files, and the lock of an out folder.
+"""The store: the results of finished stages, the published files, and the lock of an out folder.
 
     OUT/
-      .lock                       held while a build runs (flock: the kernel drops it when a process dies)
-      store/STAGE-KEY16/          one finished stage: entry.json and one file a blob
-      store/STAGE-KEY16.part      epochs of a training that has not finished
+      .lock                       locked while a build runs (flock: the kernel unlocks it at exit)
+      store/STAGE-KEY16/          one finished stage: entry.json, and one file for each blob
+      store/STAGE-KEY16.part      checkpoint of a training that has not finished
       model.tflite, report.json   published files
 
-An entry appears by one rename, after its bytes are on disk, so that it is either whole or absent whatever kills the
-process. Every read checks the digest; an entry that does not match is set aside and the stage runs again.
+An entry is written under another name, synced to disk, and then renamed. So it is either whole or
+absent, however the process ends. Every read checks the digest. An entry that does not match is
+renamed, and its stage runs again.
 """
 
 from __future__ import annotations
@@ -25,19 +26,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from edgekd.core.artifacts import Blob, Json, Packed, artifact_type, canonical_json, pack, unpack
 from edgekd.core.errors import ModelFileError, StoreError
+from edgekd.core.records import Record, to_json
 
 A = TypeVar("A")
 
-KEY_LETTERS = (
-    16  # 64 bits of the key name a folder; the full key stands in entry.json and is compared
-)
+# Hex digits of the key in a folder's name: 64 bits. entry.json has the full key, which is compared.
+KEY_LETTERS = 16
+
+
+class EntryFile(Record, frozen=True, kw_only=True):
+    """entry.json of a finished stage. `blobs`: the names of the files NAME.bin beside it."""
+
+    stage: str
+    key: str
+    digest: str
+    kind: str
+    seconds: float
+    facts: dict[str, Json]
+    blobs: list[str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage in the store, verified when it was looked up."""
+    """A finished stage in the store, whose digest has been checked. `seconds`: how long it ran."""
 
     stage: str
     key: str
@@ -46,16 +61,20 @@ class Entry:
     packed: Packed
 
     def artifact(self) -> Any:
-        """The artifact, its blobs as read-only memory maps."""
+        """The artifact, with its blobs as read-only memory maps."""
         return self.load(artifact_type(self.packed.kind))
 
     def load(self, cls: type[A]) -> A:
-        """The artifact, its blobs as read-only memory maps."""
+        """The artifact as an instance of `cls`. Raises ValueError when it is of another class."""
         return unpack(cls, self.packed)
 
 
 class Store:
-    """Entries and published files below one out folder. Raises StoreError for what the disk refuses."""
+    """Entries and published files of one out folder.
+
+    `shared`: a folder for the entries that several builds use, instead of OUT/store. Raises
+    StoreError for errors of the disk.
+    """
 
     def __init__(self, out: Path, shared: Path | None = None) -> None:
         self.out = out
@@ -70,7 +89,7 @@ class Store:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written; names starting with .tmp- are never read."""
+        """Remove unfinished files of killed processes. Names with .tmp- are never read."""
         for folder in (self.out, self.entries):
             for left in folder.glob(".tmp-*"):
                 pid = left.name.split("-")[2] if left.name.count("-") >= 3 else ""
@@ -81,7 +100,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the out folder, or raise StoreError when another build holds it."""
+        """Lock the out folder. Raises StoreError when another build has locked it."""
         with _disk_errors(self.out):
             handle = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -103,24 +122,21 @@ class Store:
         return self.entries / f"{stage}-{key[:KEY_LETTERS]}"
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """The entry with this key, or None when there is none or when its bytes are not what its digest says.
+        """The entry with this key, or None when it is absent or damaged.
 
-        A broken entry is renamed to .broken-..., never deleted: it may be the only copy of somebody's night.
+        A damaged entry is renamed to .broken-..., and not deleted: it may be the only copy of the
+        result of a long training.
         """
         folder = self._folder(stage, key)
         if not folder.is_dir():
             return None
         try:
-            record = json.loads((folder / "entry.json").read_bytes())
-            blobs = {name: _map(folder / f"{name}.bin") for name in record["blobs"]}
-            packed = Packed(record["kind"], record["facts"], blobs)
-            if (
-                record["key"] == key
-                and record["stage"] == stage
-                and packed.digest == record["digest"]
-            ):
-                return Entry(stage, key, record["digest"], record["seconds"], packed)
-        except (OSError, ValueError, KeyError, TypeError):
+            stored = msgspec.json.decode((folder / "entry.json").read_bytes(), type=EntryFile)
+            blobs = {name: _map(folder / f"{name}.bin") for name in stored.blobs}
+            packed = Packed(stored.kind, stored.facts, blobs)
+            if (stored.stage, stored.key, stored.digest) == (stage, key, packed.digest):
+                return Entry(stage, key, stored.digest, stored.seconds, packed)
+        except (OSError, ValueError, msgspec.MsgspecError):
             pass
         self._set_aside(folder)
         return None
@@ -134,17 +150,17 @@ class Store:
                 return
 
     def put(self, stage: str, key: str, artifact: Any, seconds: float) -> Entry:
-        """Write an artifact as a finished entry; a crash at any moment leaves either the whole entry or none."""
+        """Write an artifact as a finished entry. A crash leaves either the whole entry or none."""
         packed = pack(artifact)
-        record = {
-            "stage": stage,
-            "key": key,
-            "digest": packed.digest,
-            "kind": packed.kind,
-            "seconds": seconds,
-            "facts": dict(packed.facts),
-            "blobs": sorted(packed.blobs),
-        }
+        stored = EntryFile(
+            stage=stage,
+            key=key,
+            digest=packed.digest,
+            kind=packed.kind,
+            seconds=seconds,
+            facts=dict(packed.facts),
+            blobs=sorted(packed.blobs),
+        )
         with _disk_errors(self.entries):
             temporary = Path(
                 tempfile.mkdtemp(prefix=f".tmp-{stage}-{os.getpid()}-", dir=self.entries)
@@ -152,12 +168,11 @@ class Store:
             try:
                 for name, blob in packed.blobs.items():
                     _write(temporary / f"{name}.bin", blob)
-                _write(temporary / "entry.json", canonical_json(record))
+                _write(temporary / "entry.json", canonical_json(to_json(stored)))
                 _sync_folder(temporary)
                 folder = self._folder(stage, key)
-                if (
-                    folder.exists()
-                ):  # another build that shares this store was faster, or the old entry is broken
+                # Another build that shares this store was faster, or the old entry is damaged.
+                if folder.exists():
                     self._set_aside(folder)
                 temporary.rename(folder)
                 _sync_folder(self.entries)
@@ -171,21 +186,24 @@ class Store:
         return found
 
     def checkpoint(self, stage: str, key: str) -> Checkpoint:
-        """Where a training that has not finished keeps its last whole epoch."""
+        """The checkpoint of a training: its state after the last whole epoch."""
         return Checkpoint(self, self.entries / f"{stage}-{key[:KEY_LETTERS]}.part")
 
     def publish(self, name: str, data: Blob) -> Path:
-        """Write OUT/name atomically; `name` may hold folders."""
+        """Write OUT/name atomically. `name` may contain folders."""
         target = self.out / name
         self._replace(target, data)
         return target
 
     def withdraw(self, name: str) -> None:
-        """Remove a published file of an earlier build, when this build has nothing good to put there."""
+        """Remove the published file of an earlier build that this build does not replace."""
         (self.out / name).unlink(missing_ok=True)
 
     def withdraw_below(self, folder: str, keep: Set[str]) -> None:
-        """Remove published files under OUT/folder whose names ("folder/...") are not in `keep`, and folders left empty."""
+        """Remove published files below OUT/folder, except those in `keep`, and empty folders.
+
+        `keep` holds names relative to OUT, such as "bundle/README.md".
+        """
         for path in sorted((self.out / folder).rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 with contextlib.suppress(OSError):  # not empty
@@ -199,7 +217,7 @@ class Store:
 
 
 class Checkpoint:
-    """One file that holds the state after the last whole epoch of one stage under one key."""
+    """One file: the state after the last whole epoch of a stage with a certain key."""
 
     def __init__(self, store: Store, path: Path) -> None:
         self._store = store
@@ -217,12 +235,12 @@ class Checkpoint:
             return None
 
     def clear(self) -> None:
-        """Forget it: the stage has finished."""
+        """Remove the checkpoint, since the stage has finished."""
         self.path.unlink(missing_ok=True)
 
 
 def replace(target: Path, data: Blob) -> None:
-    """Write a file whole or not at all; its folders are made. Raises OSError, and leaves nothing behind then."""
+    """Write a file whole or not at all, and make its folders. After an OSError nothing is left."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}-0")
     try:
@@ -249,7 +267,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _map(path: Path) -> Blob:
-    """A file as a read-only memory map (an empty file cannot be mapped)."""
+    """A file as a read-only memory map, or b"" for an empty file, which cannot be mapped."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             return b""
@@ -266,16 +284,19 @@ def _alive(pid: str) -> bool:
     return True
 
 
+AGAIN = "run the same command again: finished stages are kept"
+
+
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into one StoreError with the next step."""
+    """Turn an OSError into a StoreError that names the next step."""
     try:
         yield
     except OSError as error:
         steps: Mapping[int, str] = {
-            errno.ENOSPC: "free some space and run the same command again: finished stages are kept",
-            errno.EDQUOT: "free some of your quota and run the same command again: finished stages are kept",
-            errno.EACCES: "name a folder that you may write with --out",
+            errno.ENOSPC: f"free some space, then {AGAIN}",
+            errno.EDQUOT: f"free some of your quota, then {AGAIN}",
+            errno.EACCES: "name a folder that you may write to with --out",
             errno.EROFS: "name a folder on a writable disk with --out",
             errno.ENOTDIR: "name another folder with --out",
         }
@@ -285,12 +306,16 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def facts_json(value: Json) -> bytes:
-    """JSON as published for people: indented, sorted by meaning (insertion order), ends with a newline."""
+    """JSON text for readers: indented, keys in their own order, with a newline at the end."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, schema: str) -> dict[str, Any]:
-    """A published JSON of the given schema. Raises ModelFileError naming the file and what is wrong with it."""
+    """A published JSON file of the given schema, as plain JSON.
+
+    Use `records.from_json` on the result where there is a record for it. Raises ModelFileError
+    that names the file and what is wrong.
+    """
     try:
         body = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -298,10 +323,13 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
             f"{path} does not exist", "name the out folder of a finished `edgekd build`"
         ) from None
     except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path} is not readable JSON: {error}", "build it again") from None
+        raise ModelFileError(
+            f"{path} is not readable JSON: {error}", "run the same `edgekd build` again"
+        ) from None
     if not isinstance(body, dict) or body.get("schema") != schema:
         found = body.get("schema") if isinstance(body, dict) else type(body).__name__
         raise ModelFileError(
-            f"{path}: expected schema {schema}, found {found!r}", "build it with this edgekd"
+            f"{path}: expected schema {schema}, found {found!r}",
+            "build it again with this version of edgekd",
         )
     return body

@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.artifacts import ImageRow
+from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.core.records import Record
 from edgekd.data import tables

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.artifacts import Dataset, ImageRow, Json
+from edgekd.core.artifact_rows import ImageRow
+from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
 from edgekd.data import datasets, tables
 from edgekd.settings.recipe import FederatedConfig

@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.core.artifacts import Dataset, ImageRow
+from edgekd.core.artifact_rows import ImageRow
+from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET, UnsetType, to_json
 from edgekd.data import data_checks, unlabelled

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from edgekd.core.artifacts import ImageRow
+from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, nearest
 
 # Key for the cells of a row beyond the header. No column can have this name.

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core.artifacts import Exported, Json
+from edgekd.core.artifact_rows import TensorOrigin
+from edgekd.core.artifacts import Exported
 from edgekd.core.errors import ModelFileError, UnsupportedNetwork
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.tflite import int8_rules
@@ -43,7 +44,7 @@ class Lowering:
         graph = model.graph
         self.exported = exported
         self.builder = ModelBuilder()
-        self.rows: list[dict[str, Json]] = []
+        self.rows: list[TensorOrigin] = []
         self.nodes: list[Any] = list(graph.node)
         self.constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
         self.shapes = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import safetensors.numpy
 from torch import nn
 
+from edgekd.core.artifact_rows import ExportedRange, ExportedWeight
 from edgekd.core.artifacts import Exported, QuantNetwork
 from edgekd.export.onnx_graph import OnnxForm
 from edgekd.export.onnx_writer import write_onnx
@@ -22,10 +23,11 @@ def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
 def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
     """The same, of a network that is already there, frozen."""
     state = safetensors.numpy.load(bytes(qnet.state))
-    ranges = {
-        row["edge"]: {key: row[key] for key in ("op", "scale", "zero_point")} for row in qnet.ranges
+    ranges: dict[str, ExportedRange] = {
+        row["edge"]: {"op": row["op"], "scale": row["scale"], "zero_point": row["zero_point"]}
+        for row in qnet.ranges
     }
-    weights = {
+    weights: dict[str, ExportedWeight] = {
         row["target"]: {
             "layer": row["name"],
             "op": row["op"],

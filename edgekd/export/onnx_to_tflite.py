@@ -7,14 +7,15 @@ by operator, the arithmetic that a file must keep.
 
 from __future__ import annotations
 
-from edgekd.core.artifacts import Exported, Json
+from edgekd.core.artifact_rows import TensorOrigin
+from edgekd.core.artifacts import Exported
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.lowering_state import Lowering
 from edgekd.export.node_lowerings import LOWERINGS
 from edgekd.tflite.operators import Operator
 
 
-def lower(exported: Exported, description: str) -> tuple[bytes, list[dict[str, Json]]]:
+def lower(exported: Exported, description: str) -> tuple[bytes, list[TensorOrigin]]:
     """The int8 .tflite of an exported network, and the correspondence rows of `LiteModel`.
 
     Raises UnsupportedNetwork, naming the op and the edge, for a node that has no lowering; ModelFileError for an ONNX

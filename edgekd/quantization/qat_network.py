@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, fx, nn
 
+from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.networks import builders
@@ -358,8 +358,8 @@ class Finished:
     trained, `NAME.bias` float32 [out] and `NAME.scale` float32 [out] (or [1]): the codes are round(weight / scale).
     """
 
-    ranges: list[dict[str, Any]]
-    layers: list[dict[str, Any]]
+    ranges: list[EdgeRange]
+    layers: list[LayerRow]
     state: bytes
 
 
@@ -375,7 +375,7 @@ def finish(network: QatNetwork) -> Finished:
         state[f"{layer.name}.weight"] = weight
         state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
         state[f"{layer.name}.scale"] = quantiser.scales(weight)
-    ranges = []
+    ranges: list[EdgeRange] = []
     for name in network.edges:
         found = network.edge(name).range
         ranges.append(
@@ -386,7 +386,7 @@ def finish(network: QatNetwork) -> Finished:
                 "zero_point": found.zero_point,
             }
         )
-    layers = [
+    layers: list[LayerRow] = [
         {"name": layer.name, "op": layer.op, "source": layer.source, "target": layer.target}
         for layer in network.layers
     ]

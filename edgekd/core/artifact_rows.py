@@ -1,0 +1,73 @@
+"""The rows of tables inside artifacts: plain JSON objects, whose fields have types."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class ImageRow(TypedDict):
+    """What a Dataset knows of one image. Plain JSON, so that it is packed as it is.
+
+    `sha256`: of the source file's bytes, or of the pixels where there is no file. `split`: "train",
+    "val", "test", "unlabelled", or a client's split ("client NAME"). `group`: images of one group,
+    for example of one patient, stay in one split.
+    """
+
+    name: str
+    sha256: str
+    split: str
+    group: str | None
+    # An index into the classes; a list of them (maybe empty) where an image may have several
+    # labels; None for an image without a label. Any because `Dataset.labels` says which it is.
+    label: Any
+
+
+class EdgeRange(TypedDict):
+    """The learned range of one tensor of the int8 graph. real = scale * (code - zero_point).
+
+    `edge`: the tensor's name. `op`: the TFLite operator that writes it, or "INPUT". `scale`: a
+    float32 value. `zero_point`: an int8 value.
+    """
+
+    edge: str
+    op: str
+    scale: float
+    zero_point: int
+
+
+class LayerRow(TypedDict):
+    """A layer with weights. `op`: its TFLite operator. It reads `source` and writes `target`."""
+
+    name: str
+    op: str
+    source: str
+    target: str
+
+
+class ExportedRange(TypedDict):
+    """As EdgeRange; the tensor's name is the key under which it stands."""
+
+    op: str
+    scale: float
+    zero_point: int
+
+
+class ExportedWeight(TypedDict):
+    """The weight of a layer. `source`: the tensor that the layer reads.
+
+    `scale`: one value, or one per channel along `axis` of the ONNX weight.
+    """
+
+    layer: str
+    op: str
+    source: str
+    axis: int
+    scale: list[float]
+
+
+class TensorOrigin(TypedDict):
+    """Which learned range a TFLite tensor was given. `kind`: "activation", "weight" or "bias"."""
+
+    tensor: str
+    edge: str
+    kind: str
