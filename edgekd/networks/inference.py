@@ -1,4 +1,4 @@
-"""Forward passes without gradients: logits of a float network, in the precision that suits it and this CPU."""
+"""Forward passes without gradients, in the precision that suits the network and this CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
 def bfloat16_is_fast() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AMX or AVX512-BF16); elsewhere autocast only costs time."""
+    """Whether this CPU multiplies bfloat16 natively (AMX or AVX512-BF16).
+
+    On other CPUs autocast to bfloat16 is slower than float32.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -21,9 +25,10 @@ def bfloat16_is_fast() -> bool:
 
 
 def precision(wanted: str, model: nn.Module) -> torch.dtype:
-    """The dtype for inference: "float32", "bfloat16", or "auto" = bfloat16 for transformers where it is fast.
+    """The dtype for inference.
 
-    CNNs stay in float32: measured, bfloat16 gained nothing for them.
+    `wanted`: "float32", "bfloat16", or "auto", which means bfloat16 for transformers where it is
+    fast. CNNs stay in float32: in measurements bfloat16 made them no faster.
     """
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
@@ -31,15 +36,15 @@ def precision(wanted: str, model: nn.Module) -> torch.dtype:
 
 
 def autocast(dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    """Autocast to `dtype`, or nothing for float32."""
+    """A context with autocast to `dtype`, or without it for float32."""
     return torch.autocast("cpu", dtype) if dtype != torch.float32 else contextlib.nullcontext()
 
 
 @torch.inference_mode()
 def logits_of(
     model: nn.Module, batches: Iterable[Tensor], dtype: torch.dtype = torch.float32
-) -> np.ndarray:
-    """Logits float32 [n, k] of normalised batches [b, c, px, px]."""
+) -> NDArray[np.float32]:
+    """Logits float32 [n, classes] of normalised batches [b, c, px, px]. Sets eval mode."""
     model.eval()
     with autocast(dtype):
         return torch.cat([model(batch).float() for batch in batches]).numpy()
@@ -49,10 +54,10 @@ def logits_of(
 def logits_and_features(
     model: nn.Module, images: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Logits float32 [b, k] and the pooled features float32 [b, d] that the classifier saw."""
+    """Logits float32 [b, classes], and the pooled features float32 [b, d] they come from."""
     with autocast(dtype):
-        features = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
-    features = (
-        features.float()
-    )  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
+        maps = model.forward_features(images)  # type: ignore[operator]
+        features = model.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+    # The classifier runs in float32: bfloat16 would round its logits to 3 digits.
+    features = features.float()
     return model.get_classifier()(features), features  # type: ignore[operator]

@@ -1,11 +1,14 @@
-"""The plan of a cut: which channels of which groups go, and what that leaves to compute. Nothing is cut here.
+"""The plan of a cut: which channels of which groups go, and how much computation remains.
 
-A group is a set of channels that can only go together: those of a layer, of the batch norm after it, of the layers that
-read it, and of all that is added to it (Fang et al. 2023, DepGraph, arXiv 2301.12900). Standard library only.
+A group is a set of channels that can only go together: those of a layer, of the batch norm after
+it, of the layers that read it, and of all that is added to it (DepGraph, Fang et al. 2023, arXiv
+2301.12900). Nothing is cut here, and only the standard library is needed.
 
-Scopes. "local": every group loses the same share. "isomorphic": groups of one shape are ranked together, so that a
-group of weaker channels loses more (Fang et al. 2024, arXiv 2407.04616). Ranking all groups together is not offered:
-scores of groups of different shapes cannot be compared, and small networks were cut through (Torch-Pruning, issue 144).
+There are two scopes. In "local" every group loses the same share of its channels. In "isomorphic"
+groups of one shape are ranked together, so that a group with weaker channels loses more (Fang et
+al. 2024, arXiv 2407.04616). Ranking all groups together is not offered: scores of groups of
+different shapes cannot be compared, and layers of small networks were cut to nothing
+(Torch-Pruning, issue 144).
 """
 
 from __future__ import annotations
@@ -13,41 +16,53 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from edgekd.core.errors import GateFailed
 
-MOST = 0.75  # share of a group that may go: with a quarter left no layer is cut through
-GRAIN = 200  # ratios tried when MACs are asked for: half a per cent apart, finer than a multiple of 8 of 960 channels
-NAMED_LAYERS = 2  # of a group, in the printed plan
+# Largest share of a group that may go, so that every layer keeps a quarter of its channels.
+MOST = 0.75
+# Ratios are tried in steps of 1 / GRAIN when a number of MACs is asked for. Half a per cent is
+# finer than a step of 8 in 960 channels.
+GRAIN = 200
+# Layers of a group that the printed plan names.
+NAMED_LAYERS = 2
+
+Scope = Literal["local", "isomorphic"]
+Side = Literal["out", "in"]  # of a layer: its outputs or its inputs
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer: its multiply-accumulates an image, and its channels."""
+    """A convolution or linear layer: multiply-accumulates (MACs) of one image, and its channels."""
 
     name: str
     macs: int
     outputs: int
     inputs: int
-    depthwise: bool  # inputs go with outputs
+    depthwise: bool  # inputs and outputs go together
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """What a group takes from a layer: `times` channels of its `side` ("out" or "in") for each of the group's."""
+    """A layer in a group: it loses `times` channels on its `side` for each channel of the group."""
 
     layer: str
-    side: str
+    side: Side
     times: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Channels that go together. `scores`: one a channel, higher is worth more, mean 1. `whole`: why none may go, or ""."""
+    """Channels that go together.
+
+    `shape`: groups of one shape are ranked together in the scope "isomorphic". `scores`: the worth
+    of each channel; higher is more, and their mean is 1. `whole`: why none may go, or "".
+    """
 
     name: str
     width: int
-    shape: str  # groups of one shape are ranked together in scope "isomorphic"
+    shape: str
     members: tuple[Member, ...]
     scores: tuple[float, ...] = ()
     whole: str = ""
@@ -55,31 +70,22 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """`cuts`: the channels (ascending) that each group loses; `macs`: multiply-accumulates before and after."""
+    """`cuts`: the channels that each group loses, ascending. `macs`: MACs of one image after it."""
 
     groups: tuple[Group, ...]
     cuts: Mapping[str, tuple[int, ...]]
     macs_before: int
     macs: int
 
-    def rows(self) -> list[dict[str, object]]:
-        """A row a group, as plain JSON: what it was, what it becomes, why it stays whole."""
-        return [
-            {
-                "group": group.name,
-                "before": group.width,
-                "after": group.width - len(self.cuts.get(group.name, ())),
-                "whole": group.whole,
-            }
-            for group in self.groups
-        ]
-
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What every plan keeps to: the scope, the multiple that widths are rounded to, and the widths before any cut."""
+    """What all plans of a build share.
 
-    scope: str
+    `multiple`: widths are rounded to it. `full`: the width of each group before the first cut.
+    """
+
+    scope: Scope
     multiple: int
     full: Mapping[str, int]
 
@@ -87,38 +93,31 @@ class Limits:
 def by_ratio(
     groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, ratio: float
 ) -> Plan:
-    """The plan that takes about `ratio` of the channels that every group had before any cut."""
+    """The plan that takes about `ratio` of the channels that groups had before the first cut."""
     kept = _kept(groups, limits, ratio)
     cuts = {
         group.name: _weakest(group, group.width - kept[group.name])
         for group in groups
         if kept[group.name] < group.width
     }
-    before = sum(layer.macs for layer in layers)
-    return Plan(
-        tuple(groups),
-        cuts,
-        before,
-        _macs(groups, layers, {name: len(cut) for name, cut in cuts.items()}),
-    )
+    macs = _macs(groups, layers, {name: len(cut) for name, cut in cuts.items()})
+    return Plan(tuple(groups), cuts, sum(layer.macs for layer in layers), macs)
 
 
 def by_macs(
     groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, target: float
 ) -> Plan:
-    """The plan of the smallest ratio with at most `target` multiply-accumulates.
+    """The plan with the smallest ratio that leaves at most `target` MACs.
 
     Raises GateFailed when even the largest ratio leaves more.
     """
-    low, high = (
-        0,
-        round(MOST * GRAIN),
-    )  # MACs never rise with the ratio, so the smallest one can be bisected
+    # Bisection: MACs never rise with the ratio.
+    low, high = 0, round(MOST * GRAIN)
     hardest = by_ratio(groups, layers, limits, MOST)
     if hardest.macs > target:
         raise GateFailed(
-            f"prune: {target / 1e6:.2f} M MACs cannot be reached: with {MOST:.0%} of every group gone "
-            f"{hardest.macs / 1e6:.2f} M of {hardest.macs_before / 1e6:.2f} M are left",
+            f"prune: {target / 1e6:.2f} M MACs cannot be reached: without {MOST:.0%} of every "
+            f"group, {hardest.macs / 1e6:.2f} M of {hardest.macs_before / 1e6:.2f} M remain",
             "raise prune.target_macs, or start from a smaller student",
         )
     while high - low > 1:
@@ -157,7 +156,10 @@ def _kept(groups: Iterable[Group], limits: Limits, ratio: float) -> dict[str, in
 
 
 def _ranked(groups: Sequence[Group], limits: Limits, ratio: float) -> dict[str, float]:
-    """What is left of each group when the weakest channels of all of them go, `ratio` of what there was."""
+    """How many channels each group keeps when the weakest ones of all of these groups go.
+
+    As many go as make `ratio` of the channels before the first cut, earlier cuts included.
+    """
     everything = sorted((score, group.name) for group in groups for score in group.scores)
     gone = sum(limits.full[group.name] - group.width for group in groups)
     count = max(0, round(ratio * sum(limits.full[group.name] for group in groups)) - gone)
@@ -166,9 +168,10 @@ def _ranked(groups: Sequence[Group], limits: Limits, ratio: float) -> dict[str, 
 
 
 def rounded(wanted: float, width: int, full: int, multiple: int) -> int:
-    """The multiple next to `wanted` channels: at least a quarter of the `full` width, at most the `width` of now.
+    """The multiple nearest to `wanted` channels, at least a quarter of `full`, at most `width`.
 
-    A group that would grow, or whose width of now is no multiple and lies below the next one, stays as it is.
+    `full`: the width before the first cut. `width`: the present one, which stays when the nearest
+    multiple is larger.
     """
     least = math.ceil(full * (1 - MOST) / multiple) * multiple
     return min(width, max(least, math.floor(wanted / multiple + 0.5) * multiple))
@@ -180,7 +183,7 @@ def _weakest(group: Group, count: int) -> tuple[int, ...]:
 
 
 def _macs(groups: Iterable[Group], layers: Iterable[Layer], lost: Mapping[str, int]) -> int:
-    """Multiply-accumulates when each group has lost so many channels."""
+    """MACs of one image after each group has lost so many channels."""
     gone: dict[tuple[str, str], int] = {}
     for group in groups:
         for member in group.members:
@@ -198,7 +201,7 @@ def _macs(groups: Iterable[Group], layers: Iterable[Layer], lost: Mapping[str, i
 
 
 def table(plan: Plan, title: str) -> str:
-    """The plan as text: what each group loses, what stays whole and why, and what is left to compute."""
+    """The plan as text: what each group loses, which stay whole and why, and the remaining MACs."""
     share = plan.macs / plan.macs_before - 1
     lines = [
         f"{title}: {plan.macs_before / 1e6:.2f} M -> {plan.macs / 1e6:.2f} M MACs ({share:+.1%})"

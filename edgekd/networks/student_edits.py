@@ -1,11 +1,14 @@
-"""Edits of a float student that a device profile asks for, made before any training: what cannot map is not trained.
+"""Edits of a float student that a device profile asks for, so that it trains what the device runs.
 
-    hard_swish      "relu6": every hard-swish becomes ReLU6, which fuses into the layer before it (the Edge TPU has no
-                    HARD_SWISH, and XNNPACK runs none in int8)
-    squeeze_excite  "remove": the block's gate is dropped; "hard_gate": its sigmoid becomes a hard-sigmoid, which costs no
-                    op of its own in int8 (`edgekd.quantization.rewrites`), where LOGISTIC does
+* hard_swish = "relu6" replaces every hard-swish by ReLU6, which fuses into the layer before it. The
+  Edge TPU has no HARD_SWISH, and XNNPACK does not run it in int8.
+* squeeze_excite = "remove" removes the gate of each squeeze-excite block. "hard_gate" replaces its
+  sigmoid by a hard-sigmoid, which needs no operator of its own in int8
+  (`edgekd.quantization.rewrites`), unlike LOGISTIC.
 
-An edit is part of the builder's options (key "edits"), so that every stage builds the same network.
+Edits are part of the builder's options (key "edits"), so that every stage builds the same network:
+
+    builders.create("mobilenetv3_small_050", {"edits": {"hard_swish": "relu6"}})
 """
 
 from __future__ import annotations
@@ -16,25 +19,26 @@ from torch import nn
 
 from edgekd.core.errors import RecipeError
 
-KEY = "edits"  # of a builder's options
+# The key of the edits in a builder's options.
+KEY = "edits"
 CHOICES: dict[str, tuple[str, ...]] = {
     "hard_swish": ("keep", "relu6"),
     "squeeze_excite": ("keep", "remove", "hard_gate"),
 }
-# Class names: timm has a hard-swish of its own beside torch's, and three families of squeeze-excite that take a map and
-# give a map of the same shape.
+# Names of classes. timm has a hard-swish of its own beside torch's, and several kinds of
+# squeeze-excite, which return a map of the shape they are given.
 HARD_SWISHES = frozenset({"Hardswish", "HardSwish", "HardSwishMe"})
 SQUEEZE_EXCITES = frozenset({"SqueezeExcite", "SEModule", "SqueezeExciteCl", "EffectiveSEModule"})
 SIGMOIDS = frozenset({"Sigmoid"})
 
 
 def apply(model: nn.Module, edits: Mapping[str, str]) -> nn.Module:
-    """Make the edits in `model` itself and give it back. Raises RecipeError for an edit that is not one of `CHOICES`."""
+    """Edit `model` in place and return it. Raises RecipeError for an unknown edit."""
     for name, value in edits.items():
         if value not in CHOICES.get(name, ()):
             raise RecipeError(
-                f"edit {name} = {value!r} of the student is unknown",
-                "known: "
+                f"unknown edit of the student: {name} = {value!r}",
+                "known edits: "
                 + "; ".join(f"{key} = {' or '.join(each)}" for key, each in CHOICES.items()),
             )
     if edits.get("squeeze_excite") == "remove":

@@ -1,7 +1,10 @@
-"""The widths of a pruned network: read off its layers as plain lists, and given to a freshly built one, without pickle.
+"""The widths of a pruned network: read from its layers as lists, and applied to a newly built one.
 
-`{layer: [outputs, inputs a group]}` for a convolution or a linear layer, `{layer: [channels]}` for a batch norm; only
-layers that differ from what the builder makes are listed. They stand in a Network's options under KEY.
+Widths are {layer: [outputs, inputs in a group]} for convolutions and linear layers, and {layer:
+[channels]} for batch norms. Only layers that differ from what the builder makes are listed, so that
+a pruned network is rebuilt without pickle. They are in a Network's options under KEY, for example:
+
+    {"conv_head": [640, 160], "bn2": [640]}
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ Widths = Mapping[str, Sequence[int]]
 
 
 def depthwise(layer: nn.Module) -> bool:
-    """Whether a layer has one filter a channel, so that its inputs go with its outputs."""
+    """Whether a layer has one filter for each channel, so that inputs and outputs go together."""
     return (
         isinstance(layer, nn.Conv2d)
         and layer.groups > 1
@@ -27,7 +30,7 @@ def depthwise(layer: nn.Module) -> bool:
 
 
 def of(pruned: nn.Module, built: nn.Module) -> dict[str, list[int]]:
-    """The widths of `pruned` where they differ from those of `built`, the builder's own network of the same name."""
+    """The widths of `pruned` where they differ from `built`, the builder's network of that name."""
     own, first = _all(pruned), _all(built)
     return {name: width for name, width in own.items() if width != first[name]}
 
@@ -41,7 +44,7 @@ def _all(model: nn.Module) -> dict[str, list[int]]:
 
 
 def apply(model: nn.Module, widths: Widths) -> nn.Module:
-    """Narrow the layers of a freshly built network in place; the weights that stay are its first ones.
+    """Narrow the layers of a newly built network in place; of each weight the first channels stay.
 
     Raises RecipeError, naming the layer, for a width that the network cannot have.
     """
@@ -50,13 +53,13 @@ def apply(model: nn.Module, widths: Widths) -> nn.Module:
         layer = layers.get(name)
         if not isinstance(layer, nn.Conv2d | nn.Linear | _BatchNorm):
             raise RecipeError(
-                f"widths name {name!r}, which is no layer of {type(model).__name__} that has a width",
+                f"widths name {name!r}, but {type(model).__name__} has no such layer with a width",
                 "the artifact was made from another version of this network: build it again",
             )
         now = list(layer.weight.shape[:2])
         if len(width) != len(now) or not all(1 <= w <= n for w, n in zip(width, now, strict=True)):
             raise RecipeError(
-                f"{name!r} cannot be given the widths {list(width)}: it is built with {now}",
+                f"{name!r} cannot have the widths {list(width)}: it is built with {now}",
                 "the artifact was made from another version of this network: build it again",
             )
         _narrow(layer, width)
