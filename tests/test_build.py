@@ -1,4 +1,4 @@
-"""`edgekd build`, whole: a small real build on phantom images, its files, its cache, its kills."""
+"""A small real build on phantom images: its files, its cache, and what a killed build leaves."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_bench_of_a_build(built: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An impossible gate: the model keeps its name only if the certificate passed, and the reason is said."""
+    """With an impossible gate, the model has its name only if the certificate passed."""
     assert run("--out", str(copy), "--set", "certify.max_drop=0", "--set", "qat.lr=0.5") in (0, 1)
     assert run("--out", str(copy), "--set", "certify.min_agreement=1", "--set", "qat.lr=0.5") in (
         0,
@@ -357,7 +357,7 @@ def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_twenty_kills(tmp_path: Path) -> None:
-    """SIGKILL at random moments: each time the next run goes on, and no finished stage ever changes."""
+    """After SIGKILL at a random moment, the next run resumes, and no finished stage changes."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "edgekd", *SMALL, "--out", str(out)]
     seen: dict[str, str] = {}

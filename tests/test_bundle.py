@@ -72,7 +72,7 @@ def files(out: Path) -> Files:
 
 
 def failed(files: Files) -> list[str]:
-    return [check["check"] for check in verify_bundle.verify_files(files) if not check["passed"]]
+    return [check.check for check in verify_bundle.verify_files(files) if not check.passed]
 
 
 def body(files: Files, name: str) -> dict[str, Any]:

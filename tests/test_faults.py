@@ -16,6 +16,7 @@ import pytest
 
 from edgekd.app.verify import verify
 from edgekd.core.artifacts import Evaluation, sha256
+from edgekd.core.records import present
 from tests.faulty import FILE_FAULTS, FORM_FAULTS, LABELS, Built, build, npz, tampered
 
 
@@ -41,9 +42,9 @@ def named(row: dict[str, Any]) -> str:
 def found(folder: Path) -> dict[str, list[str]]:
     """{failed check of `edgekd verify`: the places that its failures name}."""
     return {
-        check["check"]: [named(row) for row in check["failures"]]
+        check.check: [row.place for row in present(check.failures) or []]
         for check in verify(folder)
-        if not check["passed"]
+        if not check.passed
     }
 
 
@@ -150,7 +151,7 @@ def test_red_and_blue_exchanged_in_the_golden_images(built: Built, copy: Path) -
     (copy / "golden.npz").write_bytes(npz(arrays))
     checks = found(copy)
     assert "golden.npz: inputs" in checks["labels and golden set"]
-    assert any("BGR for RGB" in check["found"] for check in verify(copy))
+    assert any("BGR for RGB" in check.found for check in verify(copy))
 
 
 def test_a_wrong_mean_beside_the_file(built: Built, copy: Path) -> None:
@@ -174,7 +175,7 @@ def test_a_wrong_mean_in_the_certificate(copy: Path) -> None:
 def test_a_wrong_label_order(copy: Path) -> None:
     (copy / "labels.txt").write_text("cat\nhen\ndog\n")
     assert found(copy) == {"labels and golden set": ["labels.txt"]}
-    said = next(check["found"] for check in verify(copy) if not check["passed"])
+    said = next(check.found for check in verify(copy) if not check.passed)
     assert "another order from line 2 on" in said
 
 
@@ -196,7 +197,7 @@ def test_an_old_golden_set(built: Built, copy: Path) -> None:
     }
     (copy / "golden.npz").write_bytes(npz(arrays))
     assert "golden.npz: inputs" in found(copy)["labels and golden set"]
-    assert any("a golden set of another build" in check["found"] for check in verify(copy))
+    assert any("a golden set of another build" in check.found for check in verify(copy))
 
 
 def test_golden_labels_in_another_order(built: Built, copy: Path) -> None:

@@ -24,6 +24,8 @@ type Settings = Mapping[str, Toml] | Sequence[str]
 
 DEFAULT_PROFILE = "pi4"
 KEY = "command line"  # of the metadata
+# Of `progress`, which the command line does not have.
+CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 MAY_BE_EMPTY, ONE_OR_MORE, ANY_NUMBER = "?", "+", "*"  # argparse's `nargs`
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"

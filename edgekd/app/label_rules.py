@@ -16,15 +16,16 @@ def check_unlabelled(settings: Recipe) -> None:
         )
     if settings.distil.answers == "corrected":
         raise RecipeError(
-            'data.unlabelled needs the teacher\'s answer to every view, and distil.answers = "corrected" '
-            "does not give it",
+            "data.unlabelled needs the teacher's answer to every view, and "
+            'distil.answers = "corrected" does not give it',
             'use distil.answers = "cached" or "live"',
         )
     if settings.teacher.others and settings.distil.labels != "withheld":
         raise RecipeError(
             "teacher.others weighs the teachers by how often each is right, which cannot be known "
             "for data.unlabelled",
-            "set distil.labels=withheld, which weighs them by their confidence, or name one teacher",
+            "set distil.labels=withheld, which weighs them by their confidence, or name one "
+            "teacher",
         )
 
 

@@ -20,7 +20,7 @@ from edgekd.reporting.html_report import page
 from edgekd.reporting.report_record import BundleBlock, Report
 from edgekd.settings.device_profiles import DeviceProfile
 
-# Published files that describe a finished model. A build that stops early removes an earlier build's.
+# Files that describe a finished model. A build that stops early removes those of an earlier one.
 MODEL_FILES = (
     "model.tflite",
     "model.onnx",

@@ -1,4 +1,7 @@
-"""What `edgekd report --why` does: the sensitivity run of a finished build, cached in its store, written into its report."""
+"""`edgekd report --why`: analyses which operators of a finished build lose accuracy in int8.
+
+The analysis is kept in the build's store, and written into its report.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +27,32 @@ from edgekd.settings import recipe
 from edgekd.settings.recipe import QatConfig
 
 STAGE = "why"
-VERSION = 2
+VERSION = 2  # of the analysis; an analysis of another version is made again
 PARENTS = ("data", "inputs", "distil", "qat")
 
 
 def float_stage(done: Mapping[str, Done]) -> str:
-    """The stage whose float network QAT started from: "prune" where the student was pruned, else "distil"."""
+    """The stage that made the float network before QAT: "prune" if it is there, else "distil"."""
     return "prune" if "prune" in done else "distil"
 
 
 def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
-    """The key of a build's sensitivity run."""
+    """The key under which the store keeps the analysis of a build."""
     parents = {name: done[name].entry.digest for name in (*PARENTS, float_stage(done))}
-    plain = {
+    settings = {
         "lr": config.lr,
         "temperature": config.temperature,
         "epochs": config.epochs,
         "pin": config.pin,
     }
-    return artifacts.stage_key(
-        STAGE, VERSION, plain, parents, seed, source_digest("pipeline.stages.sensitivity")
-    )
+    code = source_digest("pipeline.stages.sensitivity")
+    return artifacts.stage_key(STAGE, VERSION, settings, parents, seed, code)
 
 
 def known(
     store: Store, done: Mapping[str, Done], config: QatConfig, seed: int
 ) -> sensitivity_record.Sensitivity | None:
-    """The sensitivity run of these very artifacts, where one was made."""
+    """The analysis of a build that the store holds, or None."""
     if any(name not in done for name in PARENTS):
         return None
     entry = store.find(STAGE, key(done, config, seed))
@@ -60,47 +62,44 @@ def known(
 
 
 def explain(folder: Path, shared: Path | None, progress: Progress) -> Report:
-    """Make the run, or take it from the store, and write it into report.json and report.html. Returns the report.
+    """Analyse the build in `folder`, and write the answer into report.json and report.html.
 
-    Raises ModelFileError when the folder holds no report, StoreError when its stages are not in the store.
+    An analysis that the store holds already is not made again. Raises ModelFileError when the
+    folder holds no report, and StoreError when the store lacks a stage of the build.
     """
-    from edgekd.evaluation.examples import choose
-    from edgekd.pipeline.stages import sensitivity as stage
+    from edgekd.app.publish import shown_examples
     from edgekd.reporting.html_report import page
 
     report = read_report(folder)
-    if not (folder / "recipe.toml").is_file():
-        raise ModelFileError(
-            f"{folder / 'recipe.toml'} does not exist", "name the out folder of an `edgekd build`"
-        )
-    config, seed = recipe.load(folder / "recipe.toml").qat, report.seed
+    file = folder / "recipe.toml"
+    if not file.is_file():
+        raise ModelFileError(f"{file} does not exist", "name the out folder of an `edgekd build`")
+    config = recipe.load(file).qat
     store = Store(folder, shared)
     with store.lock():
         done = finished(folder, report, store, PARENTS)
-        found = known(store, done, config, seed)
+        found = known(store, done, config, report.seed)
         if found is None:
-            wanted, start = key(done, config, seed), time.perf_counter()
-            context = Context(seed, progress=progress, checkpoint=store.checkpoint(STAGE, wanted))
-            made = stage.run(
-                *(load(done, name) for name in ("data", "inputs", float_stage(done), "qat")),
-                settings=SensitivitySettings(config),
-                context=context,
-            )
-            seconds = time.perf_counter() - start
-            body = {**made.body, "seconds": round(seconds, 1)}
-            store.put(STAGE, wanted, Sensitivity(body), seconds)
-            found = from_json(sensitivity_record.Sensitivity, body, STAGE)
+            found = _analyse(store, done, config, report.seed, progress)
         report = msgspec.structs.replace(report, why=found)
-        shown = (
-            choose(
-                load(done, "data"),
-                load(done, "inputs"),
-                load(done, "evaluate"),
-                saliency=load(done, "saliency"),
-            )
-            if "evaluate" in done
-            else []
-        )
         store.publish("report.json", facts_json(to_json(report)))
-        store.publish("report.html", page(report, shown).encode())
+        store.publish("report.html", page(report, shown_examples(done)).encode())
     return report
+
+
+def _analyse(
+    store: Store, done: Mapping[str, Done], config: QatConfig, seed: int, progress: Progress
+) -> sensitivity_record.Sensitivity:
+    """Make the analysis, and keep it in the store."""
+    from edgekd.pipeline.stages import sensitivity as stage
+
+    wanted, start = key(done, config, seed), time.perf_counter()
+    made = stage.run(
+        *(load(done, name) for name in ("data", "inputs", float_stage(done), "qat")),
+        settings=SensitivitySettings(config),
+        context=Context(seed, progress=progress, checkpoint=store.checkpoint(STAGE, wanted)),
+    )
+    seconds = time.perf_counter() - start
+    body = {**made.body, "seconds": round(seconds, 1)}
+    store.put(STAGE, wanted, Sensitivity(body), seconds)
+    return from_json(sensitivity_record.Sensitivity, body, STAGE)

@@ -10,13 +10,13 @@ import numpy as np
 
 import edgekd
 from edgekd.bundle import archive, assemble, deployment, hash_chain, samples
+from edgekd.bundle.verify_record import VerifyCheck
 from edgekd.core.artifacts import canonical_json, sha256
 from edgekd.core.errors import EdgeKDError, ModelFileError
 from edgekd.core.records import present
 from edgekd.data import images
 from edgekd.tflite import model_metadata, ports, runtime
 
-Check = dict[str, Any]
 Files = Mapping[str, bytes]
 SHOWN = 5  # problems named in one check; the rest is counted
 
@@ -26,12 +26,12 @@ def is_bundle(path: Path) -> bool:
     return (path / "manifest.json").is_file() if path.is_dir() else path.suffix.lower() == ".zip"
 
 
-def verify(path: Path) -> list[Check]:
-    """Every check as {"check", "passed", "found"}. Raises ModelFileError for a zip that is unsafe or cut short."""
+def verify(path: Path) -> list[VerifyCheck]:
+    """Every check, in order. Raises ModelFileError for a zip that is unsafe or cut short."""
     return verify_files(archive.read(path))
 
 
-def verify_files(files: Files) -> list[Check]:
+def verify_files(files: Files) -> list[VerifyCheck]:
     """The same of {path: bytes}. Later checks are skipped when the files are not those of the manifest's list."""
     checks = [_checked("manifest", lambda: _manifest(files))]
     for name, check in CHECKS.items():
@@ -39,7 +39,7 @@ def verify_files(files: Files) -> list[Check]:
     return checks
 
 
-def _checked(name: str, check: Callable[[], list[str]]) -> Check:
+def _checked(name: str, check: Callable[[], list[str]]) -> VerifyCheck:
     """Run one check; a file that it cannot read is its failure."""
     try:
         wrong = check()
@@ -48,11 +48,8 @@ def _checked(name: str, check: Callable[[], list[str]]) -> Check:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         wrong = [f"a file of the bundle lacks something: {error!r}"]
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return {
-        "check": name,
-        "passed": not wrong,
-        "found": "; ".join(wrong[:SHOWN]) + more if wrong else "as it should be",
-    }
+    found = "; ".join(wrong[:SHOWN]) + more if wrong else "as it should be"
+    return VerifyCheck(name, not wrong, found)
 
 
 def _manifest(files: Files) -> list[str]:

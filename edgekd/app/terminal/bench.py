@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from edgekd.app.terminal.text import Say, safe
 from edgekd.device.bench_history import Change
+from edgekd.device.bench_record import Bench
 from edgekd.reporting.sections.text import number
 
 
-def show_bench(say: Say, run: Mapping[str, Any]) -> None:
-    """One measurement. An emulated one has no times to show."""
-    latency, memory, golden = run["latency_ms"], run["memory_kib"], run.get("golden")
-    threads, cpu = run["runtime"]["threads"], str(run["host"].get("cpu") or "cpu")
-    where = f"{safe(run['profile'])} ({safe(run['transport'])}, {safe(cpu)}, {threads} threads)"
-    if run["emulated"]:
+def show_bench(say: Say, run: Bench) -> None:
+    """Print one measurement. The times of an emulated one are void, so they are not printed."""
+    latency, peak = run.latency_ms, run.memory_kib.peak
+    cpu, threads = safe(run.host.cpu or "cpu"), run.runtime.threads
+    where = f"{safe(run.profile)} ({safe(run.transport)}, {cpu}, {threads} threads)"
+    if run.emulated:
         say(f"[bold]bench[/] {where}: emulated, so its times are void")
     else:
+        mebibytes = number(peak / 1024 if peak else None, 0)
         say(
-            f"[bold]bench[/] {where}: p50 {number(latency['p50'], 2)} ms, p95 {number(latency['p95'], 2)} "
-            f"ms, peak {number(memory['peak'] / 1024 if memory['peak'] else None, 0)} MiB"
+            f"[bold]bench[/] {where}: p50 {number(latency.p50, 2)} ms, "
+            f"p95 {number(latency.p95, 2)} ms, peak {mebibytes} MiB"
         )
-        if latency["p50"] is None:
-            say(f"      mean {number(latency['mean'], 2)} ms; this tool gave no median")
-    if run.get("soak"):
+        if latency.p50 is None:
+            say(f"      mean {number(latency.mean, 2)} ms; this tool gave no median")
+    if run.soak is not None:
+        soak = run.soak
+        say(f"      soak of {soak.minutes:g} min: {safe(soak.verdict)} ({safe(soak.reason)})")
+    if run.golden is not None:
+        golden = run.golden
         say(
-            f"      soak of {run['soak']['minutes']:g} min: {safe(run['soak']['verdict'])} "
-            f"({safe(run['soak']['reason'])})"
+            f"      golden set: {golden.images} images, answers agree on "
+            f"{golden.argmax_agreement:.1%}, largest difference {golden.max_abs_lsb} LSB"
         )
-    if golden:
-        say(
-            f"      golden set: {golden['images']} images, answers agree on "
-            f"{golden['argmax_agreement']:.1%}, largest difference {golden['max_abs_lsb']} LSB"
-        )
-    for warning in run.get("warnings", []):
+    for warning in run.warnings:
         say(f"      [yellow]note[/] {safe(warning)}")
 
 
 def show_changes(say: Say, changes: Sequence[Change]) -> None:
-    """Runs against the runs before them at the same place; what is more than noise stands out."""
+    """Print each run against the run before it on the same device; real changes stand out."""
     for change in changes:
         mark = "[bold yellow]changed[/]" if change.real else "[dim]steady[/]"
         say(f"      {mark} {safe(str(change))}")

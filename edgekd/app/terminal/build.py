@@ -12,7 +12,8 @@ import rich.table
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
-from edgekd.core.records import present
+from edgekd.core.records import from_json, present
+from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import (
     Accuracy,
     DeviceRow,
@@ -52,7 +53,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     if certificate := present(report.certificate):
         _certificate(say, certificate)
     for run in present(report.bench) or []:
-        show_bench(say, run)
+        show_bench(say, from_json(Bench, run, "report.json: bench"))
     if until is not None:
         say(f"stopped after {until}, as asked")
     say(f"report: {safe(str(out / 'report.html'))}")

@@ -14,8 +14,8 @@ SLOWEST_OPS = 10  # rows shown; --json gives all
 def show_slow(say: Say, slow: Slowness) -> None:
     """Print the time of each kind of operator, then the slowest operators."""
     say(
-        f"[bold]{safe(slow.model)}[/] on [bold]{safe(slow.profile)}[/]: p50 {slow.whole_ms:.3g} ms, "
-        f"its ops {slow.sum_ms:.3g} ms, {safe(slow.basis)}"
+        f"[bold]{safe(slow.model)}[/] on [bold]{safe(slow.profile)}[/]: p50 {slow.whole_ms:.3g} "
+        f"ms, its ops {slow.sum_ms:.3g} ms, {safe(slow.basis)}"
     )
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ("op", "#", "ms", "share", "output"):

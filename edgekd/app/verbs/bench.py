@@ -35,7 +35,7 @@ def run(command: BenchCommand) -> int:
         if result.folder is not None:
             changes = bench_history.changes(bench_history.kept(result.folder))
             show_changes(console.say, [row for row in changes if row.later.path in result.files])
-    for failure in result.failed:
+    for failure in result.failures:
         text = f"{printable(failure.profile)}: {printable(str(failure.error))}"
         print(f"edgekd: error: {text}", file=sys.stderr)
-    return max((failure.error.exit_code for failure in result.failed), default=0)
+    return max((failure.error.exit_code for failure in result.failures), default=0)

@@ -15,8 +15,6 @@ from edgekd.app.printing import print_json, printable
 from edgekd.app.settings import sets
 from edgekd.app.terminal.check import show_check
 from edgekd.assessment import auto_fix
-from edgekd.assessment.edit_ranking import next_step
-from edgekd.core.errors import GateFailed
 
 
 def run(command: CheckCommand) -> int:
@@ -30,15 +28,14 @@ def _run(command: CheckCommand) -> int:
         found = auto_fix.fix(str(command.model), command.profile, sets(command.settings))
         found.write()
         print(printable(found.diff) or "edgekd: no edit is needed", file=sys.stderr)
-        checked = found.mended.check
+        result = check.judged(found.mended.check)
     else:
-        checked = check.run(command)
+        result = check.run(command)
     if command.json:
-        print_json(checked)
+        print_json(result.check)
     else:
-        show_check(Console().say, checked)
-    if not checked.passed:
-        raise GateFailed("\n  ".join(checked.failures), next_step(checked))
+        show_check(Console().say, result.check)
+    result.raise_if_failed()
     return 0
 
 

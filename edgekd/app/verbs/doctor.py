@@ -8,11 +8,11 @@ from edgekd.app.printing import print_json
 
 
 def run(command: DoctorCommand) -> int:
-    """Show every check. Returns 1 when something that is not optional is missing."""
-    checks = doctor.examine()
+    """Show what was examined. Returns 1 when something that is not optional is missing."""
+    rows = doctor.examine()
     if command.json:
-        print_json(checks)
+        print_json(rows)
     else:
-        for check in checks:
-            print(f"{'ok     ' if check['ok'] else 'MISSING'} {check['what']}: {check['found']}")
-    return 0 if all(check["ok"] or check["optional"] for check in checks) else 1
+        for row in rows:
+            print(f"{'ok     ' if row.ok else 'MISSING'} {row.what}: {row.found}")
+    return 0 if all(row.ok or row.optional for row in rows) else 1

@@ -24,7 +24,7 @@ def run(command: ReportCommand) -> int:
     with console:
         result = report.run(dataclasses.replace(command, progress=console))
     if command.json:
-        print_json(result.body)
+        print_json(result.records)
     elif command.html and not (command.why or command.why_slow):
         _print_page(result.html())
     else:

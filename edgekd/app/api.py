@@ -1,0 +1,103 @@
+"""The Python API: `edgekd.build`, `check`, `bench`, `verify` and `report`.
+
+Each function takes the fields of its dataclass in edgekd.app.arguments as keyword arguments, and
+returns a typed result of edgekd.app.results. Bad input raises a subclass of edgekd.EdgeKDError. A
+failed gate is no error: it makes `result.passed` False, and `result.raise_if_failed()` raises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+
+from edgekd.app import arguments, library_warnings
+from edgekd.app.results import BenchResult, BuildResult, CheckResult, ReportResult, VerifyResult
+
+
+def _takes[**P, A, R](
+    described: Callable[P, A],
+) -> Callable[[Callable[[A], R]], Callable[P, R]]:
+    """Decorate a function of one dataclass so that it takes the dataclass's fields instead.
+
+    The signature and the list of arguments in the docstring come from the dataclass.
+    """
+
+    def decorate(function: Callable[[A], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with library_warnings.hidden():
+                return function(described(*args, **kwargs))
+
+        signature = inspect.signature(described)
+        wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            return_annotation=inspect.signature(function).return_annotation
+        )
+        wrapped.__doc__ = f"{function.__doc__}\n\n{_explained(described)}"
+        del wrapped.__wrapped__  # takes the dataclass itself
+        return wrapped
+
+    return decorate
+
+
+def _explained(described: object) -> str:
+    """The arguments of a dataclass with their help texts, as the lines of a docstring."""
+    lines = ["    Args:"]
+    for field in dataclasses.fields(described):  # type: ignore[arg-type]
+        option: arguments.Option | None = field.metadata.get(arguments.KEY)
+        told = arguments.CALLBACK if option is None else option.help
+        if "%(default)s" in told:
+            told %= {"default": field.default}
+        lines.append(f"        {field.name}: {told}")
+    return "\n".join(lines)
+
+
+@_takes(arguments.Build)
+def build(asked: arguments.Build) -> BuildResult:
+    """Distil a student, convert it to int8, certify it, and write everything to the out folder.
+
+    Finished stages are kept: the same call again continues where an earlier one stopped. A gate
+    that fails, before or after training, is part of the result.
+    """
+    from edgekd.app import build as verb
+
+    return verb.run(asked)
+
+
+@_takes(arguments.Check)
+def check(asked: arguments.Check) -> CheckResult:
+    """Predict, before any training, what a device makes of a model.
+
+    Nothing is trained: a student is converted with random weights by the route of a build.
+    """
+    from edgekd.app import check as verb
+
+    return verb.run(asked)
+
+
+@_takes(arguments.Bench)
+def bench(asked: arguments.Bench) -> BenchResult:
+    """Measure latency, memory and agreement with the golden set on a device.
+
+    At most one of `local`, `ssh`, `adb`, `emulate`, `emit` and `brought` says where.
+    """
+    from edgekd.app import bench as verb
+
+    return verb.run(asked)
+
+
+@_takes(arguments.Verify)
+def verify(asked: arguments.Verify) -> VerifyResult:
+    """Check the files of an out folder or a bundle again, from their bytes."""
+    from edgekd.app import verify as verb
+
+    return verb.run(asked)
+
+
+@_takes(arguments.Report)
+def report(asked: arguments.Report) -> ReportResult:
+    """Read the report of one build, or compare several."""
+    from edgekd.app import report as verb
+
+    return verb.run(asked)
