@@ -1,5 +1,5 @@
-"""What a user can set: the recipe, the losses by name, the specs of networks, and the profiles of devices.
+"""What a user can set: recipes, losses by name, specs of networks, and device profiles.
 
-It may import core.
-Start with recipe.py.
+It may import core, and nothing that loads torch.
+Start with recipe.py, and setting_types.py for how a setting is declared.
 """

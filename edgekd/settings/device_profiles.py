@@ -1,7 +1,8 @@
-"""Reads device profiles: TOML files that say what a device is and what may run on it, with a source for each figure.
+"""Reads device profiles: TOML files that say what a device is and what may run on it.
 
-In the file every figure is `{ value = ..., source = "..." }`. Users add a device by writing such a file and giving its
-path: `--profile ./my_board.toml`. With `extends = "pi4"` a file says only what differs from that profile.
+In the file every figure is `{ value = ..., source = "..." }`. Users add a device by writing such a
+file and giving its path: `--profile ./my_board.toml`. With `extends = "pi4"` a file says only what
+differs from that profile.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name_or_path: str) -> DeviceProfile:
-    """A profile by its name ("pi4"), or from a file ("./my_board.toml"). Raises UnknownName or ProfileError."""
+    """A profile by its name ("pi4"), or from a file ("./my_board.toml").
+
+    Raises UnknownName, ProfileError, and PluginError for rules of a package that does not load.
+    """
     if name_or_path.endswith(".toml") or os.sep in name_or_path:
         return read_profile(Path(name_or_path))
     names = profile_names()

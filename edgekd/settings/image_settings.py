@@ -1,4 +1,4 @@
-"""The recipe's tables [data] and [views]: which images, and the random views that the networks are trained on."""
+"""The recipe's tables [data] and [views]: the images, and the random views used in training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class DataConfig:
     source: Annotated[
         str,
         Meta(
-            description="Where the images come from: a folder, FILE.csv, or the name of a data source "
-            'such as "phantom", "elpv" or "medmnist:NAME".'
+            description="Where the images come from: a folder, FILE.csv, or the name of a data "
+            'source such as "phantom", "elpv" or "medmnist:NAME".'
         ),
     ] = "phantom"
     images: Annotated[
@@ -31,8 +31,8 @@ class DataConfig:
     labels: Annotated[
         tuple[str, ...],
         Meta(
-            description="For a CSV with several labels per image: the labels to use, in this order. "
-            "Empty: all of them."
+            description="For a CSV with several labels per image: the labels to use, in this "
+            "order. Empty: all of them."
         ),
     ] = ()
     unlabelled: Annotated[
@@ -60,7 +60,8 @@ class DataConfig:
     channels: Annotated[
         Literal["3", "1", "auto"],
         Meta(
-            description='Input channels of the student. "auto": 1 if every image is grey, otherwise 3.'
+            description='Input channels of the student. "auto": 1 if every image is grey, '
+            "otherwise 3."
         ),
     ] = "3"
     # Squashing loses no pixel at the edges of an X-ray.
@@ -121,7 +122,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ViewsConfig:
-    """The random views that teacher and student both see. Ranges are half-widths around no change."""
+    """The random views that teacher and student see. Ranges are half-widths around no change."""
 
     per_image: Annotated[
         int,

@@ -1,11 +1,16 @@
-"""Reads and checks the recipe's table [distil.losses], which adds losses to the labels' loss and to plain KD:
+"""Reads and checks the recipe's table [distil.losses].
+
+The table adds losses to the loss on the labels and to plain KD:
 
     [distil.losses]
     dist = 1.0                                # NAME = weight
-    dkd = {weight = 1.0, beta = 2, ramp = 0}  # or with parameters; ramp: share of the steps over which the weight grows
+    dkd = {weight = 1.0, beta = 2, ramp = 0}  # or with parameters
 
-`loss_methods` lists the losses of EdgeKD; installed packages can add more (entry point "edgekd.losses"). Recipes are
-checked before torch is imported: `edgekd.training.loss_modules` has the code of the losses.
+`ramp` is the share of the steps over which the weight grows from 0.
+
+`loss_methods` lists the losses of EdgeKD; installed packages can add more (entry point
+"edgekd.losses"). Recipes are checked before torch is imported: `edgekd.training.loss_modules` has
+the code of the losses.
 """
 
 from __future__ import annotations
@@ -42,9 +47,11 @@ RAMP = Parameter(0.0, "share of the steps over which the weight grows", 0.0, 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One line of [distil.losses]: a loss with its weight, its ramp (None: as `Method.grows` says) and its parameters.
+    """One line of [distil.losses]: a loss with its weight, its ramp and its parameters.
 
-    `provider`: the package that adds the loss, "" for EdgeKD's own. It is part of the keys of the stages that use it.
+    `ramp`: None means what `Method.grows` says.
+    `provider`: the package that adds the loss, "" for EdgeKD's own. It is part of the keys of the
+    stages that use it.
     """
 
     name: str
@@ -70,8 +77,8 @@ def method(name: str) -> Method:
     found = plugin.load()
     if not isinstance(found, Method) or not found.function:
         raise PluginError(
-            f"{GROUP} {name!r} of the package {plugin.package} is not a loss: {plugin.target} must be "
-            "an edgekd.settings.loss_methods.Method with a function",
+            f"{GROUP} {name!r} of the package {plugin.package} is not a loss: {plugin.target} must "
+            "be an edgekd.settings.loss_methods.Method with a function",
             f"correct {plugin.target}, or remove the package: pip uninstall {plugin.distribution}",
         )
     return found
@@ -80,8 +87,9 @@ def method(name: str) -> Method:
 def read(values: Mapping[str, Toml], where: str) -> tuple[Term, ...]:
     """The terms of a table {NAME: weight, or {"weight", "ramp", parameter: value}}.
 
-    EdgeKD's own losses come first, in the order of METHODS. A weight of 0 turns a loss off; a table without a weight
-    takes the default one. Raises UnknownName or RecipeError that names the key, and PluginError.
+    EdgeKD's own losses come first, in the order of METHODS. A weight of 0 turns a loss off; a
+    table without a weight takes the default one. Raises UnknownName or RecipeError that names the
+    key, and PluginError.
     """
     found = {}
     for name, value in values.items():

@@ -1,6 +1,7 @@
-"""The distillation losses that EdgeKD has: for each its paper, its parameters, and where it is undefined.
+"""The distillation losses of EdgeKD: paper, parameters, and where each one is undefined.
 
-`edgekd.training.loss_modules` has the code of each loss. This file has what can be said without torch.
+`edgekd.training.loss_modules` has the code of each loss. This file has what can be said without
+torch.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-# What a loss can read of the teacher: class scores, pooled features, feature maps, class activation maps.
+# What a loss can read of the teacher: class scores, pooled features, feature maps, class
+# activation maps.
 Answer = Literal["logits", "pooled", "grid", "cams"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter of a loss: its published value, its bounds, whether it is a whole number, and its meaning."""
+    """A parameter of a loss. `default` is the published value; `low` and `high` are allowed."""
 
     default: float
     meaning: str
@@ -30,13 +32,13 @@ class Method:
     """One loss.
 
     `weight`: its weight when a recipe gives none; the published one if the paper states it.
-    `needs`: what it reads of the teacher; empty for a loss that needs no teacher.
-    `grows`: whether its weight grows over distil.ramp if the recipe sets no ramp for it. Feature losses grow, because an
-    adapter that has learned nothing yet disturbs the student.
-    `not_two`, `not_many`: why it is refused for two classes, and for several labels per image; empty if it is defined.
-    `instead`: what to use where it is undefined.
-    `function`: for a loss of another package, "MODULE:FUNCTION". The function is called as
-    function(seen, batch, **parameters) with `loss_modules.Seen` and `batches.Batch`, and returns a scalar tensor.
+    `needs`: what it reads of the teacher; empty for a loss that needs no teacher. `grows`: whether
+    its weight grows over distil.ramp if the recipe sets no ramp for it. Feature losses grow,
+    because an adapter that has learned nothing yet disturbs the student. `not_two`, `not_many`:
+    why it is refused for two classes, and for several labels per image; empty if it is defined.
+    `instead`: what to use where it is undefined. `function`: for a loss of another package,
+    "MODULE:FUNCTION". The function is called as function(seen, batch, **parameters) with
+    `loss_modules.Seen` and `batches.Batch`, and returns a scalar tensor.
     """
 
     title: str
@@ -164,7 +166,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             needs=("grid",),
             grows=True,
         ),
-        # The published 1000 multiplies a mean over the 8 x 8 places of CIFAR's last map. Here the loss is the sum.
+        # The published 1000 multiplies a mean over the 8 x 8 places of CIFAR's last map. Here the
+        # loss is the sum.
         "attention": Method(
             "attention transfer",
             "Zagoruyko and Komodakis 2017, arXiv 1612.03928",

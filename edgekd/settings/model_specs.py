@@ -1,7 +1,8 @@
-"""Model specs: which library builds a network, where adapters read it, and what its weights and licence are.
+"""Model specs: how a network is built, where adapters read it, its weights and its licence.
 
-Each network in models/ has a TOML file, and an installed package can add a student (entry point "edgekd.students"). Any
-other name that timm knows is built, too, with the feature maps that timm lists for it.
+Each network in models/ has a TOML file, and an installed package can add a student (entry point
+"edgekd.students"). Any other name that timm knows is built, too, with the feature maps that timm
+lists for it.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class ModelSpec:
     mean: Annotated[
         tuple[float, ...],
         Meta(
-            description="Mean of each input channel in 0..1, as its weights were trained. Empty: as "
-            "timm says."
+            description="Mean of each input channel in 0..1, as its weights were trained. "
+            "Empty: as timm says."
         ),
     ] = ()
     std: Annotated[
@@ -79,11 +80,12 @@ class ModelSpec:
     module: Annotated[
         str,
         Meta(
-            description="For a network that another package adds to timm: the module that registers "
-            "it when imported."
+            description="For a network that another package adds to timm: the module that "
+            "registers it when imported."
         ),
     ] = ""
-    # The package that adds the network, "" for EdgeKD's own. It is part of the keys of the stages that use it.
+    # The package that adds the network, "" for EdgeKD's own. It is part of the keys of the stages
+    # that use it.
     provider: str = ""
 
     def edited(self, edits: Mapping[str, str]) -> ModelSpec:
@@ -100,7 +102,7 @@ REQUIRED = ("title", "arch", "roles")
 
 
 def names() -> list[str]:
-    """Names of the networks that have a file in models/, and of those that installed packages add."""
+    """Names of the networks in models/, and of those that installed packages add; sorted."""
     files = (path.stem for path in folder("models").glob("*.toml"))
     return sorted({*files, *plugins.installed(GROUP)})
 
@@ -108,7 +110,8 @@ def names() -> list[str]:
 def spec(name: str) -> ModelSpec:
     """The spec of a network. For a name without a file or a plug-in it says no more than the name.
 
-    The builder checks that the network exists. Raises RecipeError for a wrong file, and PluginError.
+    The builder checks that the network exists. Raises RecipeError for a wrong file, and
+    PluginError.
     """
     path = folder("models") / f"{name}.toml"
     if path.is_file():
@@ -172,14 +175,17 @@ def read(path: Path) -> ModelSpec:
 
 
 def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
-    """The model with an input of 1 or 3 channels. timm sums a pretrained first convolution over its three for one."""
+    """The model with an input of 1 or 3 channels.
+
+    For 1 channel timm sums a pretrained first convolution over its three channels.
+    """
     if channels == 3:
         return model
     return dataclasses.replace(model, options={**model.options, CHANNELS: channels})
 
 
 def check_name(name: str, role: str, built_in: Sequence[str]) -> None:
-    """Raise UnknownName unless `name` has a spec or is one of the library's own names (`built_in`)."""
+    """Raise UnknownName unless `name` has a spec or is in `built_in`, timm's own names."""
     if name in names() or name in built_in:
         return
     near = nearest(name, names()) or nearest(name, built_in)

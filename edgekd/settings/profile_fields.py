@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from edgekd.core.artifacts import Json
 from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.settings.compression_settings import EditsConfig
 from edgekd.settings.setting_types import Share
-from edgekd.settings.training_settings import EditsConfig
 
 MOST = 1_000_000  # MB/s, above any link
 Count = Annotated[int, Meta(ge=1, le=2**31)]
@@ -22,8 +22,9 @@ Megabytes = Annotated[int, Meta(ge=1, le=MOST)] | Annotated[float, Meta(ge=0.001
 class CompilerOptions(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of edgetpu_compiler that differ from its defaults.
 
-    `runtime`: the oldest libedgetpu runtime that must run the file (-m). `many_subgraphs`: several parts may run on the
-    accelerator (-a). `search`: search for a split of the graph that compiles (-d). `timeout_s`: of the compiler (-t).
+    `runtime`: the oldest libedgetpu runtime that must run the file (-m). `many_subgraphs`: several
+    parts may run on the accelerator (-a). `search`: search for a split of the graph that compiles
+    (-d). `timeout_s`: of the compiler (-t).
     """
 
     runtime: Annotated[int, Meta(ge=1, le=1000)] | UnsetType = UNSET
@@ -139,7 +140,7 @@ class DeviceProfile:
 
     @property
     def edits(self) -> dict[str, str]:
-        """What training must change in the student, as `networks.student_edits.apply` takes it. Often empty."""
+        """What to change in the student, as the argument of `student_edits.apply`. Often empty."""
         wanted = {"hard_swish": self.hard_swish, "squeeze_excite": self.squeeze_excite}
         return {name: value for name, value in wanted.items() if value != "keep"}
 

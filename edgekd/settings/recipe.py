@@ -1,8 +1,9 @@
-"""The recipe: everything a user can set about a build, as one frozen record, read from TOML and checked.
+"""The recipe: everything a user can set about a build, read from TOML and checked.
 
-A recipe is a TOML file with one table per stage. `--set stage.key=value` overrides it, and the command line's own
-options (`--data`, `--teacher`, `--student`, `--seed`) override both. Every setting has a default, so that an empty recipe
-builds something sensible. An unknown key is an error that offers the nearest known one.
+A recipe is a TOML file with one table per stage. `--set stage.key=value` overrides it, and the
+command line's own options (`--data`, `--teacher`, `--student`, `--seed`) override both. Every
+setting has a default, so that an empty recipe builds something sensible. An unknown key is an
+error that offers the nearest known one.
 """
 
 from __future__ import annotations
@@ -17,16 +18,10 @@ from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.settings import loss_catalogue, recipe_toml
+from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of
-from edgekd.settings.training_settings import (
-    DistilConfig,
-    EditsConfig,
-    FederatedConfig,
-    PruneConfig,
-    QatConfig,
-    TeacherConfig,
-)
+from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
     BenchConfig,
     BudgetConfig,
@@ -116,7 +111,7 @@ def load(
 
 
 def parse(sets: Iterable[str]) -> dict[str, Toml]:
-    """`--set` texts as {"stage.key": value}. Raises RecipeError for a text without an equals sign."""
+    """`--set` texts as {"stage.key": value}. Raises RecipeError without an equals sign."""
     values = {}
     for text in sets:
         key, equals, value = text.partition("=")
@@ -138,7 +133,7 @@ def changed(recipe: Recipe, values: Mapping[str, Toml]) -> Recipe:
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as TOML with every setting written out; `load` of the text gives the same recipe."""
+    """The recipe as TOML with every setting. `load` of the text gives the same recipe."""
     tables: dict[str, Toml] = {"seed": recipe.seed}
     for section in SECTIONS:
         tables[section] = dict(vars(getattr(recipe, section)))
@@ -175,7 +170,10 @@ def _build(values: Mapping[str, Toml], where: str) -> Recipe:
 
 
 def _setting(key: str, where: str) -> Setting:
-    """The setting of a key. Raises UnknownName with the nearest name, or RecipeError for a whole section."""
+    """The setting of a key.
+
+    Raises UnknownName with the nearest name, and RecipeError for the name of a whole section.
+    """
     section, dot, _ = key.partition(".")
     if section not in SECTIONS:
         raise UnknownName(
@@ -196,7 +194,10 @@ def _setting(key: str, where: str) -> Setting:
 
 
 def _checked(setting: Setting, value: Toml, where: str) -> Any:
-    """The value as the setting's type. Raises RecipeError that says what was expected, or UnknownName for a choice."""
+    """The value as the setting's type.
+
+    Raises RecipeError that says what was expected, and UnknownName for a value that is no choice.
+    """
     try:
         return setting.check(value)
     except msgspec.ValidationError:
@@ -241,8 +242,8 @@ def _federate(tables: _Tables, where: str) -> None:
     distil = tables["distil"]
     if distil.setdefault("labels", "withheld") != "withheld":
         raise RecipeError(
-            f"{where}: distil.labels is {distil['labels']!r}, but with [federated] the clients share "
-            "images without labels",
+            f"{where}: distil.labels is {distil['labels']!r}, but with [federated] the clients "
+            "share images without labels",
             "leave out distil.labels, or [federated]",
         )
     if distil.get("logs") or distil.get("answers", "cached") != "cached":
@@ -253,7 +254,8 @@ def _federate(tables: _Tables, where: str) -> None:
         )
     if tables["data"].get("unlabelled"):
         raise RecipeError(
-            f"{where}: data.unlabelled needs a teacher that labels the images, and [federated] has none",
+            f"{where}: data.unlabelled needs a teacher that labels the images, and [federated] has "
+            "none",
             "leave one of the two out",
         )
 
@@ -262,7 +264,8 @@ def _check_together(recipe: Recipe, where: str) -> None:
     """Raise RecipeError for settings that contradict each other."""
     if recipe.prune.ratio and recipe.prune.target_macs:
         raise RecipeError(
-            f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much is cut",
+            f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "
+            "is cut",
             "leave one of them at 0",
         )
     if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:

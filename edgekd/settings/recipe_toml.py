@@ -1,4 +1,4 @@
-"""Recipes as text: reads TOML, writes a whole recipe, and edits a user's recipe without touching its other lines."""
+"""Recipes as text: reads TOML, writes whole recipes, and edits some keys of a user's recipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def read_text(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Toml]:
-    """A recipe's values by key, such as {"seed": 0, "data.input_px": 96}. Raises RecipeError that names the file."""
+    """A recipe's values by key, such as {"seed": 0, "data.input_px": 96}.
+
+    Raises RecipeError that names the file.
+    """
     try:
         tables = tomllib.loads(read_text(path).removeprefix(MARK))
     except tomllib.TOMLDecodeError as error:
@@ -57,7 +60,10 @@ def parse_value(text: str) -> Toml:
 
 
 def write(tables: Mapping[str, Toml]) -> str:
-    """TOML text of tables {"data": {"input_px": 96}}. A table inside a table gets a heading of its own."""
+    """The TOML text of tables such as {"data": {"input_px": 96}}.
+
+    A table inside a table gets a heading of its own, [distil.losses].
+    """
     return "\n".join(_lines(tables, "")) + "\n"
 
 
@@ -82,9 +88,10 @@ def spelled(value: Toml) -> str:
 
 
 def edited(text: str, values: Mapping[str, Toml]) -> str:
-    """A recipe's text with some keys set ({"data.input_px": 64}). Comments, order, layout and line ends stay.
+    """A recipe's text with some keys set ({"data.input_px": 64}); all other text stays as it is.
 
-    Raises RecipeError, with the lines to write by hand, for a recipe whose layout leaves no place for a key.
+    Raises RecipeError, with the lines to write by hand, for a recipe whose layout leaves no place
+    for a key.
     """
     mark = MARK if text.startswith(MARK) else ""
     expected = tomllib.loads(text.removeprefix(MARK))

