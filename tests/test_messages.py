@@ -1,6 +1,7 @@
 """Messages, help texts and docstrings name only what exists: extras, files, settings, commands.
 
-The strings are read from the sources of the package. The truth comes from pyproject.toml, the
+The strings are read from the sources of the package, and from the files of profiles and networks.
+The truth comes from pyproject.toml, the
 repository, the settings of a recipe, and the parser of the command line.
 """
 
@@ -58,8 +59,12 @@ def text_of(node: ast.expr) -> str | None:
 
 @functools.cache
 def strings() -> list[tuple[str, str]]:
-    """(place, text) of every string in the package's sources."""
-    found = []
+    """(place, text) of every string in the package's sources, and of each profile and network."""
+    found = [
+        (str(path.relative_to(REPOSITORY)), path.read_text(encoding="utf-8"))
+        for folder in ("device_profiles", "models")
+        for path in sorted((REPOSITORY / folder).glob("*.toml"))
+    ]
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inside = {
