@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from edgekd.app import cli
@@ -16,7 +17,7 @@ from edgekd.assessment.check_record import CompiledBlock, DeviceCheck
 from edgekd.assessment.edit_ranking import next_step
 from edgekd.assessment.graph_check import check_graph
 from edgekd.core.errors import GateFailed, ModelFileError
-from edgekd.core.records import from_json, to_json
+from edgekd.core.records import from_json, json_schema, to_json
 from edgekd.settings.device_profiles import load_profile, profile_names
 from edgekd.tflite.flatbuffer import read
 from tests.conftest import REPOSITORY, SHARED
@@ -45,6 +46,7 @@ def test_the_answer_is_whole_json(profile: str):
     text = json.dumps(body, allow_nan=False)
     assert json.loads(text) == body
     assert from_json(DeviceCheck, json.loads(text), "x") == found
+    jsonschema.validate(body, json_schema(DeviceCheck, "edgekd.check/1"))
     told = body["predicted"]
     if told["latency_ms"] is not None:
         assert told["low_ms"] < told["latency_ms"] < told["high_ms"]
@@ -52,7 +54,7 @@ def test_the_answer_is_whole_json(profile: str):
     assert (told["latency_ms"] is None) == (not load_profile(profile).latency)
 
 
-def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
+def test_hard_swish_fails_the_edge_tpu_and_one_edit_fixes_it():
     body = check_graph(separable(hard_swish=True).read(), load_profile("coral-usb"), "x")
     assert not body.passed
     assert "HARD_SWISH #1: Operation not supported" in body.failures[0]
@@ -60,8 +62,8 @@ def test_hard_swish_fails_the_edge_tpu_and_one_edit_mends_it():
     best = next(edit for edit in body.edits if edit.mapped == edit.ops)
     assert best.key == "hard_swish"
     assert "relu6" in next_step(body)
-    _, mended = graph_edits.drop_hard_swish(separable(hard_swish=True).read())
-    assert check_graph(mended, load_profile("coral-usb"), "x").passed
+    _, edited = graph_edits.drop_hard_swish(separable(hard_swish=True).read())
+    assert check_graph(edited, load_profile("coral-usb"), "x").passed
 
 
 def test_edits_are_ranked_by_predicted_gain():

@@ -12,7 +12,7 @@ import pytest
 
 from edgekd.assessment import nnapi_rules
 from edgekd.assessment.graph_check import check_graph
-from edgekd.assessment.mapping import map_model
+from edgekd.assessment.model_placement import place_model
 from edgekd.assessment.op_placement import place_each
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
@@ -70,7 +70,7 @@ WORDS_OF_THE_EDGE_TPU[
 def test_the_edge_tpus_words(words: str) -> None:
     """In the whole answer of `edgekd check`, not in the rules alone."""
     graph = WORDS_OF_THE_EDGE_TPU[words].read()
-    mapped = map_model(graph, load_profile("coral-usb"))
+    mapped = place_model(graph, load_profile("coral-usb"))
     said = {verdict.status for verdict in mapped.placements}
     assert words in said
     assert said <= set(WORDS_OF_THE_EDGE_TPU)

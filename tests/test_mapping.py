@@ -24,7 +24,7 @@ from edgekd.assessment.edgetpu.status import (
     TWO_D_OUTPUT,
     VERSION,
 )
-from edgekd.assessment.mapping import float_islands, map_model
+from edgekd.assessment.model_placement import float_islands, place_model
 from edgekd.assessment.op_placement import partitions, place_each
 from edgekd.settings.device_profiles import load_profile
 from edgekd.tflite.flatbuffer import read
@@ -174,7 +174,7 @@ def test_what_follows_the_first_refusal_stays_on_the_cpu():
     assert not any(v.mapped for v in verdicts[1:])
     alone = edgetpu_rules.map_graph(graph, many_subgraphs=True)
     assert [v.op for v in alone if not v.mapped] == ["HARD_SWISH"]
-    mapped = map_model(graph, load_profile("coral-usb"))
+    mapped = place_model(graph, load_profile("coral-usb"))
     assert mapped.first is not None
     assert (mapped.first.op, mapped.first.index) == ("HARD_SWISH", 1)
     assert 0 < mapped.share_of_macs < 1  # type: ignore[operator]
@@ -216,7 +216,7 @@ def test_the_model_and_its_compiled_twin_agree():
         read((folder / f"mobilenet_v1_0.25_128_quant{end}.tflite").read_bytes())
         for end in ("", "_edgetpu")
     )
-    predicted = map_model(source, load_profile("coral-usb"))
+    predicted = place_model(source, load_profile("coral-usb"))
     found = compiled_file.read_back(compiled)
     assert compiled_file.is_compiled(compiled)
     assert not compiled_file.is_compiled(source)
@@ -224,7 +224,7 @@ def test_the_model_and_its_compiled_twin_agree():
     assert found.executable_bytes == 778_324
     assert len(predicted.fallback) == len(found.cpu_ops) == 0
     assert len(predicted.placements) == 31
-    assert map_model(compiled, load_profile("coral-usb")).origin == "compiled file"
+    assert place_model(compiled, load_profile("coral-usb")).origin == "compiled file"
 
 
 NNAPI: list[
@@ -356,8 +356,8 @@ def test_an_android_profile_of_ones_own_level(tmp_path: Path):
         'api_level = { value = 27, source = "my phone" }\n'
     )
     graph = separable().read()
-    assert len(map_model(graph, load_profile("android-nnapi")).fallback) == 0
-    found = map_model(graph, load_profile(str(path)))
+    assert len(place_model(graph, load_profile("android-nnapi")).fallback) == 0
+    found = place_model(graph, load_profile(str(path)))
     assert found.first is not None
     assert (found.first.op, found.first.status) == ("CONV_2D", "kUnsupportedAndroidVersion")
     assert found.consumer == "NNAPI, API 27"
@@ -365,9 +365,9 @@ def test_an_android_profile_of_ones_own_level(tmp_path: Path):
 
 def test_delegate_parts_on_a_cpu():
     """HARD_SWISH has no int8 kernel in XNNPACK: it cuts the part in two and still runs."""
-    found = map_model(separable(hard_swish=True).read(), load_profile("pi4"))
+    found = place_model(separable(hard_swish=True).read(), load_profile("pi4"))
     assert (found.partitions, found.fallback) == (2, [])
-    assert map_model(separable().read(), load_profile("pi4")).partitions == 1
+    assert place_model(separable().read(), load_profile("pi4")).partitions == 1
 
 
 def test_float_islands():

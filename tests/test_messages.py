@@ -1,8 +1,8 @@
 """Messages, help texts and docstrings name only what exists: extras, files, settings, commands.
 
 The strings are read from the sources of the package, and from the files of profiles and networks.
-The truth comes from pyproject.toml, the
-repository, the settings of a recipe, and the parser of the command line.
+The truth comes from pyproject.toml, the repository, the settings of a recipe, and the parser of the
+command line.
 """
 
 from __future__ import annotations

@@ -57,10 +57,10 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
     if asked.fix:
         from edgekd.assessment import auto_fix
 
-        mended = auto_fix.mend(settings, device_profiles.load_profile(asked.profile))
-        for key, value in mended.values.items():
+        fixed = auto_fix.fix_settings(settings, device_profiles.load_profile(asked.profile))
+        for key, value in fixed.values.items():
             progress(Note(f"edgekd: --set {key}={value}"))
-        settings = mended.settings
+        settings = fixed.settings
     return job(settings, asked.profile)
 
 

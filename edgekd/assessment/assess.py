@@ -13,7 +13,7 @@ from edgekd.assessment import arena, workload
 from edgekd.assessment.check_record import Memory, Origin, Prediction
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
 from edgekd.assessment.mappers.registry import mapper_for
-from edgekd.assessment.mapping import Mapped, map_model
+from edgekd.assessment.model_placement import ModelPlacement, place_model
 from edgekd.assessment.prediction import predict
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
@@ -25,7 +25,7 @@ MIB = 2**20
 class Assessment:
     """One graph on one device."""
 
-    mapped: Mapped
+    mapped: ModelPlacement
     memory: Memory
     predicted: Prediction
 
@@ -36,7 +36,7 @@ def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
     Raises ProfileError when the profile's latency file is broken, UnknownName for a mapper that is
     not registered.
     """
-    mapped = map_model(graph, profile)
+    mapped = place_model(graph, profile)
     works = workload.work(graph)
     planned = arena.plan(graph)
     memory = Memory(

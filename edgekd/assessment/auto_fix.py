@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
-from edgekd.assessment.edit_ranking import mending_edit
+from edgekd.assessment.edit_ranking import fixing_edit
 from edgekd.core import store
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.settings import recipe, recipe_toml
@@ -22,7 +22,7 @@ from edgekd.settings.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Mended:
+class FixedSettings:
     """The settings after the edits.
 
     `values`: the recipe's keys that make the edits, empty where no edit was needed.
@@ -34,15 +34,15 @@ class Mended:
     check: DeviceCheck
 
 
-def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
+def fix_settings(settings: Recipe, profile: DeviceProfile) -> FixedSettings:
     """Edit the student until every operator maps and the profile's limits are met.
 
-    Raises GateFailed, naming the operator that no edit mends, and whatever `edgekd check` raises.
+    Raises GateFailed, naming the operator that no edit fixes, and whatever `edgekd check` raises.
     """
     values: dict[str, str | int] = {}
     check = student_check.check_recipe(settings, profile)
     while check.mapped.ends_at or not check.passed:
-        edit = mending_edit(check)
+        edit = fixing_edit(check)
         # No setting makes the edit, or the edit was made already and did not help.
         if edit is None or edit.sets.items() <= values.items():
             ends = check.mapped.ends_at
@@ -50,20 +50,20 @@ def mend(settings: Recipe, profile: DeviceProfile) -> Mended:
                 f"{ends.op} #{ends.index}: {ends.status}" if ends else "\n  ".join(check.failures)
             )
             raise GateFailed(
-                f"no edit that EdgeKD knows mends {check.model} for {profile.name}; {left}",
+                f"no edit that EdgeKD knows fixes {check.model} for {profile.name}; {left}",
                 "choose another student (edgekd models), or another device (edgekd profiles)",
             )
         values |= edit.sets
         settings = recipe.changed(settings, edit.sets)
         check = student_check.check_recipe(settings, profile)
-    return Mended(settings, values, check)
+    return FixedSettings(settings, values, check)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fix:
+class FixedRecipe:
     """What `--fix` would write: `text` into `path`, in place of `before` ("" for a new file)."""
 
-    mended: Mended
+    fixed: FixedSettings
     path: Path
     before: str
     text: str
@@ -85,18 +85,18 @@ class Fix:
         try:
             store.replace(self.path, self.text.encode())
         except OSError as error:
-            values = self.mended.values.items()
+            values = self.fixed.values.items()
             raise RecipeError(
                 f"{self.path}: {error.strerror}",
                 "the edits are " + ", ".join(f"--set {key}={value}" for key, value in values),
             ) from None
 
 
-def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
-    """The mended recipe of a path, or of a student's name a new one. Nothing is written yet.
+def fix_recipe(text: str, profile_name: str, sets: Sequence[str]) -> FixedRecipe:
+    """The edited recipe of a path, or a new one for a student's name. Nothing is written yet.
 
     The new recipe's path is STUDENT-PROFILE.toml in the working directory. Raises RecipeError for
-    a .tflite, or where the new recipe's path exists, and whatever `mend` raises.
+    a .tflite, or where the new recipe's path exists, and whatever `fix_settings` raises.
     """
     if student_check.is_model_file(text):
         raise RecipeError(
@@ -108,14 +108,14 @@ def fix(text: str, profile_name: str, sets: Sequence[str]) -> Fix:
     if text.endswith(".toml"):
         path = Path(text)
         before = recipe_toml.read_text(path)
-        mended = mend(settings, profile)
-        after = recipe_toml.edited(before, mended.values) if mended.values else before
-        return Fix(mended, path, before, after)
+        fixed = fix_settings(settings, profile)
+        after = recipe_toml.edited(before, fixed.values) if fixed.values else before
+        return FixedRecipe(fixed, path, before, after)
     path = Path(f"{settings.distil.student}-{profile.name}.toml")
     if path.exists():
         raise RecipeError(
             f"{path} exists already", f"edgekd check {path} --profile {profile_name} --fix edits it"
         )
-    mended = mend(settings, profile)
-    asked = {"distil.student": settings.distil.student, **recipe.parse(sets), **mended.values}
-    return Fix(mended, path, "", recipe_toml.edited("", asked) if mended.values else "")
+    fixed = fix_settings(settings, profile)
+    asked = {"distil.student": settings.distil.student, **recipe.parse(sets), **fixed.values}
+    return FixedRecipe(fixed, path, "", recipe_toml.edited("", asked) if fixed.values else "")

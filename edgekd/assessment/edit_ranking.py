@@ -67,7 +67,7 @@ def _row(edit: Edit, profile: DeviceProfile, before: Assessment, file_bytes: int
     )
 
 
-def mending_edit(check: DeviceCheck) -> EditRow | None:
+def fixing_edit(check: DeviceCheck) -> EditRow | None:
     """The edit that removes the cause of a failure, None where there is none.
 
     Either the operator that ends the mapping no longer does, or the limits are met. Of several
@@ -87,13 +87,13 @@ def mending_edit(check: DeviceCheck) -> EditRow | None:
 
 
 def next_step(check: DeviceCheck) -> str:
-    """What to do about a failed check: the edit that mends it, else the one that saves most."""
-    mending = mending_edit(check)
-    edit = mending or next(iter(check.edits), None)
+    """What to do about a failed check: the edit that fixes it, else the one that saves most."""
+    fixing = fixing_edit(check)
+    edit = fixing or next(iter(check.edits), None)
     if edit is None:
         return (
             "choose another student (edgekd models) or another device, or set min_mapped in a "
             "profile of your own"
         )
-    automatic = "; --fix does it" if edit.sets and edit is mending else ""
+    automatic = "; --fix does it" if edit.sets and edit is fixing else ""
     return f"{edit.edit}: {edit.how}{automatic}"

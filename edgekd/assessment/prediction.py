@@ -13,7 +13,7 @@ from edgekd.assessment.latency import files
 from edgekd.assessment.latency.model import LatencyModel
 from edgekd.assessment.mappers.mapper import Mapper
 from edgekd.assessment.mappers.registry import mapper_for
-from edgekd.assessment.mapping import Mapped
+from edgekd.assessment.model_placement import ModelPlacement
 from edgekd.assessment.workload import Work
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.tflite.flatbuffer import LiteGraph
@@ -78,7 +78,7 @@ def _of_precision(models: Mapping[str, LatencyModel], wanted: str) -> tuple[Late
 
 
 def predict(
-    graph: LiteGraph, profile: DeviceProfile, mapped: Mapped, streamed_bytes: int
+    graph: LiteGraph, profile: DeviceProfile, mapped: ModelPlacement, streamed_bytes: int
 ) -> Prediction:
     """The latency of a graph: mapped operators on the device, the others on the fallback CPU.
 

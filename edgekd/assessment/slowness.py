@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekd.assessment import workload
 from edgekd.assessment.check_record import Origin
-from edgekd.assessment.mapping import map_model
+from edgekd.assessment.model_placement import place_model
 from edgekd.assessment.prediction import Pricing, pricing
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError
@@ -124,7 +124,7 @@ def predicted(graph: LiteGraph, profile: DeviceProfile) -> list[float]:
     An operator left to the CPU is priced by the model of the fallback CPU. Raises ModelFileError
     where the profile, or its fallback CPU, has no measurements.
     """
-    mapped = map_model(graph, profile)
+    mapped = place_model(graph, profile)
     cpu = load_profile(profile.fallback_cpu) if profile.fallback_cpu else profile
     precision = workload.precision(graph)
 

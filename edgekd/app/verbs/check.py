@@ -25,10 +25,10 @@ def run(command: CheckCommand) -> int:
 
 def _run(command: CheckCommand) -> int:
     if command.fix:
-        found = auto_fix.fix(str(command.model), command.profile, sets(command.settings))
+        found = auto_fix.fix_recipe(str(command.model), command.profile, sets(command.settings))
         found.write()
         print(printable(found.diff) or "edgekd: no edit is needed", file=sys.stderr)
-        result = check.judged(found.mended.check)
+        result = check.judged(found.fixed.check)
     else:
         result = check.run(command)
     if command.json:

@@ -20,7 +20,7 @@ BETWEEN_FORMATS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Mapped:
+class ModelPlacement:
     """Where the operators of one model run on one device.
 
     `consumer`: who runs the mapped operators. `share_of_macs`: share of the multiply-accumulates
@@ -60,7 +60,7 @@ class Mapped:
         )
 
 
-def map_model(graph: LiteGraph, profile: DeviceProfile) -> Mapped:
+def place_model(graph: LiteGraph, profile: DeviceProfile) -> ModelPlacement:
     """Map a model by the profile's rules; a compiled Edge TPU file is read as it is.
 
     Raises UnknownName for a mapper that is not registered.
@@ -75,7 +75,7 @@ def map_model(graph: LiteGraph, profile: DeviceProfile) -> Mapped:
         dataclasses.replace(one, mapped=one.mapped and not one.status.startswith(BUILT_IN))
         for one in placements
     ]
-    return Mapped(
+    return ModelPlacement(
         mapper.consumer(profile),
         Origin.PREDICTED,
         tuple(placements),
@@ -85,7 +85,7 @@ def map_model(graph: LiteGraph, profile: DeviceProfile) -> Mapped:
     )
 
 
-def _compiled(graph: LiteGraph) -> Mapped:
+def _compiled(graph: LiteGraph) -> ModelPlacement:
     """What the Edge TPU's compiler has decided already."""
     placements = [
         OpPlacement(
@@ -97,7 +97,7 @@ def _compiled(graph: LiteGraph) -> Mapped:
         for op in graph.ops
     ]
     parts = partitions(graph, placements)
-    return Mapped("Edge TPU", Origin.COMPILED, tuple(placements), None, parts, ())
+    return ModelPlacement("Edge TPU", Origin.COMPILED, tuple(placements), None, parts, ())
 
 
 def float_islands(graph: LiteGraph) -> list[FloatIsland]:

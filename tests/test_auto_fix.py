@@ -1,4 +1,4 @@
-"""`--fix`: the operator that ends the mapping, the edit that mends it, and the mended recipe."""
+"""`--fix`: the operator that ends the mapping, the edit that fixes it, and the new recipe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def board(folder: Path, text: str, legal: dict[str, str] | None = None, base: st
     return str(path)
 
 
-def test_a_recipe_that_cannot_map_is_mended_in_place(
+def test_a_recipe_that_cannot_map_is_fixed_in_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     path = tmp_path / "a recipe; with 'quotes'.toml"
@@ -65,10 +65,8 @@ def test_a_recipe_that_cannot_map_is_mended_in_place(
     assert list(tmp_path.iterdir()) == [path], "nothing lies about"
 
     settings = recipe.load(path)
-    again = auto_fix.mend(settings, load_profile("coral-usb"))
-    assert (again.values, again.settings) == ({}, settings), (
-        "what is mended needs no second mending"
-    )
+    again = auto_fix.fix_settings(settings, load_profile("coral-usb"))
+    assert (again.values, again.settings) == ({}, settings), "a fixed recipe needs no second fix"
 
 
 def test_several_edits_where_one_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -90,7 +88,7 @@ def test_several_edits_where_one_is_not_enough(tmp_path: Path, monkeypatch: pyte
     }
     assert (found.data.input_px, found.distil.student) == (64, STUDENT)
     with pytest.raises(RecipeError, match="exists already"):
-        auto_fix.fix(STUDENT, profile, [])
+        auto_fix.fix_recipe(STUDENT, profile, [])
 
 
 def test_where_no_edit_helps_nothing_is_written(tmp_path: Path):
@@ -100,7 +98,7 @@ def test_where_no_edit_helps_nothing_is_written(tmp_path: Path):
     path.write_text('[data]\ninput_px = 32\n[distil]\nstudent = "mobilenetv2_035"\n')
     before = path.read_text()
     with pytest.raises(GateFailed, match=r"PAD #0: kUnsupportedAndroidVersion"):
-        auto_fix.fix(str(path), profile, [])
+        auto_fix.fix_recipe(str(path), profile, [])
     assert path.read_text() == before
 
 
@@ -128,7 +126,7 @@ def test_nothing_to_mend_writes_nothing(
 
 def test_a_finished_model_is_not_edited():
     with pytest.raises(RecipeError, match="finished model"):
-        auto_fix.fix("model.tflite", "coral-usb", [])
+        auto_fix.fix_recipe("model.tflite", "coral-usb", [])
 
 
 def test_the_answer_of_a_name_is_of_the_student_that_the_profile_asks_for(tmp_path: Path):
