@@ -1,4 +1,4 @@
-"""From folders of real files to datasets: arrangement, checks, splits, and the sets that the device sees."""
+"""From folders of real files to data sets: layout, checks, splits, and what the device sees."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def divided(tmp_path: Path) -> Path:
 def built(root: Path, **settings: object) -> Dataset:
     """The dataset of a folder."""
     seed = settings.pop("seed", 0)
-    return build_dataset(open_source(str(root)), DataConfig(**settings), seed)  # type: ignore[arg-type]
+    config = DataConfig(**settings)  # type: ignore[arg-type]
+    return build_dataset(open_source(str(root)), config, seed)  # type: ignore[arg-type]
 
 
 def refused(root: Path, **settings: object) -> DataError:
@@ -80,7 +81,7 @@ def refused(root: Path, **settings: object) -> DataError:
     return error.value
 
 
-# --- arrangement -----------------------------------------------------------------------------------------------------
+# --- layout ---------------------------------------------------------------------------------------
 
 
 def test_a_folder_of_classes_is_split_and_every_row_is_true(plain: Path) -> None:
@@ -159,7 +160,7 @@ def test_the_artifact_survives_the_wire(plain: Path) -> None:
         ({"cat": 20, "dog": 6}, "class 'dog' has 6 images"),
     ],
 )
-def test_a_folder_arranged_wrong_is_refused(
+def test_a_folder_in_the_wrong_layout_is_refused(
     tmp_path: Path, counts: dict[str, int], said: str
 ) -> None:
     root = folder(tmp_path / "pets", counts)
@@ -242,7 +243,7 @@ def test_names_of_data(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unpack" in zipped.value.next_step
 
 
-# --- what is in the images -------------------------------------------------------------------------------------------
+# --- what is in the images ------------------------------------------------------------------------
 
 
 def test_unreadable_images_are_all_listed_or_skipped(plain: Path) -> None:
@@ -354,7 +355,7 @@ def test_progress_counts_to_the_end(plain: Path) -> None:
     assert seen == [(number, 40) for number in range(1, 41)]
 
 
-# --- groups ----------------------------------------------------------------------------------------------------------
+# --- groups ---------------------------------------------------------------------------------------
 
 
 def manifest(root: Path, group_of: dict[str, str], column: str = "patient_key") -> None:
@@ -448,7 +449,7 @@ def test_draw_is_stratified_exact_and_seeded() -> None:
         assert len(set(draw(names, count, 0))) == count
 
 
-# --- what the device sees --------------------------------------------------------------------------------------------
+# --- what the device sees -------------------------------------------------------------------------
 
 
 def test_inputs_are_decoded_from_the_files_at_the_networks_size(divided: Path) -> None:
@@ -490,7 +491,7 @@ def test_the_fingerprint_follows_the_files(plain: Path) -> None:
     assert open_source("phantom:120").fingerprint() != open_source("phantom:121").fingerprint()
 
 
-# --- sources that are not folders ------------------------------------------------------------------------------------
+# --- sources that are not folders -----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -533,7 +534,10 @@ def test_medmnist_without_its_package_names_the_extra() -> None:
 
 
 def test_importing_the_package_loads_neither_pillow_nor_numpy() -> None:
-    code = "import edgekd, sys; sys.exit(any(name in sys.modules for name in ('PIL', 'numpy', 'torch')))"
+    code = (
+        "import edgekd, sys; "
+        "sys.exit(any(name in sys.modules for name in ('PIL', 'numpy', 'torch')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     code = "import edgekd.data.datasets, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

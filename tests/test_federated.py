@@ -1,4 +1,4 @@
-"""Federated distillation: classes are skewed as asked, only logits on shared images reach the student, and it learns."""
+"""Federated distillation: skewed classes, logits on shared images only, a student that learns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENTS = FederatedConfig(clients=3, alpha=0.3, shared=0.4)
 
 
 def rows(labels: list[int], groups: int) -> Dataset:
-    """Images of no size: who gets which is a matter of labels and groups alone."""
+    """A data set without pixels: only labels and groups decide which client gets an image."""
     images = [
         {
             "name": str(row),

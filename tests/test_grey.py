@@ -1,4 +1,4 @@
-"""Students of one channel: what a pretrained one sees, refusals, and a whole build down to its bundle."""
+"""Students with one input channel: pretrained weights, refusals, and a whole build."""
 
 from __future__ import annotations
 

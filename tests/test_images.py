@@ -1,4 +1,4 @@
-"""Every kind of image file that a folder can hold is decoded right or refused with a reason: real files, no mocks."""
+"""Every kind of image file is decoded correctly, or refused with a reason. Real files, no mocks."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def test_cmyk_jpeg_with_and_without_adobes_inversion_and_cmyk_tiff() -> None:
     at = adobe.index(b"\xff\xee")
     assert adobe[at + 4 : at + 9] == b"Adobe"
     length = int.from_bytes(adobe[at + 2 : at + 4], "big")
-    # Without Adobe's marker the same bytes mean ink as they stand, so cyan's file reads as its opposite.
+    # Without Adobe's marker the same bytes are not inverted, so that cyan's file reads as its
+    # opposite.
     plain = adobe[:at] + adobe[at + 2 + length :]
     flat = encoded(cyan, "TIFF")
     for data, expected in ((adobe, (0, 255, 255)), (flat, (0, 255, 255)), (plain, (0, 0, 0))):
@@ -187,7 +188,7 @@ def test_what_is_no_image_is_named_for_what_it_is(data: bytes, said: str) -> Non
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing: what a decompression bomb looks like from outside."""
+    """A PNG that claims a size and holds almost nothing, like a decompression bomb."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (

@@ -230,7 +230,7 @@ def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Kn
     assert read(self_exits=1) == {"blocks.2", "blocks.4", "blocks.6"}
 
 
-# --- several teachers ------------------------------------------------------------------------------------------------
+# --- several teachers -----------------------------------------------------------------------------
 
 
 def test_a_corrupted_teacher_loses_its_weight() -> None:
@@ -275,7 +275,7 @@ def test_further_teachers_are_cached_beside_the_first(
     assert bytes(learn(dataset, said, CONFIG).state) != bytes(learn(dataset, cached, CONFIG).state)
 
 
-# --- adversarial views -----------------------------------------------------------------------------------------------
+# --- adversarial views ----------------------------------------------------------------------------
 
 
 def test_an_attack_stays_in_its_box_and_finds_worse_images() -> None:
@@ -318,7 +318,7 @@ def test_an_attack_stays_in_its_box_and_finds_worse_images() -> None:
     assert worse[0] > 2 * worse[1]
 
 
-# --- every loss, as the recipe builds it -----------------------------------------------------------------------------
+# --- every loss, as the recipe builds it ----------------------------------------------------------
 
 
 def setting(labels: loss_catalogue.Labels, classes: int = 4) -> Setting:

@@ -1,4 +1,4 @@
-"""The synthetic radiographs: the same everywhere, physical where it can be told, and honest about being synthetic."""
+"""The synthetic radiographs: reproducible, plausible, and marked as synthetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekd.data import phantom
 from edgekd.data.source_registry import open_source
 
 
-def test_an_index_fixes_its_image_whatever_is_drawn_before_and_by_how_many_threads() -> None:
+def test_an_index_determines_its_image_in_any_order_and_any_number_of_threads() -> None:
     alone = [phantom.render(0, index, 64) for index in range(8)]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(lambda index: phantom.render(0, index, 64), reversed(range(8))))

@@ -1,4 +1,4 @@
-"""Pruning: the plan's arithmetic, the cut against the same network with those channels silenced, and a whole build."""
+"""Pruning: the plan's arithmetic, cuts against a network with silenced channels, a whole build."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PX = 64
 
 
 def network(arch: str = "mobilenetv2_050", classes: int = 3, **options: Any) -> nn.Module:
-    """A network whose batch norms have statistics and scales of their own: fresh ones hide mistakes."""
+    """A network with random statistics and scales in its batch norms; new ones hide mistakes."""
     torch.manual_seed(0)
     model = builders.create(arch, {"num_classes": classes, **options})
     stream = generator("norms", 1)
@@ -66,11 +66,14 @@ def images(count: int = 2) -> torch.Tensor:
     )
 
 
-# The plan ----------------------------------------------------------------------------------------------------------
+# The plan -----------------------------------------------------------------------------------------
 
 
 def toy(*widths_: int) -> tuple[list[Group], list[Layer], Limits]:
-    """A chain of 1x1 convolutions on one pixel: group i is the output of layer i and the input of layer i + 1."""
+    """A chain of 1x1 convolutions on one pixel.
+
+    Group i is the output of layer i and the input of layer i + 1.
+    """
     groups = [
         Group(
             f"g{i}",
@@ -148,11 +151,11 @@ def test_isomorphic_takes_more_from_the_weaker_group() -> None:
     assert abs(sum(lost.values()) - 0.4 * 128) <= 8
 
 
-# The cut -----------------------------------------------------------------------------------------------------------
+# The cut ------------------------------------------------------------------------------------------
 
 
 def silence(model: nn.Module, found: channel_groups.Survey, plan: pruning_plan.Plan) -> None:
-    """Zero the weights that read a cut channel: what the pruned network must compute, at full width."""
+    """Zero the weights that read a cut channel; the pruned network must compute the same."""
     for name, channels in plan.cuts.items():
         root = found.roots[name]
         for item in found.graph.get_pruning_group(root.layer, root.cut, list(channels)):
@@ -262,7 +265,7 @@ def test_what_must_stay_whole_stays() -> None:
 
 
 def test_a_grouped_convolution_stays_whole() -> None:
-    """Torch-Pruning's issue 328: such groups broke MobileNetV3; here they are left alone, and the plan says so."""
+    """Such groups broke MobileNetV3 in Torch-Pruning (its issue 328). The plan names the reason."""
     found = survey(network("resnext26ts"))
     grouped = [group.whole for group in found.groups if "grouped convolution" in group.whole]
     assert grouped
@@ -284,7 +287,7 @@ def test_widths_of_another_network_are_refused() -> None:
             builders.create("mobilenetv2_050", {"num_classes": 3, widths.KEY: bad})
 
 
-# The recipe and the line -------------------------------------------------------------------------------------------
+# The recipe and the line --------------------------------------------------------------------------
 
 
 def test_one_goal_at_a_time() -> None:
@@ -364,7 +367,7 @@ def test_a_pruned_build_is_certified(built: Path) -> None:
 
 
 def test_the_artifact_rebuilds_bit_equal(built: Path) -> None:
-    """The evaluation's answers, given in the build's own process, again from the artifact's JSON and safetensors."""
+    """Answers of the build's own process, repeated from the artifact's JSON and safetensors."""
     store = Store(built)
     body = json.loads((built / "report.json").read_text())
     keys = {row["stage"]: row["key"] for row in body["stages"]}
@@ -391,7 +394,7 @@ def test_the_artifact_rebuilds_bit_equal(built: Path) -> None:
 
 
 def test_pruning_leaves_what_came_before_in_the_store(built: Path, tmp_path: Path) -> None:
-    """Without [prune] the stage is absent, and every stage before it is the very one of the pruned build."""
+    """Without [prune] the stage is absent; the stages before it are those of the pruned build."""
     plain = tmp_path / "plain"
     arguments = [*SMALL, "--store", str(built / "store"), "--until", "qat", "--out", str(plain)]
     assert cli.main([*arguments, "--set", "prune.lr=0.5"]) == 0  # a key of a stage that is off
@@ -425,7 +428,7 @@ def test_nothing_to_take_fails_before_training(
 
 
 def test_taylor_on_a_students_own_loss(built: Path, tmp_path: Path) -> None:
-    """Torch-Pruning's issue 303: Taylor left MobileNetV2 as it was. Here the loss's gradients decide, and it falls."""
+    """Taylor left MobileNetV2 unchanged in Torch-Pruning (its issue 303). Here MACs fall."""
     assert (
         cli.main(
             [
@@ -466,7 +469,7 @@ def test_taylor_on_a_students_own_loss(built: Path, tmp_path: Path) -> None:
 def test_the_plan_is_printed_first_and_a_killed_build_goes_on(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed as the second cut is made, it goes on there, and ends in the network of the build that was let be."""
+    """A build killed at its second cut resumes there; its network is that of a whole build."""
     from edgekd.pipeline.stages import prune
 
     made = prune.channel_groups.cut

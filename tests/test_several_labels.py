@@ -1,4 +1,4 @@
-"""Several labels an image: the CSV that says them, their splits, their figures, and one whole build."""
+"""Several labels for one image: their CSV, their splits, their metrics, and one whole build."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from edgekd.settings.recipe import DataConfig
 from edgekd.tflite import model_metadata
 from edgekd.tflite.int8_rules import Range
 
-WIDE = "image,split,group,A,B\na.png,train,p1,1,0\nb.png,train,p1,1,1\nc.png,val,p2,,1\nd.png,test,p3,0,\n"
+WIDE = (
+    "image,split,group,A,B\na.png,train,p1,1,0\nb.png,train,p1,1,1\nc.png,val,p2,,1\n"
+    "d.png,test,p3,0,\n"
+)
 
 
 @pytest.fixture
@@ -49,7 +52,8 @@ def test_a_column_a_label(pictures: Path) -> None:
 def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
     text = (
         "Image Index,Finding Labels,Follow-up #,Patient ID,Size[x,y],\n"
-        "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\nd.png,Hernia,0,3,9,9,\n"
+        "a.png,Mass|Edema,0,1,9,9,\nb.png,No Finding,0,1,9,9,\nc.png,Edema,0,2,9,9,\n"
+        "d.png,Hernia,0,3,9,9,\n"
     )
     source = source_registry.open_source(csv(pictures, text))
     assert source.labels == ["Edema", "Hernia", "Mass"]

@@ -1,4 +1,4 @@
-"""WebDataset shards: a build on them equals the build on the folder, and unsafe tars are refused."""
+"""WebDataset shards: a build on them equals one on the folder, and unsafe tars are refused."""
 
 from __future__ import annotations
 

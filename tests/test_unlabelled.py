@@ -1,4 +1,4 @@
-"""A folder of images without labels: who says what they show, where they are used, and what is refused."""
+"""A folder of images without labels: who labels them, where they are used, what is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, picture: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """labelled/CLASS/*.png, all to be split, and more/: 30 images at two depths, with a hidden one and a text."""
+    """labelled/CLASS/*.png, not divided; more/: 30 images at two depths, a hidden one, a text."""
     root = tmp_path_factory.mktemp("unlabelled")
     for index in range(120):
         write(
@@ -47,7 +47,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(root: Path, more: str = "more", **settings: object) -> DataConfig:
-    return DataConfig(source=str(root / "labelled"), unlabelled=str(root / more), **settings)  # type: ignore[arg-type]
+    return DataConfig(
+        source=str(root / "labelled"),
+        unlabelled=str(root / more),
+        **settings,  # type: ignore[arg-type]
+    )
 
 
 def made(settings: DataConfig) -> Dataset:

@@ -18,12 +18,12 @@ GROUP: Group = "edgekd.data_sources"
 class PluginSource:
     """A `sources.Source` of another package.
 
-    `--data NAME:ARGUMENT` calls the object of the entry point NAME with the text ARGUMENT ("" without a colon). It
-    returns a Source. The package's name, version and code are part of the fingerprint, so that the images are read again
-    when the package changes.
+    `--data NAME:ARGUMENT` calls the object of the entry point NAME with the text ARGUMENT, which is
+    "" without a colon. It returns a Source. The package's name, version and code are part of the fingerprint,
+    so that the images are read again when the package changes.
 
-    Raises PluginError for a package that does not load or that returns something else. EdgeKD's own errors, such as
-    DataError, pass through.
+    Raises PluginError for a package that does not load or that returns something else. EdgeKD's own
+    errors, such as DataError, pass through.
     """
 
     def __init__(self, plugin: Plugin, argument: str) -> None:
@@ -35,13 +35,15 @@ class PluginSource:
         except Exception as error:  # a package's code may raise anything
             raise PluginError(
                 f"{what} cannot open {argument!r}: {type(error).__name__}: {error}",
-                f"see the package's own documentation, or upgrade it: pip install -U {plugin.distribution}",
+                "see the package's own documentation, or upgrade it: "
+                f"pip install -U {plugin.distribution}",
             ) from error
         if not isinstance(getattr(self._source, "facts", None), SourceFacts):
             raise PluginError(
                 f"{what} is not a source of images: {plugin.target} must return an "
                 "edgekd.data.sources.Source, whose facts are a SourceFacts",
-                f"correct {plugin.target}, or remove the package: pip uninstall {plugin.distribution}",
+                f"correct {plugin.target}, or remove the package: "
+                f"pip uninstall {plugin.distribution}",
             )
         self._identity = plugin.identity
         self.name, self.facts = self._source.name, self._source.facts
