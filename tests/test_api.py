@@ -13,7 +13,7 @@ import pytest
 
 import edgekd
 from edgekd.app import arguments, progress
-from edgekd.app.arguments import KEY
+from edgekd.app.command_options import KEY
 from tests.conftest import REPOSITORY
 
 SMALL = {

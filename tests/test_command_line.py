@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.app import argument_parser, arguments, cli
-from edgekd.app.arguments import KEY
+from edgekd.app import argument_parser, cli, commands
+from edgekd.app.command_options import KEY
 
 # Command lines of version 0.1.0, and the arguments that differ from the defaults.
 OLD: dict[str, dict[str, object]] = {
@@ -145,11 +145,11 @@ def test_every_argument_is_explained() -> None:
 def test_commands_extend_the_arguments_of_the_python_api() -> None:
     """The command line adds only how a result is shown, and edits of the user's files."""
     for command in (
-        arguments.BuildCommand,
-        arguments.CheckCommand,
-        arguments.BenchCommand,
-        arguments.VerifyCommand,
-        arguments.ReportCommand,
+        commands.BuildCommand,
+        commands.CheckCommand,
+        commands.BenchCommand,
+        commands.VerifyCommand,
+        commands.ReportCommand,
     ):
         own = {field.name for field in dataclasses.fields(command)}
         shared = {field.name for field in dataclasses.fields(command.__mro__[1])}

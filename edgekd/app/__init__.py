@@ -1,5 +1,5 @@
-"""What a user calls: the command line, and what each verb does.
+"""What a user calls: the Python API, the command line, and what each verb does.
 
-It may import every other room, and none imports it.
-Start with cli.py and build.py.
+This room may import every other room, and no room imports it.
+Start with arguments.py, then api.py for Python or cli.py for the command line.
 """

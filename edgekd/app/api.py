@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable
 
-from edgekd.app import arguments, library_warnings
+from edgekd.app import arguments, command_options, library_warnings
 from edgekd.app.results import BenchResult, BuildResult, CheckResult, ReportResult, VerifyResult
 
 
@@ -45,7 +45,7 @@ def _explained(described: object) -> str:
     """The arguments of a dataclass with their help texts, as the lines of a docstring."""
     lines = ["    Args:"]
     for field in dataclasses.fields(described):  # type: ignore[arg-type]
-        option: arguments.Option | None = field.metadata.get(arguments.KEY)
+        option: command_options.Option | None = field.metadata.get(command_options.KEY)
         told = arguments.CALLBACK if option is None else option.help
         if "%(default)s" in told:
             told %= {"default": field.default}

@@ -1,4 +1,4 @@
-"""The argparse parser of the command line, built from the dataclasses in edgekd.app.arguments."""
+"""The argparse parser of the command line, built from the dataclasses in edgekd.app.commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from edgekd.app.arguments import KEY, Option
+from edgekd.app.command_options import KEY, Option, Positional
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: type) -> None:
@@ -45,7 +45,7 @@ def _add(place: argparse._ActionsContainer, field: dataclasses.Field[Any], optio
         "type": option.parse,
         "default": None if required else field.default,
     }
-    if option.positional:
+    if isinstance(option, Positional):
         place.add_argument(field.name, nargs=option.nargs, **shared)
     elif option.repeated:
         shared["default"] = []

@@ -1,18 +1,19 @@
 """The arguments of every verb, defined once: for the Python API and for the command line.
 
 Each verb has one frozen dataclass. Its fields are the keyword arguments of the function in
-edgekd.app.api, and their metadata says how the same argument is written on the command line
-(edgekd.app.argument_parser builds the parser from it). A subclass adds what only a terminal
-needs, such as `--json`. A field without metadata exists in Python alone.
+edgekd.app.api, and their metadata (edgekd.app.command_options) says how the same argument is written
+on the command line. edgekd.app.commands adds what only a terminal needs, such as `--json`. A field
+without metadata exists in Python alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
+from edgekd.app.command_options import MAY_BE_EMPTY, ONE_OR_MORE, option, positional
 from edgekd.app.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,58 +24,11 @@ type PathLike = str | os.PathLike[str]
 type Settings = Mapping[str, Toml] | Sequence[str]
 
 DEFAULT_PROFILE = "pi4"
-KEY = "command line"  # of the metadata
 # Of `progress`, which the command line does not have.
 CALLBACK = "function that is called with each edgekd.Update; `print` will do"
-MAY_BE_EMPTY, ONE_OR_MORE, ANY_NUMBER = "?", "+", "*"  # argparse's `nargs`
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 SETTING = "change one setting of the recipe; may be repeated"
-WHOLE_JSON = "print the result as JSON"
-
-
-@dataclass(frozen=True)
-class Option:
-    """How an argument is written and explained on the command line.
-
-    `exclusive` names a group of options of which at most one may be given. `const` is the value of
-    an option that is given without one, where `nargs` allows that.
-    """
-
-    help: str
-    metavar: str | None = None
-    positional: bool = False
-    flag: str | None = None  # None: "--" and the field's name
-    parse: Callable[[str], object] = str
-    nargs: str | None = None
-    const: str | None = None
-    repeated: bool = False
-    exclusive: str | None = None
-
-
-def option(
-    help: str,  # noqa: A002  # argparse's own name for it
-    metavar: str | None = None,
-    *,
-    flag: str | None = None,
-    parse: Callable[[str], object] = str,
-    nargs: str | None = None,
-    const: str | None = None,
-    repeated: bool = False,
-    exclusive: str | None = None,
-) -> Mapping[str, Option]:
-    """The metadata of a field that is an option on the command line."""
-    return {KEY: Option(help, metavar, False, flag, parse, nargs, const, repeated, exclusive)}
-
-
-def positional(
-    help: str,  # noqa: A002  # argparse's own name for it
-    metavar: str,
-    *,
-    nargs: str | None = None,
-) -> Mapping[str, Option]:
-    """The metadata of a field that is a positional argument on the command line."""
-    return {KEY: Option(help, metavar, positional=True, nargs=nargs)}
 
 
 @dataclass(frozen=True)
@@ -128,13 +82,6 @@ class Build:
 
 
 @dataclass(frozen=True)
-class BuildCommand(Build):
-    """`edgekd build`."""
-
-    json: bool = field(default=False, metadata=option("print report.json"))
-
-
-@dataclass(frozen=True)
 class Check:
     """Predict, before any training, what a device makes of a model: operators, memory, latency."""
 
@@ -149,20 +96,6 @@ class Check:
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
     )
-
-
-@dataclass(frozen=True)
-class CheckCommand(Check):
-    """`edgekd check`."""
-
-    fix: bool = field(
-        default=False,
-        metadata=option(
-            "write the edits that make the student map into the recipe (for a student's name: into "
-            "STUDENT-PROFILE.toml), and show them"
-        ),
-    )
-    json: bool = field(default=False, metadata=option(WHOLE_JSON))
 
 
 @dataclass(frozen=True)
@@ -261,30 +194,12 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class BenchCommand(Bench):
-    """`edgekd bench`."""
-
-    json: bool = field(
-        default=False,
-        metadata=option("print the result as JSON; for several profiles, a list"),
-    )
-
-
-@dataclass(frozen=True)
 class Verify:
     """Check the files of an out folder or a bundle again, from their bytes."""
 
     folder: PathLike = field(
         metadata=positional("an out folder, or a bundle (folder or .zip)", "DIR|BUNDLE")
     )
-
-
-@dataclass(frozen=True)
-class VerifyCommand(Verify):
-    """`edgekd verify`."""
-
-    _: KW_ONLY
-    json: bool = field(default=False, metadata=option(WHOLE_JSON))
 
 
 @dataclass(frozen=True)
@@ -308,74 +223,3 @@ class Report:
         metadata=option("--why: the --store of the build, if it had one", "DIR"),
     )
     progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class ReportCommand(Report):
-    """`edgekd report`."""
-
-    json: bool = field(
-        default=False,
-        metadata=option(
-            "print report.json with all later measurements, or the comparison", exclusive="shape"
-        ),
-    )
-    html: bool = field(
-        default=False,
-        metadata=option(
-            "print the same as a web page: edgekd report DIR --html > page.html",
-            exclusive="shape",
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class ProfilesCommand:
-    """`edgekd profiles`."""
-
-    names: Sequence[str] = field(
-        default=(),
-        metadata=positional(
-            "show the profile NAME; `fit` refits its latency model from your own measurements",
-            "NAME | fit NAME BENCH.json...",
-            nargs=ANY_NUMBER,
-        ),
-    )
-    _: KW_ONLY
-    models: Sequence[str] = field(
-        default=(),
-        metadata=option(
-            "fit: folder of the measured .tflite files, if not beside their measurements",
-            "DIR",
-            repeated=True,
-        ),
-    )
-    out: PathLike = field(
-        default=".", metadata=option("fit: folder for the new profile (default: here)", "DIR")
-    )
-    json: bool = field(default=False, metadata=option(WHOLE_JSON))
-
-
-@dataclass(frozen=True)
-class ModelsCommand:
-    """`edgekd models`."""
-
-    name: str | None = field(
-        default=None, metadata=positional("network to show", "NAME", nargs=MAY_BE_EMPTY)
-    )
-    _: KW_ONLY
-    json: bool = field(default=False, metadata=option(WHOLE_JSON))
-
-
-@dataclass(frozen=True)
-class NewCommand:
-    """`edgekd new`."""
-
-    folder: PathLike = field(metadata=positional("folder for the new recipe.toml", "DIR"))
-
-
-@dataclass(frozen=True)
-class DoctorCommand:
-    """`edgekd doctor`."""
-
-    json: bool = field(default=False, metadata=option(WHOLE_JSON))

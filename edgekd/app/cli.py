@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 import edgekd
-from edgekd.app import argument_parser, arguments, library_warnings
+from edgekd.app import argument_parser, commands, library_warnings
 from edgekd.app.printing import printable
 from edgekd.core.errors import EdgeKDError, GateFailed
 from edgekd.training import processes
@@ -37,32 +37,32 @@ VERBS = (
     Verb(
         "build",
         "teacher -> student -> int8 .tflite, certificate, benchmark, report",
-        arguments.BuildCommand,
+        commands.BuildCommand,
     ),
     Verb(
         "check",
         "before training: operators, memory, latency and possible edits for a device",
-        arguments.CheckCommand,
+        commands.CheckCommand,
     ),
     Verb(
         "bench",
         "measure latency, memory and golden agreement of a .tflite on a device",
-        arguments.BenchCommand,
+        commands.BenchCommand,
     ),
     Verb(
         "verify",
         "check a build or bundle again: hashes, certificate, golden answers",
-        arguments.VerifyCommand,
+        commands.VerifyCommand,
     ),
-    Verb("report", "show one build, or several side by side", arguments.ReportCommand),
+    Verb("report", "show one build, or several side by side", commands.ReportCommand),
     Verb(
         "profiles",
         "list the device profiles, show one, or refit its latency model",
-        arguments.ProfilesCommand,
+        commands.ProfilesCommand,
     ),
-    Verb("models", "list the known networks, or show one", arguments.ModelsCommand),
-    Verb("new", "write a recipe with every setting and its default", arguments.NewCommand),
-    Verb("doctor", "show what this machine has, and what is missing", arguments.DoctorCommand),
+    Verb("models", "list the known networks, or show one", commands.ModelsCommand),
+    Verb("new", "write a recipe with every setting and its default", commands.NewCommand),
+    Verb("doctor", "show what this machine has, and what is missing", commands.DoctorCommand),
 )
 
 

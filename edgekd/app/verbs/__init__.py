@@ -1,6 +1,5 @@
-"""One file for each verb of the command line.
+"""One file for each verb of the command line, with a function `run(command)` -> exit code.
 
-Each has a function `run(arguments) -> exit code`, which takes the verb's dataclass of
-edgekd.app.arguments, and imports its libraries only when it runs.
+A module here may import large libraries: the command line imports it only when its verb is used.
 Start with verify.py, the shortest.
 """

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 from edgekd.app import bench
-from edgekd.app.arguments import BenchCommand
+from edgekd.app.commands import BenchCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json, printable
 from edgekd.app.terminal.bench import show_bench, show_changes

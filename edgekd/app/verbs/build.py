@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from edgekd.app import build
-from edgekd.app.arguments import BuildCommand
+from edgekd.app.commands import BuildCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json
 from edgekd.app.terminal.build import show_report

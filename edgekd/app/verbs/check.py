@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgekd.app import check
-from edgekd.app.arguments import CheckCommand
+from edgekd.app.commands import CheckCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json, printable
 from edgekd.app.settings import sets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.app import doctor
-from edgekd.app.arguments import DoctorCommand
+from edgekd.app.commands import DoctorCommand
 from edgekd.app.printing import print_json
 
 

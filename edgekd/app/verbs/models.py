@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from edgekd.app.arguments import ModelsCommand
+from edgekd.app.commands import ModelsCommand
 from edgekd.app.printing import print_json, print_keys, print_titles
 from edgekd.core.errors import UnknownName
 from edgekd.settings import model_specs

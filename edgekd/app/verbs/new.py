@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.app.arguments import DEFAULT_PROFILE, NewCommand
+from edgekd.app.arguments import DEFAULT_PROFILE
+from edgekd.app.commands import NewCommand
 from edgekd.core.errors import RecipeError
 from edgekd.settings import recipe
 

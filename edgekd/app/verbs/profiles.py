@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.app.arguments import ProfilesCommand
+from edgekd.app.commands import ProfilesCommand
 from edgekd.app.printing import print_json, print_keys, print_titles
 from edgekd.core.errors import RecipeError
 from edgekd.settings import device_profiles

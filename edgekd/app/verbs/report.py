@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 from edgekd.app import report
-from edgekd.app.arguments import ReportCommand
+from edgekd.app.commands import ReportCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json
 from edgekd.app.results import ReportResult

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.app import verify
-from edgekd.app.arguments import VerifyCommand
+from edgekd.app.commands import VerifyCommand
 from edgekd.app.printing import print_json
 from edgekd.core.errors import GateFailed
 

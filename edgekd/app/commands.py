@@ -1,0 +1,124 @@
+"""The arguments of every command: those of its function, and those that only a terminal needs.
+
+edgekd.app.argument_parser builds the parser of the command line from these dataclasses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+
+from edgekd.app.arguments import Bench, Build, Check, PathLike, Report, Verify
+from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
+
+WHOLE_JSON = "print the result as JSON"
+
+
+@dataclass(frozen=True)
+class BuildCommand(Build):
+    """`edgekd build`."""
+
+    json: bool = field(default=False, metadata=option("print report.json"))
+
+
+@dataclass(frozen=True)
+class CheckCommand(Check):
+    """`edgekd check`."""
+
+    fix: bool = field(
+        default=False,
+        metadata=option(
+            "write the edits that make the student map into the recipe (for a student's name: into "
+            "STUDENT-PROFILE.toml), and show them"
+        ),
+    )
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class BenchCommand(Bench):
+    """`edgekd bench`."""
+
+    json: bool = field(
+        default=False,
+        metadata=option("print the result as JSON; for several profiles, a list"),
+    )
+
+
+@dataclass(frozen=True)
+class VerifyCommand(Verify):
+    """`edgekd verify`."""
+
+    _: KW_ONLY
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class ReportCommand(Report):
+    """`edgekd report`."""
+
+    json: bool = field(
+        default=False,
+        metadata=option(
+            "print report.json with all later measurements, or the comparison", exclusive="shape"
+        ),
+    )
+    html: bool = field(
+        default=False,
+        metadata=option(
+            "print the same as a web page: edgekd report DIR --html > page.html",
+            exclusive="shape",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ProfilesCommand:
+    """`edgekd profiles`."""
+
+    names: Sequence[str] = field(
+        default=(),
+        metadata=positional(
+            "show the profile NAME; `fit` refits its latency model from your own measurements",
+            "NAME | fit NAME BENCH.json...",
+            nargs=ANY_NUMBER,
+        ),
+    )
+    _: KW_ONLY
+    models: Sequence[str] = field(
+        default=(),
+        metadata=option(
+            "fit: folder of the measured .tflite files, if not beside their measurements",
+            "DIR",
+            repeated=True,
+        ),
+    )
+    out: PathLike = field(
+        default=".", metadata=option("fit: folder for the new profile (default: here)", "DIR")
+    )
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class ModelsCommand:
+    """`edgekd models`."""
+
+    name: str | None = field(
+        default=None, metadata=positional("network to show", "NAME", nargs=MAY_BE_EMPTY)
+    )
+    _: KW_ONLY
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
+
+
+@dataclass(frozen=True)
+class NewCommand:
+    """`edgekd new`."""
+
+    folder: PathLike = field(metadata=positional("folder for the new recipe.toml", "DIR"))
+
+
+@dataclass(frozen=True)
+class DoctorCommand:
+    """`edgekd doctor`."""
+
+    json: bool = field(default=False, metadata=option(WHOLE_JSON))
