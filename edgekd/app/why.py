@@ -17,10 +17,10 @@ from edgekd.core.context import Context, Progress
 from edgekd.core.errors import ModelFileError
 from edgekd.core.records import from_json, to_json
 from edgekd.core.store import Store, facts_json
-from edgekd.evaluation import sensitivity_record
 from edgekd.pipeline.jobs import Done, load
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import SensitivitySettings
+from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.out_folder import finished, read_report
 from edgekd.reporting.report_record import Report
 from edgekd.settings import recipe
@@ -51,14 +51,14 @@ def key(done: Mapping[str, Done], config: QatConfig, seed: int) -> str:
 
 def known(
     store: Store, done: Mapping[str, Done], config: QatConfig, seed: int
-) -> sensitivity_record.Sensitivity | None:
+) -> SensitivityReport | None:
     """The analysis of a build that the store holds, or None."""
     if any(name not in done for name in PARENTS):
         return None
     entry = store.find(STAGE, key(done, config, seed))
     if entry is None:
         return None
-    return from_json(sensitivity_record.Sensitivity, entry.load(Sensitivity).body, STAGE)
+    return from_json(SensitivityReport, entry.load(Sensitivity).body, STAGE)
 
 
 def explain(folder: Path, shared: Path | None, progress: Progress) -> Report:
@@ -89,7 +89,7 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> Report:
 
 def _analyse(
     store: Store, done: Mapping[str, Done], config: QatConfig, seed: int, progress: Progress
-) -> sensitivity_record.Sensitivity:
+) -> SensitivityReport:
     """Make the analysis, and keep it in the store."""
     from edgekd.pipeline.stages import sensitivity as stage
 
@@ -102,4 +102,4 @@ def _analyse(
     seconds = time.perf_counter() - start
     body = {**made.body, "seconds": round(seconds, 1)}
     store.put(STAGE, wanted, Sensitivity(body), seconds)
-    return from_json(sensitivity_record.Sensitivity, body, STAGE)
+    return from_json(SensitivityReport, body, STAGE)

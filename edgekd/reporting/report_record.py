@@ -17,8 +17,8 @@ from edgekd.evaluation.confidence_record import (
     LogitConfidence,
     ProbabilityConfidence,
 )
-from edgekd.evaluation.sensitivity_record import Sensitivity
 from edgekd.evaluation.subgroup_record import Subgroups
+from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 
 SCHEMA: Final = "edgekd.report/1"
@@ -165,6 +165,6 @@ class Report(Record, frozen=True, kw_only=True):
     licences: LicenceChain | UnsetType = UNSET
     confidence: LogitConfidence | ProbabilityConfidence | LabelConfidence | UnsetType = UNSET
     subgroups: Subgroups | UnsetType = UNSET
-    why: Sensitivity | UnsetType = UNSET
+    why: SensitivityReport | UnsetType = UNSET
     gates: list[str] | UnsetType = UNSET
     bundle: BundleBlock | UnsetType = UNSET

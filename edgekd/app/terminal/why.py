@@ -6,12 +6,12 @@ import rich.box
 import rich.table
 
 from edgekd.app.terminal.text import Say, safe
-from edgekd.evaluation.sensitivity_record import Remedy, Sensitivity
+from edgekd.quantization.sensitivity_record import Remedy, SensitivityReport
 
 WORST_OPS = 8  # rows of a sensitivity run; report.json holds all
 
 
-def show_why(say: Say, why: Sensitivity) -> None:
+def show_why(say: Say, why: SensitivityReport) -> None:
     """A sensitivity run: the operators that cost most, and the remedies that helped most."""
     say(
         f"[bold]why[/] on {why.images} {safe(why.split)} images: int8 lies {why.whole.kl:.4f} nats "

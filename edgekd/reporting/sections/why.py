@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgekd.core.records import present
-from edgekd.evaluation.sensitivity_record import Remedy, SensitiveOp
+from edgekd.quantization.sensitivity_record import OperatorSensitivity, Remedy
 from edgekd.reporting import charts
 from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
@@ -82,7 +82,7 @@ def why(report: Report) -> WhyView | None:
     )
 
 
-def _op(op: SensitiveOp, most: float) -> OpLine:
+def _op(op: OperatorSensitivity, most: float) -> OpLine:
     return OpLine(
         op=op.op,
         name=op.name,
