@@ -71,3 +71,23 @@ class TensorOrigin(TypedDict):
     tensor: str
     edge: str
     kind: str
+
+
+class PortFacts(TypedDict):
+    """The input or the output of a .tflite. Scale and zero point are None for a float tensor."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    scale: float | None
+    zero_point: int | None
+
+
+class LiteFacts(TypedDict):
+    """What a .tflite consists of. `ops`: how many of each operator; `bytes`: size of the file."""
+
+    ops: dict[str, int]
+    full_integer: bool
+    input: PortFacts
+    output: PortFacts
+    bytes: int

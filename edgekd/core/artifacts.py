@@ -24,6 +24,7 @@ from edgekd.core.artifact_rows import (
     ExportedWeight,
     ImageRow,
     LayerRow,
+    LiteFacts,
     TensorOrigin,
 )
 
@@ -256,9 +257,9 @@ class Exported:
 
 @dataclasses.dataclass(frozen=True)
 class LiteModel:
-    """The int8 .tflite. `facts`: operators {OP: count}, full_integer, input, output, bytes."""
+    """The int8 .tflite. `correspondence`: the edge that each of its tensors belongs to."""
 
-    facts: dict[str, Json]
+    facts: LiteFacts
     correspondence: list[TensorOrigin]
     tflite: Blob
 

@@ -96,7 +96,11 @@ class _Recorder(TorchDispatchMode):
         return self._nodes[id(value)]
 
     def __torch_dispatch__(
-        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        op: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> Any:
         """Run `op` and write it down."""
         result = op(*args, **(kwargs or {}))

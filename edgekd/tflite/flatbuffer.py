@@ -23,7 +23,7 @@ IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
 ALIGNMENT = (
     16  # force_align of Buffer.data in schema.fbs; kernels load weights with aligned vector loads
 )
-DTYPES: dict[str, Any] = {
+DTYPES: dict[str, type[np.generic]] = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
     "FLOAT64": np.float64,

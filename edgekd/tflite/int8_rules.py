@@ -285,12 +285,12 @@ class Int8Rules:
                     f"set {name} to one of these in the device profile",
                 )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str]:
         """The rules as plain JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Int8Rules:
+    def from_dict(cls, values: Mapping[str, str]) -> Int8Rules:
         """The inverse of `to_dict`; a missing key takes its default. Raises RecipeError for a key that is unknown."""
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core.artifact_rows import LiteFacts, PortFacts
 from edgekd.core.errors import DataError, DeviceError, MissingExtra, ModelFileError
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, read
 from edgekd.tflite.int8_rules import Range
@@ -189,25 +189,24 @@ def tensor_range(tensor: LiteTensor) -> Range:
     )
 
 
-def describe(data: bytes | memoryview) -> dict[str, Any]:
-    """What a report says of a .tflite: {"ops", "full_integer", "input", "output", "bytes"}."""
+def describe(data: bytes | memoryview) -> LiteFacts:
+    """What a .tflite consists of: its operators, its input and output, whether all of it is integer."""
     graph = read(data)
+    return LiteFacts(
+        ops=graph.counts(),
+        full_integer=is_full_integer(graph),
+        input=_port(graph.tensors[graph.inputs[0]]),
+        output=_port(graph.tensors[graph.outputs[0]]),
+        bytes=len(data),
+    )
 
-    def port(index: int) -> Mapping[str, Any]:
-        tensor = graph.tensors[index]
-        quantised = tensor.scale.size == 1
-        return {
-            "name": tensor.name,
-            "dtype": tensor.dtype.lower(),
-            "shape": list(tensor.shape),
-            "scale": float(tensor.scale[0]) if quantised else None,
-            "zero_point": int(tensor.zero_point[0]) if quantised else None,
-        }
 
-    return {
-        "ops": graph.counts(),
-        "full_integer": is_full_integer(graph),
-        "input": port(graph.inputs[0]),
-        "output": port(graph.outputs[0]),
-        "bytes": len(data),
-    }
+def _port(tensor: LiteTensor) -> PortFacts:
+    quantized = tensor.scale.size == 1
+    return PortFacts(
+        name=tensor.name,
+        dtype=tensor.dtype.lower(),
+        shape=list(tensor.shape),
+        scale=float(tensor.scale[0]) if quantized else None,
+        zero_point=int(tensor.zero_point[0]) if quantized else None,
+    )
