@@ -19,12 +19,13 @@ from edgekd.tflite.int8_rules import WEIGHTED_OPS, windows
 from edgekd.tflite.operators import operator_table
 
 Shape = list[int]
-# (the operator, its inputs, its output tensor) -> the shape that the output must have
-ShapeRule = Callable[[LiteOp, list[LiteTensor], LiteTensor], Shape]
+# (the operator, its inputs, its output tensor) -> the shape that the output must have, or None where
+# several would do
+ShapeRule = Callable[[LiteOp, list[LiteTensor], LiteTensor], Shape | None]
 
 
 def check_shapes(graph: LiteGraph, failures: Failures) -> CheckedOps:
-    """Check the output shape of every operator that has a rule."""
+    """Check the output shape of every operator, and count those that leave no choice."""
     checked = 0
     for op in graph.ops:
         rule = SHAPES.get(op.name)
@@ -39,8 +40,8 @@ def check_shapes(graph: LiteGraph, failures: Failures) -> CheckedOps:
                 "shapes", "op", op.label(graph.tensors), "inputs that fit each other", str(error)
             )
             continue
-        checked += 1
-        if expected != list(target.shape):
+        checked += expected is not None
+        if expected is not None and expected != list(target.shape):
             failures.add("shapes", "op", op.label(graph.tensors), expected, list(target.shape))
     return CheckedOps(checked)
 
@@ -77,10 +78,10 @@ def _fully_connected(_op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor)
     return [rows, weight[0]]
 
 
-def _reshape(_op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> Shape:
+def _reshape(_op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> None:
+    """Any shape with as many elements will do."""
     if math.prod(inputs[0].shape) != math.prod(target.shape):
         raise ValueError(f"{list(inputs[0].shape)} into {list(target.shape)}")
-    return list(target.shape)
 
 
 def _constant(tensor: LiteTensor, length: int | None) -> list[int]:
