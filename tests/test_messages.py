@@ -39,8 +39,6 @@ NO_MODULE = re.compile(
 )
 # Files that speak of the options of other programs.
 OTHER_PROGRAMS = ("edgekd/device/", "edgekd/training/processes.py")
-# To be written before the release: take a line away when its file is there.
-COMING = {"edgekd.app.api", "edgekd.build"}
 # Keys of report.json that look like settings.
 REPORT_KEYS = {"data.classes"}
 
@@ -139,7 +137,7 @@ def test_files_exist() -> None:
     assert [
         (place, m[0])
         for place, m in named
-        if "NAME" not in m[0] and m[0] not in COMING and not (REPOSITORY / m[0]).exists()
+        if "NAME" not in m[0] and not (REPOSITORY / m[0]).exists()
     ] == []
 
 
@@ -180,7 +178,7 @@ def test_dotted_names_exist() -> None:
         if not NO_MODULE.match(m[0])
     ]
     assert named
-    assert [row for row in named if row[1] not in COMING and not exists(row[1])] == []
+    assert [row for row in named if not exists(row[1])] == []
 
 
 def test_settings_exist() -> None:

@@ -1,8 +1,9 @@
 """What a .tflite asks of a device, operator by operator: MACs by class, and bytes that are read.
 
 A MAC is one multiply-accumulate. The counts are the features of the latency model (latency/), the
-weights of operators that do not map (model_placement.py), and what the edits of graph_edits.py change. They
-follow from shapes alone, so an untrained network gives the same counts as a trained one.
+weights of operators that do not map (model_placement.py), and what the edits of graph_edits.py
+change. They follow from shapes alone, so an untrained network gives the same counts as a trained
+one.
 """
 
 from __future__ import annotations
