@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +70,8 @@ def load(target: str, what: str, package: str) -> Any:
 @functools.cache
 def installed(group: Group) -> Mapping[str, Plugin]:
     """The plug-ins of a group by name. Raises PluginError when two packages use the same name."""
+    import importlib.metadata  # slow to import, and often no plug-in is asked for
+
     found: dict[str, Plugin] = {}
     for entry in importlib.metadata.entry_points(group=group):
         owner = entry.dist
