@@ -116,7 +116,7 @@ def certify(
     beside = _Beside(few=images[:OP_LOCAL_IMAGES])
     if published is not None:
         beside = _check_published(published, lite, graph, named, runnable, failures)
-    figures = _Figures(OpLocal(), EndToEnd(), Reference())
+    figures = _Figures(OpLocal(by_op=[]), EndToEnd(), Reference())
     if runnable:
         figures = _run(lite, beside, images, qat_logits, gates, failures)
     return CertificateBody(

@@ -156,7 +156,7 @@ class OpDifferences(Record, frozen=True, kw_only=True):
 class OpLocal(Record, frozen=True):
     """Every operator in every kernel family (`kernel_check`).
 
-    The defaults describe a file that was not run.
+    The defaults describe a file that was not run. `by_op` is absent in report.json.
     """
 
     ops: int = 0
@@ -165,7 +165,7 @@ class OpLocal(Record, frozen=True):
     worst_op: WorstOp | None = None
     images: int = 0
     families: dict[str, FamilyOps] = field(default_factory=dict)
-    by_op: list[OpDifferences] = field(default_factory=list)
+    by_op: list[OpDifferences] | UnsetType = UNSET
 
 
 class Agreement(Record, frozen=True):

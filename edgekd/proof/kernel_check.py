@@ -111,7 +111,7 @@ def check_ops(
         families[family] = _family(found, runner, family)
         _judge(runner.graph, found, family, failures, max_lsb)
     if graph is None:
-        return OpLocal()
+        return OpLocal(by_op=[])
     labels = dict.fromkeys(label for found in seen.values() for label in found)
     every = {
         label: Differences.total([found[label] for found in seen.values() if label in found])

@@ -128,7 +128,7 @@ def _build(build: Build) -> BuildRow:
         student=_arch(report, "student"),
         edgekd=report.edgekd,
         sha256=None if artifact is None else artifact.sha256,
-        passed=None if certificate is None else certificate["passed"],
+        passed=None if certificate is None else certificate.passed,
         gates=present(report.gates) or [],
         verdict=None if accuracy is None else present(accuracy.verdict),
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from edgekd.core.records import present
+from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import StageRow
 from edgekd.evaluation.confidence_record import ClassConfidence, ClassTest
 from edgekd.reporting.charts import percent, points
 from edgekd.reporting.comparison_record import Better, FigureRow, Setting, Unit, Value
 from edgekd.reporting.network_record import NetworkBlock
 from edgekd.reporting.report_record import DeviceBlock, Report
+from edgekd.reporting.sections.text import plural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ def _certificate(report: Report) -> Value:
     certificate = present(report.certificate)
     if certificate is None:
         return None
-    return "passed" if certificate["passed"] else "failed"
+    return "passed" if certificate.passed else "failed"
 
 
 def _top1(report: Report) -> Value:
@@ -147,28 +148,26 @@ def measured_rows(reports: Sequence[Report]) -> list[FigureRow]:
 
     Builds that ran at the same place share a row. Emulated runs have no times.
     """
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Bench | None]] = {}
     for number, report in enumerate(reports):
         for run in present(report.bench) or []:
-            if run.get("emulated") is False:
+            if not run.emulated:
                 found.setdefault(_place(run), [None] * len(reports))[number] = run
     rows = []
     for place, runs in found.items():
-        for name, unit, block, key in (
-            ("median latency", Unit.MS, "latency_ms", "p50"),
-            ("peak memory", Unit.KIB, "memory_kib", "peak"),
-        ):
-            values = [None if run is None else run[block][key] for run in runs]
-            rows.append(FigureRow(f"{name} ({place})", unit, Better.LESS, values))
+        latencies: list[Value] = [None if run is None else run.latency_ms.p50 for run in runs]
+        peaks: list[Value] = [None if run is None else run.memory_kib.peak for run in runs]
+        rows += [
+            FigureRow(f"median latency ({place})", Unit.MS, Better.LESS, latencies),
+            FigureRow(f"peak memory ({place})", Unit.KIB, Better.LESS, peaks),
+        ]
     return rows
 
 
-def _place(run: Any) -> str:
+def _place(run: Bench) -> str:
     """Where a run was made: profile, processor and threads."""
-    cpu = run["host"]["cpu"] or run["host"]["machine"] or "an unnamed processor"
-    threads = run["runtime"]["threads"]
-    told = f", {threads} thread{'s' * (threads != 1)}" if threads else ""
-    return f"{run['profile']}, {cpu}{told}"
+    cpu = run.host.cpu or run.host.machine or "an unnamed processor"
+    return f"{run.profile}, {cpu}, {plural(run.runtime.threads, 'thread')}"
 
 
 def told(value: Value, unit: Unit) -> str:

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
 from edgekd.core.records import UnsetType, present
+from edgekd.device.bench_record import Bench
 from edgekd.evaluation import metrics
 from edgekd.evaluation.accuracy_record import Accuracy, DeviceRow, StageState
 from edgekd.evaluation.stage_verdicts import verdict
 from edgekd.settings.recipe import BudgetConfig
 
 
-def ran_on(run: Mapping[str, Any], profile: str) -> bool:
+def ran_on(run: Bench, profile: str) -> bool:
     """Whether a run was made as this device, and no warning says that it was another machine."""
-    elsewhere = any(
-        "these are not the times of" in str(warning) for warning in run.get("warnings") or []
-    )
-    return run.get("profile") == profile and not elsewhere
+    elsewhere = any("these are not the times of" in warning for warning in run.warnings)
+    return run.profile == profile and not elsewhere
 
 
-def device_row(run: Mapping[str, Any], rounding_lsb: float) -> DeviceRow | None:
+def device_row(run: Bench, rounding_lsb: float) -> DeviceRow | None:
     """Judge a result from a device against the file's stored answers; None without a golden set.
 
     Only the golden images run on the device, and only their agreement comes back, so there are no
     names and no AUC.
     """
-    golden = run.get("golden")
-    if not golden:
+    golden = run.golden
+    if golden is None:
         return None
-    n, same, worst = golden["images"], golden["argmax_agreement"], golden["max_abs_lsb"]
+    n, same, worst = golden.images, golden.argmax_agreement, golden.max_abs_lsb
     changed = round((1 - same) * n)
     far = worst is not None and worst > rounding_lsb
-    where = f"The device ({run.get('profile')}{', emulated' if run.get('emulated') else ''})"
+    where = f"The device ({run.profile}{', emulated' if run.emulated else ''})"
     text = (
         f"{where}: {changed} of {n} stored images got an answer that differs from the build's, "
         f"largest difference {worst} LSB"
@@ -46,11 +44,11 @@ def device_row(run: Mapping[str, Any], rounding_lsb: float) -> DeviceRow | None:
         state = StageState.BEYOND if changed else StageState.UNCLEAR
     return DeviceRow(
         stage="device",
-        profile=str(run.get("profile")),
-        emulated=bool(run.get("emulated")),
+        profile=run.profile,
+        emulated=run.emulated,
         n=n,
-        top1=golden["top1"],
-        top1_ci95=metrics.wilson(golden["top1"], n),
+        top1=golden.top1,
+        top1_ci95=metrics.wilson(golden.top1, n),
         agree_with_previous=same,
         max_abs_lsb=worst,
         state=state,
@@ -58,7 +56,7 @@ def device_row(run: Mapping[str, Any], rounding_lsb: float) -> DeviceRow | None:
     )
 
 
-def carried_back(block: Accuracy, runs: Sequence[Mapping[str, Any]], profile: str) -> Accuracy:
+def carried_back(block: Accuracy, runs: Sequence[Bench], profile: str) -> Accuracy:
     """The "accuracy" block with the newest run on the build's device, and a verdict that counts it.
 
     A run on another machine says nothing about the device and is left out. A report of an early

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from edgekd.core.errors import StoreError
+from edgekd.core.errors import ModelFileError, StoreError
 from edgekd.core.records import UNSET, from_json, present
 from edgekd.core.store import Store, read_json
+from edgekd.device import bench_record
+from edgekd.device.bench_record import Bench
 from edgekd.pipeline.jobs import Done
 from edgekd.reporting.device_answers import carried_back
 from edgekd.reporting.report_record import SCHEMA, Report
@@ -38,7 +39,7 @@ def with_results(folder: Path, report: Report) -> Report:
     if artifact is not None:
         for path in sorted((folder / "bench").glob("*.json")):
             run = _run(path) if path.name != OWN else None
-            if run is not None and run["model_sha256"] == artifact.sha256 and run not in known:
+            if run is not None and run.model_sha256 == artifact.sha256 and run not in known:
                 known.append(run)
     if not known:
         return report
@@ -50,13 +51,13 @@ def with_results(folder: Path, report: Report) -> Report:
     )
 
 
-def _run(path: Path) -> dict[str, Any] | None:
+def _run(path: Path) -> Bench | None:
     """A bench result, or None for another file that somebody put there."""
     try:
-        run = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        run = from_json(Bench, json.loads(path.read_bytes()), str(path))
+    except (OSError, ValueError, ModelFileError):
         return None
-    return run if isinstance(run, dict) and run.get("schema") == "edgekd.bench/1" else None
+    return run if run.schema == bench_record.SCHEMA else None
 
 
 def finished(folder: Path, report: Report, store: Store, needed: Iterable[str]) -> dict[str, Done]:

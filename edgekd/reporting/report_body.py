@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 import edgekd
 from edgekd.assessment import assess
 from edgekd.core.artifacts import (
@@ -17,10 +19,12 @@ from edgekd.core.artifacts import (
     sha256,
 )
 from edgekd.core.records import UNSET, from_json, present, to_json
+from edgekd.device.bench_record import Bench
 from edgekd.evaluation import waterfall
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import (
     Artifact,
@@ -63,7 +67,9 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         artifact=UNSET if converted is None else artifact(converted),
         device=UNSET if converted is None else device(job, converted),
         certificate=UNSET if "certify" not in done else certificate_summary(load(done, "certify")),
-        bench=UNSET if bench is None else [bench.body],
+        bench=UNSET
+        if bench is None
+        else [from_json(Bench, bench.body, "the bench stage's result")],
     )
 
 
@@ -127,31 +133,26 @@ def device(job: Job, model: LiteModel) -> DeviceBlock:
     )
 
 
-def certificate_summary(certificate: Certificate) -> dict[str, Any]:
+def certificate_summary(certificate: Certificate) -> CertificateBody:
     """certificate.json without the row for each operator, which only a search for one needs.
 
     `op_local`'s rows ("by_op") take about 20 KB.
     """
-    body = dict(certificate.body)
-    return {
-        **body,
-        "op_local": {key: value for key, value in body["op_local"].items() if key != "by_op"},
-    }
+    body = from_json(CertificateBody, certificate.body, "the certify stage's result")
+    op_local = msgspec.structs.replace(body.op_local, by_op=UNSET)
+    return msgspec.structs.replace(body, op_local=op_local)
 
 
 def gates(job: Job, report: Report) -> list[str]:
     """What the result fails, a sentence each; empty when the build is good."""
     failed = []
     certificate = present(report.certificate)
-    if certificate is not None and not certificate["passed"]:
-        for failure in certificate["failures"][:FAILURES]:
-            place = next(
-                (failure[where] for where in ("tensor", "op", "file") if where in failure), ""
-            )
-            failed.append(
-                f"certificate: {failure['check']} at {place}: expected {failure['expected']}, "
-                f"found {failure['found']}; {failure['next_step']}"
-            )
+    if certificate is not None and not certificate.passed:
+        failed += [
+            f"certificate: {failure.check} at {failure.place}: expected {failure.expected}, found "
+            f"{failure.found}; {failure.next_step}"
+            for failure in certificate.failures[:FAILURES]
+        ]
     accuracy = present(report.accuracy)
     if accuracy is not None:
         failed += _accuracy_gate(job, accuracy)

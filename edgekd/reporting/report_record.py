@@ -6,11 +6,12 @@ make are imported from those rooms.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from edgekd.assessment.check_record import CompilerReport, MappedBlock, Prediction
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.confidence_record import (
     LabelConfidence,
@@ -18,6 +19,7 @@ from edgekd.evaluation.confidence_record import (
     ProbabilityConfidence,
 )
 from edgekd.evaluation.subgroup_record import Subgroups
+from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 
@@ -160,8 +162,8 @@ class Report(Record, frozen=True, kw_only=True):
     accuracy: Accuracy | UnsetType = UNSET
     artifact: Artifact | UnsetType = UNSET
     device: DeviceBlock | UnsetType = UNSET
-    certificate: dict[str, Any] | UnsetType = UNSET
-    bench: list[dict[str, Any]] | UnsetType = UNSET
+    certificate: CertificateBody | UnsetType = UNSET
+    bench: list[Bench] | UnsetType = UNSET
     licences: LicenceChain | UnsetType = UNSET
     confidence: LogitConfidence | ProbabilityConfidence | LabelConfidence | UnsetType = UNSET
     subgroups: Subgroups | UnsetType = UNSET

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import rich.box
 import rich.table
@@ -12,8 +10,7 @@ import rich.table
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
-from edgekd.core.records import from_json, present
-from edgekd.device.bench_record import Bench
+from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import (
     Accuracy,
     DeviceRow,
@@ -23,6 +20,7 @@ from edgekd.evaluation.accuracy_record import (
     Verdict,
     VerdictState,
 )
+from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.report_record import DataBlock, Report
 from edgekd.reporting.sections.text import metric, number
 
@@ -53,7 +51,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     if certificate := present(report.certificate):
         _certificate(say, certificate)
     for run in present(report.bench) or []:
-        show_bench(say, from_json(Bench, run, "report.json: bench"))
+        show_bench(say, run)
     if until is not None:
         say(f"stopped after {until}, as asked")
     say(f"report: {safe(str(out / 'report.html'))}")
@@ -145,14 +143,18 @@ def _artifact(say: Say, report: Report) -> None:
         say(f"      {mapped.mapped} of {mapped.ops} ops map on {safe(report.profile)}")
 
 
-def _certificate(say: Say, certificate: Mapping[str, Any]) -> None:
+def _certificate(say: Say, certificate: CertificateBody) -> None:
+    """Whether the file is the network that was trained."""
     ranges, weights, op, end = (
-        certificate[k] for k in ("ranges", "weights", "op_local", "end_to_end")
+        certificate.ranges,
+        certificate.weights,
+        certificate.op_local,
+        certificate.end_to_end,
     )
     say(
-        f"[bold]certificate[/] {'[green]passed[/]' if certificate['passed'] else '[red]FAILED[/]'}: "
-        f"{ranges['identical']} of {ranges['tensors']} ranges and {weights['identical_codes']} of "
-        f"{weights['total_codes']} weight codes identical; op-local at most {op['max_lsb']} LSB, "
-        f"{op['share_exact']:.2%} exact; answers agree on {end['argmax_agreement']:.1%} of "
-        f"{end['images']} images"
+        f"[bold]certificate[/] {'[green]passed[/]' if certificate.passed else '[red]FAILED[/]'}: "
+        f"{ranges.identical} of {ranges.tensors} ranges and {weights.identical_codes} of "
+        f"{weights.total_codes} weight codes identical; op-local at most {op.max_lsb} LSB, "
+        f"{op.share_exact:.2%} exact; answers agree on {end.argmax_agreement:.1%} of "
+        f"{end.images} images"
     )

@@ -1,209 +1,240 @@
-"""The report's section on the certificate: each check, what it asks, what it found."""
+"""The section on the certificate: each check, what it requires and what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Iterator
 
 from edgekd.core.records import present
+from edgekd.proof.certificate_record import CertificateBody, CodeCounts, Edges, Failure, OpLocal
 from edgekd.reporting import charts
 from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-Block = dict[str, Any]
-KINDS = 24  # histograms of single ops or kernels shown beside the end-to-end one
-OP_BOUND = 1  # LSB that one op may be off by: rounding
-# What each check of the certificate asks, for readers who have never seen one.
-CHECKS = {
-    "canonical": (
-        "Form",
-        (
-            "Op versions, buffers and quantisation fields are written as TensorFlow's own converter writes them, which is what the "
-            "strictest consumers were tested with."
-        ),
-    ),
-    "shapes": (
-        "Shapes",
-        "Every tensor's shape follows from its op's inputs. A file that fails this is never run.",
-    ),
-    "structure": (
-        "Structure",
-        "Each op reads the tensors, and ends in the activation, that the trained graph has there.",
-    ),
-    "edges": (
-        "Against the trained graph",
-        (
-            "Each op of the trained graph is fed the file's own inputs and must give the file's output within 1 LSB."
-        ),
-    ),
-    "ranges": (
-        "Ranges",
-        (
-            "Each activation in the file must carry the very scale (bit for bit) and zero point that training learnt. "
-            "Otherwise the device computes another network than the one that was evaluated."
-        ),
-    ),
-    "weights": (
-        "Weights",
-        "Each 8-bit weight in the file must be the code that training rounded to.",
-    ),
-    "op_local": (
-        "Op by op",
-        (
-            "Each op is run alone on the file's own inputs and compared with exact integer arithmetic. Rounding may move a "
-            f"result by {OP_BOUND} LSB, one step of its 8-bit scale; a wrong op moves it further."
-        ),
-    ),
-    "end_to_end": (
-        "End to end",
-        (
-            "The whole file against the trained int8 network on the same images. Single steps add up from layer to layer, "
-            "so what counts is whether the chosen class is the same."
-        ),
-    ),
-    "reference": (
-        "Second runtime",
-        "The same file in another runtime, as a witness that does not share our code.",
-    ),
-}
+KINDS = 24  # histograms of single kernel families that are shown; the rest is only counted
+OP_BOUND = 1  # LSB by which rounding may move an operator's result
+# Names of the bins of an operator's histogram, in LSB.
+OP_BINS = ("0", "1", "2", "3+")
+GOOD, BAD, OPEN, NONE = "good", "bad", "open", "none"  # "open": shown, but no gate
 
 
-def certificate(report: Report) -> Block | None:
-    """Each check with its verdict, and the histograms behind it."""
-    certificate = present(report.certificate)
-    if not certificate:
+@dataclasses.dataclass(frozen=True)
+class FailureView:
+    """One difference that a check found, and what to do about it."""
+
+    check: str
+    place: str
+    expected: str
+    found: str
+    next_step: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckView:
+    """One check. `meaning`: for readers who have never seen it. `state`: a CSS class."""
+
+    name: str
+    found: str
+    meaning: str
+    state: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """One kernel family's differences, as SVG."""
+
+    name: str
+    chart: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificateView:
+    """The whole section. `more`: failures that are not shown; `hidden`: histograms."""
+
+    passed: bool
+    runtime: str
+    checks: list[CheckView]
+    failures: list[FailureView]
+    more: int
+    histogram: str
+    histograms: list[Histogram]
+    hidden: int
+
+
+def certificate(report: Report) -> CertificateView | None:
+    """Each check with its result, and the histograms behind it."""
+    body = present(report.certificate)
+    if body is None:
         return None
-    failures = [
-        {
-            "check": failure.get("check", "check"),
-            "place": next(
-                (failure[where] for where in ("tensor", "op", "file") if failure.get(where)), ""
-            ),
-            "expected": failure.get("expected"),
-            "found": failure.get("found"),
-            "next_step": failure.get("next_step"),
-        }
-        for failure in certificate.get("failures") or []
-    ]
-    checks = []
-    for key, (name, meaning) in CHECKS.items():
-        block = certificate.get(key)
-        if block is None and key != "reference":
-            continue  # an older or a shorter certificate
-        found, state = _check(key, block)
-        if any(
-            str(failure["check"]).replace("-", "_").replace(" ", "_").startswith(key)
-            for failure in failures
-        ):
-            state = "bad"
-        checks.append({"name": name, "meaning": meaning, "found": found, "state": state})
-    return {
-        "passed": bool(certificate.get("passed")),
-        "checks": checks,
-        "failures": failures[: fmt.LISTED],
-        "more": max(0, len(failures) - fmt.LISTED),
-        "runtime": certificate.get("runtime"),
-        "sha256": certificate.get("model_sha256"),
-        **_histograms(certificate),
-    }
-
-
-def _histograms(certificate: Mapping[str, Any]) -> Block:
-    """The end-to-end histogram as a chart, and whatever other histograms the certificate holds, by where they stand."""
-    found = dict(_every_histogram("", certificate))
-    whole = found.pop("end_to_end", None)
-    told = ", ".join(f"{count:,} by {name}" for name, count in (whole or {}).items())
-    others = [
-        {
-            "name": name,
-            "chart": charts.columns(
-                counts,
-                "LSB",
-                f"{name}: differences in LSB: "
-                + ", ".join(f"{count:,} by {lsb}" for lsb, count in counts.items()),
-            ),
-        }
-        for name, counts in list(found.items())[:KINDS]
-    ]
-    return {
-        "histogram": charts.columns(
-            whole or {},
-            "LSB",
-            f"How far outputs of file and trained network lie apart, in LSB: {told}",
-        ),
-        "histograms": [other for other in others if other["chart"]],
-        "hidden": max(0, len(found) - KINDS),
-    }
-
-
-def _every_histogram(where: str, block: Any) -> Iterator[tuple[str, dict[str, int]]]:
-    """(place, counts) of each mapping under a key "histogram"; lists are named by what their rows call themselves."""
-    if isinstance(block, Mapping):
-        for key, value in block.items():
-            if key == "histogram" and isinstance(value, Mapping):
-                counts = {str(lsb): count for lsb, count in value.items() if isinstance(count, int)}
-                if counts:
-                    yield where or "all", counts
-            else:
-                yield from _every_histogram(f"{where}, {key}" if where else str(key), value)
-    elif isinstance(block, Sequence) and not isinstance(block, str | bytes):
-        for number, row in enumerate(block):
-            own = next(
-                (
-                    row[key]
-                    for key in ("op", "kernels", "family", "name")
-                    if isinstance(row, Mapping) and key in row
-                ),
-                number,
-            )
-            yield from _every_histogram(f"{where}, {own}" if where else str(own), row)
-
-
-def _check(key: str, block: Any) -> tuple[str, str]:
-    """What a check found, in words, and "good", "bad", "open" (told, and no gate) or "none"."""
-    found: Mapping[str, Any] = block if isinstance(block, Mapping) else {}
-    told = {
-        key: fmt.whole(value) if isinstance(value, int) else str(value)
-        for key, value in found.items()
-    }
-    get = told.get
-    if key == "ranges":
-        words, worst = f"{get('identical')} of {get('tensors')} identical", found.get("worst")
-        if found.get("identical") == found.get("tensors"):
-            return words, "good"
-        if isinstance(worst, Mapping) and worst.get("tensor"):
-            words += (
-                f"; the worst is {worst['tensor']}: scale off by a factor of "
-                f"{fmt.cell(worst.get('scale_ratio'), 7)}, zero point by {fmt.cell(worst.get('zero_point_delta'))}"
-            )
-        return words, "bad"
-    if key == "weights":
-        same = found.get("identical_codes") == found.get("total_codes")
-        words = f"{get('identical_codes')} of {get('total_codes')} codes identical, in {get('tensors')} tensors"
-        return words, "good" if same else "bad"
-    if key in ("op_local", "edges"):
-        most, worst = found.get("max_lsb"), found.get("worst_op")
-        worst = worst.get("op") if isinstance(worst, Mapping) else worst
-        words = f"{get('ops' if key == 'op_local' else 'edges')} ops, {fmt.percent(found.get('share_exact'), 2)} of the "
-        words += f"results exact, at most {fmt.cell(most)} LSB off" + (
-            f" ({worst})" if most and worst else ""
-        )
-        return words, "good" if isinstance(most, int | float) and most <= OP_BOUND else "bad"
-    if key == "canonical":
-        return f"{get('deviations')} deviations", "good" if found.get("deviations") == 0 else "bad"
-    if key in ("shapes", "structure"):
-        return f"{get('ops')} ops follow", "good"  # a failure is listed, and turns this to bad
-    if key == "end_to_end":
-        same = "same class" if found.get("answers") in (None, "classes") else "same labels"
-        words = f"{same} on {fmt.percent(found.get('argmax_agreement'))} of {get('images')} images; outputs differ by "
-        return (
-            words
-            + f"{fmt.number(found.get('mean_abs_lsb'), 2)} LSB on average, at most {get('max_abs_lsb')}",
-            "open",
-        )
-    if not found.get("runtime"):
-        return "not run; it needs TensorFlow, edgekd's extra “reference”", "none"
-    return (
-        f"{get('runtime')}: same class on {fmt.percent(found.get('argmax_agreement'))} of the images",
-        "open",
+    histograms = list(_histograms(body))
+    return CertificateView(
+        passed=body.passed,
+        runtime=body.runtime,
+        checks=list(_checks(body)),
+        failures=[_failure(failure) for failure in body.failures[: fmt.LISTED]],
+        more=max(0, len(body.failures) - fmt.LISTED),
+        histogram=_differences("file and trained network", body.end_to_end.histogram),
+        histograms=histograms[:KINDS],
+        hidden=max(0, len(histograms) - KINDS),
     )
+
+
+def _failure(failure: Failure) -> FailureView:
+    return FailureView(
+        check=failure.check,
+        place=failure.place,
+        expected=str(failure.expected),
+        found=str(failure.found),
+        next_step=failure.next_step,
+    )
+
+
+def _checks(body: CertificateBody) -> Iterator[CheckView]:
+    """Every check in the order in which they run. A check with a failure is bad in any case."""
+    failed = {failure.check.replace("-", "_").replace(" ", "_") for failure in body.failures}
+    for key, view in _found(body):
+        bad = any(name.startswith(key) for name in failed)
+        yield dataclasses.replace(view, state=BAD) if bad else view
+
+
+def _found(body: CertificateBody) -> Iterator[tuple[str, CheckView]]:
+    """(key of its failures, check) of every check that ran, and of the second runtime."""
+    yield (
+        "canonical",
+        CheckView(
+            "Form",
+            f"{fmt.whole(body.canonical.deviations)} deviations",
+            "Operator versions, buffers and quantization fields are written as TensorFlow’s own "
+            "converter writes them. The strictest consumers were tested with that form.",
+            GOOD if body.canonical.deviations == 0 else BAD,
+        ),
+    )
+    yield (
+        "shapes",
+        CheckView(
+            "Shapes",
+            f"correct for {fmt.whole(body.shapes.ops)} operators",
+            "The shape of every tensor follows from the inputs of its operator. A file that fails "
+            "this check is never run.",
+            GOOD,
+        ),
+    )
+    if body.structure is not None:
+        yield (
+            "structure",
+            CheckView(
+                "Structure",
+                f"{fmt.whole(body.structure.ops)} operators as in the trained graph",
+                "Each operator reads the same tensors, and ends in the same activation, as in the "
+                "trained graph.",
+                GOOD,
+            ),
+        )
+    if body.edges is not None:
+        yield "edges", _edges(body.edges)
+    yield "ranges", _ranges(body)
+    yield "weights", _weights(body.weights)
+    yield "op_local", _op_local(body.op_local)
+    yield "end_to_end", _end_to_end(body)
+    yield "reference", _reference(body)
+
+
+def _edges(found: Edges) -> CheckView:
+    worst = "" if found.worst_op is None else found.worst_op.op
+    return CheckView(
+        "Against the trained graph",
+        _exactness(found.edges, found.share_exact, found.max_lsb, worst),
+        "Each operator of the trained graph is fed the file’s own inputs. It must give the file’s "
+        "output within 1 LSB.",
+        GOOD if found.max_lsb <= OP_BOUND else BAD,
+    )
+
+
+def _ranges(body: CertificateBody) -> CheckView:
+    ranges, worst = body.ranges, body.ranges.worst
+    found = f"{fmt.whole(ranges.identical)} of {fmt.whole(ranges.tensors)} identical"
+    same = ranges.identical == ranges.tensors
+    if not same and worst.tensor is not None:
+        found += (
+            f"; the worst is {worst.tensor}: its scale is off by a factor of "
+            f"{fmt.cell(worst.scale_ratio, 7)}, its zero point by {worst.zero_point_delta}"
+        )
+    return CheckView(
+        "Ranges",
+        found,
+        "Each activation in the file must have exactly the scale (bit for bit) and zero point that "
+        "training learned. Otherwise the device computes another network than the one that was "
+        "evaluated.",
+        GOOD if same else BAD,
+    )
+
+
+def _weights(found: CodeCounts) -> CheckView:
+    return CheckView(
+        "Weights",
+        f"{fmt.whole(found.identical_codes)} of {fmt.whole(found.total_codes)} codes identical, in "
+        f"{fmt.whole(found.tensors)} tensors",
+        "Each 8-bit weight in the file must be the code to which training rounded it.",
+        GOOD if found.identical_codes == found.total_codes else BAD,
+    )
+
+
+def _op_local(found: OpLocal) -> CheckView:
+    worst = "" if found.worst_op is None else found.worst_op.op
+    return CheckView(
+        "Operator by operator",
+        _exactness(found.ops, found.share_exact, found.max_lsb, worst),
+        "Each operator is run alone on the file’s own inputs and compared with exact integer "
+        f"arithmetic. Rounding may move a result by {OP_BOUND} LSB, one step of its 8-bit scale; a "
+        "wrong operator moves it further.",
+        GOOD if found.max_lsb <= OP_BOUND else BAD,
+    )
+
+
+def _exactness(ops: int, share_exact: float, max_lsb: int, worst: str) -> str:
+    off = f" ({worst})" if max_lsb and worst else ""
+    return (
+        f"{fmt.whole(ops)} operators, {fmt.percent(share_exact, 2)} of the results exact, at most "
+        f"{max_lsb} LSB off{off}"
+    )
+
+
+def _end_to_end(body: CertificateBody) -> CheckView:
+    found = body.end_to_end
+    same = "same labels" if present(found.answers) == "label decisions" else "same class"
+    return CheckView(
+        "End to end",
+        f"{same} on {fmt.percent(found.argmax_agreement)} of {fmt.whole(found.images)} images; "
+        f"outputs differ by {fmt.number(found.mean_abs_lsb, 2)} LSB on average, at most "
+        f"{fmt.whole(found.max_abs_lsb)}",
+        "The whole file against the trained int8 network on the same images. Differences of one "
+        "step add up from layer to layer, so what counts is whether the answer is the same.",
+        OPEN,
+    )
+
+
+def _reference(body: CertificateBody) -> CheckView:
+    found = body.reference
+    meaning = "The same file in another runtime, whose code EdgeKD does not share."
+    if found.runtime is None:
+        text = "not run; it needs TensorFlow: install edgekd’s extra “reference”"
+        return CheckView("Second runtime", text, meaning, NONE)
+    text = f"{found.runtime}: same answer on {fmt.percent(found.argmax_agreement)} of the images"
+    return CheckView("Second runtime", text, meaning, OPEN)
+
+
+def _histograms(body: CertificateBody) -> Iterator[Histogram]:
+    """The differences in each kernel family: end to end, and operator by operator."""
+    for family, agreement in (present(body.end_to_end.families) or {}).items():
+        if agreement is not None:
+            name = f"End to end, {family}"
+            yield Histogram(name, _differences(name, agreement.histogram))
+    for family, ops in body.op_local.families.items():
+        name = f"Operator by operator, {family}"
+        yield Histogram(name, _differences(name, dict(zip(OP_BINS, ops.histogram, strict=False))))
+
+
+def _differences(what: str, counts: dict[str, int]) -> str:
+    """A histogram of differences in LSB; "" where nothing was counted."""
+    told = ", ".join(f"{count:,} by {lsb}" for lsb, count in counts.items())
+    return charts.columns(counts, "LSB", f"{what}: outputs by their difference in LSB: {told}")

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from edgekd.core.records import present
+from edgekd.device.bench_record import Bench, GoldenAnswers, Host, LatencyMs
 from edgekd.reporting import charts
 from edgekd.reporting.device_answers import ran_on
 from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import text as fmt
 
-# Rows of the latency table: the name, and the field of the run.
-LATENCIES = (
-    ("p50", "p50"),
-    ("p95", "p95"),
-    ("p99", "p99"),
-    ("fastest", "min"),
-    ("slowest", "max"),
-    ("first run", "first"),
-    ("loading", "load"),
-)
-MARKED = ("p50", "p95", "p99")  # marked in the histogram
-MEMORIES = (
-    ("before loading", "baseline"),
-    ("after loading", "after_load"),
-    ("peak", "peak"),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class MeasurementView:
-    """One run. `own`: whether it was made on the build's device; `timed`: on a real clock.
+    """One run. `own`: whether it was made on the build's device; `timed`: not emulated.
 
     `predicted`: whether the device's latency is predicted. `chart` is SVG or "".
     """
@@ -52,78 +35,87 @@ class MeasurementView:
     facts: list[tuple[str, str]]
 
 
-def measurement(run: dict[str, Any], report: Report) -> MeasurementView:
+def measurement(run: Bench, report: Report) -> MeasurementView:
     """One measured run. An emulated run has no times."""
-    host = run["host"]
-    device = present(report.device)
-    timed = run["emulated"] is False  # anything else is not known to be a real clock
-    samples = run["latency_ms"].get("samples") or [] if timed else []
+    device, latency, memory = present(report.device), run.latency_ms, run.memory_kib
+    samples = [] if run.emulated else latency.samples
+    times = {
+        "p50": latency.p50,
+        "p95": latency.p95,
+        "p99": latency.p99,
+        "fastest": latency.min,
+        "slowest": latency.max,
+        "first run": latency.first,
+        "loading": latency.load,
+    }
+    sizes = {
+        "memory before loading": memory.baseline,
+        "memory after loading": memory.after_load,
+        "peak memory": memory.peak,
+    }
     return MeasurementView(
-        machine=host["cpu"] or "An unnamed processor",
-        kind=host["machine"],
+        machine=run.host.cpu or "An unnamed processor",
+        kind=run.host.machine,
         target=report.profile,
         own=ran_on(run, report.profile),
-        timed=timed,
+        timed=not run.emulated,
         predicted=device is not None and device.predicted.latency_ms is not None,
         how=_how(run),
-        chart=_chart(samples, run["latency_ms"]) if samples else "",
-        runs=fmt.whole(len(samples)) if samples else "",
+        chart=_chart(samples, latency) if samples else "",
+        runs=fmt.whole(len(samples)),
         latency=[
-            (name, f"{fmt.number(run['latency_ms'][key], 2)} ms")
-            for name, key in LATENCIES
-            if timed and run["latency_ms"][key] is not None
+            (name, f"{fmt.number(value, 2)} ms")
+            for name, value in times.items()
+            if value is not None and not run.emulated
         ],
-        memory=[
-            (name, fmt.mib(run["memory_kib"][key]))
-            for name, key in MEMORIES
-            if run["memory_kib"][key] is not None
-        ],
-        golden=_golden(run["golden"]),
-        warnings=run["warnings"],
-        facts=_facts(host),
+        memory=[(name, fmt.mib(value)) for name, value in sizes.items() if value is not None],
+        golden=_golden(run.golden),
+        warnings=run.warnings,
+        facts=_facts(run.host),
     )
 
 
-def _how(run: dict[str, Any]) -> str:
+def _how(run: Bench) -> str:
     """Runtime, delegate, threads, transport and profile, in a line."""
-    runtime = run["runtime"]
+    runtime = run.runtime
     parts = [
-        f"{runtime['name']} {runtime['version']}",
-        runtime["delegate"],
-        fmt.plural(runtime["threads"], "thread") if runtime["threads"] else "",
-        f"transport {run['transport']}",
-        f"profile {run['profile']}",
+        f"{runtime.name} {runtime.version}",
+        runtime.delegate or "",
+        fmt.plural(runtime.threads, "thread"),
+        f"transport {run.transport}",
+        f"profile {run.profile}",
     ]
     return ", ".join(part for part in parts if part)
 
 
-def _chart(samples: list[float], latency: dict[str, Any]) -> str:
-    marks = {key: latency[key] for key in MARKED if latency[key] is not None}
+def _chart(samples: list[float], latency: LatencyMs) -> str:
+    known = {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
+    marks = {name: value for name, value in known.items() if value is not None}
     told = ", ".join(f"{name} {value:.4g} ms" for name, value in marks.items())
     return charts.histogram(
         samples, marks, "ms", f"How often each latency came, {len(samples)} runs: {told}"
     )
 
 
-def _golden(golden: dict[str, Any] | None) -> str:
+def _golden(golden: GoldenAnswers | None) -> str:
     """How the answers to the stored images compare with the build's; "" without golden set."""
     if golden is None:
         return ""
     return (
-        f"{fmt.plural(golden['images'], 'stored image')}: same class as in the build on "
-        f"{fmt.percent(golden['argmax_agreement'])}, largest difference "
-        f"{fmt.whole(golden['max_abs_lsb'])} LSB; {fmt.percent(golden['top1'])} right"
+        f"{fmt.plural(golden.images, 'stored image')}: same class as in the build on "
+        f"{fmt.percent(golden.argmax_agreement)}, largest difference "
+        f"{fmt.whole(golden.max_abs_lsb)} LSB; {fmt.percent(golden.top1)} right"
     )
 
 
-def _facts(host: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(host: Host) -> list[tuple[str, str]]:
     """What is known about the machine."""
-    clock, temperature = host["clock_khz"], host["temperature_c"]
+    clock, temperature = host.clock_khz, host.temperature_c
     facts = [
-        ("cores", host["cores"]),
-        ("kernel", host["kernel"]),
-        ("Python", host["python"]),
-        ("governor", host["governor"]),
+        ("cores", host.cores),
+        ("kernel", host.kernel),
+        ("Python", host.python),
+        ("governor", host.governor),
         ("clock", None if clock is None else f"{clock / 1000:,.0f} MHz"),
         ("temperature", None if temperature is None else f"{temperature:.0f} °C"),
     ]

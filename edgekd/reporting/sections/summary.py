@@ -111,7 +111,7 @@ def _certified(report: Report) -> Stamp:
         last = report.stages[-1].stage if report.stages else "nothing"
         reason = f"The build stopped after {last}; there is no certificate yet."
         return Stamp("open", "Not finished", reason)
-    if certificate["passed"]:
+    if certificate.passed:
         reason = "The file computes the network that was trained, operator by operator."
         return Stamp("good", "Certified", reason)
     return Stamp("bad", "Not certified", "The file is not the network that was trained.")
@@ -121,7 +121,7 @@ def _made(report: Report) -> str:
     if present(report.artifact) is None:
         return "Not yet a TFLite file"
     certificate = present(report.certificate)
-    certified = certificate is not None and certificate["passed"]
+    certified = certificate is not None and certificate.passed
     return "An int8 TFLite file" if certified else "An uncertified int8 TFLite file"
 
 
@@ -152,17 +152,15 @@ def figures(report: Report) -> list[KeyFigure]:
                 report.profile,
             )
         )
-    runs = [run for run in present(report.bench) or [] if run.get("emulated") is False]
-    if runs and runs[-1]["latency_ms"]["p50"] is not None:
+    runs = [run for run in present(report.bench) or [] if not run.emulated]
+    if runs and runs[-1].latency_ms.p50 is not None:
         run = runs[-1]
         note = (
-            f"on {run['profile']}"
+            f"on {run.profile}"
             if ran_on(run, report.profile)
             else f"on the machine measured, not on {report.profile}"
         )
-        found.append(
-            KeyFigure(f"{fmt.number(run['latency_ms']['p50'], 2)} ms", "median latency", note)
-        )
+        found.append(KeyFigure(f"{fmt.number(run.latency_ms.p50, 2)} ms", "median latency", note))
     return found
 
 
