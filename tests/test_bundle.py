@@ -15,9 +15,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from edgekd.app import cli
-from edgekd.bundle import archive, assemble, deployment, hash_chain, samples, verify_bundle
+from edgekd.bundle import (
+    archive,
+    assemble,
+    bundle_files,
+    golden_set,
+    hash_chain,
+    model_forms,
+    samples,
+    verify_bundle,
+)
+from edgekd.bundle.deployment_record import Deployment, Golden
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError
 from edgekd.core.records import to_json
@@ -90,7 +101,7 @@ def repaired(files: Files, deep: bool = False) -> Files:
         )
         chain["head"] = chain["links"][-1]["hash"]
         files["lineage.json"] = facts_json(chain)
-    return {**files, "manifest.json": facts_json(assemble.manifest("x", files))}
+    return {**files, "manifest.json": facts_json(to_json(assemble.manifest("x", files)))}
 
 
 def test_folder_and_zip_hold_the_same_and_verify(out: Path, files: Files) -> None:
@@ -149,7 +160,7 @@ def test_the_certificate_holds_for_the_file_with_metadata(out: Path, files: File
     assert certificate["passed"] is True
     assert certificate["model_sha256"] == sha256(files["model.tflite"])
     assert certificate["certified_sha256"] == sha256(bare)
-    for name in assemble.FORMS:
+    for name in model_forms.PORTS:
         assert ports.core(model_metadata.detach(files[name])) == bare
         answers = certificate["forms"][name]["answers"]
         assert (
@@ -189,8 +200,8 @@ def test_mediapipe_agrees_on_every_golden_image(files: Files, tmp_path: Path) ->
                 "two outputs have the same code: which comes first is the consumer's choice"
             )
         expected.append((int(codes.argmax()), labels[int(codes.argmax())]))
-    found = ask_mediapipe(pictures, {name: files[name] for name in assemble.FORMS}, tmp_path)
-    assert found == dict.fromkeys(assemble.FORMS, expected)
+    found = ask_mediapipe(pictures, {name: files[name] for name in model_forms.PORTS}, tmp_path)
+    assert found == dict.fromkeys(model_forms.PORTS, expected)
 
 
 def test_bench_takes_a_bundle(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -526,11 +537,12 @@ def test_the_pi_sample_takes_bad_files(out: Path, tmp_path: Path) -> None:
 
 
 def test_the_host_self_test_refuses_too(files: Files) -> None:
-    contract, golden = body(files, "deployment.json"), body(files, "golden/golden.json")
+    contract = bundle_files.read_record(files, "deployment.json", Deployment)
+    golden = bundle_files.read_record(files, "golden/golden.json", Golden)
     labels = files["labels.txt"].decode().splitlines()
-    assert deployment.self_test(contract, golden, labels, files["model.tflite"], files) == []
-    contract["input"]["order"] = "BGR"
-    assert deployment.self_test(contract, golden, labels, files["model.tflite"], files)
+    assert golden_set.self_test(contract, golden, labels, files["model.tflite"], files) == []
+    turned = structs.replace(contract, input=structs.replace(contract.input, order="BGR"))
+    assert golden_set.self_test(turned, golden, labels, files["model.tflite"], files)
 
 
 NODE = shutil.which("node")
@@ -634,9 +646,8 @@ def test_the_web_page_gives_the_hosts_scores(out: Path, files: Files, tmp_path: 
             source["px"],
             source["fit"],
         )
-        expected = assemble.answers(
-            files["model.tflite"], pixels[None], body(files, "deployment.json")
-        )[0]
+        contract = bundle_files.read_record(files, "deployment.json", Deployment)
+        expected = model_forms.answers(files["model.tflite"], pixels[None], contract)[0]
         assert np.abs(np.asarray(found) - ports.SHIFT - expected).max() <= 1
 
 

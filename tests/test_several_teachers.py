@@ -95,7 +95,7 @@ def test_every_teacher_is_a_stage(out: Path) -> None:
 
 def test_the_second_teachers_terms_taint_the_bundle(out: Path) -> None:
     bundle = archive.read(out / "bundle.zip")
-    assert all(check["passed"] for check in verify_bundle.verify_files(bundle))
+    assert all(check.passed for check in verify_bundle.verify_files(bundle))
     licences = json.loads(bundle["licences.json"])
     tainted = "teacher2 network and weights paid_teacher: CC-BY-NC-4.0"
     assert licences["tainted_by"] == [tainted]
@@ -127,11 +127,11 @@ def test_the_old_schema_of_a_bundles_lineage_is_still_read(out: Path) -> None:
     bundle["lineage.json"] = bundle["lineage.json"].replace(
         b"edgekd.bundle_lineage/1", b"edgekd.lineage/1"
     )
-    checks = {row["check"]: row for row in verify_bundle.verify_files(bundle)}
-    assert checks["lineage"]["passed"]
+    checks = {row.check: row for row in verify_bundle.verify_files(bundle)}
+    assert checks["lineage"].passed
     bundle["lineage.json"] = bundle["lineage.json"].replace(b"edgekd.lineage/1", b"edgekd.other/1")
-    checks = {row["check"]: row for row in verify_bundle.verify_files(bundle)}
-    assert "expected edgekd.bundle_lineage/1 or edgekd.lineage/1" in checks["lineage"]["found"]
+    checks = {row.check: row for row in verify_bundle.verify_files(bundle)}
+    assert "expected edgekd.bundle_lineage/1 or edgekd.lineage/1" in checks["lineage"].found
 
 
 def refused(

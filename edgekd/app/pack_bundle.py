@@ -8,25 +8,26 @@ import msgspec
 import numpy as np
 
 from edgekd.app import provenance
-from edgekd.bundle import assemble, hash_chain, licences
-from edgekd.core.artifacts import (
-    Certificate,
-    Confidence,
-    Dataset,
-    Evaluation,
-    Inputs,
-    LiteModel,
-    Network,
-)
+from edgekd.bundle import assemble, bundle_files, hash_chain, licences
+from edgekd.bundle.lineage_record import ChainLink
+from edgekd.bundle.model_card import CardFacts
+from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
 from edgekd.core.errors import RecipeError
-from edgekd.core.records import UNSET, UnsetType, present, to_json
+from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
+from edgekd.core.store import facts_json
 from edgekd.data import datasets
 from edgekd.evaluation import confidence_record, subgroups
+from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.examples import Example
 from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.proof.certificate_record import CertificateBody
 from edgekd.proof.golden import golden_npz
 from edgekd.reporting.report_record import Report
+
+# Stages without which there is no bundle, and stages whose artifacts files of a bundle repeat.
+NEEDED = ("convert", "certify", "confidence")
+RETOLD = (*NEEDED, "bench")
 
 
 def with_blocks(job: Job, done: Mapping[str, Done], report: Report) -> Report:
@@ -101,13 +102,12 @@ def bundle_of(
     """
     from edgekd.reporting.html_report import page
 
-    chain = present(report.licences)
-    if any(name not in done for name in ("convert", "certify", "confidence")) or report.gates:
+    if any(name not in done for name in NEEDED) or report.gates:
         return {}
-    certificate: Certificate = load(done, "certify")
-    if not certificate.body["passed"] or chain is None:
+    proof = from_json(CertificateBody, load(done, "certify").body, "the certify stage's result")
+    chain, accuracy = present(report.licences), present(report.accuracy)
+    if not proof.passed or chain is None or accuracy is None:
         return {}
-    dataset: Dataset = load(done, "data")
     inputs: Inputs = load(done, "inputs")
     evaluation: Evaluation = load(done, "evaluate")
     student: Network = load(done, "distil")
@@ -116,21 +116,21 @@ def bundle_of(
     # Whether a stage was cached is no property of the model: equal builds give equal bundles.
     stages = [msgspec.structs.replace(row, cached=True) for row in report.stages]
     settled = msgspec.structs.replace(report, stages=stages)
+    fitted = confidence_record.read(load(done, "confidence").body, "the confidence stage's result")
     return assemble.assemble(
         assemble.Parts(
             name=job.recipe.card.name or default_name(job),
-            classes=list(dataset.classes),
+            classes=report.data.classes,
             fit=job.recipe.data.fit,
             tflite=bytes(model.tflite),
-            certificate=certificate.body,
-            confidence=load(done, "confidence").body,
-            report=to_json(settled),
-            report_html=page(settled, examples),
+            certificate=proof,
+            confidence=fitted,
             licences=chain,
-            links=hash_chain.stage_links(
-                provenance.lineage_stages(job, done), assemble.payloads(done)
-            ),
+            links=stage_links(job, done),
             card=job.recipe.card,
+            results=card_facts(report, accuracy, confidence_block(load(done, "confidence"))),
+            report_json=facts_json(to_json(settled)),
+            report_html=page(settled, examples).encode(),
             golden_npz=golden_npz(inputs, evaluation, student),
             images=datasets.input_images(inputs, "test", len(student.mean)),
             codes=np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes),
@@ -140,6 +140,33 @@ def bundle_of(
     )
 
 
+def card_facts(
+    report: Report, accuracy: Accuracy, confidence: confidence_record.Confidence
+) -> CardFacts:
+    """What the model card tells of the build. `confidence`: with its warning, where it has one."""
+    return CardFacts(
+        edgekd=report.edgekd,
+        profile=report.profile,
+        data_name=report.data.name,
+        data_source=report.data.source,
+        synthetic=report.data.synthetic,
+        classes=report.data.classes,
+        images=accuracy.n,
+        networks=accuracy.waterfall,
+        confidence=confidence,
+        subgroups=present(report.subgroups),
+    )
+
+
+def stage_links(job: Job, done: Mapping[str, Done]) -> list[ChainLink]:
+    """The finished stages as links of the hash chain.
+
+    The links of RETOLD hold what their artifacts consist of, because files of the bundle repeat these artifacts.
+    """
+    packed = {name: done[name].entry.packed for name in RETOLD if name in done}
+    return hash_chain.stage_links(provenance.lineage_stages(job, done), packed)
+
+
 def default_name(job: Job) -> str:
     """What was built, in words: "STUDENT on DATA for PROFILE"."""
     return f"{job.recipe.distil.student} on {job.source.name} for {job.profile.name}"
@@ -147,4 +174,4 @@ def default_name(job: Job) -> str:
 
 def head(files: Mapping[str, bytes]) -> str:
     """The last hash of a bundle's lineage. Two bundles with the same head have the same contents."""
-    return assemble.read_lineage(files).head
+    return bundle_files.read_lineage(files).head

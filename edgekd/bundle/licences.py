@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
 from edgekd.bundle.licences_record import LicenceChain, LicenceLink, Part
 from edgekd.core.errors import GateFailed, RecipeError, UnknownName
 from edgekd.core.records import UNSET, UnsetType
@@ -81,6 +83,18 @@ def non_commercial(licence: str) -> bool:
 def unknown(licence: str) -> bool:
     """Whether a licence's text is empty or says that the terms are not known."""
     return bool(UNKNOWN.search(licence))
+
+
+def spdx_expression(licence: str) -> str | None:
+    """The SPDX id or expression that a licence's text is, in SPDX's own spelling; None for any other text.
+
+    A remark in brackets is left out: "Apache-2.0 (timm)" gives "Apache-2.0".
+    """
+    try:
+        found = str(canonicalize_license_expression(licence.split(" (")[0]))
+    except InvalidLicenseExpression:
+        return None
+    return None if "LicenseRef-" in found else found
 
 
 def check_teacher(spec: ModelSpec, what: str = "teacher") -> None:

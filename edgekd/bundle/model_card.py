@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.licences_record import LicenceChain
+from edgekd.core.artifacts import Json
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import StageRow
+from edgekd.evaluation.confidence_record import ClassConfidence, Confidence, LabelConfidence
+from edgekd.evaluation.subgroup_record import Group, Subgroups
 from edgekd.settings.recipe import CardConfig
 
+# Names of data by which medical images are recognised.
 MEDICAL = re.compile(
     r"x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient|derma|retina|path(o|mnist)|phantom",
     re.IGNORECASE,
 )
 NOT_FOR_DIAGNOSIS = (
-    "NOT for diagnosis, triage or any other clinical use: it is no medical device and was never tested as "
-    "one."
+    "NOT for diagnosis, triage or any other clinical use: it is no medical device and was never "
+    "tested as one."
 )
-MOST_CLASSES = 20  # listed one by one; confidence.json has all
 GENERAL_LIMITS = (
-    "Validated only on the test images that its model card names. Images from other cameras, places or people "
-    "may be answered worse, with confidence figures that no longer hold."
+    "Validated only on the test images that its model card names. Images from other cameras, places "
+    "or people may be answered worse, with confidence figures that no longer hold."
 )
+PROOF = (
+    "Certificate passed. `edgekd verify` on this folder or its .zip checks hashes, lineage, certificate, "
+    "metadata and golden answers again."
+)
+MOST_CLASSES = 20  # in lists and tables; confidence.json has all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class CardFacts:
+    """What the card tells of the build.
+
+    `edgekd`: the version. `data_source`: where the data come from, for a reader. `images`: test
+    images. `networks`: the waterfall's rows, the .tflite last.
+    """
+
+    edgekd: str
+    profile: str
+    data_name: str
+    data_source: str
+    synthetic: bool
+    classes: list[str]
+    images: int
+    networks: list[StageRow]
+    confidence: Confidence
+    subgroups: Subgroups | None
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
-    """The limits that card, model metadata and samples carry; medical data always add that it is not for diagnosis."""
+    """The limits that the card, the models' metadata and the samples carry.
+
+    For medical data they say that the model is not for diagnosis, unless the author's own limits do.
+    """
     said = [card.limits or GENERAL_LIMITS]
     if MEDICAL.search(f"{data_name} {source}") and "diagnos" not in said[0].lower():
         said.insert(0, NOT_FOR_DIAGNOSIS)
@@ -34,141 +68,199 @@ def limits(card: CardConfig, data_name: str, source: str) -> str:
 
 
 def card(
-    settings: CardConfig, name: str, report: Mapping[str, Any], papers: Mapping[str, Any]
+    settings: CardConfig,
+    contract: Deployment,
+    facts: CardFacts,
+    licences: LicenceChain,
 ) -> str:
-    """README.md of the bundle. `papers`: {"licences", "confidence", "limits", "input", "subgroups" or None}."""
-    data, licences = report["data"], papers["licences"]
-    several = papers["confidence"]["kind"] == "labels"
-    kind, metric, area = (
-        ("labels that may occur together", "labels right", "mean AUC")
-        if several
-        else ("classes", "top-1", "AUC")
+    """The text of the bundle's README.md. A bundle is only made when its certificate passed."""
+    several = isinstance(facts.confidence, LabelConfidence)
+    parts = [
+        ["---", *_front(licences, contract.name, facts), "---"],
+        [f"# {_plain(contract.name)}"],
+        [_summary(facts, "labels that may occur together" if several else "classes")],
+        ["## Intended use", "", _plain(settings.intended_use) or "Not stated by its author."],
+        ["## Limits", "", _plain(contract.limits)],
+        ["## Use", "", *_use(contract.input)],
+        ["## Accuracy", "", *_accuracy(facts, several)],
+        ["## Confidence", "", *_confidence(facts.confidence, facts.classes)],
+        ["## Groups", "", *_groups(facts.subgroups)] if facts.subgroups else [],
+        ["## Training data and licences", "", *_licences(licences)],
+        ["## Proof", "", PROOF],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _summary(facts: CardFacts, kind: str) -> str:
+    named = ", ".join(_plain(label) for label in facts.classes[:MOST_CLASSES])
+    return (
+        f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), distilled, quantized and "
+        f"certified by EdgeKD {facts.edgekd} for `{facts.profile}`."
     )
-    rows = report["accuracy"]["waterfall"]
-    final = rows[-1]
-    lines = [
-        "---",
-        *_front(licences, name, data, final, report["accuracy"]["n"]),
-        "---",
-        "",
-        f"# {_plain(name)}",
+
+
+def _front(licences: LicenceChain, name: str, facts: CardFacts) -> list[str]:
+    """The YAML block. Values are written as JSON, which is YAML."""
+    final = facts.networks[-1]
+    metrics = [{"type": "accuracy", "value": round(final.top1, 6)}]
+    if final.auc is not None:
+        metrics.append({"type": "roc_auc", "value": round(final.auc, 6)})
+    dataset = {
+        "name": facts.data_name,
+        "type": facts.data_name,
+        "split": f"test ({facts.images} images)",
+    }
+    task = {"type": "image-classification"}
+    results = [{"task": task, "dataset": dataset, "metrics": metrics}]
+    known = licences.result == "Apache-2.0"
+    front: dict[str, Json] = {
+        "license": "apache-2.0" if known else "other",
+        "library_name": "litert",
+        "pipeline_tag": "image-classification",
+        "tags": ["edgekd", "tflite", "int8", "distillation"],
+        "datasets": [re.sub(r"[^A-Za-z0-9._-]+", "-", facts.data_name)],
+        "model-index": [{"name": name, "results": results}],
+    }
+    if not known:
+        front |= {"license_name": "see-licences-json", "license_link": "licences.json"}
+    return [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
+
+
+def _use(source: ImageInput) -> list[str]:
+    """Where to start on each platform."""
+    return [
+        "| for | start with |",
+        "|---|---|",
+        (
+            "| Raspberry Pi, any Linux | `python3 samples/pi/classify.py IMAGE` "
+            "(numpy, Pillow, ai-edge-litert; Python 3.9+) |"
+        ),
+        "| a web page | `samples/web/README.md`: one offline page, made with npm's LiteRT.js |",
+        "| Android | `samples/android/README.md`: a Gradle project in Kotlin |",
+        "| C and C++ | `samples/cpp/classify.cc` |",
+        (
+            "| MediaPipe Tasks | `ImageClassifier` on `model.tflite`, which holds labels and "
+            "normalisation; resize the images yourself |"
+        ),
+        "| your own code | `deployment.json`, and `golden/golden.json` to test it with |",
         "",
         (
-            f"An int8 image classifier for {len(data['classes'])} {kind} "
-            f"({', '.join(_plain(label) for label in data['classes'][:20])}), distilled, quantised and certified by EdgeKD "
-            f"{report['edgekd']} for `{report['profile']}`."
+            f"All of them need an image of {source.px} x {source.px} pixels, fitted by `{source.fit}` with "
+            f"{source.resample}. `model.tflite` takes its {source.order} pixels as they are (uint8), "
+            "`model_float32.tflite` takes them normalised. Another way of resizing gives other answers, so "
+            "the samples run the golden images first and refuse to work when an answer differs. "
+            "`golden/pattern.png` helps to find such mistakes."
         ),
-        "",
-        "## Intended use",
-        "",
-        _plain(settings.intended_use) or "Not stated by its author.",
-        "",
-        "## Limits",
-        "",
-        _plain(papers["limits"]),
-        "",
-        "## Use",
-        "",
-        *_use(papers["input"]),
-        "",
-        "## Accuracy",
-        "",
-        f"On {report['accuracy']['n']} test images of {_plain(data['name'])}"
-        + (" (SYNTHETIC images)" if data.get("synthetic") else "")
-        + ":",
+    ]
+
+
+def _accuracy(facts: CardFacts, several: bool) -> list[str]:
+    """A row for each network, the teacher first and the .tflite last."""
+    metric, area = ("labels right", "mean AUC") if several else ("top-1", "AUC")
+    synthetic = " (SYNTHETIC images)" if facts.synthetic else ""
+    lines = [
+        f"On {facts.images} test images of {_plain(facts.data_name)}{synthetic}:",
         "",
         f"| network | {metric} | 95 % | {area} |",
         "|---|---|---|---|",
     ]
-    for row in rows:
-        low, high = row["top1_ci95"]
-        auc = "–" if row["auc"] is None else f"{row['auc']:.4f}"
-        lines.append(f"| {row['stage']} | {row['top1']:.1%} | {low:.1%}–{high:.1%} | {auc} |")
-    lines += [
+    for row in facts.networks:
+        low, high = row.top1_ci95
+        auc = "–" if row.auc is None else f"{row.auc:.4f}"
+        lines.append(f"| {row.stage} | {row.top1:.1%} | {low:.1%}–{high:.1%} | {auc} |")
+    return lines
+
+
+def _confidence(confidence: Confidence, classes: Sequence[str]) -> list[str]:
+    if isinstance(confidence, LabelConfidence):
+        return _of_labels(confidence)
+    return _of_classes(confidence, classes)
+
+
+def _of_classes(confidence: ClassConfidence, classes: Sequence[str]) -> list[str]:
+    """What temperature and prediction sets are worth on the test images."""
+    held = confidence.test
+    told = (
+        f"A temperature of {confidence.temperature:.3f} and a threshold for each class, fitted on the int8 "
+        f"answers to {confidence.fitted_on.n} validation images. On test images: expected calibration "
+        f"error {held.ece.before:.3f} before, {held.ece.after:.3f} after (corrected for chance: "
+        f"{held.ece.debiased_before:.3f} and {held.ece.debiased_after:.3f}). The label is in the "
+        f"prediction set for {held.coverage:.1%} (promised {confidence.coverage:.0%}, for each class). "
+        f'The model says "unsure" on {held.unsure:.1%}'
+    )
+    if held.accuracy_when_sure is not None:
+        told += f" and is right on {held.accuracy_when_sure:.1%} of the others"
+    warning = present(confidence.warning)
+    rows = list(zip(classes, held.coverage_by_class, strict=True))[:MOST_CLASSES]
+    return [
+        f"{told}.",
+        *([f"**{warning}**"] if warning else []),
         "",
-        "## Confidence",
-        "",
-        *(_of_labels if several else _of_classes)(papers["confidence"], data["classes"]),
+        "| class | images | label in its set |",
+        "|---|---|---|",
+        *(f"| {_plain(label)} | {row.n} | {_share(row.coverage)} |" for label, row in rows),
     ]
-    if papers.get("subgroups"):
-        lines += ["", "## Groups", "", *_groups(papers["subgroups"])]
-    verdict = "passed" if report["certificate"]["passed"] else "FAILED"
-    lines += [
+
+
+def _of_labels(confidence: LabelConfidence) -> list[str]:
+    """Each of several labels: its threshold, and what it is worth on the test images."""
+    told = (
+        "An image may have none, one or several labels. Each label has a sigmoid and a threshold of its "
+        f"own, fitted on the int8 answers to {confidence.fitted_on.n} validation images. On "
+        f"{confidence.test.n} test images:"
+    )
+    rows = list(zip(confidence.per_label, confidence.test.per_label, strict=True))[:MOST_CLASSES]
+    return [
+        told,
         "",
-        "## Training data and licences",
+        "| label | threshold | images with it | found (sensitivity) | left out (specificity) |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {_plain(fitted.label)} | {fitted.threshold:.3f} | {row.positives} | "
+            f"{_share(row.sensitivity)} | {_share(row.specificity)} |"
+            for fitted, row in rows
+        ),
+    ]
+
+
+def _groups(body: Subgroups) -> list[str]:
+    """Each group of the column of `subgroups.column`, in the float student and in the .tflite."""
+    return [
+        f"By `{_plain(body.column)}`, {body.metric} on test images:",
         "",
+        "| group | images | student | int8 | change | 95 % |",
+        "|---|---|---|---|---|---|",
+        *(_group(row) for row in body.groups),
+    ]
+
+
+def _group(row: Group) -> str:
+    student, final = row.networks["student"], row.networks["tflite"]
+    change = "–" if row.change.value is None else f"{row.change.value:+.3f}"
+    interval = "–"
+    if row.change.ci95 is not None:
+        low, high = row.change.ci95
+        interval = f"{low:+.3f} to {high:+.3f}"
+    return f"| {_plain(row.group)} | {row.n} | {_figure(student)} | {_figure(final)} | {change} | {interval} |"
+
+
+def _licences(licences: LicenceChain) -> list[str]:
+    """The parts of the model with their terms, and what follows for the bundle."""
+    named = [
+        f"Bundle: **{_plain(licences.result)}**.",
+        *(f"Tainted by {_plain(row)}." for row in licences.tainted_by),
+        *(f"Not known: {_plain(row)}." for row in licences.unknown),
+    ]
+    return [
         "| part | name | licence | source |",
         "|---|---|---|---|",
         *(
-            f"| {row.role} | {_cell(row.name)} | {_cell(row.licence)} | {_cell(row.source)} |"
+            f"| {row.role} | {_plain(row.name)} | {_plain(row.licence)} | {_plain(row.source)} |"
             for row in licences.links
             if row.part == "model"
         ),
         "",
-        f"Bundle: **{_plain(licences.result)}**."
-        + "".join(f" Tainted by {_plain(row)}." for row in licences.tainted_by)
-        + "".join(f" Not known: {_plain(row)}." for row in licences.unknown),
-        "",
-        "## Proof",
-        "",
-        (
-            f"Certificate {verdict}; `edgekd verify` on this folder or its .zip checks hashes, lineage, "
-            "certificate, metadata and golden answers again."
-        ),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _of_classes(confidence: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    """What the confidence figures of one class an image are worth."""
-    held = confidence["test"]
-    told = (
-        f"Temperature {confidence['temperature']:.3f} and a threshold a class, fitted on the int8 answers to "
-        f"{confidence['fitted_on']['n']} validation images. On test: expected calibration error "
-        f"{held['ece']['before']:.3f} before, {held['ece']['after']:.3f} after (without what chance adds: "
-        f"{held['ece']['debiased_before']:.3f} and {held['ece']['debiased_after']:.3f}); the label is in the prediction "
-        f"set for {held['coverage']:.1%} (promised {confidence['coverage']:.0%}, for each class); the model says "
-        f'"unsure" on {held["unsure"]:.1%}'
-    )
-    told += (
-        "."
-        if held["accuracy_when_sure"] is None
-        else f" and is right on {held['accuracy_when_sure']:.1%} of the others."
-    )
-    return [
-        told,
-        *([f"**{confidence['warning']}**"] if confidence.get("warning") else []),
-        "",
-        "| class | images | label in its set |",
-        "|---|---|---|",
-        *(
-            f"| {_cell(label)} | {row['n']} | {_share(row['coverage'])} |"
-            for label, row in list(zip(classes, held["coverage_by_class"], strict=True))[
-                :MOST_CLASSES
-            ]
-        ),
-    ]
-
-
-def _of_labels(confidence: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    """Each of several labels: its threshold, and what that is worth."""
-    del classes  # each row names its own
-    rows = zip(confidence["per_label"], confidence["test"]["per_label"], strict=True)
-    told = (
-        "An image may have none, one or several labels. Each has a sigmoid and a threshold of its own, fitted on the int8 "
-        f"answers to {confidence['fitted_on']['n']} validation images; on {confidence['test']['n']} test images:"
-    )
-    return [
-        told,
-        "",
-        "| label | threshold | images with it | found (sensitivity) | left alone (specificity) |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {_cell(fitted['label'])} | {fitted['threshold']:.3f} | {row['positives']} | {_share(row['sensitivity'])} | "
-            f"{_share(row['specificity'])} |"
-            for fitted, row in list(rows)[:MOST_CLASSES]
-        ),
+        " ".join(named),
     ]
 
 
@@ -176,103 +268,11 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def _use(source: Mapping[str, Any]) -> list[str]:
-    """Where to start on each platform. `source`: deployment.json's "input"."""
-    px = source["px"]
-    return [
-        "| for | start with |",
-        "|---|---|",
-        "| Raspberry Pi, any Linux | `python3 samples/pi/classify.py IMAGE` (numpy, Pillow, ai-edge-litert; Python 3.9+) |",
-        "| a web page | `samples/web/README.md`: one offline page, made with npm's LiteRT.js |",
-        "| Android | `samples/android/README.md`: a Gradle project in Kotlin |",
-        "| C and C++ | `samples/cpp/classify.cc` |",
-        (
-            "| MediaPipe Tasks | `ImageClassifier` on `model.tflite`, which holds labels and normalisation; bring images to size "
-            "yourself |"
-        ),
-        "| your own code | `deployment.json`, and `golden/golden.json` to test it with |",
-        "",
-        (
-            f"Every one of them wants an image of {px} x {px} pixels, brought there by `{source['fit']}` with "
-            f"{source['resample']}; `model.tflite` takes its {source['order']} pixels as they are (uint8), `model_float32.tflite` "
-            "the same normalised. Another way of resizing gives other answers: the samples therefore run the golden images first "
-            "and refuse to work when one differs. `golden/pattern.png` is there to find such mistakes."
-        ),
-    ]
-
-
-def _front(
-    licences: LicenceChain,
-    name: str,
-    data: Mapping[str, Any],
-    final: Mapping[str, Any],
-    n: int,
-) -> list[str]:
-    """The YAML block. Strings are written as JSON, which is YAML."""
-    metrics = [{"type": "accuracy", "value": round(final["top1"], 6)}]
-    if final["auc"] is not None:
-        metrics.append({"type": "roc_auc", "value": round(final["auc"], 6)})
-    index = [
-        {
-            "name": name,
-            "results": [
-                {
-                    "task": {"type": "image-classification"},
-                    "dataset": {
-                        "name": str(data["name"]),
-                        "type": str(data["name"]),
-                        "split": f"test ({n} images)",
-                    },
-                    "metrics": metrics,
-                }
-            ],
-        }
-    ]
-    known = licences.result == "Apache-2.0"
-    front = {
-        "license": "apache-2.0" if known else "other",
-        "library_name": "litert",
-        "pipeline_tag": "image-classification",
-        "tags": ["edgekd", "tflite", "int8", "distillation"],
-        "datasets": [re.sub(r"[^A-Za-z0-9._-]+", "-", str(data["name"]))],
-        "model-index": index,
-    }
-    if not known:
-        front |= {"license_name": "see-licences-json", "license_link": "licences.json"}
-    return [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
-
-
-def _groups(body: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"By `{_plain(body['column'])}`, {body['metric']} on test images:",
-        "",
-        "| group | images | student | int8 | change | 95 % |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in body["groups"]:
-        final = row["networks"]["tflite"]
-        change = row["change"]
-        interval = (
-            "–"
-            if change["ci95"] is None
-            else f"{change['ci95'][0]:+.3f} to {change['ci95'][1]:+.3f}"
-        )
-        lines.append(
-            f"| {_cell(row['group'])} | {row['n']} | {_figure(row['networks']['student'])} | {_figure(final)} | "
-            f"{'–' if change['value'] is None else format(change['value'], '+.3f')} | {interval} |"
-        )
-    return lines
-
-
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
 def _plain(text: str) -> str:
-    """One line of text that Markdown and HTML leave as it is."""
-    clean = "".join(c if c.isprintable() else " " for c in str(text))
-    return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", clean) if clean else ""
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("\n", " ")
+    """One line of text that Markdown and HTML show as it is."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", clean)

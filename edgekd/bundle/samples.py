@@ -1,49 +1,30 @@
-"""The runnable samples of a bundle: templates/samples, with this model's name and size filled in where they are needed.
+"""The runnable samples of a bundle: templates/samples, with this model's name and size filled in.
 
-The samples read deployment.json, labels.txt and golden/ from the bundle at run time; what is filled in are titles,
-identifiers and comments. A marker is @@WORD@@.
+The samples read deployment.json, labels.txt and golden/ from the bundle when they run. What is
+filled in are titles, identifiers, comments, and figures for samples that read no file. A marker in
+a template is @@WORD@@.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from edgekd.bundle.deployment_record import AnswerRule, Deployment
 from edgekd.core.errors import EdgeKDError
+from edgekd.core.records import UnsetType
+from edgekd.evaluation.confidence_record import OutputKind
 
 FOLDER = "samples/"
-SUFFIX = ".in"  # a template NAME.in becomes NAME: so that tools which read this repository leave it alone
+# A template NAME.in becomes NAME. The suffix keeps build tools that read this repository from picking templates up.
+SUFFIX = ".in"
 MARKER = re.compile(r"@@([A-Z_]+)@@")
 
 
-def _templates(folder: Path) -> Iterator[Path]:
-    yield from sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
-    )
-
-
-def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dict[str, bytes]:
+def render(contract: Deployment, labels: Sequence[str]) -> dict[str, bytes]:
     """{samples/...: bytes} for one model. Equal input gives equal bytes."""
-    folder = Path(__file__).with_name("templates") / "samples"
-    words = {
-        "NAME": _line(name),
-        "IDENTIFIER": identifier(name),
-        "PX": str(contract["input"]["px"]),
-        "CLASSES": str(len(labels)),
-        "LIMITS": _line(contract["limits"]),
-        "CHANNELS": str(contract["input"]["channels"]),
-        "TEMPERATURE": repr(float(contract["confidence"].get("temperature", 1.0))),
-        **{
-            key.upper(): ", ".join(
-                repr(float(value)) for value in contract["confidence"].get(key, [0.0] * len(labels))
-            )
-            for key in ("thresholds", "slopes", "offsets")
-        },
-        "SEVERAL": "true" if contract["output"]["kind"] == "labels" else "false",
-        "PROBABILITIES": "true" if contract["output"]["kind"] == "probabilities" else "false",
-    }
+    words = _words(contract, labels)
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
@@ -52,21 +33,58 @@ def render(name: str, contract: Mapping[str, Any], labels: Sequence[str]) -> dic
             )
         return words[match[1]]
 
+    folder = Path(__file__).with_name("templates") / "samples"
     made = {}
     for path in _templates(folder):
-        text = path.read_text(encoding="utf-8")
-        made[FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)] = MARKER.sub(
-            word, text
-        ).encode()
+        name = FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)
+        made[name] = MARKER.sub(word, path.read_text(encoding="utf-8")).encode()
     return made
 
 
+def _templates(folder: Path) -> Iterator[Path]:
+    """Every template, in one order on all systems."""
+    yield from sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _words(contract: Deployment, labels: Sequence[str]) -> dict[str, str]:
+    """The text for each marker. A figure that the rule does not have is 1 (the temperature) or 0."""
+    rule, kind = contract.confidence, contract.output.kind
+    temperature = 1.0 if isinstance(rule.temperature, UnsetType) else rule.temperature
+    return {
+        "NAME": _line(contract.name),
+        "IDENTIFIER": identifier(contract.name),
+        "PX": str(contract.input.px),
+        "CLASSES": str(len(labels)),
+        "LIMITS": _line(contract.limits),
+        "CHANNELS": str(contract.input.channels),
+        "TEMPERATURE": repr(float(temperature)),
+        **{name: _numbers(row) for name, row in _lists(rule, len(labels)).items()},
+        "SEVERAL": "true" if kind is OutputKind.LABELS else "false",
+        "PROBABILITIES": "true" if kind is OutputKind.PROBABILITIES else "false",
+    }
+
+
+def _lists(rule: AnswerRule, labels: int) -> dict[str, list[float]]:
+    none = [0.0] * labels
+    return {
+        "THRESHOLDS": rule.thresholds,
+        "SLOPES": none if isinstance(rule.slopes, UnsetType) else rule.slopes,
+        "OFFSETS": none if isinstance(rule.offsets, UnsetType) else rule.offsets,
+    }
+
+
+def _numbers(row: Sequence[float]) -> str:
+    return ", ".join(repr(float(value)) for value in row)
+
+
 def identifier(name: str) -> str:
-    """The name as letters, digits and underscores, starting with a letter: a package, a unit, a service."""
+    """The name in letters, digits and underscores, starting with a letter: for a package, a unit or a service."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return plain if plain[:1].isalpha() else f"model_{plain}".rstrip("_")
 
 
 def _line(text: str) -> str:
-    """One line without anything that could end a comment, a string or a tag in any of the samples' languages."""
+    """One line without any character that could end a comment, a string or a tag in one of the samples' languages."""
     return re.sub(r"[\"'`<>\\$*&]|[^\x20-\x7e\u00a0-\uffff]", " ", " ".join(str(text).split()))

@@ -1,283 +1,291 @@
-"""`edgekd verify BUNDLE`: a bundle, folder or .zip, checked again from its bytes, trusting nothing that it says of itself."""
+"""`edgekd verify BUNDLE`: checks a bundle, folder or .zip, from its bytes. No statement of the bundle is taken on trust."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import edgekd
-from edgekd.bundle import archive, assemble, deployment, hash_chain, samples
+from edgekd.bundle import (
+    archive,
+    assemble,
+    bundle_files,
+    bundle_record,
+    deployment,
+    golden_set,
+    hash_chain,
+    model_forms,
+    samples,
+)
+from edgekd.bundle.bundle_record import BundleCertificate, Manifest
+from edgekd.bundle.deployment_record import Deployment, Golden
+from edgekd.bundle.licences_record import LicenceChain
+from edgekd.bundle.model_forms import MODEL
+from edgekd.bundle.tflite_metadata import DEPLOYMENT, LABELS
 from edgekd.bundle.verify_record import VerifyCheck
-from edgekd.core.artifacts import canonical_json, sha256
+from edgekd.core.artifacts import Json, sha256
 from edgekd.core.errors import EdgeKDError, ModelFileError
 from edgekd.core.records import present
 from edgekd.data import images
+from edgekd.evaluation import confidence_record
 from edgekd.tflite import model_metadata, ports, runtime
 
 Files = Mapping[str, bytes]
-SHOWN = 5  # problems named in one check; the rest is counted
+SHOWN = 5  # problems that one check names; the others are counted
+BUNDLE_FIELDS = ("forms", "certified_sha256")  # of certificate.json: `assemble.seal` adds them
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path is to be checked as a bundle: a .zip, or a folder with a manifest.json."""
+    """Whether a path is checked as a bundle: a .zip, or a folder with a manifest.json."""
     return (path / "manifest.json").is_file() if path.is_dir() else path.suffix.lower() == ".zip"
 
 
 def verify(path: Path) -> list[VerifyCheck]:
-    """Every check, in order. Raises ModelFileError for a zip that is unsafe or cut short."""
+    """Every check of a bundle. Raises ModelFileError for a zip that is unsafe or cut short."""
     return verify_files(archive.read(path))
 
 
 def verify_files(files: Files) -> list[VerifyCheck]:
-    """The same of {path: bytes}. Later checks are skipped when the files are not those of the manifest's list."""
-    checks = [_checked("manifest", lambda: _manifest(files))]
-    for name, check in CHECKS.items():
-        checks.append(_checked(name, lambda check=check: check(files)))  # type: ignore[misc]
-    return checks
+    """Every check of a bundle's files, {path: bytes}."""
+    return [_checked(name, check, files) for name, check in CHECKS.items()]
 
 
-def _checked(name: str, check: Callable[[], list[str]]) -> VerifyCheck:
-    """Run one check; a file that it cannot read is its failure."""
+def _checked(name: str, check: Callable[[Files], list[str]], files: Files) -> VerifyCheck:
+    """Run one check. A file that it cannot read fails it."""
     try:
-        wrong = check()
+        wrong = check(files)
     except EdgeKDError as error:
         wrong = [error.what]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        wrong = [f"a file of the bundle lacks something: {error!r}"]
+        wrong = [f"a file of the bundle is incomplete: {error!r}"]
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    found = "; ".join(wrong[:SHOWN]) + more if wrong else "as it should be"
-    return VerifyCheck(name, not wrong, found)
+    return VerifyCheck(name, not wrong, "; ".join(wrong[:SHOWN]) + more or "as it should be")
 
 
 def _manifest(files: Files) -> list[str]:
-    body = assemble.load_json(files, "manifest.json")
-    rows = body["files"]
-    wrong = (
-        []
-        if body["schema"] == assemble.SCHEMA
-        else [f"schema {body['schema']!r} instead of {assemble.SCHEMA!r}"]
-    )
+    """Every file is in the list with its hash and size, and the list has its own hash."""
+    found = bundle_files.read_record(files, "manifest.json", Manifest)
+    rows = found.files
+    wrong = []
+    if found.schema != bundle_record.SCHEMA:
+        wrong.append(f"schema {found.schema!r} instead of {bundle_record.SCHEMA!r}")
     wrong += [f"{name} is missing" for name in rows if name not in files]
-    wrong += [
-        f"{name} is not in the list"
-        for name in files
-        if name not in rows and name != "manifest.json"
-    ]
+    listed = {*rows, "manifest.json"}
+    wrong += [f"{name} is not in the list" for name in files if name not in listed]
     wrong += [
         f"{name} was changed"
         for name, row in rows.items()
-        if name in files
-        and (sha256(files[name]), len(files[name])) != (row["sha256"], row["bytes"])
+        if name in files and (sha256(files[name]), len(files[name])) != (row.sha256, row.bytes)
     ]
-    if sha256(canonical_json(rows)) != body["sha256"]:
+    if assemble.rows_digest(rows) != found.sha256:
         wrong.append("the list itself was changed")
     return wrong
 
 
 def _lineage(files: Files) -> list[str]:
-    found = assemble.read_lineage(files)
+    """The hash chain holds, and its links are those of the files in the bundle."""
+    found = bundle_files.read_lineage(files)
     links = {row.name: row for row in found.links}
     wrong = hash_chain.walk(found.links)
     if found.head != found.links[-1].hash or found.links[-1].name != "bundle":
         wrong.append("its head is not the bundle's link")
     if hash_chain.contents(files) != links["bundle"].digest:
         wrong.append("the bundle's link does not cover the files of this bundle")
-    certified = assemble.load_json(files, "certificate.json")["certified_sha256"]
+    certified = _certificate_of(files).certified_sha256
     if links["certified model"].digest != certified:
         wrong.append("its certified model is not the certificate's")
     converted = present(links["convert"].payload)
     if converted is None or converted.blobs["tflite"] != certified:
         wrong.append("its convert stage made another file than the certified one")
-    for stage, name, kept in (
-        ("confidence", "confidence.json", _same),
-        ("certify", "certificate.json", _unsealed),
-    ):
+    kept = {
+        "confidence": ("confidence.json", bundle_files.read_json(files, "confidence.json")),
+        "certify": ("certificate.json", _unsealed(files)),
+    }
+    for stage, (name, body) in kept.items():
         made = present(links[stage].payload)
-        if made is None or kept(assemble.load_json(files, name)) != made.facts["body"]:
+        if made is None or body != made.facts["body"]:
             wrong.append(f"{name} is not what the {stage} stage made")
     return wrong
 
 
-def _same(body: dict[str, Any]) -> dict[str, Any]:
-    return body
+def _certificate_of(files: Files) -> BundleCertificate:
+    return bundle_files.read_record(files, "certificate.json", BundleCertificate)
 
 
-def _unsealed(body: dict[str, Any]) -> dict[str, Any]:
-    """The certificate as the stage wrote it, before the bundle's forms were added."""
-    bare = {key: value for key, value in body.items() if key not in ("forms", "certified_sha256")}
+def _unsealed(files: Files) -> Json:
+    """The certificate's JSON as the stage made it: the inverse of `assemble.seal`."""
+    body = bundle_files.read_json(files, "certificate.json")
+    bare = {key: value for key, value in body.items() if key not in BUNDLE_FIELDS}
     return {**bare, "model_sha256": body["certified_sha256"]}
 
 
 def _certificate(files: Files) -> list[str]:
-    body = assemble.load_json(files, "certificate.json")
-    wrong = [] if body["passed"] is True and not body["failures"] else ["it did not pass"]
-    if body["model_sha256"] != sha256(files[assemble.MODEL]):
-        wrong.append(f"it is for another {assemble.MODEL}")
-    if set(body["forms"]) != set(assemble.FORMS):
-        wrong.append(f"it speaks of {sorted(body['forms'])}")
-    certified, cores = body["certified_sha256"], set()
-    for name, row in body["forms"].items():
-        if row["sha256"] != sha256(files[name]):
+    """It passed, and the certified int8 network is inside both models, with nothing but their ports around it."""
+    found = _certificate_of(files)
+    certified = found.certified_sha256
+    wrong = [] if found.passed and not found.failures else ["it did not pass"]
+    if found.model_sha256 != sha256(files[MODEL]):
+        wrong.append(f"it is for another {MODEL}")
+    if set(found.forms) != set(model_forms.PORTS):
+        wrong.append(f"it names the models {sorted(found.forms)}")
+    cores = set()
+    for name, row in found.forms.items():
+        if row.sha256 != sha256(files[name]):
             wrong.append(f"it is for another {name}")
         bare = model_metadata.detach(files[name])
         core = ports.core(bare)
         cores.add(sha256(core))
         if not runtime.describe(core)["full_integer"]:
             wrong.append(f"{name} is not full integer inside")
-        if sha256(bare) != certified and bare != ports.with_ports(core, assemble.FORMS[name]):
+        if sha256(bare) != certified and bare != ports.with_ports(core, model_forms.PORTS[name]):
             wrong.append(f"{name} has more around the int8 network than its ports")
-    cores.add(sha256(ports.core(model_metadata.detach(files[assemble.MODEL]))))
-    if len(cores) != 1 or certified not in cores | {
-        sha256(model_metadata.detach(files[assemble.MODEL]))
-    }:
+    bare = model_metadata.detach(files[MODEL])
+    cores.add(sha256(ports.core(bare)))
+    if len(cores) != 1 or certified not in {*cores, sha256(bare)}:
         wrong.append("the int8 network inside is not the certified one")
     return wrong
 
 
 def _metadata(files: Files) -> list[str]:
+    """The metadata inside both models say what labels.txt, deployment.json and licences.json say."""
     labels = _labels(files)
-    contract = assemble.load_json(files, assemble.DEPLOYMENT)
+    contract = _contract(files)
+    licence = bundle_files.read_record(files, "licences.json", LicenceChain).result
     wrong = []
-    for name in assemble.FORMS:
+    for name in model_forms.PORTS:
         body, inside = model_metadata.metadata_of(files[name]), model_metadata.files_of(files[name])
         if body is None:
-            wrong.append(f"{name} has none")
+            wrong.append(f"{name} has no metadata")
             continue
-        if inside.get(assemble.LABELS, b"").decode().split("\n") != labels:
-            wrong.append(f"the labels inside {name} are not those of {assemble.LABELS}")
-        if inside.get(assemble.DEPLOYMENT) != files[assemble.DEPLOYMENT]:
+        if inside.get(LABELS, b"").decode().split("\n") != labels:
+            wrong.append(f"the labels inside {name} are not those of {LABELS}")
+        if inside.get(DEPLOYMENT) != files[DEPLOYMENT]:
             wrong.append(f"the deployment.json inside {name} is another one")
         (source,) = body["subgraph_metadata"][0]["input_tensor_metadata"]
         stated = source["process_units"][0]["options"]["NormalizationOptions"]
         expected = {
-            "mean": [255.0 * contract["input"]["mean"][0]],
-            "std": [255.0 * contract["input"]["std"][0]],
+            "mean": [255.0 * contract.input.mean[0]],
+            "std": [255.0 * contract.input.std[0]],
         }
         if any(not np.allclose(stated[key], expected[key], rtol=1e-6) for key in expected):
             wrong.append(
                 f"{name} states mean {stated['mean']} and std {stated['std']}, deployment.json {expected}"
             )
-        if body["license"] != assemble.load_json(files, "licences.json")["result"]:
+        if body["license"] != licence:
             wrong.append(f"{name} states another licence than licences.json")
-    if labels != assemble.load_json(files, "report.json")["data"]["classes"]:
-        wrong.append(f"{assemble.LABELS} are not the classes of report.json")
+    if labels != bundle_files.read_json(files, "report.json")["data"]["classes"]:
+        wrong.append(f"{LABELS} does not hold the classes of report.json")
     return wrong
 
 
 def _deployment(files: Files) -> list[str]:
-    """deployment.json against the tensors of the model and the fitted confidence."""
-    contract, fitted = (
-        assemble.load_json(files, assemble.DEPLOYMENT),
-        assemble.load_json(files, "confidence.json"),
-    )
-    graph = runtime.LiteRunner(files[assemble.MODEL])
+    """deployment.json fits the tensors of the model and the fitted confidence."""
+    contract = _contract(files)
+    body = bundle_files.read_json(files, "confidence.json")
+    fitted = confidence_record.read(body, "the bundle's confidence.json")
+    graph = runtime.LiteRunner(files[MODEL])
     wrong = []
-    for part, tensor in (("input", graph.input), ("output", graph.output)):
-        stated = (
-            contract[part]["dtype"],
-            contract[part]["zero_point"],
-            np.float32(contract[part]["scale"]),
-        )
-        if stated != (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0]):
-            wrong.append(
-                f"it states {part} {stated}, the model has {tensor.dtype.lower()}, {tensor.zero_point[0]}, "
-                f"{tensor.scale[0]}"
-            )
-    expected = deployment.rule(fitted)
-    if contract["output"]["kind"] != fitted["kind"]:
+    for part, port, tensor in (
+        ("input", contract.input, graph.input),
+        ("output", contract.output, graph.output),
+    ):
+        stated = (port.dtype, port.zero_point, np.float32(port.scale))
+        real = (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0])
+        if stated != real:
+            wrong.append(f"it states {part} {stated}, and the model has {real}")
+    if contract.output.kind is not fitted.kind:
         wrong.append(
-            f"its output is {contract['output']['kind']}, confidence.json was fitted on {fitted['kind']}"
+            f"its output is {contract.output.kind}, and confidence.json was fitted on {fitted.kind}"
         )
-    for key in expected:
-        if contract["confidence"].get(key) != expected[key]:
-            wrong.append(
-                f"its {key} is {contract['confidence'].get(key)}, confidence.json has {expected[key]}"
-            )
+    expected = deployment.answer_rule(fitted)
+    for field in expected.__struct_fields__:
+        stated_value, fitted_value = getattr(contract.confidence, field), getattr(expected, field)
+        if stated_value != fitted_value and field != "rule":
+            wrong.append(f"its {field} is {stated_value}, and confidence.json has {fitted_value}")
     return wrong
 
 
 def _golden(files: Files) -> list[str]:
-    """The self-test of the samples, and golden.npz through both forms."""
-    contract, golden = (
-        assemble.load_json(files, assemble.DEPLOYMENT),
-        assemble.load_json(files, deployment.INDEX),
-    )
-    wrong = deployment.self_test(contract, golden, _labels(files), files[assemble.MODEL], files)
+    """The samples' self-test passes, both models give the stored codes, and the stored answers follow from them."""
+    contract, labels = _contract(files), _labels(files)
+    golden = bundle_files.read_record(files, golden_set.INDEX, Golden)
+    wrong = golden_set.self_test(contract, golden, labels, files[MODEL], files)
     pictures = np.stack(
-        [images.as_rgb(images.decode(files[row["file"]], row["file"])) for row in golden["images"]]
+        [images.as_rgb(images.decode(files[row.file], row.file)) for row in golden.images]
     )
-    pictures = pictures[..., : contract["input"]["channels"]]
-    expected = np.array([row["codes_int8"] for row in golden["images"]])
-    for name in assemble.FORMS:
-        found = assemble.answers(files[name], pictures, contract)
-        if np.abs(found - expected).max() > golden["tolerance_lsb"]:
+    pictures = pictures[..., : contract.input.channels]
+    expected = np.array([row.codes_int8 for row in golden.images])
+    for name in model_forms.PORTS:
+        found = model_forms.answers(files[name], pictures, contract)
+        off = int(np.abs(found - expected).max())
+        if off > golden.tolerance_lsb:
+            wrong.append(f"{name}: {off} LSB from the stored answers")
+    for row in golden.images:
+        said = deployment.answer(contract, labels, np.asarray(row.codes_int8, np.int8))
+        if row.answer != said.answer or not set(row.known) <= set(labels):
             wrong.append(
-                f"{name}: {int(np.abs(found - expected).max())} LSB from the stored answers"
-            )
-    labels = _labels(files)
-    for row in golden["images"]:
-        said = deployment.answer(contract, labels, np.asarray(row["codes_int8"], np.int8))
-        known = row["labels"] if contract["output"]["kind"] == "labels" else [row["label"]]
-        if row["answer"] != said["answer"] or not set(known) <= set(labels):
-            wrong.append(
-                f"{row['file']}: its stored answer {row['answer']!r} is not what its codes say"
+                f"{row.file}: its stored answer {row.answer!r} does not follow from its codes"
             )
     return wrong
 
 
 def _samples(files: Files) -> list[str]:
-    """The samples are made again from deployment.json and the labels, and compared."""
-    if assemble.read_lineage(files).edgekd != edgekd.__version__:
-        return []  # another version's templates; the manifest and the lineage still cover the files
-    contract = assemble.load_json(files, assemble.DEPLOYMENT)
-    made = samples.render(contract["name"], contract, _labels(files))
-    return [
+    """The samples are those that this version makes of deployment.json and the labels.
+
+    Another version has other templates. The manifest and the lineage cover its files all the same.
+    """
+    if bundle_files.read_lineage(files).edgekd != edgekd.__version__:
+        return []
+    made = samples.render(_contract(files), _labels(files))
+    wrong = [
         f"{name} is not what this edgekd makes" for name in made if files.get(name) != made[name]
-    ] + [
-        f"{name} is not one of them"
+    ]
+    return wrong + [
+        f"{name} is not one of the samples"
         for name in files
         if name.startswith(samples.FOLDER) and name not in made
     ]
 
 
 def _papers(files: Files) -> list[str]:
-    """Licences, bill of materials and card say the same as each other and as the files."""
-    licences, bill = (
-        assemble.load_json(files, "licences.json"),
-        assemble.load_json(files, "sbom.cdx.json"),
-    )
+    """Licences, bill of materials and model card agree with each other and with the files."""
+    licences = bundle_files.read_record(files, "licences.json", LicenceChain)
+    bill = bundle_files.read_json(files, "sbom.cdx.json")
     wrong = []
     model = bill["metadata"]["component"]
-    if model["hashes"][0]["content"] != sha256(files[assemble.MODEL]):
+    if model["hashes"][0]["content"] != sha256(files[MODEL]):
         wrong.append("sbom.cdx.json is of another model")
     for row in bill["components"]:
         if row["type"] == "file" and (
             row["name"] not in files or row["hashes"][0]["content"] != sha256(files[row["name"]])
         ):
             wrong.append(f"sbom.cdx.json has another {row['name']}")
-    tainted = [row for row in licences["links"] if row["non_commercial"] and row["part"] == "model"]
-    if bool(tainted) != bool(licences["tainted_by"]):
+    tainted = [row for row in licences.links if row.non_commercial and row.part == "model"]
+    if bool(tainted) != bool(licences.tainted_by):
         wrong.append("licences.json hides a non-commercial part")
-    card = files["README.md"].decode()
-    for row in tainted:
-        if "Tainted by" not in card:
-            wrong.append(f"the card does not say that {row['name']} is non-commercial")
+    if tainted and "Tainted by" not in files["README.md"].decode():
+        named = ", ".join(row.name for row in tainted)
+        wrong.append(f"the card does not say that {named} is non-commercial")
     return wrong
+
+
+def _contract(files: Files) -> Deployment:
+    return bundle_files.read_record(files, DEPLOYMENT, Deployment)
 
 
 def _labels(files: Files) -> list[str]:
     try:
-        return files[assemble.LABELS].decode().splitlines()
+        return files[LABELS].decode().splitlines()
     except (KeyError, UnicodeDecodeError):
         raise ModelFileError(
-            f"the bundle's {assemble.LABELS} is missing or not UTF-8", archive.NEXT
+            f"the bundle's {LABELS} is missing or not UTF-8", bundle_files.AGAIN
         ) from None
 
 
 CHECKS: dict[str, Callable[[Files], list[str]]] = {
+    "manifest": _manifest,
     "lineage": _lineage,
     "certificate": _certificate,
     "metadata": _metadata,

@@ -1,0 +1,114 @@
+"""Records of deployment.json and golden/golden.json, which every sample reads."""
+
+from __future__ import annotations
+
+from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.evaluation.confidence_record import OutputKind
+
+SCHEMA = "edgekd.deployment/1"
+GOLDEN_SCHEMA = "edgekd.golden/1"
+
+
+class ImageInput(Record, frozen=True):
+    """How an image becomes the input tensor.
+
+    Fit the image to `px` x `px` by `fit` with the filter `resample`, and put its channels into the
+    order `order`. `scale` and `zero_point` are the uint8 tensor's. `mean` and `std`, one for each
+    channel, normalise pixels that are scaled to 0..1; the float model takes these.
+    """
+
+    px: int
+    channels: int
+    order: str
+    fit: str
+    resample: str
+    dtype: str
+    scale: float
+    zero_point: int
+    mean: list[float]
+    std: list[float]
+
+
+class ModelOutput(Record, frozen=True):
+    """The output tensor of the uint8 model: real = scale * (code - zero_point)."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+    kind: OutputKind
+
+
+class AnswerRule(Record, frozen=True, kw_only=True):
+    """When a label belongs to the answer; `rule` says it in words. Each list has a number for each label.
+
+    One class an image: `temperature`, `thresholds`, `coverage`. Several labels an image: `slopes`,
+    `offsets`, `thresholds`.
+    """
+
+    temperature: float | UnsetType = UNSET
+    slopes: list[float] | UnsetType = UNSET
+    offsets: list[float] | UnsetType = UNSET
+    thresholds: list[float]
+    coverage: float | UnsetType = UNSET
+    rule: str
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    """deployment.json: what an app does before and after the model. `limits`: a sentence for the user."""
+
+    schema: str = SCHEMA
+    name: str
+    model: str
+    labels: str
+    input: ImageInput
+    output: ModelOutput
+    confidence: AnswerRule
+    limits: str
+
+
+class Answer(Record, frozen=True):
+    """What a sample says about an image: a label, the set of labels that reach their thresholds, and whether it is unsure."""
+
+    answer: str
+    set: list[str]
+    unsure: bool
+
+
+class GoldenImage(Record, frozen=True, kw_only=True):
+    """An image of the golden folder with the answer that every correct copy gives.
+
+    `label` is the true label; `labels` are the true ones where an image may have several. The test
+    pattern has neither. `fitted` names the file of the pattern after fitting. The codes are the
+    output's, counted as int8 and as uint8.
+    """
+
+    file: str
+    fitted: str | UnsetType = UNSET
+    label: str | UnsetType = UNSET
+    labels: list[str] | UnsetType = UNSET
+    codes_int8: list[int]
+    codes_uint8: list[int]
+    answer: str
+    set: list[str]
+    unsure: bool
+
+    @property
+    def expected(self) -> Answer:
+        """The stored answer."""
+        return Answer(self.answer, self.set, self.unsure)
+
+    @property
+    def known(self) -> list[str]:
+        """The true labels; [] for the test pattern."""
+        if not isinstance(self.labels, UnsetType):
+            return self.labels
+        return [] if isinstance(self.label, UnsetType) else [self.label]
+
+
+class Golden(Record, frozen=True, kw_only=True):
+    """golden/golden.json. A sample's codes may differ from the stored ones by `tolerance_lsb`."""
+
+    schema: str = GOLDEN_SCHEMA
+    tolerance_lsb: int
+    images: list[GoldenImage]
+    pattern: GoldenImage
