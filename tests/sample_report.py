@@ -419,7 +419,7 @@ EXAMPLES = [
 
 
 # Fields with a fixed set of values, which no text from outside can be in.
-FIXED = {"schema", "state", "metric", "labels", "origin", "answers"}
+FIXED = {"schema", "state", "metric", "labels", "origin", "answers", "kind", "part"}
 
 
 def every_text(value: Any, key: str = "") -> Any:

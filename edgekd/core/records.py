@@ -46,7 +46,8 @@ def from_json[R: Record](cls: type[R], body: Json, where: str) -> R:
     """
     try:
         return msgspec.convert(body, cls)
-    except msgspec.ValidationError as error:
+    # UnicodeEncodeError: a lone surrogate, from a file name that is not UTF-8, in place of an enum.
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ModelFileError(
             f"{where}: {explain(str(error), field_names(cls))}",
             "write the file again with this version of edgekd",
