@@ -19,7 +19,7 @@ class Painted(Record, frozen=True):
 
 
 def test_an_unknown_value_of_an_enum_is_named() -> None:
-    with pytest.raises(ModelFileError, match="file: colour: .*'blue'"):
+    with pytest.raises(ModelFileError, match=r"file: colour: .*'blue'"):
         from_json(Painted, {"colour": "blue"}, "file")
 
 

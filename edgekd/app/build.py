@@ -25,6 +25,7 @@ from edgekd.pipeline.runner import run as run_stages
 from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
+from edgekd.training.processes import launched
 
 if TYPE_CHECKING:
     from edgekd.reporting.report_record import Report
@@ -40,6 +41,11 @@ def run(asked: Build) -> BuildResult:
     A failed gate is part of the result, whether it stops the build or is found at its end. Raises
     EdgeKDError for bad input.
     """
+    if not launched().main:
+        raise RecipeError(
+            "edgekd.build runs in one process, and a launcher has started several",
+            "torchrun --nproc-per-node 2 -m edgekd build ... trains with several processes",
+        )
     progress = asked.progress or silent
     out = Path()
     try:
