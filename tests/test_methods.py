@@ -52,6 +52,8 @@ def test_every_method_reads_and_round_trips() -> None:
         ("distil.losses.sp=-1", "from 0 to"),
         ("distil.losses.sp.ramp=2", "from 0 to 1"),
         ("distil.losses.sp=inf", "a number"),
+        ("distil.losses.sp=nan", "a number"),
+        (f"distil.losses.sp=1{'0' * 400}", "a number"),
         ("distil.lossess.sp=1", "losses"),
     ],
 )

@@ -187,6 +187,23 @@ def test_an_edit_leaves_the_other_lines_as_they_are(text: str, expected: str) ->
     assert recipe_toml.edited(text, {"edits.pooling": "mean"}) == expected
 
 
+def test_an_edit_sets_keys_at_every_depth() -> None:
+    values = {"distil.student": "x", "distil.losses.dkd.beta": 2, "seed": 3, "data.labels": ["a"]}
+    assert recipe_toml.edited("[distil]\nepochs = 1 # few\n", values) == (
+        "seed = 3\n"
+        "\n"
+        "[distil]\n"
+        "epochs = 1 # few\n"
+        'student = "x"\n'
+        "\n"
+        "[distil.losses.dkd]\n"
+        "beta = 2\n"
+        "\n"
+        "[data]\n"
+        'labels = ["a"]\n'
+    )
+
+
 def test_a_recipe_that_has_no_place_for_an_edit_says_what_to_write() -> None:
     with pytest.raises(RecipeError, match=r'write by hand: edits\.pooling = "mean"'):
         recipe_toml.edited("edits = 3\n", {"edits.pooling": "mean"})

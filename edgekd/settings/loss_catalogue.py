@@ -16,7 +16,6 @@ the code of the losses.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 
 from edgekd.core import plugins
@@ -135,10 +134,10 @@ def _number(key: str, value: Toml, parameter: Parameter, where: str) -> float:
         f"a {'whole ' if parameter.whole else ''}number from {parameter.low:g} to "
         f"{parameter.high:,.12g}"
     )
+    # NaN is not between the bounds, either.
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not math.isfinite(value)
         or not parameter.low <= value <= parameter.high
         or (parameter.whole and value != int(value))
     ):

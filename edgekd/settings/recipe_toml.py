@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 import tomlkit.exceptions
-from tomlkit.items import AbstractTable
 
 from edgekd.core.errors import RecipeError
 from edgekd.settings.setting_types import Toml
@@ -93,26 +93,38 @@ def edited(text: str, values: Mapping[str, Toml]) -> str:
     Raises RecipeError, with the lines to write by hand, for a recipe whose layout leaves no place
     for a key.
     """
-    mark = MARK if text.startswith(MARK) else ""
-    expected = tomllib.loads(text.removeprefix(MARK))
+    mark, plain = MARK if text.startswith(MARK) else "", text.removeprefix(MARK)
+    expected: dict[str, Toml] = tomllib.loads(plain)
     try:
-        document = tomlkit.parse(text.removeprefix(MARK))
-        for key, value in values.items():
-            section, _, name = key.partition(".")
-            if section not in document:
-                document.add(section, tomlkit.table())
-            table = document[section]
-            assert isinstance(table, AbstractTable)
-            table[name] = value
-            expected[section] = {**expected.get(section, {}), name: value}
-        made = mark + tomlkit.dumps(document)
-        right = tomllib.loads(made.removeprefix(MARK)) == expected
-    except (tomlkit.exceptions.TOMLKitError, tomllib.TOMLDecodeError, AssertionError, TypeError):
-        right = False
-    if not right:
-        raise RecipeError(
-            f"EdgeKD cannot write {', '.join(values)} into this recipe",
-            "write by hand: "
-            + ", ".join(f"{key} = {spelled(value)}" for key, value in values.items()),
-        )
-    return made
+        document = tomlkit.parse(plain)
+        # A key of the top level stands before the first table.
+        for key, value in sorted(values.items(), key=lambda item: "." in item[0]):
+            _put(document, key, value, tomlkit.table)
+            _put(expected, key, value, dict)
+        made = tomlkit.dumps(document)
+        if tomllib.loads(made) == expected:
+            return mark + made
+    except (tomlkit.exceptions.TOMLKitError, tomllib.TOMLDecodeError, TypeError):
+        pass
+    lines = ", ".join(f"{key} = {spelled(value)}" for key, value in values.items())
+    raise RecipeError(
+        f"EdgeKD cannot write {', '.join(values)} into this recipe", f"write by hand: {lines}"
+    )
+
+
+def _put(
+    root: MutableMapping[str, Any], key: str, value: Toml, empty: Callable[[], object]
+) -> None:
+    """Set a dotted key in a tomlkit document or a dictionary; `empty` makes a missing table.
+
+    Raises TypeError when a part of the key is no table.
+    """
+    *sections, name = key.split(".")
+    table = root
+    for section in sections:
+        if section not in table:
+            table[section] = empty()
+        table = table[section]
+        if not isinstance(table, MutableMapping):
+            raise TypeError(f"{section} is no table")
+    table[name] = value
