@@ -18,6 +18,7 @@ from pathlib import Path
 from edgekd.core.errors import DeviceError
 from edgekd.device import transports
 from edgekd.device.agent import PYTHON
+from edgekd.device.device_text import clean
 from edgekd.device.transports import Job, Progress, Ran
 
 # The folder in which adb's shell user may write files and start programs.
@@ -71,14 +72,14 @@ def _devices() -> dict[str, str]:
     code, listing, _ = _adb("devices", timeout_s=SHORT_S)
     if code != 0:
         raise DeviceError(
-            f"`adb devices` ended with exit code {code}: {_safe(listing)}",
+            f"`adb devices` ended with exit code {code}: {clean(listing)}",
             "adb kill-server, then try again",
         )
     return dict(line.split("\t", 1) for line in listing.splitlines() if "\t" in line)
 
 
 def _choose(devices: dict[str, str], serial: str | None) -> str:
-    names = ", ".join(map(_safe, sorted(devices)))
+    names = ", ".join(map(clean, sorted(devices)))
     if not devices:
         raise DeviceError(
             "no Android device is attached",
@@ -97,12 +98,8 @@ def _choose(devices: dict[str, str], serial: str | None) -> str:
     state = devices[chosen]
     if state != "device":
         step = next((step for words, step in STATES.items() if words in state), "see `adb devices`")
-        raise DeviceError(f"{_safe(chosen)} is {_safe(state)}", step)
+        raise DeviceError(f"{clean(chosen)} is {clean(state)}", step)
     return chosen
-
-
-def _safe(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
 
 
 def _adb(
@@ -177,8 +174,8 @@ class AdbTransport:
         found = re.fullmatch(rf"(.*?)\n?{mark} (\d{{1,3}})\s*", answer, re.DOTALL)
         if found is None:
             raise DeviceError(
-                f"the connection to {_safe(self.serial)} was lost (adb exit code {code}: "
-                f"{_safe(text[-300:])})",
+                f"the connection to {clean(self.serial)} was lost (adb exit code {code}: "
+                f"{clean(text[-300:])})",
                 f"attach it again, and remove the folder edgekd-* in {TEMPORARY} there",
             )
         return int(found.group(2)), found.group(1)
@@ -193,7 +190,7 @@ class AdbTransport:
         code, said = self.shell(f"mkdir -m 700 {folder}")
         if code != 0:
             raise DeviceError(
-                f"no folder can be made in {TEMPORARY}: {_safe(said)}", "make room on the device"
+                f"no folder can be made in {TEMPORARY}: {clean(said)}", "make room on the device"
             )
         try:
             self._push(job, folder)
@@ -227,13 +224,13 @@ class AdbTransport:
                 if code != 0:
                     raise DeviceError(
                         f"{len(data) / 2**20:.1f} MiB cannot be copied to the device: "
-                        f"{_safe(said[-300:])}",
+                        f"{clean(said[-300:])}",
                         "make room on the device",
                     )
         code, said = self.shell(f"cd {folder} && chmod -R 700 .")
         if code != 0:
             raise DeviceError(
-                f"what was copied to the device cannot be used there: {_safe(said)}",
+                f"what was copied to the device cannot be used there: {clean(said)}",
                 "make room on the device",
             )
 
@@ -257,7 +254,7 @@ class AdbTransport:
             raise
         if code in (126, 127):
             raise DeviceError(
-                f"the program cannot be started on the device: {_safe(said or self._said(folder))}",
+                f"the program cannot be started on the device: {clean(said or self._said(folder))}",
                 "check that it is built for this device's processor",
             )
         return code
@@ -274,7 +271,7 @@ class AdbTransport:
             return None
         if not size.strip().isdecimal() or int(size) > most:
             raise DeviceError(
-                f"the job left a file of {_safe(size)[:30]} bytes; {most} is the most that is read",
+                f"the job left a file of {clean(size)[:30]} bytes; {most} is the most that is read",
                 "run the job by hand in adb shell and look at the file",
             )
         return _adb(

@@ -12,7 +12,7 @@ import msgspec
 from edgekd.core.errors import DeviceError
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.device import transports
-from edgekd.device.result_reader import clean
+from edgekd.device.device_text import clean
 from edgekd.device.transports import Job, Ran, StderrReader
 
 MAX_GREETING = 64 * 2**10  # bytes that a login script may print before the agent answers

@@ -16,9 +16,9 @@ from edgekd.device.android_delegate import AndroidDelegate, Kind
 from edgekd.device.bench import completed
 from edgekd.device.bench_record import Bench, MemoryKib, Runtime, Settings
 from edgekd.device.bench_settings import BenchSettings
+from edgekd.device.device_text import clean
 from edgekd.device.edgebench import VERSION
 from edgekd.device.model_file import check_model
-from edgekd.device.result_reader import clean
 from edgekd.device.transports import Job, Progress, Ran
 from edgekd.settings.device_profiles import DeviceProfile
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from edgekd.core.errors import DeviceError
 from edgekd.device.adb import AdbTransport
 from edgekd.device.bench_record import Host, HostBefore
-from edgekd.device.result_reader import clean
+from edgekd.device.device_text import clean
 
 CPU = "/sys/devices/system/cpu/cpu0/cpufreq/"
 MAX_FACT = 100  # characters that are kept of one answer

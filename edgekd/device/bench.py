@@ -16,8 +16,9 @@ from edgekd.core.errors import DeviceError, StoreError
 from edgekd.device import runner_job
 from edgekd.device.bench_record import Bench
 from edgekd.device.bench_settings import DEFAULTS, BenchSettings
+from edgekd.device.device_text import MAX_TEXT, clean
 from edgekd.device.model_file import check_model
-from edgekd.device.result_reader import MAX_TEXT, Origin, clean, read_result
+from edgekd.device.result_reader import Origin, read_result
 from edgekd.device.runner_job import RESULT, RUNNER
 from edgekd.device.transports import PYTHON, Job, Progress, Transport
 from edgekd.settings.device_profiles import DeviceProfile

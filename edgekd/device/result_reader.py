@@ -14,10 +14,10 @@ from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError, DeviceError, EdgeKDError, ModelFileError
 from edgekd.core.records import from_json, to_json
 from edgekd.device.bench_record import ERROR_SCHEMA, SCHEMA, Bench, BenchFailure, LatencyMs
+from edgekd.device.device_text import clean
 from edgekd.device.transports import MAX_FILE_BYTES
 
-MAX_TEXT = 500  # characters that are kept of a text from a device
-MAX_WARNINGS = 50
+MAX_WARNINGS = 50  # the runner gives fewer than ten
 WHERE = "result.json"  # in messages, since the file lies on the device
 
 
@@ -30,14 +30,6 @@ class Origin:
     profile: str
     transport: str
     emulated: bool = False
-
-
-def clean(text: str) -> str:
-    """A device's text as one line that is safe on a terminal, of at most MAX_TEXT characters.
-
-    Control, format and line characters become spaces.
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_TEXT]
 
 
 class _UnfitError(Exception):

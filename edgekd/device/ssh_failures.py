@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from edgekd.core.errors import DeviceError
-from edgekd.device.result_reader import clean
+from edgekd.device.device_text import clean
 
 MAX_QUOTE = 300  # characters of the device's or ssh's last line that are shown
 SSH_FAILED = 255  # the exit code of the ssh client when the connection fails (ssh(1), EXIT STATUS)

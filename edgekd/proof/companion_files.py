@@ -24,9 +24,8 @@ from edgekd.tflite.int8_rules import input_range
 GOLDEN_ARRAYS = ("inputs", "logits_int8", "labels")
 CHANNEL_ORDERS = {1: "grey", 3: "RGB"}
 AGAIN = "fetch the whole out folder again, or build again: its files belong together"
-SCALE_TOLERANCE = (
-    1e-6  # float32 rounding of mean and std moves the scale by a few units in its last place
-)
+# Float32 rounding of mean and std moves the scale by a few units in its last place.
+SCALE_TOLERANCE = 1e-6
 
 Golden = Mapping[str, npt.NDArray[Any]]
 
