@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from edgekd.app import cli
 from edgekd.core.artifacts import sha256
 from edgekd.tflite import runtime
+from tests.conftest import REPOSITORY
 
 # One epoch of everything on 120 phantom images at 32 px: every stage's real code in a few seconds.
 SMALL = [
@@ -91,6 +93,28 @@ def test_every_file_of_the_contract(built: Path) -> None:
     ):
         assert (built / name).stat().st_size > 0, name
     assert not list(built.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [
+        ("bench/local.json", "bench"),
+        ("certificate.json", "certificate"),
+        ("check.json", "check"),
+        ("lineage.json", "lineage"),
+        ("report.json", "report"),
+    ],
+)
+def test_published_files_follow_their_schemas(built: Path, file: str, schema: str) -> None:
+    path = REPOSITORY / "docs" / "schemas" / f"{schema}.json"
+    jsonschema.validate(json.loads((built / file).read_text()), json.loads(path.read_text()))
+
+
+def test_a_verification_follows_its_schema(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(built), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    path = REPOSITORY / "docs" / "schemas" / "verify.json"
+    jsonschema.validate(body, json.loads(path.read_text()))
 
 
 def test_report_follows_its_schema(built: Path) -> None:

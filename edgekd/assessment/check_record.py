@@ -6,10 +6,11 @@ Their fields are the fields of the published JSON. Sizes are in bytes and times 
 from __future__ import annotations
 
 import enum
+from typing import Final, Literal
 
 from edgekd.core.records import UNSET, Record, UnsetType
 
-SCHEMA = "edgekd.check/1"
+SCHEMA: Final = "edgekd.check/1"
 
 
 class Origin(enum.StrEnum):
@@ -170,7 +171,7 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     compiler was run. `key`: hash of what was asked, in the answer that a build keeps.
     """
 
-    schema: str = SCHEMA
+    schema: Literal["edgekd.check/1"] = SCHEMA
     model: str
     profile: str
     passed: bool

@@ -13,9 +13,9 @@ from edgekd.assessment.latency.fit import Row
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError, ProfileError
 from edgekd.core.records import Record, from_json
+from edgekd.device.bench_record import SCHEMA
 from edgekd.tflite.flatbuffer import read
 
-SCHEMA = "edgekd.bench/1"
 EXPECTED = "name bench JSON files, as edgekd bench --json prints them"
 AGAIN = "measure again with edgekd bench"
 

@@ -12,6 +12,7 @@ import copy
 import statistics
 import time
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
 from edgekd.tflite.runtime import LiteRunner
 
-SCHEMA = "edgekd.slow/1"
+SCHEMA: Final = "edgekd.slow/1"
 HERE = "local"  # the transport of a run on this machine
 # An operator is first run for WARM_S seconds without timing, then at least RUNS times and for at
 # least LEAST_S seconds. A MobileNetV2 takes about 2 s.
@@ -60,7 +61,7 @@ class Slowness(Record, frozen=True, kw_only=True):
     `whole_ms`: the run's p50. `sum_ms`: the operators together. `by_op`: {operator: ms}.
     """
 
-    schema: str = SCHEMA
+    schema: Literal["edgekd.slow/1"] = SCHEMA
     model: str
     profile: str
     basis: str
