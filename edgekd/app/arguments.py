@@ -1,8 +1,8 @@
 """The arguments of every verb, defined once: for the Python API and for the command line.
 
 Each verb has one frozen dataclass. Its fields are the keyword arguments of the function in
-edgekd.app.api, and their metadata (edgekd.app.command_options) says how the same argument is written
-on the command line. edgekd.app.commands adds what only a terminal needs, such as `--json`. A field
+edgekd.app.api. Their metadata (edgekd.app.command_options) says how the same argument is written on
+the command line. edgekd.app.commands adds what only a terminal needs, such as `--json`. A field
 without metadata exists in Python alone.
 """
 

@@ -1,4 +1,4 @@
-"""From a finished build to its bundle: report.json's blocks on confidence, groups and licences, and the bundle's files."""
+"""From a finished build to its bundle: blocks of report.json, and the files of the bundle."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ def coverage_warning(block: confidence_record.ClassConfidence) -> str | None:
 
 
 def column_values(job: Job, dataset: Dataset) -> list[str | None]:
-    """The subgroup column's value of each test image. Raises RecipeError when the source has no manifest."""
+    """The subgroup column's value of each test image.
+
+    Raises RecipeError when the source has no manifest.
+    """
     name = job.recipe.subgroups.column
     read = getattr(job.source, "column", None)
     if read is None:
@@ -96,7 +99,9 @@ def bundle_of(
     report: Report,
     examples: Sequence[Example],
 ) -> dict[str, bytes]:
-    """The bundle's files, {path: bytes}; {} for a build that did not finish, is not certified, or failed a gate.
+    """The bundle's files, {path: bytes}.
+
+    Empty for a build that did not finish, is not certified, or failed a gate.
 
     `examples`: the test images that the report shows; they travel with the model.
     """
@@ -161,7 +166,8 @@ def card_facts(
 def stage_links(job: Job, done: Mapping[str, Done]) -> list[ChainLink]:
     """The finished stages as links of the hash chain.
 
-    The links of RETOLD hold what their artifacts consist of, because files of the bundle repeat these artifacts.
+    The links of RETOLD hold what their artifacts consist of, because files of the bundle repeat
+    these artifacts.
     """
     packed = {name: done[name].entry.packed for name in RETOLD if name in done}
     return hash_chain.stage_links(provenance.lineage_stages(job, done), packed)
@@ -173,5 +179,5 @@ def default_name(job: Job) -> str:
 
 
 def head(files: Mapping[str, bytes]) -> str:
-    """The last hash of a bundle's lineage. Two bundles with the same head have the same contents."""
+    """The last hash of a bundle's lineage: bundles with the same head have the same contents."""
     return bundle_files.read_lineage(files).head

@@ -1,4 +1,4 @@
-"""What a build was made from, for its papers: lineage.json, and the licences of the data and of every network."""
+"""What a build was made from: lineage.json, and the licences of the data and of every network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgekd.pipeline.stage_table import stages
 
 
 def lineage(job: Job, done: Mapping[str, Done]) -> Lineage:
-    """lineage.json of the out folder: the finished stages, and the licences of the data and of every network."""
+    """lineage.json: the finished stages, and the licences of the data and of every network."""
     sources = {
         "data": LineageSource(job.source.name, job.source.facts.licence),
         "student": LineageSource(job.student.name, job.student.licence or "not stated"),
@@ -38,21 +38,24 @@ def lineage_stages(job: Job, done: Mapping[str, Done]) -> list[LineageStage]:
 
 
 def licence_chain(job: Job, done: Mapping[str, Done]) -> LicenceChain:
-    """The licence chain of a build. A network that is not trained yet has no known origin of its weights."""
+    """The licence chain of a build.
+
+    The origin of a network's weights is unknown before the network is trained.
+    """
     facts = job.source.facts
     data = DataTerms(job.source.name, facts.licence, facts.source)
     return licences.chain(data, network_terms(job, done), job.recipe.card)
 
 
 def network_terms(job: Job, done: Mapping[str, Done]) -> list[NetworkTerms]:
-    """Every teacher, then the student, with where their weights come from."""
+    """The terms of every teacher and then of the student, with the origin of their weights."""
     networks = [(teacher.stage, teacher.spec, teacher.stage) for teacher in job.teachers]
     networks.append(("student", job.student, "distil"))
     return [NetworkTerms(role, spec, _origin(done, stage)) for role, spec, stage in networks]
 
 
 def _origin(done: Mapping[str, Done], stage: str) -> str:
-    """Where the weights of a stage's network come from. Of a file only its name is published, not its folder."""
+    """Where the weights of a stage's network come from: of a file its name, without its folder."""
     if stage not in done:
         return "not loaded yet"
     stated = str(load(done, stage).facts.get("weights", "not stated"))
