@@ -15,7 +15,7 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
-from edgekd.quantization import graphs
+from edgekd.quantization import capture as exporting
 from edgekd.quantization.qat_network import Capture, calibrate, prepare
 from edgekd.quantization.recording import record
 from edgekd.settings import model_specs
@@ -44,7 +44,8 @@ def test_small_networks_become_the_same_file(name: str) -> None:
     torch.manual_seed(0)
     model = SMALL[name]()
     files = [
-        tflite(model, PX, MEAN, STD, Int8Rules(), capture) for capture in (graphs.capture, record)
+        tflite(model, PX, MEAN, STD, Int8Rules(), capture)
+        for capture in (exporting.capture, record)
     ]
     # torch.export counts slices of the whole, which are dropped
     assert re.sub(rb"slice_\d", b"slice_N", files[0]) == re.sub(rb"slice_\d", b"slice_N", files[1])
@@ -69,7 +70,9 @@ def test_students_become_the_same_file(student: str, profile: str) -> None:
     model = builders.create(spec.arch, {**spec.options, "num_classes": 10})
     mean, std = builders.normalisation(spec, model)
     rules = Int8Rules.from_dict(device.rules)
-    files = [tflite(model, PX, mean, std, rules, capture) for capture in (graphs.capture, record)]
+    files = [
+        tflite(model, PX, mean, std, rules, capture) for capture in (exporting.capture, record)
+    ]
     assert files[0] == files[1]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgekd.assessment.workload import NARROW, Work
-from edgekd.quantization import graphs
+from edgekd.quantization import capture, graphs
 
 BYTES = {"int8": 1, "fp32": 4}
 CLASSES = 1001  # TF-slim's networks keep a background class
@@ -137,7 +137,7 @@ def _head(net: Ops) -> list[Work]:
 
 def captured(model: nn.Module, px: int, precision: str) -> list[Work]:
     """The work of a torch network at px x px, from its exported graph: activations and batch norms fused."""
-    graph = graphs.capture(model, torch.zeros(2, 3, px, px))
+    graph = capture.capture(model, torch.zeros(2, 3, px, px))
     width, rows = BYTES[precision], list[Work]()
     for node in graphs.nodes_of(graph.graph):
         name = PLAIN.get(str(node.target).removeprefix("aten.").split(".")[0])

@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.quantization.graphs import Node, shape_of
-from edgekd.quantization.qat_network import Layer, QatNetwork
+from edgekd.quantization.qat_network import QatNetwork
+from edgekd.quantization.qat_structure import Layer
 from edgekd.tflite import int8_rules
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.graphs import (
-    CONVOLUTIONS,
     Node,
     clean,
     getattr_path,
     has_path,
+    is_layer,
     module_of,
     nodes_of,
     op_name,
@@ -128,11 +128,6 @@ def _free_path(network: fx.GraphModule, stem: str, part: str) -> str:
 
 def _is_parameter(network: fx.GraphModule, path: str) -> bool:
     return isinstance(getattr_path(network, path), nn.Parameter)
-
-
-def is_layer(node: Node) -> bool:
-    """Whether a node is a convolution or a linear layer."""
-    return node.target in CONVOLUTIONS or node.target is aten.linear.default
 
 
 def refuse_computed_parameters(network: fx.GraphModule) -> None:

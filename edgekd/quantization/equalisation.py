@@ -18,7 +18,8 @@ from torch import Tensor, fx
 
 from edgekd.quantization import graphs
 from edgekd.quantization.fakequant_placement import activation_of
-from edgekd.quantization.qat_network import Layer, QatNetwork, calibrate, set_phase
+from edgekd.quantization.qat_network import QatNetwork, calibrate, set_phase
+from edgekd.quantization.qat_structure import Layer
 
 # A channel may fill the range but for this factor, since other images go higher. Clipping what is rare, for finer steps, cost
 # more than it gained: EfficientNet-Lite0's answers about X-rays moved by 0.35, and by 0.24 when all these edges were rounded as

@@ -17,7 +17,8 @@ from torch import Tensor, fx
 from edgekd.quantization import gptq_rounding, graphs
 from edgekd.quantization.equalisation import equalise
 from edgekd.quantization.fakequant import PerChannelWeightFakeQuant
-from edgekd.quantization.qat_network import Layer, QatNetwork, set_phase
+from edgekd.quantization.qat_network import QatNetwork, set_phase
+from edgekd.quantization.qat_structure import Layer
 
 
 class _Means(fx.Interpreter):

@@ -1,9 +1,9 @@
-"""The network under int8 training: prepared from a float module, calibrated, trained, finished, and rebuilt from bytes.
+"""The network under int8 training.
 
-prepare    BN folded, fake-quantisers at every edge of the int8 graph
-calibrate  first ranges; then train, with set_phase(network, "frozen") after the first part
+prepare    from a float module: batch norms folded, a fake-quantizer at every edge
+calibrate  the first ranges; then train, and freeze the ranges with set_phase(network, "frozen")
 finish     weights, biases, scales and ranges as plain data
-restore    the same network again, without pickle
+restore    the same network again from that data, without pickle
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.networks import builders
-from edgekd.quantization import graphs, rewrites
+from edgekd.quantization import folding, graphs, rewrites
+from edgekd.quantization.capture import capture as torch_export
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.fakequant import (
     PHASES,
     ActivationFakeQuant,
-    BiasFakeQuant,
     PerChannelWeightFakeQuant,
 )
-from edgekd.quantization.fakequant_placement import (
-    activation_of,
-    insert,
-    is_compute,
-    refuse_unknown,
-    tflite_op,
+from edgekd.quantization.fakequant_placement import insert, refuse_unknown
+from edgekd.quantization.qat_structure import (
+    before_softmax,
+    find_layers,
+    name_edges,
+    round_biases,
+    writers_of,
 )
 from edgekd.tflite.int8_rules import (
     FIXED_OUTPUT,
@@ -49,31 +50,20 @@ from edgekd.tflite.int8_rules import (
 )
 
 Capture = Callable[[nn.Module, Tensor], fx.GraphModule]
-PREDICT_BATCH = (
-    64  # images a forward pass in `predict`: memory stays small, more is not faster on a CPU
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """One layer with weights: its name (the float network's module), TFLite op, and the edges it reads and writes."""
-
-    name: str
-    op: str
-    source: str
-    target: str
-    weight: str  # path of the parameter in the graph module
-    bias: str
-    quantiser: str  # path of the weight's fake-quantiser
+# Images in a forward pass of `predict`. More takes more memory and is not faster on a CPU.
+PREDICT_BATCH = 64
 
 
 class QatNetwork(nn.Module):
     """A network with int8 in the loop.
 
-    forward: float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits, float32 [n, classes], on their
-    int8 grid; a softmax that the rules append is left to `predict`. Pixels are rounded to whole numbers first, as the
-    device's are. `edges` maps an edge's name to the path of its fake-quantiser; `layers` lists what has weights. train()
-    and eval() change nothing: neither dropout nor batch norm is left.
+    forward: images float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits float32
+    [n, classes] on their int8 grid. Pixels are rounded to whole numbers first, as they are on the
+    device. A softmax that the rules append runs only in `predict`.
+
+    `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator that
+    writes it}. `layers`: the layers with weights. train() and eval() change nothing, since neither
+    dropout nor batch norm is left.
     """
 
     _mean: Tensor
@@ -98,9 +88,9 @@ class QatNetwork(nn.Module):
             "_mean", torch.tensor(self.mean).reshape(1, -1, 1, 1), persistent=False
         )
         self.register_buffer("_std", torch.tensor(self.std).reshape(1, -1, 1, 1), persistent=False)
-        self.edges = _name_edges(graph)
-        self.writers = _writers(graph)
-        self.layers = _find_layers(graph)
+        self.edges = name_edges(graph)
+        self.writers = writers_of(graph)
+        self.layers = find_layers(graph)
         for layer in self.layers:
             quantiser = graph.get_submodule(layer.quantiser)
             assert isinstance(quantiser, PerChannelWeightFakeQuant)
@@ -113,160 +103,51 @@ class QatNetwork(nn.Module):
         for name, op in self.writers.items():
             if op == "HARD_SWISH":
                 self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
-        _round_biases(
+        round_biases(
             graph,
             {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers},
         )
-        self._trunk = (
-            _before_softmax(graph),
-        )  # in a tuple, so that its modules are not registered twice
+        # In a tuple, so that its modules are not registered twice.
+        self._trunk = (before_softmax(graph),)
 
     def edge(self, name: str) -> ActivationFakeQuant:
-        """The fake-quantiser of an edge."""
+        """The fake-quantizer of an edge."""
         module = self.graph.get_submodule(self.edges[name])
         assert isinstance(module, ActivationFakeQuant)
         return module
 
     def _source_of(self, name: str) -> str:
-        """The edge that the op which writes `name` reads first."""
+        """The first edge that the operator behind the edge `name` reads."""
         node = next(
             node for node in graphs.nodes_of(self.graph.graph) if node.meta.get("edge") == name
         )
         return str(node.args[0].args[0].meta["edge"])
 
     def _check_fixed(self) -> None:
-        """Refuse an op that would have to share a range which is fixed by another: TFLite has no such op."""
+        """Raise UnsupportedNetwork where a fixed range and a learned one would have to be the same."""
         for name, op in self.writers.items():
             fixed = self.edge(name).fixed
             own = self.input_range if op == "INPUT" else FIXED_OUTPUT.get(op)
             if fixed != own and not (op in SAME_SCALE_OPS and op != "CONCATENATION"):
                 raise UnsupportedNetwork(
-                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a sigmoid or a softmax) with one "
-                    "whose range is learned, and one range must serve both: no int8 rule",
+                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a sigmoid "
+                    "or a softmax) with one whose range is learned. TFLite needs one range for both",
                     "take a student that concatenates feature maps only",
                 )
 
     def pixels(self, pixels: Tensor) -> Tensor:
-        """What pixel values 0..255 (float32 or uint8, NCHW) mean to the graph: scale * (pixel - 128 - zero_point)."""
+        """Pixels 0..255 (float32 or uint8, NCHW) as the graph's input: scale * (pixel - 128 - zero_point)."""
         return (
             pixels.float() + float(INT8_MIN - self.input_range.zero_point)
         ) * self.input_range.scale
 
     def on_grid(self, x: Tensor) -> Tensor:
-        """What normalised images, as `forward` takes them, mean to the graph once their pixels are whole numbers."""
+        """Normalized images, as `forward` takes them, as the graph's input, with pixels rounded."""
         return self.pixels(torch.round((x * self._std + self._mean) * 255.0).clamp(0.0, 255.0))
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self._trunk[0](self.on_grid(x))
         return logits
-
-
-def _before_softmax(graph: fx.GraphModule) -> fx.GraphModule:
-    """The same modules and parameters up to the logits: what training takes its loss from."""
-    shorter = fx.Graph()
-    quantised = shorter.graph_copy(graph.graph, {})
-    assert isinstance(quantised, fx.Node)
-    softmax = quantised.args[0]
-    if not (isinstance(softmax, fx.Node) and softmax.target is torch.ops.aten.softmax.int):
-        return graph
-    shorter.output(softmax.args[0])
-    shorter.erase_node(quantised)
-    shorter.erase_node(softmax)
-    return fx.GraphModule(graph, shorter)
-
-
-def _name_edges(graph: fx.GraphModule) -> dict[str, str]:
-    """{edge name: path of its fake-quantiser}, and the same name in each fake-quantiser node's meta["edge"].
-
-    An edge is named after the module that made it (in the float network), the image "input", the result "output".
-    """
-    edges: dict[str, str] = {}
-    output = next(
-        node for node in reversed(graphs.nodes_of(graph.graph)) if node.op == "output"
-    ).args[0]
-    for node in graphs.nodes_of(graph.graph):
-        if node.op != "call_module" or not isinstance(
-            graph.get_submodule(node.target), ActivationFakeQuant
-        ):
-            continue
-        made_by = node.args[0]
-        if made_by.op == "placeholder":
-            name = "input"
-        elif node is output:
-            name = "output"
-        else:
-            name = graphs.module_of(made_by) or made_by.name
-        while name in edges:
-            stem, _, count = name.partition("#")
-            name = f"{stem}#{int(count or 1) + 1}"
-        edges[name] = str(node.target)
-        node.meta["edge"] = name
-    return edges
-
-
-def _writers(graph: fx.GraphModule) -> dict[str, str]:
-    """{edge name: the TFLite op that writes it}, "INPUT" for the image."""
-    writers: dict[str, str] = {}
-    for node in graphs.nodes_of(graph.graph):
-        if "edge" not in node.meta:
-            continue
-        made_by = node.args[0]
-        if made_by.op == "placeholder":
-            writers[node.meta["edge"]] = "INPUT"
-            continue
-        before = made_by.args[0]
-        fused = activation_of(made_by) is not None and before.op == "call_function"
-        writers[node.meta["edge"]] = tflite_op(before if fused else made_by)
-    return writers
-
-
-def _find_layers(graph: fx.GraphModule) -> list[Layer]:
-    layers: list[Layer] = []
-    for node in graphs.nodes_of(graph.graph):
-        weight = node.args[1] if is_compute(node) and len(node.args) > 1 else None
-        if not (isinstance(weight, fx.Node) and weight.op == "call_module"):
-            continue
-        if not isinstance(graph.get_submodule(str(weight.target)), PerChannelWeightFakeQuant):
-            continue
-        target = node
-        while "edge" not in target.meta:
-            (target,) = target.users
-        parameter: graphs.Node = weight.args[0]
-        path = str(parameter.target)
-        layers.append(
-            Layer(
-                path.rpartition(".")[0],
-                tflite_op(node),
-                node.args[0].meta["edge"],
-                target.meta["edge"],
-                path,
-                str(node.args[2].target),
-                str(weight.target),
-            )
-        )
-    names = [layer.weight for layer in layers]
-    for name in names:
-        if names.count(name) > 1:
-            raise UnsupportedNetwork(
-                f"the weight {name!r} is used by {names.count(name)} layers",
-                "take a student that shares no weights between layers",
-            )
-    return layers
-
-
-def _round_biases(graph: fx.GraphModule, layers: dict[str, tuple[str, str]]) -> None:
-    """Put a BiasFakeQuant before each layer; `layers`: {bias: paths of the weight's and the input's fake-quantisers}."""
-    for number, node in enumerate(graphs.nodes_of(graph.graph)):
-        bias = node.args[2] if is_compute(node) and len(node.args) > 2 else None
-        if isinstance(bias, fx.Node) and bias.op == "get_attr":
-            weight, source = (graph.get_submodule(path) for path in layers[str(bias.target)])
-            assert isinstance(weight, PerChannelWeightFakeQuant)
-            assert isinstance(source, ActivationFakeQuant)
-            name = f"bias_fake_quant_{number}"
-            graph.add_module(name, BiasFakeQuant(weight, source))
-            with graph.graph.inserting_before(node):
-                node.args = (*node.args[:2], graph.graph.call_module(name, (bias,)), *node.args[3:])
-    graph.recompile()
 
 
 def prepare(
@@ -275,36 +156,36 @@ def prepare(
     mean: Sequence[float],
     std: Sequence[float],
     rules: Int8Rules | None = None,
-    capture: Capture = graphs.capture,
+    capture: Capture = torch_export,
 ) -> QatNetwork:
-    """The int8 training form of a float network; `model` is left as it was, save that it is put in eval form.
+    """Prepare a float network for int8 training. Changes `model` only in that it is put in eval form.
 
-    `px`: the square input's side; `mean`, `std`: per channel, for pixels scaled to 0..1. `capture`: how the network becomes
-    a graph, for any batch size or (`recording.record`) one image at a time. The graph starts in phase "float".
+    `px`: side of the square input. `mean`, `std`: per channel, for pixels scaled to 0..1. `capture`: how
+    the network becomes a graph: for any batch size, or (`recording.record`) for one image at a time. The
+    result is in phase "float".
 
-    Raises UnsupportedNetwork, naming the op and the module, for a network that has no int8 form.
+    Raises UnsupportedNetwork, naming the operator and the module, for a network without an int8 form.
     """
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
     graph = capture(builders.reparameterised(model), torch.zeros(2, len(mean), px, px))
     fold_constants(graph)
-    graphs.fold_batch_norms(graph)
-    graphs.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
+    folding.fold_batch_norms(graph)
+    folding.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))
     rewrites.rewrite(graph)
-    graphs.give_all_biases(graph)
-    graphs.write_global_pooling(graph, rules.pooling)
+    folding.give_all_biases(graph)
+    folding.write_global_pooling(graph, rules.pooling)
     if rules.softmax == "append":
-        graphs.append_softmax(graph)
+        folding.append_softmax(graph)
     refuse_unknown(graph.graph)
     insert(graph, rules, grid)
-    read = fx.GraphModule(
-        graph, graph.graph
-    )  # without the parameters that nothing reads any more: folded batch norms'
+    # Without the parameters that nothing reads any more, such as those of folded batch norms.
+    read = fx.GraphModule(graph, graph.graph)
     return QatNetwork(read, rules, px, mean, std)
 
 
 def set_phase(network: QatNetwork, phase: str) -> None:
-    """Put every fake-quantiser in one of the phases of `edgekd.quantization.fakequant.PHASES`."""
+    """Put every fake-quantizer in one of the phases of `edgekd.quantization.fakequant.PHASES`."""
     if phase not in PHASES:
         raise ValueError(f"phase is {phase!r}; it can be one of {PHASES}")
     for module in network.modules():
@@ -313,10 +194,10 @@ def set_phase(network: QatNetwork, phase: str) -> None:
 
 
 def calibrate(network: QatNetwork, batches: Iterable[Tensor]) -> int:
-    """Set the first ranges from inputs (as forward takes them) and enter phase "observe"; gives the number of images.
+    """Set the first ranges from images, as `forward` takes them, and enter phase "observe".
 
-    Ranges are the plain minima and maxima over all that is shown. Raises DataError when nothing is, and
-    TrainingDiverged when a range is not finite.
+    Returns the number of images. Ranges are the minima and maxima over all of them. Raises DataError
+    when there are none, and TrainingDiverged when a range is not finite.
     """
     set_phase(network, "calibrate")
     seen = 0
@@ -351,11 +232,10 @@ def _check_finite(network: QatNetwork) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What int8 training gives: the parts of a QuantNetwork.
+    """The parts of a QuantNetwork that int8 training makes.
 
-    `ranges`: {"edge", "op" (the TFLite op that writes it, or INPUT), "scale", "zero_point"} an edge. `layers`: {"name",
-    "op", "source", "target"} a layer with weights. `state`: safetensors with, for each layer, `NAME.weight` float32 as
-    trained, `NAME.bias` float32 [out] and `NAME.scale` float32 [out] (or [1]): the codes are round(weight / scale).
+    `state`: safetensors with, for each layer, `NAME.weight` (float32 as trained), `NAME.bias` (float32
+    [out]) and `NAME.scale` (float32 [out] or [1]). The int8 codes are round(weight / scale).
     """
 
     ranges: list[EdgeRange]
@@ -364,7 +244,7 @@ class Finished:
 
 
 def finish(network: QatNetwork) -> Finished:
-    """Freeze the ranges, observe the weight scales once more after the last step, and give all of it as plain data."""
+    """Freeze the ranges, observe the weight scales after the last step, and return all as plain data."""
     _check_finite(network)
     set_phase(network, "frozen")
     state: dict[str, Tensor] = {}
@@ -395,9 +275,10 @@ def finish(network: QatNetwork) -> Finished:
 
 
 def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
-    """The network of a QuantNetwork, frozen. `model`: the float network its builder gives, with any weights.
+    """The network of a QuantNetwork, in phase "frozen".
 
-    Raises WeightsError when the artifact is of another network.
+    `model`: the float network that its builder makes, with any weights. Raises WeightsError when the
+    artifact belongs to another network.
     """
     network = prepare(model, qnet.px, qnet.mean, qnet.std, Int8Rules.from_dict(qnet.rules))
     state = safetensors.torch.load(bytes(qnet.state))
@@ -407,8 +288,9 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
     if learned.keys() != network.edges.keys() or state.keys() != expected:
         odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
         raise WeightsError(
-            f"the trained int8 network of {qnet.arch!r} does not fit the network built now: {odd[:4]}",
-            "build again from the qat stage; the student's builder or options changed",
+            f"the trained int8 network of {qnet.arch!r} does not fit the network that is built now; "
+            f"they differ in {odd[:4]}",
+            "build again from the qat stage: the student's builder or its options have changed",
         )
     for name, value in learned.items():
         network.edge(name).set_range(value)
@@ -431,8 +313,10 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
 
 
 def exact(network: QatNetwork) -> QatNetwork:
-    """A copy that computes in float64. float32 sums of products are off by some 1e-4 of an output's step, which tips one
-    code in a thousand, layer after layer; integer arithmetic, and so the device, has no such error.
+    """A copy that computes in float64.
+
+    float32 sums of products are off by about 1e-4 of an output's step. That changes one code in a
+    thousand in each layer. Integer arithmetic, and so the device, has no such error.
     """
     return copy.deepcopy(network).double()
 
@@ -440,9 +324,10 @@ def exact(network: QatNetwork) -> QatNetwork:
 def predict(
     network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PREDICT_BATCH
 ) -> npt.NDArray[np.float32]:
-    """Logits of the fake-quantised network: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
+    """Logits of the fake-quantized network: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
 
-    Runs in the phase the network is in; call it on a finished or restored network for the figures of the file.
+    Runs in the network's present phase. On a finished or restored network these are the answers of the
+    file.
     """
     first = next(network.parameters())
     rows = []

@@ -1,4 +1,4 @@
-"""The aten graph of a float network from one forward pass: what `graphs.capture` gives, without torch.export.
+"""The aten graph of a float network from one forward pass: what `edgekd.quantization.capture.capture` gives, without torch.export.
 
 torch.export serves any batch size, and takes 2 s of CPU to import and to run. An untrained network that is only
 looked at does not need it: each op is written down as it runs. Under inference mode torch takes no op apart before that.
@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.quantization import graphs
+from edgekd.quantization.capture import plain
 
 
 def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -51,7 +51,7 @@ def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
             "strip adapters and auxiliary exits before QAT",
         )
     recorder.graph.output(recorder.node(answer))
-    return graphs.plain(model, recorder.graph, recorder.tensors)
+    return plain(model, recorder.graph, recorder.tensors)
 
 
 class _Recorder(TorchDispatchMode):
