@@ -7,13 +7,16 @@ import re
 
 import pytest
 
-from edgekd.reporting import charts
+from edgekd.reporting import charts, interval_charts
+from edgekd.reporting.text import points
 from tests.html_reader import HOSTILE, Page
 
 
 def test_charts_escape_what_they_are_given():
     made = [
-        charts.intervals([charts.Interval(HOSTILE, 0.5, 0.4, 0.6, HOSTILE)], HOSTILE),
+        interval_charts.intervals(
+            [interval_charts.Interval(HOSTILE, 0.5, 0.4, 0.6, HOSTILE)], HOSTILE
+        ),
         charts.lines([charts.Line(HOSTILE, [(1, 2), (2, 3)], HOSTILE)], HOSTILE),
         charts.histogram([1, 2, 3], {HOSTILE: 2}, HOSTILE, HOSTILE),
         charts.bar(0.5, HOSTILE),
@@ -25,22 +28,28 @@ def test_charts_escape_what_they_are_given():
 
 def test_changes_lie_where_the_figures_say():
     rows = [
-        charts.Change("a", -0.02, -0.04, 0.0, 0.01),
-        charts.Change("b", 0.01, 0.0, 0.02, None, "x", "beyond"),
+        interval_charts.Change("a", -0.02, -0.04, 0.0, 0.01),
+        interval_charts.Change("b", 0.01, 0.0, 0.02, None, "x", "beyond"),
     ]
-    chart = charts.changes(rows, "x")
+    chart = interval_charts.changes(rows, "x")
     assert re.findall(r'circle cx="([\d.]+)%"', chart) == ["33.33", "83.33"]
     assert 'class="zero" x1="66.67%"' in chart
     assert 'x="50.00%" width="16.67%"' in chart  # what "a" may lose: a point
-    assert charts.changes([], "x") == ""
-    assert 'circle cx="50.00%"' in charts.changes([charts.Change("a", 0, 0, 0)], "x")
-    assert charts.points(-0.012) == "−1.2"
-    assert charts.points(-0.0001) == "0.0"
+    assert interval_charts.changes([], "x") == ""
+    assert 'circle cx="50.00%"' in interval_charts.changes(
+        [interval_charts.Change("a", 0, 0, 0)], "x"
+    )
+    assert points(-0.012) == "−1.2"
+    assert points(-0.0001) == "0.0"
 
 
 def test_dots_lie_where_the_figures_say():
-    chart = charts.intervals(
-        [charts.Interval("a", 0.80, 0.70, 0.90), charts.Interval("b", 0.85, 0.75, 0.90)], "x"
+    chart = interval_charts.intervals(
+        [
+            interval_charts.Interval("a", 0.80, 0.70, 0.90),
+            interval_charts.Interval("b", 0.85, 0.75, 0.90),
+        ],
+        "x",
     )
     read = Page(chart)
     first, second = (float(value.rstrip("%")) for value in read.values("circle", "cx"))
@@ -62,7 +71,7 @@ def test_tick_labels_tell_the_place_exactly():
         (0.9, 0.902),
         (1.0, 1.0),
     ):
-        chart = charts.intervals([charts.Interval("a", low, low, high)], "x")
+        chart = interval_charts.intervals([interval_charts.Interval("a", low, low, high)], "x")
         marks = re.findall(r'class="tick" x="([\d.]+)%"[^>]*>([\d.]+)%<', chart)
         places, values = [float(x) for x, _ in marks], [float(v) for _, v in marks]
         assert 2 <= len(marks) <= 6

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edgekd.app import cli
-from edgekd.reporting import charts, comparison
+from edgekd.reporting import comparison, interval_charts
 from edgekd.reporting.comparison_figures import best
 from edgekd.reporting.comparison_page import page
 from edgekd.reporting.comparison_record import SCHEMA
@@ -124,10 +124,12 @@ def test_unfinished_builds_are_compared_as_far_as_they_go():
 
 
 def test_grouped_lines_lie_where_the_figures_say():
-    drawn = charts.grouped([("Student", [charts.Interval("A", 0.75, 0.5, 1.0), None])], "label")
+    drawn = interval_charts.grouped(
+        [("Student", [interval_charts.Interval("A", 0.75, 0.5, 1.0), None])], "label"
+    )
     assert drawn.count("<circle") == 1
     assert 'cx="50.00%"' in drawn
-    assert charts.grouped([("Student", [None])], "label") == ""
+    assert interval_charts.grouped([("Student", [None])], "label") == ""
 
 
 def test_the_command(pair, tmp_path, capsys):

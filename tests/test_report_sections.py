@@ -10,6 +10,7 @@ import pytest
 
 from edgekd.reporting import charts
 from edgekd.reporting.html_report import page
+from edgekd.reporting.text import percent
 from tests.html_reader import Page
 from tests.sample_report import (
     EXAMPLES,
@@ -141,8 +142,8 @@ def test_an_unknown_stage_keeps_its_name():
 
 
 def test_no_share_is_rounded_up_to_everything():
-    assert charts.percent(0.99999, 2) == "99.99%"
-    assert charts.percent(1.0) == "100.0%"
+    assert percent(0.99999, 2) == "99.99%"
+    assert percent(1.0) == "100.0%"
     assert "99.99% of the results exact" in shown(whole()).text
 
 

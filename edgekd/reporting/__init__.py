@@ -1,5 +1,5 @@
-"""The report: its JSON body, the HTML page and its sections, charts, and the comparison of builds.
+"""The report: its record, its HTML page with sections and charts, and the comparison of builds.
 
 It may import every room above it in the table of CONTRIBUTING.md.
-Start with report_body.py and html_report.py.
+Start with report_record.py, which names all that a report holds; then html_report.py.
 """

@@ -9,11 +9,10 @@ from edgekd.core.records import present
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import StageRow
 from edgekd.evaluation.confidence_record import ClassConfidence, ClassTest
-from edgekd.reporting.charts import percent, points
 from edgekd.reporting.comparison_record import Better, FigureRow, Setting, Unit, Value
 from edgekd.reporting.network_record import NetworkBlock
 from edgekd.reporting.report_record import DeviceBlock, Report
-from edgekd.reporting.sections.text import plural
+from edgekd.reporting.text import percent, plural, points
 
 
 @dataclasses.dataclass(frozen=True)

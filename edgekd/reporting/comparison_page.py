@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from edgekd.reporting import charts, html_report
+from edgekd.reporting import charts, html_report, interval_charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.comparison import LETTERS
 from edgekd.reporting.comparison_figures import best, setting, told
 from edgekd.reporting.comparison_record import (
@@ -16,7 +17,6 @@ from edgekd.reporting.comparison_record import (
     StageComparison,
     Unit,
 )
-from edgekd.reporting.sections import text as fmt
 
 BARRED = (Unit.BYTES, Unit.MS, Unit.KIB, Unit.COUNT)  # units that are drawn as bars from zero
 
@@ -104,7 +104,7 @@ class SettingLine:
 def page(comparison: Comparison) -> str:
     """The comparison as HTML."""
     builds = [
-        BuildView(letter, f"m{number % charts.STYLES}", build, _state(build))
+        BuildView(letter, f"m{number % interval_charts.STYLES}", build, _state(build))
         for number, (letter, build) in enumerate(zip(LETTERS, comparison.builds, strict=False))
     ]
     return html_report.render(
@@ -157,7 +157,7 @@ def _changes(comparison: Comparison) -> Iterator[ChangeLine]:
         if change is None:
             continue
         for what, form, unit, found in (
-            ("top-1", charts.points, " points", change.top1),
+            ("top-1", fmt.points, " points", change.top1),
             ("AUC", _signed, "", change.auc),
         ):
             if found is not None:
@@ -186,17 +186,21 @@ def _chart(waterfall: list[StageComparison]) -> str:
         (
             fmt.STAGES.get(row.stage, row.stage),
             [
-                None if found is None else charts.Interval(letter, found.top1, *found.top1_ci95)
+                None
+                if found is None
+                else interval_charts.Interval(letter, found.top1, *found.top1_ci95)
                 for letter, found in zip(LETTERS, row.rows, strict=False)
             ],
         )
         for row in waterfall
     ]
     words = "; ".join(
-        f"{stage}: " + ", ".join(f"{row.name} {charts.percent(row.value)}" for row in rows if row)
+        f"{stage}: " + ", ".join(f"{row.name} {fmt.percent(row.value)}" for row in rows if row)
         for stage, rows in groups
     )
-    return charts.grouped(groups, f"Top-1 accuracy after each stage, with 95 % intervals. {words}")
+    return interval_charts.grouped(
+        groups, f"Top-1 accuracy after each stage, with 95 % intervals. {words}"
+    )
 
 
 def _stage(row: StageComparison) -> StageLine:

@@ -15,7 +15,6 @@ import jinja2
 
 from edgekd.core.records import present
 from edgekd.evaluation.examples import Example
-from edgekd.reporting.charts import readable
 from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import (
     accuracy,
@@ -30,6 +29,7 @@ from edgekd.reporting.sections import (
     summary,
     why,
 )
+from edgekd.reporting.text import readable
 
 
 def page(report: Report, examples: Sequence[Example] = ()) -> str:

@@ -107,8 +107,9 @@ class ClientsBlock(Record, frozen=True):
 
 
 class NetworkBlock(Record, frozen=True, kw_only=True):
-    """One network. `input`: height, width and channels; `weights`: where its first weights came from.
+    """One network. `input`: height, width and channels.
 
+    `weights`: where its first weights came from.
     `losses`: the weight of each loss that trained the student; `notes`: losses that were left out
     or replaced. `groups`: accuracy by training group, of a pruned network its channel groups.
     """

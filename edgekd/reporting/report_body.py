@@ -169,8 +169,9 @@ def _accuracy_gate(job: Job, accuracy: Accuracy) -> list[str]:
     verdict = present(accuracy.verdict)
     return [
         (
-            f"accuracy: int8 loses {student.top1 - file.top1:.1%} of {WORDS[accuracy.metric]} against "
-            f"the float student; at most {limit:.1%} is allowed. {verdict.text if verdict else ''} "
+            f"accuracy: int8 loses {student.top1 - file.top1:.1%} of {WORDS[accuracy.metric]} "
+            f"against the float student; at most {limit:.1%} is allowed. "
+            f"{verdict.text if verdict else ''} "
             f"Train longer with --set qat.epochs={job.recipe.qat.epochs * 2 or 3}, or run "
             "`edgekd report --why` to find the operators that cost most"
         )

@@ -27,7 +27,7 @@ SCHEMA: Final = "edgekd.report/1"
 
 
 class Duplicates(Record, frozen=True):
-    """Images that are exact copies of others, by where the copies are, and how many were dropped."""
+    """Images that are exact copies of others: where the copies are, and how many were dropped."""
 
     images: int
     across_splits: int
@@ -109,7 +109,7 @@ class Artifact(Record, frozen=True):
 
 
 class DeviceMemory(Record, frozen=True, kw_only=True):
-    """What the file needs on the device, in bytes: the fields of `edgekd check` that end in _bytes."""
+    """What the file needs on the device, in bytes; see `check_record.Memory`."""
 
     file_bytes: int
     arena_bytes: int

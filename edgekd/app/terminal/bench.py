@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgekd.app.terminal.text import Say, safe
 from edgekd.device.bench_history import Change
 from edgekd.device.bench_record import Bench
-from edgekd.reporting.sections.text import number
+from edgekd.reporting.text import number
 
 
 def show_bench(say: Say, run: Bench) -> None:

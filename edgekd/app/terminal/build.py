@@ -22,7 +22,7 @@ from edgekd.evaluation.accuracy_record import (
 )
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.report_record import DataBlock, Report
-from edgekd.reporting.sections.text import metric, number
+from edgekd.reporting.text import metric, number
 
 MARKS = {
     StageState.FIRST: "",

@@ -16,9 +16,9 @@ from edgekd.evaluation.accuracy_record import (
     Verdict,
     VerdictState,
 )
-from edgekd.reporting import charts
+from edgekd.reporting import interval_charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 # Flipped images named on the page, each way and stage. report.json names more.
 NAMED = 30
@@ -159,10 +159,10 @@ def _line(row: StageRow) -> StageLine:
     return StageLine(
         name=fmt.STAGES.get(row.stage, row.stage),
         top1=fmt.percent(row.top1),
-        top1_bound=fmt.bound(row.top1_ci95, charts.percent),
+        top1_bound=fmt.bound(row.top1_ci95, fmt.percent),
         auc=fmt.number(row.auc),
         auc_bound=fmt.bound(row.auc_ci95, fmt.number),
-        change="" if change is None else charts.points(change.top1),
+        change="" if change is None else fmt.points(change.top1),
         change_bound="" if change is None else fmt.between(change.top1_ci95),
         auc_change="" if change is None else fmt.signed(change.auc),
         auc_change_bound=""
@@ -179,7 +179,7 @@ def _line(row: StageRow) -> StageLine:
 def _chart(block: Accuracy, metric: str) -> str:
     """Each network's accuracy with its interval."""
     rows = [
-        charts.Interval(
+        interval_charts.Interval(
             fmt.STAGES.get(row.stage, row.stage),
             row.top1,
             *row.top1_ci95,
@@ -190,7 +190,7 @@ def _chart(block: Accuracy, metric: str) -> str:
         for row in block.waterfall
     ]
     told = "; ".join(f"{row.name} {row.value:.1%}, {row.low:.1%} to {row.high:.1%}" for row in rows)
-    return charts.intervals(
+    return interval_charts.intervals(
         rows,
         f"{metric.capitalize()} on the test images after each stage, with 95 % intervals: {told}",
     )
@@ -204,7 +204,7 @@ def _changes(block: Accuracy, metric: str) -> str:
         if change is None or state is None:
             continue
         rows.append(
-            charts.Change(
+            interval_charts.Change(
                 fmt.STAGES.get(row.stage, row.stage),
                 change.top1,
                 *change.top1_ci95,
@@ -214,11 +214,11 @@ def _changes(block: Accuracy, metric: str) -> str:
             )
         )
     told = "; ".join(
-        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to "
-        f"{charts.points(row.high)}, {row.note}"
+        f"{row.name} {fmt.points(row.value)}, {fmt.points(row.low)} to "
+        f"{fmt.points(row.high)}, {row.note}"
         for row in rows
     )
-    return charts.changes(
+    return interval_charts.changes(
         rows,
         f"Change of {metric} against the stage before, in points, with 95 % intervals: {told}",
     )
@@ -272,7 +272,7 @@ def _device(row: DeviceRow) -> DeviceLine:
     return DeviceLine(
         n=fmt.whole(row.n),
         top1=fmt.percent(row.top1),
-        top1_bound=fmt.bound(row.top1_ci95, charts.percent),
+        top1_bound=fmt.bound(row.top1_ci95, fmt.percent),
         text=row.verdict,
         style=STYLES.get(row.state, ""),
         judged=BUDGETS.get(row.state, ""),

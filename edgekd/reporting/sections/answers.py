@@ -8,8 +8,8 @@ import dataclasses
 from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.examples import Example
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 # The networks whose answers are shown with an example, and their names there.
 SHOWN = {"teacher": "teacher", "student": "student", "tflite": "int8"}

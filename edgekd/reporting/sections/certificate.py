@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from edgekd.core.records import present
 from edgekd.proof.certificate_record import CertificateBody, CodeCounts, Edges, Failure, OpLocal
 from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 KINDS = 24  # histograms of single kernel families that are shown; the rest is only counted
 OP_BOUND = 1  # LSB by which rounding may move an operator's result
@@ -144,8 +144,8 @@ def _edges(found: Edges) -> CheckView:
     return CheckView(
         "Against the trained graph",
         _exactness(found.edges, found.share_exact, found.max_lsb, worst),
-        "Each operator of the trained graph is fed the file’s own inputs. It must give the file’s "
-        "output within 1 LSB.",
+        "Each operator of the trained graph is fed the file’s own inputs. It must give the "
+        "file’s output within 1 LSB.",
         GOOD if found.max_lsb <= OP_BOUND else BAD,
     )
 

@@ -11,9 +11,8 @@ from edgekd.evaluation.confidence_record import (
     LabelConfidence,
     ReliabilityBin,
 )
-from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 LISTED = 20  # classes shown one by one; the rest is only counted
 PLOT = 100.0  # side of the reliability plot, in its own units
@@ -92,9 +91,9 @@ def labels(report: Report) -> LabelsView | None:
             name=row.label,
             threshold=f"{fitted.threshold:.3f}",
             sensitivity=fmt.percent(row.sensitivity),
-            sensitivity_bound=fmt.bound(row.sensitivity_ci95, charts.percent),
+            sensitivity_bound=fmt.bound(row.sensitivity_ci95, fmt.percent),
             specificity=fmt.percent(row.specificity),
-            specificity_bound=fmt.bound(row.specificity_ci95, charts.percent),
+            specificity_bound=fmt.bound(row.specificity_ci95, fmt.percent),
             ece=f"{row.ece.before:.3f} → {row.ece.after:.3f} ({row.ece.floor:.3f})",
         )
         for fitted, row in zip(block.per_label, block.test.per_label, strict=True)

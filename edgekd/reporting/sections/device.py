@@ -9,8 +9,8 @@ import msgspec
 from edgekd.assessment.check_record import Prediction
 from edgekd.core.records import present
 from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Artifact, Port, Report
-from edgekd.reporting.sections import text as fmt
 
 
 @dataclasses.dataclass(frozen=True)

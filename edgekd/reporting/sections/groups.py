@@ -13,9 +13,9 @@ from edgekd.evaluation.subgroup_record import (
     GroupMetric,
     Subgroups,
 )
-from edgekd.reporting import charts
+from edgekd.reporting import interval_charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 LISTED = 20  # groups shown one by one; the rest is only counted
 NETWORKS = {"teacher": "Teacher", "student": "Student", "tflite": "int8"}
@@ -131,7 +131,7 @@ def _chart(block: Subgroups, before: _Before) -> str:
             continue
         failed = any(failure.before == before.stage for failure in row.failures)
         rows.append(
-            charts.Change(
+            interval_charts.Change(
                 row.group,
                 change.value,
                 *change.ci95,
@@ -141,12 +141,11 @@ def _chart(block: Subgroups, before: _Before) -> str:
             )
         )
     told = "; ".join(
-        f"{row.name} {charts.points(row.value)}, {charts.points(row.low)} to "
-        f"{charts.points(row.high)}"
+        f"{row.name} {fmt.points(row.value)}, {fmt.points(row.low)} to {fmt.points(row.high)}"
         for row in rows
     )
     metric = METRICS[block.metric]
-    return charts.changes(
+    return interval_charts.changes(
         rows,
         f"Change of {metric} from {before.name} to int8 by group, with 95 % intervals: {told}",
     )

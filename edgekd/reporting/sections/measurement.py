@@ -7,9 +7,9 @@ import dataclasses
 from edgekd.core.records import present
 from edgekd.device.bench_record import Bench, GoldenAnswers, Host, LatencyMs
 from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.device_answers import ran_on
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 
 @dataclasses.dataclass(frozen=True)

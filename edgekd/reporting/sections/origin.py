@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from edgekd.core.records import UnsetType, present
 from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import DataBlock, Report, StageBlock
-from edgekd.reporting.sections import text as fmt
 
 TRAINED = {
     "teacher": "Teacher",

@@ -6,10 +6,9 @@ import dataclasses
 
 from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import Accuracy, Metric, VerdictState
-from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.device_answers import ran_on
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 MARKS = {"good": "✓", "warn": "?", "bad": "✗", "open": "…"}
 # What the stamp beside the certificate's says of the accuracy.
@@ -175,7 +174,7 @@ def _accuracy_figures(accuracy: Accuracy) -> list[KeyFigure]:
         KeyFigure(
             fmt.percent(row.top1),
             f"{metric}, {name}",
-            f"95% interval {fmt.bound(row.top1_ci95, charts.percent)}",
+            f"95% interval {fmt.bound(row.top1_ci95, fmt.percent)}",
         )
     ]
     if row.auc is not None:
@@ -192,7 +191,7 @@ def _accuracy_figures(accuracy: Accuracy) -> list[KeyFigure]:
     if row.stage == "tflite" and student is not None:
         note = f"{metric}; the float student has {fmt.percent(student.top1)}"
         found.append(
-            KeyFigure(charts.points(row.top1 - student.top1), "points from float to int8", note)
+            KeyFigure(fmt.points(row.top1 - student.top1), "points from float to int8", note)
         )
     return found
 

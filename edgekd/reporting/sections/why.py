@@ -7,8 +7,8 @@ import dataclasses
 from edgekd.core.records import present
 from edgekd.quantization.sensitivity_record import OperatorSensitivity, Remedy
 from edgekd.reporting import charts
+from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
-from edgekd.reporting.sections import text as fmt
 
 WORST_OPS = 12  # operators in the first table; the others are folded away
 
@@ -71,7 +71,7 @@ def why(report: Report) -> WhyView | None:
         images=fmt.whole(block.images),
         split=block.split,
         kl=fmt.tiny(block.whole.kl),
-        top1=charts.points(block.whole.top1),
+        top1=fmt.points(block.whole.top1),
         reading=block.reading,
         worst=ops[:WORST_OPS],
         others=ops[WORST_OPS:],
@@ -90,7 +90,7 @@ def _op(op: OperatorSensitivity, most: float) -> OpLine:
         bar=charts.bar(op.alone.kl / most),
         kl=fmt.tiny(op.alone.kl),
         kl_bound=" to ".join(fmt.tiny(x) for x in op.alone.kl_ci95),
-        top1=charts.points(op.alone.top1),
+        top1=fmt.points(op.alone.top1),
         auc=fmt.signed(op.alone.auc) or fmt.NONE,
         back=fmt.tiny(op.without.kl_gained),
         rank=op.without.rank,
@@ -103,7 +103,7 @@ def _remedy(remedy: Remedy) -> RemedyView:
         text=remedy.text,
         next_step=remedy.next_step,
         kl=f"{fmt.tiny(remedy.kl_before)} → {fmt.tiny(remedy.kl_after)}",
-        top1=charts.points(remedy.top1),
+        top1=fmt.points(remedy.top1),
         bound=remedy.bound,
         sure=remedy.sure,
     )

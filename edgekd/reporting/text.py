@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable
 
 from edgekd.core.records import UnsetType, present
 from edgekd.evaluation.accuracy_record import Accuracy, Interval, Metric
-from edgekd.reporting import charts
 
 STAGES = {
     "teacher": "Teacher",
@@ -22,9 +22,35 @@ NONE = "–"  # stands where there is no figure
 METRIC = {Metric.TOP1: "top-1", Metric.LABEL_DECISIONS: "labels right"}
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """0.123 as "12.3%"."""
-    return NONE if value is None else charts.percent(value, digits)
+def readable(text: str) -> str:
+    """Text without control, format and surrogate characters.
+
+    They could hide, reorder or break what is shown.
+    """
+    return "".join(map(_readable, text))
+
+
+def _readable(c: str) -> str:
+    if c == " " or c.isprintable() or unicodedata.category(c) == "Zs":
+        return c
+    return " " if c in "\n\r\t" else "\N{REPLACEMENT CHARACTER}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.123 as "12.3%". Never rounded up to 100 %, which would hide the one that differs."""
+    if share is None:
+        return NONE
+    text = f"{share:.{digits}%}"
+    return f"{100 - 10.0**-digits:.{digits}f}%" if share < 1 and text == f"{1:.{digits}%}" else text
+
+
+def points(change: float, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with a proper minus sign.
+
+    Without a sign where it rounds to zero.
+    """
+    size = f"{abs(change) * 100:.{digits}f}"
+    return size if float(size) == 0 else f"{'+' if change > 0 else '−'}{size}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -81,7 +107,7 @@ def metric(accuracy: Accuracy | UnsetType) -> str:
 
 def between(bounds: Interval | None) -> str:
     """An interval of changes in percentage points, "low to high"."""
-    return "" if bounds is None else f"{charts.points(bounds[0])} to {charts.points(bounds[1])}"
+    return "" if bounds is None else f"{points(bounds[0])} to {points(bounds[1])}"
 
 
 def signed(value: float | None) -> str:
