@@ -104,7 +104,7 @@ def test_the_plan_says_what_it_leaves_out() -> None:
         "mutual": 1.0,
         "sp": 5.0,
     }
-    assert [ramp for _, ramp in whole.terms] == [0.0, config.ramp]
+    assert [each.ramp for each in whole.terms] == [0.0, config.ramp]
     logged = objective.plan(DistilConfig(), ("logits",), 3)
     assert "pooled" not in logged.weights()
     assert "distil.pooled was left out" in logged.notes[0]

@@ -388,7 +388,7 @@ def test_every_loss_reaches_the_student_and_all_its_adapters(
 ) -> None:
     at, shown = setting(labels), batch(labels)
     config = dataclasses.replace(
-        CONFIG, alpha=0.0, losses=(Term(name, 1.0, 0.0, METHODS[name].parameters),)
+        CONFIG, alpha=0.0, losses=(Term(name, 1.0, 0.0, METHODS[name].defaults),)
     )
     made = objective.Objective(
         config, objective.plan(config, ("logits", "pooled", "grid", "cams"), 4, labels), at
@@ -423,6 +423,6 @@ def test_a_term_grows_over_its_ramp() -> None:
 def test_losses_on_places_refuse_a_map_with_one_place(name: str) -> None:
     at = setting("one")
     small = dataclasses.replace(at, shapes={**at.shapes, "last": torch.Size([1, 1280, 1, 1])})
-    config = dataclasses.replace(CONFIG, losses=(Term(name, 1.0, None, METHODS[name].parameters),))
+    config = dataclasses.replace(CONFIG, losses=(Term(name, 1.0, None, METHODS[name].defaults),))
     with pytest.raises(RecipeError, match=r"data\.input_px"):
         objective.Objective(config, objective.plan(config, ("logits", "grid", "cams"), 4), small)

@@ -137,7 +137,9 @@ def test_an_epoch_shows_every_row_once() -> None:
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
-    decayed, free = fit._decayed(network(), 0.1)
+    plan = dataclasses.replace(PLAN, weight_decay=0.1)
+    decayed, free = fit._optimiser(network(), plan).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in free["params"]} == {1}
 

@@ -1,4 +1,4 @@
-"""What each training batch is compared with: mixed labels, and the teacher's knowledge of the very same views."""
+"""Training batches: images with their targets, and the teacher's answers about the same views."""
 
 from __future__ import annotations
 
@@ -14,25 +14,50 @@ from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.losses import label_losses
+from edgekd.training.processes import Team
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """`images` float32 [b, c, px, px] normalised; `targets` float32 [b, k]; the teacher's part is None without one."""
+    """A batch of images. All tensors are float32 but `rows`; what no teacher gives is None.
+
+    `images` [b, c, px, px], normalised. `targets` [b, k]: probabilities of the classes. The
+    teacher's answers: `logits` [b, k], `pooled` [b, d], `grid` [b, d, h, w], `cams` [b, k, h, w]
+    (class activation maps), `others` [b, m, k] (logits of further teachers). `rows`: which images
+    of the data set these are, int64 [b]. `drawn`: the epoch's view of every image.
+    """
 
     images: Tensor
     targets: Tensor
-    logits: Tensor | None = None  # float32 [b, k]
-    pooled: Tensor | None = None  # float32 [b, d]
-    grid: Tensor | None = None  # float32 [b, d, h, w]
-    cams: Tensor | None = None  # float32 [b, k, h, w]
-    others: Tensor | None = None  # float32 [b, m, k]: logits of further teachers
-    rows: Tensor | None = None  # int64 [b]: which images these are
-    drawn: views.Views | None = None  # the epoch's view of every image
+    logits: Tensor | None = None
+    pooled: Tensor | None = None
+    grid: Tensor | None = None
+    cams: Tensor | None = None
+    others: Tensor | None = None
+    rows: Tensor | None = None
+    drawn: views.Views | None = None
+
+    def gathered(self, together: Team, images: bool) -> Batch:
+        """The batch that the processes share; `images`: whether the images are gathered, too."""
+
+        def every(part: Tensor | None) -> Tensor | None:
+            return None if part is None else together.gather(part)
+
+        return dataclasses.replace(
+            self,
+            images=together.gather(self.images) if images else self.images,
+            targets=together.gather(self.targets),
+            logits=every(self.logits),
+            pooled=every(self.pooled),
+            grid=every(self.grid),
+            cams=every(self.cams),
+            others=every(self.others),
+            rows=every(self.rows),
+        )
 
 
 def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
-    """The knowledge's blobs as float16 tensors [views, n, ...], copied once into memory."""
+    """The teacher's answers in an artifact, float16 [views, n, ...], copied into memory once."""
     lead = (knowledge.views, len(knowledge.rows))
     shapes = {
         "logits": (*lead, knowledge.classes),
@@ -52,10 +77,11 @@ def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
 
 
 def cells(balance: str, labels: Tensor, groups: Tensor | None) -> Tensor | None:
-    """What `Feed` draws evenly, int64 [n]: the classes, or each group of each class; None where all images weigh the same.
+    """The cell of each image, int64 [n]; `Feed` draws every cell equally often.
 
-    `labels` as `Feed` takes them: of several an image, no drawing is even for all at once, and groups alone are. `groups`:
-    int64 [n], needed by "group".
+    A cell is a class, or for the balance "group" a group of a class. None means that all images are
+    drawn equally often. `labels`: as in `Feed`; when an image may have several, no draw is even for
+    all of them at once, and a cell is a group. `groups`: int64 [n], needed for "group".
     """
     if balance == "group":
         assert groups is not None
@@ -67,13 +93,15 @@ def cells(balance: str, labels: Tensor, groups: Tensor | None) -> Tensor | None:
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """Batches of seeded views of the training images `train` (rows into the data set).
+    """Batches of seeded views of the training images.
 
-    `labels`: int64, one for every image of the data set, or 0 or 1 for each label [n, classes]. `seed` draws the views,
-    `repeat` the order in which they come as well. `cells`: int64, one for every image, -1 for none; each is drawn as often
-    as the others. The teacher's part comes from `knowledge` (cached; one view of it then holds for every view) or from
-    `ask` (live). `withheld`: the targets are the teacher's probabilities in place of the labels, as they are of an image
-    without a label (-1), or mixed with one.
+    `train`: rows of the data set. `labels`: int64 [n] for every image of the data set, or 0 and 1
+    for each label, [n, classes]; -1 means no label. `seed` draws the views, and together with
+    `repeat` the order of the images. `cells`: as the function `cells` gives them.
+
+    The teacher's answers come from `knowledge` (cached; a single view of it serves for all views)
+    or from `ask` (live). With `withheld` the targets are the teacher's probabilities in place of
+    the labels. Images without a label, and those mixed with one, always have such targets.
     """
 
     render: views.Renderer
@@ -92,16 +120,16 @@ class Feed:
 
     @property
     def kind(self) -> Labels:
-        """How many labels an image has."""
+        """Whether an image has one label or may have several."""
         return "many" if self.labels.ndim == 2 else "one"
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in one epoch."""
         return len(self.train) // min(self.batch, len(self.train))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """One pass over (about) as many images as there are; epoch e shows view e mod views.per_image."""
+        """Batches with about as many images as there are; epoch e shows view e mod per_image."""
         number = epoch % self.config.per_image
         drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
         cells = None if self.cells is None else self.cells[self.train]
@@ -118,7 +146,7 @@ class Feed:
             )
 
     def _targets(self, rows: Tensor, drawn: views.Views, said: dict[str, Tensor]) -> Tensor:
-        """Probabilities float32 [b, k] that each view is to be given."""
+        """The target probabilities of each view, float32 [b, k]."""
         partners, share = drawn.partner[rows], drawn.share[rows]
         own, other = (
             label_losses.soften(self.labels[r].clamp(min=0), self.classes, self.smoothing)

@@ -1,16 +1,18 @@
-"""Lesson: what every student of a build is taught, before and after a cut; its batches, its teacher, its judge."""
+"""Lesson: what every student of a build learns from: its batches, its losses, and how it is judged.
+
+The lesson is the same for a student before and after pruning.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Dataset, Knowledge, Network
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Checkpoint, Progress
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, tables
@@ -18,19 +20,23 @@ from edgekd.evaluation import metrics
 from edgekd.networks.inference import logits_of
 from edgekd.settings.recipe import DistilConfig, ViewsConfig
 from edgekd.training import objective, views
-from edgekd.training.batches import Feed, arrays, cells
+from edgekd.training.batches import Feed, cells
 from edgekd.training.corrector import Corrector
-from edgekd.training.fit import FitPlan, balanced, fit
+from edgekd.training.fit import FitPlan, HistoryRow, balanced, fit
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
 from edgekd.training.objective import Objective
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
+
+# Sources of answers, in `Knowledge.facts`, that the report describes: a log, and clients.
+REPORTED = ("log", "clients")
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Names of the groups that a recipe tells apart, and each image's by number, int64 [n]."""
+    """The names of the groups in `distil.groups`, and each image's group by number, int64 [n]."""
 
     names: list[str]
     numbers: Tensor
@@ -38,15 +44,17 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """Batches, what the teacher says of them, and how an answer is judged: the same for a student before and after a cut.
+    """What a student learns from, and how it is judged.
 
-    `taps`: the student's modules that feature losses read. `seed`: of adapters' first weights. `teacher`: widths of its
-    features, by kind; `signed`: whether its pooled ones can be negative. `oracle`: the teacher itself, where it is asked as
-    training goes. `log`: what is known of logged answers. `peer()`: a second student.
+    `val`: rows of the validation images. `taps`: the student's modules that feature losses read.
+    `seed`: for the first weights of adapters. `teacher`: widths of the teacher's features, by kind.
+    `signed`: whether its pooled features can be negative. `oracle`: the teacher itself, if it is
+    asked during training. `origin`: the facts of the stage that made the answers, if the report
+    describes them. `peer()` makes a second student.
     """
 
     feed: Feed
-    val: Tensor  # rows of the data set
+    val: Tensor
     config: DistilConfig
     plan: objective.Plan
     taps: list[str]
@@ -56,11 +64,11 @@ class Lesson:
     signed: bool
     oracle: Oracle | None
     groups: Groups | None
-    log: Mapping[str, Any] | None
+    origin: dict[str, Json] | None
     peer: Callable[[], nn.Module] | None
 
     def fit_plan(self, epochs: int, lr: float) -> FitPlan:
-        """How long and how fast, with distillation's own settings for the rest."""
+        """How long and how fast to train, with the settings of distillation for the rest."""
         config = self.config
         return FitPlan(
             epochs,
@@ -73,7 +81,7 @@ class Lesson:
         )
 
     def distiller(self, student: nn.Module) -> Objective:
-        """The student with fresh adapters of the shapes that it has now."""
+        """The student with new adapters, which fit its present shapes."""
         render, config, feed = self.feed.render, self.config, self.feed
         mean, std = render.mean.flatten().tolist(), render.std.flatten().tolist()
         at = Setting(
@@ -103,17 +111,20 @@ class Lesson:
         return metrics.quick(answers, self.feed.labels[self.val].numpy())
 
     def read(self) -> dict[str, str]:
-        """The student's modules that losses in force compare with the teacher, and by which; "" is the pooled features."""
+        """{module of the student that losses compare with the teacher: by which loss}.
+
+        The key "" stands for the pooled features.
+        """
         found: dict[str, str] = {}
         where = {"grid": self.taps[-1:], "pooled": [""], "cams": [""]}
-        for term, _ in self.plan.terms:
+        for term in (each.loss for each in self.plan.terms):
             taps = (
                 self.taps
                 if term.name == "self_exits"
-                else [m for part in term.method.needs for m in where.get(part, [])]
+                else [module for part in term.method.needs for module in where.get(part, [])]
             )
             found |= dict.fromkeys(taps, f"the loss {term.name}")
-        keyed = {name for name, _, _ in self.plan.keyed}
+        keyed = {each.loss for each in self.plan.keyed}
         if "exits" in keyed:
             found |= dict.fromkeys(self.taps, "the exits")
         if "grid" in keyed:
@@ -130,20 +141,22 @@ class Lesson:
         checkpoint: Checkpoint,
         progress: Progress,
         first_epoch: int = 0,
-    ) -> list[dict[str, Any]]:
-        """Train the student in place; gives a history row an epoch. `first_epoch`: of the views and orders shown.
+    ) -> list[HistoryRow]:
+        """Train the student in place; returns one row for each epoch.
 
-        Where the teacher only corrects, a row tells how many "teacher_calls" and "views_shown" there were so far.
+        `first_epoch`: number of the first epoch, for views and orders. With distil.answers =
+        "corrected" each row has the "teacher_calls" and the "views_shown" so far.
         """
         distiller = self.distiller(student)
 
         def judged(kept: nn.Module) -> dict[str, float]:
-            asked = distiller.corrector
-            calls = (
-                {}
-                if asked is None
-                else {"teacher_calls": int(asked.calls), "views_shown": int(asked.shown)}
-            )
+            corrector = distiller.corrector
+            if corrector is None:
+                return self.evaluate(kept)
+            calls = {
+                "teacher_calls": int(corrector.calls),
+                "views_shown": int(corrector.shown),
+            }
             return self.evaluate(kept) | calls
 
         return fit(
@@ -159,13 +172,13 @@ class Lesson:
             progress=progress,
         )
 
-    def facts(self) -> dict[str, Any]:
-        """For the report: the weights in force, what was left out or replaced, what the log was like."""
-        found: dict[str, Any] = {"losses": self.plan.weights(self.feed.kind)}
+    def facts(self) -> dict[str, Json]:
+        """For the report: weights of the losses, notes on losses left out, facts of a log."""
+        found: dict[str, Json] = {"losses": self.plan.weights(self.feed.kind)}
         if self.plan.notes:
             found["notes"] = self.plan.notes
-        if self.log is not None:
-            found[str(self.log["source"])] = dict(self.log)
+        if self.origin is not None:
+            found[str(self.origin["source"])] = dict(self.origin)
         return found
 
 
@@ -182,102 +195,96 @@ def lesson(
     asking: OracleSettings | None = None,
     peer: Callable[[], nn.Module] | None = None,
 ) -> Lesson:
-    """The lesson of a build. `seed`: the build's own, which drew the views; `config.seed` is added for the student's.
+    """The lesson of a build.
 
-    `asking`: how `teacher` itself is asked (config.answers "live" or "corrected"), in place of cached knowledge. Raises
-    RecipeError for a loss or a mode that this data or this teacher does not allow.
+    `seed`: the build's, which drew the views; `config.seed` is added for what belongs to the
+    student. `asking`: how `teacher` is asked during training (config.answers "live" or
+    "corrected"), in place of cached `knowledge`.
+
+    Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    classes = len(dataset.classes)
-    oracle = None
-    if asking is not None and teacher is not None:
-        with (
-            torch.random.fork_rng()
-        ):  # building it must not move adapters' first weights: cached and live start alike
-            oracle = Oracle(teacher, datasets.pixels(dataset), asking)
-    said = arrays(knowledge) if knowledge is not None else {}
     labels = torch.from_numpy(datasets.labels(dataset))
-    train = (
-        torch.tensor(knowledge.rows)
-        if knowledge is not None
-        else torch.from_numpy(datasets.taught(dataset))
-    )
-    example = {name: value[0] for name, value in said.items()}
-    first_view = views.draw(view, seed, 0, len(labels), train)
-    if oracle is not None:
-        example = oracle.ask(train[:1], first_view)
-        if config.answers == "corrected":
-            example = {"logits": example["logits"]}  # its memory holds no features
-    logged = knowledge is not None and knowledge.facts.get("source") == "log"
-    _check(config, view, logged, bool(example))
-    withheld = config.labels == "withheld"
-    shown = labels.clone()
-
-    def answers() -> Tensor:
-        first = said["logits"][0] if oracle is None else oracle.ask(train, first_view)["logits"]
-        return first.float().argmax(1) if dataset.labels == "one" else (first >= 0).long()
-
-    if withheld and config.balance != "none":  # balances the classes as the teacher sees them
-        shown[train] = answers()
-    class_weights = None
-    known = shown[train]
-    known = known[(known.view(len(known), -1) >= 0).all(1)]
-    if dataset.labels == "many" and config.balance != "none":
-        class_weights = label_losses.label_weights(known)
-    elif (
-        config.balance == "loss"
-    ):  # a class that no image has, or that the teacher never answers, gets no weight
-        class_weights = torch.zeros(classes).scatter(0, known, balanced(known, classes))
-    groups = None
-    if config.groups:
-        names, numbers = tables.groups(Path(config.groups), dataset.images)
-        groups = Groups(names, torch.tensor(numbers))
-    drawn_as = shown
-    if (
-        dataset.labels == "one"
-        and config.balance in ("sample", "group")
-        and bool((shown[train] < 0).any())
-    ):
-        # Images without a label are drawn as the teacher sees them: left alone, they would undo the others' balance.
-        drawn_as = shown.clone()
-        drawn_as[train] = torch.where(shown[train] < 0, answers(), shown[train])
-    drawn = cells(config.balance, drawn_as, None if groups is None else groups.numbers)
+    answers = TeacherAnswers.of(dataset, knowledge, teacher, asking, view, seed)
+    train, oracle = answers.train, answers.oracle
+    example = answers.example(config.answers)
+    source = None if knowledge is None else knowledge.facts.get("source")
+    _check(config, view, source == "log", bool(example))
+    if config.labels == "withheld" and config.balance != "none":
+        labels[train] = answers.first_labels(dataset.labels)
+    groups = _groups(config.groups, dataset)
     feed = Feed(
         renderer,
         train,
-        shown,
-        classes,
+        labels,
+        len(dataset.classes),
         view,
         seed,
         config.batch,
-        drawn,
+        _cells(config.balance, labels, groups, answers),
         config.label_smoothing,
-        said,
+        answers.said,
         config.seed,
         oracle.ask if oracle is not None and config.answers == "live" else None,
-        withheld,
+        config.labels == "withheld",
     )
-    what = objective.plan(config, example, classes, dataset.labels)
     return Lesson(
-        feed,
-        torch.from_numpy(datasets.rows(dataset, "val")),
-        config,
-        what,
-        taps,
-        class_weights,
-        seed + config.seed,
-        {name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
-        "pooled" in example and bool((example["pooled"] < 0).any()),
-        oracle,
-        groups,
-        knowledge.facts
-        if knowledge is not None and knowledge.facts.get("source") in ("log", "clients")
-        else None,
-        peer,
+        feed=feed,
+        val=torch.from_numpy(datasets.rows(dataset, "val")),
+        config=config,
+        plan=objective.plan(config, example, feed.classes, dataset.labels),
+        taps=taps,
+        class_weights=_class_weights(config.balance, labels[train], feed.classes),
+        seed=seed + config.seed,
+        teacher={name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
+        signed="pooled" in example and bool((example["pooled"] < 0).any()),
+        oracle=oracle,
+        groups=groups,
+        origin=knowledge.facts if knowledge is not None and source in REPORTED else None,
+        peer=peer,
     )
+
+
+def _groups(path: str, dataset: Dataset) -> Groups | None:
+    """The groups of a CSV (image,group), or None for the path ""."""
+    if not path:
+        return None
+    names, numbers = tables.groups(Path(path), dataset.images)
+    return Groups(names, torch.tensor(numbers))
+
+
+def _class_weights(balance: str, shown: Tensor, classes: int) -> Tensor | None:
+    """The weights of classes in the loss, or None. `shown`: labels of the training images."""
+    known = shown[(shown.view(len(shown), -1) >= 0).all(1)]
+    if shown.ndim == 2 and balance != "none":
+        return label_losses.label_weights(known)
+    if balance == "loss":
+        # A class without images, or one that the teacher never answers, gets no weight.
+        return torch.zeros(classes).scatter(0, known, balanced(known, classes))
+    return None
+
+
+def _cells(
+    balance: str, labels: Tensor, groups: Groups | None, teacher: TeacherAnswers
+) -> Tensor | None:
+    """The cells that are drawn equally often (see `batches.cells`).
+
+    Images without a label count for the class that the teacher sees in them. Otherwise they would
+    undo the balance of the others.
+    """
+    train = teacher.train
+    counted = labels
+    if labels.ndim == 1 and balance in ("sample", "group") and bool((labels[train] < 0).any()):
+        counted = labels.clone()
+        own = labels[train]
+        counted[train] = torch.where(own < 0, teacher.first_labels("one"), own)
+    return cells(balance, counted, None if groups is None else groups.numbers)
 
 
 def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) -> None:
-    """Raise RecipeError for modes that cannot go together."""
+    """Raise RecipeError for modes that exclude each other.
+
+    `logged`: whether answers come from a log. `taught`: whether there are answers at all.
+    """
     if config.labels == "withheld" and not taught:
         raise RecipeError(
             'distil.labels = "withheld" needs a teacher whose answers stand in for the labels',
@@ -291,6 +298,6 @@ def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) 
     if view.mixup and (logged or config.answers == "corrected"):
         what = "a log" if logged else 'distil.answers = "corrected"'
         raise RecipeError(
-            f"views.mixup shows mixed images, and {what} has answers about whole ones",
+            f"views.mixup shows mixed images, but {what} has answers about unmixed ones only",
             "set views.mixup=0",
         )

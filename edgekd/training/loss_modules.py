@@ -1,6 +1,8 @@
-"""The losses of `methods` as modules: each with the adapters it needs, from what student and teacher show of a batch.
+"""Losses as modules, each with the adapters that it needs.
 
-A term is called as term(seen, batch) and gives a scalar. Its adapters are dropped when training ends.
+A module is called as module(seen, batch), with what the student shows of a batch and the batch with
+the teacher's answers, and returns a scalar. Its adapters are dropped when training ends.
+`loss_builder` makes the modules that a recipe names.
 """
 
 from __future__ import annotations
@@ -11,10 +13,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from edgekd.core import plugins
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
-from edgekd.settings.loss_catalogue import Term
 from edgekd.training import adapters
 from edgekd.training.batches import Batch
 from edgekd.training.losses import (
@@ -22,18 +22,20 @@ from edgekd.training.losses import (
     feature_losses,
     label_losses,
     logit_losses,
-    relation_losses,
 )
 from edgekd.training.robustness import attack
 from edgekd.training.views import generator
 
-CLEAN = 1 / 6  # RSLAD's share of the clean views, 5/6 for the attacked ones
+# RSLAD's share of the clean views; the attacked ones have 5/6.
+CLEAN = 1 / 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What the student showed of a batch: float32 `logits` [b, k], `pooled` [b, d], the map `last` [b, d, h, w] that is
-    averaged to it, and the maps of the taps.
+    """What the student shows of a batch, all float32.
+
+    `logits` [b, k]. `pooled` [b, d]: what the classifier reads. `last` [b, d, h, w]: the map that
+    is averaged to `pooled`. `taps`: {module: its map [b, d, h, w]}.
     """
 
     logits: Tensor
@@ -44,16 +46,17 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a term is built from: the student, the shapes it shows, and what the teacher's knowledge holds.
+    """What the module of a loss is built from: the student, its shapes, and the teacher's.
 
-    `teacher`: widths of the teacher's "pooled" and "grid" features. `signed`: whether its pooled features can be
-    negative. `peer()` makes a second student. `groups` int64 [n]: each image's group, where groups are known. `mean` and
-    `std`: the student's normalisation.
+    `taps`: modules whose maps feature losses read. `shapes`: of "pooled", "last" and each tap, for
+    one image. `mean`, `std`: the student's normalisation. `teacher`: widths of the teacher's
+    "pooled" and "grid" features. `signed`: whether its pooled features can be negative. `peer()`
+    makes a second student. `groups`: the group of each image, int64 [n], if groups are known.
     """
 
     student: nn.Module
     taps: list[str]
-    shapes: Mapping[str, torch.Size]  # "pooled", "last" and each tap
+    shapes: Mapping[str, torch.Size]
     classes: int
     labels: Labels
     seed: int
@@ -65,23 +68,23 @@ class Setting:
     groups: Tensor | None = None
 
     def fit(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The loss on labels: cross-entropy, or that of each label's sigmoid."""
+        """The loss on labels: cross-entropy, of one softmax or of each label's sigmoid."""
         return label_losses.fit(self.labels)(logits, targets, weights)
 
     def follow(self, logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Plain KD, or for several labels an image KD a label, mean over labels as `fit` is."""
+        """Plain KD; with several labels for an image, KD of each label, averaged as in `fit`."""
         return logit_losses.follow(logits, teacher, temperature, self.labels)
 
 
 def said(batch: Batch, name: str) -> Tensor:
-    """One of the teacher's answers, which the objective made sure of."""
+    """One of the teacher's answers, which `objective.plan` has checked to be there."""
     value = getattr(batch, name)
     assert isinstance(value, Tensor), name
     return value
 
 
 class Pure(nn.Module):
-    """A term without weights of its own."""
+    """A loss without weights of its own."""
 
     def __init__(self, value: Callable[[Seen, Batch], Tensor]) -> None:
         super().__init__()
@@ -105,7 +108,11 @@ class Pooled(nn.Module):
 
 
 class OnGrid(nn.Module):
-    """A loss between the last tap's map, projected to the teacher's width, and the teacher's map at the student's size."""
+    """A loss between the map of the last tap and the teacher's map.
+
+    The student's map is projected to the teacher's width, and the teacher's map resized to the
+    student's size.
+    """
 
     def __init__(self, at: Setting, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -118,7 +125,7 @@ class OnGrid(nn.Module):
 
 
 class OfaExits(nn.Module):
-    """OFA on a small classifier at each tap."""
+    """OFA with a small classifier at each tap."""
 
     def __init__(self, at: Setting) -> None:
         super().__init__()
@@ -135,7 +142,7 @@ class OfaExits(nn.Module):
 
 
 class Srd(nn.Module):
-    """SRD: batch-normalised projection, log of a high power of the difference."""
+    """SRD: a batch-normalised projection, and the log of a high power of the difference."""
 
     def __init__(self, at: Setting, power: float) -> None:
         super().__init__()
@@ -149,7 +156,7 @@ class Srd(nn.Module):
 
 
 class Pefd(nn.Module):
-    """PEFD: the mean of several projections, cosine."""
+    """PEFD: the cosine with the mean of several projections."""
 
     def __init__(self, at: Setting, projectors: float) -> None:
         super().__init__()
@@ -180,7 +187,7 @@ class Infonce(nn.Module):
 
 
 class Fair(nn.Module):
-    """MFD on a linear projection of the pooled features; needs to know each image's group."""
+    """MFD on a linear projection of the teacher's pooled features; needs each image's group."""
 
     groups: Tensor
 
@@ -192,8 +199,9 @@ class Fair(nn.Module):
                 "name a CSV of image,group in distil.groups",
             )
         self.register_buffer("groups", at.groups, persistent=False)
-        # The teacher is brought to the student: a projection of the student's features could learn to drop what tells
-        # groups apart, and the loss would be small while the student itself still sees it.
+        # The teacher's features are projected, and not the student's: such a projection could learn
+        # to drop what distinguishes the groups. The loss would then be small although the student
+        # still depends on it.
         self.project = nn.Linear(at.teacher["pooled"], at.shapes["pooled"][1])
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
@@ -207,7 +215,10 @@ class Fair(nn.Module):
 
 
 class Maps(nn.Module):
-    """A loss between class activation maps; the student's classifier must read the average of its last map."""
+    """A loss between class activation maps. `name`: for messages.
+
+    Raises RecipeError for a student whose classifier does not read the average of its last map.
+    """
 
     def __init__(self, at: Setting, name: str, loss: Callable[[Tensor, Batch], Tensor]) -> None:
         super().__init__()
@@ -218,20 +229,24 @@ class Maps(nn.Module):
             or at.shapes["last"][1] != head.in_features
         ):
             raise RecipeError(
-                f"distil.losses.{name} needs a student whose classifier reads the average of its last map",
+                f"distil.losses.{name} needs a student whose classifier reads the average of its "
+                "last map",
                 "use a MobileNetV2, an EfficientNet or a ResNet, or leave this loss out",
             )
-        self.loss, self.student = loss, [head]  # in a list: the head stays the student's own
+        # In a list, so that the head is not registered as a part of this module.
+        self.loss, self.student = loss, [head]
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         return self.loss(explanation_losses.cams(seen.last, self.student[0].weight), batch)
 
 
 class SelfExits(nn.Module):
-    """Be Your Own Teacher: at each tap a classifier learns from the labels, and from the network's own last answer.
+    """Be Your Own Teacher: at each tap a classifier learns from labels and from the last logits.
 
-    (1 - share) labels + share T^2 KL(last || exit) + hint (1 - cosine with the last features), mean over exits. The last
-    answer is a constant here. The hint is a cosine where the paper has a squared distance, whose size depends on width.
+    (1 - share) labels + share T^2 KL(last || exit) + hint (1 - cosine with the last features), mean
+    over exits. The last logits and features are constants here. The hint is a cosine, where the
+    paper (Zhang et al. 2019, arXiv 1905.08094) has a squared distance, whose size depends on the
+    width.
     """
 
     def __init__(self, at: Setting, share: float, temperature: float, hint: float) -> None:
@@ -256,7 +271,10 @@ class SelfExits(nn.Module):
 
 
 class Mutual(nn.Module):
-    """Deep mutual learning: a peer trained beside the student, and T^2 KL both ways, each seeing the other as constant."""
+    """Deep mutual learning: a peer trained beside the student, with T^2 KL in both directions.
+
+    Each network's logits are constants in the other's loss.
+    """
 
     def __init__(self, at: Setting, temperature: float) -> None:
         super().__init__()
@@ -273,23 +291,22 @@ class Mutual(nn.Module):
 
 
 class Robust(nn.Module):
-    """RSLAD: KL to the teacher's clean answer, 5/6 on attacked views and 1/6 on clean ones; no label takes part."""
+    """RSLAD: KL to the teacher's answer about clean views, without labels.
+
+    Attacked views count 5/6, clean views 1/6.
+    """
 
     calls: Tensor
 
     def __init__(self, at: Setting, epsilon: float, steps: float, temperature: float) -> None:
         super().__init__()
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (at.mean, at.std))
-        self.student, self.temperature, self.steps, self.seed = (
-            [at.student],
-            temperature,
-            int(steps),
-            at.seed,
-        )
+        # In a list, so that the student is not registered as a part of this module.
+        self.student = [at.student]
+        self.temperature, self.steps, self.seed = temperature, int(steps), at.seed
         self.box = {"epsilon": epsilon / std, "low": -mean / std, "high": (1 - mean) / std}
-        self.register_buffer(
-            "calls", torch.zeros((), dtype=torch.int64)
-        )  # kept, so that a resumed run draws the same
+        # In the checkpoint, so that a resumed run draws the same attacks.
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         teacher = said(batch, "logits")
@@ -307,88 +324,3 @@ class Robust(nn.Module):
         return (1 - CLEAN) * attacked + CLEAN * label_losses.kd(
             seen.logits, teacher, self.temperature
         )
-
-
-def _scores(logits: Tensor, labels: Labels) -> Tensor:
-    return logits if labels == "many" else logit_losses.odds(logits)
-
-
-def _e2kd(own: Tensor, batch: Batch) -> Tensor:
-    return explanation_losses.e2kd(
-        own,
-        adapters.resize_map(said(batch, "cams"), own.shape[-1]),
-        said(batch, "logits").argmax(1),
-    )
-
-
-PLACES = {
-    "attention",
-    "cat",
-    "e2kd",
-}  # losses that compare where, and say nothing of a map with one place
-
-
-def build(term: Term, at: Setting) -> nn.Module:
-    """The module of a term. Raises RecipeError for a student or a setting that it does not fit."""
-    p = dict(term.parameters)
-    if term.name in PLACES and at.shapes["last"][-1] < 2:
-        raise RecipeError(
-            f"distil.losses.{term.name} compares places, and the student's last map has one",
-            "raise data.input_px: a MobileNet divides it by 32",
-        )
-    match term.name:
-        case "kd_standardised" | "per_label" as name:
-            function = getattr(logit_losses, name)
-            return Pure(lambda s, b: function(s.logits, said(b, "logits"), **p))
-        case "dkd" | "nkd" as name:
-            function = getattr(logit_losses, name)
-            return Pure(lambda s, b: function(s.logits, said(b, "logits"), b.targets, **p))
-        case "dist":
-            return Pure(lambda s, b: logit_losses.dist(s.logits, said(b, "logits"), **p))
-        case "dist_batch":
-            over = logit_losses.dist_batch_many if at.labels == "many" else logit_losses.dist_batch
-            return Pure(lambda s, b: over(s.logits, said(b, "logits"), **p))
-        case "rank":
-            return Pure(
-                lambda s, b: logit_losses.rank(
-                    _scores(s.logits, at.labels), _scores(said(b, "logits"), at.labels), **p
-                )
-            )
-        case "srd":
-            return Srd(at, **p)
-        case "pefd":
-            return Pefd(at, **p)
-        case "infonce":
-            return Infonce(at, **p)
-        case "hcl":
-            return OnGrid(at, feature_losses.hcl)
-        case "attention":
-            return Pure(
-                lambda s, b: feature_losses.attention(
-                    s.taps[at.taps[-1]],
-                    adapters.resize_map(said(b, "grid"), s.taps[at.taps[-1]].shape[-1]),
-                )
-            )
-        case "rkd":
-            return Pure(lambda s, b: relation_losses.rkd(s.pooled, said(b, "pooled"), **p))
-        case "sp":
-            return Pure(lambda s, b: relation_losses.sp(s.pooled, said(b, "pooled")))
-        case "cat":
-            side = int(p["side"])
-            return Maps(
-                at, "cat", lambda own, b: explanation_losses.cat(own, said(b, "cams"), side=side)
-            )
-        case "e2kd":
-            return Maps(at, "e2kd", _e2kd)
-        case "self_exits":
-            return SelfExits(at, **p)
-        case "mutual":
-            return Mutual(at, **p)
-        case "robust":
-            return Robust(at, **p)
-        case "fair":
-            return Fair(at)
-    if term.method.function:
-        value = plugins.load(term.method.function, f"the loss {term.name!r}", term.provider)
-        return Pure(lambda s, b: value(s, b, **p))
-    raise RecipeError(f"distil.losses.{term.name} has no module")

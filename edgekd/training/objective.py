@@ -1,15 +1,14 @@
-"""The recipe's loss: a student with the adapters its losses need, and the weighted sum of what they say of a batch.
+"""The loss of a recipe: a student with the adapters of its losses, and their weighted sum.
 
-    value = (1 - alpha) labels + alpha KD + sum over terms of ramp * weight * term
+    value = (1 - alpha) labels + alpha KD + sum over losses of ramp * weight * loss
 
-`Objective.student` alone is kept when training ends.
+Only `Objective.student` is kept when training ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.networks import builders
 from edgekd.settings import loss_catalogue
 from edgekd.settings.recipe import DistilConfig
-from edgekd.training import loss_modules as terms
-from edgekd.training import teacher_blend
+from edgekd.training import loss_builder, loss_modules, teacher_blend
 from edgekd.training.batches import Batch
 from edgekd.training.corrector import Corrector
 from edgekd.training.fit import Step
@@ -29,37 +27,53 @@ from edgekd.training.loss_modules import Seen, Setting
 from edgekd.training.losses import feature_losses
 from edgekd.training.processes import Team, team
 
-# The losses that have a key of their own in [distil], and what of the teacher's answers each reads.
+# Losses with a key of their own in [distil], and which of the teacher's answers each reads.
 KEYED = {"pooled": "pooled", "grid": "grid", "exits": "logits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Which losses are in force: (name, weight, share of the steps over which it grows), and sentences on what is not."""
+class Scheduled[L]:
+    """A loss with its weight. `ramp`: share of the steps over which the weight grows from 0."""
 
-    alpha: float  # 0 without a teacher
-    keyed: list[tuple[str, float, float]]
-    terms: list[tuple[loss_catalogue.Term, float]]
+    loss: L
+    weight: float
+    ramp: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which losses are used. `notes`: sentences on those that were left out.
+
+    `alpha`: the share of KD, 0 without a teacher. `keyed`: losses of KEYED, by name. `terms`: those
+    of the table [distil.losses].
+    """
+
+    alpha: float
+    keyed: list[Scheduled[str]]
+    terms: list[Scheduled[loss_catalogue.Term]]
     notes: list[str]
 
     def weights(self, labels: Labels = "one") -> dict[str, float]:
-        """The weights in force, by name, for the report."""
+        """{loss: its weight}, for the report; losses with the weight 0 are left out."""
         kd = "logits" if labels == "one" else "per_label"
         named = {
             "labels": 1 - self.alpha,
             kd: self.alpha,
-            **{name: weight for name, weight, _ in self.keyed},
-            **{term.name: term.weight for term, _ in self.terms},
+            **{each.loss: each.weight for each in self.keyed},
+            **{each.loss.name: each.weight for each in self.terms},
         }
         return {name: weight for name, weight in named.items() if weight}
 
 
 def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: Labels = "one") -> Plan:
-    """What of the recipe applies when the teacher's answers are `said` (their names; none without a teacher).
+    """Which losses of the recipe apply. `said`: names of the teacher's answers, if there is one.
 
-    Without a teacher every loss that needs one is left out; of a teacher that cannot say it (logged answers have no
-    features), only those with a key of their own are, since one of them is on by default. Each leaves a note. Raises
-    RecipeError for a loss that is undefined here, or that needs what this teacher cannot say.
+    Without a teacher, every loss that needs one is left out, with a note. With a teacher whose
+    answers lack something (logged answers have no features), losses of KEYED are left out with a
+    note, because one of them is on by default.
+
+    Raises RecipeError for a loss that is undefined for these classes or labels, and for one of
+    [distil.losses] that needs an answer which this teacher does not give.
     """
     loss_catalogue.check(config.losses, classes, labels)
     has, notes = set(said), []
@@ -77,30 +91,31 @@ def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: Labels
                 "distil.exits was left out: OFA is defined on one softmax over the classes"
             )
         else:
-            keyed.append((name, weight, config.ramp))
+            keyed.append(Scheduled(name, weight, config.ramp))
     chosen = []
     for term in config.losses:
         missing = [part for part in term.method.needs if part not in has]
         if missing and has:
             raise RecipeError(
-                f"distil.losses.{term.name} needs the teacher's {' and '.join(missing)}, which its answers "
-                "do not hold",
+                f"distil.losses.{term.name} needs the teacher's {' and '.join(missing)}, which its "
+                "answers do not hold",
                 "leave it out, or train from the teacher itself",
             )
         if missing:
             notes.append(f"distil.losses.{term.name} was left out: there is no teacher")
         else:
             ramp = term.ramp if term.ramp is not None else config.ramp if term.method.grows else 0.0
-            chosen.append((term, ramp))
+            chosen.append(Scheduled(term, term.weight, ramp))
     if labels == "many" and has and config.alpha:
         notes.append(
-            "KD is a label's own, through sigmoids (per_label): an image may have several labels"
+            "KD is computed for each label, on sigmoids (per_label): an image may have several "
+            "labels"
         )
     return Plan(config.alpha if has else 0.0, keyed, chosen, notes)
 
 
 class Objective(nn.Module):
-    """A student with the adapters that its losses need; `loss` is their weighted sum on one batch."""
+    """A student with the adapters of its losses; `loss` is their weighted sum on one batch."""
 
     def __init__(
         self,
@@ -114,50 +129,51 @@ class Objective(nn.Module):
         self.student = at.student
         self.config, self.what, self.at, self.class_weights = config, what, at, class_weights
         keyed = {
-            "pooled": lambda: terms.Pooled(at),
-            "grid": lambda: terms.OnGrid(at, feature_losses.grid),
-            "exits": lambda: terms.OfaExits(at),
+            "pooled": lambda: loss_modules.Pooled(at),
+            "grid": lambda: loss_modules.OnGrid(at, feature_losses.grid),
+            "exits": lambda: loss_modules.OfaExits(at),
         }
+        # Under these names the adapters are in checkpoints.
         self.terms = nn.ModuleDict(
             {
-                **{f"own_{name}": keyed[name]() for name, _, _ in what.keyed},
-                **{term.name: terms.build(term, at) for term, _ in what.terms},
+                **{f"own_{each.loss}": keyed[each.loss]() for each in what.keyed},
+                **{each.loss.name: loss_builder.build(each.loss, at) for each in what.terms},
             }
         )
         self.schedule = [
-            *((weight, ramp) for _, weight, ramp in what.keyed),
-            *((term.weight, ramp) for term, ramp in what.terms),
+            *((each.weight, each.ramp) for each in what.keyed),
+            *((each.weight, each.ramp) for each in what.terms),
         ]
         self.to(memory_format=torch.channels_last)
         self.corrector = corrector
 
     def see(self, images: Tensor) -> Seen:
-        """One forward pass of the student, with what the terms read on the way."""
+        """One forward pass of the student, with the maps that the losses read."""
         with builders.watch(self.student, self.at.taps if len(self.terms) else []) as taps:
             last = self.student.forward_features(images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        logits = self.student.get_classifier()(F.dropout(pooled, self.config.drop, self.training))  # type: ignore[operator]
+        dropped = F.dropout(pooled, self.config.drop, self.training)
+        logits = self.student.get_classifier()(dropped)  # type: ignore[operator]
         return Seen(logits, pooled, last, taps)
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
-        """The recipe's loss on one batch; a term with a ramp grows linearly from 0 over that share of the steps."""
+        """The recipe's loss on one batch. A loss with a ramp grows linearly over its steps."""
         seen, batch = self._whole(self.see(batch.images), batch)
-        with Team().at_work():  # each process looks at all of it
-            return self.value(
-                seen, batch if self.corrector is None else self.corrector(batch, seen.logits), step
-            )
+        with Team().at_work():  # every process computes the loss of the whole batch
+            if self.corrector is not None:
+                batch = self.corrector(batch, seen.logits)
+            return self.value(seen, batch, step)
 
     def _whole(self, seen: Seen, batch: Batch) -> tuple[Seen, Batch]:
-        """What all processes saw of the batch that they share, since many losses compare its images with each other."""
+        """What all processes see of the batch that they share.
+
+        Many losses compare the images of a batch with each other.
+        """
         together = team()
         if together.size == 1:
             return seen, batch
-        parts = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        if not any(isinstance(term, terms.Mutual | terms.Robust) for term in self.terms.values()):
-            del parts["images"]  # nobody will look at them again
-        whole: dict[str, Any] = {
-            name: together.gather(part) for name, part in parts.items() if isinstance(part, Tensor)
-        }
+        reread = (loss_modules.Mutual, loss_modules.Robust)  # these look at the images again
+        needs_images = any(isinstance(term, reread) for term in self.terms.values())
         return (
             Seen(
                 together.gather(seen.logits),
@@ -165,11 +181,11 @@ class Objective(nn.Module):
                 together.gather(seen.last),
                 {tap: together.gather(part) for tap, part in seen.taps.items()},
             ),
-            dataclasses.replace(batch, **whole),
+            batch.gathered(together, needs_images),
         )
 
     def value(self, seen: Seen, batch: Batch, step: Step) -> Tensor:
-        """The loss of what was seen."""
+        """The loss of one batch, given what the student shows of it."""
         alpha, weights = self.what.alpha, None
         if batch.others is not None and batch.logits is not None:
             every = torch.cat([batch.logits[:, None], batch.others], 1)
@@ -194,7 +210,7 @@ class Objective(nn.Module):
 
 
 def shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> Mapping[str, torch.Size]:
-    """Shapes of what `see` finds in one image: "pooled", "last" and each tap."""
+    """Shapes of what `Objective.see` gives for one image: "pooled", "last" and each tap."""
     with torch.inference_mode(), builders.watch(student, taps) as seen:
         last = student.forward_features(torch.zeros(1, channels, px, px))  # type: ignore[operator]
         pooled = student.forward_head(last, pre_logits=True)  # type: ignore[operator]

@@ -1,0 +1,72 @@
+"""The teacher's answers before training: cached ones, or those of a teacher that is asked live."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from edgekd.core.artifacts import Dataset, Knowledge, Labels, Network
+from edgekd.data import datasets
+from edgekd.settings.recipe import ViewsConfig
+from edgekd.training import views
+from edgekd.training.batches import arrays
+from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_oracle import Oracle
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherAnswers:
+    """What is known of the teacher's answers before training.
+
+    `said`: cached answers by name, float16 [views, n, ...]; empty when the `oracle` is asked
+    instead or there is no teacher. `train`: rows of the images that they are about, and that training uses.
+    `first`: the first view of every image.
+    """
+
+    said: dict[str, Tensor]
+    oracle: Oracle | None
+    train: Tensor
+    first: views.Views
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        knowledge: Knowledge | None,
+        teacher: Network | None,
+        asking: OracleSettings | None,
+        view: ViewsConfig,
+        seed: int,
+    ) -> TeacherAnswers:
+        """The answers of a build; see `lesson` for the arguments."""
+        oracle = None
+        if asking is not None and teacher is not None:
+            # Building the teacher must not change the first weights of adapters, so that training
+            # starts alike from cached and from live answers.
+            with torch.random.fork_rng():
+                oracle = Oracle(teacher, datasets.pixels(dataset), asking)
+        if knowledge is None:
+            said, train = {}, torch.from_numpy(datasets.taught(dataset))
+        else:
+            said, train = arrays(knowledge), torch.tensor(knowledge.rows)
+        first = views.draw(view, seed, 0, len(dataset.images), train)
+        return cls(said, oracle, train, first)
+
+    def example(self, mode: str) -> dict[str, Tensor]:
+        """Answers about at least one image, by name. `mode`: the setting distil.answers."""
+        if self.oracle is None:
+            return {name: value[0] for name, value in self.said.items()}
+        found = self.oracle.ask(self.train[:1], self.first)
+        # The corrector keeps no features.
+        return {"logits": found["logits"]} if mode == "corrected" else found
+
+    def first_labels(self, kind: Labels) -> Tensor:
+        """The teacher's labels of the first view of each training image, in place of given ones."""
+        logits = (
+            self.said["logits"][0]
+            if self.oracle is None
+            else self.oracle.ask(self.train, self.first)["logits"]
+        )
+        return logits.float().argmax(1) if kind == "one" else (logits >= 0).long()
