@@ -267,3 +267,12 @@ def test_exit_only_at_the_door() -> None:
             assert "sys.exit" not in re.sub(
                 r"calls `sys\.exit`", "", path.read_text(encoding="utf-8")
             ), name
+
+
+def test_test_files_do_not_import_test_files() -> None:
+    """What tests share lies in a module whose name says what it is."""
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        found = re.findall(
+            r"(?:from|import) (?:tests\.)?(test_\w+)", path.read_text(encoding="utf-8")
+        )
+        assert not found, f"{path.name} imports {found}"

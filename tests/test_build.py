@@ -20,38 +20,7 @@ from edgekd.app import cli
 from edgekd.core.artifacts import sha256
 from edgekd.tflite import runtime
 from tests.conftest import REPOSITORY
-
-# One epoch of everything on 120 phantom images at 32 px: every stage's real code in a few seconds.
-SMALL = [
-    "build",
-    "--profile",
-    "pi4",
-    "--data",
-    "phantom:120@40",
-    "--teacher",
-    "resnet18",
-    "--student",
-    "mobilenetv2_035",
-    *(
-        part
-        for text in (
-            "data.input_px=32",
-            "teacher.epochs=1",
-            "distil.epochs=2",
-            "qat.epochs=1",
-            "distil.grid=0.5",
-            "distil.exits=0.5",
-            "views.per_image=2",
-            "bench.runs=5",
-            "bench.min_seconds=0.05",
-            "data.golden=8",
-            "data.calibration=32",
-            "certify.max_drop=1",
-            "certify.min_agreement=0",
-        )
-        for part in ("--set", text)
-    ),
-]
+from tests.small_build import SMALL
 
 
 def run(*arguments: str) -> int:

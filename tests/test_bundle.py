@@ -37,7 +37,7 @@ from edgekd.data import images
 from edgekd.device import emulate
 from edgekd.tflite import model_metadata, ports
 from tests.conftest import SHARED
-from tests.test_lite_metadata import ask_mediapipe
+from tests.mediapipe_tasks import ask_mediapipe
 
 Files = dict[str, bytes]
 SMALL = [

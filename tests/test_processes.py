@@ -15,7 +15,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.training.processes import Team
 from tests import sharing
 from tests.conftest import REPOSITORY
-from tests.test_build import SMALL
+from tests.small_build import SMALL
 
 LIMIT = 300  # seconds; alone on two cores a launch takes 25
 

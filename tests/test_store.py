@@ -14,12 +14,7 @@ import pytest
 from edgekd.core.artifacts import Network, Packed, canonical_json, pack, stage_key, unpack
 from edgekd.core.errors import StoreError
 from edgekd.core.store import Store
-
-
-def artifact(state: bytes = b"weights", px: int = 96) -> Network:
-    return Network(
-        "net", {"num_classes": 2}, px, [0.5], [0.5], [{"epoch": 1, "loss": 0.1}], {}, state
-    )
+from tests.small_artifact import artifact
 
 
 def test_pack_is_the_whole_wire_form() -> None:
@@ -142,7 +137,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.test_store import artifact
+from tests.small_artifact import artifact
 from edgekd.core.store import Store
 from edgekd.core.errors import StoreError
 store = Store(Path(sys.argv[1]))
@@ -188,7 +183,7 @@ def test_kill_while_writing(tmp_path: Path) -> None:
     """SIGKILL at many moments of a loop of puts: every entry that can be found is whole."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from tests.test_store import artifact; from edgekd.core.store import Store\n"
+        "from tests.small_artifact import artifact; from edgekd.core.store import Store\n"
         "store = Store(Path(sys.argv[1])); print('go', flush=True)\n"
         "for n in range(10**6):\n"
         "    made = artifact(bytes([n % 256]) * 300_000)\n"
