@@ -2,8 +2,8 @@
 
     python tools/write_reference.py
 
-Run it after a change to a setting, a loss, a profile, a model file or an error class. A test fails when the files differ
-from what the code says.
+Run it after a change to a setting, a loss, a profile, a model file or an error class. A test fails
+when the files differ from what the code says.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def settings() -> str:
         NOTE,
         (
             "A recipe is a TOML file with one table per section. All settings have defaults.\n"
-            "`--set data.input_px=64` on the command line goes before the recipe. `edgekd new DIR`\n"
+            "`--set data.input_px=64` on the command line overrides the recipe. `edgekd new DIR`\n"
             "writes a recipe with every setting in it."
         ),
         table(["setting", "default", "value", "meaning"], [_row(recipe.SETTINGS["seed"])]),
@@ -68,7 +68,8 @@ def settings() -> str:
         "## distil.losses",
         (
             "The table `[distil.losses]` adds losses: `NAME = weight`, or\n"
-            "`NAME = {weight = 1.0, ramp = 0.2, PARAMETER = 2.0}`. [losses.md](losses.md) lists them."
+            "`NAME = {weight = 1.0, ramp = 0.2, PARAMETER = 2.0}`. They are in\n"
+            "[losses.md](losses.md)."
         ),
     ]
     return page(parts)
@@ -84,8 +85,8 @@ def losses() -> str:
         "# Losses",
         NOTE,
         (
-            "The recipe's table `[distil.losses]` names losses that are added to the loss on the labels\n"
-            "and to plain KD. Each loss also takes `weight` and `ramp`:"
+            "The recipe's table `[distil.losses]` names losses that are added to the loss on the\n"
+            "labels and to plain KD. Each loss also takes `weight` and `ramp`:"
         ),
         table(
             ["parameter", "value", "meaning"], [_bounds("weight", WEIGHT), _bounds("ramp", RAMP)]
@@ -154,13 +155,13 @@ def profiles() -> str:
             "## Fields",
             (
                 "A profile of your own is a TOML file: `--profile ./my_board.toml`. With\n"
-                '`extends = "pi4"` it states only what differs. Each figure is written with its source:'
+                '`extends = "pi4"` it states only what differs. Each figure comes with its source:'
             ),
             '    memory_mib = { value = 8192, source = "the label on the board" }',
             _wrapped(
-                f"{plain} are plain values. `cores`, `threads` and `memory_mib` may be `auto`, which "
-                "counts them on the machine that reads the profile. The table `[ops]` has a `source` "
-                "and the table `[ops.legal]` of operators with reasons."
+                f"{plain} are plain values. `cores`, `threads` and `memory_mib` may be `auto`, "
+                "which counts them on the machine that reads the profile. The table `[ops]` has a "
+                "`source` and the table `[ops.legal]` of operators with reasons."
             ),
             table(["field", "value", "meaning"], fields),
         ]
@@ -181,8 +182,8 @@ def models() -> str:
             "# Models",
             NOTE,
             (
-                "Any network of timm can be a teacher, and many can be students. These have a file in\n"
-                "`models/`, which says more about them:"
+                "Any network of timm can be a teacher, and many can be students. These have a file\n"
+                "in `models/`, which says more about them:"
             ),
             table(["name", "title", "role", "licence", "source", "notes"], rows),
             "## Keys of a model file",
@@ -205,8 +206,8 @@ def messages() -> str:
             "# Messages and exit codes",
             NOTE,
             (
-                "Each error is one message: what was found, what was expected, and after `next:` what to\n"
-                "do about it."
+                "Each error is one message: what was found, what was expected, and after `next:`\n"
+                "what to do about it."
             ),
             table(
                 ["exit code", "meaning"],
