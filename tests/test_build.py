@@ -68,6 +68,11 @@ def test_every_file_of_the_contract(built: Path) -> None:
     ("file", "schema"),
     [
         ("bench/local.json", "bench"),
+        ("bundle/certificate.json", "bundle_certificate"),
+        ("bundle/deployment.json", "deployment"),
+        ("bundle/golden/golden.json", "golden"),
+        ("bundle/lineage.json", "bundle_lineage"),
+        ("bundle/manifest.json", "bundle_manifest"),
         ("certificate.json", "certificate"),
         ("check.json", "check"),
         ("lineage.json", "lineage"),

@@ -13,6 +13,8 @@ from pathlib import Path
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.latency.files import LatencyFile
 from edgekd.assessment.slowness import Slowness
+from edgekd.bundle.bundle_record import BundleCertificate, Manifest
+from edgekd.bundle.deployment_record import Deployment, Golden
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import BundleLineage, Lineage
 from edgekd.bundle.verify_record import Verification
@@ -34,13 +36,17 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "bench": (Bench, "edgekd.bench/1"),
     "bench_error": (BenchFailure, "edgekd.bench-error/1"),
+    "bundle_certificate": (BundleCertificate, "edgekd.certificate/1"),
     "bundle_lineage": (BundleLineage, "edgekd.bundle_lineage/1"),
+    "bundle_manifest": (Manifest, "edgekd.bundle/1"),
     "certificate": (CertificateBody, "edgekd.certificate/1"),
     "check": (DeviceCheck, "edgekd.check/1"),
     "comparison": (Comparison, "edgekd.comparison/1"),
     "confidence_labels": (LabelConfidence, "edgekd.confidence/1"),
     "confidence_logits": (LogitConfidence, "edgekd.confidence/1"),
     "confidence_probabilities": (ProbabilityConfidence, "edgekd.confidence/1"),
+    "deployment": (Deployment, "edgekd.deployment/1"),
+    "golden": (Golden, "edgekd.golden/1"),
     "latency": (LatencyFile, "edgekd.latency/1"),
     "licences": (LicenceChain, "edgekd.licences/1"),
     "lineage": (Lineage, "edgekd.lineage/1"),
