@@ -182,7 +182,7 @@ def models() -> str:
             "# Models",
             NOTE,
             (
-                "Any network of timm can be a teacher, and many can be students. These have a file\n"
+                "Any network of timm can be a teacher, many can be students. These have a file\n"
                 "in `models/`, which says more about them:"
             ),
             table(["name", "title", "role", "licence", "source", "notes"], rows),
