@@ -1,4 +1,6 @@
-"""A small training that one process or several do: `torchrun ... -m tests.sharing FOLDER` writes what each saw to RANK.json."""
+"""A small training that one process or several do: `torchrun ... -m tests.sharing FOLDER` writes
+what each saw to RANK.json.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ from tests import teachers
 PX, TEACHER_PX, SEED = 64, 32, 3
 VIEW = ViewsConfig(per_image=2)
 STUDENT = model_specs.spec("mobilenetv2_035")
-# Losses of all kinds: an image's own, between images, with batch norm in the adapter, with a second network, with attacks.
+# Losses of all kinds: an image's own, between images, with batch norm in the adapter, with a second
+# network, with attacks.
 CONFIG = DistilConfig(
     student="mobilenetv2_035",
     weights="none",
@@ -46,7 +49,9 @@ CONFIG = DistilConfig(
         "test",
     ),
 )
-RATE = 1e-4  # slow, so that the last bit of one step is not blown up by the next: a fresh network at 0.05 gains 2 digits a step
+# Slow, so that a difference in the last bit of one step does not grow in the next: at 0.05 a new
+# network loses 2 digits a step.
+RATE = 1e-4
 
 
 def told(dataset: Dataset, network: Network) -> Any:
@@ -59,7 +64,9 @@ def told(dataset: Dataset, network: Network) -> Any:
 
 
 def exact(dataset: Dataset, said: Any) -> list[float]:
-    """The loss of each step in float64, where rounding hides nothing; then the sum of each of the student's weights."""
+    """The loss of each step in float64, where rounding hides nothing; then the sum of each of the
+    student's weights.
+    """
     torch.manual_seed(SEED)
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     taught = lesson(

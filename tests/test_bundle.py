@@ -1,4 +1,6 @@
-"""The bundle of a small real build: verify finds damage, equal builds give equal bytes, and the Pi and web samples run."""
+"""The bundle of a small real build: verify finds damage, equal builds give equal bytes, and the Pi
+and web samples run.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def body(files: Files, name: str) -> dict[str, Any]:
 
 
 def repaired(files: Files, deep: bool = False) -> Files:
-    """What a careful forger does: the manifest fits again, and with `deep` the lineage's last link, too."""
+    """What a careful forger does: the manifest fits again, and with `deep` the lineage's last link,
+    too.
+    """
     files = dict(files)
     if deep:
         chain = body(files, "lineage.json")
@@ -220,7 +224,9 @@ def test_two_builds_give_the_same_bytes(out: Path, tmp_path: Path) -> None:
 def test_a_non_commercial_part_taints_the_bundle(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Through the whole build: papers, card and the model's own metadata say so; where use is commercial there is no bundle."""
+    """Through the whole build: papers, card and the model's own metadata say so; where use is
+    commercial there is no bundle.
+    """
     again = [*SMALL, "--store", str(out / "store"), "--set", "card.data_licence=CC BY-NC 4.0"]
     assert cli.main([*again, "--out", str(tmp_path / "any")]) == 0
     tainted = archive.read(tmp_path / "any" / "bundle")
@@ -248,7 +254,7 @@ def test_a_build_that_stops_early_leaves_no_bundle(out: Path, tmp_path: Path) ->
     assert not list((folder / "bundle").rglob("*"))
 
 
-# Damage ---------------------------------------------------------------------------------------------------------------
+# Damage -------------------------------------------------------------------------------------------
 
 
 def flipped(data: bytes, place: int) -> bytes:
@@ -303,7 +309,8 @@ def without(files: Files, name: str) -> Files:
     return {key: value for key, value in files.items() if key != name}
 
 
-# name: what is done, and how carefully the forger covers it: not at all, the manifest, or the lineage, too
+# name: what is done, and how carefully the forger covers it: not at all, the manifest, or the
+# lineage, too
 TAMPERED: dict[str, tuple[Callable[[Files], Files], str]] = {
     **{
         f"one byte of {name}": ((lambda f, n=name: {**f, n: flipped(f[n], len(f[n]) // 2)}), "not")
@@ -439,7 +446,9 @@ def test_a_zip_cut_short_is_refused(
 
 
 def test_random_bytes_of_the_zip(out: Path) -> None:
-    """60 places in the zip changed by one bit: it is refused, or a check fails, or what it unpacks to is unharmed."""
+    """60 places in the zip changed by one bit: it is refused, or a check fails, or what it unpacks
+    to is unharmed.
+    """
     data, moments = (out / "bundle.zip").read_bytes(), random.Random(1)
     whole = archive.unpack(data, "x.zip")
     for _ in range(60):
@@ -450,7 +459,7 @@ def test_random_bytes_of_the_zip(out: Path) -> None:
         assert found == whole or "manifest" in failed(found)
 
 
-# Samples --------------------------------------------------------------------------------------------------------------
+# Samples ------------------------------------------------------------------------------------------
 
 
 def changed_bundle(out: Path, folder: Path, change: str) -> Path:
@@ -481,7 +490,9 @@ def pi(
 
 
 def test_the_pi_sample_runs_on_the_emulated_pi(out: Path, tmp_path: Path) -> None:
-    """Show: Arm's Python, runtime, numpy and Pillow under qemu; it passes its self-test there, and refuses as here."""
+    """Show: Arm's Python, runtime, numpy and Pillow under qemu; it passes its self-test there, and
+    refuses as here.
+    """
     emulated = emulate.default_folder() / "python"
     if not emulated.is_file():
         pytest.skip(
@@ -491,7 +502,8 @@ def test_the_pi_sample_runs_on_the_emulated_pi(out: Path, tmp_path: Path) -> Non
         [str(emulated), "-c", "import PIL"], capture_output=True, check=False
     ).returncode:
         pytest.skip(
-            f"{emulated} has no Pillow, which an older set-up left out: run python tools/pi_emulator.py again"
+            f"{emulated} has no Pillow, which an older set-up left out: run python "
+            "tools/pi_emulator.py again"
         )
     picture = out / "bundle" / "golden" / "000.png"
     there, here = (
@@ -577,9 +589,9 @@ def test_the_web_sample_resizes_as_pillow(tmp_path: Path) -> None:
         "import {fit} from './edgekd.mjs'; import {readFileSync} from 'node:fs';\n"
         "let wrong = 0;\n"
         "for (const c of JSON.parse(readFileSync('cases.json'))) {\n"
-        "  const found = fit({width: c.width, height: c.height, data: Uint8Array.from(c.data)}, c.px, c.mode);\n"
-        "  if (found.data.some((v, i) => v !== c.expected[i]) || found.data.length !== c.expected.length) {\n"
-        "    wrong++; console.error(c.mode, c.width, c.height, c.px); }\n"
+        "  const found = fit({width: c.width, height: c.height, data: Uint8Array.from(c.data)}, "
+        "c.px, c.mode);\n  if (found.data.some((v, i) => v !== c.expected[i]) || found.data.length "
+        "!== c.expected.length) {\n    wrong++; console.error(c.mode, c.width, c.height, c.px); }\n"
         "}\nconsole.log(wrong);"
     )
     ran = subprocess.run(
@@ -589,11 +601,14 @@ def test_the_web_sample_resizes_as_pillow(tmp_path: Path) -> None:
 
 
 def packed_page(bundle_folder: Path, folder: Path) -> Path:
-    """The web sample packed with LiteRT.js from EDGEKD_NODE_MODULES (what `npm install` in samples/web makes)."""
+    """The web sample packed with LiteRT.js from EDGEKD_NODE_MODULES (what `npm install` in
+    samples/web makes).
+    """
     modules = os.environ.get("EDGEKD_NODE_MODULES")
     if not (NODE and modules and Path(modules, "@litertjs/core").is_dir()):
         pytest.skip(
-            "EDGEKD_NODE_MODULES names no folder with @litertjs/core: `npm install` in samples/web makes one"
+            "EDGEKD_NODE_MODULES names no folder with @litertjs/core: `npm install` in samples/web "
+            "makes one"
         )
     work = Path(shutil.copytree(bundle_folder / "samples/web", folder / "web"))
     (work / "node_modules").symlink_to(modules)
@@ -607,7 +622,9 @@ def packed_page(bundle_folder: Path, folder: Path) -> Path:
 
 
 def in_chromium(page: Path, *pictures: Path) -> tuple[str, list[list[int]]]:
-    """(what the page says of itself, the codes it gives for each picture), offline, from a folder."""
+    """(what the page says of itself, the codes it gives for each picture), offline, from a
+    folder.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
@@ -630,7 +647,9 @@ def in_chromium(page: Path, *pictures: Path) -> tuple[str, list[list[int]]]:
 
 
 def test_the_web_page_gives_the_hosts_scores(out: Path, files: Files, tmp_path: Path) -> None:
-    """Golden self-test, then X-rays (where they are) and golden images dropped: within 1 LSB of the host."""
+    """Golden self-test, then X-rays (where they are) and golden images dropped: within 1 LSB of the
+    host.
+    """
     page = packed_page(out / "bundle", tmp_path)
     folder = SHARED / "data" / "chest-xray" / "test" / "PNEUMONIA"
     pictures = sorted(folder.glob("*.jpeg"))[:5] if folder.is_dir() else []
@@ -661,12 +680,15 @@ STUBS = Path(__file__).with_name("stubs")
 
 
 def kotlin(folder: Path, sources: list[Path]) -> tuple[list[str], Path]:
-    """Compile with the compiler that EDGEKD_KOTLIN names (its lib folder). Returns (java command line, the jar)."""
+    """Compile with the compiler that EDGEKD_KOTLIN names (its lib folder). Returns (java command
+    line, the jar).
+    """
     lib = Path(os.environ.get("EDGEKD_KOTLIN", "nowhere"))
     java = shutil.which("java")
     if java is None or not (lib / "kotlin-compiler.jar").is_file():
         pytest.skip(
-            "EDGEKD_KOTLIN names no folder with kotlin-compiler.jar (npm's kotlin-compiler has one), or no Java here"
+            "EDGEKD_KOTLIN names no folder with kotlin-compiler.jar (npm's kotlin-compiler has "
+            "one), or no Java here"
         )
     parts = [
         "kotlin-compiler.jar",
@@ -704,7 +726,9 @@ def kotlin(folder: Path, sources: list[Path]) -> tuple[list[str], Path]:
 def test_the_android_sample_compiles_and_its_self_test_runs(
     out: Path, files: Files, tmp_path: Path
 ) -> None:
-    """All of it against stubs of Android and LiteRT; what needs neither runs on the JVM and refuses what it should."""
+    """All of it against stubs of Android and LiteRT; what needs neither runs on the JVM and refuses
+    what it should.
+    """
     java, _ = kotlin(
         tmp_path,
         [*sorted((out / "bundle/samples/android").rglob("*.kt")), *sorted(STUBS.glob("*.kt"))],
@@ -739,15 +763,18 @@ C_API = """
 #include <cstdint>
 extern "C" {
 typedef struct TfLiteModel TfLiteModel; typedef struct TfLiteInterpreter TfLiteInterpreter;
-typedef struct TfLiteTensor TfLiteTensor; typedef struct TfLiteInterpreterOptions TfLiteInterpreterOptions;
+typedef struct TfLiteTensor TfLiteTensor;
+typedef struct TfLiteInterpreterOptions TfLiteInterpreterOptions;
 typedef enum { kTfLiteOk = 0 } TfLiteStatus; typedef enum { kTfLiteUInt8 = 3 } TfLiteType;
 typedef struct { float scale; int32_t zero_point; } TfLiteQuantizationParams;
 TfLiteModel* TfLiteModelCreateFromFile(const char*); void TfLiteModelDelete(TfLiteModel*);
 TfLiteInterpreter* TfLiteInterpreterCreate(const TfLiteModel*, const TfLiteInterpreterOptions*);
-void TfLiteInterpreterDelete(TfLiteInterpreter*); TfLiteStatus TfLiteInterpreterAllocateTensors(TfLiteInterpreter*);
+void TfLiteInterpreterDelete(TfLiteInterpreter*);
+TfLiteStatus TfLiteInterpreterAllocateTensors(TfLiteInterpreter*);
 TfLiteTensor* TfLiteInterpreterGetInputTensor(const TfLiteInterpreter*, int32_t);
 const TfLiteTensor* TfLiteInterpreterGetOutputTensor(const TfLiteInterpreter*, int32_t);
-TfLiteStatus TfLiteInterpreterInvoke(TfLiteInterpreter*); TfLiteType TfLiteTensorType(const TfLiteTensor*);
+TfLiteStatus TfLiteInterpreterInvoke(TfLiteInterpreter*);
+TfLiteType TfLiteTensorType(const TfLiteTensor*);
 size_t TfLiteTensorByteSize(const TfLiteTensor*);
 TfLiteStatus TfLiteTensorCopyFromBuffer(TfLiteTensor*, const void*, size_t);
 TfLiteStatus TfLiteTensorCopyToBuffer(const TfLiteTensor*, void*, size_t);
@@ -757,7 +784,9 @@ TfLiteQuantizationParams TfLiteTensorQuantizationParams(const TfLiteTensor*);
 
 
 def test_the_cpp_snippet_compiles_and_decides_alike(files: Files, tmp_path: Path) -> None:
-    """Against the C API's declarations; its meaning of the golden codes is compared with the stored one."""
+    """Against the C API's declarations; its meaning of the golden codes is compared with the stored
+    one.
+    """
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler is installed")
@@ -780,7 +809,8 @@ def test_the_cpp_snippet_compiles_and_decides_alike(files: Files, tmp_path: Path
         for row in rows
     )
     told = source.split("class Classifier")[0] + (
-        'void show(const Answer& a) { std::printf("%d %d", a.label, a.unsure()); for (int k : a.set) '
+        'void show(const Answer& a) { std::printf("%d %d", a.label, a.unsure()); '
+        "for (int k : a.set) "
         'std::printf(" %d", k); std::printf("\\n"); }\n}\n'
         f"int main() {{ using namespace edgekd;\n{calls}}}\n"
     )

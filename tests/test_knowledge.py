@@ -1,4 +1,6 @@
-"""Asking the teacher: a run that is killed asks on from the view it was at, and ends with the same bytes."""
+"""Asking the teacher: a run that is killed asks on from the view it was at, and ends with the same
+bytes.
+"""
 
 from __future__ import annotations
 

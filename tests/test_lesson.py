@@ -1,4 +1,6 @@
-"""What a student is taught: the default recipe against its plain formula, and the same lesson after a cut."""
+"""What a student is taught: the default recipe against its plain formula, and the same lesson after
+a cut.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def learn(
 
 
 def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str, Tensor]:
-    """(1 - alpha) CE + alpha KD + ramped VkD under Nesterov's SGD with warm-up, cosine, clipping and averaged weights."""
+    """(1 - alpha) CE + alpha KD + ramped VkD under Nesterov's SGD with warm-up, cosine, clipping
+    and averaged weights.
+    """
     torch.manual_seed(SEED)
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     nn.init.normal_(student.get_classifier().weight, std=0.01)  # type: ignore[operator]
@@ -187,7 +191,9 @@ def test_a_class_that_no_answer_names_has_no_weight(dataset: Dataset, cached: Kn
 def test_a_cut_student_is_taught_by_the_teacher_itself(
     dataset: Dataset, teacher: Network, cached: Knowledge, answers: Any
 ) -> None:
-    """Asked live it is taught to the bit what the cache teaches; asked for corrections, it tells how often it was."""
+    """Asked live it is taught to the bit what the cache teaches; asked for corrections, it tells
+    how often it was.
+    """
     distilled = learn(dataset, cached, dataclasses.replace(CONFIG, epochs=1, pooled=0.0))
 
     def cut(said: Knowledge | None, by: Network | None, how: Any) -> Network:

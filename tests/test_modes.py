@@ -1,4 +1,6 @@
-"""Modes of distillation on real small networks: live equals cached, labels withheld, logs, several teachers, attacks."""
+"""Modes of distillation on real small networks: live equals cached, labels withheld, logs, several
+teachers, attacks.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +162,9 @@ def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resne
 def test_a_log_teaches_without_a_teacher(
     dataset: Dataset, cached: Knowledge, tmp_path: Path
 ) -> None:
-    """The full log of what a teacher said about plain views is that knowledge, to the float16 it is kept in."""
+    """The full log of what a teacher said about plain views is that knowledge, to the float16 it is
+    kept in.
+    """
     said = arrays(cached)["logits"][:1].float()
     file = tmp_path / "log.csv"
     with file.open("w", newline="") as out:
@@ -203,7 +207,9 @@ def test_groups_are_told_apart(dataset: Dataset, cached: Knowledge, tmp_path: Pa
 
 
 def test_other_groups_teach_anew(tmp_path: Path) -> None:
-    """The content of the groups' file is in the settings, so in the keys, of every stage that reads it."""
+    """The content of the groups' file is in the settings, so in the keys, of every stage that reads
+    it.
+    """
     file = tmp_path / "groups.csv"
     file.write_text("image,group\n")
     job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")

@@ -1,4 +1,6 @@
-"""An out folder that version 0.1.0 wrote (tests/data/out_folder_0_1_0.tar.xz) is read, verified and measured."""
+"""An out folder that version 0.1.0 wrote (tests/data/out_folder_0_1_0.tar.xz) is read, verified and
+measured.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ STORED = REPOSITORY / "tests" / "data" / "out_folder_0_1_0.tar.xz"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder, without its store. bundle.zip is packed again from bundle/, which gives the same file."""
+    """The folder, without its store. bundle.zip is packed again from bundle/, which gives the same
+    file.
+    """
     folder = tmp_path_factory.mktemp("old")
     with tarfile.open(STORED) as stored:
         stored.extractall(folder, filter="data")

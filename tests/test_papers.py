@@ -1,4 +1,6 @@
-"""Licences, groups, lineage and the other papers: taint is named, one group's damage is named, a broken chain is found."""
+"""Licences, groups, lineage and the other papers: taint is named, one group's damage is named, a
+broken chain is found.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,7 @@ def test_every_model_file_states_its_licence() -> None:
         licences.check_teacher(model_specs.spec(name))
 
 
-# Groups ---------------------------------------------------------------------------------------------------------------
+# Groups -------------------------------------------------------------------------------------------
 
 
 def test_columns_of_a_manifest(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_columns_of_a_manifest(tmp_path: Path) -> None:
         source.column("sites")
 
 
-# Lineage and bill of materials ------------------------------------------------------------------------------------------
+# Lineage and bill of materials --------------------------------------------------------------------
 
 
 def links() -> list[ChainLink]:

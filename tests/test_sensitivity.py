@@ -1,4 +1,6 @@
-"""The sensitivity run: what is spoiled on purpose is named the worst, and the remedy that undoes it comes first."""
+"""The sensitivity run: what is spoiled on purpose is named the worst, and the remedy that undoes it
+comes first.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ def scaled(network: QatNetwork, name: str, by: float) -> None:
     edge.set_range(Range(float(np.float32(edge.range.scale * by)), edge.range.zero_point))
 
 
-# The run --------------------------------------------------------------------------------------------------------------
+# The run ------------------------------------------------------------------------------------------
 
 
 def test_every_fake_quantiser_belongs_to_one_op(network: QatNetwork) -> None:
@@ -210,7 +212,7 @@ def test_a_torn_checkpoint_is_started_over(network: QatNetwork, images: np.ndarr
     assert len(sensitivity.measure(network, images[:16], silent, checkpoint).whole) == 16
 
 
-# Remedies -------------------------------------------------------------------------------------------------------------
+# Remedies -----------------------------------------------------------------------------------------
 
 
 def test_all_that_is_tried_is_measured_and_ranked(network: QatNetwork, images: np.ndarray) -> None:
@@ -259,7 +261,7 @@ def test_what_the_divergences_say() -> None:
     assert "close to nothing" in reading(divergence(1e-5), divergence(1e-4))
 
 
-# Ranges ---------------------------------------------------------------------------------------------------------------
+# Ranges -------------------------------------------------------------------------------------------
 
 
 def test_percentiles_clip_the_tails_and_keep_the_mass_at_zero() -> None:

@@ -315,7 +315,7 @@ def test_the_bundle_says_several_labels_and_its_sample_shows_them(built: Path) -
     contract = json.loads((bundle / "deployment.json").read_text())
     fitted = json.loads((bundle / "confidence.json").read_text())
     assert contract["output"]["kind"] == "labels"
-    assert contract["confidence"]["thresholds"] == [row.threshold for row in fitted["per_label"]]
+    assert contract["confidence"]["thresholds"] == [row["threshold"] for row in fitted["per_label"]]
     inside = model_metadata.files_of((bundle / "model.tflite").read_bytes())
     assert len(set(inside["score_calibration.csv"].decode().split("\n"))) == 3  # a sigmoid a label
     golden = json.loads((bundle / "golden" / "golden.json").read_text())["images"]

@@ -1,4 +1,6 @@
-"""A whole small build with two teachers: each of them counts in the stages, the licences, the papers and the report."""
+"""A whole small build with two teachers: each of them counts in the stages, the licences, the
+papers and the report.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def model_file(name: str, arch: str, role: str, licence: str, more: str = "") ->
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model files of a free teacher, one under non-commercial terms, one that may not teach, and the student."""
+    """Model files of a free teacher, one under non-commercial terms, one that may not teach, and
+    the student.
+    """
     folder = tmp_path_factory.mktemp("models")
     student = Path(model_specs.folder("models")) / "mobilenetv2_035.toml"
     (folder / student.name).write_bytes(student.read_bytes())
@@ -122,7 +126,9 @@ def test_both_lineages_hold_both_teachers_and_have_schemas_of_their_own(out: Pat
 
 
 def test_the_old_schema_of_a_bundles_lineage_is_still_read(out: Path) -> None:
-    """Version 0.1.0 wrote "edgekd.lineage/1" there. The bundle's link does not cover lineage.json itself."""
+    """Version 0.1.0 wrote "edgekd.lineage/1" there. The bundle's link does not cover lineage.json
+    itself.
+    """
     bundle = archive.read(out / "bundle")
     bundle["lineage.json"] = bundle["lineage.json"].replace(
         b"edgekd.bundle_lineage/1", b"edgekd.lineage/1"

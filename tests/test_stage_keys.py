@@ -1,4 +1,6 @@
-"""What makes a cached build run again: code, library versions and the machine do; comments and docstrings do not."""
+"""What makes a cached build run again: code, library versions and the machine do; comments and
+docstrings do not.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +123,8 @@ def test_changed_code_runs_its_stage_again(copy: Copy) -> None:
     assert copy.build() == []
 
 
-# Library: the stages of this build that use it, at any depth. A changed version runs these again and no others.
+# Library: the stages of this build that use it, at any depth. A changed version runs these again
+# and no others.
 USED_BY = {
     "pillow": ["data", "inputs", "saliency"],
     "onnxruntime": ["evaluate", "certify"],
@@ -162,7 +165,9 @@ def test_torch_is_a_library_of_each_stage_that_trains() -> None:
 
 
 def test_libraries_imported_by_name_are_listed() -> None:
-    """A library that `importlib` imports is not seen in the source. Weights of packages are in the settings instead."""
+    """A library that `importlib` imports is not seen in the source. Weights of packages are in the
+    settings instead.
+    """
     used = frozenset[str]().union(*(stage_keys.code(stage.module) for stage in EVERY))
     dynamic = {name for name in used if "importlib.import_module(" in source(name)}
     assert {name for name in dynamic if not name.startswith("networks.")} <= set(

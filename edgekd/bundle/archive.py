@@ -1,8 +1,9 @@
-"""Bundles as one file: a zip whose bytes depend on its contents alone, and a reader that trusts no zip and no folder.
+"""Bundles as one file: a zip whose bytes depend only on its contents, and a reader that trusts none.
 
-Refused on reading: absolute names, "..", backslashes, drive letters, control characters, links and devices, two files of
-one name (or that differ in case only), encrypted or oddly compressed entries, more or larger files than a bundle has, and
-files that unpack to more than the zip says (bombs).
+The reader refuses absolute names, "..", backslashes, drive letters, control characters, links and
+devices, two files with one name (or with names that differ in case only), encrypted entries and
+unusual compression, more or larger files than a bundle has, and files that unpack to more than the
+zip states (bombs).
 """
 
 from __future__ import annotations
@@ -17,35 +18,40 @@ from pathlib import Path
 
 from edgekd.core.errors import ModelFileError
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first moment
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can state
 UNIX = 3  # create_system: modes are Unix's, on every host
 FILE_MODE = stat.S_IFREG | 0o644
-LEVEL = 6  # of deflate: 9 takes twice as long for 1 % less
+LEVEL = 6  # of deflate: level 9 takes twice as long and saves 1 %
 
-MAX_FILES = 4096  # a bundle has some 60, and one a golden image
-MAX_BYTES = 512 << 20  # unpacked, all files together: the largest student is 20 MB
-MAX_RATIO = 200  # unpacked over packed, of one file: text reaches 20, and deflate's limit is 1032
-RATIO_FREE = 1 << 20  # bytes below which the ratio does not matter
-NEXT = "build the bundle again, or fetch it again from where it came"
+MAX_FILES = 4096  # a bundle has about 60, and one for each golden image
+MAX_BYTES = 512 << 20  # of all files, unpacked: the largest student has 20 MB
+MAX_RATIO = 200  # unpacked to packed size of one file: text reaches 20, deflate at most 1032
+RATIO_FREE = 1 << 20  # bytes; the ratio of smaller files does not matter
+NEXT = "build the bundle again, or download it again"
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """A zip of {name: bytes}, sorted by name, without times: equal files give equal bytes (with one version of zlib)."""
+    """A zip of {name: bytes}, sorted by name and without times.
+
+    Equal files give equal bytes with one version of zlib.
+    """
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name in check_names(sorted(files)):
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.create_system, entry.external_attr, entry.compress_type = (
-                UNIX,
-                FILE_MODE << 16,
-                zipfile.ZIP_DEFLATED,
-            )
+            entry.create_system = UNIX
+            entry.external_attr = FILE_MODE << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, files[name])
     return whole.getvalue()
 
 
 def check_names(names: Iterable[str]) -> list[str]:
-    """The names, when each is a relative path that stays below its folder. Raises ModelFileError naming the first other."""
+    """The names as a list, when each is a relative path that stays inside its folder.
+
+    Raises ModelFileError that names the first one that is not, or two names that are one file on
+    some systems.
+    """
     seen: dict[str, str] = {}
     kept = []
     for name in names:
@@ -75,7 +81,7 @@ def check_names(names: Iterable[str]) -> list[str]:
 def unpack(data: bytes, origin: str) -> dict[str, bytes]:
     """{name: bytes} of a zip's files. `origin` names it in messages. Nothing is written to disk.
 
-    Raises ModelFileError for all that the module's docstring lists, and for a zip that is damaged or cut short.
+    Raises ModelFileError for everything that this module refuses, and for a damaged zip.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -124,9 +130,8 @@ def _check_entries(entries: list[zipfile.ZipInfo], origin: str) -> None:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, origin: str) -> bytes:
-    with archive.open(
-        entry
-    ) as file:  # read() of a zip entry checks its CRC and stops at the size that it states
+    # Reading an entry checks its CRC and stops at the size that the entry states.
+    with archive.open(entry) as file:
         data = file.read(entry.file_size + 1)
     if len(data) != entry.file_size:
         raise ModelFileError(
@@ -137,7 +142,10 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, origin: str) -> byte
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """{name: bytes} of a folder's files, with the same limits; links are refused. Raises ModelFileError."""
+    """{name: bytes} of a folder's files, with the same limits as a zip.
+
+    Raises ModelFileError for links, devices, and files that cannot be read.
+    """
     found: dict[str, bytes] = {}
     total = 0
     for path in sorted(folder.rglob("*")):

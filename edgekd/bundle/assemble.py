@@ -1,4 +1,5 @@
-"""The bundle: everything that an app needs around the model, with the proof and the papers, as {path: bytes}.
+"""The bundle: everything that an app needs around the model, with the proof and the papers, as
+{path: bytes}.
 
     model.tflite          uint8 ports and TFLite Metadata around the certified int8 network
     model_float32.tflite  the same network behind float32 ports
@@ -12,7 +13,8 @@
     samples/              for Android, Raspberry Pi, web and C++, filled in for this model
     manifest.json         sha256 and size of every other file
 
-Nothing here writes to disk. Equal artifacts give equal bytes: no file holds a date, a path or the name of a machine.
+Nothing here writes to disk. Equal artifacts give equal bytes: no file holds a date, a path or the
+name of a machine.
 """
 
 from __future__ import annotations
@@ -56,11 +58,11 @@ from edgekd.tflite import ports, runtime
 class Parts:
     """What a bundle is made of.
 
-    `tflite`: the certified int8 file, bare. `images`: uint8 [n, px, px, c], the test split, with their
-    labels `truth` ([n], or 0 and 1 [n, k]) and the certified file's answers `codes`, int8 [n, k].
-    `golden`: the rows of these that the golden folder holds. `fit`: how images were brought to the
-    input's size. `results`: the figures of the model card. `links`: the build's stages as links of
-    the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they are written.
+    `tflite`: the certified int8 file, bare. `images`: uint8 [n, px, px, c], the test split, with
+    their labels `truth` ([n], or 0 and 1 [n, k]) and the certified file's answers `codes`, int8 [n,
+    k]. `golden`: the rows of these that the golden folder holds. `fit`: how images were brought to
+    the input's size. `results`: the figures of the model card. `links`: the build's stages as links
+    of the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they are written.
     """
 
     name: str
@@ -131,7 +133,9 @@ def _facts(parts: Parts) -> deployment.Facts:
 
 
 def _models(parts: Parts, contract: Deployment, deployment_json: bytes) -> dict[str, bytes]:
-    """Both .tflite files. Their attached labels have no newline at the end: MediaPipe counts lines."""
+    """Both .tflite files. Their attached labels have no newline at the end: MediaPipe counts
+    lines.
+    """
     licence = parts.licences.result
     return model_forms.with_metadata(
         parts.tflite,
@@ -184,7 +188,9 @@ def chain(parts: Parts, files: Mapping[str, bytes]) -> BundleLineage:
 
 
 def manifest(name: str, files: Mapping[str, bytes]) -> Manifest:
-    """The record of manifest.json: every other file with its hash and size, and one hash over all of them."""
+    """The record of manifest.json: every other file with its hash and size, and one hash over all
+    of them.
+    """
     rows = {
         path: BundleFile(sha256(data), len(data))
         for path, data in sorted(files.items())

@@ -28,12 +28,12 @@ def read_json(files: Mapping[str, bytes], name: str) -> Json:
 
 
 def read_record[R: Record](files: Mapping[str, bytes], name: str, cls: type[R]) -> R:
-    """A JSON file as its record. Raises ModelFileError that names the file and the field that is wrong."""
+    """A JSON file as its record. Raises ModelFileError that names the file and the field."""
     return from_json(cls, read_json(files, name), f"the bundle's {name}")
 
 
 def read_lineage(files: Mapping[str, bytes]) -> BundleLineage:
-    """lineage.json, also as version 0.1.0 wrote it. Raises ModelFileError when it is missing or broken."""
+    """lineage.json, also as version 0.1.0 wrote it. Raises ModelFileError when it is broken."""
     found = read_record(files, "lineage.json", BundleLineage)
     if found.schema not in lineage_record.CHAIN_SCHEMAS:
         raise ModelFileError(

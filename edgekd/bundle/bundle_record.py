@@ -28,7 +28,9 @@ class Manifest(Record, frozen=True, kw_only=True):
 
 
 class FormAnswers(Record, frozen=True):
-    """How many test images a form of the model ran on, and to how many its answer is the certified file's."""
+    """How many test images a form of the model ran on, and to how many its answer is the certified
+    file's.
+    """
 
     images: int
     identical: int

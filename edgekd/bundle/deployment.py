@@ -1,4 +1,5 @@
-"""What an app does around the model, as one JSON that every sample reads (schema edgekd.deployment/1).
+"""What an app does around the model, as one JSON that every sample reads (schema
+edgekd.deployment/1).
 
 It says how an image becomes the input tensor, what the output means, and when to say "unsure".
 """
@@ -58,7 +59,8 @@ class Facts:
 
 
 def normalisation(facts: Facts) -> tuple[float, float]:
-    """(mean, std) of pixels scaled to 0..1, as the input tensor takes them: the same for every channel.
+    """(mean, std) of pixels scaled to 0..1, as the input tensor takes them: the same for every
+    channel.
 
     The tensor's real number is scale * (pixel - 128 - zero_point). Where the network's own mean and
     std differ by channel, the difference is folded into the first layer (`int8_rules.input_fold`),
@@ -68,7 +70,9 @@ def normalisation(facts: Facts) -> tuple[float, float]:
 
 
 def deployment(facts: Facts) -> Deployment:
-    """The record of deployment.json. Ports are uint8: zero points are 128 above those of the int8 network."""
+    """The record of deployment.json. Ports are uint8: zero points are 128 above those of the int8
+    network.
+    """
     mean, std = normalisation(facts)
     return Deployment(
         name=facts.name,

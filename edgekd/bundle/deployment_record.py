@@ -39,7 +39,8 @@ class ModelOutput(Record, frozen=True):
 
 
 class AnswerRule(Record, frozen=True, kw_only=True):
-    """When a label belongs to the answer; `rule` says it in words. Each list has a number for each label.
+    """When a label belongs to the answer; `rule` says it in words. Each list has a number for each
+    label.
 
     One class an image: `temperature`, `thresholds`, `coverage`. Several labels an image: `slopes`,
     `offsets`, `thresholds`.
@@ -54,7 +55,9 @@ class AnswerRule(Record, frozen=True, kw_only=True):
 
 
 class Deployment(Record, frozen=True, kw_only=True):
-    """deployment.json: what an app does before and after the model. `limits`: a sentence for the user."""
+    """deployment.json: what an app does before and after the model. `limits`: a sentence for the
+    user.
+    """
 
     schema: str = SCHEMA
     name: str
@@ -67,7 +70,9 @@ class Deployment(Record, frozen=True, kw_only=True):
 
 
 class Answer(Record, frozen=True):
-    """What a sample says about an image: a label, the set of labels that reach their thresholds, and whether it is unsure."""
+    """What a sample says about an image: a label, the set of labels that reach their thresholds,
+    and whether it is unsure.
+    """
 
     answer: str
     set: list[str]

@@ -1,4 +1,5 @@
-"""The golden folder: images with the answers that every correct copy of the model gives (schema edgekd.golden/1).
+"""The golden folder: images with the answers that every correct copy of the model gives (schema
+edgekd.golden/1).
 
 A sample runs them at its start through its own decoding, fitting and normalisation, and refuses to
 work when an answer differs. `self_test` does the same here.
@@ -109,7 +110,9 @@ def pattern(channels: int, seed: int) -> Pixels:
 def _telling_pattern(
     contract: Deployment, runner: runtime.LiteRunner
 ) -> tuple[Pixels, Pixels, Codes]:
-    """(pattern, pattern fitted to the input, output codes) of the first pattern that RGB and BGR answer differently."""
+    """(pattern, pattern fitted to the input, output codes) of the first pattern that RGB and BGR
+    answer differently.
+    """
     source = contract.input
     for seed in range(PATTERN_SEEDS):
         picture = pattern(source.channels, seed)

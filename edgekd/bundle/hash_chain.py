@@ -1,10 +1,13 @@
-"""The hash chain from the data to the bundle. The hash of a link covers what it made and the hashes of its parents.
+"""The hash chain from the data to the bundle. The hash of a link covers what it made and the hashes
+of its parents.
 
-    stage links   a stage's key, digest and parents; with the payload, the digest can be computed again
+    stage links   a stage's key, digest and parents; with the payload, the digest can be
+                  computed again
     model link    the certified .tflite without the bundle's metadata and ports
     bundle link   every file of the bundle except lineage.json and manifest.json
 
-A change anywhere changes the hash of the last link. `edgekd build` prints that hash, and `edgekd verify` computes it again.
+A change anywhere changes the hash of the last link. `edgekd build` prints that hash, and `edgekd
+verify` computes it again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from edgekd.bundle.lineage_record import ChainLink, LineageStage, Payload
 from edgekd.core.artifacts import Json, Packed, canonical_json, sha256
 from edgekd.core.records import UNSET, UnsetType, to_json
 
-# Files that the bundle link cannot cover: the first holds that link, and the second holds the hash of the first.
+# Files that the bundle link cannot cover: the first holds that link, and the second holds the hash
+# of the first.
 OUTSIDE = frozenset({"lineage.json", "manifest.json"})
 
 
@@ -50,7 +54,8 @@ def link_hash(row: ChainLink) -> str:
 def stage_links(rows: Sequence[LineageStage], packed: Mapping[str, Packed]) -> list[ChainLink]:
     """Links of a build's stages. `rows`: parents before children.
 
-    `packed`: the artifacts whose make-up is written into their links, so that their digests can be computed again.
+    `packed`: the artifacts whose make-up is written into their links, so that their digests can be
+    computed again.
     """
     links: dict[str, ChainLink] = {}
     for row in rows:
@@ -61,7 +66,9 @@ def stage_links(rows: Sequence[LineageStage], packed: Mapping[str, Packed]) -> l
 
 
 def payload(item: Packed) -> Payload:
-    """What an artifact consists of. sha256 of its canonical JSON is the artifact's digest (`Packed.digest`)."""
+    """What an artifact consists of. sha256 of its canonical JSON is the artifact's digest
+    (`Packed.digest`).
+    """
     blobs = {name: sha256(blob) for name, blob in item.blobs.items()}
     return Payload(item.kind, dict(item.facts), blobs)
 
@@ -76,7 +83,8 @@ def contents(files: Mapping[str, bytes]) -> str:
 def walk(links: Sequence[ChainLink]) -> list[str]:
     """What is wrong with a chain, one sentence each; empty when nothing is.
 
-    Checks every link's hash, that its parents stand before it, and that its digest is that of its payload.
+    Checks every link's hash, that its parents stand before it, and that its digest is that of its
+    payload.
     """
     wrong: list[str] = []
     known: dict[str, str] = {}

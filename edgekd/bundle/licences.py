@@ -1,8 +1,9 @@
-"""The licence chain: what a model was made from and with, under which terms, and what follows for the bundle.
+"""The licence chain: what a model was made from and with, under which terms, and what follows for
+the bundle.
 
-A link is the training data, a network with its weights, EdgeKD's own code, or a package. A link whose terms are
-non-commercial taints the bundle when it is part of the model. The chain names such links, and links whose terms are
-unknown. All of this is read from texts: it is not legal advice.
+A link is the training data, a network with its weights, EdgeKD's own code, or a package. A link
+whose terms are non-commercial taints the bundle when it is part of the model. The chain names such
+links, and links whose terms are unknown. All of this is read from texts: it is not legal advice.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ NON_COMMERCIAL = re.compile(
     re.IGNORECASE,
 )
 UNKNOWN = re.compile(r"^\s*$|not stated|unknown|^other$|check before", re.IGNORECASE)
-# Values of `output_terms` in a model file: whether another network may be trained on this one's outputs.
+# Values of `output_terms` in a model file: whether another network may be trained on this one's
+# outputs.
 OUTPUT_TERMS = ("", "no-training")
-# Packages whose code takes part in making or running the .tflite. The README says what each one does.
+# Packages whose code takes part in making or running the .tflite. The README says what each one
+# does.
 PACKAGES = (
     "torch",
     "torchvision",
@@ -44,7 +47,8 @@ PACKAGES = (
     "pillow",
 )
 OWN_LICENCE = "Apache-2.0"  # EdgeKD's own, which the samples and templates in a bundle carry
-# Phrases that identify a licence by its text, most particular first, for packages whose metadata name none.
+# Phrases that identify a licence by its text, most particular first, for packages whose metadata
+# name none.
 TEXTS = (
     ("Apache License", "Apache-2.0"),
     ("Neither the name of", "BSD-3-Clause"),
@@ -56,7 +60,9 @@ LONGEST = 80  # characters of a package's licence field: some packages put the w
 
 @dataclasses.dataclass(frozen=True)
 class DataTerms:
-    """The training images: their name, their licence as the source states it, and where they come from."""
+    """The training images: their name, their licence as the source states it, and where they come
+    from.
+    """
 
     name: str
     licence: str
@@ -67,7 +73,8 @@ class DataTerms:
 class NetworkTerms:
     """A network that takes part in the model.
 
-    `role`: "student", "teacher", or "teacher2" and so on for further teachers. `origin`: where its weights come from.
+    `role`: "student", "teacher", or "teacher2" and so on for further teachers. `origin`: where its
+    weights come from.
     """
 
     role: str
@@ -86,7 +93,8 @@ def unknown(licence: str) -> bool:
 
 
 def spdx_expression(licence: str) -> str | None:
-    """The SPDX id or expression that a licence's text is, in SPDX's own spelling; None for any other text.
+    """The SPDX id or expression that a licence's text is, in SPDX's own spelling; None for any
+    other text.
 
     A remark in brackets is left out: "Apache-2.0 (timm)" gives "Apache-2.0".
     """
@@ -100,8 +108,9 @@ def spdx_expression(licence: str) -> str | None:
 def check_teacher(spec: ModelSpec, what: str = "teacher") -> None:
     """Check that a network may be used as a teacher.
 
-    Raises RecipeError when its terms forbid training another network on its outputs, and UnknownName when its model
-    file has an `output_terms` that is not known. `what` is the teacher's role in the message.
+    Raises RecipeError when its terms forbid training another network on its outputs, and
+    UnknownName when its model file has an `output_terms` that is not known. `what` is the teacher's
+    role in the message.
     """
     if spec.output_terms not in OUTPUT_TERMS:
         raise UnknownName(
@@ -121,7 +130,8 @@ def check_teacher(spec: ModelSpec, what: str = "teacher") -> None:
 def check_use(networks: Sequence[NetworkTerms], card: CardConfig) -> None:
     """Check, before any training, that the teachers' terms allow the use that `card.use` declares.
 
-    Raises GateFailed that names every teacher with non-commercial terms when the declared use is commercial.
+    Raises GateFailed that names every teacher with non-commercial terms when the declared use is
+    commercial.
     """
     if card.use != "commercial":
         return
@@ -132,13 +142,16 @@ def check_use(networks: Sequence[NetworkTerms], card: CardConfig) -> None:
     ]
     if forbidden:
         raise GateFailed(
-            f"licence: card.use is commercial, but the terms of {', '.join(forbidden)} are non-commercial",
+            f"licence: card.use is commercial, but the terms of {', '.join(forbidden)} are "
+            "non-commercial",
             "choose another teacher, or --set card.use=non-commercial",
         )
 
 
 def stated_licence(network: NetworkTerms, card: CardConfig) -> str:
-    """A network's licence: `card.teacher_licence` for the first teacher where it is set, else the model file's."""
+    """A network's licence: `card.teacher_licence` for the first teacher where it is set, else the
+    model file's.
+    """
     if network.role == "teacher" and card.teacher_licence:
         return card.teacher_licence
     return network.spec.licence
@@ -152,7 +165,9 @@ def link(
     part: Part = "model",
     version: str | UnsetType = UNSET,
 ) -> LicenceLink:
-    """One link of the chain. `part`: "model" when it goes into the weights, "tool" when it only makes or runs them."""
+    """One link of the chain. `part`: "model" when it goes into the weights, "tool" when it only
+    makes or runs them.
+    """
     licence = licence.strip() or "not stated"
     return LicenceLink(
         role=role,
@@ -183,7 +198,8 @@ def package_links(names: Iterable[str] = PACKAGES) -> list[LicenceLink]:
 def package_licence(found: importlib.metadata.Distribution) -> str:
     """A package's licence in one line; "" when it states none.
 
-    The first of these that exists: its SPDX expression, its trove classifiers, its licence field, its licence file.
+    The first of these that exists: its SPDX expression, its trove classifiers, its licence field,
+    its licence file.
     """
     stated = found.metadata
     if stated.get("License-Expression"):
@@ -206,7 +222,9 @@ def package_licence(found: importlib.metadata.Distribution) -> str:
 
 
 def chain(data: DataTerms, networks: Sequence[NetworkTerms], card: CardConfig) -> LicenceChain:
-    """The licence chain of a build: the data, every network, EdgeKD itself, and the installed packages."""
+    """The licence chain of a build: the data, every network, EdgeKD itself, and the installed
+    packages.
+    """
     links = [link("data", data.name, card.data_licence or data.licence, data.source)]
     links += [
         link(
@@ -243,7 +261,9 @@ def result(card: CardConfig, tainted: bool, open_ends: bool) -> str:
 
 
 def gates(body: LicenceChain, card: CardConfig) -> list[str]:
-    """Why the chain forbids the use that `card.use` declares, one sentence a link; empty when it does not."""
+    """Why the chain forbids the use that `card.use` declares, one sentence a link; empty when it
+    does not.
+    """
     if card.use != "commercial":
         return []
     return [

@@ -1,4 +1,6 @@
-"""The record of licences.json (schema edgekd.licences/1), which is also report.json's block "licences"."""
+"""The record of licences.json (schema edgekd.licences/1), which is also report.json's block
+"licences".
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ Part = Literal["model", "tool"]
 class LicenceLink(Record, frozen=True):
     """One part of the model or of its tools, and its terms.
 
-    `part`: "model" when it goes into the weights, "tool" when it only makes or runs them. `version`: a package's.
+    `part`: "model" when it goes into the weights, "tool" when it only makes or runs them.
+    `version`: a package's.
     """
 
     role: str
@@ -28,8 +31,8 @@ class LicenceLink(Record, frozen=True):
 class LicenceChain(Record, frozen=True):
     """Every link, and what follows from them.
 
-    `tainted_by` and `unknown` name the links of the model whose terms are non-commercial or not known. `result` is the
-    bundle's own licence.
+    `tainted_by` and `unknown` name the links of the model whose terms are non-commercial or not
+    known. `result` is the bundle's own licence.
     """
 
     schema: str

@@ -1,6 +1,8 @@
-"""Records of the two lineages: lineage.json of an out folder, and lineage.json of a bundle, which is a hash chain.
+"""Records of the two lineages: lineage.json of an out folder, and lineage.json of a bundle, which
+is a hash chain.
 
-Version 0.1.0 wrote the id of the first into both. The reader of a bundle therefore accepts both ids.
+Version 0.1.0 wrote the id of the first into both. The reader of a bundle therefore accepts both
+ids.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ class LineageSource(Record, frozen=True):
 
 
 class LineageStage(Record, frozen=True):
-    """A finished stage. `parents`: {stage: its digest}. Key and digest are those of `edgekd.core.artifacts`."""
+    """A finished stage. `parents`: {stage: its digest}. Key and digest are those of
+    `edgekd.core.artifacts`.
+    """
 
     stage: str
     key: str
@@ -41,7 +45,8 @@ class Lineage(Record, frozen=True):
 
 
 class Payload(Record, frozen=True, forbid_unknown_fields=True):
-    """What an artifact consists of, so that its digest can be computed again (`edgekd.core.artifacts.Packed`).
+    """What an artifact consists of, so that its digest can be computed again
+    (`edgekd.core.artifacts.Packed`).
 
     `facts` are the artifact's own JSON, of whatever form its type has. `blobs`: {name: sha256}.
     """
@@ -52,8 +57,9 @@ class Payload(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class ChainLink(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One link of a hash chain. `parents`: {name: hash of that link}. `hash` covers every other field.
+    """One link of a hash chain. `parents`: {name: hash of that link}.
 
+    `hash` covers every other field.
     `key` is a stage's key; the last two links are no stages and have none.
     """
 
@@ -66,7 +72,7 @@ class ChainLink(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class BundleLineage(Record, frozen=True):
-    """lineage.json of a bundle (schema edgekd.bundle_lineage/1). `head`: the hash of the last link."""
+    """lineage.json of a bundle (schema edgekd.bundle_lineage/1). `head`: the last link's hash."""
 
     schema: str
     edgekd: str

@@ -1,4 +1,4 @@
-"""The model card in Hugging Face's format: README.md with YAML metadata, from the report and the recipe."""
+"""The model card in Hugging Face's format: README.md with YAML metadata, from the report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NOT_FOR_DIAGNOSIS = (
     "tested as one."
 )
 GENERAL_LIMITS = (
-    "Validated only on the test images that its model card names. Images from other cameras, places "
-    "or people may be answered worse, with confidence figures that no longer hold."
+    "Validated only on the test images that its model card names. Images from other cameras, "
+    "places or people may be answered worse, with confidence figures that no longer hold."
 )
 PROOF = (
-    "Certificate passed. `edgekd verify` on this folder or its .zip checks hashes, lineage, certificate, "
-    "metadata and golden answers again."
+    "Certificate passed. `edgekd verify` on this folder or its .zip checks hashes, lineage, "
+    "certificate, metadata and golden answers again."
 )
 MOST_CLASSES = 20  # in lists and tables; confidence.json has all of them
 
@@ -59,7 +59,8 @@ class CardFacts:
 def limits(card: CardConfig, data_name: str, source: str) -> str:
     """The limits that the card, the models' metadata and the samples carry.
 
-    For medical data they say that the model is not for diagnosis, unless the author's own limits do.
+    For medical data they say that the model is not for diagnosis, unless the author's own limits
+    do.
     """
     said = [card.limits or GENERAL_LIMITS]
     if MEDICAL.search(f"{data_name} {source}") and "diagnos" not in said[0].lower():
@@ -94,8 +95,8 @@ def card(
 def _summary(facts: CardFacts, kind: str) -> str:
     named = ", ".join(_plain(label) for label in facts.classes[:MOST_CLASSES])
     return (
-        f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), distilled, quantized and "
-        f"certified by EdgeKD {facts.edgekd} for `{facts.profile}`."
+        f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), distilled, quantized "
+        f"and certified by EdgeKD {facts.edgekd} for `{facts.profile}`."
     )
 
 
@@ -145,11 +146,12 @@ def _use(source: ImageInput) -> list[str]:
         "| your own code | `deployment.json`, and `golden/golden.json` to test it with |",
         "",
         (
-            f"All of them need an image of {source.px} x {source.px} pixels, fitted by `{source.fit}` with "
-            f"{source.resample}. `model.tflite` takes its {source.order} pixels as they are (uint8), "
-            "`model_float32.tflite` takes them normalised. Another way of resizing gives other answers, so "
-            "the samples run the golden images first and refuse to work when an answer differs. "
-            "`golden/pattern.png` helps to find such mistakes."
+            f"All of them need an image of {source.px} x {source.px} pixels, fitted by "
+            f"`{source.fit}` with {source.resample}. `model.tflite` takes its {source.order} "
+            "pixels as they are (uint8), `model_float32.tflite` takes them normalised. Another way "
+            "of resizing gives other answers, so the samples run the golden images first and "
+            "refuse to work when an answer differs. `golden/pattern.png` helps to find such "
+            "mistakes."
         ),
     ]
 
@@ -181,11 +183,12 @@ def _of_classes(confidence: ClassConfidence, classes: Sequence[str]) -> list[str
     """What temperature and prediction sets are worth on the test images."""
     held = confidence.test
     told = (
-        f"A temperature of {confidence.temperature:.3f} and a threshold for each class, fitted on the int8 "
-        f"answers to {confidence.fitted_on.n} validation images. On test images: expected calibration "
-        f"error {held.ece.before:.3f} before, {held.ece.after:.3f} after (corrected for chance: "
-        f"{held.ece.debiased_before:.3f} and {held.ece.debiased_after:.3f}). The label is in the "
-        f"prediction set for {held.coverage:.1%} (promised {confidence.coverage:.0%}, for each class). "
+        f"A temperature of {confidence.temperature:.3f} and a threshold for each class, fitted on "
+        f"the int8 answers to {confidence.fitted_on.n} validation images. On test images: expected "
+        f"calibration error {held.ece.before:.3f} before, {held.ece.after:.3f} after (corrected "
+        f"for chance: {held.ece.debiased_before:.3f} and {held.ece.debiased_after:.3f}). The label "
+        f"is in the prediction set for {held.coverage:.1%} (promised {confidence.coverage:.0%}, "
+        "for each class). "
         f'The model says "unsure" on {held.unsure:.1%}'
     )
     if held.accuracy_when_sure is not None:
@@ -205,8 +208,8 @@ def _of_classes(confidence: ClassConfidence, classes: Sequence[str]) -> list[str
 def _of_labels(confidence: LabelConfidence) -> list[str]:
     """Each of several labels: its threshold, and what it is worth on the test images."""
     told = (
-        "An image may have none, one or several labels. Each label has a sigmoid and a threshold of its "
-        f"own, fitted on the int8 answers to {confidence.fitted_on.n} validation images. On "
+        "An image may have none, one or several labels. Each label has a sigmoid and a threshold "
+        f"of its own, fitted on the int8 answers to {confidence.fitted_on.n} validation images. On "
         f"{confidence.test.n} test images:"
     )
     rows = list(zip(confidence.per_label, confidence.test.per_label, strict=True))[:MOST_CLASSES]
@@ -241,7 +244,10 @@ def _group(row: Group) -> str:
     if row.change.ci95 is not None:
         low, high = row.change.ci95
         interval = f"{low:+.3f} to {high:+.3f}"
-    return f"| {_plain(row.group)} | {row.n} | {_figure(student)} | {_figure(final)} | {change} | {interval} |"
+    return (
+        f"| {_plain(row.group)} | {row.n} | {_figure(student)} | {_figure(final)} | {change} | "
+        f"{interval} |"
+    )
 
 
 def _licences(licences: LicenceChain) -> list[str]:

@@ -1,4 +1,6 @@
-"""The two .tflite files of a bundle: the certified int8 network behind uint8 ports and behind float32 ports."""
+"""The two .tflite files of a bundle: the certified int8 network behind uint8 ports and behind
+float32 ports.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Pixels = npt.NDArray[np.uint8]
 def with_metadata(
     tflite: bytes, metadata: Table, attached: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """Both files, {name: bytes}, of the certified int8 file: with their ports, metadata and attached files."""
+    """Both files, {name: bytes}, of the certified int8 file: with their ports, metadata and
+    attached files.
+    """
     return {
         name: model_metadata.attach(ports.with_ports(tflite, form), metadata, attached)
         for name, form in PORTS.items()

@@ -17,7 +17,8 @@ from edgekd.core.records import UnsetType
 from edgekd.evaluation.confidence_record import OutputKind
 
 FOLDER = "samples/"
-# A template NAME.in becomes NAME. The suffix keeps build tools that read this repository from picking templates up.
+# A template NAME.in becomes NAME. The suffix keeps build tools that read this repository from
+# picking templates up.
 SUFFIX = ".in"
 MARKER = re.compile(r"@@([A-Z_]+)@@")
 
@@ -49,7 +50,7 @@ def _templates(folder: Path) -> Iterator[Path]:
 
 
 def _words(contract: Deployment, labels: Sequence[str]) -> dict[str, str]:
-    """The text for each marker. A figure that the rule does not have is 1 (the temperature) or 0."""
+    """The text for each marker. A temperature that the rule lacks is 1, other figures are 0."""
     rule, kind = contract.confidence, contract.output.kind
     temperature = 1.0 if isinstance(rule.temperature, UnsetType) else rule.temperature
     return {
@@ -80,11 +81,13 @@ def _numbers(row: Sequence[float]) -> str:
 
 
 def identifier(name: str) -> str:
-    """The name in letters, digits and underscores, starting with a letter: for a package, a unit or a service."""
+    """The name in letters, digits and underscores, starting with a letter, as for a package."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return plain if plain[:1].isalpha() else f"model_{plain}".rstrip("_")
 
 
 def _line(text: str) -> str:
-    """One line without any character that could end a comment, a string or a tag in one of the samples' languages."""
+    """One line without any character that could end a comment, a string or a tag in one of the
+    samples' languages.
+    """
     return re.sub(r"[\"'`<>\\$*&]|[^\x20-\x7e\u00a0-\uffff]", " ", " ".join(str(text).split()))

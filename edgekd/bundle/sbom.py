@@ -1,6 +1,8 @@
-"""The bundle's bill of materials in CycloneDX 1.6 JSON: the model, the data, the files, and the packages that made them.
+"""The bundle's bill of materials in CycloneDX 1.6 JSON: the model, the data, the files, and the
+packages that made them.
 
-It has no time stamp, and its serial number is a hash of the contents: equal bundles have equal bills.
+It has no time stamp, and its serial number is a hash of the contents: equal bundles have equal
+bills.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from edgekd.core.records import UnsetType
 
 SCHEMA_URL = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
-# The document has the form that CycloneDX's JSON Schema defines; a test checks it against that schema.
+# The document has the form that CycloneDX's JSON Schema defines; a test checks it against that
+# schema.
 Object = dict[str, Json]
 
 
 def bill(
     name: str, version: str, files: Mapping[str, bytes], licences: LicenceChain, classes: int
 ) -> Object:
-    """A CycloneDX document. `files`: the bundle's own {path: bytes}; `classes`: of the model's output."""
+    """A CycloneDX document. `files`: the bundle's own {path: bytes}; `classes`: of the model's
+    output.
+    """
     components = [_component(row, number) for number, row in enumerate(licences.links)]
     made_of = sorted(str(row["bom-ref"]) for row in components)
     tool = {"type": "application", "name": "edgekd", "version": edgekd.__version__}
@@ -91,7 +96,9 @@ def _file(path: str, data: bytes) -> Object:
 
 
 def _licence(text: str) -> Object:
-    """A licence as CycloneDX writes it: an SPDX id, an SPDX expression, or any other text as a name."""
+    """A licence as CycloneDX writes it: an SPDX id, an SPDX expression, or any other text as a
+    name.
+    """
     spdx = spdx_expression(text)
     if spdx is None:
         return {"license": {"name": text}}

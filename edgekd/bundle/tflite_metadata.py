@@ -1,4 +1,6 @@
-"""What the bundle's .tflite files say about themselves: TFLite Metadata, which MediaPipe and Android's tools read."""
+"""What the bundle's .tflite files say about themselves: TFLite Metadata, which MediaPipe and
+Android's tools read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from edgekd.tflite import model_metadata
 from edgekd.tflite.metadata_codec import Table
 
 LABELS, CALIBRATION, DEPLOYMENT = "labels.txt", "score_calibration.csv", "deployment.json"
-# Numbers of the schema's enum ScoreTransformationType: IDENTITY, and LOG of a softmax's probability.
+# Numbers of the schema's enum ScoreTransformationType: IDENTITY, and LOG of a softmax's
+# probability.
 TRANSFORMATIONS = {OutputKind.LOGITS: 0, OutputKind.LABELS: 0, OutputKind.PROBABILITIES: 1}
 SHOWN_THRESHOLDS = 5  # in the description, which people read; deployment.json holds all of them
 
@@ -53,12 +56,13 @@ def _when_unsure(contract: Deployment) -> str:
     if contract.output.kind is OutputKind.LABELS:
         return (
             "An image may have none, one or several labels. A label is given where its calibrated "
-            f"probability is >= its threshold ({thresholds}); {DEPLOYMENT} in this file holds the figures."
+            f"probability is >= its threshold ({thresholds}); {DEPLOYMENT} in this file holds the "
+            "figures."
         )
     return (
-        f"Unsure unless exactly one label has softmax(score / {present(rule.temperature):.6g}) >= its "
-        f"threshold ({thresholds}; {present(rule.coverage):.0%} coverage on images like the validation "
-        f"set); {DEPLOYMENT} in this file holds the figures."
+        f"Unsure unless exactly one label has softmax(score / {present(rule.temperature):.6g}) >= "
+        f"its threshold ({thresholds}; {present(rule.coverage):.0%} coverage on images like the "
+        f"validation set); {DEPLOYMENT} in this file holds the figures."
     )
 
 
@@ -70,8 +74,8 @@ def _input(contract: Deployment) -> Table:
     normalisation = {"mean": [255.0 * source.mean[0]], "std": [255.0 * source.std[0]]}
     return {
         "name": "image",
-        "description": f"{source.order} image, fitted to {source.px} x {source.px} by {source.fit}, "
-        f"{source.resample}",
+        "description": f"{source.order} image, fitted to {source.px} x {source.px} by "
+        f"{source.fit}, {source.resample}",
         "content": {
             "content_properties": {"ImageProperties": {"color_space": colour, "default_size": size}}
         },

@@ -1,4 +1,6 @@
-"""`edgekd verify BUNDLE`: checks a bundle, folder or .zip, from its bytes. No statement of the bundle is taken on trust."""
+"""`edgekd verify BUNDLE`: checks a bundle, folder or .zip, from its bytes. No statement of the
+bundle is taken on trust.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,9 @@ def _unsealed(files: Files) -> Json:
 
 
 def _certificate(files: Files) -> list[str]:
-    """It passed, and the certified int8 network is inside both models, with nothing but their ports around it."""
+    """It passed, and the certified int8 network is inside both models, with nothing but their ports
+    around it.
+    """
     found = _certificate_of(files)
     certified = found.certified_sha256
     wrong = [] if found.passed and not found.failures else ["it did not pass"]
@@ -149,7 +153,9 @@ def _certificate(files: Files) -> list[str]:
 
 
 def _metadata(files: Files) -> list[str]:
-    """The metadata inside both models say what labels.txt, deployment.json and licences.json say."""
+    """The metadata inside both models say what labels.txt, deployment.json and licences.json
+    say.
+    """
     labels = _labels(files)
     contract = _contract(files)
     licence = bundle_files.read_record(files, "licences.json", LicenceChain).result
@@ -171,7 +177,8 @@ def _metadata(files: Files) -> list[str]:
         }
         if any(not np.allclose(stated[key], expected[key], rtol=1e-6) for key in expected):
             wrong.append(
-                f"{name} states mean {stated['mean']} and std {stated['std']}, deployment.json {expected}"
+                f"{name} states mean {stated['mean']} and std {stated['std']}, deployment.json "
+                f"{expected}"
             )
         if body["license"] != licence:
             wrong.append(f"{name} states another licence than licences.json")
@@ -208,7 +215,9 @@ def _deployment(files: Files) -> list[str]:
 
 
 def _golden(files: Files) -> list[str]:
-    """The samples' self-test passes, both models give the stored codes, and the stored answers follow from them."""
+    """The samples' self-test passes, both models give the stored codes, and the stored answers
+    follow from them.
+    """
     contract, labels = _contract(files), _labels(files)
     golden = bundle_files.read_record(files, golden_set.INDEX, Golden)
     wrong = golden_set.self_test(contract, golden, labels, files[MODEL], files)

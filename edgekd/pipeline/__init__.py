@@ -1,5 +1,5 @@
-"""The stages of a build, in order: what each makes, what decides its key, and running them.
+"""The stages of a build in order: what each one makes, what decides its key, and how they run.
 
-It may import every room above it in the table of CONTRIBUTING.md.
+It may import every room before it in the table of CONTRIBUTING.md.
 Start with stage_table.py and runner.py.
 """

@@ -1,4 +1,4 @@
-"""A build as data: Job says what to build, Done is a finished stage, and load gives a finished stage's artifact."""
+"""A build as data: Job says what to build, Done is a finished stage, load gives its artifact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
 
-# A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the square of the side.
+# A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the
+# square of the side.
 TEACHER_ZOOM = 1.5
 
 
@@ -25,8 +26,8 @@ TEACHER_ZOOM = 1.5
 class Teacher:
     """A teacher of a build.
 
-    `stage`: the stage that trains it, "teacher", "teacher2" and so on. `name`: the network's. `weights`: as in
-    `teacher.weights` of a recipe.
+    `stage`: the stage that trains it, "teacher", "teacher2" and so on. `name`: the network's.
+    `weights`: as in `teacher.weights` of a recipe.
     """
 
     stage: str
@@ -41,7 +42,7 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that decides a build: the recipe, the device's profile, and the open data source."""
+    """Everything that decides a build: recipe, device profile, and the open data source."""
 
     recipe: Recipe
     profile: DeviceProfile
@@ -51,7 +52,8 @@ class Job:
     def teachers(self) -> tuple[Teacher, ...]:
         """Every teacher in order, the first of which is called "teacher".
 
-        Empty for a student that learns from labels alone, from logged answers, or from clients' answers.
+        Empty for a student that learns from labels alone, from logged answers, or from clients'
+        answers.
         """
         config = self.recipe.teacher
         if config.name == "none" or self.recipe.distil.logs or self.recipe.federated.on:
@@ -118,7 +120,8 @@ def file_digest(path: str) -> str:
 def weights_content(model: ModelSpec, weights: str) -> str:
     """What stands for the contents of a network's first weights in a stage's key.
 
-    `weights`, as in a recipe: the sha256 of a file; where it is "", the version of the model's package, if it has one.
+    `weights`, as in a recipe: the sha256 of a file; where it is "", the version of the model's
+    package, if it has one.
     """
     if weights or not model.package:
         return file_digest(weights)
@@ -128,8 +131,9 @@ def weights_content(model: ModelSpec, weights: str) -> str:
 def teacher_px(model: ModelSpec, student_px: int, weights: str) -> int:
     """The side of a teacher's input in pixels when `teacher.px` is 0.
 
-    A network that is trained from random weights takes the student's size. A pretrained one takes TEACHER_ZOOM times that
-    size, rounded to a multiple of its patch, and at most the size that its weights were made for.
+    A network that is trained from random weights takes the student's size. A pretrained one takes
+    TEACHER_ZOOM times that size, rounded to a multiple of its patch, and at most the size that its
+    weights were made for.
     """
     native, patch = model.px, model.patch
     if not native or not patch:

@@ -1,4 +1,4 @@
-"""run(): runs the stages of a build in order, and skips each stage whose result the store already holds."""
+"""run(): runs the stages of a build in order, and skips stages whose results the store holds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ def run(
     on_stage: OnStage | None = None,
     say: Callable[[str], None] = mute,
 ) -> dict[str, Done]:
-    """Run the stages of a job, the last of which is `until` where that is given. Returns {stage: its result}.
+    """Run the stages of a job, the last of which is `until` where that is given. Returns {stage:
+    its result}.
 
-    `on_stage(name, None)` is called when a stage starts, and `on_stage(name, done)` when its result is there. `say` prints
-    text for a person, such as the plan of a cut. Under a launcher every process calls this function. All of them train in
-    shared stages; the main process alone runs the others and writes every result, which the rest then read.
+    `on_stage(name, None)` is called when a stage starts, and `on_stage(name, done)` when its result
+    is there. `say` prints text for a person, such as the plan of a cut. Under a launcher every
+    process calls this function. All of them train in shared stages; the main process alone runs the
+    others and writes every result, which the rest then read.
 
-    Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is; the results of the stages
-    before it stay in the store.
+    Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is;
+    the results of the stages before it stay in the store.
     """
     chosen = _until(stages(job), until)
     done: dict[str, Done] = {}
@@ -81,7 +83,8 @@ class _Run:
         self.progress, self.say = progress, say
         self.settings = None if stage.settings is None else stage.settings(job)
         self.together = launched()
-        # The main process decides for all: a source or a file may look different on another machine.
+        # The main process decides for all: a source or a file may look different on another
+        # machine.
         self.key = self.together.tell(key(stage, self.settings, job, done))
 
     def done(self, on_stage: OnStage | None) -> Done:
@@ -96,7 +99,9 @@ class _Run:
         return Done(entry or self._read(), cached)
 
     def _make(self) -> Entry | None:
-        """Run the stage in the processes that take part in it. Returns the entry in the process that writes it."""
+        """Run the stage in the processes that take part in it. Returns the entry in the process
+        that writes it.
+        """
         checkpoint = self.together.checkpoint(self.store.checkpoint(self.stage.name, self.key))
         context = Context(
             self.job.recipe.seed, self.job.source, self.progress, checkpoint, self.say

@@ -1,7 +1,9 @@
-"""What decides a stage's result besides its settings: the code that it runs, and the libraries that this code uses.
+"""What decides a stage's result besides its settings: the code that it runs, and the libraries that
+this code uses.
 
-A stage's key holds `source_digest` of the stage's module. The digest changes when the code changes, and when another
-version of a library is installed. It does not change with comments, docstrings or the layout of the text.
+A stage's key holds `source_digest` of the stage's module. The digest changes when the code changes,
+and when another version of a library is installed. It does not change with comments, docstrings or
+the layout of the text.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from edgekd.core.artifacts import canonical_json, sha256
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
-# Rooms whose code stays out of a stage's key. What a stage takes from `settings` is in its settings, and `core` holds the
-# formats that artifacts are stored in, which the stages' versions stand for.
+# Rooms whose code stays out of a stage's key. What a stage takes from `settings` is in its
+# settings, and `core` holds the formats that artifacts are stored in, which the stages' versions
+# stand for.
 NOT_HASHED = frozenset({"core", "settings"})
-# The distribution on PyPI that provides a top-level module, where their names differ by more than "-" for "_".
+# The distribution on PyPI that provides a top-level module, where their names differ by more than
+# "-" for "_".
 DISTRIBUTIONS = {"PIL": "pillow"}
 # Libraries that a module imports by a computed name, where the source does not show them.
 IMPORTED_BY_NAME = {
@@ -59,7 +63,9 @@ def _is_module(module: str) -> bool:
 
 @functools.cache
 def imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
-    """What a module imports anywhere: the package's own modules (without "edgekd."), and top-level libraries."""
+    """What a module imports anywhere: the package's own modules (without "edgekd."), and top-level
+    libraries.
+    """
     own, libraries = set(), set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
@@ -78,9 +84,11 @@ def imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
 
 @functools.cache
 def code(module: str) -> frozenset[str]:
-    """The modules whose code decides what a stage in `module` makes: `module` and all that it imports, at any depth.
+    """The modules whose code decides what a stage in `module` makes: `module` and all that it
+    imports, at any depth.
 
-    Found by reading the source, since importing these modules would load torch. Names are without "edgekd.".
+    Found by reading the source, since importing these modules would load torch. Names are without
+    "edgekd.".
     """
     found: set[str] = set()
     waiting = {module}
@@ -106,7 +114,9 @@ def libraries(module: str) -> frozenset[str]:
 
 
 def version(distribution: str) -> str | None:
-    """The installed version of a distribution, or None when it is not installed (an optional library)."""
+    """The installed version of a distribution, or None when it is not installed (an optional
+    library).
+    """
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

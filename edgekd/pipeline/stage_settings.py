@@ -1,7 +1,9 @@
-"""The settings of each stage: one frozen dataclass a stage. They are passed to the stage's function and hashed into its key.
+"""The settings of each stage: one frozen dataclass a stage. They are passed to the stage's function
+and hashed into its key.
 
-A field of type `HashedOnly` is hashed and never read by the stage: it stands for something outside the settings that
-decides the result, such as the contents of a file that the settings name. This module loads neither torch nor numpy.
+A field of type `HashedOnly` is hashed and never read by the stage: it stands for something outside
+the settings that decides the result, such as the contents of a file that the settings name. This
+module loads neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ type HashedOnly[T] = Annotated[T, "part of the stage's key; the stage itself doe
 class DataSettings:
     """Settings of the stage "data".
 
-    `fingerprint`: the source's contents. `federated`: how training images are divided among clients, and `parts_sha256`
-    the contents of the file that it names.
+    `fingerprint`: the source's contents. `federated`: how training images are divided among
+    clients, and `parts_sha256` the contents of the file that it names.
     """
 
     config: DataConfig
@@ -44,7 +46,9 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class InputsSettings:
-    """Settings of the stage "inputs": `px`, the side of the student's input, and the recipe's table [data]."""
+    """Settings of the stage "inputs": `px`, the side of the student's input, and the recipe's table
+    [data].
+    """
 
     px: int
     fit: str
@@ -57,7 +61,8 @@ class InputsSettings:
 class TeacherSettings:
     """Settings of a teacher's stage. `px`: the side of its input.
 
-    `weights_content`: sha256 of the file `config.weights`, or the version of the package that holds the weights.
+    `weights_content`: sha256 of the file `config.weights`, or the version of the package that holds
+    the weights.
     """
 
     config: TeacherConfig
@@ -101,8 +106,9 @@ class ClientSettings:
 class DistilSettings:
     """Settings of the stage "distil".
 
-    `px`: the side of the student's input. `oracle`: how the teacher is asked during training (`config.answers` "live" or
-    "corrected"); None where it is not. `groups_sha256`: of the file `config.groups`.
+    `px`: the side of the student's input. `oracle`: how the teacher is asked during training
+    (`config.answers` "live" or "corrected"); None where it is not. `groups_sha256`: of the file
+    `config.groups`.
     """
 
     config: DistilConfig
@@ -117,7 +123,9 @@ class DistilSettings:
 
 @dataclasses.dataclass(frozen=True)
 class PruneSettings:
-    """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`: as in `DistilSettings`."""
+    """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`: as in
+    `DistilSettings`.
+    """
 
     config: PruneConfig
     distil: DistilConfig
@@ -132,8 +140,9 @@ class PruneSettings:
 class QatSettings:
     """Settings of the stage "qat".
 
-    `rules`: the device profile's int8 rules (`edgekd.tflite.int8_rules.Int8Rules.from_dict`). `balance`: as
-    `distil.balance` of a recipe. `groups`: the CSV that the balance "group" reads, else "".
+    `rules`: the device profile's int8 rules (`edgekd.tflite.int8_rules.Int8Rules.from_dict`).
+    `balance`: as `distil.balance` of a recipe. `groups`: the CSV that the balance "group" reads,
+    else "".
     """
 
     config: QatConfig
@@ -167,9 +176,11 @@ class ConfidenceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class HostBenchSettings:
-    """Settings of the stage "bench". `host`: this machine, as the runner describes it (`edgebench.machine`).
+    """Settings of the stage "bench". `host`: this machine, as the runner describes it
+    (`edgebench.machine`).
 
-    A latency holds only for the machine that it was measured on, and several machines can share a store.
+    A latency holds only for the machine that it was measured on, and several machines can share a
+    store.
     """
 
     config: BenchConfig
@@ -180,14 +191,14 @@ class HostBenchSettings:
 class SensitivitySettings:
     """Settings of the sensitivity run, and how much it measures.
 
-    It takes `images` of the validation split, or `fewer` for a student of more than `large` multiply-adds. It tries
-    remedies on the `worst` operators by their divergence alone, and on those `giving` back the most when they alone stay
-    in float.
+    It takes `images` of the validation split, or `fewer` for a student of more than `large`
+    multiply-adds. It tries remedies on the `worst` operators by their divergence alone, and on
+    those `giving` back the most when they alone stay in float.
     """
 
     config: QatConfig
-    # 256 images show a divergence that matters. With half as many, MobileNetV2 at 224 px (300 M multiply-adds) still
-    # takes only minutes on two cores.
+    # 256 images show a divergence that matters. With half as many, MobileNetV2 at 224 px (300 M
+    # multiply-adds) still takes only minutes on two cores.
     images: int = 256
     fewer: int = 128
     large: float = 100e6

@@ -1,6 +1,7 @@
-"""The stages of a build, one row each: what runs a stage, what it makes, its parents, and its settings.
+"""The stages of a build, one row each: what runs it, what it makes, its parents and settings.
 
-A row names its function by "module:function", so that planning a build imports neither torch nor the converter.
+A row names its function by "module:function", so that planning a build imports neither torch nor
+the converter.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ STRIDE = 32  # input pixels for each cell of a student's last feature map, per s
 class Stage:
     """One row of the table.
 
-    `settings(job)` is hashed into the stage's key and passed to `function`; a stage without settings has None. The
-    function's other inputs are the artifacts of `parents`, in this order; a parent that the job does not have is None.
-    `wanted(job)` says whether the recipe asks for the stage. All processes of a launcher work on a `shared` stage
-    together; any other stage runs in the main process alone.
+    `settings(job)` is hashed into the stage's key and passed to `function`; a stage without
+    settings has None. The function's other inputs are the artifacts of `parents`, in this order; a
+    parent that the job does not have is None. `wanted(job)` says whether the recipe asks for the
+    stage. All processes of a launcher work on a `shared` stage together; any other stage runs in
+    the main process alone.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Stage:
 
 
 def _data(job: Job) -> DataSettings:
-    # What only the stage "inputs" reads is set to one value, so that it does not change the key of "data".
+    # What only the stage "inputs" reads is set to one value, so that it does not change the key of
+    # "data".
     config = dataclasses.replace(
         job.recipe.data, input_px=32, calibration=8, golden=1, channels="3"
     )
@@ -81,7 +84,7 @@ def _inputs(job: Job) -> InputsSettings:
 
 
 def _teacher(job: Job, number: int = 0) -> TeacherSettings:
-    """Settings of a teacher by its place in `job.teachers`. Further teachers share those of the first."""
+    """Settings of a teacher by its place in `job.teachers`. All share those of the first."""
     teacher = job.teachers[number]
     config = dataclasses.replace(
         job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
@@ -302,7 +305,8 @@ LOGS = Stage(
 
 
 def stages(job: Job) -> tuple[Stage, ...]:
-    """The stages that this job runs, in order. A further teacher has a stage of its own: "teacher2" and so on.
+    """The stages that this job runs, in order. A further teacher has a stage of its own: "teacher2"
+    and so on.
 
     Raises RecipeError for further teachers together with a teacher that is asked during training.
     """
@@ -323,7 +327,7 @@ def stages(job: Job) -> tuple[Stage, ...]:
 
 
 def _knowledge_stages(job: Job, from_teachers: Stage) -> list[Stage]:
-    """The one stage that makes knowledge; none where the student learns without, or asks the teacher in training."""
+    """The stage that makes knowledge, or [] where the student has none or asks in training."""
     config = job.recipe.distil
     if config.logs:
         return [LOGS]

@@ -1,4 +1,6 @@
-"""How a teacher is asked for its answers. Without torch, so that a build can be planned without loading it."""
+"""How a teacher is asked for its answers. Without torch, so that a build can be planned without
+loading it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from edgekd.settings.model_specs import ModelSpec
 class OracleSettings:
     """What an `edgekd.training.teacher_oracle.Oracle` answers, and in which precision.
 
-    `precision`: as `teacher.precision` of a recipe. `grid_side`, `cam_side`: side of the feature map and of the class
-    activation maps that it gives; 0 gives none. A map is 20 to 100 times as large as the pooled features.
+    `precision`: as `teacher.precision` of a recipe. `grid_side`, `cam_side`: side of the feature
+    map and of the class activation maps that it gives; 0 gives none. A map is 20 to 100 times as
+    large as the pooled features.
     """
 
     precision: str

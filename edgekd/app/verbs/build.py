@@ -23,10 +23,10 @@ def run(command: BuildCommand) -> int:
     console = Console()
     with console:
         result = build.run(dataclasses.replace(command, progress=console))
-    if result.report is not None:
+    if result.made is not None:
         if command.json:
-            print_json(result.report)
+            print_json(result.made)
         else:
-            show_report(console.say, result.report, result.out, command.until)
+            show_report(console.say, result.made, result.out, command.until)
     result.raise_if_failed()
     return 0

@@ -1,4 +1,6 @@
-"""distil, qat, export, convert, evaluate -> certify: is the .tflite the network that was trained?"""
+"""distil, qat, export, convert, evaluate -> certify: is the .tflite the network that was
+trained?
+"""
 
 from __future__ import annotations
 

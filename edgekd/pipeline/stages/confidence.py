@@ -1,4 +1,6 @@
-"""data, inputs, distil, convert, evaluate -> confidence: fitted on the .tflite's answers to val, judged on test."""
+"""data, inputs, distil, convert, evaluate -> confidence: fitted on the .tflite's answers to val,
+judged on test.
+"""
 
 from __future__ import annotations
 

@@ -16,12 +16,15 @@ from edgekd.networks import builders, network_size, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.settings.recipe import DistilConfig
 from edgekd.training import views
 from edgekd.training.fit import first_rate
 from edgekd.training.lesson import Groups, Lesson, lesson
 
 BATCH = 64  # images a forward pass, for the accuracy of each group
-# Added to the seed for a peer's first weights. It is far from seeds that are used side by side, such as 0, 1 and 2.
+# Added to the seed for a peer's first weights. It is far from seeds that are used side by side,
+# such as 0, 1 and 2.
 PEER_SEED = 2**31
 
 
@@ -33,7 +36,7 @@ def run(
     settings: DistilSettings,
     context: Context,
 ) -> Network:
-    """Train the student. Without knowledge and without `settings.oracle` it learns from the labels alone.
+    """Train the student. Without knowledge and `settings.oracle` it learns from the labels alone.
 
     Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
@@ -41,13 +44,6 @@ def run(
     channels = datasets.student_channels(dataset, settings.channels)
     model = model_specs.of_channels(settings.model, channels)
     seed = context.seed + config.seed
-
-    def peer() -> nn.Module:
-        """A second student from other first weights. The stream of random numbers is left as it was."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + PEER_SEED)
-            return builders.pretrained(model, config.weights, classes, model.options)[0]
-
     torch.manual_seed(seed)
     student, origin = builders.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
@@ -61,7 +57,7 @@ def run(
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
-        peer=peer,
+        peer=lambda: _peer(model, config, classes, seed),
     )
     lr = first_rate(config.lr, origin)
     plan = taught.fit_plan(config.epochs, lr)
@@ -88,6 +84,13 @@ def run(
     )
 
 
+def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn.Module:
+    """A second student from other first weights. Leaves the stream of random numbers as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed + PEER_SEED)
+        return builders.pretrained(model, config.weights, classes, model.options)[0]
+
+
 def _group_accuracy(
     student: nn.Module, taught: Lesson, groups: Groups, dataset: Dataset
 ) -> dict[str, Json]:
@@ -108,7 +111,9 @@ def _group_accuracy(
 def _by_group(
     student: nn.Module, render: views.Renderer, labels: Tensor, rows: Tensor, groups: Groups
 ) -> dict[str, Json]:
-    """Top-1 of each group on the images `rows`, the group with the lowest, and the difference to the highest."""
+    """Top-1 of each group on the images `rows`, the group with the lowest, and the difference to
+    the highest.
+    """
     answers = logits_of(student, (render.plain(part) for part in rows.split(BATCH)))
     shares: dict[str, float] = {}
     each: dict[str, Json] = {}

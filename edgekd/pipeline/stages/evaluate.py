@@ -1,4 +1,6 @@
-"""teacher, distil, prune, qat, export, convert -> evaluate: every network's answers to the same test images."""
+"""teacher, distil, prune, qat, export, convert -> evaluate: every network's answers to the same
+test images.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def run(
     settings: TeacherPrecision,
     context: Context,
 ) -> Evaluation:
-    """Run every network. The teacher sees the images at its own size, the others exactly the device's inputs."""
+    """Run every network. The teacher sees the images at its own size, the others exactly the
+    device's inputs.
+    """
     images = datasets.input_images(inputs, "test", len(student.mean))
     total = 4 + (teacher is not None) + (pruned is not None)
     answers: dict[str, Logits] = {}

@@ -1,4 +1,6 @@
-"""qat -> export: the trained int8 network as ONNX, as a float graph on the int8 grid and with Q/DQ pairs."""
+"""qat -> export: the trained int8 network as ONNX, as a float graph on the int8 grid and with Q/DQ
+pairs.
+"""
 
 from __future__ import annotations
 

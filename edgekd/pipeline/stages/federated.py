@@ -1,12 +1,14 @@
-"""data -> knowledge: clients who keep their images answer about shared ones, and the student learns from the blend.
+"""data -> knowledge: clients who keep their images answer about shared ones, and the student learns
+from the blend.
 
-FedMD (Li and Wang 2019, arXiv 1910.03581), and FedDF (Lin et al. 2020, arXiv 2006.07242) for what the student does with
-the answers. All clients run in one process here: the stage measures what such a student would reach, and protects
-nobody's data.
+FedMD (Li and Wang 2019, arXiv 1910.03581), and FedDF (Lin et al. 2020, arXiv 2006.07242) for what
+the student does with the answers. All clients run in one process here: the stage measures what such
+a student would reach, and protects nobody's data.
 
-A client is given its own images with their labels, the shared images without labels, and from the second round on the
-clients' common answers. It returns logits and nothing else. The data stage has put the clients' images into splits of
-their own, so that every later stage (student, pruning, QAT, calibration) finds only the shared images in "train".
+A client is given its own images with their labels, the shared images without labels, and from the
+second round on the clients' common answers. It returns logits and nothing else. The data stage has
+put the clients' images into splits of their own, so that every later stage (student, pruning, QAT,
+calibration) finds only the shared images in "train".
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ from edgekd.training.teacher_oracle import Oracle
 
 
 def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Knowledge:
-    """Let each client learn and answer about `view.per_image` views of the shared images, and blend the answers.
+    """Let each client learn and answer about `view.per_image` views of the shared images, and blend
+    the answers.
 
-    The knowledge is the blend, logits only. Its facts hold each client's images by class and its accuracy on test.
+    The knowledge is the blend, logits only. Its facts hold each client's images by class and its
+    accuracy on test.
     """
     config = settings.config
     channels = datasets.student_channels(dataset, settings.channels)
@@ -72,8 +76,8 @@ def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Know
 def _blend(answers: Tensor, one_label: bool) -> Tensor:
     """Blend float16 logits [views, n, clients, k] to [views, n, k].
 
-    Clients are weighted by how sure each is (`teacher_blend.sureness`). Where an image may have several labels, the blend
-    is the plain mean.
+    Clients are weighted by how sure each is (`teacher_blend.sureness`). Where an image may have
+    several labels, the blend is the plain mean.
     """
     if not one_label or answers.shape[2] == 1:
         return answers.float().mean(2).half()
@@ -102,7 +106,9 @@ def _knowledge(dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, Js
 
 
 class _Client:
-    """One client with everything that it is given: the student's network, its own images, and the shared ones."""
+    """One client with everything that it is given: the student's network, its own images, and the
+    shared ones.
+    """
 
     def __init__(
         self, own: Dataset, shared: Dataset, settings: ClientSettings, name: str, context: Context
@@ -163,7 +169,9 @@ class _Client:
         )
 
     def answer(self) -> Tensor:
-        """Float16 logits [views, n, k] about the same views of the shared images that the student will see."""
+        """Float16 logits [views, n, k] about the same views of the shared images that the student
+        will see.
+        """
         shared = torch.from_numpy(datasets.rows(self.shared, "train"))
         network = Network(
             self.model.arch,
@@ -187,7 +195,9 @@ class _Client:
         return torch.stack(found)
 
     def facts(self, dataset: Dataset) -> dict[str, Json]:
-        """Its images by class, and its accuracy on the test images (None where an image may have several labels)."""
+        """Its images by class, and its accuracy on the test images (None where an image may have
+        several labels).
+        """
         one, labels = dataset.labels == "one", datasets.labels(self.own)
         each = np.bincount(labels, minlength=len(dataset.classes)) if one else labels.sum(0)
         top1 = None

@@ -1,8 +1,10 @@
-"""data, teacher -> knowledge: what the teacher answers about seeded views of each training image, computed once.
+"""data, teacher -> knowledge: what the teacher answers about seeded views of each training image,
+computed once.
 
-Training then costs the student only. Answers are kept in float16: its three digits are far finer than the changes that
-augmentation makes. A run that was stopped continues after the last view that it finished. Processes that share a build
-share this work; an answer does not depend on which process asks, so the bytes are the same.
+Training then costs the student only. Answers are kept in float16: its three digits are far finer
+than the changes that augmentation makes. A run that was stopped continues after the last view that
+it finished. Processes that share a build share this work; an answer does not depend on which
+process asks, so the bytes are the same.
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ def run(
     settings: KnowledgeSettings,
     context: Context,
 ) -> Knowledge:
-    """Ask the teacher about `view.per_image` views of every image to train on, whether it is labelled or not.
+    """Ask the teacher about `view.per_image` views of every image to train on, whether it is
+    labelled or not.
 
-    Further teachers give logits only. Raises RecipeError when a loss needs maps that the teacher does not have.
+    Further teachers give logits only. Raises RecipeError when a loss needs maps that the teacher
+    does not have.
     """
     pixels = datasets.pixels(dataset)
     first = Oracle(teacher, pixels, settings.oracle)
@@ -87,8 +91,8 @@ def _ask_all(
         for start, answers in team().spread(ask, range(0, len(train), ASKED)):
             for name, value in answers.items():
                 if name not in kept:
-                    # One block for all views: small arrays that are kept between large temporary ones would stop the
-                    # allocator from returning memory (9 MB a batch).
+                    # One block for all views: small arrays that are kept between large temporary
+                    # ones would stop the allocator from returning memory (9 MB a batch).
                     shape = (view.per_image, len(train), *value.shape[1:])
                     kept[name] = np.empty(shape, np.float16)
             if number == finished and start == 0:
@@ -103,7 +107,9 @@ def _ask_all(
 
 
 def _ask(first: Oracle, more: list[Oracle], rows: Tensor, drawn: views.Views) -> Answers:
-    """The first teacher's answers about one view of some images, with the logits of further teachers as "others"."""
+    """The first teacher's answers about one view of some images, with the logits of further
+    teachers as "others".
+    """
     answers = first.ask(rows, drawn)
     if more:
         answers["others"] = torch.stack([other.ask(rows, drawn)["logits"] for other in more], 1)
@@ -111,13 +117,17 @@ def _ask(first: Oracle, more: list[Oracle], rows: Tensor, drawn: views.Views) ->
 
 
 def _snapshot(kept: Arrays, finished: int) -> bytes:
-    """The checkpoint after `finished` views: their answers, and "views", which counts them by its length."""
+    """The checkpoint after `finished` views: their answers, and "views", which counts them by its
+    length.
+    """
     done = {name: array[:finished] for name, array in kept.items()}
     return safetensors.numpy.save({**done, "views": np.arange(finished)})
 
 
 def _resumed(state: bytes | None, views: int, images: int) -> Arrays:
-    """The arrays of `_snapshot`, grown to all views, and "views"; {} without a checkpoint that can be read."""
+    """The arrays of `_snapshot`, grown to all views, and "views"; {} without a checkpoint that can
+    be read.
+    """
     try:
         found = safetensors.numpy.load(state) if state is not None else {}
     except SafetensorError:  # torn, or not of this stage: asking again is always right
@@ -134,11 +144,15 @@ def _size(kept: Mapping[str, np.ndarray]) -> str:
     views, images = kept["logits"].shape[:2]
     parts = ", ".join(f"{name} {array.nbytes / 2**20:.2f}" for name, array in kept.items())
     total = sum(array.nbytes for array in kept.values()) / 2**20
-    return f"      teacher's answers: {views} views of {images} images will take {total:.2f} MiB ({parts})"
+    return (
+        f"      teacher's answers: {views} views of {images} images will take {total:.2f} MiB "
+        f"({parts})"
+    )
 
 
 def from_logs(dataset: Dataset, *, settings: LogSettings, context: Context) -> Knowledge:
-    """Knowledge from a log of answers (`edgekd.data.answer_logs`): the logits of one view of the images in the log.
+    """Knowledge from a log of answers (`edgekd.data.answer_logs`): the logits of one view of the
+    images in the log.
 
     Raises DataError that names the file and the line.
     """

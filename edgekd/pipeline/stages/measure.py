@@ -1,4 +1,6 @@
-"""inputs, distil, convert, evaluate -> bench: the runner on this host, through the interface that also reaches boards."""
+"""inputs, distil, convert, evaluate -> bench: the runner on this host, through the interface that
+also reaches boards.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def run(
     settings: HostBenchSettings,
     context: Context,
 ) -> Measurement:
-    """Latency, memory and golden agreement of the .tflite on this host. These are never the device's own figures."""
+    """Latency, memory and golden agreement of the .tflite on this host. These are never the
+    device's own figures.
+    """
     config = settings.config
     measured = bench(
         bytes(model.tflite),

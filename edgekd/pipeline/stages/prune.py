@@ -1,4 +1,6 @@
-"""data, knowledge, teacher, distil -> prune: the student is made narrower in several cuts and fine-tuned after each."""
+"""data, knowledge, teacher, distil -> prune: the student is made narrower in several cuts and
+fine-tuned after each.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,12 @@ def run(
     settings: PruneSettings,
     context: Context,
 ) -> Network:
-    """Cut `config.steps` times until the ratio or the MACs of the recipe are reached, and fine-tune after each cut.
+    """Cut `config.steps` times until the ratio or the MACs of the recipe are reached, and fine-tune
+    after each cut.
 
-    Fine-tuning repeats what distillation did. The plan is printed before the first channel is cut. Raises GateFailed when
-    the MACs would not fall, and UnsupportedNetwork for a network that cannot be traced, or that has other MACs after a cut
-    than planned.
+    Fine-tuning repeats what distillation did. The plan is printed before the first channel is cut.
+    Raises GateFailed when the MACs would not fall, and UnsupportedNetwork for a network that cannot
+    be traced, or that has other MACs after a cut than planned.
     """
     # A peer would start from random weights, from which the student has nothing to learn.
     losses = tuple(term for term in settings.distil.losses if term.name != "mutual")
@@ -67,10 +70,12 @@ def run(
 
 
 class _Work:
-    """The state of pruning: the network, the cuts so far, and the fine-tuning. One checkpoint holds all of it.
+    """The state of pruning: the network, the cuts so far, and the fine-tuning. One checkpoint holds
+    all of it.
 
-    `step`: fine-tunings that are finished. `is_cut`: whether the cut of the next step is made. `snapshot`: the checkpoint of
-    the fine-tuning that was under way. `widths`: of the layers whose width differs from the builder's.
+    `step`: fine-tunings that are finished. `is_cut`: whether the cut of the next step is made.
+    `snapshot`: the checkpoint of the fine-tuning that was under way. `widths`: of the layers whose
+    width differs from the builder's.
     """
 
     def __init__(
@@ -114,7 +119,9 @@ class _Work:
         )
 
     def announce(self) -> None:
-        """Print the plan of all cuts together. Raises GateFailed, before any training, when the MACs would not fall."""
+        """Print the plan of all cuts together. Raises GateFailed, before any training, when the
+        MACs would not fall.
+        """
         config = self.config
         if self.step or self.is_cut:
             if self.step < config.steps:
@@ -130,17 +137,18 @@ class _Work:
                 f"ratio {config.ratio:g}" if config.ratio else f"target_macs {config.target_macs:g}"
             )
             raise GateFailed(
-                f"prune: MACs do not fall: {wanted} leaves all {whole.macs_before / 1e6:.2f} M. Widths are "
-                f"rounded to multiples of {self.limits.multiple}; the plan says which layers stay whole "
-                "and why",
-                "ask for a larger cut (--set prune.ratio=0.3 or --set prune.target_macs=0.65), or set a "
-                "smaller prune.multiple",
+                f"prune: MACs do not fall: {wanted} leaves all {whole.macs_before / 1e6:.2f} M. "
+                f"Widths are rounded to multiples of {self.limits.multiple}; the plan says which "
+                "layers stay whole and why",
+                "ask for a larger cut (--set prune.ratio=0.3 or --set prune.target_macs=0.65), or "
+                "set a smaller prune.multiple",
             )
 
     def cut(self) -> None:
         """Plan the next cut by the weights as they are now, print the plan, and cut.
 
-        Raises UnsupportedNetwork when the network does not run after the cut, or has other MACs than planned.
+        Raises UnsupportedNetwork when the network does not run after the cut, or has other MACs
+        than planned.
         """
         if self.is_cut:
             return
@@ -162,12 +170,15 @@ class _Work:
         except RuntimeError as error:
             raise UnsupportedNetwork(
                 f"{self.student.arch} does not run after the cut: {str(error).splitlines()[0]}",
-                "its code refers to channels by number: choose another student, or leave [prune] out",
+                "its code refers to channels by number: choose another student, or leave [prune] "
+                "out",
             ) from error
         if now["macs"] != plan.macs:
             raise UnsupportedNetwork(
-                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said {plan.macs}",
-                "EdgeKD cannot follow this network's graph: choose another student, or leave [prune] out",
+                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said "
+                f"{plan.macs}",
+                "EdgeKD cannot follow this network's graph: choose another student, or leave "
+                "[prune] out",
             )
         return now
 
@@ -262,7 +273,9 @@ class _Work:
         self.context.checkpoint.save(buffer.getvalue())
 
     def resume(self) -> None:
-        """Continue from the checkpoint. Without one that fits, pruning starts from the distilled student."""
+        """Continue from the checkpoint. Without one that fits, pruning starts from the distilled
+        student.
+        """
         saved = self.context.checkpoint.load()
         if saved is None:
             return
@@ -277,7 +290,8 @@ class _Work:
                 kept[k] for k in ("step", "is_cut", "cuts", "history")
             )
             self.net, self.snapshot, self.widths = net, snapshot, kept["widths"]
-        # A checkpoint that is torn or of another network raises errors of many types. Starting over is always right.
+        # A checkpoint that is torn or of another network raises errors of many types. Starting over
+        # is always right.
         except Exception:
             return
 
@@ -299,7 +313,8 @@ class _Inner:
 def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
     """Sum the gradients of the loss over training batches.
 
-    Feature losses count nothing here: their adapters are untrained. Batch norms keep their statistics.
+    Feature losses count nothing here: their adapters are untrained. Batch norms keep their
+    statistics.
     """
     distiller = taught.distiller(net).eval()
     net.zero_grad()

@@ -1,4 +1,6 @@
-"""data, inputs, distil or prune -> qat: the student trained with TFLite's int8 arithmetic in the loop."""
+"""data, inputs, distil or prune -> qat: the student trained with TFLite's int8 arithmetic in the
+loop.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,13 @@ def run(
     settings: QatSettings,
     context: Context,
 ) -> QuantNetwork:
-    """Train on with fake quantization at every edge of the int8 graph, with the float student as the teacher.
+    """Train on with fake quantization at every edge of the int8 graph, with the float student as
+    the teacher.
 
-    A pruned student takes the place of the distilled one. Ranges start from the calibration images, follow the training
-    for `config.observe` of its steps, and then freeze, so that the last weights are tuned to the final ranges. Without
-    epochs the result is the calibrated network, equalised, rounded and corrected on the calibration images.
+    A pruned student takes the place of the distilled one. Ranges start from the calibration images,
+    follow the training for `config.observe` of its steps, and then freeze, so that the last weights
+    are tuned to the final ranges. Without epochs the result is the calibrated network, equalised,
+    rounded and corrected on the calibration images.
 
     Raises UnsupportedNetwork, before any training, for an operator that has no int8 rule.
     """
@@ -89,7 +93,9 @@ def run(
 
 
 def _rules(dataset: Dataset, settings: QatSettings) -> Int8Rules:
-    """The profile's int8 rules. With several labels an image, the file gives each label's own logit, without a SOFTMAX."""
+    """The profile's int8 rules. With several labels an image, the file gives each label's own
+    logit, without a SOFTMAX.
+    """
     rules = dict(settings.rules)
     if dataset.labels == "many":
         rules["softmax"] = "none"
@@ -104,7 +110,9 @@ def _train(
     settings: QatSettings,
     context: Context,
 ) -> list[dict[str, float]]:
-    """Train the network in place, with the float student as its teacher. Returns a row for each epoch."""
+    """Train the network in place, with the float student as its teacher. Returns a row for each
+    epoch.
+    """
     config = settings.config
     teacher = builders.restore(student)
     feed = _feed(student, dataset, settings, context.seed)

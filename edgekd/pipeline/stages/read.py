@@ -1,4 +1,6 @@
-"""source -> data: decoded images, labels and splits. source, data -> inputs: what the device will see."""
+"""source -> data: decoded images, labels and splits. source, data -> inputs: what the device will
+see.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def run(*, settings: DataSettings, context: Context) -> Dataset:
 def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> Inputs:
     """Decode validation, test, calibration and golden images straight to the student's input size.
 
-    Raises RecipeError when `settings.channels` does not fit the images: here, before a teacher is trained.
+    Raises RecipeError when `settings.channels` does not fit the images: here, before a teacher is
+    trained.
     """
     datasets.student_channels(dataset, settings.channels)
     return input_builder.build_inputs(

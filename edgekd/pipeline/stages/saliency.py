@@ -1,4 +1,6 @@
-"""data, inputs, teacher, distil, convert, evaluate -> saliency: which places decide, in the report's examples."""
+"""data, inputs, teacher, distil, convert, evaluate -> saliency: which places decide, in the
+report's examples.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from edgekd.training import views
 
 BATCH = 64  # images a forward pass
 
-# Logits [n, k] of images [n, px, px, c]: normalised float32 ones for a network, uint8 ones for a .tflite.
+# Logits [n, k] of images [n, px, px, c]: normalised float32 ones for a network, uint8 ones for a
+# .tflite.
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,7 +38,9 @@ def run(
     settings: TeacherPrecision,
     context: Context,
 ) -> Saliency:
-    """A map for each network and example. The teacher sees the images at its own size, the others the device's inputs."""
+    """A map for each network and example. The teacher sees the images at its own size, the others
+    the device's inputs.
+    """
     rows = [row for row, _ in examples.pick(evaluation, dataset.labels)]
     labels = [examples.shown_label(evaluation, row) for row in rows]
     images = datasets.input_images(inputs, "test", len(student.mean))[rows]

@@ -1,4 +1,5 @@
-"""data, inputs, float student, qat -> why: which operators lose most by int8, and which remedies help.
+"""data, inputs, float student, qat -> why: which operators lose most by int8, and which remedies
+help.
 
 Measured on validation images. `edgekd report --why` runs this stage; a build does not.
 """
@@ -144,7 +145,9 @@ def _worth_a_remedy(ops: Sequence[OperatorSensitivity], settings: SensitivitySet
 def _more_calibration(
     dataset: Dataset, inputs: Inputs, trained: QuantNetwork, batch: int, seed: int
 ) -> list[Tensor]:
-    """Batches of training images that calibration did not use, as many as it did; [] when there are none."""
+    """Batches of training images that calibration did not use, as many as it did; [] when there are
+    none.
+    """
     calibrated = inputs.rows["calibration"]
     spare = sorted(set(datasets.rows(dataset, "train").tolist()) - set(calibrated))
     if not spare:
@@ -155,10 +158,12 @@ def _more_calibration(
 
 
 def reading(whole: Divergence, training: Divergence) -> str:
-    """Where to look first, by the divergence of the rounding to int8 and that of the training with it."""
+    """Where to look first, by the divergence of the rounding to int8 and that of the training with
+    it.
+    """
     told = (
-        f"QAT's training moved the weights' answers {training.kl:.3g} nats from the float student's, "
-        f"and rounding them to int8 moved them {whole.kl:.3g} nats further"
+        f"QAT's training moved the weights' answers {training.kl:.3g} nats from the float "
+        f"student's, and rounding them to int8 moved them {whole.kl:.3g} nats further"
     )
     if max(training.kl, whole.kl) < NOTHING:
         return f"{told}. Both are close to nothing: the tables below rank small differences."

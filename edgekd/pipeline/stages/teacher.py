@@ -1,4 +1,6 @@
-"""data -> teacher: a network that is fine-tuned, trained from random weights, or frozen with a linear head on its features."""
+"""data -> teacher: a network that is fine-tuned, trained from random weights, or frozen with a
+linear head on its features.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ Batch = tuple[Tensor, Tensor]  # images float32 [b, c, px, px], targets float32 
 def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Network:
     """Train the teacher on the training split and evaluate it on validation and test.
 
-    Raises WeightsError for weights that do not fit, and RecipeError for a frozen network without weights.
+    Raises WeightsError for weights that do not fit, and RecipeError for a frozen network without
+    weights.
     """
     config, model, px = settings.config, settings.model, settings.px
     _check_frozen(config, model)
@@ -120,10 +123,11 @@ class _Training:
         return found
 
     def finetune(self, lr: float) -> list[dict[str, float]]:
-        """Train all weights on new views every epoch, with cross-entropy on mixed labels. Returns a row for each epoch.
+        """Train all weights on new views every epoch, with cross-entropy on mixed labels. Returns a
+        row for each epoch.
 
-        Images of all classes are drawn equally often. Where an image may have several labels, the loss weighs each label
-        instead.
+        Images of all classes are drawn equally often. Where an image may have several labels, the
+        loss weighs each label instead.
         """
         config, several = self.config, self.dataset.labels == "many"
         known = self.labels[self.train]
@@ -166,7 +170,8 @@ class _Training:
             yield self.render.views(rows, drawn), label_losses.mixed(own, other, drawn.share[rows])
 
     def fit_head(self) -> float:
-        """Fit a linear head on the frozen backbone's features of plain and augmented training images. Returns its decay.
+        """Fit a linear head on the frozen backbone's features of plain and augmented training
+        images. Returns its decay.
 
         Raises RecipeError when the network's classifier is not one linear layer.
         """
@@ -186,7 +191,9 @@ class _Training:
         return fitted.decay
 
     def _features(self, width: int) -> Tensor:
-        """Pooled features float32 [1 + head_views, n, width] of the training images: plain first, then augmented views."""
+        """Pooled features float32 [1 + head_views, n, width] of the training images: plain first,
+        then augmented views.
+        """
         config, train = self.config, self.train
         # A mixed image has no single label to regress on.
         unmixed = dataclasses.replace(self.view, mixup=0.0)
