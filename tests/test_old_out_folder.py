@@ -8,11 +8,15 @@ import json
 import tarfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from edgekd.app import cli
 from edgekd.bundle import archive
 from edgekd.core.artifacts import sha256
+from edgekd.core.records import from_json, to_json
+from edgekd.core.store import facts_json
+from edgekd.reporting.report_record import Report
 from tests.conftest import REPOSITORY
 
 STORED = REPOSITORY / "tests" / "data" / "out_folder_0_1_0.tar.xz"
@@ -71,3 +75,33 @@ def test_its_model_is_measured(out: Path, capsys: pytest.CaptureFixture[str]) ->
     assert body["golden"]["argmax_agreement"] == 1.0
     assert cli.main(["bench", str(out / "bundle"), "--local", "--runs", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["golden"]["argmax_agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [
+        ("report.json", "report"),
+        ("certificate.json", "certificate"),
+        ("lineage.json", "lineage"),
+        ("check.json", "check"),
+        ("bench/local.json", "bench"),
+        ("bundle/manifest.json", "bundle_manifest"),
+        ("bundle/certificate.json", "bundle_certificate"),
+        ("bundle/deployment.json", "deployment"),
+        ("bundle/golden/golden.json", "golden"),
+        ("bundle/licences.json", "licences"),
+        ("bundle/confidence.json", "confidence_logits"),
+        ("bundle/report.json", "report"),
+    ],
+)
+def test_its_files_follow_the_schemas_of_today(out: Path, file: str, schema: str) -> None:
+    """What reads today's files reads those of version 0.1.0, too: fields were added, none went."""
+    described = json.loads((REPOSITORY / "docs" / "schemas" / f"{schema}.json").read_text())
+    jsonschema.validate(json.loads((out / file).read_text()), described)
+
+
+def test_its_report_is_read_without_loss(out: Path) -> None:
+    path = out / "report.json"
+    body = json.loads(path.read_text())
+    again = json.loads(facts_json(to_json(from_json(Report, body, str(path)))))
+    assert again == body
