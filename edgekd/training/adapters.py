@@ -1,8 +1,8 @@
-"""Adapters: what joins a student's features to a teacher's of another shape, built from the shapes seen.
+"""Adapters: modules that join a student's features to a teacher's of another shape.
 
-They exist in training only. `tokens_to_map` turns a ViT's tokens into a map; `Orthogonal` projects pooled features;
-`Normed` and `Ensemble` are the other projectors of its family; `Grid` aligns maps; `Exit` is a small classifier on an
-early map.
+They exist during training only. `tokens_to_map` turns a ViT's tokens into a map. `Orthogonal`,
+`Normed` and `Ensemble` project pooled features, `Grid` projects maps, and `Exit` is a small
+classifier on an early map.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ from torch.nn import functional as F
 
 from edgekd.core.errors import RecipeError
 
-JITTER = 1e-6  # times the Gram matrix's mean diagonal, added before Cholesky: keeps float32 positive definite
+# Added to the Gram matrix before Cholesky, times the mean of its diagonal. It keeps the matrix
+# positive definite in float32.
+JITTER = 1e-6
 
 
 def tokens_to_map(features: Tensor, prefix: int) -> Tensor:
-    """Tokens [b, prefix + h*w, d] -> map [b, d, h, w], class and register tokens dropped; a map [b, d, h, w] as it is.
+    """The map [b, d, h, w] of tokens [b, prefix + h*w, d], without class and register tokens.
 
-    Raises RecipeError for anything else, or when the tokens do not form a square.
+    A map is returned as it is. Raises RecipeError for another shape, and for tokens that do not
+    form a square.
     """
     if features.ndim == 4:
         return features
     if features.ndim != 3:
         raise RecipeError(
-            f"a tap gives features of shape {list(features.shape)}; expected [b, d, h, w] or [b, n, d]",
-            "mend the taps in the model's file",
+            f"a tap gives features of shape {list(features.shape)}; expected [b, d, h, w] or "
+            "[b, n, d]",
+            "correct the taps in the model's file",
         )
     patches = features[:, prefix:]
     side = round(patches.shape[1] ** 0.5)
@@ -38,7 +42,7 @@ def tokens_to_map(features: Tensor, prefix: int) -> Tensor:
 
 
 def resize_map(features: Tensor, side: int) -> Tensor:
-    """A map at side x side: averaged when it shrinks (antialiased), bilinear when it grows."""
+    """A map [b, d, h, w] resized to side x side: bilinear, and antialiased when it shrinks."""
     if features.shape[-1] == side:
         return features
     return F.interpolate(
@@ -47,16 +51,18 @@ def resize_map(features: Tensor, side: int) -> Tensor:
 
 
 class Orthogonal(nn.Module):
-    """A linear map [b, d_in] -> [b, d_out] whose rows (or columns, when it widens) are orthonormal.
+    """A linear map [b, d_in] -> [b, d_out] with orthonormal rows, or columns when it widens.
 
-    W = L^-1 A with A A^T = L L^T (Cholesky): differentiable, and 100 times as fast on a CPU as torch's parametrization
-    by matrix exponential or Householder products. VkD, arXiv 2403.06213.
+    W = L^-1 A with A A^T = L L^T (Cholesky). It is differentiable, and on a CPU 100 times as fast
+    as torch's parametrization by matrix exponential or Householder products. VkD (Miles et al.
+    2024, arXiv 2403.06213).
     """
 
     def __init__(self, d_in: int, d_out: int, stream: torch.Generator) -> None:
         super().__init__()
         self.narrow = min(d_in, d_out)
-        # Orthonormal from the start: a square Gaussian matrix is nearly singular, and its Gram matrix worse.
+        # Orthonormal at first: a square Gaussian matrix is nearly singular, its Gram matrix more
+        # so.
         start = torch.linalg.qr(torch.randn(max(d_in, d_out), self.narrow, generator=stream))[0]
         self.raw = nn.Parameter(start.T.contiguous())
         self.widens = d_out > d_in
@@ -67,7 +73,8 @@ class Orthogonal(nn.Module):
         return torch.linalg.cholesky(gram + jitter * torch.eye(self.narrow))
 
     def forward(self, features: Tensor) -> Tensor:
-        # L^-1 meets the batch and not A, which has more columns than a batch has rows: half the time for 1280 -> 384.
+        # L^-1 is applied to the batch and not to A, which has more columns than a batch has rows.
+        # That halves the time for 1280 -> 384.
         if self.widens:
             return (
                 torch.linalg.solve_triangular(self._lower().T, features.T, upper=True).T @ self.raw
@@ -76,9 +83,10 @@ class Orthogonal(nn.Module):
 
 
 class Normed(nn.Module):
-    """SRD's adapter (arXiv 2303.11098): linear then batch norm for the student, batch norm for the teacher, none affine.
+    """SRD's adapter (arXiv 2303.11098): a projection, and a batch norm for each network.
 
-    Without it the student could follow by scaling its projector; batch statistics hold both to unit variance.
+    The batch norms have no affine part. They give both networks unit variance, so that the student
+    cannot lower the loss by scaling its projection.
     """
 
     def __init__(self, d_in: int, d_out: int) -> None:
@@ -91,16 +99,15 @@ class Normed(nn.Module):
         return self.student(self.project(student)), self.teacher(teacher)
 
 
-LEAK = (
-    0.1  # slope below 0 for a teacher with negative features, which a plain ReLU could never reach
-)
+# Slope below 0 for a teacher with negative features, which a plain ReLU could never reach.
+LEAK = 0.1
 
 
 class Ensemble(nn.Module):
-    """PEFD's adapter (arXiv 2210.15274): the mean of several projections [b, d_in] -> [b, d_out], each linear then ReLU.
+    """PEFD's adapter (arXiv 2210.15274): the mean of several projections [b, d_in] -> [b, d_out].
 
-    Without a nonlinearity their mean would be one linear map. `signed`: the teacher's features can be negative (a
-    transformer's are), so that the ReLU leaks.
+    Each is linear with a ReLU; without it their mean would be one linear map. `signed`: whether the
+    teacher's features can be negative, as a transformer's are. The ReLU is then leaky.
     """
 
     def __init__(self, d_in: int, d_out: int, count: int, signed: bool) -> None:
@@ -115,7 +122,7 @@ class Ensemble(nn.Module):
 
 
 class Grid(nn.Module):
-    """A 1x1 convolution from the student's channels to the teacher's, at the student's own grid."""
+    """A 1x1 convolution from the student's channels to the teacher's, at the student's map size."""
 
     def __init__(self, d_in: int, d_out: int) -> None:
         super().__init__()
@@ -126,7 +133,7 @@ class Grid(nn.Module):
 
 
 class Exit(nn.Module):
-    """An OFA exit (arXiv 2310.19444): separable convolution with stride 2, average pooling, linear."""
+    """An OFA exit (arXiv 2310.19444): separable convolution with stride 2, pooling, classifier."""
 
     def __init__(self, d_in: int, classes: int, width: int = 128) -> None:
         super().__init__()
@@ -136,7 +143,7 @@ class Exit(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def features(self, features: Tensor) -> Tensor:
-        """What the classifier sees, [b, width]."""
+        """The pooled features that the classifier reads, [b, width]."""
         return F.relu(self.norm(self.pointwise(self.depthwise(features)))).mean((2, 3))
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""The student proposes, the teacher corrects: the teacher is asked only where its last answer does not cover the student's.
+"""A teacher that is asked only when its last answer does not cover the student's (distil.answers).
 
-The idea of speculative distillation (Xu et al. 2024, arXiv 2410.11325), for images: the first time an image is shown the
-teacher answers. Later the student's own answer is taken as a proposal: while it lies among the k most likely classes of
-the teacher's last answer about that image, that answer is used again, although it was about another view; where it does
-not, the teacher is asked about the view at hand. Teacher calls fall as the student learns.
+This is the idea of speculative distillation (Xu et al. 2024, arXiv 2410.11325), applied to images.
+When an image is shown for the first time, the teacher answers. Later the student's own answer is a
+proposal. While it is among the k most likely classes of the teacher's last answer about that image,
+that answer is used again, although it was about another view. Otherwise the teacher is asked about
+the present view. Calls of the teacher become fewer as the student learns.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from edgekd.training.teacher_oracle import Oracle
 
 
 class Corrector(nn.Module):
-    """Keeps the teacher's last answer about each of `count` images; its memory is part of a checkpoint."""
+    """The teacher's last answer about each of `count` images. All of it is part of a checkpoint.
 
-    answers: Tensor  # float16 [count, classes]
+    `answers`: logits, float16 [count, classes]. `known`: bool [count], whether there is an answer.
+    `calls`, `shown`: int64 scalars, views that the teacher was asked about and views in all.
+    """
+
+    answers: Tensor
     known: Tensor
     calls: Tensor
     shown: Tensor
@@ -34,7 +39,7 @@ class Corrector(nn.Module):
         self.register_buffer("shown", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch, proposed: Tensor) -> Batch:
-        """The batch with the teacher's logits, given the student's logits `proposed` [b, k]."""
+        """The batch with the teacher's logits. `proposed`: the student's logits, [b, classes]."""
         assert batch.rows is not None
         assert batch.drawn is not None
         likely = self.answers[batch.rows].topk(self.top_k, dim=1).indices

@@ -1,7 +1,9 @@
-"""Linear head of a frozen network: balanced logistic regression on its features, as strongly decayed as the images ask for.
+"""The linear head of a frozen network: balanced logistic regression on its features.
 
-With few images the decay decides how sure a teacher is, and so what a student hears of classes that are alike. Too weak, and
-the head is right about as often, but never in doubt; hence it is chosen by held-out cross-entropy, not by accuracy.
+With few images, the weight decay determines how confident a teacher is, and with that what a
+student learns about similar classes. With too little decay the head is correct about as often, but
+never uncertain. The decay is therefore chosen by cross-entropy on held-out images, and not by
+accuracy.
 """
 
 from __future__ import annotations
@@ -15,22 +17,17 @@ from torch.nn import functional as F
 from edgekd.training.fit import balanced
 from edgekd.training.losses import label_losses
 
-STEPS = 200  # L-BFGS iterations; a convex problem of a few thousand weights converges well before
-DECAYS = (
-    1.0,
-    0.3,
-    0.1,
-    0.03,
-    0.01,
-    0.003,
-    0.001,
-)  # half a decade apart: finer than folds of few images can tell
+# Iterations of L-BFGS. A convex problem of a few thousand weights converges well before that.
+STEPS = 200
+# Half a decade apart, which is finer than folds of few images can distinguish.
+DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 FOLDS = 5
-TRIED = 2000  # images that the decay is chosen on; with more than that it hardly matters
+# Images that the decay is chosen on. With more images it hardly matters.
+TRIED = 2000
 
 
 class Head(NamedTuple):
-    """weight float32 [k, d] and bias [k], for features as they come; the decay in force."""
+    """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used."""
 
     weight: Tensor
     bias: Tensor
@@ -38,9 +35,10 @@ class Head(NamedTuple):
 
 
 def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
-    """Fit a head on features float32 [views, n, d] of n images, labels int64 [n], or 0 or 1 for each of several [n, k].
+    """Fit a head on the features of n images, float32 [views, n, d].
 
-    `decay`: L2 weight on features scaled to unit variance; 0 chooses it (`best_decay`).
+    `labels`: int64 [n], or 0 and 1 for each of several labels, [n, k]. `decay`: L2 weight on
+    features scaled to unit variance; 0 means that `best_decay` chooses it.
     """
     flat = features.flatten(0, 1)
     mean, std = flat.mean(0), flat.std(0).clamp(min=1e-6)
@@ -51,13 +49,15 @@ def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int)
 
 
 def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> float:
-    """The decay of DECAYS with the lowest cross-entropy on the plain views (the first) of images held out, over FOLDS folds.
+    """The decay of DECAYS with the lowest cross-entropy on held-out images, over FOLDS folds.
 
-    All views of an image lie in one fold; a tie goes to the stronger decay. A single image takes the strongest.
+    All views of an image are in one fold, and only its plain view (the first) is judged. The
+    stronger decay wins a tie, and a single image gets the strongest.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
     if labels.ndim == 1:
-        order = order[labels[order].argsort(stable=True)]  # every fold has its share of each class
+        # Sorted by class, so that every fold gets its share of each.
+        order = order[labels[order].argsort(stable=True)]
     features, labels = features[:, order], labels[order]
     fold = torch.arange(len(order)) % FOLDS
     found = torch.zeros(len(DECAYS))
@@ -65,9 +65,8 @@ def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> flo
         held, start = fold == number, None
         if bool(held.all()):
             break
-        for place, decay in enumerate(
-            DECAYS
-        ):  # from strong to weak, each from where the one before ended
+        # From strong to weak; each fit starts where the one before ended.
+        for place, decay in enumerate(DECAYS):
             start = _logistic(features[:, ~held], labels[~held], classes, decay, start)
             said = F.linear(features[0, held], *start)
             found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
@@ -75,12 +74,15 @@ def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> flo
 
 
 def _weights(labels: Tensor, classes: int) -> Tensor:
-    """What gives every class, or each label's absence and presence, the same share of the loss."""
+    """Weights that give every class, or absence and presence of each label, the same share."""
     return label_losses.label_weights(labels) if labels.ndim == 2 else balanced(labels, classes)
 
 
 def _loss(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of answers [n, k], weighted: of one softmax for labels [n], of each label's sigmoid for labels [n, k]."""
+    """The weighted cross-entropy of logits [n, k].
+
+    It is that of one softmax for labels [n], and of each label's sigmoid for labels [n, k].
+    """
     if labels.ndim == 2:
         return label_losses.binary_cross_entropy(said, labels.float(), weights)
     return (F.cross_entropy(said, labels, reduction="none") * weights).mean()
@@ -93,7 +95,7 @@ def _logistic(
     decay: float,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or from zero."""
+    """The minimum of cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or 0."""
     x, y = features.flatten(0, 1), torch.cat([labels] * len(features))
     weights = _weights(y, classes)
     weight, bias = start or (torch.zeros(classes, x.shape[1]), torch.zeros(classes))

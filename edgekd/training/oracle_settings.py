@@ -1,6 +1,4 @@
-"""How a teacher is asked for its answers. Without torch, so that a build can be planned without
-loading it.
-"""
+"""How a teacher is asked. Without torch, so that a build can be planned without loading it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""The processes that share one build, as `torchrun` or `accelerate launch` start them; without a launcher, this one alone.
+"""The processes that share one build, as `torchrun` or `accelerate launch` start them.
 
     torchrun --nproc-per-node 2 -m edgekd build ...
     accelerate launch --multi_gpu --num_processes 2 -m edgekd build ...
 
-Each process renders and runs its share of every batch. Gradients, batch norm's statistics and int8 ranges are those of the
-whole batch, and losses that compare images with each other see all of it, so that the network is the one that one process
-would train, but for rounding. What is no training runs on the main process, which alone writes; the others wait.
+Each process renders and runs its share of every batch. Gradients, the statistics of batch norm and
+int8 ranges are those of the whole batch, and losses that compare images with each other see all of
+it. The network is therefore the one that a single process would train, up to rounding. Everything
+but training runs on the main process, which alone writes files, while the others wait.
 
-Stands on Hugging Face Accelerate, which is imported under a launcher only. Alone, every function here gives back what it
-was given.
+Hugging Face Accelerate does the communication; it is imported under a launcher only. Without a
+launcher there is one process, and the functions here return what they are given.
 """
 
 from __future__ import annotations
@@ -28,37 +29,42 @@ from edgekd.core.errors import RecipeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# A wait this long is a fault: decoding a large data set, which one process does, takes hours and not days.
+# Longest wait for other processes. Decoding a large data set, which one process does, takes hours.
 PATIENCE = timedelta(days=2)
+# Longest wait for the launcher's key-value store.
 BOARD_WAIT = timedelta(seconds=5)
-CLAIM = "edgekd/failed"  # key under which the first process to fail puts its number
+# Key in that store: the number of the first process that failed.
+CLAIM = "edgekd/failed"
 
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """This process among `size`, by its `rank`."""
+    """A group of `size` processes, in which this one has the number `rank`."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within it, `team()` is this one."""
+        """A context in which `team()` returns this team."""
         token = _AT_WORK.set(self)
         try:
             yield
         finally:
             _AT_WORK.reset(token)
 
-    # --- deciding together -------------------------------------------------------------------------------------------
+    # --- deciding together ------------------------------------------------------------------------
 
     def tell[A](self, value: A) -> A:
-        """The main process's value, to all. It must be plain data: it travels as a pickle between our own processes."""
+        """The main process's value, on all processes.
+
+        It must be plain data, because it is sent as a pickle between these processes.
+        """
         if self.size == 1:
             return value
         from accelerate.utils import broadcast_object_list
@@ -66,13 +72,19 @@ class Team:
         return broadcast_object_list([value])[0]
 
     def once[A](self, make: Callable[[], A]) -> A:
-        """What `make()` gives on the main process, which is at work alone meanwhile, to all; the others wait."""
+        """The result of `make()`, which only the main process calls, on all processes.
+
+        Meanwhile the others wait, and the main process works as a team of one.
+        """
         with Team().at_work():
             made = make() if self.main else None
         return self.tell(made)  # type: ignore[return-value]
 
     def spread[U, A](self, work: Callable[[U], A], units: Sequence[U]) -> Iterator[tuple[U, A]]:
-        """(unit, work(unit)) for all units, in order, on every process; each works on every size-th unit only."""
+        """(unit, work(unit)) for all units, in order, on every process.
+
+        Each process computes every size-th unit only.
+        """
         if self.size == 1:
             yield from ((unit, work(unit)) for unit in units)
             return
@@ -84,15 +96,16 @@ class Team:
             yield from zip(turn, gather_object(own), strict=True)
 
     def checkpoint(self, kept: Checkpoint) -> Checkpoint:
-        """A checkpoint that the main process writes and all go on from."""
+        """A checkpoint that the main process writes and all processes read."""
         return kept if self.size == 1 else _SharedCheckpoint(self, kept)
 
-    # --- training together -------------------------------------------------------------------------------------------
+    # --- training together ------------------------------------------------------------------------
 
     def share(self, rows: Tensor) -> Tensor:
-        """This process's part of a batch: one after the other, the parts are the batch.
+        """This process's part of a batch; the parts of all processes, in order, are the batch.
 
-        Raises RecipeError for a batch that cannot be divided evenly: means over parts would not be means over the batch.
+        Raises RecipeError for a batch that cannot be divided evenly. The mean of the parts' means
+        would not be the mean of the batch.
         """
         if len(rows) % self.size:
             raise RecipeError(
@@ -102,11 +115,11 @@ class Team:
         return rows.chunk(self.size)[self.rank]
 
     def gather(self, part: Tensor) -> Tensor:
-        """The parts of all processes, one after the other; gradients find their way back to each."""
+        """The parts of all processes in one tensor, in order; gradients flow back to each part."""
         return part if self.size == 1 else _gather(part, self)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over the processes; no gradient."""
+        """The mean over the processes, without gradient."""
         if self.size == 1:
             return value
         from accelerate.utils import reduce
@@ -114,24 +127,24 @@ class Team:
         return reduce(value.detach().clone(), "mean")
 
     def extremes(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest of all processes' values."""
+        """The smallest `low` and the largest `high` of all processes."""
         if self.size == 1:
             return low, high
         lows, highs = self.gather(low.reshape(1)), self.gather(high.reshape(1))
         return lows.amin(), highs.amax()
 
     def align(self, module: nn.Module) -> None:
-        """Let every process start from the main one's weights and buffers."""
+        """Copy the main process's weights and buffers to every process."""
         if self.size > 1:
             from accelerate.utils import broadcast
 
             broadcast(list(module.state_dict(keep_vars=False).values()))
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Put the mean over the processes into every gradient, in one message.
+        """Replace every gradient by its mean over the processes, in one message.
 
-        After the backward pass and not in its hooks, so that any loss will do: one that leaves adapters out, differentiates
-        within, or calls parts of the network.
+        This happens after the backward pass and not in its hooks. Losses may therefore leave
+        adapters out, compute gradients themselves, or call parts of the network.
         """
         if self.size == 1:
             return
@@ -145,15 +158,21 @@ class Team:
             gradient.copy_(mean.view_as(gradient))
 
     def batch_norm(self) -> contextlib.AbstractContextManager[object]:
-        """Within it, batch norm in training takes the statistics of the whole batch."""
+        """A context in which batch norm in training uses the statistics of the whole batch."""
         return contextlib.nullcontext() if self.size == 1 else _whole_batch_norm(self)
 
 
-_AT_WORK: contextvars.ContextVar[Team] = contextvars.ContextVar("at work", default=Team())  # noqa: B039 - it is frozen
+_AT_WORK: contextvars.ContextVar[Team] = contextvars.ContextVar(
+    "at work",
+    default=Team(),  # noqa: B039 - it is frozen
+)
 
 
 def team() -> Team:
-    """The processes that work on the same thing right now: in a shared stage those of the launcher, else this one alone."""
+    """The processes that work together at present.
+
+    In a stage that is shared these are the launcher's; otherwise it is this process alone.
+    """
     return _AT_WORK.get()
 
 
@@ -163,7 +182,7 @@ def _launched() -> bool:
 
 @functools.cache
 def launched() -> Team:
-    """The processes of the launcher whose variables RANK and WORLD_SIZE are set; without one, this process alone."""
+    """The processes of the launcher that set RANK and WORLD_SIZE, or this process alone."""
     if not _launched():
         return Team()
     import torch
@@ -174,20 +193,22 @@ def launched() -> Team:
 
 
 def first_to_fail() -> bool:
-    """Whether no other process has failed before: that one has told why, and this one ends for want of it."""
+    """Whether this is the first process that failed.
+
+    If it is not, an earlier process has already printed its error, and this process stopped because
+    of that failure.
+    """
     if not _launched():
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     rank = os.environ["RANK"]
-    try:  # a connection of its own: the process group may be what failed, or was never there
+    try:  # over a connection of its own: the process group may have failed or never existed
         board = TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=BOARD_WAIT
         )
         return board.compare_set(CLAIM, "", rank) == rank.encode()
-    except (
-        RuntimeError
-    ):  # no board: the main process keeps it where the launcher does not, and is gone
+    except RuntimeError:  # no store: the main process, which kept it, is gone
         return rank == "0"
 
 
@@ -206,7 +227,7 @@ class _SharedCheckpoint:
 
 @functools.cache
 def _gather_function() -> Any:
-    """The autograd function of `Team.gather`; made when it is first needed, as torch is."""
+    """The autograd function of `Team.gather`, made on first use so that torch loads late."""
     import torch
     from accelerate.utils import gather, reduce
 
@@ -218,7 +239,8 @@ def _gather_function() -> Any:
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-            # Every process's loss depends on this part; the mean over processes comes with the weights' gradients.
+            # Every process's loss depends on this part. The mean over processes is taken later, of
+            # the weights' gradients.
             whole = reduce(grads[0].contiguous(), "sum")
             return whole.chunk(ctx.among.size)[ctx.among.rank], None
 
@@ -230,7 +252,10 @@ def _gather(part: Tensor, among: Team) -> Tensor:
 
 
 def _whole_batch_norm(among: Team) -> contextlib.AbstractContextManager[object]:
-    """Torch's SyncBatchNorm needs a GPU; this works wherever the processes can talk, and for subclasses of BatchNorm2d."""
+    """Batch norm over all processes' parts of the batch, also for subclasses of BatchNorm2d.
+
+    torch's SyncBatchNorm needs a GPU; this works wherever the processes can communicate.
+    """
     import torch
     from torch.nn import functional as F
     from torch.overrides import TorchFunctionMode
@@ -245,16 +270,14 @@ def _whole_batch_norm(among: Team) -> contextlib.AbstractContextManager[object]:
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        if (
-            not training or team().size == 1
-        ):  # at work alone within: what is seen is the whole batch already
+        # In a team of one, the input is already the whole batch.
+        if not training or team().size == 1:
             return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
         wide = x if x.dtype == torch.float64 else x.float()
         axes = [0, *range(2, x.ndim)]
         own_var, own_mean = torch.var_mean(wide, axes, correction=0)
-        means, variances = among.gather(torch.stack([own_mean, own_var])[None]).unbind(
-            1
-        )  # [processes, channels]
+        every = among.gather(torch.stack([own_mean, own_var])[None])
+        means, variances = every.unbind(1)  # [processes, channels]
         mean = means.mean(0)
         var = (variances + (means - mean).square()).mean(0)
         if running_mean is not None and running_var is not None:

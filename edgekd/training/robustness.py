@@ -1,4 +1,4 @@
-"""Adversarial views: images moved within a small box to where a network is worst, by projected gradient ascent."""
+"""Adversarial views: images changed within a small box so that a loss rises, by gradient ascent."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-START = 1e-3  # standard deviation of the first move, in normalised units: at the image itself the gradient is 0
-OVERSHOOT = 2.0  # steps times their size, in boxes: far enough to cross from wall to wall
+# Standard deviation of the first change, in normalised units. At the image itself the gradient of a
+# distance between answers is 0.
+START = 1e-3
+# All steps together, in half-widths of the box: enough to cross it from side to side.
+OVERSHOOT = 2.0
 
 
 def attack(
@@ -22,11 +25,12 @@ def attack(
     high: Tensor,
     stream: torch.Generator,
 ) -> Tensor:
-    """Images [b, c, h, w] within `epsilon` of the given ones that raise `loss(logits)`, and within `low` .. `high`.
+    """Images [b, c, h, w] within `epsilon` of the given ones for which `loss(logits)` is larger.
 
-    PGD (Madry et al. 2018, arXiv 1706.06083): `steps` signed steps of OVERSHOOT * epsilon / steps, each projected back
-    into the box. `epsilon`, `low`, `high`: [1, c, 1, 1] in the images' own units. The network runs in eval form, so
-    that batch statistics are those of real images, and ends in the form it came in.
+    PGD (Madry et al. 2018, arXiv 1706.06083): `steps` signed steps of OVERSHOOT * epsilon / steps,
+    each projected back into the box and into `low` to `high`. `epsilon`, `low`, `high`: [1, c, 1,
+    1] in the units of the images. The network runs in eval mode, so that batch norm uses the
+    statistics of real images, and is then set back to its mode.
     """
     training = net.training
     net.eval()

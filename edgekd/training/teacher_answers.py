@@ -21,7 +21,8 @@ class TeacherAnswers:
     """What is known of the teacher's answers before training.
 
     `said`: cached answers by name, float16 [views, n, ...]; empty when the `oracle` is asked
-    instead or there is no teacher. `train`: rows of the images that they are about, and that training uses.
+    instead or there is no teacher. `train`: rows of the images that they are about and that
+    training uses.
     `first`: the first view of every image.
     """
 

@@ -1,7 +1,8 @@
-"""A teacher asked about views: the one place where its answers are made, for the cache and for live training alike.
+"""A teacher that answers about views of images, for the cache and during training.
 
-Answers are float16, and images go through the network in blocks of one size: libraries choose their kernels by the
-batch's size, and another kernel rounds otherwise. That is what makes cached and live answers equal to the bit.
+Cached and live answers are equal bit for bit. Answers are float16 for that reason, and images go
+through the network in blocks of one size: libraries choose their kernels by the size of a batch,
+and kernels round differently.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
 from edgekd.training.oracle_settings import OracleSettings
 
-BLOCK = 32  # images a forward pass: the default batch of the student, so that a live block is never filled up
+# Images in a forward pass. It is the student's default batch, so that live blocks need no filling.
+BLOCK = 32
 Answers = dict[str, Tensor]
 
 
 class Oracle:
-    """A teacher that answers about seeded views of one data set: `pixels` uint8 [n, c, h, w].
+    """A teacher that answers about seeded views of one data set, `pixels` uint8 [n, c, h, w].
 
-    Answers, float16: "logits" [b, k], "pooled" [b, d]; with `grid_side` "grid" [b, d, side, side], the map of the last
-    tap; with `cam_side` "cams" [b, k, side, side]. Raises RecipeError when class activation maps are asked of a network
-    whose classifier is not one linear layer on its last map.
+    Answers are float16: "logits" [b, k], "pooled" [b, d], with `grid_side` "grid" [b, d, side,
+    side] (the map of the last tap), and with `cam_side` "cams" [b, k, side, side] (class activation
+    maps).
+
+    Raises RecipeError when class activation maps are asked for and the classifier is not one linear
+    layer on the last map.
     """
 
     def __init__(
@@ -45,7 +50,10 @@ class Oracle:
         self.grid_side, self.cam_side = settings.grid_side, settings.cam_side
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
-        """Answers about the given view of images `rows` (int64 [b]), in blocks of BLOCK, the last one filled up."""
+        """Answers about the given view of images `rows`, int64 [b].
+
+        They are computed in blocks of BLOCK images; the last one is filled with copies.
+        """
         found = []
         for block in rows.split(BLOCK):
             filled = torch.cat([block, block[-1:].expand(BLOCK - len(block))])
@@ -63,10 +71,10 @@ class Oracle:
         ):
             last = self.net.forward_features(images)  # type: ignore[operator]
             pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        pooled = (
-            pooled.float()
-        )  # the classifier runs in float32: bfloat16 would round its logits to 3 digits
-        answers = {"logits": self.net.get_classifier()(pooled), "pooled": pooled}  # type: ignore[operator]
+        # The classifier runs in float32: bfloat16 would round its logits to 3 digits.
+        pooled = pooled.float()
+        logits = self.net.get_classifier()(pooled)  # type: ignore[operator]
+        answers = {"logits": logits, "pooled": pooled}
         if self.grid_side:
             answers["grid"] = resize_map(
                 tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side
@@ -76,14 +84,16 @@ class Oracle:
         return {name: value.half() for name, value in answers.items()}
 
     def _cams(self, last: Tensor) -> Tensor:
-        head, norm = self.net.get_classifier(), getattr(self.net, "fc_norm", None)  # type: ignore[operator]
+        """Class activation maps [b, k, h, w] of the last features."""
+        head = self.net.get_classifier()  # type: ignore[operator]
+        norm = getattr(self.net, "fc_norm", None)
         if norm is not None and last.ndim == 3:
             last = norm(last)
         features = tokens_to_map(last, self.prefix)
         if not isinstance(head, nn.Linear) or features.shape[1] != head.in_features:
             raise RecipeError(
-                f"{type(self.net).__name__} has no class activation maps: its classifier is not one linear "
-                "layer on its last map",
+                f"{type(self.net).__name__} has no class activation maps: its classifier is not "
+                "one linear layer on its last map",
                 "leave distil.losses.cat and e2kd out, or name another teacher",
             )
         return explanation_losses.cams(features, head.weight)

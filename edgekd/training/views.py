@@ -1,8 +1,9 @@
-"""Random views of images as pure functions of a seed, so that teacher and student see the same one.
+"""Random views of images as functions of a seed, so that teacher and student see the same.
 
-A view of image i is a row of a table drawn from (seed, view number): an affine crop, a photometric change, an erased
-rectangle, a mixup partner. Any batch in any order at any resolution renders the same view, which is what makes a cached
-teacher equal to a live one.
+A view of an image is one row of a table that is drawn from the seed and the number of the view: an
+affine crop, a photometric change, an erased rectangle, a mixup partner. Every batch, in any order
+and at any resolution, renders the same view. Cached answers of a teacher are therefore equal to
+live ones.
 """
 
 from __future__ import annotations
@@ -18,13 +19,23 @@ from torch.nn import functional as F
 
 from edgekd.settings.recipe import ViewsConfig
 
-MARGIN = 1.2  # images are first shrunk (antialiased) to this times the target, so that zooming in stays sharp
-GREY = 0.5  # erased pixels take the middle of the range: the same for every image and both networks
+# Images are first shrunk (antialiased) to this multiple of the target size, so that zooming in
+# stays sharp.
+MARGIN = 1.2
+# Value of erased pixels: the middle of the range, for every image and both networks.
+GREY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """One view of each of n images. Float tensors are float32 of shape [n]; affine is [n, 2, 3]."""
+    """One view of each of n images. All tensors are [n] and float32 unless stated.
+
+    `affine`: [n, 2, 3], as F.affine_grid takes it. `gain`, `offset`: contrast and brightness.
+    `blur`: share of a 3 x 3 average. `noise`: standard deviation, for inputs in 0..1. `erase`: [n,
+    4], left, top, right and bottom as shares of the side; an empty box erases nothing. `partner`:
+    int64, the image that is mixed in. `share`: of the image itself, 0.5 to 1; its partner has the
+    rest.
+    """
 
     affine: Tensor
     gain: Tensor
@@ -32,9 +43,9 @@ class Views:
     gamma: Tensor
     blur: Tensor
     noise: Tensor
-    erase: Tensor  # [n, 4]: left, top, right, bottom as shares of the side; an empty box erases nothing
-    partner: Tensor  # int64 [n]: the image that is mixed in
-    share: Tensor  # of the image itself, 0.5 .. 1; 1 - share is its partner's
+    erase: Tensor
+    partner: Tensor
+    share: Tensor
 
     def at(self, rows: Tensor) -> Views:
         """The same view of some of the images."""
@@ -42,13 +53,19 @@ class Views:
 
 
 def generator(*parts: object) -> torch.Generator:
-    """A generator whose stream depends on all parts and on nothing else (sha256, so that seeds 0 and 1 are far apart)."""
+    """A generator whose stream depends on all parts and on nothing else.
+
+    The parts are hashed with sha256, so that neighbouring seeds give unrelated streams.
+    """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") & (2**63 - 1))
 
 
 def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -> Views:
-    """View number `view` of each of `count` images; mixup partners come from the rows `among` (int64 [m])."""
+    """View number `view` of each of `count` images.
+
+    `among`: the rows that mixup partners are drawn from, int64 [m].
+    """
     stream = generator("views", seed, view)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -67,7 +84,7 @@ def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -
         uniform(-2 * config.shift, 2 * config.shift),
     )
     affine = torch.stack(
-        [  # grid_sample's output -> input map on -1 .. 1
+        [  # from output to input coordinates in -1 .. 1, as F.grid_sample uses them
             torch.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
             torch.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
         ],
@@ -95,7 +112,10 @@ def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -
 
 
 def render(pixels: Tensor, views: Views, px: int) -> Tensor:
-    """Each image's view as float32 [b, c, px, px] in 0..1. `pixels`: uint8 [b, c, h, w]; mixup is `mix`'s."""
+    """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
+
+    `pixels`: uint8 [b, c, h, w].
+    """
     base = pixels.float() / 255
     middle = min(round(px * MARGIN), pixels.shape[-1])
     if middle < pixels.shape[-1]:
@@ -115,9 +135,8 @@ def _column(values: Tensor) -> Tensor:
 def _photometric(image: Tensor, views: Views) -> Tensor:
     soft = F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
     image = torch.lerp(image, soft, _column(views.blur))
-    image = image.clamp(1e-4, 1).pow(
-        _column(views.gamma)
-    )  # 1e-4: the gradient-free floor that keeps pow finite
+    # The lower bound keeps pow finite.
+    image = image.clamp(1e-4, 1).pow(_column(views.gamma))
     image = (image - 0.5) * _column(views.gain) + 0.5 + _column(views.offset)
     if bool(views.noise.max() > 0):
         image = image + _grain(image.shape) * _column(views.noise)
@@ -125,7 +144,7 @@ def _photometric(image: Tensor, views: Views) -> Tensor:
 
 
 def _grain(shape: torch.Size) -> Tensor:
-    """One fixed unit-variance pattern for this resolution: noise that no batch order can change."""
+    """One fixed pattern of unit variance for each resolution, so that no batch order changes it."""
     return torch.randn(shape[-2:], generator=generator("grain", shape[-1])).expand(shape)
 
 
@@ -144,9 +163,11 @@ def mix(image: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 
 class Renderer:
-    """Renders views of one data set: `pixels` uint8 [n, c, h, w] (a memory map), normalised for one network.
+    """Renders views of one data set, normalised for one network.
 
-    The result is float32 [b, 3, px, px], channels_last; one grey channel is repeated.
+    `pixels`: uint8 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of the
+    network's input. Results are float32 [b, len(mean), px, px] in channels_last; grey is repeated
+    for a network with three channels.
     """
 
     def __init__(self, pixels: np.ndarray, px: int, mean: list[float], std: list[float]) -> None:
@@ -163,7 +184,7 @@ class Renderer:
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def views(self, rows: Tensor, views: Views) -> Tensor:
-        """The given view of images `rows` (int64 [b]), mixed with their partners' same view."""
+        """The given view of images `rows`, int64 [b], mixed with that view of their partners."""
         image = render(self._take(rows), views.at(rows), self.px)
         share = views.share[rows]
         if bool((share < 1).any()):
@@ -172,7 +193,7 @@ class Renderer:
         return self._normalised(image)
 
     def plain(self, rows: Tensor) -> Tensor:
-        """The images themselves, resized (antialiased) and normalised."""
+        """The images `rows` without a random change, resized (antialiased) and normalised."""
         image = self._take(rows).float() / 255
         if image.shape[-1] != self.px:
             image = F.interpolate(

@@ -1,7 +1,7 @@
-"""Losses between explanations: class activation maps float32 [b, k, h, w], scalars, mean over the batch.
+"""Losses between class activation maps (CAMs), float32 [b, k, h, w]; scalars, mean over the batch.
 
-A CAM (Zhou et al. 2016, arXiv 1512.04150) is the classifier applied at each place of the map that it averages; on such
-networks Grad-CAM is its positive part.
+A CAM (Zhou et al. 2016, arXiv 1512.04150) is the classifier applied at each place of the map that
+it averages. On such networks Grad-CAM is its positive part.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from torch.nn import functional as F
 
 
 def cams(features: Tensor, weight: Tensor) -> Tensor:
-    """Class activation maps [b, k, h, w] of the map [b, d, h, w] that a linear classifier [k, d] averages."""
+    """Class activation maps [b, k, h, w].
+
+    `features`: the map [b, d, h, w] that is averaged. `weight`: of the linear classifier, [k, d].
+    """
     return F.conv2d(features, weight[:, :, None, None])
 
 
 def cat(student: Tensor, teacher: Tensor, *, side: int) -> Tensor:
-    """Mean squared difference of CAMs, average-pooled to side x side, each map at unit length.
+    """Mean squared difference of CAMs, average-pooled to side x side and scaled to unit length.
 
-    CAT-KD (Guo et al. 2023, CVPR): where each class is seen, not how strongly; blind to each map's scale.
+    CAT-KD (Guo et al. 2023, CVPR). It compares where each class is seen, not how strongly, because
+    the scale of each map has no effect.
     """
 
     def place(x: Tensor) -> Tensor:
@@ -28,10 +32,11 @@ def cat(student: Tensor, teacher: Tensor, *, side: int) -> Tensor:
 
 
 def e2kd(student: Tensor, teacher: Tensor, answers: Tensor) -> Tensor:
-    """1 - cosine of the positive parts of both CAMs of the teacher's answer; `answers` int64 [b], maps on one grid.
+    """1 - cosine of the positive parts of both networks' CAMs, for the teacher's class.
 
-    The explanation term of e2KD (Parchami-Araghi et al. 2024, arXiv 2402.03119) with Grad-CAM. An image for which a
-    network has no evidence anywhere (an all-negative map) gives 1 and no gradient.
+    `answers`: that class, int64 [b]. Both maps have one size. This is the explanation term of e2KD
+    (Parchami-Araghi et al. 2024, arXiv 2402.03119) with Grad-CAM. An image for which a network has
+    no evidence anywhere (a map without positive values) gives 1 and no gradient.
     """
 
     def evidence(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Losses between features: pooled vectors float32 [b, d] and maps float32 [b, d, h, w]; scalars, mean over the batch.
+"""Losses between features: vectors float32 [b, d] and maps float32 [b, d, h, w].
 
-The student's come through an adapter (`adapters`), so that both have one shape.
+All are scalars, mean over the batch. The student's features have passed an adapter (`adapters`), so
+that both have one shape.
 """
 
 from __future__ import annotations
@@ -9,41 +10,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (4, 2, 1)  # sides that HCL pools to, each with half the weight of the one before
-TINY = 1e-12  # under a logarithm: reached only when student and teacher are equal to the bit
+# Sides that HCL pools to, each with half the weight of the one before.
+SCALES = (4, 2, 1)
+# Lower bound under a logarithm. It is reached only when student and teacher are equal bit for bit.
+TINY = 1e-12
 
 
 def pooled(student: Tensor, teacher: Tensor) -> Tensor:
-    """Smooth-L1 between projected student features and layer-normalised teacher features, both [b, d].
+    """Smooth-L1 between projected student and layer-normalised teacher features, both [b, d].
 
-    VkD (Miles et al. 2024, arXiv 2403.06213): the projection is orthogonal (adapters.Orthogonal), so that the loss can
-    only be lowered by the student's features, and the teacher's are whitened by a layer norm without parameters.
+    VkD (Miles et al. 2024, arXiv 2403.06213). The projection is orthogonal (adapters.Orthogonal),
+    so that only the student's features can lower the loss. The teacher's features are whitened by a
+    layer norm without parameters.
     """
     return F.smooth_l1_loss(student, F.layer_norm(teacher, teacher.shape[1:]))
 
 
 def srd(student: Tensor, teacher: Tensor, *, power: float) -> Tensor:
-    """Logarithm of the sum of |student - teacher|^power over batch and features, both batch-normalised [b, d].
+    """Logarithm of the sum of |student - teacher|^power over batch and features [b, d].
 
-    Miles and Mikolajczyk 2023, arXiv 2303.11098. The logarithm softens as the difference shrinks: halving every
-    difference lowers the loss by power * log 2, whatever its size.
+    Both are batch-normalised. Miles and Mikolajczyk 2023, arXiv 2303.11098. Because of the
+    logarithm, halving every difference lowers the loss by power * log 2, whatever their size.
     """
     return (student - teacher).abs().pow(power).sum().clamp(min=TINY).log()
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - cosine of each pair of vectors [b, d] (PEFD, Chen et al. 2022, arXiv 2210.15274, on averaged projections)."""
+    """1 - cosine of each pair of vectors [b, d].
+
+    PEFD (Chen et al. 2022, arXiv 2210.15274) uses it on averaged projections.
+    """
     return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
 
 def infonce(
     student: Tensor, teacher: Tensor, *, temperature: float, images: Tensor | None = None
 ) -> Tensor:
-    """-log softmax of the cosine with the own image's teacher vector among all of the batch's [b, d].
+    """InfoNCE: -log softmax of the cosine with the teacher's vector of the same image.
 
-    InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) between two networks, CRD (Tian et al. 2020, arXiv 1910.10699)
-    without its memory: log(b) at chance, and log(b) minus the loss bounds the shared information from below. `images`
-    int64 [b]: rows of the same image are no negatives of each other (a balanced batch draws with replacement).
+    The softmax is over all teacher's vectors of the batch [b, d]. InfoNCE (van den Oord et al.
+    2018, arXiv 1807.03748) between two networks is CRD (Tian et al. 2020, arXiv 1910.10699) without
+    its memory. At chance it is log(b); log(b) minus the loss is a lower bound of the shared
+    information. `images`, int64 [b]: rows of the same image are not negatives of each other, which
+    happens because a balanced batch draws with replacement.
     """
     alike = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
     if images is not None:
@@ -57,18 +66,20 @@ def _at_each_place(x: Tensor) -> Tensor:
 
 
 def grid(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error between feature maps [b, d, h, w] after layer norm over channels at each place.
+    """Mean squared error between maps [b, d, h, w] after a layer norm over channels at each place.
 
-    FitNet (Romero et al. 2015, arXiv 1412.6550) on aligned grids; the layer norm makes CNN and ViT scales comparable.
+    FitNet (Romero et al. 2015, arXiv 1412.6550) on maps of one size. The layer norm makes the
+    scales of CNNs and ViTs comparable.
     """
     return F.mse_loss(_at_each_place(student), _at_each_place(teacher))
 
 
 def hcl(student: Tensor, teacher: Tensor) -> Tensor:
-    """`grid` at full size and average-pooled to 4, 2 and 1, with weights 1, 1/2, 1/4, 1/8, divided by their sum.
+    """`grid` at full size and average-pooled to 4, 2 and 1, with weights 1, 1/2, 1/4 and 1/8.
 
-    The hierarchical context loss of ReviewKD (Chen et al. 2021, arXiv 2104.09044), on maps normalised at each place; a
-    scale that is not smaller than the map is left out, as theirs is.
+    The sum is divided by the sum of the weights. This is the hierarchical context loss of ReviewKD
+    (Chen et al. 2021, arXiv 2104.09044), on maps that are normalised at each place. As there, sizes
+    that are not smaller than the map are left out.
     """
     s, t = (_at_each_place(x).movedim(-1, 1) for x in (student, teacher))
     value, weight, total = F.mse_loss(s, t), 1.0, 1.0
@@ -83,11 +94,13 @@ def hcl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of the normalised maps of mean squared activation, a mean over images; channels may differ.
+    """Squared distance of the attention maps at unit length, mean over images; channels may differ.
 
-    Attention transfer (Zagoruyko and Komodakis 2017, arXiv 1612.03928): blind to each map's scale and to any order of
-    channels, and, being a sum over places, of one size (0 to 2) whatever the map's. It hurt a MobileNetV2 in published
-    runs (CIFAR-100, 64.6 to 58.6), hence off.
+    An attention map is the mean over channels of the squared activations. Attention transfer
+    (Zagoruyko and Komodakis 2017, arXiv 1612.03928). The scale of each map and the order of its
+    channels have no effect. As a sum over places the loss is between 0 and 2 for maps of every
+    size. It is off by default because it hurt a MobileNetV2 in published runs (CIFAR-100, 64.6 to
+    58.6 %).
     """
 
     def attended(x: Tensor) -> Tensor:
@@ -97,10 +110,11 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def mmd(first: Tensor, second: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of two sets of vectors [n, d], [m, d] under a Gaussian kernel; 0 for equal sets.
+    """Squared maximum mean discrepancy of two sets of vectors [n, d] and [m, d]; 0 for equal sets.
 
-    Gretton et al. 2012, the biased estimate. The kernel's squared width is the mean squared distance of all pairs, as in
-    MFD (Jung et al. 2021, arXiv 2106.04411), and takes no gradient.
+    The biased estimate with a Gaussian kernel (Gretton et al. 2012). As in MFD (Jung et al. 2021,
+    arXiv 2106.04411), the squared width of the kernel is the mean squared distance of all pairs,
+    without gradient.
     """
     everything = torch.cat([first, second])
     squared = (everything[:, None] - everything[None, :]).square().sum(-1)
@@ -110,11 +124,12 @@ def mmd(first: Tensor, second: Tensor) -> Tensor:
 
 
 def fair(student: Tensor, teacher: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """Sum over classes c and groups g of MMD^2(teacher's features of class c, student's of class c in group g).
+    """Sum over classes c and groups g of MMD^2(teacher, class c; student, class c and group g).
 
-    MFD (Jung et al. 2021, arXiv 2106.04411, equation 3): in each class every group's student features are drawn to the
-    teacher's of all groups, so that the group cannot be read off them. Features [b, d], int64 [b] labels and groups; a
-    cell that the batch lacks adds nothing.
+    MFD (Jung et al. 2021, arXiv 2106.04411, equation 3). In each class, the student's features of
+    every group are drawn to the teacher's features of all groups, so that they do not reveal the
+    group. Features are [b, d], `labels` and `groups` int64 [b]. A group of a class without images
+    in the batch adds nothing.
     """
     value = student.sum() * 0
     for label in labels.unique():

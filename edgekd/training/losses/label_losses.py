@@ -1,8 +1,7 @@
-"""Losses on labels, and plain KD: pure functions of logits, which every training stage shares.
+"""Losses on labels, and plain KD: pure functions of logits, which every training stage uses.
 
-Logits are float32 [b, k]; targets are probabilities [b, k] (so that mixed labels work), or 0..1 a label where an image
-has several; results are scalars, mean over the batch. `logit_losses`, `feature_losses`, `relation_losses` and
-`explanation_losses` hold the other ideas, `methods` their names.
+Logits are float32 [b, k]. Targets are probabilities [b, k], so that mixed labels work, or 0 to 1
+for each label where an image may have several. Results are scalars, mean over the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from edgekd.core.artifacts import Labels
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy with soft targets; `weights` [k] weigh the classes of the target."""
+    """Cross-entropy with soft targets. `weights`, [k]: of the classes in the targets."""
     log_p = F.log_softmax(logits, dim=1)
     if weights is not None:
         targets = targets * weights
@@ -27,7 +26,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of each label's sigmoid, mean over labels and batch.
 
-    `weights` [2, k]: of absent and of present labels; `label_weights` gives them.
+    `weights`, [2, k]: of absent and of present labels, as `label_weights` gives them.
     """
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (each if weights is None else each * torch.lerp(weights[0], weights[1], targets)).mean()
@@ -39,9 +38,10 @@ def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
 
 
 def label_weights(labels: Tensor) -> Tensor:
-    """Weights [2, k] that give absent and present images of each label [n, k] the same share; their mean over images is 1.
+    """Weights [2, k] that give images without and with each label the same share of the loss.
 
-    The balancing of ChestX-ray8 (Wang et al. 2017, arXiv 1705.02315, W-CEL), scaled to leave the loss as large as it was.
+    `labels`: 0 or 1, [n, k]. This is the balancing of ChestX-ray8 (W-CEL, Wang et al. 2017, arXiv
+    1705.02315), scaled so that the mean over images is 1.
     """
     present = labels.float().mean(0).clamp(1 / len(labels), 1 - 1 / len(labels))
     return 0.5 / torch.stack([1 - present, present])
@@ -50,7 +50,7 @@ def label_weights(labels: Tensor) -> Tensor:
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher^T || student^T), batch mean (Hinton et al. 2015, arXiv 1503.02531).
 
-    T^2 keeps the gradient's size as T grows; `mean` over classes too would scale with k.
+    T^2 keeps the size of the gradient as T grows. A mean over classes, too, would depend on k.
     """
     soft = F.log_softmax(student / temperature, dim=1)
     target = F.log_softmax(teacher / temperature, dim=1)
@@ -58,8 +58,9 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """One-hot float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016); of several labels [b, k]
-    each by itself, towards a half.
+    """Targets float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016).
+
+    Several labels [b, k] are smoothed one by one, towards a half.
     """
     if labels.ndim == 2:
         return labels.float() * (1 - smoothing) + smoothing / 2
@@ -67,5 +68,5 @@ def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 
 
 def mixed(targets: Tensor, partners: Tensor, share: Tensor) -> Tensor:
-    """Targets of mixed images: share * own + (1 - share) * partner's; share is [b]."""
+    """Targets of mixed images: share * own + (1 - share) * partner's. `share`: [b]."""
     return torch.lerp(partners, targets, share[:, None])

@@ -1,7 +1,7 @@
-"""Losses between what student and teacher answer: pure functions of logits float32 [b, k], scalars, mean over the batch.
+"""Losses between the logits of student and teacher, float32 [b, k]; scalars, mean over the batch.
 
-`targets` [b, k] are the labels' probabilities; where a loss needs one target class, it is the largest (a mixed image's
-own label, since its share is at least a half).
+`targets`, [b, k], are the probabilities of the labels. A loss that needs one target class takes the
+largest, which is a mixed image's own label, since its share is at least a half.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
 from edgekd.training.losses.label_losses import kd
 
-EPSILON = 1e-7  # beside a standard deviation or a norm, as Sun et al. have it
-FEWEST = 3  # classes: below it these losses say nothing or are not defined
+# Added to a standard deviation, as Sun et al. do.
+EPSILON = 1e-7
+# Fewest classes. With two classes some losses are constant or not defined.
+FEWEST = 3
 
 
 def _enough(logits: Tensor, what: str, instead: str) -> None:
@@ -24,27 +26,30 @@ def _enough(logits: Tensor, what: str, instead: str) -> None:
 
 
 def standardised(logits: Tensor) -> Tensor:
-    """Logits at zero mean and unit deviation a row (Sun et al. 2024, arXiv 2403.01427).
+    """Logits with zero mean and unit deviation in each row (Sun et al. 2024, arXiv 2403.01427).
 
-    Raises RecipeError for 2 classes: two z-scored logits are always (+c, -c), which keeps only the sign.
+    Raises RecipeError for 2 classes: two standardised logits are always (+c, -c), so that only the
+    sign is left.
     """
     _enough(logits, "logit standardisation keeps only the sign", "plain KD, distil.alpha")
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + EPSILON)
 
 
 def kd_standardised(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """T^2 KL between standardised logits: blind to the shift and the scale of either network's logits.
+    """T^2 KL between standardised logits.
 
-    Sun et al. 2024, arXiv 2403.01427. Raises RecipeError for 2 classes.
+    Shift and scale of either network's logits have no effect. Sun et al. 2024, arXiv 2403.01427.
+    Raises RecipeError for 2 classes.
     """
     return kd(standardised(student), standardised(teacher), temperature)
 
 
 def per_label(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """T^2 sum over labels of KL between the two Bernoulli distributions of each label, mean over the batch.
+    """T^2 sum over labels of the KL between both networks' Bernoulli distributions of the label.
 
-    MLD (Yang et al. 2023, arXiv 2308.06453), with a temperature: each label is a question of its own, so that it holds
-    for several labels an image. Computed from logits, so that a sure teacher gives no infinity.
+    MLD (Yang et al. 2023, arXiv 2308.06453) with a temperature. Each label is a question of its
+    own, so that an image may have several. It is computed from logits, so that a certain teacher
+    gives no infinity.
     """
     s, t = student / temperature, teacher / temperature
     p = torch.sigmoid(t)
@@ -53,7 +58,10 @@ def per_label(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
 
 
 def follow(student: Tensor, teacher: Tensor, temperature: float, labels: Labels) -> Tensor:
-    """Plain KD; for several labels an image KD a label, mean over the labels as `losses.binary_cross_entropy` is."""
+    """Plain KD. Where an image may have several labels, the KD of each label, mean over labels.
+
+    `label_losses.binary_cross_entropy` is a mean over labels, too.
+    """
     if labels == "many":
         return per_label(student, teacher, temperature=temperature) / student.shape[1]
     return kd(student, teacher, temperature)
@@ -65,7 +73,7 @@ def _target(targets: Tensor) -> Tensor:
 
 
 def _others(logits: Tensor, target: Tensor) -> Tensor:
-    """The logits beside the target class, [b, k - 1]."""
+    """The logits of all classes but the target, [b, k - 1]."""
     return logits[~target].view(len(logits), -1)
 
 
@@ -78,10 +86,12 @@ def dkd(
     beta: float,
     temperature: float,
 ) -> Tensor:
-    """Decoupled KD: alpha TCKD + beta NCKD, each T^2 KL (Zhao et al. 2022, arXiv 2203.08679, equation 7).
+    """Decoupled KD: alpha TCKD + beta NCKD, each T^2 KL.
 
-    TCKD compares target against all others as two classes, NCKD the distribution among the others. KD is the case alpha =
-    1, beta = 1 - p_teacher(target), a row. Raises RecipeError for 2 classes: NCKD is then always 0.
+    Zhao et al. 2022, arXiv 2203.08679, equation 7. TCKD compares two classes, the target and all
+    others together. NCKD compares the distribution among the others. KD is the case alpha = 1 and
+    beta = 1 - p_teacher(target), for each row. Raises RecipeError for 2 classes, where NCKD is
+    always 0.
     """
     _enough(student, "DKD has no non-target distribution", "plain KD, distil.alpha")
     target = _target(targets)
@@ -105,10 +115,13 @@ def dkd(
 def nkd(
     student: Tensor, teacher: Tensor, targets: Tensor, *, gamma: float, temperature: float
 ) -> Tensor:
-    """-p_teacher(target) log p_student(target) - gamma T^2 sum over the others of N(p_teacher^T) log N(p_student^T).
+    """Normalised KD: a term of the target class, and one of all others, normalised to sum 1.
 
-    N normalises over the classes beside the target. Yang et al. 2023, arXiv 2303.13005, equation 7. Raises RecipeError
-    for 2 classes.
+    -p_teacher(target) log p_student(target)
+    - gamma T^2 sum over the others of N(p_teacher^T) log N(p_student^T)
+
+    N normalises over the classes beside the target. Yang et al. 2023, arXiv 2303.13005, equation 7.
+    Raises RecipeError for 2 classes.
     """
     _enough(student, "NKD has no non-target distribution", "plain KD, distil.alpha")
     target = _target(targets)
@@ -128,10 +141,12 @@ def _correlation(x: Tensor, y: Tensor, dim: int) -> Tensor:
 def dist(
     student: Tensor, teacher: Tensor, *, beta: float, gamma: float, temperature: float
 ) -> Tensor:
-    """T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)) of the softened probabilities.
+    """DIST: T^2 (beta (1 - correlation of rows) + gamma (1 - correlation of columns)).
 
-    Huang et al. 2022, arXiv 2205.10536. Asks for the same relations and not for the same values, so that a far stronger
-    teacher can be followed. Raises RecipeError for 2 classes: rows of two correlate by +1 or -1 alone.
+    Rows and columns are those of the softened probabilities. Huang et al. 2022, arXiv 2205.10536.
+    It asks for equal relations and not for equal values, so that a student can follow a much
+    stronger teacher. Raises RecipeError for 2 classes, where the correlation of rows is always +1
+    or -1.
     """
     _enough(
         student, "the correlation of rows is always +1 or -1", "dist_batch, its part over the batch"
@@ -143,32 +158,35 @@ def dist(
 
 
 def dist_batch(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """T^2 (1 - correlation of columns): each class's probability over the batch follows the teacher's.
+    """T^2 (1 - correlation of columns): the probability of each class over the images of a batch.
 
-    The intra-class term of DIST (arXiv 2205.10536), which is defined from 2 classes on.
+    The intra-class term of DIST (arXiv 2205.10536), which is defined for 2 classes, too.
     """
     s, t = F.softmax(student / temperature, 1), F.softmax(teacher / temperature, 1)
     return (1 - _correlation(s, t, 0).mean()) * temperature**2
 
 
 def dist_batch_many(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """`dist_batch` on sigmoids, for several labels an image."""
+    """`dist_batch` on sigmoids, for images that may have several labels."""
     s, t = torch.sigmoid(student / temperature), torch.sigmoid(teacher / temperature)
     return (1 - _correlation(s, t, 0).mean()) * temperature**2
 
 
 def ofa(student: Tensor, teacher: Tensor, targets: Tensor, gamma: float = 1.0) -> Tensor:
-    """OFA-KD: -sum_c ((p_teacher + target)^gamma) log p_student  (Hao et al. 2023, arXiv 2310.19444).
+    """OFA-KD: -sum_c ((p_teacher + target)^gamma) log p_student.
 
-    Adding the target lets the teacher's dark knowledge help without drowning the label. gamma 1.0 is the paper's for
-    small sets.
+    Hao et al. 2023, arXiv 2310.19444. With the target added, the teacher's probabilities of other
+    classes help without hiding the label. The paper uses gamma = 1.0 for small data sets.
     """
     target = (F.softmax(teacher, dim=1) + targets) ** gamma
     return -(target * F.log_softmax(student, dim=1)).sum(1).mean()
 
 
 def odds(logits: Tensor) -> Tensor:
-    """log(p / (1 - p)) of each class's softmax probability, [b, k]; for 2 classes the difference of the logits."""
+    """log(p / (1 - p)) of the softmax probability of each class, [b, k].
+
+    For 2 classes it is the difference of the logits.
+    """
     each = []
     for k in range(logits.shape[1]):
         rest = torch.cat([logits[:, :k], logits[:, k + 1 :]], 1)
@@ -177,12 +195,13 @@ def odds(logits: Tensor) -> Tensor:
 
 
 def rank(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """T^2 KL between the odds that image i outranks image j, over all pairs of the batch; scores float32 [b, k].
+    """T^2 KL between the probabilities that image i ranks above image j, over all pairs of a batch.
 
-    RankNet (Burges et al. 2005) with the teacher's order as its target: sigmoid((t_i - t_j) / T) against sigmoid((s_i -
-    s_j) / T), each class by itself, mean over pairs. AUC is the share of pairs in the right order, so that this is a
-    smooth stand-in for AUC: it is blind to a shift of a class's scores, which cross-entropy is not. `odds` gives the
-    scores of a softmax; with several labels an image the logits are scores as they are.
+    RankNet (Burges et al. 2005) with the teacher's order as its target: sigmoid((t_i - t_j) / T)
+    against sigmoid((s_i - s_j) / T), for each class, mean over pairs. AUC is the share of pairs in
+    the right order, so that this is a smooth substitute for it. Unlike cross-entropy it does not
+    depend on a shift of the scores of a class. Scores are float32 [b, k]: `odds` of the logits, or
+    the logits themselves where an image may have several labels.
     """
     first, second = torch.triu_indices(len(student), len(student), 1)
     return (

@@ -1,6 +1,7 @@
-"""Losses on how images of a batch lie to each other: pooled features float32 [b, d], which may differ in d.
+"""Losses on relations between the images of a batch, from pooled features float32 [b, d].
 
-No adapter is needed, and any rotation of the student's features gives the same loss.
+Student and teacher may differ in d, so that no adapter is needed. A rotation of the student's
+features has no effect on the loss.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-TINY = 1e-12  # below a distance that float32 can tell from 0
+# Squared distances below this are 0 in float32.
+TINY = 1e-12
 
 
 def _distances(features: Tensor) -> Tensor:
@@ -29,9 +31,10 @@ def _angles(features: Tensor) -> Tensor:
 
 
 def rkd(student: Tensor, teacher: Tensor, *, distance: float, angle: float) -> Tensor:
-    """Relational KD: distance * Huber(distances / their mean) + angle * Huber(cosines of all angles).
+    """Relational KD: distance * Huber(distances / their mean) + angle * Huber(cosines of angles).
 
-    Park et al. 2019, arXiv 1904.05068: blind to rotation, shift and scale of either network's features. Costs b^3 d.
+    Park et al. 2019, arXiv 1904.05068. Rotation, shift and scale of either network's features have
+    no effect. The cost is proportional to b^3 d.
     """
     return distance * F.smooth_l1_loss(
         _distances(student), _distances(teacher)
@@ -39,9 +42,10 @@ def rkd(student: Tensor, teacher: Tensor, *, distance: float, angle: float) -> T
 
 
 def sp(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the Gram matrices [b, b], each row at unit length; similarity-preserving KD.
+    """Similarity-preserving KD: mean squared difference of the Gram matrices [b, b].
 
-    Tung and Mori 2019, arXiv 1907.09682 (Frobenius norm squared over b^2): blind to rotation and scale.
+    Each row of a Gram matrix has unit length. Tung and Mori 2019, arXiv 1907.09682 (Frobenius norm
+    squared over b^2). Rotation and scale have no effect.
     """
 
     def alike(x: Tensor) -> Tensor:
