@@ -1,4 +1,4 @@
-"""What tests share: the repository's place, the shared data where it is present, one thread for torch."""
+"""What all tests share: paths, the environment, and the fixture for the optional X-ray images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(
-    prefix="edgekd-sketches-"
-)  # not the user's own cache
+# Tests must not read or write the sketch cache of the user who runs them.
+os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(prefix="edgekd-sketches-")
 atexit.register(shutil.rmtree, os.environ["EDGEKD_SKETCHES"], ignore_errors=True)
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "2"
-)  # before torch is imported; more threads than cores only fight
+# torch reads this when it is imported. More threads than cores slow the tests down.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -24,8 +22,8 @@ SHARED = REPOSITORY.parent / "shared"
 
 @pytest.fixture
 def xrays() -> Path:
-    """The real chest X-rays, where this checkout has them beside it."""
+    """The folder of real chest X-rays. Skips the test if the folder does not exist."""
     folder = SHARED / "data" / "chest-xray"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: real X-rays are not part of the repository")
+        pytest.skip(f"{folder} does not exist: the real X-rays are not part of the repository")
     return folder

@@ -1,4 +1,7 @@
-"""`edgekd build` whose teacher cannot be trained on one of two processes: `torchrun ... -m tests.failing RANK build ...`."""
+"""`edgekd build` in which the training of the teacher fails on one process.
+
+torchrun ... -m tests.failing RANK build ...
+"""
 
 import os
 import sys
@@ -10,6 +13,7 @@ from edgekd.pipeline.stages import teacher
 
 
 def fail(*_: Any, **__: Any) -> NoReturn:
+    """Stands in for the training of the teacher. Raises DataError."""
     raise DataError(f"process {os.environ['RANK']} cannot go on")
 
 

@@ -1,4 +1,7 @@
-"""Small .tflite graphs of any op, for tests of what consumers accept: shapes and ops matter, values do not."""
+"""Small .tflite graphs of any operator, for tests of what compilers and delegates accept.
+
+Shapes and operators matter in these tests. Values do not, so that weights are zeros.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class T:
-    """A tensor: `data` makes it a constant ("zeros", or an array)."""
+    """A tensor. With `data` ("zeros" or an array) it is a constant."""
 
     shape: tuple[int, ...]
     dtype: str = "INT8"
@@ -44,7 +47,10 @@ class T:
 
 
 class Net:
-    """Builds a graph op by op; the first tensor is the input, the last op's output the output."""
+    """Builds a graph operator by operator.
+
+    The first tensor is the input of the graph. The output of the last operator is its output.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class Net:
         self.graph.inputs = np.array([self.last], np.int32)
 
     def tensor(self, t: T) -> int:
+        """Add a tensor and return its index."""
         made = schema.TensorT()
         made.name, made.shape, made.type = (
             f"t{len(self.graph.tensors)}",
@@ -71,9 +78,8 @@ class Net:
         is_bias = t.dtype == "INT32" and isinstance(t.data, str)
         if t.dtype in ("INT8", "UINT8") or is_bias:
             made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale = np.array(
-                [t.scale**2 if is_bias else t.scale], np.float32
-            )  # input times weight
+            # The scale of a bias is the scale of the input times the scale of the weights.
+            made.quantization.scale = np.array([t.scale**2 if is_bias else t.scale], np.float32)
             made.quantization.zeroPoint = np.array([t.zero_point], np.int64)
         if t.data is not None:
             values = (
@@ -98,7 +104,11 @@ class Net:
         custom: str = "",
         **options: Any,
     ) -> int:
-        """Add an op on the last tensor (or `inputs`) and `extra`, which are new tensors or indices; gives its output."""
+        """Add an operator and return the index of its output tensor.
+
+        It reads `inputs` (tensor indices; the last tensor if None), then `extra`, which are new
+        tensors or tensor indices. `options` are fields of the operator's options table.
+        """
         code = schema.OperatorCodeT()
         code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
@@ -125,6 +135,7 @@ class Net:
     def conv(
         self, channels: int, kernel: int = 1, stride: int = 1, version: int = 3, **options: Any
     ) -> int:
+        """Add a CONV_2D with SAME padding, zero weights and a bias."""
         _, h, w, c = self.graph.tensors[self.last].shape
         return self.op(
             "CONV_2D",
@@ -142,6 +153,7 @@ class Net:
         )
 
     def bytes(self) -> bytes:
+        """The .tflite file."""
         self.graph.outputs = np.array([self.last], np.int32)
         self.model.subgraphs = [self.graph]
         builder = flatbuffers.Builder(1024)
@@ -149,13 +161,18 @@ class Net:
         return bytes(builder.Output())
 
     def read(self) -> LiteGraph:
+        """The graph as EdgeKD reads it from the file."""
         return read(self.bytes())
 
 
 def separable(
     hard_swish: bool = False, squeeze_excite: bool = False, side: int = 64, width: int = 16
 ) -> Net:
-    """A MobileNetV3-like stub: stem, hard-swish, depthwise, squeeze-and-excite, pointwise, MEAN, classifier."""
+    """A small network like MobileNetV3.
+
+    Stem, hard-swish, depthwise convolution, squeeze-and-excite, pointwise convolution, MEAN and a
+    classifier.
+    """
     net = Net((1, side, side, 3))
     net.conv(width, 3, 2)
     shape = T((1, side // 2, side // 2, width))

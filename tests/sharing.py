@@ -1,5 +1,7 @@
-"""A small training that one process or several do: `torchrun ... -m tests.sharing FOLDER` writes
-what each saw to RANK.json.
+"""A small training, to be run in one process or in several.
+
+`torchrun ... -m tests.sharing FOLDER` writes the results of each process to FOLDER/RANK.json. Tests
+compare these files between processes, and with those of one process alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.core.artifacts import Dataset, Network, sha256
+from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
@@ -35,8 +37,8 @@ from tests import teachers
 PX, TEACHER_PX, SEED = 64, 32, 3
 VIEW = ViewsConfig(per_image=2)
 STUDENT = model_specs.spec("mobilenetv2_035")
-# Losses of all kinds: an image's own, between images, with batch norm in the adapter, with a second
-# network, with attacks.
+# One loss of each kind: on single images, between images, with a batch norm in its adapter, with a
+# second network, and with adversarial examples.
 CONFIG = DistilConfig(
     student="mobilenetv2_035",
     weights="none",
@@ -49,12 +51,13 @@ CONFIG = DistilConfig(
         "test",
     ),
 )
-# Slow, so that a difference in the last bit of one step does not grow in the next: at 0.05 a new
-# network loses 2 digits a step.
+# Low, so that a difference in the last bit of one step does not grow in the next: at 0.05, a new
+# network loses 2 digits of precision in each step.
 RATE = 1e-4
 
 
-def told(dataset: Dataset, network: Network) -> Any:
+def told(dataset: Dataset, network: Network) -> Knowledge:
+    """The answers of a teacher in float32."""
     return knowledge.run(
         dataset,
         network,
@@ -63,9 +66,10 @@ def told(dataset: Dataset, network: Network) -> Any:
     )
 
 
-def exact(dataset: Dataset, said: Any) -> list[float]:
-    """The loss of each step in float64, where rounding hides nothing; then the sum of each of the
-    student's weights.
+def exact(dataset: Dataset, said: Knowledge) -> list[float]:
+    """The loss of each step, then the sum of each tensor of the student's state, in float64.
+
+    In float64, rounding errors are too small to hide a difference between processes.
     """
     torch.manual_seed(SEED)
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
@@ -109,7 +113,7 @@ def exact(dataset: Dataset, said: Any) -> list[float]:
 
 
 def ranges(dataset: Dataset, network: Network) -> list[float]:
-    """int8 ranges after batches that were shared."""
+    """The int8 scales after calibration on batches that the processes share."""
     net = prepare(restore(network), network.px, network.mean, network.std)
     render = views.Renderer(datasets.pixels(dataset), network.px, network.mean, network.std)
     calibrate(net, (render.plain(rows) for rows in shuffled(48, 16, SEED, 0)))
@@ -117,7 +121,7 @@ def ranges(dataset: Dataset, network: Network) -> list[float]:
 
 
 def found(among: processes.Team) -> dict[str, Any]:
-    """What this process saw, decided and learnt."""
+    """The results of this process, by name."""
     with among.at_work():
         dataset = dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
         known = teacher.run(
@@ -130,7 +134,7 @@ def found(among: processes.Team) -> dict[str, Any]:
             ),
             context=Context(seed=SEED),
         )
-        # one and the same network to ask, whoever trained the one above
+        # Every process asks this teacher, which does not depend on the training above.
         asked = teachers.teacher("resnet18", len(dataset.classes), TEACHER_PX, SEED)
         said = told(dataset, asked)
         return {

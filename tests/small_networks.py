@@ -1,4 +1,8 @@
-"""Small networks, each with ops that a MobileNet does not have, and images with structure, for the tests of the int8 route."""
+"""Small networks and images for tests of quantization and export.
+
+Each network has operators that a MobileNet does not have. The images have structure that depends on
+their class, so that calibration and training see more than noise.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,24 @@ from edgekd.core.artifacts import QuantNetwork
 from edgekd.quantization.qat_network import QatNetwork, calibrate, finish, prepare
 from edgekd.tflite.int8_rules import Int8Rules
 
-MEAN, STD = (
-    [0.485, 0.456, 0.406],
-    [0.229, 0.224, 0.225],
-)  # ImageNet's: the channels differ, so they must be folded
+# ImageNet's mean and standard deviation. They differ between channels, so that folding them into
+# the first convolution is not the same for every channel.
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PX = 32
 
 
 def block(
     inputs: int, outputs: int, stride: int = 1, act: type[nn.Module] = nn.ReLU6
 ) -> nn.Sequential:
+    """A 3 x 3 convolution, a batch norm and an activation."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), act()
     )
 
 
 class Head(nn.Module):
+    """Global average pooling and a linear classifier."""
+
     def __init__(self, channels: int, classes: int = 3) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -61,7 +67,10 @@ class Pools(nn.Module):
 
 
 class NegativePool(nn.Module):
-    """A max pool with a border over values below zero, and a dilated depthwise convolution with a multiplier of 2."""
+    """A padded max pool over negative values, and a dilated depthwise convolution.
+
+    The depthwise convolution has a depth multiplier of 2.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +107,7 @@ class LoneActivation(nn.Module):
 
 
 class Flattened(nn.Module):
-    """A map flattened into two linear layers, with a batch size asked for and dropout."""
+    """A map flattened into two linear layers, with dropout and a batch size read from the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +120,10 @@ class Flattened(nn.Module):
 
 
 class HardExcite(nn.Module):
-    """Hard-swish, and a squeeze-excite whose gate is a hard-sigmoid: MEAN, two CONV_2D and MUL, no op for the gate."""
+    """Hard-swish, and a squeeze-excite whose gate is a hard-sigmoid.
+
+    The squeeze-excite becomes MEAN, two CONV_2D and MUL. The gate needs no operator of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +134,7 @@ class HardExcite(nn.Module):
         )
         self.gate, self.head = nn.Hardsigmoid(), Head(8)
         with torch.no_grad():
-            self.expand.weight *= 100  # so that the gate reaches both its ends
+            self.expand.weight *= 100  # so that the gate saturates at both ends
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -132,7 +144,10 @@ class HardExcite(nn.Module):
 
 
 class GateOfSum(nn.Module):
-    """A hard-sigmoid that follows an addition, and so no layer of its own; layer scale; a number added to a map."""
+    """A hard-sigmoid after an addition, layer scale, and a constant added to a map.
+
+    The hard-sigmoid does not follow a layer with weights, so that it cannot be fused into one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +180,11 @@ class LoneNorms(nn.Module):
 
 
 class Ghost(nn.Module):
-    """A ghost module: a map beside a cheap copy of itself, cut to an odd number of channels; channels split and swished."""
+    """A ghost module, and a channel split with a SiLU on one part.
+
+    The ghost module concatenates a map with a depthwise convolution of the same map, and keeps an
+    odd number of channels.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +199,7 @@ class Ghost(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Convolutions in 2 and in 4 groups, one dilated, with TensorFlow's asymmetric border."""
+    """Convolutions with 2 and with 4 groups: one is dilated, one has TensorFlow's SAME padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +215,10 @@ class Grouped(nn.Module):
 
 
 class Borders(nn.Module):
-    """Average pools: a border that is counted, one that is not, a ragged end, and adaptive ones with equal windows."""
+    """Average pools: padding counted, padding not counted, ceil mode, and two adaptive pools.
+
+    The windows of the adaptive pools are all of one size.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,7 +234,7 @@ class Borders(nn.Module):
 
 
 class FlatMaps(nn.Module):
-    """A 4 x 2 map flattened, through a hard-swish, into two linear layers that both read it."""
+    """A 4 x 2 map, flattened, then a hard-swish whose output two linear layers read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,7 +250,10 @@ class FlatMaps(nn.Module):
 
 
 class StandardizedConv(nn.Conv2d):
-    """A convolution with weight standardization (Qiao et al. 2019, arXiv 1903.10520) and a gain a channel, as timm has."""
+    """A convolution with weight standardization and one gain per channel, as in timm.
+
+    Source: Qiao et al. 2019, arXiv 1903.10520.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, 3, stride, 1)
@@ -241,7 +266,11 @@ class StandardizedConv(nn.Conv2d):
 
 
 class ComputedWeights(nn.Module):
-    """Weights that are computed from parameters: standardized, then normalized with batch norm, and by parametrization."""
+    """Weights that are computed from parameters.
+
+    They come from weight standardization, with and without a batch norm after the convolution, and
+    from torch's weight normalization.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,7 +307,10 @@ SMALL: dict[str, type[nn.Module]] = {
 
 
 def images(count: int, px: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [count, px, px, 3], labels): blobs whose colour and slant tell the class, under noise."""
+    """Noisy waves whose color and slant depend on the class.
+
+    Returns (images uint8 [count, px, px, 3], labels int64 [count]).
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, count)
     rows, columns = np.mgrid[0:px, 0:px] / px
@@ -291,11 +323,13 @@ def images(count: int, px: int, classes: int = 3, seed: int = 0) -> tuple[np.nda
 
 
 def normalised(pixels: np.ndarray, mean: list[float], std: list[float]) -> Tensor:
+    """uint8 images [n, px, px, c] as the normalized float32 input [n, c, px, px]."""
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
 def artifact(network: QatNetwork, arch: str = "small") -> QuantNetwork:
+    """The artifact of a calibrated network, as the stage `qat` returns it."""
     done = finish(network)
     return QuantNetwork(
         arch=arch,
@@ -313,7 +347,11 @@ def artifact(network: QatNetwork, arch: str = "small") -> QuantNetwork:
 
 
 def calibrated(name: str, **rules: str) -> tuple[QatNetwork, nn.Module, np.ndarray]:
-    """(network after calibration, the float network, the images it saw)."""
+    """A network of SMALL, calibrated on 16 images.
+
+    Returns (calibrated network, float network, calibration images). `rules` are the fields of
+    Int8Rules.
+    """
     torch.manual_seed(0)
     model = SMALL[name]().eval()
     network = prepare(model, PX, MEAN, STD, Int8Rules(**rules))

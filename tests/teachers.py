@@ -1,4 +1,7 @@
-"""Teachers that have learnt nothing and still answer otherwise about every image: what asks and follows them is under test."""
+"""Untrained teachers, for tests of the code that asks a teacher or learns from one.
+
+Their answers differ from image to image, as those of a trained teacher do.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from edgekd.networks import builders, weight_files
 
 
 def teacher(arch: str, classes: int, px: int, seed: int = 0) -> Network:
-    """A network of random weights whose batch norms have seen nothing: its answers differ from image to image."""
+    """A network of random weights. Its classifier's weights are large, so that its answers vary."""
     torch.manual_seed(seed)
     options: dict[str, Any] = {
         "num_classes": classes,

@@ -1,4 +1,4 @@
-"""A small int8 network for tests: random weights, ranges calibrated on random images, no training."""
+"""Small int8 networks for tests: random weights, and ranges calibrated on random images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def calibrated(
     rules: Int8Rules | None = None,
     edits: dict[str, str] | None = None,
 ) -> QuantNetwork:
-    """The QuantNetwork of a timm network that was only calibrated."""
+    """The QuantNetwork of a timm network that was calibrated and not trained."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"num_classes": classes, **({"edits": edits} if edits else {})}
     network = qat_network.prepare(builders.create(arch, options), px, HALF, HALF, rules)

@@ -1,4 +1,7 @@
-"""A student and its int8 file, with groups of images, one of which int8 may have damaged."""
+"""An evaluation of a student and its int8 file, over groups of images.
+
+Quantization can be made to damage one of the groups.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from edgekd.core.artifacts import Evaluation
 def evaluation(
     n: int = 400, damage: str | None = None, share: float = 0.5
 ) -> tuple[Evaluation, list[str | None]]:
-    """A student and an int8 file that agree, but for `share` of the answers of one group."""
+    """The evaluation of `n` images, and the group of each image.
+
+    The student and the int8 file agree, except on a `share` of the images of the group `damage`.
+    """
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, n)
     groups: list[str | None] = [
