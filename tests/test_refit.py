@@ -101,7 +101,7 @@ def test_models_elsewhere_are_found_by_hash(tmp_path: Path):
     (tmp_path / "models").mkdir()
     for model in (tmp_path / "bench").glob("*.tflite"):
         model.rename(tmp_path / "models" / f"renamed {model.name}")
-    with pytest.raises(ModelFileError, match="lies in none of"):
+    with pytest.raises(ModelFileError, match="is in none of the folders"):
         refit("pi4", paths, [], tmp_path / "out")
     assert refit("pi4", paths, [tmp_path / "models"], tmp_path / "out").models["int8"].rows == 8
 

@@ -61,7 +61,7 @@ class Memory(Record, frozen=True, kw_only=True):
     `arena_bytes`: peak of the tensor arena as planned. `busiest_op`: index of the operator at
     which most bytes are alive. `edgetpu_*`: only for a device with such a memory; see `CacheUse`.
     `file_bytes`, `limit_bytes` and `interpreter_arena_bytes` are set by `edgekd check`;
-    `interpreter_arena_bytes` is what an interpreter allocated, None where none was asked.
+    `interpreter_arena_bytes` is what an interpreter allocated, None where no interpreter was run.
     `streaming_ms`: milliseconds of streaming parameters on every inference, by link.
     """
 
@@ -168,7 +168,7 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     """The whole answer of `edgekd check`.
 
     `compiled`: only for a file that the Edge TPU's compiler has made. `compiler`: only where that
-    compiler was run. `key`: hash of what was asked, in the answer that a build keeps.
+    compiler was run. `key`: hash of student and device, in the answer that a build keeps.
     """
 
     schema: Literal["edgekd.check/1"] = SCHEMA

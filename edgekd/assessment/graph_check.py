@@ -26,7 +26,7 @@ def check_graph(
     """Check a graph against a profile.
 
     `name`: what the answer calls the model. `file_bytes`: size of its `.tflite`, None where there
-    is no file. `measured_arena`: bytes that an interpreter allocated, None where none was asked.
+    is no file. `measured_arena`: bytes that an interpreter allocated, None where no interpreter was run.
     `notes`: what else a reader must know. Raises ProfileError when the profile's latency file is
     broken, UnknownName for a mapper that is not registered.
     """

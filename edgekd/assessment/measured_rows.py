@@ -152,7 +152,7 @@ def _row(path: Path, run: BenchRun, folders: Sequence[Path]) -> tuple[str, Row]:
                     f"own measurement, {path.name}",
                 )
     raise ModelFileError(
-        f"{path} is a run of the model {run.model_sha256[:12]}, which lies in none of "
+        f"{path} is a run of the model {run.model_sha256[:12]}, which is in none of the folders "
         f"{', '.join(map(str, places))}",
         "--models DIR names the folder of the measured .tflite files",
     )

@@ -126,10 +126,10 @@ def parse(text: str) -> Log:
             counts[_COUNTS[name]] = int(value)
     errors = [line for line in lines if line.startswith(_ERRORS)]
     tables = _tables(lines)
-    told = milliseconds is not None or "Compilation succeeded!" in text or bool(tables)
+    finished = milliseconds is not None or "Compilation succeeded!" in text or bool(tables)
     return Log(
         version[1] if version else "",
-        told and not errors,
+        finished and not errors,
         milliseconds,
         sizes,
         counts,
