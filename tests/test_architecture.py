@@ -1,4 +1,4 @@
-"""The house rules: which room may import which, what stays light, one vocabulary. A new package must find its room."""
+"""The rules of the house: which room may import which, what stays light, how long a file may be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULES = {
     for p in PACKAGE.rglob("*.py")
     if "_data" not in p.parts and p.parent != PACKAGE
 }
-# From the ground floor up. A room imports from itself and from rooms before it in this list, lazily or not.
+# A room imports from itself and from rooms before it in this list, also inside functions.
 ROOMS = (
     "core",
     "settings",
@@ -58,16 +58,17 @@ HEAVY = {
 }
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
 TERMINAL = {f"app.terminal.{name}" for name in ("build", "comparison", "slow", "text", "why")}
+LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone
 
 
 def own(name: str) -> set[str]:
-    """The package's modules that a module imports, at its top or inside a function; without "edgekd."."""
+    """The package's modules that a module imports anywhere. Names are without "edgekd."."""
     return set(stage_keys.imports(name)[0])
 
 
 def libraries(name: str) -> set[str]:
-    """Top-level names of the libraries outside the standard library that a module imports anywhere."""
+    """Libraries outside the standard library that a module imports anywhere."""
     return set(stage_keys.imports(name)[1])
 
 
@@ -80,7 +81,7 @@ def below(folder: str) -> list[str]:
 
 
 def test_every_module_lives_in_a_room() -> None:
-    """edgekd/ holds packages, and beside them only __init__.py, __main__.py and the mark of a typed package."""
+    """edgekd/ holds packages, and beside them only __init__.py and __main__.py."""
     assert {room(name) for name in MODULES} == set(ROOMS)
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
     for folder in {path.parent for path in MODULES.values()}:
@@ -110,7 +111,7 @@ def test_no_circle() -> None:
 
 
 def test_the_proof_trusts_nobody() -> None:
-    """The certificate shares no code with the converter: proof imports core, data and tflite alone, at any depth."""
+    """The certificate shares no code with the converter, at any depth of imports."""
     for name in below("proof"):
         wrong = {
             other for other in own(name) if room(other) not in ("core", "data", "tflite", "proof")
@@ -138,7 +139,7 @@ def test_stages_stand_alone() -> None:
 
 
 def test_torch_stays_where_networks_are() -> None:
-    """torch is imported in networks, training, quantization, export, and the stages that run them."""
+    """Rooms that train or run networks import torch, and so do their stages; no other room does."""
     places = ("networks", "training", "quantization", "export", "pipeline.stages")
     users = {name for name in MODULES if "torch" in libraries(name) and not name.startswith(places)}
     assert not users, sorted(users)
@@ -151,7 +152,7 @@ def test_a_runtime_is_imported_in_three_places() -> None:
 
 
 def test_what_reaches_devices_is_light() -> None:
-    """Settings, the store, and all that reaches devices need the standard library, msgspec and tomlkit."""
+    """core, settings and device need the standard library, msgspec and tomlkit alone."""
     for name in [*below("core"), *below("settings"), *below("device")]:
         allowed = {"numpy", *RUNTIMES} if name == RUNNER else {"msgspec", "tomlkit"}
         assert libraries(name) <= allowed, f"{name} imports {sorted(libraries(name) - allowed)}"
@@ -176,7 +177,7 @@ def test_one_door_for_each_library(library: str, allowed: set[str]) -> None:
 
 
 def test_files_that_travel_are_whole_by_themselves() -> None:
-    """edgebench.py and agent.py are copied to devices alone, in the syntax of the oldest Python there."""
+    """edgebench.py and agent.py are copied to devices alone, in the syntax of Python 3.9."""
     for name in (RUNNER, "device.agent"):
         assert not own(name)
         ast.parse(MODULES[name].read_text(encoding="utf-8"), feature_version=(3, 9))
@@ -184,7 +185,10 @@ def test_files_that_travel_are_whole_by_themselves() -> None:
 
 def test_lean_import() -> None:
     """`import edgekd` and the command line load none of the heavy libraries."""
-    code = "import sys, edgekd, edgekd.app.cli as c; c.make_parser(); print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = (
+        "import sys, edgekd, edgekd.app.cli as c; c.make_parser(); "
+        "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    )
     loaded = set(
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -231,8 +235,24 @@ def test_every_module_says_what_it_is() -> None:
         assert f"`{name}`" in text, f"CONTRIBUTING.md does not mention the room {name}"
 
 
+def test_no_file_and_no_function_is_too_long() -> None:
+    """edgebench.py is one file by its nature, and its functions are short all the same."""
+    for name, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        lines = len(text.splitlines())
+        assert lines <= LONGEST_FILE or name == RUNNER, f"{name} has {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, (
+                    f"{name}.{node.name}"
+                )
+
+
 def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:
-    """What loading a stage loads of this package is in its key, but for what reaches it in its settings."""
+    """Every module that loading a stage loads is in the stage's key.
+
+    The exception are modules whose effect reaches the stage in its settings.
+    """
     modules = sorted(
         {stage.function.partition(":")[0] for stage in (*stage_table.STAGES, stage_table.LOGS)}
     )

@@ -372,7 +372,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         try:
-            child.wait(timeout=moments.uniform(2.0, 9.0))
+            child.wait(timeout=moments.uniform(1.5, 5.0))
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
