@@ -136,7 +136,7 @@ class Unruly(nn.Module):
         (nn.GroupNorm(2, 8), "group_norm"),
         (nn.MaxPool2d(3, 1, 1, dilation=2), "max pooling with dilation"),
         (nn.Hardtanh(0, 4), "hardtanh(0, 4)"),
-        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "SAME [0, 0, 1, 1]"),
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "TFLite's SAME is [0, 0, 1, 1]"),
         (nn.LayerNorm(30), "layer_norm"),
         (nn.AdaptiveAvgPool2d(4), "adaptive average pooling"),
         (nn.ReflectionPad2d(1), "pad"),

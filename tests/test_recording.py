@@ -90,7 +90,7 @@ class Twins(nn.Module):
     ("network", "words"),
     [
         (Broken, "Broken fails on an image of [3, 32, 32]"),
-        (Twins, "Twins gives more than one output"),
+        (Twins, "Twins has more than one output"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused_in_one_line(

@@ -1,5 +1,6 @@
-"""From the trained int8 network to files: ONNX, and the .tflite that is lowered from it exactly.
+"""From a trained int8 network to files: ONNX first, then an int8 TFLite model that we write
+ourselves.
 
-It may import core, settings, tflite, networks and quantization.
-Start with onnx_export.py and tflite_convert.py.
+It may import the rooms before it, down to quantization.
+Start with onnx_export.py, then onnx_to_tflite.py.
 """

@@ -1,7 +1,7 @@
-"""The state of one lowering from ONNX to TFLite: the ONNX graph, the model under construction, and the tensors of an edge.
+"""The state of one lowering from ONNX to TFLite: the ONNX graph and the model under construction.
 
-Layouts: ONNX is NCHW, TFLite is NHWC. Every tensor of the ONNX graph is named after its edge, so its learned range is
-found by name.
+ONNX is NCHW, TFLite is NHWC. Every tensor of the ONNX graph is named after its edge, so its learned
+range is found by name.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from edgekd.tflite import int8_rules
 from edgekd.tflite.int8_rules import SATURATION
 from edgekd.tflite.operators import Operator
 
-# schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8 saturation carries it out.
+# schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8
+# saturation carries it out.
 FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, SATURATION: 0}
-# Suffix of the int8 tensor behind a uint8 input, or before a uint8 output, on the other side of its QUANTIZE.
+# Suffix of the int8 tensor behind a uint8 input, or before a uint8 output, on the other side of its
+# QUANTIZE.
 INNER = "/int8"
-# How far, in steps, a weight may lie from its code. float32 of code * scale is off by less than 1e-5.
+# How far, in steps, a weight may lie from its code. float32 of code * scale is off by less than
+# 1e-5.
 ON_GRID = 1e-3
 
 
 class Lowering:
-    """State of one lowering: the ONNX graph, the TFLite model under construction, and the correspondence rows."""
+    """The ONNX graph, the TFLite model under construction, and the rows that say which tensor is
+    which edge.
+    """
 
     def __init__(self, exported: Exported) -> None:
         import onnx
@@ -57,13 +62,11 @@ class Lowering:
                 self.consumers.setdefault(name, []).append(node)
         self.input, self.output = graph.input[0].name, graph.output[0].name
         self.ports = {self.input, self.output} if exported.io_dtype == "uint8" else set[str]()
-        self.done: set[str] = set()  # nodes that were merged into an earlier one, by their output
-        self.pad_of: dict[
-            str, tuple[str, list[int]]
-        ] = {}  # output of a Pad left to the Conv behind it: (input, pads)
-        self.stored: dict[
-            str, str
-        ] = {}  # output of a Transpose to the file's order: its input, the same tensor there
+        self.done: set[str] = set()  # outputs of nodes that became part of an earlier one
+        # Output of a Pad that the Conv behind it takes over: (input, pads).
+        self.pad_of: dict[str, tuple[str, list[int]]] = {}
+        # Output of a Transpose to the file's order: its input, which is the same tensor there.
+        self.stored: dict[str, str] = {}
         self.attributes = {
             node.output[0]: {
                 item.name: onnx.helper.get_attribute_value(item) for item in node.attribute
@@ -72,12 +75,15 @@ class Lowering:
         }
 
     def lite_shape(self, name: str) -> list[int]:
-        """A tensor's shape in the file: NHWC for four dimensions."""
+        """A tensor's shape in the file: NHWC where it has four dimensions."""
         shape = self.shapes[name]
         return [shape[0], shape[2], shape[3], shape[1]] if len(shape) == 4 else list(shape)
 
     def activation(self, edge: str, name: str = "", shape: Sequence[int] | None = None) -> int:
-        """The tensor of an edge (made when first asked for), or with `name` another tensor in the same range."""
+        """The index of an edge's tensor; with `name`, of another tensor in the same range.
+
+        It is added when it is new.
+        """
         learned = self.exported.ranges.get(edge)
         if learned is None:
             raise UnsupportedNetwork(
@@ -96,7 +102,9 @@ class Lowering:
         )
 
     def port(self, edge: str) -> int:
-        """The uint8 tensor that an app sees for the int8 tensor of an edge: the same real numbers, codes 128 higher."""
+        """The index of the uint8 tensor outside an int8 edge: the same real numbers, codes 128
+        higher.
+        """
         learned = self.exported.ranges[edge]
         self.rows.append({"tensor": edge, "edge": edge, "kind": "activation"})
         return self.builder.tensor(
@@ -110,7 +118,11 @@ class Lowering:
     def weights(
         self, edge: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], op: str
     ) -> list[int]:
-        """The weight and bias tensors of the layer that writes `edge`; `weight` float32 in TFLite's layout."""
+        """The indices of the weight and the bias of the layer that writes `edge`.
+
+        `weight`: float32 in TFLite's layout. Raises ModelFileError when it does not lie on the int8
+        grid.
+        """
         layer = self.exported.weights.get(edge)
         if layer is None or layer["op"] != op:
             raise UnsupportedNetwork(
@@ -158,7 +170,11 @@ class Lowering:
         ]
 
     def result(self, node: Any) -> tuple[str, int]:
-        """(edge, fused activation) of a node: its own output, or that of the activation which becomes part of it."""
+        """(edge, fused activation) that a node writes.
+
+        The edge is the node's output, or that of the activation behind it, which becomes part of
+        the operator.
+        """
         name = node.output[0]
         if name in self.exported.ranges:
             return name, 0
@@ -176,7 +192,10 @@ class Lowering:
         return edge, FUSED[kind]
 
     def check_saturation(self, edge: str) -> None:
-        """The range of a clamp to [0, 1] must start at zero and end at one or below: the clamp is nowhere else."""
+        """Raise UnsupportedNetwork unless a clamp to [0, 1] is exactly what int8 saturation does.
+
+        The range must start at zero and end at one or below.
+        """
         learned = self.exported.ranges[edge]
         top = float(learned["scale"]) * (int8_rules.INT8_MAX - int8_rules.INT8_MIN)
         if learned["zero_point"] != int8_rules.INT8_MIN or top > 1.0 + learned["scale"]:
@@ -198,7 +217,7 @@ class Lowering:
         return None
 
     def padded(self, source: str, name: str, before: Sequence[int], after: Sequence[int]) -> int:
-        """`source` (or its PAD) as the input of a window op: emit a PAD of height and width, in the same range."""
+        """Emit a PAD of height and width in the range of `source`; returns its output's index."""
         shape = self.lite_shape(source)
         amounts = np.array([[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]], np.int32)
         grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]

@@ -1,4 +1,4 @@
-"""Builds an int8 .tflite tensor by tensor and op by op; what comes out is in canonical form (`edgekd.tflite.canonical`)."""
+"""Builds an int8 .tflite in canonical form, tensor by tensor and operator by operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from edgekd.tflite.canonical import canonical
 from edgekd.tflite.flatbuffer import DTYPES, schema, write
 from edgekd.tflite.operators import Operator, operator_table
 
-# Operator -> its options table in schema.fbs. Tests build files with operators that the int8 route does not write.
+# Operator -> its options table in schema.fbs. Tests build files with operators that the int8 route
+# does not write.
 OPTIONS: dict[str, str] = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -48,7 +49,9 @@ operator_table(
 
 
 class ModelBuilder:
-    """A model under construction: tensors by name, ops in order. Equal calls give equal bytes."""
+    """A model under construction: tensors by name, operators in order. Equal calls give equal
+    bytes.
+    """
 
     def __init__(self) -> None:
         self.indices: dict[str, int] = {}
@@ -68,7 +71,9 @@ class ModelBuilder:
         zero_point: Any = None,
         axis: int = 0,
     ) -> int:
-        """Index of the tensor `name`, added when it is new. `axis`: which one the scales belong to."""
+        """The index of the tensor `name`; it is added when it is new. `axis`: which one the scales
+        belong to.
+        """
         if name in self.indices:
             return self.indices[name]
         parts = schema()
@@ -93,7 +98,10 @@ class ModelBuilder:
         outputs: Iterable[int],
         options: dict[str, Any] | None,
     ) -> None:
-        """Append an operator. `options`: fields of the schema's options table, None where the op has none."""
+        """Append an operator.
+
+        `options`: fields of the schema's options table; None where the operator has none.
+        """
         parts = schema()
         if name not in self._codes:
             self._codes.append(name)
@@ -111,7 +119,9 @@ class ModelBuilder:
         self._ops.append(op)
 
     def finish(self, input_name: str, output_name: str, description: str) -> bytes:
-        """The whole model as canonical bytes, with one input and one output and a signature that names them."""
+        """The whole model as canonical bytes, with one input, one output, and a signature naming
+        them.
+        """
         parts = schema()
         graph = parts.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._ops

@@ -1,4 +1,6 @@
-"""How each kind of ONNX node becomes TFLite operators: one function for each kind, and the table LOWERINGS."""
+"""How each kind of ONNX node becomes TFLite operators: one function for each kind, and the table
+LOWERINGS.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class NodeLowering:
 def _window(
     state: Lowering, node: Any, source: str, pads: Sequence[int], edge: str
 ) -> tuple[int, int]:
-    """(input tensor, padding enum) of a convolution: SAME where it means these pads, VALID, or a PAD and VALID."""
+    """(input tensor, padding) of a window: SAME where it means these pads, VALID, or a PAD and
+    VALID.
+    """
     before, after = list(pads[:2]), list(pads[2:])
     if not any(pads):
         return state.activation(source), PADDING_VALID
@@ -71,10 +75,8 @@ def _conv(state: Lowering, node: Any) -> None:
         "fusedActivationFunction": fused,
     }
     if attributes["group"] == 1 or weight.shape[1] > 1:
-        op, layout = (
-            Operator.CONV_2D,
-            weight.transpose(0, 2, 3, 1),
-        )  # OIHW -> OHWI; the kernel counts groups from I
+        # OIHW -> OHWI. The kernel works out the number of groups from I.
+        op, layout = Operator.CONV_2D, weight.transpose(0, 2, 3, 1)
     else:
         op, layout = Operator.DEPTHWISE_CONV_2D, weight.transpose(1, 2, 3, 0)  # O1HW -> 1HWO
         options["depthMultiplier"] = weight.shape[0] // attributes["group"]
@@ -131,7 +133,7 @@ def _unary(op: Operator) -> Lower:
 
 
 def _transpose(state: Lowering, node: Any) -> None:
-    """NCHW to NHWC before a flatten: the file's maps lie so already, and both names mean one tensor."""
+    """NCHW to NHWC before a flatten. In the file both names mean one tensor, which is NHWC."""
     readers = state.consumers.get(node.output[0], [])
     if state.attributes[node.output[0]]["perm"] != [0, 2, 3, 1] or any(
         reader.op_type != "Reshape" for reader in readers
@@ -212,7 +214,10 @@ def _pool(op: Operator) -> Lower:
 
 
 def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge: str) -> int:
-    """Before a max pool whose input can be negative: PADV2 with the lowest code, which never wins a maximum."""
+    """A PADV2 with the lowest code, which never wins a maximum.
+
+    It stands before a max pool whose input can be negative.
+    """
     shape, learned = state.lite_shape(source), state.exported.ranges[source]
     amounts = np.array([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
     grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]

@@ -1,6 +1,8 @@
-"""How each aten operator is written as an ONNX node: one function for each kind, and the table EMITTERS.
+"""How each aten operator is written as an ONNX node: one function for each kind, and the table
+EMITTERS.
 
-The keys of EMITTERS are those of `edgekd.quantization.fakequant_placement.RULES`; a test compares them.
+The keys of EMITTERS are those of `edgekd.quantization.fakequant_placement.RULES`; a test compares
+them.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def _pool(op: str) -> Callable[[OnnxGraph, Node, str], str]:
         kernel = _ints(node.args, 1, 1)
         given = len(node.args) > 2 and node.args[2]
         strides = _ints(node.args, 2, 1) if given else kernel
-        # The pixels that ceil_mode reads past the end are written as a border: neither op counts those.
+        # Pixels that ceil_mode reads past the end are a border, which neither operator counts.
         return graph.emit(
             op,
             [graph.names[node.args[0]]],
@@ -110,10 +112,8 @@ def _pool(op: str) -> Callable[[OnnxGraph, Node, str], str]:
 
 
 def _pad(graph: OnnxGraph, node: Node, name: str) -> str:
-    rank, amounts = (
-        len(shape_of(node)),
-        list(node.args[1]),
-    )  # torch: last dimension first, (begin, end) pairs
+    # torch gives (begin, end) pairs, the last dimension first.
+    rank, amounts = len(shape_of(node)), list(node.args[1])
     begins, ends = [0] * rank, [0] * rank
     for index in range(len(amounts) // 2):
         begins[rank - 1 - index], ends[rank - 1 - index] = (

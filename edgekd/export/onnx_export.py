@@ -1,4 +1,6 @@
-"""qat -> export: the trained int8 network as a float ONNX on the int8 grid, its Q/DQ twin, and the learned ranges."""
+"""Exports a trained int8 network: float ONNX on the int8 grid, its Q/DQ form, and the learned
+ranges.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,16 @@ from edgekd.quantization.qat_network import QatNetwork, restore
 
 
 def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
-    """Both ONNX forms of a trained int8 network. `model`: the float network its builder gives, with any weights.
+    """Both ONNX forms of a trained int8 network.
 
-    Raises WeightsError when the artifact does not fit the network.
+    `model`: the float network that its builder makes, with any weights. Raises WeightsError when
+    the artifact does not fit the network.
     """
     return from_network(qnet, restore(qnet, model))
 
 
 def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
-    """The same, of a network that is already there, frozen."""
+    """The same for a network that exists already, in phase "frozen"."""
     state = safetensors.numpy.load(bytes(qnet.state))
     ranges: dict[str, ExportedRange] = {
         row["edge"]: {"op": row["op"], "scale": row["scale"], "zero_point": row["zero_point"]}

@@ -1,4 +1,6 @@
-"""The ONNX graph under construction: constants, nodes, and the tensors of weights, biases, edges and the input."""
+"""The ONNX graph under construction: constants, nodes, and the tensors of weights, biases, edges
+and the input.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class OnnxForm(enum.StrEnum):
 
 
 class OnnxGraph:
-    """One pass over the graph; `names` maps each fx node to its ONNX tensor."""
+    """An ONNX graph under construction. `names`: {fx node: its ONNX tensor}."""
 
     def __init__(self, network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm) -> None:
         self.network = network
@@ -35,13 +37,13 @@ class OnnxGraph:
         self.layers: dict[str, Layer] = {layer.weight: layer for layer in network.layers}
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
-        """Add an initializer, once, and give its name."""
+        """Add an initializer, if it is new, and return its name."""
         if all(existing.name != name for existing in self.initializers):
             self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
     def emit(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add one ONNX node and give its output's name."""
+        """Add one ONNX node and return the name of its output."""
         self.nodes.append(
             helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes)
         )
@@ -49,7 +51,7 @@ class OnnxGraph:
 
     def parameter(self, node: Node) -> str:
         """The ONNX tensor of a layer's weight, on the int8 grid."""
-        layer = self.layers[str(node.args[0].target)]  # node is the weight's fake-quantiser
+        layer = self.layers[str(node.args[0].target)]  # the node is the weight's fake-quantizer
         weight, scale = self.state[f"{layer.name}.weight"], self.state[f"{layer.name}.scale"]
         scale = np.broadcast_to(scale, (weight.shape[0],))
         codes = int8_rules.weight_codes(weight, scale, axis=0)
@@ -69,7 +71,7 @@ class OnnxGraph:
         )
 
     def bias(self, layer: Layer) -> str:
-        """The ONNX tensor of a layer's bias: as trained, or (qdq) int32 at scale s_in * s_w."""
+        """The ONNX tensor of a layer's bias: as trained, or (QDQ) int32 at scale s_in * s_w."""
         values, scale = self.state[f"{layer.name}.bias"], self.state[f"{layer.name}.scale"]
         name = f"{layer.name}.bias"
         if self.form is OnnxForm.FLOAT:
@@ -88,7 +90,7 @@ class OnnxGraph:
         )
 
     def edge(self, node: Node) -> None:
-        """A fake-quantiser of an activation."""
+        """Write a fake-quantizer of an activation: nothing, or (QDQ) a pair of nodes."""
         source, name = self.names[node.args[0]], str(node.meta["edge"])
         if self.form is OnnxForm.FLOAT or name == "input":
             self.names[node] = source
@@ -104,7 +106,7 @@ class OnnxGraph:
         )
 
     def input(self, node: Node) -> onnx.ValueInfoProto:
-        """The graph's input: x' in float32, or (qdq) pixels in uint8."""
+        """The graph's input: x' in float32, or (QDQ) pixels in uint8."""
         shape = shape_of(node)
         self.names[node] = "input"
         if self.form is OnnxForm.FLOAT:

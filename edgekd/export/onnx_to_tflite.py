@@ -1,8 +1,8 @@
-"""Lowers the exported float ONNX to an int8 TFLite model: NCHW to NHWC, fused activations, PAD or SAME, codes, scales.
+"""Lowers the exported float ONNX to an int8 TFLite model.
 
-`edgekd.export.onnx_writer` wrote the graph: it has some fifteen kinds of node, and every tensor is named after its edge.
-So each tensor's learned range is found by name, and the layout is known. The certify stage checks afterwards, operator
-by operator, the arithmetic that a file must keep.
+`edgekd.export.onnx_writer` wrote the graph: it has some fifteen kinds of node, and every tensor is
+named after its edge. So each tensor's learned range is found by name, and the layout is known. The
+certify stage checks afterwards, operator by operator, the arithmetic that a file must keep.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from edgekd.tflite.operators import Operator
 
 
 def lower(exported: Exported, description: str) -> tuple[bytes, list[TensorOrigin]]:
-    """The int8 .tflite of an exported network, and the correspondence rows of `LiteModel`.
+    """The int8 .tflite of an exported network, and the edge that each of its tensors belongs to.
 
-    Raises UnsupportedNetwork, naming the op and the edge, for a node that has no lowering; ModelFileError for an ONNX
-    that is broken or whose weights are not on the int8 grid.
+    Raises UnsupportedNetwork, naming the node and the edge, for a node that has no lowering, and
+    ModelFileError for an ONNX that is broken or whose weights are not on the int8 grid.
     """
     state = Lowering(exported)
     if state.ports:

@@ -1,12 +1,15 @@
 """Writes the graph of a finished QatNetwork as ONNX, batch 1, in one of two forms.
 
-    FLOAT  no quantization nodes; weights are code * scale, so they lie on the int8 grid; input float32 x'
-    QDQ    QuantizeLinear and DequantizeLinear at every edge, int8 weights, int32 biases; input uint8 pixels
+    FLOAT  no quantization nodes; weights are code * scale, so they lie on the int8 grid; input
+           float32 x'
+    QDQ    QuantizeLinear and DequantizeLinear at every edge, int8 weights, int32 biases; input
+           uint8 pixels
 
-x' = scale * (pixel - 128 - zero_point) is what the int8 input tensor means (`edgekd.tflite.int8_rules.input_range`).
+x' = scale * (pixel - 128 - zero_point) is what the int8 input tensor means
+(`edgekd.tflite.int8_rules.input_range`).
 
-The graph is written operator by operator and not by torch.onnx. So every tensor carries the name of its edge, equal
-networks give equal bytes, and quantized operators need no translation.
+The graph is written operator by operator and not by torch.onnx. So every tensor carries the name of
+its edge, equal networks give equal bytes, and quantized operators need no translation.
 """
 
 from __future__ import annotations
@@ -21,15 +24,17 @@ from edgekd.export.onnx_graph import OnnxForm, OnnxGraph
 from edgekd.quantization.graphs import Node, nodes_of, shape_of
 from edgekd.quantization.qat_network import QatNetwork
 
-# The first opset with everything used here that both ONNX Runtime 1.17 and onnx2tf read. Per-axis Q/DQ came with 13.
+# The first opset with everything used here that both ONNX Runtime 1.17 and onnx2tf read. Per-axis
+# Q/DQ came with 13.
 OPSET = 17
 IR_VERSION = 9  # belongs to opset 17 to 20; older ONNX Runtimes on boards refuse newer values
 
 
 def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm) -> bytes:
-    """The network as ONNX bytes. `state`: the arrays of `Finished.state`.
+    """The network as ONNX bytes. Equal arguments give equal bytes.
 
-    Tensors are named after their edges ("input", "output", else the module's name); equal arguments give equal bytes.
+    `state`: the arrays of `Finished.state`. Tensors are named after their edges: "input", "output",
+    else the name of the module.
     """
     writer = OnnxGraph(network, state, form)
     quantised = _edge_after(network)

@@ -1,4 +1,6 @@
-"""ONNX -> TFLite: the exported network as a full-integer .tflite that holds the learned ranges and codes, exactly."""
+"""Converts the exported ONNX to a full-integer .tflite that holds the learned ranges and codes
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ DESCRIPTION = "EdgeKD int8"  # what model viewers show as the file's description
 
 
 def convert(exported: Exported) -> LiteModel:
-    """The full-integer .tflite of an exported network: int8 in and out, or uint8 where the rules say so.
+    """The full-integer .tflite of an exported network: int8 input and output, or uint8 by the
+    rules.
 
-    Equal input gives equal bytes.
-
-    Raises UnsupportedNetwork for a node that has no int8 lowering, ModelFileError for an ONNX that was changed.
+    Equal input gives equal bytes. Raises UnsupportedNetwork for a node that has no int8 lowering,
+    and ModelFileError for an ONNX that was changed.
     """
     data, correspondence = lower(exported, DESCRIPTION)
     facts = describe(data)

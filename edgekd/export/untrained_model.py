@@ -1,7 +1,8 @@
-"""The .tflite that a student will become, from random weights and random images: the real route, without training and
-without torch.export (`edgekd.quantization.recording`), which is half of the time otherwise.
+"""The .tflite that a student will become, made from random weights and random images.
 
-Shapes and ops do not depend on the weights, so what `check` says of this file holds for the trained one.
+It takes the route of a build without training, and without torch.export
+(`edgekd.quantization.recording`), which would take half of the time. Shapes and operators do not
+depend on the weights, so what `edgekd check` says about this file holds for the trained one.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from edgekd.quantization import qat_network, recording
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.tflite.int8_rules import Int8Rules
 
-SEED = 0  # of the random images; ranges follow from them, shapes do not
+SEED = 0  # of the random weights and images; shapes do not depend on it
 
 
 def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
     """The int8 .tflite of an untrained student at px x px. Leaves torch's random state as it was.
 
-    Raises UnsupportedNetwork, naming the op and the module, for a student that has no int8 form, and UnknownName or
-    RecipeError for one that cannot be built.
+    Raises UnsupportedNetwork, naming the operator and the module, for a student without an int8
+    form, and UnknownName or RecipeError for one that cannot be built.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

@@ -4,10 +4,10 @@
     batch norm    one that follows no layer: behind an addition, a concatenation or an activation
     hard-sigmoid  clamp(x/6 + 1/2, 0, 1)
 
-Why hard-sigmoid takes this form: the layer's output is observed after the clamp, so its range lies in
-[0, 1], zero is code -128, and int8 saturation is the clamp itself. Squeeze-excite is then MEAN, CONV_2D,
-CONV_2D, MUL, which XNNPACK, NNAPI and the Edge TPU all take. TensorFlow's form, ADD(3) RELU6 MUL(1/6),
-costs two more operators and two more roundings. LOGISTIC is another function.
+Why hard-sigmoid takes this form: the layer's output is observed after the clamp, so its range lies
+in [0, 1], zero is code -128, and int8 saturation is the clamp itself. Squeeze-excite is then MEAN,
+CONV_2D, CONV_2D, MUL, which XNNPACK, NNAPI and the Edge TPU all take. TensorFlow's form, ADD(3)
+RELU6 MUL(1/6), costs two more operators and two more roundings. LOGISTIC is another function.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from edgekd.quantization.graphs import (
 
 aten = torch.ops.aten
 
-# Gain and offset of relu6(x + 3) / 6 = clamp(x/6 + 1/2, 0, 1) (Howard et al. 2019, arXiv:1905.02244).
+# Gain and offset of relu6(x + 3) / 6 = clamp(x/6 + 1/2, 0, 1) (Howard et al. 2019,
+# arXiv:1905.02244).
 HARD_SIGMOID = (1.0 / 6.0, 0.5)
 
 
 def call_like(
     network: fx.GraphModule, node: Node, target: Any, args: tuple[Any, ...], value: Any = None
 ) -> Node:
-    """A new call before `node`, in its module. `value`: the meta value, by default that of `node`."""
+    """A new call before `node`, in its module. `value`: its meta value, by default `node`'s."""
     with network.graph.inserting_before(node):
         new = network.graph.call_function(target, args)
     new.meta = {**node.meta, "val": node.meta["val"] if value is None else value}
@@ -55,8 +56,8 @@ def pointwise(
 ) -> Node:
     """A depthwise 1x1 convolution gain_c * x + offset_c before `node`.
 
-    `gain`, `offset`: float64 [channels]. Its parameters are named after the node's module. Each int8
-    weight is 127 or -127 at a scale of its own, so no precision is lost.
+    `gain`, `offset`: float64 [channels]. Its parameters are named after the node's module. Each
+    int8 weight is 127 or -127 at a scale of its own, so no precision is lost.
     """
     channels = gain.numel()
     stem = f"{module_of(node)}.affine" if module_of(node) else "affine"
@@ -81,10 +82,11 @@ def own_layer(node: Node) -> bool:
 
 
 def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offset: Tensor) -> Node:
-    """gain_c * x + offset_c, folded into the layer `source`, or else as a 1x1 depthwise convolution.
+    """gain_c * x + offset_c, folded into the layer `source`, or else as a 1x1 depthwise
+    convolution.
 
-    `gain`, `offset`: float64 [channels]. Raises UnsupportedNetwork where `source` is neither a layer nor
-    a map [n, c, h, w].
+    `gain`, `offset`: float64 [channels]. Raises UnsupportedNetwork where `source` is neither a
+    layer nor a map [n, c, h, w].
     """
     if own_layer(source):
         weight, bias = getattr_path(network, source.args[1].target), bias_of(network, source)
@@ -97,8 +99,8 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
         return source
     if len(shape_of(source)) != 4:
         raise UnsupportedNetwork(
-            f"the op {op_name(node)} {where(node)} follows neither a layer of its own nor a map, so "
-            "it has no int8 rule",
+            f"the op {op_name(node)} {where(node)} follows neither a layer of its own nor a map, "
+            "so it has no int8 rule",
             "take a student of the models that `edgekd models` lists",
         )
     return pointwise(network, node, source, gain, offset)
@@ -143,7 +145,7 @@ AFFINE: dict[Any, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def scalars(network: fx.GraphModule) -> None:
-    """Additions and products with a number, or with one parameter for each channel (layer scale)."""
+    """Additions and products with a number, or with a parameter for each channel (layer scale)."""
     for node in nodes_of(network.graph):
         if node.target not in AFFINE or node.kwargs or len(node.args) != 2:
             continue
@@ -162,7 +164,9 @@ def _varies(value: Any) -> bool:
 
 
 def _constant(network: fx.GraphModule, value: Any, node: Node) -> Tensor | None:
-    """A number, or a parameter that is constant within each channel, as float64 [channels]; else None."""
+    """A number, or a parameter that is constant within each channel, as float64 [channels]; else
+    None.
+    """
     shape = shape_of(node)
     if isinstance(value, (int, float)) and len(shape) >= 2:
         return torch.full((shape[1],), float(value), dtype=torch.float64)

@@ -57,9 +57,9 @@ OUT_OF_PLACE: dict[Any, Any] = {
 def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """Capture `model` in eval form as an aten graph for any batch size.
 
-    `example`: float32 [n >= 2, channels, px, px]; only its shape matters. The graph has one input and
-    one output and holds copies of the parameters. Raises UnsupportedNetwork when torch.export cannot
-    follow the network's Python, or when it has several outputs.
+    `example`: float32 [n >= 2, channels, px, px]; only its shape matters. The graph has one input
+    and one output and holds copies of the parameters. Raises UnsupportedNetwork when torch.export
+    cannot follow the network's Python, or when it has several outputs.
     """
     model.eval()
     batch = torch.export.Dim("batch", min=1)

@@ -1,8 +1,9 @@
 """Folds values that depend on parameters alone into stored constants.
 
-Weight standardization computes a convolution's weight from a parameter in every forward pass, and so do weight
-normalization and other reparametrizations. In a network that is in eval form the result never changes, so it is
-evaluated once and becomes the stored weight, which int8 training then trains directly.
+Weight standardization computes a convolution's weight from a parameter in every forward pass, and
+so do weight normalization and other reparametrizations. In a network in eval form the result never
+changes. So it is evaluated once and becomes the stored weight, which int8 training then trains
+directly.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ BATCH_NORM_PARAMETERS = (
 
 
 def fold_constants(network: fx.GraphModule) -> None:
-    """Replace every tensor that is computed from parameters, buffers and numbers alone by its value, in place.
+    """Replace every tensor that is computed from parameters, buffers and numbers alone by its
+    value.
 
-    The weight and the bias of a layer become parameters named after the layer's module, as if the layer had stored
-    them. Raises UnsupportedNetwork, naming the module, for a layer whose weight or bias depends on the image, and for
-    a batch norm without running statistics.
+    The weight and the bias of a layer become parameters named after the layer's module, as if the
+    layer had stored them. Raises UnsupportedNetwork, naming the module, for a layer whose weight or
+    bias depends on the image, and for a batch norm without running statistics.
     """
     constant = _constant_nodes(network)
     values: dict[Node, Any] = {}
@@ -108,7 +110,7 @@ def _read_instead(graph: fx.Graph, node: Node, value: Tensor) -> Node:
 
 
 def _path_for(network: fx.GraphModule, stored: Node) -> str:
-    """A free path for a stored value: `<module of the layer>.weight` or `.bias`, else `<module>.constant`."""
+    """A free path for a stored value: its layer's `.weight` or `.bias`, else `.constant`."""
     reader = next(iter(stored.users))
     part = "constant"
     if is_layer(reader) and stored in reader.args[1:3]:
@@ -131,7 +133,9 @@ def _is_parameter(network: fx.GraphModule, path: str) -> bool:
 
 
 def refuse_computed_parameters(network: fx.GraphModule) -> None:
-    """Raise UnsupportedNetwork for the first layer or batch norm whose parameters are not stored in the network."""
+    """Raise UnsupportedNetwork for the first layer or batch norm that does not store its
+    parameters.
+    """
     for node in nodes_of(network.graph):
         if is_layer(node):
             parameters = {"weight": node.args[1], "bias": (*node.args, None)[2]}
@@ -139,21 +143,25 @@ def refuse_computed_parameters(network: fx.GraphModule) -> None:
             parameters = dict(zip(BATCH_NORM_PARAMETERS, node.args[1:5], strict=True))
             if node.args[3] is None or node.args[4] is None:
                 raise UnsupportedNetwork(
-                    f"the batch norm {where(node)} has no running statistics: it normalizes each batch by itself",
-                    "train the network with track_running_stats=True, or take a student that `edgekd models` lists",
+                    f"the batch norm {where(node)} has no running statistics: it normalizes each "
+                    "batch by itself",
+                    "train the network with track_running_stats=True, or take a student that "
+                    "`edgekd models` lists",
                 )
         else:
             continue
         for name, parameter in parameters.items():
             if parameter is not None and parameter.op != "get_attr":
                 raise UnsupportedNetwork(
-                    f"the {name} of {op_name(node)} {where(node)} is computed from the image, so it has no int8 rule",
+                    f"the {name} of {op_name(node)} {where(node)} is computed from the image, so "
+                    "it has no int8 rule",
                     "take a student whose layers store their weights; `edgekd models` lists some",
                 )
 
 
 def _part_weights(network: fx.GraphModule) -> None:
-    """Move weights so that no two layers keep theirs in one module: a layer is named after that module.
+    """Move weights so that no two layers keep theirs in one module, since a layer is named after
+    it.
 
     A module that holds several bare parameters and calls `F.conv2d` itself has such layers.
     """

@@ -1,10 +1,11 @@
-"""Equalisation: channels that hardly move are scaled up before they are rounded, and down again by what reads them.
+"""Equalization: scales weak channels up before they are rounded, and down again in what reads them.
 
-One scale serves all channels of an activation, so a channel that reaches a twentieth of the range has 13 of 256 codes.
-Multiply the weights and the bias that make a channel by s, and divide the weights that read it by s: the same network,
-with other codes (Nagel et al. 2019, arXiv 1906.04721, section 4.1). Before a depthwise convolution, whose weights have a
-scale a channel, the exchange is free; a linear stream and the whole convolutions that read it share the gain and the cost.
-ReLU lets it through as it is, and ReLU6 where nothing comes near its 6.
+All channels of an activation share one scale, so a channel that reaches a twentieth of the range
+has only 13 of the 256 codes. Multiply the weights and the bias that make a channel by s, and divide
+the weights that read it by s: the network is the same, with finer codes (Nagel et al. 2019, arXiv
+1906.04721, section 4.1). Before a depthwise convolution, whose weights have a scale for each
+channel, this costs nothing. In a linear stream the convolutions that read it are then rounded more
+coarsely. ReLU does not change under the scaling, nor does ReLU6 where no value comes near 6.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ from edgekd.quantization.fakequant_placement import activation_of
 from edgekd.quantization.qat_network import QatNetwork, calibrate, set_phase
 from edgekd.quantization.qat_structure import Layer
 
-# A channel may fill the range but for this factor, since other images go higher. Clipping what is rare, for finer steps, cost
-# more than it gained: EfficientNet-Lite0's answers about X-rays moved by 0.35, and by 0.24 when all these edges were rounded as
-# they came. What is clipped is missing all over an odd image, and does not average out as rounding does.
+# A channel may fill the range up to this factor, since other images go higher. Clipping rare values
+# for finer steps cost more than it gained: EfficientNet-Lite0's answers on X-rays moved by 0.35,
+# and by 0.24 without equalization. Clipping removes signal from a whole unusual image and does not
+# average out, as rounding does.
 HEADROOM = 2**0.25
-# Of a channel. Channels that are all but dead would otherwise get weights so large that biases overflow.
+# The largest factor. Nearly dead channels would otherwise get weights so large that biases
+# overflow.
 LARGEST = 64.0
-# Of the ratio of the largest peak to a channel's: SmoothQuant's half (Xiao et al. 2023, arXiv 2211.10438); 1 was 4 % worse.
+# Exponent on the ratio of the largest peak to a channel's: one half, as in SmoothQuant (Xiao et al.
+# 2023, arXiv 2211.10438). 1 was 4 % worse.
 POWER = 0.5
-TINY = 1e-12  # in place of a peak of 0: a channel, or an edge, that never moves
+TINY = 1e-12  # in place of a peak of 0: a channel, or an edge, that is always 0
 
 
 def pairs(network: QatNetwork) -> list[tuple[Layer, Layer]]:
-    """(the layer that makes the channels, the depthwise layer that alone reads them), with a ReLU or ReLU6 between."""
+    """(the layer that makes the channels, the depthwise layer that alone reads them).
+
+    Between the two there is a ReLU or a ReLU6.
+    """
     nodes = _edges(network)
     makers = {layer.target: layer for layer in network.layers}
     found = []
@@ -55,7 +62,7 @@ def pairs(network: QatNetwork) -> list[tuple[Layer, Layer]]:
 
 
 def _edges(network: QatNetwork) -> dict[str, graphs.Node]:
-    """The fake-quantiser's node of each edge, by the edge's name."""
+    """The node of each edge's fake-quantizer, by the name of the edge."""
     return {
         node.meta["edge"]: node
         for node in graphs.nodes_of(network.graph.graph)
@@ -64,7 +71,9 @@ def _edges(network: QatNetwork) -> dict[str, graphs.Node]:
 
 
 class _Peaks(fx.Interpreter):
-    """Runs the graph and keeps each channel's largest |value|, float32 [channels], by edge, for the edges in `wanted`."""
+    """Runs the graph and keeps the largest |value| of each channel, float32 [channels], of some
+    edges.
+    """
 
     def __init__(self, network: QatNetwork, wanted: set[str]) -> None:
         super().__init__(network.graph)
@@ -81,13 +90,18 @@ class _Peaks(fx.Interpreter):
 
 
 def free_factors(peaks: Tensor) -> Tensor:
-    """The factor for each channel, 1 to LARGEST, that lets it fill the range but for HEADROOM; `peaks`: float32 [channels]."""
+    """The factor, 1 to LARGEST, with which each channel fills the range up to HEADROOM.
+
+    `peaks`: the largest |value| of each channel, float32 [channels].
+    """
     return (peaks.max().clamp(min=TINY) / (peaks * HEADROOM).clamp(min=TINY)).clamp(1, LARGEST)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Edges whose channels must be scaled alike, because additions join them; the layers that make and that read them."""
+    """Edges that additions join, so that their channels are scaled alike, with their makers and
+    readers.
+    """
 
     edges: frozenset[str]
     makers: tuple[Layer, ...]
@@ -95,7 +109,10 @@ class Stream:
 
 
 def streams(network: QatNetwork) -> list[Stream]:
-    """The streams (projections or ReLU layers, and their residual sums) that only whole convolutions read."""
+    """The streams that only whole convolutions read.
+
+    They consist of projections, or ReLU layers, and their residual sums.
+    """
     nodes = _edges(network)
     joined: dict[str, set[str]] = {name: {name} for name in nodes}
     adding: Counter[str] = Counter()
@@ -111,9 +128,8 @@ def streams(network: QatNetwork) -> list[Stream]:
             joined.update(dict.fromkeys(together, together))
     makers = {layer.target: layer for layer in network.layers}
     found = []
-    for edges in dict.fromkeys(
-        frozenset(each) for each in joined.values()
-    ):  # in the graph's order, and not in a hash's
+    # A dictionary and not a set, so that the order is the graph's.
+    for edges in dict.fromkeys(frozenset(each) for each in joined.values()):
         readers = [layer for layer in network.layers if layer.source in edges]
         if (
             readers
@@ -151,9 +167,10 @@ def _before_activation(node: fx.Node) -> fx.Node:
 
 
 def even_factors(peaks: Mapping[str, Tensor]) -> Tensor:
-    """The factor for each channel, 1 to LARGEST, that brings its peak nearer to the largest; `peaks`: [channels] by edge.
+    """The factor, 1 to LARGEST, that brings each channel's peak nearer to the largest.
 
-    Steps then fit a weak channel better, while the weights that read it shrink and are rounded more coarsely, hence POWER.
+    `peaks`: {edge: the largest |value| of each channel, float32 [channels]}. Steps then fit a weak
+    channel better, but the weights that read it shrink and are rounded more coarsely; hence POWER.
     """
     shares = torch.stack([peak / peak.max().clamp(min=TINY) for peak in peaks.values()]).amax(0)
     return (shares.max().clamp(min=TINY) / shares.clamp(min=TINY)).pow(POWER).clamp(max=LARGEST)
@@ -161,9 +178,11 @@ def even_factors(peaks: Mapping[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def equalise(network: QatNetwork, images: Sequence[Tensor]) -> None:
-    """Scale the channels of a calibrated network where that is exact, in place, and calibrate it again.
+    """Scale the channels of a calibrated network where that is exact, in place, and calibrate it
+    again.
 
-    `images`: batches as `QatNetwork.forward` takes them: the calibration images. In phase "float" their answers stay the same.
+    `images`: the calibration images, batches as `QatNetwork.forward` takes them. In phase "float"
+    the answers stay the same.
     """
     found, linear = pairs(network), streams(network)
     set_phase(network, "float")

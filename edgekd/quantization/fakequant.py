@@ -1,7 +1,9 @@
-"""The fake-quantisers of int8 training: activations with a learned range, weights with scales observed each step, biases.
+"""The fake-quantizers of int8 training: for activations, for weights and for biases.
 
-All round to the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et al.
-2013, arXiv:1308.3432). `edgekd.quantization.fakequant_placement` inserts the first two; biases depend on both and are inserted afterwards.
+An activation has a learned range, a weight has scales that are observed at each step. All round to
+the int8 grid in the forward pass and pass gradients through (straight-through estimator, Bengio et
+al. 2013, arXiv:1308.3432). `edgekd.quantization.fakequant_placement` inserts those for activations
+and weights; biases depend on both and are inserted afterwards.
 """
 
 from __future__ import annotations
@@ -25,21 +27,22 @@ from edgekd.tflite.int8_rules import (
 from edgekd.training.processes import team
 
 PHASES = (
-    "float",  # quantise nothing, observe nothing
-    "calibrate",  # quantise nothing, widen the ranges to all that was seen
-    "observe",  # quantise, and let the ranges follow by a moving average
-    "frozen",  # quantise with fixed ranges
+    "float",  # quantize nothing, observe nothing
+    "calibrate",  # quantize nothing, widen the ranges to hold every value
+    "observe",  # quantize, and let the ranges follow by a moving average
+    "frozen",  # quantize with the present ranges
 )
-# Share of the newest batch in the moving average of a range: the value of torch's MovingAverageMinMaxObserver. The
-# average starts from calibrated minima and maxima, so it follows the training and does not have to find the range.
+# Weight of the newest batch in the moving average of a range: torch's MovingAverageMinMaxObserver
+# has the same. The average starts from calibrated minima and maxima, so it only has to follow the
+# training.
 OBSERVE_RATE = 0.01
 
 
 class ActivationFakeQuant(nn.Module):
-    """Per-tensor asymmetric int8 fake-quantisation of one edge of the graph.
+    """Fake-quantizes one edge of the graph: int8, per tensor, asymmetric.
 
-    Input and output: float32, any shape. `fixed`, when given, is the range for ever (input pixels, softmax).
-    Raises ValueError from `range` when nothing was observed yet.
+    Input and output: float32, any shape. `fixed`: a range that never changes (the image, a
+    softmax). The property `range` raises ValueError before anything was observed.
     """
 
     low: Tensor
@@ -55,18 +58,21 @@ class ActivationFakeQuant(nn.Module):
         self.register_buffer("high", torch.tensor(float("-inf"), dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float32))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32))
-        # (edge, share): the scale is at least `share` of that edge's. In a tuple, so that it is not registered twice.
+        # (edge, share): the scale is at least `share` times that edge's. In a tuple, so that
+        # nn.Module does not register the edge twice.
         self.least: tuple[ActivationFakeQuant, float] | None = None
         if fixed is not None:
             self.set_range(fixed)
 
     def keep_above(self, source: ActivationFakeQuant, share: float) -> None:
-        """Keep the scale at `share` of another edge's or above, from the next observation on."""
+        """Keep the scale at or above `share` times that of another edge, from the next observation
+        on.
+        """
         self.least = (source, share)
 
     @property
     def range(self) -> Range:
-        """The range in use, as the file will hold it."""
+        """The present range, as the file will hold it."""
         if self.fixed is None and not torch.isfinite(self.low):
             raise ValueError("this edge has no range yet: calibrate first")
         return Range(float(self.scale), int(self.zero_point))
@@ -79,13 +85,17 @@ class ActivationFakeQuant(nn.Module):
         self.high.fill_(value.scale * (INT8_MAX - value.zero_point))
 
     def forget(self) -> None:
-        """Drop what was observed; a range that is fixed stays."""
+        """Drop what was observed. A fixed range stays."""
         if self.fixed is None:
             self.low.fill_(float("inf"))
             self.high.fill_(float("-inf"))
 
     def observe(self, x: Tensor) -> None:
-        """Let one batch move the range: widen it in phase "calibrate", by a moving average in phase "observe"."""
+        """Let one batch move the range.
+
+        In phase "calibrate" the range grows to hold it; in phase "observe" it follows by a moving
+        average.
+        """
         low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))
         if self.phase == "calibrate" or not torch.isfinite(self.low):
             low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
@@ -94,9 +104,8 @@ class ActivationFakeQuant(nn.Module):
             high = self.high + OBSERVE_RATE * (high - self.high)
         self.low.copy_(low)
         self.high.copy_(high)
-        if bool(
-            torch.isfinite(low) & torch.isfinite(high)
-        ):  # a diverged batch is the training loop's to report
+        # The training loop reports a batch that diverged.
+        if bool(torch.isfinite(low) & torch.isfinite(high)):
             if self.least is not None:
                 source, share = self.least
                 high = torch.maximum(
@@ -107,7 +116,7 @@ class ActivationFakeQuant(nn.Module):
             self.zero_point.fill_(found.zero_point)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` on the int8 grid (or as it is, in the phases that do not quantise)."""
+        """`x` on the int8 grid, or as it is in the phases that do not quantize."""
         if self.phase == "float":
             return x
         if self.fixed is None and self.phase in ("calibrate", "observe"):
@@ -120,9 +129,10 @@ class ActivationFakeQuant(nn.Module):
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """scale * round(w / scale) forward, clipped to the grid; identity backward, for the few clipped weights too.
+    """scale * round(w / scale), clipped to the grid; the gradient passes through, for clipped
+    weights too.
 
-    The codes are those of float32 in a float64 network, too: they are what the file holds.
+    The codes are computed in float32, in a float64 network too: they are those that the file holds.
     """
 
     @staticmethod
@@ -140,11 +150,11 @@ class _RoundToGrid(torch.autograd.Function):
 
 
 class PerChannelWeightFakeQuant(nn.Module):
-    """Symmetric int8 fake-quantisation of one weight, scales taken from the weight itself at every step.
+    """Fake-quantizes one weight: int8, symmetric, with scales from the weight itself at each step.
 
-    Input and output: float32 [out, in, kh, kw] or [out, in]; granularity "per_tensor" gives the layer one scale.
-    `attach` tells it the edges of its layer, from which the bounds of the scales
-    follow (`edgekd.tflite.int8_rules.weight_scale_floor`, `weight_scale_ceiling`).
+    Input and output: float32 [out, in, kh, kw] or [out, in]. Granularity "per_tensor" gives the
+    layer one scale. `attach` names the edges of the layer, which bound the scales
+    (`edgekd.tflite.int8_rules.weight_scale_floor` and `weight_scale_ceiling`).
     """
 
     def __init__(self, granularity: str = "per_channel") -> None:
@@ -152,17 +162,17 @@ class PerChannelWeightFakeQuant(nn.Module):
         self.granularity = granularity
         self.phase = "float"
         self.scale = torch.ones(1)  # of the last forward pass; the bias is rounded with it
-        # In a tuple, so that nn.Module does not register them a second time as children of this module.
+        # In a tuple, so that nn.Module does not register the modules a second time.
         self.layer: tuple[ActivationFakeQuant, ActivationFakeQuant, nn.Module | None] | None = None
 
     def attach(
         self, source: ActivationFakeQuant, target: ActivationFakeQuant, bias_owner: nn.Module | None
     ) -> None:
-        """Say which edges the layer reads and writes and which module holds its bias (as `.bias`)."""
+        """Name the edges that the layer reads and writes, and the module that holds its `bias`."""
         self.layer = (source, target, bias_owner)
 
     def scales(self, weight: Tensor) -> Tensor:
-        """float32 [out] (or [1]): max|w| / 127, within the floor and the ceiling that the layer's edges set."""
+        """max|w| / 127 within the bounds that the layer's edges set: float32 [out] or [1]."""
         with torch.no_grad():
             flat = weight.detach().abs().flatten(1).amax(dim=1).double() / WEIGHT_LIMIT
             flat = flat.clamp_(min=SCALE_FLOOR)
@@ -182,7 +192,7 @@ class PerChannelWeightFakeQuant(nn.Module):
             return flat.float()
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight on the int8 grid (or as it is, in the phases that do not quantise)."""
+        """The weight on the int8 grid, or as it is in the phases that do not quantize."""
         if self.phase in ("float", "calibrate"):
             return weight
         self.scale = self.scales(weight)
@@ -195,16 +205,17 @@ class PerChannelWeightFakeQuant(nn.Module):
 class BiasFakeQuant(nn.Module):
     """Rounds a bias, float32 [out], to whole steps of s_in * s_w, as the int32 bias of the file is.
 
-    In most layers half a step is a thousandth of an output code. Where the multiplier is large (batch norms folded over
-    channels that hardly vary) it is many codes, and a network trained without it is not the one that ships.
+    In most layers half a step is a thousandth of an output code. It is many codes where the
+    multiplier is large, as with batch norms that were folded over nearly constant channels. A
+    network trained without this rounding is then not the one that ships.
     """
 
     def __init__(self, weight: PerChannelWeightFakeQuant, source: ActivationFakeQuant) -> None:
         super().__init__()
-        self.layer = (weight, source)  # in a tuple, so that they are not registered twice
+        self.layer = (weight, source)  # in a tuple, so that nn.Module does not register them twice
 
     def forward(self, bias: Tensor) -> Tensor:
-        """`bias` in whole steps; call it after the weight's fake-quantiser."""
+        """`bias` in whole steps. Call it after the weight's fake-quantizer."""
         weight, source = self.layer
         if weight.phase in ("float", "calibrate"):
             return bias

@@ -1,8 +1,8 @@
-"""Puts fake-quantisers into an aten graph by TFLite's int8 rules: what is observed, where, shared with what.
+"""Puts fake-quantizers into an aten graph by TFLite's int8 rules.
 
-One table says which aten op becomes which TFLite op and what its output's range is. A range is observed *after* the
-fused activation, because that is the tensor the int8 op writes; observing before ReLU6 cost 5 points of top-1 on
-EfficientNet-Lite0.
+The table RULES says which aten operator becomes which TFLite operator, and which range its output
+has. A range is observed *after* the fused activation, since that is the tensor that the int8
+operator writes. Observing before ReLU6 cost 5 points of top-1 on EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ aten = torch.ops.aten
 
 @dataclasses.dataclass(frozen=True)
 class OpRule:
-    """How one aten op is written in int8.
+    """How one aten operator is written in int8.
 
-    `op`: the TFLite op. `output`: "own" (a learned range), "same" (the first input's), "fixed" (`FIXED_OUTPUT`).
-    `fuses`: whether an activation that follows is part of the TFLite op.
+    `op`: the TFLite operator. `output`: "own" (a learned range), "same" (that of the first input)
+    or "fixed" (`FIXED_OUTPUT`). `fuses`: whether an activation that follows becomes part of the
+    TFLite operator.
     """
 
     op: str
@@ -57,9 +58,8 @@ RULES: dict[Any, OpRule] = {
     aten.flatten.using_ints: OpRule("RESHAPE", "same"),
     aten.view.default: OpRule("RESHAPE", "same"),
     aten.reshape.default: OpRule("RESHAPE", "same"),
-    aten.permute.default: OpRule(
-        "RESHAPE", "same"
-    ),  # of a flatten in stored order: NCHW here, nothing in the file
+    # Before a flatten in stored order: an operator in NCHW, none in the file.
+    aten.permute.default: OpRule("RESHAPE", "same"),
     aten.cat.default: OpRule("CONCATENATION", "same"),
     aten.slice.Tensor: OpRule("SLICE", "same"),
     aten.hardswish.default: OpRule("HARD_SWISH", "own"),
@@ -69,7 +69,7 @@ RULES: dict[Any, OpRule] = {
     aten.relu6.default: OpRule("RELU6", "own"),
     aten.hardtanh.default: OpRule("RELU6", "own"),
 }
-# A convolution whose weight has one input channel a group is written as this operator.
+# A convolution whose weight has one input channel for each group becomes this operator.
 DEPTHWISE = Operator.DEPTHWISE_CONV_2D
 operator_table(
     f"{__name__}.RULES",
@@ -79,7 +79,7 @@ operator_table(
         Operator.QUANTIZE: "no aten operator becomes one: lowering puts it at uint8 ports",
     },
 )
-# What a message proposes for ops that have a near relative with a rule.
+# What a message proposes instead of an operator without a rule.
 INSTEAD: dict[str, str] = {
     "gelu": "relu6 (timm: act_layer='relu6')",
     "mish": "relu6 (timm: act_layer='relu6')",
@@ -92,7 +92,9 @@ STORED_ORDER = [0, 2, 3, 1]  # NCHW -> the file's NHWC
 
 
 def activation_of(node: Node) -> str | None:
-    """TFLite's name of a node that is an activation function ("RELU", "RELU6", "RELU_N1_TO_1"), SATURATION, else None."""
+    """TFLite's name of a node that is an activation: "RELU", "RELU6", "RELU_N1_TO_1", SATURATION,
+    or None.
+    """
     if node.target is aten.relu.default:
         return "RELU"
     if node.target is aten.relu6.default:
@@ -107,7 +109,7 @@ def activation_of(node: Node) -> str | None:
 
 
 def fused_activation(node: Node) -> Node | None:
-    """The activation node that becomes part of `node`'s TFLite op, or None."""
+    """The activation node that becomes part of `node`'s TFLite operator, or None."""
     if not RULES[node.target].fuses or len(node.users) != 1:
         return None
     (user,) = node.users
@@ -115,7 +117,10 @@ def fused_activation(node: Node) -> Node | None:
 
 
 def tflite_op(node: Node) -> str:
-    """The TFLite op a node becomes; raises UnsupportedNetwork, naming the op and the module, when it has no rule."""
+    """The TFLite operator that a node becomes.
+
+    Raises UnsupportedNetwork, naming the operator and the module, when there is none.
+    """
     rule = RULES.get(node.target)
     what = "" if rule is not None else f"the op {op_name(node)}"
     for check in (_odd_convolution, _odd_pool, _odd_pairing, _odd_border, _odd_order):
@@ -130,12 +135,11 @@ def tflite_op(node: Node) -> str:
 
 
 def _weight(node: Node) -> Node | None:
-    """The parameter node of a convolution's weight."""
+    """The parameter node of a convolution's weight; None for other nodes."""
     if node.target not in (aten.conv2d.default, aten.conv2d.padding):
         return None
-    return (
-        node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]
-    )  # behind its fake-quantiser
+    # The argument is the parameter, or the fake-quantizer that reads it.
+    return node.args[1] if node.args[1].op == "get_attr" else node.args[1].args[0]
 
 
 def _groups(node: Node) -> int:
@@ -152,7 +156,7 @@ def _odd_convolution(node: Node) -> str:
 
 
 def _odd_pool(node: Node) -> str:
-    """What is wrong with a pool: TFLite has one border, SAME, and never counts it in an average."""
+    """What TFLite cannot do in a pool. Its one border is SAME, and averages never count it."""
     if node.target is aten.adaptive_avg_pool2d.default and list(node.args[1]) != [1, 1]:
         return f"adaptive average pooling to {list(node.args[1])}"
     if node.target is aten.max_pool2d.default and any(size != 1 for size in _pair(node.args, 4, 1)):
@@ -161,7 +165,10 @@ def _odd_pool(node: Node) -> str:
         if len(node.args) > 6 and node.args[6] is not None:
             return "average pooling with a divisor of its own"
         if any(window_pads(node)) and window_pads(node) != same_pads(node):
-            return f"average pooling with a border of {window_pads(node)} that is not TFLite's SAME {same_pads(node)}"
+            return (
+                f"average pooling with a border of {window_pads(node)}, where TFLite's SAME is "
+                f"{same_pads(node)},"
+            )
     return ""
 
 
@@ -187,7 +194,7 @@ def _odd_border(node: Node) -> str:
 
 
 def _odd_order(node: Node) -> str:
-    """A clamp or a permutation that does not end as part of its neighbour; a slice with gaps."""
+    """What TFLite cannot do in a clamp or permutation that stands alone, or a slice with gaps."""
     if node.target is aten.hardtanh.default and activation_of(node) != "RELU6":
         return f"the op hardtanh({node.args[1]}, {node.args[2]}) by itself"
     if node.target is aten.permute.default and (
@@ -206,7 +213,10 @@ def _odd_order(node: Node) -> str:
 
 
 def window_pads(node: Node) -> list[int]:
-    """[top, left, bottom, right] that a pool reads outside its map: ceil_mode reads past the end, a stride may skip it."""
+    """[top, left, bottom, right] that a pool reads outside its map.
+
+    With ceil_mode it reads past the end; with a stride it may stop before the border.
+    """
     kernel, pads = _pair(node.args, 1), _pair(node.args, 3)
     strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
     ends = []
@@ -219,7 +229,7 @@ def window_pads(node: Node) -> list[int]:
 
 
 def same_pads(node: Node) -> list[int]:
-    """[top, left, bottom, right] that TFLite's SAME gives a pool of this kernel and these strides."""
+    """[top, left, bottom, right] of TFLite's border SAME for a pool of this kernel and stride."""
     kernel = _pair(node.args, 1)
     strides = _pair(node.args, 2) if len(node.args) > 2 and node.args[2] else kernel
     plans = [
@@ -230,7 +240,7 @@ def same_pads(node: Node) -> list[int]:
 
 
 def refuse_unknown(graph: fx.Graph) -> None:
-    """Raise UnsupportedNetwork for the first op that has no rule; nothing is said of activations that fuse."""
+    """Raise UnsupportedNetwork for an operator without a rule. Fused activations need none."""
     fused: set[Node] = set()
     for node in nodes_of(graph):
         if is_compute(node) and node not in fused:
@@ -255,16 +265,17 @@ def _fill(node: Node, index: int) -> float:
 
 
 def is_compute(node: Node) -> bool:
-    """Whether a node computes a tensor (not a parameter, an input, an output or a batch size)."""
+    """Whether a node computes a tensor: not a parameter, an input, an output or a batch size."""
     return node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor)
 
 
 def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> None:
-    """Put a fake-quantiser behind every tensor of the int8 file, in place: behind each op's fused activation, the image and
-    each weight. Tensors that TFLite keeps in one range share one.
+    """Put a fake-quantizer behind every tensor of the int8 file, in place.
 
-    `input_range`: the fixed range of the image (`edgekd.tflite.int8_rules.input_range`). Raises UnsupportedNetwork for an op that has no
-    rule.
+    These are the image, each operator's output behind its fused activation, and each weight.
+    Tensors that TFLite keeps in one range share one fake-quantizer. `input_range`: the fixed range
+    of the image (`edgekd.tflite.int8_rules.input_range`). Raises UnsupportedNetwork for an operator
+    without a rule.
     """
     groups = _Groups()
     weights: list[tuple[Node, str]] = []  # (layer, granularity of its weight's scales)
@@ -301,8 +312,10 @@ def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> Non
 
 
 class _Groups:
-    """Which tensors share a range (union-find). `parents`: {tensor: another of its group, or itself}, in the graph's order;
-    `fixed`: {root: the range of its group, None where it is learned}.
+    """Which tensors share a range (union-find).
+
+    `parents`: {tensor: another one of its group, or itself}, in the graph's order. `fixed`: {root:
+    the fixed range of its group, or None where it is learned}.
     """
 
     def __init__(self) -> None:
@@ -310,7 +323,7 @@ class _Groups:
         self.fixed: dict[Node, Range | None] = {}
 
     def add(self, node: Node, fixed: Range | None) -> None:
-        """A tensor in a group of its own."""
+        """Put a tensor in a group of its own."""
         self.parents[node] = node
         self.fixed[node] = fixed
 
@@ -321,7 +334,7 @@ class _Groups:
         return node
 
     def join(self, first: Node, second: Node) -> None:
-        """One group of two; a fixed range wins."""
+        """Join two groups. A fixed range becomes that of both."""
         first, second = self.root(first), self.root(second)
         if first is not second:
             self.parents[second] = first

@@ -32,9 +32,9 @@ aten = torch.ops.aten
 def fold_batch_norms(network: fx.GraphModule) -> None:
     """Fold each batch norm into the convolution or linear layer before it.
 
-    w' = w * gamma / sqrt(var + eps) and b' = (b - mean) * gamma / sqrt(var + eps) + beta, in float64.
-    So int8 training trains the weights that the file holds. A batch norm that follows anything else
-    stays: `edgekd.quantization.rewrites` makes it a layer.
+    w' = w * gamma / sqrt(var + eps) and b' = (b - mean) * gamma / sqrt(var + eps) + beta, in
+    float64. So int8 training trains the weights that the file holds. A batch norm that follows
+    anything else stays: `edgekd.quantization.rewrites` makes it a layer.
     """
     graph = network.graph
     for node in nodes_of(graph):
@@ -105,12 +105,13 @@ def give_all_biases(network: fx.GraphModule) -> None:
 def fold_input(network: fx.GraphModule, gain: Tensor, offset: Tensor) -> None:
     """Fold the input's normalization into the first convolution.
 
-    The network reads x_c = gain_c * x' + offset_c (`gain`, `offset`: float64 [channels]); afterwards it
-    reads x'. This is exact inside the image. At a padded border the pad now means x' = 0, the pixel
-    nearest to the mean, where the float network padded with the mean itself. Int8 training starts
-    after this, so it sees the graph that ships.
+    The network reads x_c = gain_c * x' + offset_c (`gain`, `offset`: float64 [channels]);
+    afterwards it reads x'. This is exact inside the image. At a padded border the pad now means x'
+    = 0, the pixel nearest to the mean, where the float network padded with the mean itself. Int8
+    training starts after this, so it sees the graph that ships.
 
-    Raises UnsupportedNetwork when the input goes into anything but convolutions (or pads before them).
+    Raises UnsupportedNetwork when the input goes into anything but convolutions (or pads before
+    them).
     """
     if bool((gain == 1).all()) and bool((offset == 0).all()):
         return

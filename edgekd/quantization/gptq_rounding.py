@@ -1,9 +1,10 @@
-"""Rounding a layer's weights one input after the other, each time moving what is still unrounded to make up for the error.
+"""Rounds a layer's weights one input after the other, and lets the rest make up for each error.
 
-Round-to-nearest errs by up to half a step in every weight, and the errors of weights whose inputs move together add up.
-Optimal brain compression (Frantar and Alistarh 2022, arXiv 2208.11580), in the fixed order of GPTQ (Frantar et al. 2022,
-arXiv 2210.17323), minimises the squared error of the layer's *output* instead, in closed form: no training and no labels.
-Inputs are centred, because what rounding adds to the mean is taken off the bias afterwards.
+Round-to-nearest is wrong by up to half a step in every weight, and the errors of weights with
+correlated inputs add up. Optimal brain compression (Frantar and Alistarh 2022, arXiv 2208.11580),
+in the fixed order of GPTQ (Frantar et al. 2022, arXiv 2210.17323), minimizes the squared error of
+the layer's *output* instead. It needs neither training nor labels. Inputs are centred, since the
+bias takes the change of the mean.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from torch import Tensor
 
 from edgekd.tflite.int8_rules import WEIGHT_LIMIT
 
-DAMPING = 0.01  # of the mean variance, on every variance: GPTQ's; an input that never moves is rounded to nearest
-PATCHES_A_TAP = 64  # for the covariance of k taps: its error falls with the root of patches a tap
-IMAGES = 16  # unfolded at once, so that memory does not grow with the calibration set
+# Share of the mean variance that is added to every variance, as in GPTQ. Weights of a constant
+# input are then rounded to nearest.
+DAMPING = 0.01
+# Patches for each of the k taps. The error of the covariance falls with the root of their number.
+PATCHES_A_TAP = 64
+# Images that are unfolded at once, so that memory does not grow with the calibration set.
+IMAGES = 16
 
 
 def covariance(
@@ -26,10 +31,11 @@ def covariance(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """Covariance of what each group's weights are multiplied with, float64 [groups, k, k], k = channels / groups * kh * kw.
+    """Covariance of the inputs of each group's weights: float64 [groups, k, k].
 
-    `x`: float32 [n, channels, h, w]. Every m-th patch is taken, so that there are about PATCHES_A_TAP * k of them; the
-    border is padded as SAME does, which is right, or right enough, for every layer.
+    k = channels / groups * kh * kw. `x`: float32 [n, channels, h, w]. Every m-th patch is taken, so
+    that there are about PATCHES_A_TAP * k. The border is padded as SAME does, which is right or
+    near enough for every layer.
     """
     taps = x.shape[1] // groups * kernel[0] * kernel[1]
     places = -(-x.shape[2] // stride[0]) * -(-x.shape[3] // stride[1])
@@ -53,10 +59,11 @@ def covariance(
 
 
 def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
-    """Weights on the grid scale * -127..127 whose outputs are nearest to those of `weight`, float32 [groups, out, k].
+    """The weights on the grid scale * -127..127 whose outputs are nearest to those of `weight`.
 
-    `weight`: float32 [groups, out, k]. `scale`: float32 [groups, out]. `moments`: float64 [groups, k, k], as `covariance`
-    gives them. Each row's largest weight keeps its code: the scale is observed from it.
+    `weight` and the result: float32 [groups, out, k]. `scale`: float32 [groups, out]. `moments`:
+    float64 [groups, k, k], from `covariance`. Each row's largest weight keeps its code, since the
+    scale is taken from it.
     """
     left, step = weight.double().clone(), scale.double()[:, :, None]
     largest = weight.abs().argmax(2)
@@ -64,9 +71,8 @@ def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
     damped = moments + torch.diag_embed(
         (DAMPING * variance.mean(1, keepdim=True)).clamp(min=1e-12).expand_as(variance)
     )
-    order = damped.diagonal(dim1=1, dim2=2).argsort(
-        dim=1, descending=True
-    )  # what matters most is rounded while all can help
+    # The inputs with the largest variance first, while all others can still make up for the error.
+    order = damped.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True)
     left = left.gather(2, order[:, None, :].expand_as(left))
     damped = damped.gather(1, order[:, :, None].expand_as(damped)).gather(
         2, order[:, None, :].expand_as(damped)

@@ -1,9 +1,10 @@
-"""From a calibrated network to its best int8 form without any training: equalise, round, correct.
+"""Brings a calibrated network to int8 without training: equalize, round, correct.
 
-Channels are equalised first (`edgekd.quantization.equalisation`). Then layers are treated in the order in which they run, each fed by
-layers that are done: its weights are rounded for the least error of its output (`edgekd.quantization.gptq_rounding`), and what rounding
-still adds to the mean of each output channel is taken off its bias (Nagel et al. 2019, arXiv 1906.04721, section 4.2, the
-empirical form): b += E[float output] - E[int8 output], before the activation.
+Channels are equalized first (`edgekd.quantization.equalisation`). Then the layers follow in the
+order in which they run, each fed by layers that are done. A layer's weights are rounded for the
+least error of its output (`edgekd.quantization.gptq_rounding`), and its bias takes off what
+rounding still adds to the mean of each output channel (Nagel et al. 2019, arXiv 1906.04721, section
+4.2, the empirical form): b += E[float output] - E[int8 output], before the activation.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from edgekd.quantization.qat_structure import Layer
 
 
 class _Means(fx.Interpreter):
-    """Runs the graph and keeps the mean, float32 [channels], of each layer's output before its activation."""
+    """Runs the graph and keeps the mean of each layer's output before its activation, float32
+    [channels].
+    """
 
     def __init__(self, network: QatNetwork) -> None:
         super().__init__(network.graph)
@@ -30,7 +33,7 @@ class _Means(fx.Interpreter):
         self.means: dict[str, Tensor] = {}
 
     def layer_of(self, node: fx.Node) -> Layer | None:
-        """The layer that a node computes; None where it is none."""
+        """The layer that a node computes, or None."""
         rounded = node.args[2] if node.op == "call_function" and len(node.args) > 2 else None
         if not (isinstance(rounded, fx.Node) and rounded.op == "call_module" and rounded.args):
             return None
@@ -42,14 +45,14 @@ class _Means(fx.Interpreter):
         return super().run_node(n) if layer is None else self.run_layer(n, layer)
 
     def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
-        """Run one layer; float32 [n, channels, ...], what the graph goes on with."""
+        """Run one layer and return its output, float32 [n, channels, ...]."""
         out: Tensor = super().run_node(n)
         self.means[layer.bias] = out.mean([axis for axis in range(out.ndim) if axis != 1])
         return out
 
 
 class _Rounded(_Means):
-    """Rounds each layer's weights and moves its bias so that the layer's means are `wanted`; goes on with the result."""
+    """Rounds each layer's weights and moves its bias so that its output has the means `wanted`."""
 
     def __init__(self, network: QatNetwork, wanted: Mapping[str, Tensor]) -> None:
         super().__init__(network)
@@ -71,7 +74,9 @@ class _Rounded(_Means):
 
 
 def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) -> Tensor:
-    """A layer's weights rounded for its inputs `x`; `args` are its node's: x, weight, bias, stride, padding, ..."""
+    """A layer's weights rounded for its inputs `x`. `args`: its node's x, weight, bias, stride,
+    padding, ...
+    """
     if weight.ndim == 2:
         x, kernel, stride, dilation, groups = (
             x.flatten(1)[:, :, None, None],
@@ -93,9 +98,11 @@ def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) ->
 
 @torch.no_grad()
 def quantise(network: QatNetwork, images: Sequence[Tensor]) -> None:
-    """Equalise, round and correct a calibrated network, in place, and freeze its ranges (phase "frozen").
+    """Equalize, round and correct a calibrated network in place, and freeze its ranges (phase
+    "frozen").
 
-    `images`: batches, float32 [n, channels, px, px] as `QatNetwork.forward` takes them: the calibration images.
+    `images`: the calibration images, batches float32 [n, channels, px, px] as `QatNetwork.forward`
+    takes them.
     """
     equalise(network, images)
     set_phase(network, "float")

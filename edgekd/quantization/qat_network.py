@@ -57,13 +57,13 @@ PREDICT_BATCH = 64
 class QatNetwork(nn.Module):
     """A network with int8 in the loop.
 
-    forward: images float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits float32
-    [n, classes] on their int8 grid. Pixels are rounded to whole numbers first, as they are on the
-    device. A softmax that the rules append runs only in `predict`.
+    forward: images float32 [n, channels, px, px] = (pixel/255 - mean) / std, n >= 1, to logits
+    float32 [n, classes] on their int8 grid. Pixels are rounded to whole numbers first, as they are
+    on the device. A softmax that the rules append runs only in `predict`.
 
-    `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator that
-    writes it}. `layers`: the layers with weights. train() and eval() change nothing, since neither
-    dropout nor batch norm is left.
+    `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator
+    that writes it}. `layers`: the layers with weights. train() and eval() change nothing, since
+    neither dropout nor batch norm is left.
     """
 
     _mean: Tensor
@@ -124,19 +124,22 @@ class QatNetwork(nn.Module):
         return str(node.args[0].args[0].meta["edge"])
 
     def _check_fixed(self) -> None:
-        """Raise UnsupportedNetwork where a fixed range and a learned one would have to be the same."""
+        """Raise UnsupportedNetwork where one range would have to be fixed and learned."""
         for name, op in self.writers.items():
             fixed = self.edge(name).fixed
             own = self.input_range if op == "INPUT" else FIXED_OUTPUT.get(op)
             if fixed != own and not (op in SAME_SCALE_OPS and op != "CONCATENATION"):
                 raise UnsupportedNetwork(
-                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a sigmoid "
-                    "or a softmax) with one whose range is learned. TFLite needs one range for both",
+                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a "
+                    "sigmoid or a softmax) with one whose range is learned. It has no int8 rule, "
+                    "since TFLite needs one range for both",
                     "take a student that concatenates feature maps only",
                 )
 
     def pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels 0..255 (float32 or uint8, NCHW) as the graph's input: scale * (pixel - 128 - zero_point)."""
+        """Pixels 0..255 (float32 or uint8, NCHW) as the graph's input: scale * (pixel - 128 -
+        zero_point).
+        """
         return (
             pixels.float() + float(INT8_MIN - self.input_range.zero_point)
         ) * self.input_range.scale
@@ -158,13 +161,15 @@ def prepare(
     rules: Int8Rules | None = None,
     capture: Capture = torch_export,
 ) -> QatNetwork:
-    """Prepare a float network for int8 training. Changes `model` only in that it is put in eval form.
+    """Prepare a float network for int8 training. Changes `model` only in that it is put in eval
+    form.
 
-    `px`: side of the square input. `mean`, `std`: per channel, for pixels scaled to 0..1. `capture`: how
-    the network becomes a graph: for any batch size, or (`recording.record`) for one image at a time. The
-    result is in phase "float".
+    `px`: side of the square input. `mean`, `std`: per channel, for pixels scaled to 0..1.
+    `capture`: how the network becomes a graph: for any batch size, or (`recording.record`) for one
+    image at a time. The result is in phase "float".
 
-    Raises UnsupportedNetwork, naming the operator and the module, for a network without an int8 form.
+    Raises UnsupportedNetwork, naming the operator and the module, for a network without an int8
+    form.
     """
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
@@ -196,8 +201,8 @@ def set_phase(network: QatNetwork, phase: str) -> None:
 def calibrate(network: QatNetwork, batches: Iterable[Tensor]) -> int:
     """Set the first ranges from images, as `forward` takes them, and enter phase "observe".
 
-    Returns the number of images. Ranges are the minima and maxima over all of them. Raises DataError
-    when there are none, and TrainingDiverged when a range is not finite.
+    Returns the number of images. Ranges are the minima and maxima over all of them. Raises
+    DataError when there are none, and TrainingDiverged when a range is not finite.
     """
     set_phase(network, "calibrate")
     seen = 0
@@ -234,8 +239,9 @@ def _check_finite(network: QatNetwork) -> None:
 class Finished:
     """The parts of a QuantNetwork that int8 training makes.
 
-    `state`: safetensors with, for each layer, `NAME.weight` (float32 as trained), `NAME.bias` (float32
-    [out]) and `NAME.scale` (float32 [out] or [1]). The int8 codes are round(weight / scale).
+    `state`: safetensors with, for each layer, `NAME.weight` (float32 as trained), `NAME.bias`
+    (float32 [out]) and `NAME.scale` (float32 [out] or [1]). The int8 codes are round(weight /
+    scale).
     """
 
     ranges: list[EdgeRange]
@@ -244,7 +250,9 @@ class Finished:
 
 
 def finish(network: QatNetwork) -> Finished:
-    """Freeze the ranges, observe the weight scales after the last step, and return all as plain data."""
+    """Freeze the ranges, observe the weight scales after the last step, and return all as plain
+    data.
+    """
     _check_finite(network)
     set_phase(network, "frozen")
     state: dict[str, Tensor] = {}
@@ -277,8 +285,8 @@ def finish(network: QatNetwork) -> Finished:
 def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
     """The network of a QuantNetwork, in phase "frozen".
 
-    `model`: the float network that its builder makes, with any weights. Raises WeightsError when the
-    artifact belongs to another network.
+    `model`: the float network that its builder makes, with any weights. Raises WeightsError when
+    the artifact belongs to another network.
     """
     network = prepare(model, qnet.px, qnet.mean, qnet.std, Int8Rules.from_dict(qnet.rules))
     state = safetensors.torch.load(bytes(qnet.state))
@@ -288,8 +296,8 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
     if learned.keys() != network.edges.keys() or state.keys() != expected:
         odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
         raise WeightsError(
-            f"the trained int8 network of {qnet.arch!r} does not fit the network that is built now; "
-            f"they differ in {odd[:4]}",
+            f"the trained int8 network of {qnet.arch!r} does not fit the network that is built "
+            f"now; they differ in {odd[:4]}",
             "build again from the qat stage: the student's builder or its options have changed",
         )
     for name, value in learned.items():
@@ -324,10 +332,11 @@ def exact(network: QatNetwork) -> QatNetwork:
 def predict(
     network: QatNetwork, images: npt.NDArray[np.uint8], batch: int = PREDICT_BATCH
 ) -> npt.NDArray[np.float32]:
-    """Logits of the fake-quantized network: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
+    """Logits of the fake-quantized network: uint8 [n, px, px, channels] (NHWC) to float32 [n,
+    classes].
 
-    Runs in the network's present phase. On a finished or restored network these are the answers of the
-    file.
+    Runs in the network's present phase. On a finished or restored network these are the answers of
+    the file.
     """
     first = next(network.parameters())
     rows = []

@@ -21,9 +21,9 @@ from edgekd.quantization.graphs import Node, module_of, nodes_of, output_of
 class Layer:
     """One layer with weights.
 
-    `name`: its module in the float network. `op`: its TFLite operator. `source`, `target`: the edges that
-    it reads and writes. `weight`, `bias`, `quantiser`: paths in the graph module of the two parameters
-    and of the weight's fake-quantizer.
+    `name`: its module in the float network. `op`: its TFLite operator. `source`, `target`: the
+    edges that it reads and writes. `weight`, `bias`, `quantiser`: paths in the graph module of the
+    two parameters and of the weight's fake-quantizer.
     """
 
     name: str
@@ -50,7 +50,8 @@ def before_softmax(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def name_edges(graph: fx.GraphModule) -> dict[str, str]:
-    """{edge name: path of its fake-quantizer}; each fake-quantizer's node holds the name in meta["edge"].
+    """{edge name: path of its fake-quantizer}; each fake-quantizer's node holds the name in
+    meta["edge"].
 
     An edge is named after the module of the float network that made it. The image is "input", the
     result "output".
@@ -94,7 +95,7 @@ def writers_of(graph: fx.GraphModule) -> dict[str, str]:
 
 
 def find_layers(graph: fx.GraphModule) -> list[Layer]:
-    """The layers with weights, in order. Raises UnsupportedNetwork for a weight of several layers."""
+    """The layers with weights, in order. Raises UnsupportedNetwork for a shared weight."""
     layers: list[Layer] = []
     for node in nodes_of(graph.graph):
         weight = node.args[1] if is_compute(node) and len(node.args) > 1 else None

@@ -1,8 +1,8 @@
-"""Activation ranges from percentiles of the calibration images, and pinning them so that int8 training keeps to them.
+"""Activation ranges from percentiles of the calibration images, which int8 training then keeps.
 
-A minimum and a maximum are set by one odd value; a percentile leaves it out, clips it, and gives everything else finer
-steps (Migacz 2017, "8-bit inference with TensorRT", compares such choices). Which of the two is better is an empirical
-matter, op by op: `edgekd report --why` measures it, and `[qat] pin` does it.
+One odd value sets a minimum or a maximum. A percentile clips it and gives all other values finer
+steps (Migacz 2017, "8-bit inference with TensorRT", compares such choices). Which is better differs
+from operator to operator: `edgekd report --why` measures it, and `[qat] pin` applies it.
 """
 
 from __future__ import annotations
@@ -20,30 +20,38 @@ from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.quantization.qat_network import QatNetwork
 from edgekd.tflite.int8_rules import Range, range_from_minmax
 
-VALUES_PER_IMAGE = 1024  # kept of each tensor and image: of 256 images, 26 values then lie beyond the 99.99 % point
+# Values kept of each tensor of each image. Of 256 images, 26 values then lie beyond 99.99 %.
+VALUES_PER_IMAGE = 1024
 EVERY = "*"  # in `pin`: every edge that is not named
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What passed one edge: float32 values [n], drawn at random, and the true extremes."""
+    """The values that passed one edge: a random sample float32 [n], and the true minimum and
+    maximum.
+    """
 
     values: npt.NDArray[np.float32]
     low: float
     high: float
 
     def range(self, percentile: float) -> Range:
-        """The range that clips (100 - percentile) % in all, half at either end; 100 gives minimum and maximum."""
+        """The range that clips (100 - percentile) % of the values, half at each end; 100 clips
+        none.
+        """
         if percentile >= 100:
             return range_from_minmax(self.low, self.high)
         tail = (100 - percentile) / 2
-        # an end at zero, as after ReLU6, holds a mass of equal values and is not moved
+        # Where many values are 0, as after ReLU6, the end at 0 stays.
         low, high = np.percentile(self.values, [tail, 100 - tail])
         return range_from_minmax(float(low), float(high))
 
 
 def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> dict[str, Seen]:
-    """What passes each edge before it is rounded, in the phase the network is in. `batches`: as `QatNetwork.forward`."""
+    """Record what passes each edge before it is rounded, in the network's present phase.
+
+    `batches`: as `QatNetwork.forward` takes them.
+    """
     drawn: dict[str, list[Tensor]] = {}
     ends: dict[str, tuple[float, float]] = {}
     random = torch.Generator().manual_seed(seed)
@@ -57,7 +65,7 @@ def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> di
         drawn.setdefault(name, []).append(flat[:, chosen].flatten())
 
     handles = []
-    by_module: dict[int, str] = {}  # same-scale ops share a fake-quantiser: it is watched once
+    by_module: dict[int, str] = {}  # operators of one range share a fake-quantizer: watched once
     for name in network.edges:
         module = network.edge(name)
         if by_module.setdefault(id(module), name) == name:
@@ -80,7 +88,9 @@ def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> di
 
 
 def parse(text: str) -> dict[str, float]:
-    """`[qat] pin` as {edge or "*": percentile}: "EDGE=99.9, *=99.99". Raises RecipeError."""
+    """`[qat] pin` as {edge or "*": percentile}, from text such as "EDGE=99.9, *=99.99". Raises
+    RecipeError.
+    """
     found: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = part.rpartition("=")
@@ -90,7 +100,8 @@ def parse(text: str) -> dict[str, float]:
             percentile = 0.0
         if not equals or not name.strip() or not 50 < percentile <= 100:
             raise RecipeError(
-                f"qat.pin: {part!r}, expected EDGE=PERCENTILE with a percentile above 50 and at most 100",
+                f"qat.pin: {part!r} is not EDGE=PERCENTILE with a percentile above 50 and at most "
+                "100",
                 'for example --set "qat.pin=conv_stem=99.9"; * names every edge',
             )
         found[name.strip()] = percentile
@@ -98,9 +109,10 @@ def parse(text: str) -> dict[str, float]:
 
 
 def pin(network: QatNetwork, wanted: Mapping[str, float], seen: Mapping[str, Seen]) -> None:
-    """Set ranges to percentiles and keep training from moving them. Ranges that are fixed by the op stay as they are.
+    """Set ranges to percentiles, and keep training from moving them.
 
-    Raises UnknownName for an edge that the network does not have.
+    `wanted`: {edge or EVERY: percentile}. Ranges that an operator fixes stay. Raises UnknownName
+    for an edge that the network does not have.
     """
     for name in wanted:
         if name != EVERY and name not in network.edges:

@@ -1,7 +1,9 @@
-"""The aten graph of a float network from one forward pass: what `edgekd.quantization.capture.capture` gives, without torch.export.
+"""Records the aten graph of a float network from one forward pass, without torch.export.
 
-torch.export serves any batch size, and takes 2 s of CPU to import and to run. An untrained network that is only
-looked at does not need it: each op is written down as it runs. Under inference mode torch takes no op apart before that.
+The graph is that of `edgekd.quantization.capture.capture`. torch.export serves any batch size but
+takes 2 s to import and to run. An untrained network that is only checked does not need it: each
+operator is recorded as it runs. Under inference mode torch does not decompose operators before
+that.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from edgekd.quantization.capture import plain
 
 
 def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    """The aten graph of `model` in eval form, for a batch of one.
+    """Record `model` in eval form as an aten graph for a batch of one.
 
-    `example`: float32 [n, channels, px, px]; its first image is shown. The graph has one input and one output and holds
-    copies of the parameters. Raises UnsupportedNetwork when the network fails, gives several outputs, or none of its ops
-    reads the image.
+    `example`: float32 [n, channels, px, px]; its first image is run. The graph has one input and
+    one output and holds copies of the parameters. Raises UnsupportedNetwork when the network fails,
+    or has several outputs.
     """
     model.eval()
     image = example[:1].clone()
@@ -34,7 +36,7 @@ def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
         with torch.inference_mode(), recorder:
             answer = model(image)
-    except Exception as error:  # a network's own Python may raise anything; each one means that it cannot be looked at
+    except Exception as error:  # a network's own code may raise anything
         raise UnsupportedNetwork(
             f"{type(model).__name__} fails on an image of {list(image.shape[1:])}: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
@@ -47,7 +49,7 @@ def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
         answer = answer[0]
     if not isinstance(answer, Tensor):
         raise UnsupportedNetwork(
-            f"{type(model).__name__} gives more than one output; int8 training takes one",
+            f"{type(model).__name__} has more than one output; int8 training takes one",
             "strip adapters and auxiliary exits before QAT",
         )
     recorder.graph.output(recorder.node(answer))
@@ -55,7 +57,9 @@ def record(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 class _Recorder(TorchDispatchMode):
-    """Writes each aten op that runs into `graph`. `tensors`: {path: parameter or buffer} that were read."""
+    """Records each aten operator that runs in `graph`. `tensors`: {path: parameter or buffer} it
+    reads.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -65,11 +69,11 @@ class _Recorder(TorchDispatchMode):
             id(value): path for path, value in [*model.named_parameters(), *model.named_buffers()]
         }
         self._nodes: dict[int, fx.Node] = {}
-        self._alive: list[Tensor] = []  # an id is one tensor's as long as that tensor lives
+        self._alive: list[Tensor] = []  # an id belongs to one tensor only while that tensor lives
         self._stack: list[tuple[str, type[nn.Module]]] = []
 
     def watch(self, path: str, module: nn.Module) -> list[Any]:
-        """Hooks that say which module runs."""
+        """Hooks that keep track of the module that runs."""
 
         def enter(_module: nn.Module, _inputs: Any) -> None:
             self._stack.append((path, type(module)))
@@ -80,13 +84,13 @@ class _Recorder(TorchDispatchMode):
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
     def write(self, value: Tensor, node: fx.Node) -> None:
-        """Remember which node a tensor is; of its value, the shape is kept."""
+        """Remember the node of a tensor. Of the value, only shape and dtype are kept."""
         node.meta["val"] = torch.empty_like(value, device="meta")
         self._nodes[id(value)] = node
         self._alive.append(value)
 
     def node(self, value: Tensor) -> fx.Node:
-        """The node of a tensor; a parameter gets one when it is first read."""
+        """The node of a tensor. A parameter gets one when it is first read."""
         if id(value) not in self._nodes:
             path = self._paths.get(id(value))
             if path is None:
@@ -102,7 +106,7 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> Any:
-        """Run `op` and write it down."""
+        """Run `op` and record it."""
         result = op(*args, **(kwargs or {}))
         node = self.graph.create_node(
             "call_function",

@@ -1,8 +1,9 @@
 """Tries what could bring an int8 network nearer to its float student, and measures each remedy.
 
-Ranges are changed one operator at a time and all together; training goes on for a few steps; and the
-worst operators are left in float, which shows the most that replacing them could bring. All remedies
-are measured on the same images. The build keeps none of them: each names the setting that applies it.
+Ranges are changed one operator at a time and all together; training goes on for a few steps; and
+the worst operators are left in float, which shows the most that replacing them could bring. All
+remedies are measured on the same images. The build keeps none of them: each names the setting that
+applies it.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ ALL_OPS = "all ops"  # what a remedy changes that changes every operator
 class Case:
     """What remedies are tried on.
 
-    `images`: uint8 [n, px, px, channels], not trained on. `calibration`: the normalized batches that the
-    ranges started from; `more`: batches of other training images, may be empty. `config`: how the
-    network was trained.
+    `images`: uint8 [n, px, px, channels], not trained on. `calibration`: the normalized batches
+    that the ranges started from; `more`: batches of other training images, may be empty. `config`:
+    how the network was trained.
     """
 
     network: QatNetwork
@@ -66,9 +67,9 @@ class Case:
 class Candidate:
     """A remedy that was tried.
 
-    `what`: the operator, or ALL_OPS. `text`: the remedy in words; `next_step`: the setting that applies
-    it. `logits`: its answers on the measuring images, float32 [n, k]. `bound`: not a remedy, but the most
-    that one of its kind could bring.
+    `what`: the operator, or ALL_OPS. `text`: the remedy in words; `next_step`: the setting that
+    applies it. `logits`: its answers on the measuring images, float32 [n, k]. `bound`: not a
+    remedy, but the most that one of its kind could bring.
     """
 
     kind: RemedyKind
@@ -103,7 +104,7 @@ def candidates(case: Case, worst: Sequence[Unit], without: Mapping[str, Floats])
 
 
 def ranges(case: Case, worst: Sequence[Unit], seen: Mapping[str, Seen]) -> list[Candidate]:
-    """Other ranges for each of the worst operators in turn: percentiles on the calibration images."""
+    """Other ranges for each of the worst operators: percentiles on the calibration images."""
     trials = list(_trials(case.network, worst, seen))
     answers = _answers(case, trials)
     found = []
@@ -227,7 +228,7 @@ def per_channel(case: Case) -> list[Candidate]:
 
 
 def more_training(case: Case) -> Candidate:
-    """Some more steps of the same training on training images, ranges frozen. Changes the network."""
+    """Some more steps of the same training with frozen ranges. Changes the network."""
     network, batches = case.network, [*case.calibration, *case.more]
     optimiser = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad],
@@ -253,7 +254,7 @@ def more_training(case: Case) -> Candidate:
 
 
 def replaced(worst: Sequence[Unit], without: Mapping[str, Floats]) -> list[Candidate]:
-    """The worst operators left in float: the most that another operator in their place can bring."""
+    """The worst operators left in float: the most that replacing them can bring."""
     return [
         Candidate(
             RemedyKind.ANOTHER_OP,

@@ -1,4 +1,4 @@
-"""Ranks the remedies that were tried by how near each brings the int8 network to the float student."""
+"""Ranks the remedies by how near each brings the int8 network to the float student."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def rank(
 ) -> tuple[list[Remedy], list[Remedy]]:
     """(the best `most` remedies, all that were tried), by divergence from `reference`.
 
-    `before`, `reference`: logits float32 [n, k] of the int8 network and of the float student. Remedies
-    whose gain has a paired 95 % interval above zero come first; those without a gain are left out of the
-    best. Of one operator the best remedy counts, and of one kind that changes all operators. A bound
-    stands among the best, at most once, where there are fewer real remedies than `most`.
+    `before`, `reference`: logits float32 [n, k] of the int8 network and of the float student.
+    Remedies whose gain has a paired 95 % interval above zero come first; those without a gain are
+    left out of the best. Of one operator the best remedy counts, and of one kind that changes all
+    operators. A bound stands among the best, at most once, where there are fewer real remedies than
+    `most`.
     """
     kind = metrics.kind(labels)
     each = metrics.divergence(before, reference, kind)

@@ -1,4 +1,5 @@
-"""The operators of an int8 network as units to be switched, and a batch that is computed again in part.
+"""The operators of an int8 network as units to be switched, and a batch that is computed again in
+part.
 
 An operator counts with its weights, its bias and the range of its output; operators that share a
 range are one unit. The values of a batch are kept, so that only the nodes behind an operator are
@@ -29,8 +30,8 @@ Values = dict[Node, Any]  # of every node: tensors, and tuples of them
 class Unit:
     """One operator. `name` is its edge, `others` the edges that share its range.
 
-    `range_path`, `weight_paths`: paths of its fake-quantizers. `fixed`: the operator fixes its range (a
-    softmax), so no other range can be tried.
+    `range_path`, `weight_paths`: paths of its fake-quantizers. `fixed`: the operator fixes its
+    range (a softmax), so no other range can be tried.
     """
 
     name: str
@@ -49,8 +50,8 @@ class Unit:
 def units(network: QatNetwork) -> list[Unit]:
     """The operators of a network in the order in which they run.
 
-    The image is not among them, nor is an operator that keeps its range (a pad, a max pool): pixels are
-    codes as they are.
+    The image is not among them, nor is an operator that keeps its range (a pad, a max pool): pixels
+    are codes as they are.
     """
     sharing: dict[int, list[str]] = {}
     for name in network.edges:
@@ -122,8 +123,8 @@ class Rerun:
 def affected(network: QatNetwork, paths: Sequence[str]) -> frozenset[Node]:
     """The nodes whose values depend on these fake-quantizers.
 
-    These are the fake-quantizers' own nodes, biases that are rounded with their scales, and every node
-    behind those.
+    These are the fake-quantizers' own nodes, biases that are rounded with their scales, and every
+    node behind those.
     """
     graph, modules = network.graph, {id(network.graph.get_submodule(path)) for path in paths}
     dirty: set[Node] = set()

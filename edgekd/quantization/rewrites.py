@@ -1,14 +1,15 @@
 """Rewrites of a float aten graph into operators that TFLite's int8 kernels have.
 
-Each rewrite keeps the function that the graph computes. Those of an affine map per channel (scalars,
-batch norms, hard-sigmoid) are in `edgekd.quantization.affine_rewrites`.
+Each rewrite keeps the function that the graph computes. Those of an affine map per channel
+(scalars, batch norms, hard-sigmoid) are in `edgekd.quantization.affine_rewrites`.
 
     silu            x * sigmoid(x): LOGISTIC and MUL, as TensorFlow writes swish
     adaptive pool   to a size that divides the map: an average pool of equal windows
-    average pool    a border that is counted: a PAD before it, since TFLite never counts its own border
+    average pool    a border that is counted: a PAD before it, since TFLite never counts its own
+                    border
     split, chunk    slices; a slice of everything is dropped
-    flatten         of a map beyond 1x1: in the file's order (height, width, channel), with the columns
-                    of the next layer permuted
+    flatten         of a map beyond 1x1: in the file's order (height, width, channel), with the
+                    columns of the next layer permuted
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ ELEMENTWISE = frozenset(
 
 
 def rewrite(network: fx.GraphModule) -> None:
-    """Apply every rewrite, in the order that they need. Batch norms behind a layer are folded before.
+    """Apply every rewrite, in the order that they need. Batch norms behind a layer are folded
+    before.
 
     Raises UnsupportedNetwork, naming the module, where a form has no int8 equal.
     """
@@ -164,10 +166,11 @@ def counted_borders(network: fx.GraphModule) -> None:
 
 
 def flatten_as_stored(network: fx.GraphModule) -> None:
-    """Flatten [n, c, h, w] beyond 1x1 in the file's order (h, w, c), and permute the readers' weights.
+    """Flatten [n, c, h, w] beyond 1x1 in the file's order (h, w, c), and permute the readers'
+    weights.
 
-    The file would otherwise need a TRANSPOSE. Raises UnsupportedNetwork unless only linear layers read
-    the result, directly or through activations.
+    The file would otherwise need a TRANSPOSE. Raises UnsupportedNetwork unless only linear layers
+    read the result, directly or through activations.
     """
     for node in nodes_of(network.graph):
         if node.target not in (aten.flatten.using_ints, aten.reshape.default, aten.view.default):
@@ -208,8 +211,8 @@ def _linear_readers(flat: Node) -> list[Node]:
                 pending.append(user)
             else:
                 raise UnsupportedNetwork(
-                    f"a map that is flattened {where(flat)} goes into {op_name(user)}, so its order "
-                    "cannot be folded into weights",
+                    f"a map that is flattened {where(flat)} goes into {op_name(user)}, so its "
+                    "order cannot be folded into weights",
                     "take a student that pools to 1x1 before it flattens",
                 )
     return layers

@@ -1,7 +1,7 @@
 """Measures what each operator of a trained int8 network costs: alone in int8, and alone in float.
 
-The cost is the Kullback-Leibler divergence of the answers from those of the same weights in float, on
-images that the network was not trained on. So it measures rounding and nothing else.
+The cost is the Kullback-Leibler divergence of the answers from those of the same weights in float,
+on images that the network was not trained on. So it measures rounding and nothing else.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class RemedyKind(enum.StrEnum):
 class Divergence(Record, frozen=True):
     """How far answers lie from reference answers.
 
-    `kl`: the divergence; `kl_ci95`: its 95 % bootstrap interval; `top1`, `auc`: the changes against the
-    reference (`auc` is None where a class has no image).
+    `kl`: the divergence; `kl_ci95`: its 95 % bootstrap interval; `top1`, `auc`: the changes against
+    the reference (`auc` is None where a class has no image).
     """
 
     kl: float
@@ -41,7 +41,9 @@ class Divergence(Record, frozen=True):
 
 
 class Alone(Divergence, frozen=True):
-    """One operator alone in int8, against the float network; its two parts, where they were measured."""
+    """One operator alone in int8, against the float network; its two parts, where they were
+    measured.
+    """
 
     weights_kl: float | UnsetType = UNSET
     range_kl: float | UnsetType = UNSET
@@ -62,8 +64,8 @@ class Without(Record, frozen=True):
 class OperatorSensitivity(Record, frozen=True):
     """What int8 costs at one operator.
 
-    `name`: its edge; `shares_range_with`: further edges in the same range, counted with it. `part`: the
-    part that costs clearly more, None where neither does or it was not measured.
+    `name`: its edge; `shares_range_with`: further edges in the same range, counted with it. `part`:
+    the part that costs clearly more, None where neither does or it was not measured.
     """
 
     name: str
@@ -77,8 +79,8 @@ class OperatorSensitivity(Record, frozen=True):
 class Remedy(Record, frozen=True):
     """A change that was tried, measured against the float student.
 
-    `what`: the operator, or "all ops". `bound`: the most that a remedy of this kind could bring, and not a
-    remedy itself. `sure`: the 95 % interval of the gain in KL lies above zero.
+    `what`: the operator, or "all ops". `bound`: the most that a remedy of this kind could bring,
+    and not a remedy itself. `sure`: the 95 % interval of the gain in KL lies above zero.
     """
 
     kind: RemedyKind
@@ -97,8 +99,8 @@ class Remedy(Record, frozen=True):
 class SensitivityReport(Record, frozen=True, kw_only=True):
     """The whole run. `seconds`: how long it took, added when it is stored.
 
-    `whole`: the int8 network against the same weights in float. `training`: those weights in float against
-    the float student. `tried`: how many remedies were tried; `candidates`: all of them.
+    `whole`: the int8 network against the same weights in float. `training`: those weights in float
+    against the float student. `tried`: how many remedies were tried; `candidates`: all of them.
     """
 
     schema: str = SCHEMA

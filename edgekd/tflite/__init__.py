@@ -1,5 +1,5 @@
-"""The .tflite format: the int8 rules, reading and writing flatbuffers, operator versions, metadata, and the runtime.
+"""The .tflite format: int8 rules, flatbuffers, operators and their versions, metadata, the runtime.
 
 It may import core and settings.
-Start with int8_rules.py and flatbuffer.py.
+Start with operators.py, int8_rules.py and flatbuffer.py.
 """

@@ -1,21 +1,26 @@
-"""The canonical form of a .tflite: a pass that makes any single-graph file say what TensorFlow's own converter would say.
+"""The canonical form of a .tflite: what TensorFlow's converter writes beside the network itself.
 
-What it sets, and nothing else; names, codes, scales and the order of the ops stay:
+The pass takes any file with one graph. It sets the following; names, codes, scales and the order of
+the operators stay:
 
-    op codes      one a name, in order of first use, in the newest version that an op of it needs (`edgekd.tflite.op_versions`);
-                  deprecated_builtin_code beside builtin_code, 127 for what does not fit
-    tensors       inputs, then constants in the order the ops read them, then the ops' outputs; what nothing reads is
-                  dropped; equal parameters (axes, shapes, paddings) are one tensor; no shape_signature for a static shape
-    buffers       0 is empty, tensor i has buffer i + 1 (empty for activations), metadata come last; no offsets
-    quantisation  float32 scales with as many int64 zero points, quantized_dimension 0 unless there are several, no min
-                  and max
-    options       none for RESHAPE and TRANSPOSE, whose second input says it
-    metadata      min_runtime_version, in 16 bytes, before what else there is
+    operator codes  one for each name, in order of first use, in the newest version that an operator
+                    of that name needs (`edgekd.tflite.op_versions`); deprecated_builtin_code beside
+                    builtin_code, 127 for what does not fit
+    tensors         inputs, then constants in the order in which operators read them, then outputs
+                    of operators; unread tensors are dropped; equal parameters (axes, shapes,
+                    paddings) are one tensor; no shape_signature for a static shape
+    buffers         0 is empty, tensor i has buffer i + 1 (empty for activations), metadata come
+                    last; no offsets
+    quantization    float32 scales with as many int64 zero points, quantized_dimension 0 unless
+                    there are several scales, no min and max
+    options         none for RESHAPE and TRANSPOSE, whose second input holds them
+    metadata        min_runtime_version, in 16 bytes, before the others
 
-What differs, on purpose. Two things TensorFlow writes are left out: its CONVERSION_METADATA, which states the version and
-the flags of a TensorFlow that did not run, and its description "MLIR Converted.". The order among constants is
-TensorFlow's own affair (2.3 and 2.21 differ), so ours is the plain one. TensorFlow 2.21 lets two biases with equal
-contents share one buffer; here each has its own. Tensors are named after the modules they came from, not after Keras layers.
+Some things differ from TensorFlow on purpose. Its CONVERSION_METADATA, with the version and the
+flags of a TensorFlow that did not run, is left out, and so is its description "MLIR Converted.".
+The order of constants is TensorFlow's own (2.3 and 2.21 differ), so ours is the plain one.
+TensorFlow 2.21 lets two biases with equal contents share a buffer; here each has its own. Tensors
+are named after the modules that they come from, and not after Keras layers.
 """
 
 from __future__ import annotations
@@ -31,7 +36,9 @@ from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, read, schema, write
 from edgekd.tflite.op_versions import OpVersion, has_rule, newest, shared_versions
 from edgekd.tflite.operators import operator_group
 
-PLACEHOLDER_MAX = 127  # deprecated_builtin_code of an op beyond it: BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES
+# deprecated_builtin_code of every operator beyond it:
+# BuiltinOperator_PLACEHOLDER_FOR_GREATER_OP_CODES.
+PLACEHOLDER_MAX = 127
 MIN_RUNTIME = "min_runtime_version"
 MIN_RUNTIME_BYTES = 16  # TensorFlow pads the text with zeros to this length
 # The second input holds the shape or the order, and no options repeat it.
@@ -41,7 +48,7 @@ operator_group(f"{__name__}.WITHOUT_OPTIONS", WITHOUT_OPTIONS, "its options stay
 
 @dataclasses.dataclass(frozen=True)
 class Deviation:
-    """One thing a file says otherwise than TensorFlow's converter would. `where`: "op", "tensor" or "metadata"."""
+    """A difference from TensorFlow's converter. `where`: "op", "tensor" or "metadata"."""
 
     where: str
     name: str
@@ -50,7 +57,9 @@ class Deviation:
 
 
 def canonical(data: bytes | memoryview) -> bytes:
-    """The same network in canonical form; a file that is in it stays as it is. Equal input gives equal bytes.
+    """The same network in canonical form. A canonical file stays as it is.
+
+    Equal input gives equal bytes.
 
     Raises ModelFileError for a file that cannot be read, or in which two tensors share a name.
     """
@@ -82,9 +91,8 @@ def canonical(data: bytes | memoryview) -> bytes:
         _text(entry.name): model.buffers[entry.buffer].data for entry in model.metadata or []
     }
     stated = metadata.pop(MIN_RUNTIME, None)
-    if stated is not None and not all(
-        has_rule(op, graph.tensors) for op in graph.ops
-    ):  # then the file knows better
+    # With an operator that we have no rule for, the file's own statement counts too.
+    if stated is not None and not all(has_rule(op, graph.tensors) for op in graph.ops):
         versions.append(
             OpVersion(1, bytes(bytearray(stated)).rstrip(b"\0").decode("ascii", "replace"))
         )
@@ -106,7 +114,7 @@ def _text(value: Any) -> str:
 
 
 def _tensor_order(graph: LiteGraph) -> tuple[list[int], dict[int, int]]:
-    """(old indices in their new order, {old index: new index}); equal parameters share a new index."""
+    """(old indices in their new order, {old index: new index}); equal parameters share one."""
     order: list[int] = list(graph.inputs)
     seen: dict[tuple[Any, ...], int] = {}  # what a parameter holds -> its old index
     same: dict[int, int] = {}
@@ -133,7 +141,7 @@ def _tensor_order(graph: LiteGraph) -> tuple[list[int], dict[int, int]]:
 
 
 def _content(tensor: LiteTensor) -> tuple[Any, ...]:
-    """What makes two constants one: everything of a parameter; of a weight or bias, its name, for it is a layer's own."""
+    """What makes two constants equal: all of a parameter, the name of a weight or bias."""
     assert tensor.data is not None
     if tensor.scale.size:
         return ("layer", tensor.name, tensor.index)
@@ -195,7 +203,7 @@ def _buffer(data: Any) -> Any:
 
 
 def deviations(data: bytes | memoryview) -> list[Deviation]:
-    """Where a file differs from its canonical form, each under the name of its op or tensor; [] when nowhere.
+    """Where a file differs from its canonical form, under the name of the operator or tensor.
 
     Raises ModelFileError as `canonical` does.
     """
@@ -213,7 +221,7 @@ def deviations(data: bytes | memoryview) -> list[Deviation]:
 
 
 def _facts(graph: LiteGraph) -> dict[tuple[str, str, str], Json]:
-    """{(where, name, field): value} of all that the canonical form decides."""
+    """{(where, name, field): value} of everything that the canonical form decides."""
     model = graph.model
     facts: dict[tuple[str, str, str], Json] = {}
     for op, written in zip(graph.ops, model.subgraphs[0].operators, strict=True):
@@ -248,7 +256,7 @@ def _facts(graph: LiteGraph) -> dict[tuple[str, str, str], Json]:
 
 
 def _place(graph: LiteGraph, tensor: LiteTensor) -> str:
-    """Which of the groups inputs, constants, results a tensor lies in, by its place in the file."""
+    """Whether a tensor stands where inputs, constants and results stand in a canonical file."""
     constants = [other.index for other in graph.tensors if other.data is not None]
     if not constants or tensor.data is not None:
         return "in order"

@@ -1,7 +1,8 @@
-"""Reads, checks and writes TFLite flatbuffers: bytes -> LiteGraph, ModelT -> bytes with 16-byte aligned data.
+"""Reads, checks and writes TFLite flatbuffers: bytes to LiteGraph, and ModelT to bytes.
 
-The interpreter can crash on a truncated file, so every file passes `read` before it meets one. What a file says beside
-its network (op versions, buffers, metadata) is `edgekd.tflite.canonical`'s business.
+The interpreter can crash on a truncated file, so every file goes through `read` before it. What a
+file says beside its network (operator versions, buffers, metadata) is set by
+`edgekd.tflite.canonical`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ import numpy.typing as npt
 from edgekd.core.errors import MissingExtra, ModelFileError
 
 IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
-ALIGNMENT = (
-    16  # force_align of Buffer.data in schema.fbs; kernels load weights with aligned vector loads
-)
+# force_align of Buffer.data in schema.fbs. Kernels load weights with aligned vector loads.
+ALIGNMENT = 16
 DTYPES: dict[str, type[np.generic]] = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
@@ -40,7 +40,10 @@ INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
 
 @dataclasses.dataclass(frozen=True)
 class LiteTensor:
-    """A tensor. `scale` (float32), `zero_point` (int64): empty unless quantised; `data`: None unless constant."""
+    """One tensor. `scale` (float32) and `zero_point` (int64) are empty unless it is quantized.
+
+    `axis`: the dimension that several scales belong to. `data`: None unless it is a constant.
+    """
 
     index: int
     name: str
@@ -54,7 +57,11 @@ class LiteTensor:
 
 @dataclasses.dataclass(frozen=True)
 class LiteOp:
-    """One operator: `options` are the schema's builtin options by name; an absent optional input is -1."""
+    """One operator. `options`: the fields of its table in schema.fbs, whose types differ from table
+    to table.
+
+    An optional input that is absent is -1.
+    """
 
     index: int
     name: str
@@ -64,13 +71,15 @@ class LiteOp:
     options: dict[str, Any]
 
     def label(self, tensors: list[LiteTensor]) -> str:
-        """How messages name it: "CONV_2D #3 -> blocks.0.0.conv_pw"."""
+        """Its name in messages: "CONV_2D #3 -> blocks.0.0.conv_pw"."""
         return f"{self.name} #{self.index} -> {tensors[self.outputs[0]].name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class LiteGraph:
-    """The one subgraph of a model, checked. `model` is the schema's own object, for passes that change it."""
+    """The one subgraph of a model, checked. `model`: the schema's own object, for passes that
+    change it.
+    """
 
     tensors: list[LiteTensor]
     ops: list[LiteOp]
@@ -79,7 +88,7 @@ class LiteGraph:
     model: Any
 
     def counts(self) -> dict[str, int]:
-        """{OP: how many}, by name."""
+        """{operator: how many}, sorted by name."""
         return dict(sorted(collections.Counter(op.name for op in self.ops).items()))
 
     def by_name(self) -> dict[str, LiteTensor]:
@@ -101,9 +110,11 @@ def _names(enum: type) -> dict[int, str]:
 
 
 def read(data: bytes | memoryview) -> LiteGraph:
-    """Parse and check a .tflite: identifier, every offset, every index, every constant's length.
+    """Parse a .tflite and check its identifier, every offset, every index and every constant's
+    length.
 
-    Raises ModelFileError for a file that is truncated, of another kind, or holds anything but one subgraph.
+    Raises ModelFileError for a file that is truncated, of another kind, or has not exactly one
+    subgraph.
     """
     data = bytes(data)
     if len(data) < 8 or data[4:8] != IDENTIFIER:
@@ -117,9 +128,7 @@ def read(data: bytes | memoryview) -> LiteGraph:
         raise _broken("its root lies outside the file")
     try:
         model = parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
-    except (
-        Exception
-    ) as error:  # struct, index, value and unicode errors: whatever the broken offset led to
+    except Exception as error:  # a broken offset leads to struct, index and unicode errors
         raise _broken(f"{type(error).__name__}: {error}") from error
     if not model.subgraphs or len(model.subgraphs) != 1:
         raise ModelFileError(
@@ -209,7 +218,10 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
 
 
 def is_full_integer(graph: LiteGraph) -> bool:
-    """Whether every tensor is an integer and no op only converts between number formats (`is_port_conversion` aside)."""
+    """Whether every tensor is an integer and no operator converts between number formats.
+
+    A QUANTIZE at a uint8 port is allowed (`is_port_conversion`).
+    """
     from edgekd.tflite.int8_rules import FLOAT_OPS
 
     used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
@@ -220,7 +232,7 @@ def is_full_integer(graph: LiteGraph) -> bool:
 
 
 def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
-    """Whether an op is the QUANTIZE between a uint8 input or output of the graph and int8."""
+    """Whether an operator is the QUANTIZE between int8 and a uint8 input or output of the graph."""
     if op.name != "QUANTIZE":
         return False
     ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
@@ -230,7 +242,9 @@ def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
 
 
 def write(model: Any) -> bytes:
-    """A schema ModelT as .tflite bytes, every buffer 16-byte aligned; equal models give equal bytes."""
+    """A schema ModelT as .tflite bytes, every buffer aligned to 16 bytes. Equal models give equal
+    bytes.
+    """
     import flatbuffers
 
     parts = schema()

@@ -1,8 +1,9 @@
-"""TFLite's int8 rules as data and arithmetic: what every other file of the int8 route leans on. numpy and stdlib only.
+"""TFLite's int8 rules as data and arithmetic, on which the whole int8 route relies. numpy only.
 
-A real number is r = scale * (q - zero_point). The rules are those of the LiteRT 8-bit quantization specification
-(tflite/g3doc/performance/quantization_spec.md). Scales are float32 in the file; they are worked out in float64 and
-rounded once, because a trip through float32 minima and maxima changes one scale in ten by a bit.
+A real number is r = scale * (q - zero_point). The rules are those of the LiteRT 8-bit quantization
+specification (tflite/g3doc/performance/quantization_spec.md). Scales are float32 in the file. They
+are computed in float64 and rounded once: float32 minima and maxima would change one scale in ten by
+a bit.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from edgekd.core.errors import RecipeError, UnsupportedNetwork, nearest
 from edgekd.tflite.operators import operator_group, operator_table
 
 INT8_MIN, INT8_MAX = -128, 127  # activations use the whole of int8
-WEIGHT_LIMIT = 127  # weights use [-127, 127], so that -128 * -128 never meets in a 16-bit product (spec, "Symmetric")
-# A bias is int32 with scale s_in * s_w. Half of the int32 range is left to the accumulator that is added to it.
+# Weights use [-127, 127], so that -128 * -128 never occurs in a 16-bit product (spec, "Symmetric").
+WEIGHT_LIMIT = 127
+# A bias is int32 with scale s_in * s_w. Half of the int32 range is left to the products added to
+# it.
 BIAS_LIMIT = 2.0**30
-# QuantizeMultiplier (tflite/kernels/internal/quantization_util.cc) turns a multiplier under 2^-32 into zero and
-# XNNPACK refuses it; one bit of margin for the float32 rounding of the scales.
+# QuantizeMultiplier (tflite/kernels/internal/quantization_util.cc) turns a multiplier under 2^-32
+# into zero and XNNPACK refuses it; one bit of margin for the float32 rounding of the scales.
 MULTIPLIER_FLOOR = 2.0**-31
-# XNNPACK refuses the whole model when one channel's multiplier reaches 2^8 ("failed to create XNNPACK runtime"). One
-# accumulator step then moves the output through all its 256 codes, so nothing is lost by clipping such weights.
+# XNNPACK refuses the whole model when one channel's multiplier reaches 2^8 ("failed to create
+# XNNPACK runtime"). One step of the accumulator then moves the output through all its 256 codes, so
+# clipping such weights loses nothing.
 MULTIPLIER_CEILING = 255.0
-# The smallest scale of an activation that never moved, or of a weight channel that is all zero: it keeps the scale
-# a normal float32 and r / scale finite. Any real edge of a network is many orders wider.
+# The smallest scale of a constant activation, or of a weight channel that is all zero: it keeps the
+# scale a normal float32 and r / scale finite. Any other edge of a network is many orders wider.
 SCALE_FLOOR = 2.0**-30
 
 # Input and output share scale and zero point (spec, "Int8 quantized operator specifications").
@@ -75,16 +79,17 @@ WEIGHTED_OPS: dict[str, int] = {
     "FULLY_CONNECTED": 0,  # OI
 }
 operator_group(f"{__name__}.WEIGHTED_OPS", WEIGHTED_OPS, "it has no trained weights")
-FLOAT_OPS = frozenset(
-    {"QUANTIZE", "DEQUANTIZE"}
-)  # an op that only exists because something is not int8
+# Operators that exist only because some tensor is not int8.
+FLOAT_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 PADDING_SAME = 0  # schema.fbs, enum Padding: the border that gives ceil(size / stride) outputs
-# A clamp to [0, 1] behind a layer: no activation in the file. Its range is observed after the clamp, so zero is code
-# -128, the top is at most 1, and int8 saturation is the clamp (`edgekd.quantization.rewrites`, hard-sigmoid).
+# A clamp to [0, 1] behind a layer (hard-sigmoid), without an activation in the file. Its range is
+# observed after the clamp, so zero is code -128, the top is at most 1, and int8 saturation is the
+# clamp.
 SATURATION = "SATURATION"
-# HARD_SWISH works in int16 and asks for s_in / 128 < s_out (kernels/activations.cc: output_multiplier_exponent <= 0), or
-# the runtime refuses the file. Half of that leaves a bit of margin. An output so narrow beside its input is one whose
-# input lies far below -3 nearly everywhere: nothing is lost by the wider step.
+# HARD_SWISH works in int16 and needs s_in / 128 < s_out (kernels/activations.cc:
+# output_multiplier_exponent <= 0), or the runtime refuses the file. Half of that leaves one bit of
+# margin. An output so narrow has an input far below -3 nearly everywhere, so the wider step loses
+# nothing.
 HARD_SWISH_RATIO = 64.0
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -93,7 +98,7 @@ IntArray = npt.NDArray[np.signedinteger[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Scale and zero point of one activation tensor. `scale` is a float32 value held in a Python float."""
+    """Scale and zero point of one activation. `scale` is a float32 value held in a Python float."""
 
     scale: float
     zero_point: int
@@ -108,7 +113,8 @@ class Range:
         return ((codes.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
 
 
-# Spec: LOGISTIC and SOFTMAX give 0..1 in steps of 1/256; TANH and L2_NORMALIZATION -1..1; LOG_SOFTMAX -16..0.
+# Spec: LOGISTIC and SOFTMAX give 0..1 in steps of 1/256; TANH and L2_NORMALIZATION -1..1;
+# LOG_SOFTMAX -16..0.
 FIXED_OUTPUT: dict[str, Range] = {
     "LOGISTIC": Range(1 / 256, -128),
     "SOFTMAX": Range(1 / 256, -128),
@@ -126,7 +132,7 @@ operator_table(f"{__name__}.OUTPUT_RANGES", frozenset().union(*OUTPUT_RANGES.val
 def windows(
     size: int, kernel: int, stride: int, dilation: int, padding: int
 ) -> tuple[int, int, int]:
-    """(outputs, pixels padded before, after) along one axis, as tflite/kernels/padding.h works them out."""
+    """(outputs, pixels padded before, after) along one axis, as in tflite/kernels/padding.h."""
     reach = (kernel - 1) * dilation + 1
     if padding == PADDING_SAME:
         outputs = -(-size // stride)
@@ -146,10 +152,11 @@ def float32(value: float) -> float:
 
 
 def range_from_minmax(low: float, high: float) -> Range:
-    """The asymmetric int8 range that covers [low, high] and holds zero exactly (zero padding must be a code).
+    """The asymmetric int8 range that covers [low, high] and holds zero exactly.
 
-    scale = (high - low) / 255; zero_point = -128 - low / scale, rounded half away from zero. `low` and `high` in the
-    tensor's own unit, finite. Raises ValueError when they are not finite or low > high.
+    Zero must be a code, for zero padding. scale = (high - low) / 255; zero_point = -128 - low /
+    scale, rounded half away from zero. `low`, `high`: in the tensor's own unit. Raises ValueError
+    when they are not finite or low > high.
     """
     if not (math.isfinite(low) and math.isfinite(high)) or low > high:
         raise ValueError(f"a range needs finite low <= high, found {low} .. {high}")
@@ -160,18 +167,19 @@ def range_from_minmax(low: float, high: float) -> Range:
 
 
 def input_range(mean: Sequence[float], std: Sequence[float]) -> Range:
-    """The fixed range of an image input, so that a uint8 pixel p becomes the code p - 128 and nothing else.
+    """The fixed range of an image input, in which a uint8 pixel p is the code p - 128.
 
-    The network's own input is x_c = (p/255 - mean_c) / std_c, so one step of p is 1 / (255 * std_c), and x_c = 0 at
-    p = 255 * mean_c. One tensor has one scale: the mean of the channels' 1/std and the mean of their means are taken;
-    what a channel differs from that is folded into the first convolution (`input_fold`). With equal channels and
-    255 * mean whole, nothing is left to fold. Raises UnsupportedNetwork when zero is outside 0..255.
+    The network's own input is x_c = (p/255 - mean_c) / std_c. So one step of p is 1 / (255 *
+    std_c), and x_c = 0 at p = 255 * mean_c. A tensor has one scale, so the mean over the channels
+    of 1/std and of the means is taken; `input_fold` folds the differences of the channels into the
+    first convolution. With equal channels and 255 * mean whole, nothing is left to fold. Raises
+    UnsupportedNetwork when zero is outside 0..255.
     """
     step = sum(1.0 / (255.0 * s) for s in std) / len(std)
     zero_point = round_away(INT8_MIN + 255.0 * sum(mean) / len(mean))
     if not INT8_MIN <= zero_point <= INT8_MAX:
         raise UnsupportedNetwork(
-            f"the input's mean {list(mean)} is outside 0..1, so that no pixel value stands for zero",
+            f"the input's mean {list(mean)} is outside 0..1, so no pixel value means zero",
             "give mean and std for pixels scaled to 0..1, in models/*.toml",
         )
     return Range(float32(step), zero_point)
@@ -182,7 +190,8 @@ def input_fold(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Per channel (gain, offset), float64 [channels], with x_c = gain_c * x' + offset_c.
 
-    x_c is what the float network was trained on, x' = scale * (q - zero_point) what the deployed input tensor means.
+    x_c is the input that the float network was trained on; x' = scale * (q - zero_point) is the
+    meaning of the deployed input tensor.
     """
     grid = input_range(mean, std)
     step = 1.0 / (255.0 * np.asarray(std, np.float64))
@@ -193,9 +202,10 @@ def input_fold(
 def weight_scales(
     weight: FloatArray, axis: int | None, floor: FloatArray | float = 0.0, ceiling: float = math.inf
 ) -> npt.NDArray[np.float32]:
-    """Symmetric scales max|w| / 127 within bounds: float32 [channels along `axis`], or [1] when axis is None.
+    """Symmetric scales max|w| / 127 within bounds.
 
-    Weights beyond 127 * ceiling are clipped.
+    float32 [channels along `axis`], or [1] when axis is None. Weights beyond 127 * ceiling are
+    clipped.
     """
     flat = (
         np.abs(weight).reshape(1, -1)
@@ -209,9 +219,10 @@ def weight_scales(
 def weight_codes(
     weight: FloatArray, scale: npt.NDArray[np.float32], axis: int
 ) -> npt.NDArray[np.int8]:
-    """int8 codes of a float32 weight, same shape: round half to even of the float32 quotient, in [-127, 127].
+    """int8 codes of a float32 weight, same shape, in [-127, 127].
 
-    The quotient is float32 on purpose: it is the division that the fake-quantiser does in training, bit for bit.
+    Round half to even of the float32 quotient. It is float32 on purpose: the fake-quantizer of
+    training divides so, bit for bit.
     """
     shape = [-1 if index == axis and scale.size > 1 else 1 for index in range(weight.ndim)]
     quotient = weight.astype(np.float32) / scale.astype(np.float32).reshape(shape)
@@ -221,21 +232,22 @@ def weight_codes(
 def weight_scale_floor(
     bias: FloatArray, input_scale: float, output_scale: float
 ) -> npt.NDArray[np.float64]:
-    """The smallest weight scale a channel may have: float64, shape of `bias`.
+    """The smallest weight scale that a channel may have: float64, shape of `bias`.
 
-    Nearly dead channels have tiny weights beside an ordinary bias. Their own scale would push the bias out of int32
-    (up to 114 LSB of error, measured on EfficientNet-Lite0) or the multiplier to zero. So
-    |bias| / (s_in * s_w) <= 2^30 and s_in * s_w / s_out >= 2^-31.
+    Nearly dead channels have tiny weights beside an ordinary bias. With a scale of their own the
+    bias would leave int32 (up to 114 LSB of error, measured on EfficientNet-Lite0) or the
+    multiplier would become zero. So |bias| / (s_in * s_w) <= 2^30 and s_in * s_w / s_out >= 2^-31.
     """
     by_bias = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
     return np.maximum(by_bias, output_scale * MULTIPLIER_FLOOR / input_scale)
 
 
 def weight_scale_ceiling(input_scale: float, output_scale: float) -> float:
-    """The largest weight scale a channel may have: s_in * s_w / s_out <= 255.
+    """The largest weight scale that a channel may have: s_in * s_w / s_out <= 255.
 
-    Batch norms over channels that hardly vary (running variance near zero) fold into weights some hundred times too
-    large; a mobilenetv2_050 after 48 steps from scratch reached a multiplier of 2^11.
+    Batch norms over channels that hardly vary (running variance near zero) fold into weights that
+    are some hundred times too large; a mobilenetv2_050 after 48 steps from scratch reached a
+    multiplier of 2^11.
     """
     return MULTIPLIER_CEILING * output_scale / input_scale
 
@@ -243,7 +255,10 @@ def weight_scale_ceiling(input_scale: float, output_scale: float) -> float:
 def bias_codes(
     bias: FloatArray, input_scale: float, scale: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int32]:
-    """int32 codes of a float bias [channels] at scale s_in * s_w, in float64. Raises OverflowError outside int32."""
+    """int32 codes of a float bias [channels] at scale s_in * s_w, computed in float64.
+
+    Raises OverflowError for a code outside int32.
+    """
     codes = np.rint(bias.astype(np.float64) / (np.float64(input_scale) * scale.astype(np.float64)))
     if codes.size and np.abs(codes).max() > np.iinfo(np.int32).max:
         worst = int(np.abs(codes).argmax())
@@ -255,13 +270,14 @@ def bias_codes(
 
 @dataclasses.dataclass(frozen=True)
 class Int8Rules:
-    """What the device profile asks of the int8 graph, read before any training.
+    """What the device profile requires of the int8 graph. It is read before any training.
 
-    `io_dtype`: dtype of the file's input and output; "uint8" puts one QUANTIZE (code - 128, exact) behind the input
-    and one before the output, as TensorFlow's converter does, because uint8 kernels have no per-channel weights.
-    `classifier`: how FULLY_CONNECTED weights are scaled (one scale a row, or one for the tensor where the runtime is old
-    or the compiler wants it). `pooling`: how global average pooling is written (MEAN has a range of its own,
-    AVERAGE_POOL_2D keeps its input's). `softmax`: whether the file ends in logits or in a SOFTMAX.
+    `io_dtype`: dtype of the file's input and output. "uint8" puts one QUANTIZE (code - 128, exact)
+    behind the input and one before the output, as TensorFlow's converter does: uint8 kernels have
+    no per-channel weights. `classifier`: FULLY_CONNECTED weights have one scale for each row, or
+    one for the tensor (for old runtimes and some compilers). `pooling`: global average pooling is a
+    MEAN with a range of its own, or an AVERAGE_POOL_2D with its input's. `softmax`: whether the
+    file ends in a SOFTMAX or in logits.
     """
 
     io_dtype: str = "int8"
@@ -291,7 +307,9 @@ class Int8Rules:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, str]) -> Int8Rules:
-        """The inverse of `to_dict`; a missing key takes its default. Raises RecipeError for a key that is unknown."""
+        """The inverse of `to_dict`; a missing key has its default. Raises RecipeError for an
+        unknown key.
+        """
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:

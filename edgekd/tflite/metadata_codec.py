@@ -1,7 +1,7 @@
 """TFLite's model metadata as nested dictionaries, to and from flatbuffer bytes.
 
-The format itself is generated code (`edgekd.tflite.metadata_schema`). A dictionary has the schema's field names as
-keys. The value of a union is a dictionary with one key, the name of its table:
+The format itself is generated code (`edgekd.tflite.metadata_schema`). A dictionary has the schema's
+field names as keys. The value of a union is a dictionary with one key, the name of its table:
 {"content_properties": {"ImageProperties": {"color_space": 1}}}.
 """
 
@@ -30,7 +30,8 @@ CHILDREN = {
 }
 # Field -> its union.
 UNIONS = {"content_properties": "ContentProperties", "options": "ProcessUnitOptions"}
-# One table: its values are numbers, texts, tables, or lists of these. Which they are, the schema says.
+# One table: its values are numbers, texts, tables, or lists of these. Which they are, the schema
+# says.
 type Table = dict[str, Any]
 
 
@@ -48,7 +49,7 @@ def pack(metadata: Mapping[str, object]) -> bytes:
 
 
 def unpack(data: bytes) -> Table:
-    """The inverse of `pack`; absent fields are left out. Raises ModelFileError for damaged bytes."""
+    """The inverse of `pack`, without absent fields. Raises ModelFileError for damaged bytes."""
     try:
         if data[4:8] != IDENTIFIER:
             raise ValueError(f"bytes 4..8 are {data[4:8]!r} instead of {IDENTIFIER!r}")
@@ -98,7 +99,9 @@ def _object(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _table(made: Any) -> Table:
-    """The dictionary of a generated object. A number that is 0 is the schema's default and so absent."""
+    """The dictionary of a generated object. A number that is 0 is the schema's default and so
+    absent.
+    """
     table: Table = {}
     for attribute, value in vars(made).items():
         field = _field(attribute)

@@ -1,9 +1,9 @@
-"""TFLite Metadata: what a model says of itself to apps, written into the .tflite and read back. flatbuffers only.
+"""TFLite Metadata: what a model says about itself to apps, written into the .tflite and read back.
 
-The format is TFLite's metadata_schema.fbs (root ModelMetadata, file identifier M001) in a buffer that Model.metadata
-names TFLITE_METADATA; the files it speaks of (labels, score calibration) are appended to the .tflite as an uncompressed
-zip. TFLite's interpreter reads neither. `attach` and `detach` undo each other byte for byte, so that a certificate for
-the bare file can be checked on the file that carries metadata.
+The metadata (`edgekd.tflite.metadata_codec`) are in a buffer that Model.metadata calls
+TFLITE_METADATA. The files that they name (labels, score calibration) are appended to the .tflite as
+an uncompressed zip. TFLite's interpreter reads neither. `attach` and `detach` undo each other byte
+for byte, so that a certificate for the bare file can be checked on the file that carries metadata.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edgekd.tflite.metadata_codec import Table, pack, unpack
 from edgekd.tflite.metadata_schema.AssociatedFileType import AssociatedFileType
 from edgekd.tflite.metadata_schema.ColorSpaceType import ColorSpaceType
 
-ENTRY = "TFLITE_METADATA"  # the name consumers look for in Model.metadata; the first one wins
+# The name that apps look for in Model.metadata; the first one counts.
+ENTRY = "TFLITE_METADATA"
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first moment: equal files give equal bytes
-PARSER = (
-    "1.2.1"  # min_parser_version: the schema version that every field used here has been in since
-)
+# min_parser_version: the first version of the schema that has every field used here.
+PARSER = "1.2.1"
 MAX_FILE_BYTES = 1 << 20  # of one associated file; labels of 21,000 classes take 400 kB
 MAX_FILES = 32
 
@@ -37,9 +37,11 @@ RGB, GRAYSCALE = ColorSpaceType.RGB, ColorSpaceType.GRAYSCALE
 def attach(
     model: bytes | memoryview, metadata: Mapping[str, object], files: Mapping[str, bytes]
 ) -> bytes:
-    """The .tflite with `metadata` in it and `files` behind it; metadata that it carried before are replaced.
+    """The .tflite with `metadata` in it and `files` behind it. Metadata that it had before are
+    replaced.
 
-    `files` {name: bytes} are what the metadata's associated_files name. Equal input gives equal bytes.
+    `files`: {name: bytes}, those that the associated_files of the metadata name. Equal input gives
+    equal bytes.
     """
     graph = read(detach(model))
     parts = schema()
@@ -56,7 +58,8 @@ def attach(
 
 
 def detach(model: bytes | memoryview) -> bytes:
-    """The bare .tflite: what `attach` was given, byte for byte. A file without metadata is handed back as it is.
+    """The bare .tflite: the bytes that `attach` was given. A file without metadata is returned as
+    it is.
 
     Raises ModelFileError for a file that cannot be read.
     """
@@ -76,7 +79,7 @@ def detach(model: bytes | memoryview) -> bytes:
 
 
 def metadata_of(model: bytes | memoryview) -> Table | None:
-    """The ModelMetadata of a .tflite as nested dicts, or None when it has none. Raises ModelFileError when damaged."""
+    """The ModelMetadata of a .tflite, None without one. Raises ModelFileError when damaged."""
     graph: LiteGraph = read(model)
     for entry in graph.model.metadata or []:
         if _name(entry) == ENTRY:
@@ -85,7 +88,7 @@ def metadata_of(model: bytes | memoryview) -> Table | None:
                 or graph.model.buffers[entry.buffer].data is None
             ):
                 raise ModelFileError(
-                    "the TFLite Metadata of this file name a buffer that is not there",
+                    "the TFLite Metadata of this file name a buffer that does not exist",
                     "build it again",
                 )
             return unpack(bytes(bytearray(graph.model.buffers[entry.buffer].data)))
@@ -93,7 +96,7 @@ def metadata_of(model: bytes | memoryview) -> Table | None:
 
 
 def files_of(model: bytes | memoryview) -> dict[str, bytes]:
-    """The associated files behind a .tflite: {name: bytes}, {} when there are none. Raises ModelFileError when damaged."""
+    """The files behind a .tflite as {name: bytes}. Raises ModelFileError when they are damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(bytes(model))) as archive:
             entries = archive.infolist()
@@ -107,7 +110,7 @@ def files_of(model: bytes | memoryview) -> dict[str, bytes]:
                 )
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ModelFileError(
-                    "a file behind this .tflite is compressed; TFLite Metadata want it as it is",
+                    "a file behind this .tflite is compressed, which TFLite Metadata do not allow",
                     "take a file written by `edgekd build`",
                 )
             return {entry.filename: archive.read(entry) for entry in entries}

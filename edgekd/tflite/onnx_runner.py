@@ -1,4 +1,4 @@
-"""The one place that opens ONNX Runtime: logits of an exported model.onnx, and the values of chosen tensors."""
+"""The one module that opens ONNX Runtime: logits of a model.onnx, values of chosen tensors."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from edgekd.core.errors import DataError, MissingExtra, ModelFileError
 
 
 def open_session(model: bytes, form: str = "fused") -> Any:
-    """A session on one thread. `form`: "fused", or "as_written" so that every node runs by itself, in its own type.
+    """A session on one thread.
 
-    Raises ModelFileError for a file that is not ONNX, MissingExtra without onnxruntime.
+    `form`: "fused", or "as_written", in which every node runs by itself in its own type. Raises
+    ModelFileError for a file that is not ONNX, MissingExtra without onnxruntime.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtra("onnxruntime", "", "running an ONNX model") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = (
-        1  # the networks are small; results do not depend on the machine's cores
-    )
+    # One thread: the networks are small, and results do not depend on the number of cores.
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    # Without it int8 products are summed in pairs that saturate at int16 on x86-64 without VNNI, and answers are wrong there.
+    # Without it, x86-64 without VNNI sums int8 products in pairs that saturate at int16: wrong
+    # answers.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if form == "as_written":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -58,7 +59,9 @@ def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDAr
 def values(
     model: bytes, names: list[str], feed: npt.NDArray[np.float32]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """The named tensors of a float ONNX graph on one input (float32, the graph's own layout and shape)."""
+    """{name: value} of tensors of a float ONNX graph on one input, float32 in the graph's own
+    layout and shape.
+    """
     import onnx
 
     proto = onnx.load_model_from_string(model)

@@ -1,8 +1,9 @@
-"""Which version of an op an int8 graph uses, and the oldest runtime that has it, as TensorFlow's converter decides.
+"""The version of each operator in an int8 graph, and the oldest runtime that has it.
 
-The rules are those of tflite/tools/versioning/op_version.cc and runtime_version.cc. Compilers and delegates look at them:
-the Edge TPU compiler and NNAPI's delegate refuse an op whose version they do not know. Each row here was compared with
-files that TensorFlow 2.21 wrote (tests/test_reference_converter.py).
+The rules are TensorFlow's: tflite/tools/versioning/op_version.cc and runtime_version.cc. Compilers
+and delegates read the versions: the Edge TPU compiler and NNAPI's delegate refuse an operator whose
+version they do not know. Each row was compared with files that TensorFlow 2.21 wrote
+(tests/test_reference_converter.py).
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ from collections.abc import Callable, Sequence
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
 from edgekd.tflite.operators import operator_group, operator_table
 
-OLDEST_RUNTIME = (
-    "1.5.0"  # what runtime_version.cc gives for version 1 of the ops of this class of networks
-)
+# What runtime_version.cc gives for version 1 of the operators of such networks.
+OLDEST_RUNTIME = "1.5.0"
 
 
 @dataclasses.dataclass(frozen=True)
 class OpVersion:
-    """`number` is the op's version; `runtime` the oldest TFLite runtime that knows it."""
+    """`number`: the operator's version. `runtime`: the oldest TFLite runtime that knows it."""
 
     number: int
     runtime: str = OLDEST_RUNTIME
 
 
-# ops whose version only depends on int8 being their first input
+# Operators whose version depends only on whether their first input is int8.
 INT8: dict[str, OpVersion] = {
     "ADD": OpVersion(2, "1.14.0"),
     "AVERAGE_POOL_2D": OpVersion(2, "1.14.0"),
@@ -78,7 +78,7 @@ def _fully_connected(
 def _mul(
     _op: LiteOp, inputs: Sequence[LiteTensor], outputs: Sequence[LiteTensor]
 ) -> OpVersion | None:
-    """A multiplier of at least 1 needs a shift to the left, which came with version 3."""
+    """A multiplier of 1 or more needs a shift to the left, which came with version 3."""
     scales = [float(tensor.scale[0]) for tensor in (*inputs, *outputs) if tensor.scale.size]
     return (
         OpVersion(3, "1.15.0")
@@ -87,7 +87,7 @@ def _mul(
     )
 
 
-# ops whose version depends on more: the rule gives None where INT8 holds
+# Operators whose version depends on more. The rule returns None where INT8 holds.
 BY_OPERANDS: dict[
     str, Callable[[LiteOp, Sequence[LiteTensor], Sequence[LiteTensor]], OpVersion | None]
 ] = {
@@ -96,19 +96,20 @@ BY_OPERANDS: dict[
     "MUL": _mul,
 }
 operator_group(f"{__name__}.BY_OPERANDS", BY_OPERANDS, "its version depends on int8 alone")
-ANY_TYPE = frozenset({"QUANTIZE", "RESHAPE"})  # the same version for int8, uint8 and float inputs
+# The same version for int8, uint8 and float inputs.
+ANY_TYPE = frozenset({"QUANTIZE", "RESHAPE"})
 
 
 def has_rule(op: LiteOp, tensors: Sequence[LiteTensor]) -> bool:
-    """Whether this file knows the op's version: int8 ops, and those that are alike for every type."""
+    """Whether this file knows the version: of int8 operators, and of those alike for all types."""
     first = next((tensors[index] for index in op.inputs if index >= 0), None)
     return op.name in INT8 and first is not None and (first.dtype == "INT8" or op.name in ANY_TYPE)
 
 
 def version_of(op: LiteOp, tensors: Sequence[LiteTensor]) -> OpVersion:
-    """The version that TensorFlow's converter writes; for an op without a rule, the one that the file has.
+    """The version that TensorFlow's converter writes; without a rule, the one that the file has.
 
-    `tensors`: the graph's.
+    `tensors`: those of the graph.
     """
     if not has_rule(op, tensors):
         return OpVersion(op.version)
@@ -119,11 +120,12 @@ def version_of(op: LiteOp, tensors: Sequence[LiteTensor]) -> OpVersion:
 
 
 def shared_versions(ops: Sequence[LiteOp], tensors: Sequence[LiteTensor]) -> list[OpVersion]:
-    """The version of each op of a graph, in their order: the newest that any op of its name needs.
+    """The version of each operator of a graph, in their order: the newest that any of its name
+    needs.
 
-    TensorFlow's exporter keeps one operator code a name, and raises that code's version as its ops ask (UpdateOpVersion of
-    op_version.cc): beside a grouped convolution, version 6, a plain one is version 6 as well. Custom
-    ops share a name and not a code.
+    TensorFlow's exporter keeps one operator code for each name and raises its version as the
+    operators need (UpdateOpVersion of op_version.cc): beside a grouped convolution, version 6, a
+    plain one has version 6 too. Custom operators share a name but not a code.
     """
     own = [version_of(op, tensors) for op in ops]
     highest: dict[str, OpVersion] = {}
@@ -138,7 +140,7 @@ def shared_versions(ops: Sequence[LiteOp], tensors: Sequence[LiteTensor]) -> lis
 
 
 def newest(versions: Sequence[OpVersion]) -> str:
-    """The oldest runtime that runs them all, as `min_runtime_version` holds it."""
+    """The oldest runtime that runs all of them, as `min_runtime_version` holds it."""
     return max(
         (version.runtime for version in versions),
         default=OLDEST_RUNTIME,

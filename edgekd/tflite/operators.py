@@ -1,13 +1,14 @@
-"""The operators that an int8 file may hold, and a register of the tables that must know each of them.
+"""The operators that an int8 file may hold, and a register of the tables that must know each of
+them.
 
-Many rooms keep a table with a row for each operator: its version, its exact arithmetic, its rules on a device. Such a
-table is registered beside its definition:
+Many rooms keep a table with a row for each operator: its version, its exact arithmetic, its rules
+on a device. Such a table is registered beside its definition:
 
     KERNELS = {Operator.ADD: add, ...}
     operator_table(f"{__name__}.KERNELS", KERNELS, absent={Operator.PADV2: "why it needs no row"})
 
-A test imports every module and names each operator that a table lacks. docs/how_to/add_an_operator.md walks through
-adding one.
+A test imports every module and names each operator that a table lacks.
+docs/how_to/add_an_operator.md walks through adding one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Iterable, Mapping
 
 
 class Operator(enum.StrEnum):
-    """A TFLite operator that the int8 route writes, by its name in schema.fbs. A member equals that string."""
+    """A TFLite operator that the int8 route writes, by its name in schema.fbs. A member equals that
+    string.
+    """
 
     ADD = "ADD"
     AVERAGE_POOL_2D = "AVERAGE_POOL_2D"
@@ -45,8 +48,9 @@ class Operator(enum.StrEnum):
 class OperatorTable:
     """A table with a row for each operator.
 
-    `name`: its dotted path. `rows`: the operators that have a row; names beside `Operator` are allowed, since some
-    tables also serve files of other converters. `absent`: the operators that need no row, each with the reason.
+    `name`: its dotted path. `rows`: the operators that have a row; names beside `Operator` are
+    allowed, since some tables also serve files of other converters. `absent`: the operators that
+    need no row, each with the reason.
     """
 
     name: str

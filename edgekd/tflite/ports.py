@@ -1,9 +1,9 @@
-"""One int8 network behind other ports: uint8 in and out for apps and web pages, float32 for those that normalise.
+"""Puts an int8 network behind uint8 or float32 inputs and outputs, and takes them off again.
 
-MediaPipe, the Task Library and LiteRT.js take uint8 or float32 tensors and refuse int8. The network between stays the
-certified one: a QUANTIZE behind the input and a QUANTIZE or DEQUANTIZE before the output are all that is added.
-uint8 <-> int8 with the same scale moves a code by 128 and loses nothing (kernels/quantize.cc, RequantizeIdentity).
-`core` takes the ports off again: the int8 network, byte for byte.
+MediaPipe, the Task Library and LiteRT.js take uint8 or float32 tensors and refuse int8. The network
+inside stays the certified one: only a QUANTIZE behind the input and a QUANTIZE or DEQUANTIZE before
+the output are added. Between uint8 and int8 of the same scale a code moves by 128 and nothing is
+lost (kernels/quantize.cc, RequantizeIdentity). `core` gives back the int8 network, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
 
 FORMS = ("uint8", "float32")
 SHIFT = 128  # between a uint8 code and the int8 code of the same real number
-# tflite/tools/versioning/op_version.cc: QUANTIZE to 8 bits is version 1, DEQUANTIZE from int8 version 2.
+# tflite/tools/versioning/op_version.cc: QUANTIZE to 8 bits is version 1, DEQUANTIZE from int8
+# version 2.
 VERSIONS = {"QUANTIZE": 1, "DEQUANTIZE": 2}
-INPUT, OUTPUT = "image", "scores"  # names of the ports, which consumers show
+# Names of the ports, which apps show.
+INPUT, OUTPUT = "image", "scores"
 
 
 def core(data: bytes | memoryview) -> bytes:
-    """The int8 network without ports. A file that has none is handed back as it is (without metadata, see `detach`).
+    """The int8 network without ports. A file without ports is returned as it is.
 
-    Raises ModelFileError when the file is not an int8 network with or without such ports.
+    Remove metadata first (`model_metadata.detach`). Raises ModelFileError when the file holds no
+    int8 network.
     """
     graph = read(data)
     first, last = _port(graph, graph.inputs[0], "reads"), _port(graph, graph.outputs[0], "writes")
@@ -35,7 +38,8 @@ def core(data: bytes | memoryview) -> bytes:
     ]
     if any(graph.tensors[index].dtype != "INT8" for index in inner):
         raise ModelFileError(
-            f"not an int8 network: {[graph.tensors[index].dtype for index in inner]} behind its ports",
+            f"not an int8 network: its input and output are "
+            f"{[graph.tensors[index].dtype for index in inner]} inside its ports",
             "take a file written by `edgekd build`",
         )
     if first is None and last is None:
@@ -48,13 +52,15 @@ def core(data: bytes | memoryview) -> bytes:
 
 
 def _port(graph: LiteGraph, tensor: int, side: str) -> Any:
-    """The port op at an input ("reads") or output ("writes"), or None."""
+    """The port operator at an input ("reads") or output ("writes"), or None."""
     near = [op for op in graph.ops if tensor in (op.inputs if side == "reads" else op.outputs)]
     return near[0] if len(near) == 1 and near[0].name in VERSIONS else None
 
 
 def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]) -> None:
-    """Take ops and tensors out of the schema's model, with their buffers, and renumber what stays."""
+    """Remove operators and tensors with their buffers from the schema's model, and renumber the
+    rest.
+    """
     model, subgraph = graph.model, graph.model.subgraphs[0]
     place = {
         old: new for new, old in enumerate(i for i in range(len(graph.tensors)) if i not in tensors)
@@ -79,7 +85,7 @@ def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]
 
 
 def _point(graph: LiteGraph, source: int, target: int) -> None:
-    """Make the tensors `source` and `target` the graph's input and output, in its signature, too."""
+    """Make the tensors `source` and `target` the graph's input and output, in its signature too."""
     model, subgraph = graph.model, graph.model.subgraphs[0]
     subgraph.inputs, subgraph.outputs = np.array([source], np.int32), np.array([target], np.int32)
     for signature in model.signatureDefs or []:
@@ -89,12 +95,13 @@ def _point(graph: LiteGraph, source: int, target: int) -> None:
 
 
 def with_ports(data: bytes | memoryview, form: str) -> bytes:
-    """The network of a .tflite behind ports of `form`; other ports are replaced, and a file that has these stays as it is.
+    """The network of a .tflite behind ports of `form`. Other ports are replaced.
 
-    "uint8"    pixels in, codes out: int8's codes + 128, same scale
-    "float32"  what the input tensor means, scale * (pixel - 128 - zero_point), in; real numbers out
+        "uint8"    pixels in, codes out: int8's codes + 128, same scale
+        "float32"  real numbers in and out; the input is scale * (pixel - 128 - zero_point)
 
-    Equal input gives equal bytes. Raises ModelFileError as `core` does, ValueError for another form.
+    A file that has these ports stays as it is; equal input gives equal bytes. Raises ModelFileError
+    as `core` does, and ValueError for another form.
     """
     if form not in FORMS:
         raise ValueError(f"form {form!r} is not one of {FORMS}")
@@ -102,7 +109,7 @@ def with_ports(data: bytes | memoryview, form: str) -> bytes:
     if all(
         graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], graph.outputs[0])
     ):
-        core(data)  # refuses what is no int8 network inside
+        core(data)  # raises for a file without an int8 network inside
         return bytes(data)
     graph = read(core(data))
     inside, outside = graph.inputs[0], graph.outputs[0]
@@ -118,7 +125,7 @@ def with_ports(data: bytes | memoryview, form: str) -> bytes:
 
 
 def _tensor(graph: LiteGraph, like: int, name: str, form: str) -> int:
-    """Append the port's tensor with a buffer of its own; returns its index."""
+    """Append the port's tensor with a buffer of its own. Returns its index."""
     parts, model, subgraph, inner = (
         schema(),
         graph.model,
@@ -146,9 +153,8 @@ def _operator(graph: LiteGraph, name: str, source: int, target: int) -> Any:
     known = [(code.builtinCode, code.version) for code in model.operatorCodes]
     if (builtin, version) not in known:
         code = parts.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = (
-            builtin  # both ops are below 127, where the two fields agree
-        )
+        # Both operators are below 127, where the two fields agree.
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
         code.version = version
         model.operatorCodes.append(code)
         known.append((builtin, version))

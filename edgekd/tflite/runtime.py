@@ -1,4 +1,4 @@
-"""The one place that opens a TFLite runtime: runs uint8 images through a .tflite, and refuses broken files first."""
+"""The one module that opens a TFLite runtime: checks a .tflite and runs uint8 images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, rea
 from edgekd.tflite.int8_rules import Range
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime", "tensorflow")  # the first that is installed is used
-# "default": what an app gets, XNNPACK where it can. "builtin": TFLite's own optimised kernels, no delegate.
-# "reference": TFLite's reference kernels.
+# "default": what an app gets, XNNPACK where it can. "builtin": TFLite's own optimized kernels, no
+# delegate. "reference": TFLite's reference kernels.
 KERNELS = ("default", "builtin", "reference")
 
 
 def load_runtime(name: str | None = None) -> tuple[str, ModuleType]:
-    """(name with version, module holding Interpreter and OpResolverType) of a runtime, the first installed by default.
+    """(name with version, module that holds Interpreter and OpResolverType) of a TFLite runtime.
 
-    Raises MissingExtra when there is none.
+    By default the first of RUNTIMES that is installed. Raises MissingExtra when there is none.
     """
     for candidate in (name,) if name else RUNTIMES:
         try:
@@ -48,7 +48,9 @@ def _installed_version(package: str) -> str:
 
 
 class LiteRunner:
-    """An interpreter over a checked model. `graph` is the model as read; `name` the runtime and its version."""
+    """An interpreter for a checked model. `graph`: the model as read. `name`: the runtime with its
+    version.
+    """
 
     def __init__(
         self,
@@ -59,9 +61,10 @@ class LiteRunner:
         threads: int = 1,
         runtime: str | None = None,
     ) -> None:
-        """`keep`: "outputs", or "everything" so that `value` can read every tensor after `invoke`.
+        """`keep`: "outputs", or "everything", so that `value` can read every tensor after `invoke`.
 
-        Raises ModelFileError for a file that is broken or that the runtime refuses, MissingExtra with no runtime.
+        Raises ModelFileError for a file that is broken or that the runtime refuses, MissingExtra
+        without a runtime, and ValueError for an unknown `kernels` or `keep`.
         """
         if kernels not in KERNELS or keep not in ("outputs", "everything"):
             raise ValueError(
@@ -90,13 +93,13 @@ class LiteRunner:
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(
                 f"{self.name} refuses this .tflite: {str(error).strip()}",
-                "convert it again, or look for an op this runtime is too old for",
+                "convert it again, or install a newer runtime: this one may lack an operator of it",
             ) from error
         self.input: LiteTensor = self.graph.tensors[self.graph.inputs[0]]
         self.output: LiteTensor = self.graph.tensors[self.graph.outputs[0]]
 
     def invoke(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run one input of the model's own shape and dtype; gives a copy of the output."""
+        """Run one input of the model's own shape and dtype. Returns a copy of the output."""
         self.interpreter.set_tensor(self.input.index, value)
         try:
             self.interpreter.invoke()
@@ -107,14 +110,16 @@ class LiteRunner:
         return np.array(self.interpreter.get_tensor(self.output.index))
 
     def value(self, index: int) -> npt.NDArray[Any]:
-        """A copy of a tensor after `invoke` (keep="everything")."""
+        """A copy of a tensor after `invoke` (with keep="everything")."""
         return np.array(self.interpreter.get_tensor(index))
 
     def delegated(self) -> set[int] | None:
-        """Indices of the tensors that a delegate writes (XNNPACK; only with kernels="default"), None where unknown."""
-        details = getattr(
-            self.interpreter, "_get_ops_details", None
-        )  # no public way says which ops a delegate took
+        """Indices of the tensors that a delegate writes (XNNPACK, with kernels="default").
+
+        None where the runtime does not tell.
+        """
+        # No public function says which operators a delegate took.
+        details = getattr(self.interpreter, "_get_ops_details", None)
         if details is None:
             return None
         return {
@@ -122,10 +127,10 @@ class LiteRunner:
         }
 
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 [n, px, px, channels] through the model, one at a time: its output codes, [n, ...], int8 always.
+        """Output codes, int8 [n, ...], of images uint8 [n, px, px, channels], one image at a time.
 
-        int8 inputs get pixel - 128, uint8 the pixels; uint8 outputs give code - 128, as `tensor_range` counts them.
-        Raises DataError when the images do not fit the model.
+        An int8 input gets pixel - 128, a uint8 input the pixels. A uint8 output gives code - 128,
+        as `tensor_range` counts them. Raises DataError when the images do not fit the model.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input.shape[1:]:
             raise DataError(
@@ -144,7 +149,11 @@ class LiteRunner:
 
 
 def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.NDArray[Any]:
-    """Pixels as the input tensor's codes: uint8 as they are, int8 pixel - 128 (an EdgeKD input's scale makes it so)."""
+    """Pixels as codes of the input tensor: uint8 as they are, int8 as pixel - 128.
+
+    The scale of an EdgeKD input makes this exact. Raises ModelFileError for an input of another
+    type.
+    """
     if tensor.dtype == "UINT8":
         return images
     if tensor.dtype == "INT8":
@@ -173,13 +182,16 @@ def logits(
     kernels: str = "default",
     threads: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """Dequantised outputs of a .tflite on uint8 images [n, px, px, channels]: float32 [n, classes]."""
+    """Dequantized outputs, float32 [n, classes], on uint8 images [n, px, px, channels]."""
     runner = LiteRunner(data, kernels=kernels, threads=threads)
     return tensor_range(runner.output).dequantize(runner.codes(images))
 
 
 def tensor_range(tensor: LiteTensor) -> Range:
-    """The per-tensor range of an activation, as int8 codes (uint8's less 128). Raises ModelFileError when it has none."""
+    """The range of an activation for int8 codes (those of uint8 less 128).
+
+    Raises ModelFileError when it has no single scale.
+    """
     if tensor.scale.size != 1 or tensor.zero_point.size != 1:
         raise ModelFileError(
             f"tensor {tensor.name!r} has no per-tensor scale", "convert it to int8"
@@ -190,7 +202,9 @@ def tensor_range(tensor: LiteTensor) -> Range:
 
 
 def describe(data: bytes | memoryview) -> LiteFacts:
-    """What a .tflite consists of: its operators, its input and output, whether all of it is integer."""
+    """What a .tflite consists of: its operators, its input and output, whether all of it is
+    integer.
+    """
     graph = read(data)
     return LiteFacts(
         ops=graph.counts(),
