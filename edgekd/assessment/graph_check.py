@@ -26,9 +26,9 @@ def check_graph(
     """Check a graph against a profile.
 
     `name`: what the answer calls the model. `file_bytes`: size of its `.tflite`, None where there
-    is no file. `measured_arena`: bytes that an interpreter allocated, None where no interpreter was run.
-    `notes`: what else a reader must know. Raises ProfileError when the profile's latency file is
-    broken, UnknownName for a mapper that is not registered.
+    is no file. `measured_arena`: bytes that an interpreter allocated, None where no interpreter was
+    run. `notes`: what else a reader must know. Raises ProfileError when the profile's latency file
+    is broken, UnknownName for a mapper that is not registered.
     """
     found = assess(graph, profile)
     size = file_bytes if file_bytes is not None else found.memory.parameter_bytes
