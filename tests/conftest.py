@@ -27,3 +27,11 @@ def xrays() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist: the real X-rays are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The out folder of a small real build with a bundle. Tests leave it as it is."""
+    from tests.small_bundle import build  # torch: only for tests that ask for a build
+
+    return build(tmp_path_factory.mktemp("bundle") / "out")
