@@ -27,10 +27,25 @@ def below(record: type[Record]) -> Iterator[type[Record]]:
         yield from below(child)
 
 
-def test_the_files_are_what_the_records_say() -> None:
-    assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")} == (
-        write_schemas.texts()
-    ), "run tools/write_schemas.py"
+def fields(schema: object) -> object:
+    """A schema without its descriptions: a docstring may be reworded without a new file."""
+    if isinstance(schema, dict):
+        return {
+            key: fields(value)
+            for key, value in schema.items()
+            if not (key == "description" and isinstance(value, str))
+        }
+    return [fields(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def test_the_files_have_the_fields_of_the_records() -> None:
+    files = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    expected = write_schemas.texts()
+    assert files.keys() == expected.keys(), "run tools/write_schemas.py"
+    for name, text in expected.items():
+        assert fields(json.loads(files[name])) == fields(json.loads(text)), (
+            f"{name}: run tools/write_schemas.py"
+        )
 
 
 @pytest.mark.parametrize("name", write_schemas.SCHEMAS)

@@ -2,7 +2,7 @@
 
     python tools/write_schemas.py
 
-Run it after a change to a record. A test fails when the files differ from what the records say.
+Run it after a change to a record. A test fails when a field differs.
 """
 
 from __future__ import annotations
