@@ -18,7 +18,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """A strict reader: every tag must be closed in order; texts, attributes and headings are kept."""
+    """A strict reader, which keeps texts, attributes, headings and table rows."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)

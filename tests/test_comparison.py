@@ -32,7 +32,7 @@ def pair(tmp_path):
 
 
 def test_newcombe_by_hand():
-    """The first example of Newcombe 1998, table II: 56 of 70 against 48 of 80, method 10: 0.0524 to 0.3339."""
+    """Newcombe 1998, table II, first example: 56 of 70 against 48 of 80."""
     from edgekd.evaluation.metrics import wilson
 
     found = comparison.difference(48 / 80, wilson(48 / 80, 80), 56 / 70, wilson(56 / 70, 70))

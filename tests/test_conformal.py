@@ -1,4 +1,4 @@
-"""Confidence on int8 answers: temperature, calibration error, conformal coverage over many splits, the reject option."""
+"""Confidence of int8 answers: temperature, calibration error, and conformal coverage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ GRID = Range(0.05, -20)
 def drawn(
     n: int, classes: int, temperature: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(true logits, labels drawn from their softmax, int8 codes of logits that are `temperature` times too sure)."""
+    """True logits, labels drawn from their softmax, and int8 codes of overconfident logits.
+
+    The codes' logits are `temperature` times the true ones.
+    """
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.2, (n, classes))
     p = probabilities(logits)
@@ -49,7 +52,7 @@ def test_calibration_error_falls() -> None:
 
 
 def test_the_floor_of_the_error() -> None:
-    """Calibrated probabilities show about the floor, and the floor falls with the square root of the images."""
+    """Calibrated probabilities show about the floor, which falls with the root of the images."""
     few, many = (drawn(n, 3, 1.0, seed=3) for n in (300, 30_000))
     floors = [conformal.calibration_floor(probabilities(part[0])) for part in (few, many)]
     assert floors[0] / floors[1] == pytest.approx(10, rel=0.3)
@@ -69,8 +72,7 @@ def test_threshold_by_hand() -> None:
 
 
 def test_coverage_over_splits() -> None:
-    """On 40 random splits of exchangeable images the mean coverage is what was promised, in spite of int8's steps, in each
-    class."""
+    """Over 40 random splits the mean coverage is as promised in each class, in spite of int8."""
     _, labels, codes = drawn(2000, 3, 2.0)
     held, by_class = [], []
     for seed in range(40):
@@ -137,7 +139,7 @@ def test_sigmoid_keeps_the_order() -> None:
 
 
 def test_probabilities_as_output() -> None:
-    """A file that ends in SOFTMAX: log p stands for the logits, and a code of zero is not minus infinity."""
+    """For a file that ends in SOFTMAX: log p in place of logits, and no code is minus infinity."""
     codes = np.array([[-128, 127, -127]], np.int8)
     found = conformal.scores(codes, Range(1 / 256, -128), OutputKind.PROBABILITIES)
     assert np.isfinite(found).all()

@@ -1,4 +1,4 @@
-"""Results that came back from a device: they count in the verdict, unless they are of another machine."""
+"""Results that came back from a device count in the verdict, unless another machine gave them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which test images the report shows: the telling ones first, every reason and class in turn, always the same."""
+"""Which test images the report shows: every reason and class in turn, and always the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFFSET = 7  # train images before the test images: rows of `inputs` are not rows
 
 
 def artifacts(n=60, *, teacher=True, px=8, channels=1, fill=None):
-    """n test images of three classes in turn, all answered rightly; the surer, the higher the number."""
+    """n test images of three classes in turn, all answered correctly, with rising confidence."""
     labels = [row % 3 for row in range(n)]
     logits = np.zeros((len(STAGES), n, 3), np.float32)
     logits[:, np.arange(n), labels] = 1 + np.arange(n) / 20

@@ -174,9 +174,10 @@ def test_every_text_colour_stands_out_on_every_ground():
             "other",
         ):  # the darkest cell of the confusion matrix: 38 % of a colour on the panel
             mixed = "".join(
-                f"{round(0.38 * int(theme[colour][p : p + 2], 16) + 0.62 * int(panel[p : p + 2], 16)):02x}"
-                for panel in [theme["panel"]]
-                for p in (0, 2, 4)
+                f"{round(0.38 * int(one, 16) + 0.62 * int(other, 16)):02x}"
+                for one, other in (
+                    (theme[colour][p : p + 2], theme["panel"][p : p + 2]) for p in (0, 2, 4)
+                )
             )
             assert contrast(theme["ink"], mixed) >= 4.5, (colour, theme)
         for line in ("accent", "other"):

@@ -1,5 +1,7 @@
-"""report.html and the comparison in real Chromium: an empty console, no horizontal scrolling, and no
-finding of axe-core. Needs playwright, a Chromium, and EDGEKD_NODE_MODULES with npm's axe-core.
+"""report.html and the comparison in real Chromium.
+
+The console stays empty, nothing scrolls sideways, and axe-core finds nothing. Needs
+playwright, a Chromium, and EDGEKD_NODE_MODULES with npm's axe-core.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_likelihood_and_temperature(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_reliability_and_calibration_error(seed: int) -> None:
-    """scikit-learn's curve of one class, whose bins are weighed here by how many images they hold."""
+    """scikit-learn's curve of one class, with its bins weighed by how many images they hold."""
     logits, labels = several(seed, 2000, 1)
     p = metrics.sigmoid(3 * logits)[:, 0]
     top, right = np.maximum(p, 1 - p), ((p > 0.5) == labels[:, 0]).astype(int)

@@ -1,5 +1,7 @@
-"""Damage to one group alone, through whole builds: the gate stops each and names the group and the step that did the harm;
-the same builds without the damage pass.
+"""Whole builds that damage one group alone.
+
+The gate stops each build and names the group and the step that harmed it. The same builds without
+the damage pass.
 """
 
 from __future__ import annotations
@@ -43,7 +45,11 @@ SETTINGS = (
 
 
 def picture(rng: np.random.Generator, scanner: str, label: int) -> np.ndarray:
-    """uint8 [PX, PX]. The old scanner's are dark, with stripes down or across; the new one's bright, flat, at two levels."""
+    """One image, uint8 [PX, PX].
+
+    The old scanner's images are dark, with stripes down or across. The new one's are bright and
+    flat, at two levels.
+    """
     if scanner == "new":
         clean = np.full((PX, PX), 235.0 if label else 165.0)
     else:
@@ -53,7 +59,10 @@ def picture(rng: np.random.Generator, scanner: str, label: int) -> np.ndarray:
 
 
 def folder(root: Path, damage: bool) -> Path:
-    """A data folder with a manifest. `damage`: the new scanner's training images lie in the other class's folder."""
+    """A data folder with a manifest.
+
+    `damage`: the new scanner's training images are in the other class's folder.
+    """
     rng, rows = np.random.default_rng(0), ["path,scanner"]
     for split, count in (("train", TRAIN), ("test", TEST)):
         for label in range(2):
@@ -116,7 +125,7 @@ def test_the_undamaged_twin_passes(clean: Path) -> None:
 def test_labels_of_one_group_damaged(
     clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Show: the new scanner's training images carry the wrong label. The teacher learnt before that happened."""
+    """The new scanner's training images have the wrong label, after the teacher was trained."""
     stages = {
         row["stage"]: row["key"]
         for row in json.loads((clean / "out" / "lineage.json").read_text())["stages"]
@@ -150,11 +159,12 @@ def test_labels_of_one_group_damaged(
 def test_ranges_that_clip_one_group(
     clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Show: percentiles that leave out what only the bright images of the new scanner reach. When this was written their order
-    survived, an AUC of 1, and half of their answers did not.
+    """Percentiles that clip what only the bright images of the new scanner reach.
 
-    At three edges: which channels tell the bright images apart differs with the CPU's rounding, and corrected biases may make
-    up for one edge or two.
+    When this was written, the order of these images survived (an AUC of 1) and half of their
+    answers did not. The ranges are clipped at three edges, because the channels that tell the
+    bright images apart differ with the CPU's rounding, and corrected biases may make up for one or
+    two edges.
     """
     pins = "qat.pin=bn1.act=75,blocks.1.0.bn2.act=75,blocks.1.1=80"
     assert build(clean / "data", tmp_path, pins, store=clean / "out" / "store") == 1

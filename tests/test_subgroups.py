@@ -70,7 +70,7 @@ def test_a_group_without_both_classes_uses_top1() -> None:
 
 
 def test_answers_moved_behind_a_kept_order_are_caught() -> None:
-    """A group whose logits are shifted keeps its AUC and loses its top-1: the gate looks at both."""
+    """A group whose logits are shifted keeps its AUC and loses top-1: the gate looks at both."""
     made, groups = evaluation()
     logits = np.frombuffer(made.logits, np.float32).reshape(2, 400, 2).copy()
     logits[1, [group == "old" for group in groups], 0] += 2.5

@@ -1,4 +1,4 @@
-"""The waterfall: paired intervals that hold their promise, flips by name, budgets, and the stage that is to blame."""
+"""The waterfall: paired intervals, flips by name, budgets, and the stage that lost accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = ["cat", "dog"]
 
 
 def stages(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A healthy build of two classes: the student near its teacher, then nothing but half an LSB of rounding."""
+    """A healthy build of two classes: the student is near its teacher, and the rest only rounds."""
     rng = np.random.default_rng(seed)
     labels = np.arange(N) % 2
     teacher = rng.normal(0, 1, (N, 2)).astype(np.float32)
@@ -49,7 +49,10 @@ def block(labels: np.ndarray, logits: dict[str, np.ndarray], **changes: Any) -> 
 def spoil(
     logits: dict[str, np.ndarray], labels: np.ndarray, stage: str, count: int, by: float = 20.0
 ) -> None:
-    """Turn `count` right answers wrong in one stage and in all after it; `by` 0 leaves them at the boundary."""
+    """Turn `count` right answers wrong in one stage and in all after it.
+
+    With `by` 0 the answers stay at the boundary.
+    """
     after = list(logits)[list(logits).index(stage) :]
     right = np.flatnonzero(np.all([logits[name].argmax(1) == labels for name in after], axis=0))[
         :count
@@ -60,9 +63,6 @@ def spoil(
 
 def row(found: Accuracy, stage: str) -> StageRow:
     return next(row for row in found.waterfall if row.stage == stage)
-
-
-# The figures ----------------------------------------------------------------------------------------------------------
 
 
 def test_weighted_auc_is_the_auc_of_the_drawn_images() -> None:
@@ -87,7 +87,7 @@ def test_draws_keep_the_size_of_each_class_and_are_seeded() -> None:
 
 
 def test_a_paired_interval_covers_the_true_change() -> None:
-    """Of many samples, about 95 % of intervals hold the change between two networks that share most mistakes."""
+    """About 95 % of intervals hold the true change of two networks that share most mistakes."""
     rng = np.random.default_rng(1)
     labels, inside = np.arange(400) % 2, []
     for _ in range(150):
@@ -128,9 +128,6 @@ def test_divergence_by_hand() -> None:
     assert np.isfinite(
         metrics.divergence(np.array([[0, 500]], np.float32), np.array([[500, 0]], np.float32))
     ).all()
-
-
-# The verdict ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_healthy_build_blames_nobody() -> None:
