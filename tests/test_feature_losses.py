@@ -1,4 +1,4 @@
-"""Losses between features, relations and explanations, and the adapters they stand on: each one's defining property."""
+"""Losses between features, relations and explanations, and their adapters: defining properties."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ def test_hcl_weighs_its_scales(side: int, weights: dict[int, float]) -> None:
         w * F.mse_loss(F.adaptive_avg_pool2d(one, k), F.adaptive_avg_pool2d(other, k))
         for k, w in weights.items()
     ]
-    assert torch.allclose(feature_losses.hcl(s, t), sum(parts) / sum(weights.values()))  # type: ignore[type-var]
+    expected = sum(parts) / sum(weights.values())
+    assert torch.allclose(feature_losses.hcl(s, t), expected)  # type: ignore[arg-type]
     assert float(feature_losses.hcl(t * 3, t)) == pytest.approx(0, abs=1e-4)
 
 
@@ -238,7 +239,7 @@ def test_relations_of_an_image_drawn_twice_have_a_finite_gradient() -> None:
 
 
 def test_cams_average_to_the_logits() -> None:
-    """What makes a CAM an explanation: its mean is the class's logit, bias apart."""
+    """The mean of a CAM is the logit of its class without the bias."""
     features, weight = drawn(2, 6, 3, 3), drawn(4, 6, seed=1)
     assert torch.allclose(
         explanation_losses.cams(features, weight).mean((2, 3)), features.mean((2, 3)) @ weight.T

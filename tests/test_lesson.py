@@ -153,7 +153,7 @@ def test_the_default_student_is_the_plain_formulas_to_the_bit(
 def test_a_live_teachers_answers_balance_the_classes_where_labels_are_withheld(
     dataset: Dataset, teacher: Network, cached: Knowledge, balance: Any
 ) -> None:
-    """As the cached one's do, to the bit; so no label is looked at there either."""
+    """Exactly as cached answers do, so that labels are not used there either."""
     config = dataclasses.replace(CONFIG, epochs=1, labels="withheld", balance=balance)
     swapped = dataclasses.replace(
         dataset,

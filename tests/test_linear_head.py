@@ -1,4 +1,4 @@
-"""A frozen network's linear head: what is fitted is the minimum, and the decay is what held-out images ask for."""
+"""The linear head of a frozen network: the fit is the minimum; held-out images set the decay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekd.training.linear_head import DECAYS
 def clouds(
     n: int, seed: int, features: int = 40, classes: int = 3, apart: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Two views of n images around `classes` centres, float32 [2, n, features], and their labels; the two are alike."""
+    """Two similar views of n images around `classes` centres [2, n, features], and their labels."""
     centres = apart * torch.randn(classes, features, generator=torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % classes
@@ -48,7 +48,7 @@ def test_many_images_of_easy_classes_are_decayed_less_than_few_of_hard_ones() ->
 
 
 def test_views_of_an_image_are_held_out_together() -> None:
-    """Else an image's other view would give its class away, and no decay at all would look best."""
+    """Otherwise the other view of an image would reveal its class, and no decay would look best."""
     features, labels = clouds(
         60, 3, apart=0.0
     )  # nothing to be learnt, but each image to be known again

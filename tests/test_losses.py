@@ -1,4 +1,4 @@
-"""Losses on labels, plain KD and those between logits: each one's defining property, and its formula in float64."""
+"""Losses on labels and between logits: the defining property of each, and its float64 formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two real processes over gloo do what one does: the same batches, losses, ranges and cache; one message when one fails."""
+"""Two real processes over gloo do what one does, and a failure of one gives a single message."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     ]
     assert first == second
     assert first["knowledge"] == alone["knowledge"]
-    # float32: half a batch may be summed in another order than a whole one, and 4 steps of ResNet-18 are
+    # In float32 half a batch may be summed in another order than a whole one.
     assert first["ranges"] == pytest.approx(alone["ranges"], rel=1e-6)
     assert first["teacher"][0]["loss"] == pytest.approx(alone["teacher"][0]["loss"], rel=1e-6)
     # float64, but views, targets and some adapters' constants are made in float32

@@ -57,7 +57,7 @@ def test_an_epoch_shows_its_own_view_and_the_views_come_round() -> None:
 
 
 def test_each_group_of_each_class_is_drawn_as_often() -> None:
-    """10 images of 12 show a group's mark; those that do not are then half of what is shown."""
+    """10 of 12 images show the mark of a group. The other two then make half of what is drawn."""
     labels, groups = torch.arange(N) % 2, (torch.arange(N) >= N - 2).long()
     drawn = cells("group", labels, groups)
     assert drawn is not None

@@ -1,4 +1,4 @@
-"""fit(): resumes to the same bits, stops at the first loss that is not finite, averages, schedules, balances."""
+"""fit(): exact resume, a stop at the first loss that is not finite, averages and schedules."""
 
 from __future__ import annotations
 
@@ -99,7 +99,10 @@ def test_the_average_lags_behind_the_last_weights() -> None:
 
 
 def test_the_average_forgets_its_first_weights_in_a_short_training() -> None:
-    """A decay of 0.998 remembers 500 steps: of a few dozen it would keep mostly the weights from before the first."""
+    """A decay of 0.998 averages over 500 steps.
+
+    After a few dozen steps the average would still be mostly the first weights.
+    """
     first, last, averaged = network(), network(), network()
     train(last, MemoryCheckpoint(), dataclasses.replace(PLAN, ema=0.0))
     train(averaged, MemoryCheckpoint(), dataclasses.replace(PLAN, ema=0.998))

@@ -1,4 +1,4 @@
-"""Views: the same seed gives the same view in any batch and order, and each knob does what it says."""
+"""Views: a seed gives the same view in any batch and order, and each setting has its effect."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def renderer(px: int = 32, **kwargs: int) -> views.Renderer:
 
 
 def test_any_batch_any_order() -> None:
-    """Bit-equal: this is what makes a cached teacher equal to a live one."""
+    """Bit for bit, so that cached answers of a teacher equal live ones."""
     drawn = views.draw(ViewsConfig(), 3, 1, 6, torch.arange(6))
     together = renderer().views(torch.arange(6), drawn)
     for rows in (torch.tensor([4]), torch.tensor([5, 0, 4]), torch.arange(5, -1, -1)):

@@ -19,8 +19,8 @@ class PluginSource:
     """A `sources.Source` of another package.
 
     `--data NAME:ARGUMENT` calls the object of the entry point NAME with the text ARGUMENT, which is
-    "" without a colon. It returns a Source. The package's name, version and code are part of the fingerprint,
-    so that the images are read again when the package changes.
+    "" without a colon. It returns a Source. The package's name, version and code are part of the
+    fingerprint, so that the images are read again when the package changes.
 
     Raises PluginError for a package that does not load or that returns something else. EdgeKD's own
     errors, such as DataError, pass through.
