@@ -1,9 +1,9 @@
-"""Writes or checks a manifest of calibration and golden images: their names and hashes, no pixels.
+"""Writes or checks a manifest of calibration and golden images: names and hashes, without pixels.
 
     python tools/calibration_manifest.py FILE --data phantom:120 --calibration 24 --golden 8
     python tools/calibration_manifest.py FILE --data phantom:120 --calibration 24 --golden 8 --check
 
-With a manifest, everyone who has the source can draw the same two sets and see that they are the
+With a manifest, others who have the source can draw the same two sets and check that they are the
 same. calib_data/README.md describes the file. Exits 2 when `--check` finds a difference.
 """
 
@@ -52,7 +52,7 @@ class Manifest(Record, frozen=True):
 
 
 def manifest(dataset: Dataset, inputs: Inputs, seed: int) -> Manifest:
-    """The manifest of a data set's calibration and golden images."""
+    """The manifest of the calibration and golden images in `inputs`."""
     return Manifest(
         schema=SCHEMA,
         data=dataset.name,
@@ -70,6 +70,7 @@ def manifest(dataset: Dataset, inputs: Inputs, seed: int) -> Manifest:
 
 
 def _image(dataset: Dataset, index: int) -> ManifestImage:
+    """The entry of the image in one row of `dataset.images`."""
     row = dataset.images[index]
     label = (
         [dataset.classes[one] for one in row["label"]]
@@ -80,7 +81,7 @@ def _image(dataset: Dataset, index: int) -> ManifestImage:
 
 
 def check(expected: Manifest, found: Manifest) -> None:
-    """Raise DataError naming the images, or else the setting, in which two manifests differ."""
+    """Raise DataError if two manifests differ. The message names the images, or the setting."""
     if expected.schema != SCHEMA:
         raise DataError(
             f"a calibration manifest of schema {expected.schema!r}", f"expected {SCHEMA!r}"

@@ -1,10 +1,13 @@
-"""Picks the rows that the profiles' latency models rest on out of a table of published measurements, with their features.
+"""Collects the published measurements for the latency models, and computes their features.
 
-    python -m tools.collect_rows published_latencies.csv      writes device_profiles/NAME.latency.csv
+    python -m tools.collect_rows published_latencies.csv
 
-A row is `use = fit` (a model whose shapes are known), `other` (the same on another runtime or board: it only tests the
-fit), or one half of a ratio between two runtimes or boards:
-`over:WHAT` and `under:WHAT`, paired by model. tools/fit_profile.py reads nothing but what is written here.
+Reads a table of published latencies and writes device_profiles/NAME.latency.csv, which
+tools/fit_profile.py reads. The column `use` says what a row is for:
+
+    fit                     the model's shapes are known, and the fit uses the row
+    other                   another runtime or board; the row only tests the fit
+    over:WHAT, under:WHAT   the two halves of a ratio between runtimes or boards, paired by model
 """
 
 from __future__ import annotations
@@ -36,15 +39,16 @@ PLAIN = (
     "input_px",
     "latency_ms",
 )
-USABLE_SRAM = (
-    7 * 2**20
-)  # real compiler logs: 6.9 to 7.1 MiB usable for parameters of larger classifiers
+# Bytes of the Edge TPU's memory that hold parameters. Logs of the real compiler show 6.9 to 7.1 MiB
+# for larger classifiers.
+USABLE_SRAM = 7 * 2**20
 Row = dict[str, str]
 
 V1_OR_V2 = re.compile(
     r"mobilenet[-_ ]?v([12])[-_ ]([\d.]+)[-_](\d+)(?:[-_](?:non[-_])?quant.*)?$", re.IGNORECASE
 )
-# Models of the Coral table and of pycoral's references: (family, what builds it)
+# Models of Coral's table and of pycoral's references: (family, builder). The builder is a function,
+# or (version, alpha) for a MobileNet.
 KNOWN: dict[str, tuple[str, Callable[[], object] | tuple[int, float]]] = {
     "MobileNet v1": ("MobileNetV1", (1, 1.0)),
     "MobileNet v2": ("MobileNetV2", (2, 1.0)),
@@ -79,7 +83,7 @@ KNOWN: dict[str, tuple[str, Callable[[], object] | tuple[int, float]]] = {
 
 @functools.cache
 def network(model: str, px: int, precision: str) -> tuple[str, tuple[Work, ...]] | None:
-    """(family, work) of a published model, or None when its shapes are not known here."""
+    """The family and the work of a published model, or None if its shapes are not known."""
     match = V1_OR_V2.match(model)
     if match:
         build = mobilenet_v1 if match[1] == "1" else mobilenet_v2
@@ -93,7 +97,10 @@ def network(model: str, px: int, precision: str) -> tuple[str, tuple[Work, ...]]
 
 
 def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False, use: str = "fit") -> list[Row]:
-    """Rows whose networks are known, with features. `use`: "fit", or "other" for those that only test the fit."""
+    """The rows whose networks are known, with features.
+
+    `use`: "fit", or "other" for rows that only test the fit.
+    """
     found = []
     for row in rows:
         precision = "int8" if row["precision"] == "int8" else "fp32"
@@ -135,7 +142,10 @@ def _plain(row: Row, use: str) -> Row:
 def ratio_rows(
     what: str, over: Iterable[Row], under: Iterable[Row], name: Callable[[str], str]
 ) -> list[Row]:
-    """Both halves of each model measured twice; `name` brings both tables to one spelling."""
+    """Both halves of the ratio for each model that is in both tables.
+
+    `name` maps the spellings of both tables to one.
+    """
     halves = [
         {(name(row["model"]), row["precision"]): row for row in part} for part in (over, under)
     ]
@@ -149,14 +159,14 @@ def ratio_rows(
 
 
 def spelling(model: str) -> str:
-    """One spelling of a model's name: efficientdet-lite0, mobilenet_v1_1.0."""
+    """One spelling of a model's name, such as efficientdet-lite0 or mobilenet_v1_1.0."""
     text = re.sub(r"_(fp32|int8)$", "", model.lower())
     match = re.match(r"mobilenet-v([12])-1\.0-224-", text)
     return f"mobilenet_v{match[1]}_1.0" if match else text
 
 
 def collect(table: list[Row]) -> dict[str, list[Row]]:
-    """{profile: rows}."""
+    """The rows of each profile, by the profile's name."""
 
     def pick(
         device: str, runtime: str, threads: str | None = None, precision: str | None = None
@@ -218,7 +228,7 @@ def collect(table: list[Row]) -> dict[str, list[Row]]:
 
 
 def main() -> None:
-    """Read the table, write one file a profile."""
+    """Read the table, and write one file per profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path, metavar="published_latencies.csv")
     with parser.parse_args().table.open(encoding="utf-8", newline="") as file:

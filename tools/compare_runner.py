@@ -1,10 +1,11 @@
-"""Is the runner's p50 that of LiteRT's own Python benchmark tool? Both on one model, in turn, with one runtime.
+"""Compares the p50 latency of EdgeKD's runner with that of LiteRT's own Python benchmark tool.
 
     python tools/compare_runner.py MODEL.tflite... [--python PYTHON] [--rounds 7]
 
-PYTHON needs ai-edge-litert 2.3 or newer, whose wheel has tools/benchmark_litert_model.py. That tool times
-CompiledModel.run_by_name, the runner Interpreter.invoke. Each round runs both, the first of them changing from round to
-round; printed is the median over the rounds of the ratio of the two p50.
+PYTHON needs ai-edge-litert 2.3 or newer, whose wheel has tools/benchmark_litert_model.py. That tool
+times CompiledModel.run_by_name, and the runner times Interpreter.invoke. Both run in the same
+Python with the same runtime. Each round runs both tools on a model, and the order changes from
+round to round. Prints the median of the ratio of the two p50 values over the rounds.
 """
 
 from __future__ import annotations
@@ -23,52 +24,22 @@ TOOL = "ai_edge_litert.tools.benchmark_litert_model"
 
 
 def runners_p50(python: str, model: Path, runs: int, out: Path) -> float:
-    subprocess.run(
-        [
-            python,
-            "-I",
-            edgebench.__file__,
-            "--model",
-            str(model),
-            "--threads",
-            "1",
-            "--runs",
-            str(runs),
-            "--min-seconds",
-            "0",
-            "--json",
-            str(out),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    """The p50 of EdgeKD's runner in ms. `out`: the JSON file that the runner writes."""
+    command = [python, "-I", edgebench.__file__, "--model", str(model), "--threads", "1"]
+    command += ["--runs", str(runs), "--min-seconds", "0", "--json", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
     return float(json.loads(out.read_text())["latency_ms"]["p50"])
 
 
 def tools_p50(python: str, model: Path, runs: int, out: Path) -> float:
-    subprocess.run(
-        [
-            python,
-            "-I",
-            "-m",
-            TOOL,
-            "--model",
-            str(model),
-            "--num_threads",
-            "1",
-            "--num_runs",
-            str(runs),
-            "--warmup_runs",
-            "20",
-            "--result_json",
-            str(out),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return float(
-        json.loads(out.read_text())["latency"]["median_ms"]
-    )  # rounded to 0.01 ms: take a model of some ms
+    """The p50 of LiteRT's tool in ms, which the tool rounds to 0.01 ms.
+
+    Use models that take some milliseconds. `out`: the JSON file that the tool writes.
+    """
+    command = [python, "-I", "-m", TOOL, "--model", str(model), "--num_threads", "1"]
+    command += ["--num_runs", str(runs), "--warmup_runs", "20", "--result_json", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return float(json.loads(out.read_text())["latency"]["median_ms"])
 
 
 def main() -> int:
@@ -76,9 +47,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--python", default=sys.executable, help="default: this one")
+    parser.add_argument(
+        "--python", default=sys.executable, help="default: the Python that runs this"
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--runs", type=int, default=300, help="timed runs of each tool in a round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
@@ -93,8 +66,9 @@ def main() -> int:
                 rows.append((found[runners_p50], found[tools_p50]))
             ratios = [ours / theirs for ours, theirs in rows]
             print(
-                f"{model.name}: runner {statistics.median(r[0] for r in rows):.3f} ms, tool "
-                f"{statistics.median(r[1] for r in rows):.3f} ms; ratio {statistics.median(ratios):.3f} "
+                f"{model.name}: runner {statistics.median(r[0] for r in rows):.3f} ms, "
+                f"tool {statistics.median(r[1] for r in rows):.3f} ms; "
+                f"ratio {statistics.median(ratios):.3f} "
                 f"({min(ratios):.3f} to {max(ratios):.3f} in {len(rows)} rounds)"
             )
     return 0

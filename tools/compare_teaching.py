@@ -1,27 +1,31 @@
-"""What a teacher gives: the same student with and without it, in equal budgets, over paired seeds.
+"""Compares a student with a teacher against the same student without one, over paired seeds.
 
-    python tools/compare_teaching.py --data DIR --teacher NAME@FILE --student mobilenetv2_050 --seeds 0 1 2
+    python tools/compare_teaching.py --data DIR --teacher NAME@FILE --seeds 0 1 2
 
-Every row is a whole build down to the certified int8 file. A seed is the student's: its first weights and the order of
-its images. Split, teacher and views are those of the recipe's own seed, the same in every row. Builds share one store,
-so the script resumes where it was stopped. Prints a Markdown table with the mean and each seed's value.
+Each run is a whole build down to the certified int8 file. The seed is the student's: it decides the
+first weights and the order of the images. Split, teacher and views come from the recipe's own seed,
+so that they are the same in every run. All builds share one store, and a run that was stopped
+continues where it was. Prints a Markdown table with the mean and the value of each seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgekd.app import build as building
 from edgekd.app.console import Console
-from edgekd.core.records import present, to_json
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.settings import recipe
 
 
-def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, Any]:
+def build(arguments: argparse.Namespace, teacher: str, seed: int) -> Accuracy:
+    """Build one student, and return its accuracy after each stage."""
     name, _, weights = teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
     overrides = {
@@ -40,16 +44,18 @@ def build(arguments: argparse.Namespace, teacher: str, seed: int) -> dict[str, A
         report = building.build(job, out, arguments.out / "store", None, console)
     for sentence in present(report.gates) or []:
         print(f"{out}: {sentence}", file=sys.stderr)
-    return to_json(report)
+    accuracy = present(report.accuracy)
+    assert accuracy is not None  # a whole build has it
+    return accuracy
 
 
-def row(name: str, bodies: list[dict[str, Any]], stage: str) -> str:
+def row(name: str, runs: Sequence[Accuracy], stage: str) -> str:
+    """One line of the table: AUC and top-1 after a stage, as the mean and each seed's value."""
+    stages = [next(each for each in run.waterfall if each.stage == stage) for run in runs]
     cells = [name, stage]
-    for figure in ("auc", "top1"):
-        values = [
-            next(r[figure] for r in body["accuracy"]["waterfall"] if r["stage"] == stage)
-            for body in bodies
-        ]
+    # auc is NaN where a class has no test image.
+    areas = [math.nan if each.auc is None else each.auc for each in stages]
+    for values in (areas, [each.top1 for each in stages]):
         spread = f" ({', '.join(f'{value:.3f}' for value in values)})" if len(values) > 1 else ""
         cells.append(f"{statistics.mean(values):.3f}{spread}")
     return "| " + " | ".join(cells) + " |"
@@ -69,14 +75,12 @@ def main() -> None:
     arguments = parser.parse_args()
     taught = [build(arguments, arguments.teacher, seed) for seed in arguments.seeds]
     alone = [build(arguments, "none", seed) for seed in arguments.seeds]
-    print(
-        f"\n{arguments.student}, {len(arguments.seeds)} seeds, {taught[0]['accuracy']['n']} test images\n"
-    )
+    print(f"\n{arguments.student}, {len(arguments.seeds)} seeds, {taught[0].n} test images\n")
     print("| | stage | AUC | top-1 |\n|---|---|---|---|")
     print(row("teacher", taught, "teacher"))
-    for name, bodies in (("taught", taught), ("alone", alone)):
+    for name, runs in (("taught", taught), ("alone", alone)):
         for stage in ("student", "qat", "tflite"):
-            print(row(name, bodies, stage))
+            print(row(name, runs, stage))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""Fits the latency models of the profiles on the rows kept beside them, and prints what they get wrong.
+"""Fits the latency models of the device profiles, and prints their errors.
 
-    python tools/fit_profile.py              every profile, writes device_profiles/NAME.latency.json
-    python tools/fit_profile.py pi4 --check  prints the errors and says whether the file on disk is the same
+    python tools/fit_profile.py
+    python tools/fit_profile.py pi4 --check
 
-Errors are of rows that the fit had not seen: 5 folds over 20 shuffles, then each family of networks from the others.
+Reads device_profiles/NAME.latency.csv and writes device_profiles/NAME.latency.json, for the named
+profiles or for all of them. With --check it writes nothing, and exits 1 if a file differs from the
+fit.
+
+The printed errors are of rows that the fit did not see: 5 folds over 20 shuffles, then each family
+of networks predicted from the other families.
 """
 
 from __future__ import annotations
@@ -40,9 +45,9 @@ META = (
     "latency_ms",
     "source",
 )
-# A profile without fitted rows of its own is another profile's model times the ratios in its own rows.
+# A profile without fitted rows has the model of another profile, times the ratios in its own rows.
 BASE = {"pi5": "pi4", "pi3": "pi4", "pi-zero-2w": "pi3", "coral-pcie": "coral-dev-board"}
-# Where nothing was published at all: (factor, low, high), and what is being assumed.
+# Devices without published measurements: an assumed factor with its (value, low, high).
 ASSUMED = {
     "pi-zero-2w": assumed_factor(
         "Zero 2 W over Pi 3B, by clock (1.2 over 1.0 GHz, the same cores)",
@@ -58,7 +63,7 @@ ASSUMED = {
 
 
 def read_rows(profile: str) -> list[dict[str, str]]:
-    """The rows beside a profile; none where it has no file."""
+    """The rows of a profile's .latency.csv; none if there is no such file."""
     path = PROFILES / f"{profile}.latency.csv"
     if not path.exists():
         return []
@@ -67,7 +72,7 @@ def read_rows(profile: str) -> list[dict[str, str]]:
 
 
 def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
-    """The ratios among rows: one factor for each WHAT of `over:WHAT` and `under:WHAT`."""
+    """One factor for each WHAT among rows with the use `over:WHAT` and `under:WHAT`."""
     halves: dict[str, dict[str, dict[str, float]]] = {}
     sources: dict[str, list[str]] = {}
     for row in rows:
@@ -88,7 +93,7 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
 
 
 def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> list[Row]:
-    """The rows that carry features: those fitted, or the others that only test the fit."""
+    """The rows with features: those to fit ("fit"), or those that only test the fit ("other")."""
     return [
         Row(
             row["model"],
@@ -103,7 +108,10 @@ def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> li
 
 
 def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -> list[str]:
-    """A line for each other runtime or board: error and coverage of the model without its factors."""
+    """One line for each other runtime or board: errors and coverage of the model without factors.
+
+    The coverage is the share of measured latencies that lie in the model's interval.
+    """
     bare = msgspec.structs.replace(model, factors=())
     lines = []
     for place in dict.fromkeys(
@@ -118,8 +126,8 @@ def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -
             p.low_ms <= row.latency_ms <= p.high_ms for p, row in zip(told, own, strict=True)
         )
         lines.append(
-            f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, worst {max(wrong):.1%}; "
-            f"intervals hold {held / len(own):.1%} of {len(own)}"
+            f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, "
+            f"worst {max(wrong):.1%}; intervals hold {held / len(own):.1%} of {len(own)}"
         )
     return lines
 
@@ -152,15 +160,15 @@ def fit(profile: str) -> dict[str, LatencyModel]:
 
 
 def show(profile: str, models: Mapping[str, LatencyModel]) -> None:
-    """What a reader needs to trust a profile, or not."""
+    """Print the errors, factors and coefficients of a profile's models."""
     for precision, model in models.items():
         found = model.errors
         across = "-" if found.family_mean is None else f"{found.family_mean:.1%}"
         print(
             f"{profile} {precision}: {model.basis()}\n"
-            f"  5-fold mean {found.mean:.1%}, worst {found.worst:.1%}; across families mean {across}; 90 % intervals "
-            f"hold {found.coverage:.1%} of unseen rows; half-width x{math.exp(model.near):.2f} near, "
-            f"x{math.exp(model.far):.2f} far"
+            f"  5-fold mean {found.mean:.1%}, worst {found.worst:.1%}; across families mean "
+            f"{across}; 90 % intervals hold {found.coverage:.1%} of unseen rows; "
+            f"half-width x{math.exp(model.near):.2f} near, x{math.exp(model.far):.2f} far"
         )
         for line in elsewhere(read_rows(profile), precision, model):
             print(line)
@@ -201,7 +209,8 @@ def main() -> int:
             stale.append(path.name)
     if stale:
         print(
-            f"not what the rows give: {', '.join(stale)}; run tools/fit_profile.py", file=sys.stderr
+            f"{', '.join(stale)} differ from the fit; run: python tools/fit_profile.py",
+            file=sys.stderr,
         )
     return 1 if stale else 0
 

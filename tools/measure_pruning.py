@@ -1,37 +1,76 @@
-"""What pruning saves and costs: the same student with and without it, over paired seeds, down to the certified file.
+"""Measures what pruning saves and costs, over paired seeds, down to the certified int8 file.
 
-    python tools/measure_pruning.py --data DIR --teacher NAME@FILE --student mobilenetv2_100 --target-macs 0.62 --seeds 0 1 2
+    python tools/measure_pruning.py --data DIR --teacher NAME@FILE --target-macs 0.62 --seeds 0 1 2
 
-Teacher, knowledge and distilled student are built once a seed and shared; all builds lie in one store, so the script
-resumes where it was stopped. Latencies of the two .tflite files are taken in turn (A B B A ...) on this machine, one
-thread, in processes of their own; what counts is the ratio within a round. `--control` also builds the student that
-simply trains for as many epochs more as pruning does. Exits 1 when a claim of the first lines does not hold.
+Builds the same student with and without pruning. A teacher, its knowledge and the distilled student
+are built once for each seed and shared. All builds use one store, so that a run that was stopped
+continues where it was.
+
+The latencies of the two .tflite files are measured on this machine in turn (A B B A ...), with one
+thread, each in a process of its own; the ratio within a round counts. `--control` also builds a
+student that is not pruned, and trains for as many more epochs as pruning does. Exits 1 when a claim
+does not hold (MACS, LATENCY and TOP1 below).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgekd.app import build as building
 from edgekd.app.console import Console
-from edgekd.core.records import present, to_json
+from edgekd.core.records import present
 from edgekd.device.bench import bench
 from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import LocalTransport
+from edgekd.reporting.report_record import Report
 from edgekd.settings import device_profiles, recipe
 
-MACS, LATENCY, TOP1 = 0.35, 0.25, 0.01  # taken off at least, taken off at least, lost at most
-TARGET = 0.62  # of the MACs: untrained mobilenetv2_100 at 96 px took 24 % less time at 0.65 and 27 % less at 0.58 (x86)
+# The claims: MACs and latency fall by at least these shares, and top-1 by at most this share.
+MACS, LATENCY, TOP1 = 0.35, 0.25, 0.01
+# Share of the MACs to keep. On an x86 host, an untrained mobilenetv2_100 at 96 px took 24 % less
+# time at 0.65, and 27 % less at 0.58.
+TARGET = 0.62
+HEAD = (
+    "| | MACs | params | KiB | float top-1 | int8 top-1 | certified | host p50, ms |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 
 
-def build(
-    arguments: argparse.Namespace, name: str, seed: int, sets: list[str]
-) -> tuple[dict[str, Any], bytes]:
-    """One build: its report and its .tflite."""
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A finished build: its report and its .tflite."""
+
+    report: Report
+    tflite: bytes
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificate passed."""
+        certificate = present(self.report.certificate)
+        return certificate is not None and certificate.passed
+
+    def top1(self, stage: str) -> float:
+        """Top-1 on the test split after a stage, from 0 to 1."""
+        accuracy = present(self.report.accuracy)
+        assert accuracy is not None  # a whole build has it
+        return next(row.top1 for row in accuracy.waterfall if row.stage == stage)
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """The p50 latencies in ms of one round."""
+
+    whole: float
+    pruned: float
+
+
+def build(arguments: argparse.Namespace, name: str, seed: int, sets: Sequence[str]) -> Built:
+    """Build one student. `sets`: settings beside those of the command line."""
     teacher, _, weights = arguments.teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
     overrides = {
@@ -53,32 +92,28 @@ def build(
         report = building.build(job, out, arguments.out / "store", None, console)
     for sentence in present(report.gates) or []:
         print(f"{out}: {sentence}", file=sys.stderr)
-    body = to_json(report)
-    return body, (out / body["artifact"]["path"]).read_bytes()
+    artifact = present(report.artifact)
+    assert artifact is not None  # a whole build has it
+    return Built(report, (out / artifact.path).read_bytes())
 
 
-def latencies(first: bytes, second: bytes, rounds: int, runs: int) -> list[tuple[float, float]]:
-    """p50 in ms of two models, measured in turn; each round starts with the one that the round before ended with."""
+def latencies(whole: bytes, pruned: bytes, rounds: int, runs: int) -> list[Round]:
+    """Measure two models in turn. Each round starts with the model that ended the round before."""
     settings = BenchSettings(threads=1, runs=runs)
+    profile = device_profiles.load_profile("host")
     found = []
     for number in range(rounds):
-        pair = {}
-        for model in ((first, second), (second, first))[number % 2]:
-            profile = device_profiles.load_profile("host")
-            measured = bench(model, profile, LocalTransport(), settings=settings)
-            p50 = measured.latency_ms.p50
-            assert p50 is not None  # the runner always tells it
-            pair[model] = p50
-        found.append((pair[first], pair[second]))
+        p50: dict[bytes, float] = {}
+        for model in ((whole, pruned), (pruned, whole))[number % 2]:
+            measured = bench(model, profile, LocalTransport(), settings=settings).latency_ms.p50
+            assert measured is not None  # the runner always reports it
+            p50[model] = measured
+        found.append(Round(p50[whole], p50[pruned]))
     return found
 
 
-def top1(body: dict[str, Any], stage: str) -> float:
-    return next(row["top1"] for row in body["accuracy"]["waterfall"] if row["stage"] == stage)
-
-
-def told(values: list[float], form: str) -> str:
-    """The mean, and each seed's value where there are several."""
+def told(values: Sequence[float], form: str) -> str:
+    """The mean, and the value of each seed if there are several."""
     mean = format(statistics.mean(values), form)
     return (
         mean
@@ -87,94 +122,114 @@ def told(values: list[float], form: str) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--recipe", type=Path)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--profile", default="pi4")
-    parser.add_argument("--teacher", required=True)
-    parser.add_argument("--teacher-frozen", action="store_true")
-    parser.add_argument("--student", default="mobilenetv2_100")
-    parser.add_argument("--px", type=int, default=96)
-    parser.add_argument(
-        "--target-macs", type=float, default=TARGET, help="share or number of MACs to come down to"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=8, help="of the latency measurement")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of a model in a round")
-    parser.add_argument(
-        "--control",
-        action="store_true",
-        help="also train the whole student for pruning's epochs more",
-    )
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--out", type=Path, default=Path("builds/pruning"))
-    arguments = parser.parse_args()
-    prune = recipe.load(arguments.recipe, arguments.set).prune
-    distil = recipe.load(arguments.recipe, arguments.set).distil
-    longer = distil.epochs + prune.steps * prune.epochs
-    kinds = {
-        "whole": [],
-        "pruned": [f"prune.target_macs={arguments.target_macs}"],
-        **({"whole, longer": [f"distil.epochs={longer}"]} if arguments.control else {}),
+def table(built: Mapping[str, Sequence[Built]], rounds: Sequence[Round]) -> str:
+    """The Markdown table of the builds, by the name of their row."""
+    times = {
+        "whole": [each.whole for each in rounds],
+        "pruned": [each.pruned for each in rounds],
     }
-    built = {
-        name: [build(arguments, name.replace(", ", "-"), seed, sets) for seed in arguments.seeds]
-        for name, sets in kinds.items()
-    }
-    bodies = {name: [body for body, _ in pairs] for name, pairs in built.items()}
-    rounds = [
-        pair
-        for (_, whole), (_, pruned) in zip(built["whole"], built["pruned"], strict=True)
-        for pair in latencies(whole, pruned, arguments.rounds, arguments.runs)
-    ]
-    times = {"whole": [a for a, _ in rounds], "pruned": [b for _, b in rounds]}
-    ratios = [b / a for a, b in rounds]
-
-    print(
-        f"\n{arguments.student} at {arguments.px} px, seeds {arguments.seeds}, {bodies['whole'][0]['accuracy']['n']} test "
-        f"images; epochs {distil.epochs}, and {prune.steps} cuts with {prune.epochs} each\n"
-    )
-    print(
-        "| | MACs | params | KiB | float top-1 | int8 top-1 | certified | host p50, ms |\n|---|---|---|---|---|---|---|---|"
-    )
-    for name, group in bodies.items():
+    lines = [HEAD]
+    for name, group in built.items():
         stage = "pruned" if name == "pruned" else "student"
-        size = group[0]["models"][stage]
-        print(
-            f"| {name} | {size['macs'] / 1e6:.2f} M | {size['params'] / 1e6:.2f} M | "
-            f"{group[0]['artifact']['bytes'] / 1024:.0f} | {told([top1(b, stage) for b in group], '.3f')} | "
-            f"{told([top1(b, 'tflite') for b in group], '.3f')} | "
-            f"{sum(b['certificate']['passed'] for b in group)} of {len(group)} | "
+        network, artifact = group[0].report.models[stage], present(group[0].report.artifact)
+        assert artifact is not None  # a whole build has it
+        lines.append(
+            f"| {name} | {network.macs / 1e6:.2f} M | {network.params / 1e6:.2f} M | "
+            f"{artifact.bytes / 1024:.0f} | {told([each.top1(stage) for each in group], '.3f')} | "
+            f"{told([each.top1('tflite') for each in group], '.3f')} | "
+            f"{sum(each.certified for each in group)} of {len(group)} | "
             f"{format(statistics.median(times[name]), '.3f') if name in times else ''} |"
         )
-    pruned = bodies["pruned"]
-    macs = 1 - statistics.mean(
-        b["models"]["pruned"]["macs"] / b["models"]["student"]["macs"] for b in pruned
-    )
+    return "\n".join(lines)
+
+
+def claims(
+    whole: Sequence[Built], pruned: Sequence[Built], rounds: Sequence[Round]
+) -> dict[str, bool]:
+    """The claims as sentences, and whether each of them holds."""
+    models = [each.report.models for each in pruned]
+    macs = 1 - statistics.mean(each["pruned"].macs / each["student"].macs for each in models)
+    ratios = [each.pruned / each.whole for each in rounds]
     latency = 1 - statistics.median(ratios)
     lost = {
-        "float": statistics.mean(top1(b, "student") - top1(b, "pruned") for b in pruned),
+        "float": statistics.mean(each.top1("student") - each.top1("pruned") for each in pruned),
         "int8": statistics.mean(
-            top1(a, "tflite") - top1(b, "tflite")
-            for a, b in zip(bodies["whole"], pruned, strict=True)
+            before.top1("tflite") - after.top1("tflite")
+            for before, after in zip(whole, pruned, strict=True)
         ),
     }
-    claims = {
+    return {
         f"MACs {-macs:+.1%}, asked {-MACS:+.0%}": macs >= MACS,
-        f"host latency {-latency:+.1%} (median of {len(ratios)} rounds; {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}), "
+        f"host latency {-latency:+.1%} (median of {len(ratios)} rounds; "
+        f"{min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}), "
         f"asked {-LATENCY:+.0%}": latency >= LATENCY,
         **{
             f"{form} top-1 {-value * 100:+.2f} points, asked at most {TOP1 * 100:.0f} lost": value
             <= TOP1
             for form, value in lost.items()
         },
-        "every pruned file is certified": all(b["certificate"]["passed"] for b in pruned),
+        "every pruned file is certified": all(each.certified for each in pruned),
     }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    made.add_argument("--recipe", type=Path)
+    made.add_argument("--data", required=True)
+    made.add_argument("--profile", default="pi4")
+    made.add_argument("--teacher", required=True)
+    made.add_argument("--teacher-frozen", action="store_true")
+    made.add_argument("--student", default="mobilenetv2_100")
+    made.add_argument("--px", type=int, default=96)
+    made.add_argument(
+        "--target-macs", type=float, default=TARGET, help="share or number of MACs to keep"
+    )
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--rounds", type=int, default=8, help="of the latency measurement")
+    made.add_argument("--runs", type=int, default=100, help="timed runs of a model in a round")
+    made.add_argument(
+        "--control",
+        action="store_true",
+        help="also train the whole student for as many more epochs as pruning does",
+    )
+    made.add_argument("--set", action="append", default=[])
+    made.add_argument("--out", type=Path, default=Path("builds/pruning"))
+    return made
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    settings = recipe.load(arguments.recipe, arguments.set)
+    prune, epochs = settings.prune, settings.distil.epochs
+    kinds = {
+        "whole": [],
+        "pruned": [f"prune.target_macs={arguments.target_macs}"],
+    }
+    if arguments.control:
+        kinds["whole, longer"] = [f"distil.epochs={epochs + prune.steps * prune.epochs}"]
+    built = {
+        name: [build(arguments, name.replace(", ", "-"), seed, sets) for seed in arguments.seeds]
+        for name, sets in kinds.items()
+    }
+    rounds = [
+        each
+        for whole, pruned in zip(built["whole"], built["pruned"], strict=True)
+        for each in latencies(whole.tflite, pruned.tflite, arguments.rounds, arguments.runs)
+    ]
+    accuracy = present(built["whole"][0].report.accuracy)
+    assert accuracy is not None  # a whole build has it
+    print(
+        f"\n{arguments.student} at {arguments.px} px, seeds {arguments.seeds}, "
+        f"{accuracy.n} test images; epochs {epochs}, "
+        f"and {prune.steps} cuts with {prune.epochs} each\n"
+    )
+    print(table(built, rounds))
+    checked = claims(built["whole"], built["pruned"], rounds)
     print()
-    for claim, holds in claims.items():
+    for claim, holds in checked.items():
         print(f"* {'holds' if holds else 'DOES NOT HOLD'}: {claim}")
-    return 0 if all(claims.values()) else 1
+    return 0 if all(checked.values()) else 1
 
 
 if __name__ == "__main__":

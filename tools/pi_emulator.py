@@ -1,11 +1,13 @@
-"""Set up the emulated Raspberry Pi 4 that `edgekd bench --emulate` runs on: Arm's Python and runtime under qemu-user.
+"""Sets up the emulated Raspberry Pi 4 for `edgekd bench --emulate`: an Arm Python under qemu-user.
 
     apt-get install qemu-user-static
-    python tools/pi_emulator.py                 # about 250 MB in ~/.cache/edgekd/pi4, or in $EDGEKD_EMULATOR
+    python tools/pi_emulator.py
 
-No root, no chroot and no binfmt_misc: Debian's arm64 packages are fetched by apt with lists of its own, unpacked, and
-run by qemu-aarch64 with `-L`. The runtime comes from PyPI, of the version that is installed here, so that the bytes of
-both can be compared. What it computes is what a Pi computes; how long it takes says nothing about a Pi.
+The emulator takes about 250 MB in ~/.cache/edgekd/pi4, or in $EDGEKD_EMULATOR. It needs no root, no
+chroot and no binfmt_misc: apt fetches Debian's arm64 packages into a folder of its own, dpkg-deb
+unpacks them, and qemu-aarch64 runs the Python in them with `-L`. The runtime comes from PyPI, in
+the version that is installed here, so that the output bytes of both can be compared. The emulator
+computes what a Pi computes. Its speed says nothing about the speed of a Pi.
 """
 
 from __future__ import annotations
@@ -21,28 +23,25 @@ from pathlib import Path
 
 from edgekd.device.emulate import default_folder
 
-CORE = "cortex-a72"  # the Pi 4's; no dot products, no LSE, so that a file or a runtime that needs them fails here too
-PACKAGES = (
-    "python3",
-    "libgomp1",
-    "libatomic1",
-    "libstdc++6",
-)  # the runtime's wheel links the last three
-WHEELS = (
-    "ai-edge-litert",
-    "numpy",
-    "pillow",
-)  # Pillow for the bundle's Pi sample, which decodes images itself
-# glibc the wheels may ask for; Debian 12 has 2.36
+# The Pi 4's core. It has no dot product instructions and no LSE, so that a runtime that needs them
+# fails here as it does on the Pi.
+CORE = "cortex-a72"
+# The wheel of the runtime links the last three.
+PACKAGES = ("python3", "libgomp1", "libatomic1", "libstdc++6")
+# Pillow is for the Pi sample of a bundle, which decodes images.
+WHEELS = ("ai-edge-litert", "numpy", "pillow")
+# The glibc versions that a wheel may need. Debian 12 has 2.36.
 PLATFORMS = (
     *(f"manylinux_2_{minor}_aarch64" for minor in (35, 34, 31, 28, 27, 17)),
     "manylinux2014_aarch64",
 )
-# As on a Pi 4. Without these qemu lets the program read the host's, and ai-edge-litert dies looking for Arm cores.
+# As on a Pi 4. Without these files, a program under qemu reads those of the host, and
+# ai-edge-litert crashes when it looks for Arm cores in them.
 CPUINFO = (
     "".join(
-        f"processor\t: {core}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\n"
-        "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n"
+        f"processor\t: {core}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
+        "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\n"
+        "CPU revision\t: 3\n\n"
         for core in range(4)
     )
     + "Model\t\t: Raspberry Pi 4 Model B (emulated)\n"
@@ -56,10 +55,15 @@ FAKES = {
 
 
 def debian_packages(folder: Path, source: str | None) -> list[Path]:
-    """Fetch PACKAGES for arm64 and all they depend on, with apt's state and cache kept inside `folder`."""
+    """Fetch the arm64 packages of PACKAGES and their dependencies.
+
+    apt keeps its state and its cache in `folder`. `source`: a line of a sources.list; None for the
+    apt sources of this machine. Returns the .deb files.
+    """
     for name in ("state/lists/partial", "cache/archives/partial", "parts"):
         (folder / name).mkdir(parents=True)
-    (folder / "status").touch()  # as of a machine with no package at all
+    (folder / "status").touch()  # an empty list of installed packages
+    # The sandbox user is root because apt's own user cannot enter the folder.
     options = [
         f"Dir::State={folder / 'state'}",
         f"Dir::State::status={folder / 'status'}",
@@ -68,7 +72,7 @@ def debian_packages(folder: Path, source: str | None) -> list[Path]:
         "APT::Architectures::=arm64",
         "APT::Install-Recommends=false",
         "APT::Sandbox::User=root",
-    ]  # apt's own user cannot enter our folder
+    ]
     if source is not None:
         (folder / "sources.list").write_text(source + "\n", encoding="utf-8")
         options += [
@@ -76,19 +80,19 @@ def debian_packages(folder: Path, source: str | None) -> list[Path]:
             f"Dir::Etc::sourceparts={folder / 'parts'}",
         ]
     flags = [word for option in options for word in ("-o", option)]
-    told(["apt-get", *flags, "-q", "update"])
-    told(["apt-get", *flags, "-q", "-y", "--download-only", "install", *PACKAGES])
+    run(["apt-get", *flags, "-q", "update"])
+    run(["apt-get", *flags, "-q", "-y", "--download-only", "install", *PACKAGES])
     return sorted((folder / "cache" / "archives").glob("*.deb"))
 
 
-def told(command: list[str]) -> None:
-    """Run a command; its output goes to stderr."""
+def run(command: list[str]) -> None:
+    """Print and run a command. Its output goes to stderr."""
     print("+", shlex.join(command)[:200], file=sys.stderr)
     subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def set_up(place: Path, source: str | None) -> None:
-    """Make the emulator in `place`, whole or not at all."""
+    """Make the emulator in `place`. If a step fails, `place` stays as it was."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".pi-emulator-") as temporary:
         made, work = Path(temporary) / "made", Path(temporary) / "work"
@@ -103,28 +107,13 @@ def set_up(place: Path, source: str | None) -> None:
             if path.name[8:].isdigit() and not path.is_symlink()
         )
         wheels = [f"{name}=={metadata.version(name)}" for name in WHEELS]
-        # Debian's Python looks here with -I too, which PYTHONPATH would not survive
+        # Debian's Python reads this folder with -I, too. It would ignore PYTHONPATH.
         target = root / "usr" / "local" / "lib" / python.name / "dist-packages"
         platforms = [word for name in PLATFORMS for word in ("--platform", name)]
-        told(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--only-binary=:all:",
-                *platforms,
-                "--implementation",
-                "cp",
-                "--python-version",
-                python.name.removeprefix("python"),
-                "--target",
-                str(target),
-                *wheels,
-            ]
-        )
+        version = python.name.removeprefix("python")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        pip += ["--only-binary=:all:", *platforms, "--implementation", "cp"]
+        run([*pip, "--python-version", version, "--target", str(target), *wheels])
         for name, text in FAKES.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
@@ -137,27 +126,20 @@ def set_up(place: Path, source: str | None) -> None:
 
 
 def wrapper_text(place: Path, python: str) -> str:
-    """The command that is this Pi's Python. `-0` makes it sys.executable there, so that the runner can start its child."""
+    """The shell script that starts the emulated Python.
+
+    `-0` makes the script the sys.executable of the emulated Python, so that the runner can start a
+    child process.
+    """
     root, own = place / "root", place / "python"
-    words = [
-        qemu(),
-        "-cpu",
-        CORE,
-        "-0",
-        str(own),
-        "-L",
-        str(root),
-        "-U",
-        "OPENBLAS_CORETYPE",
-        "-U",
-        "OPENBLAS_L2_SIZE",
-        str(root / "usr" / "bin" / python),
-    ]
+    words = [qemu(), "-cpu", CORE, "-0", str(own), "-L", str(root)]
+    words += ["-U", "OPENBLAS_CORETYPE", "-U", "OPENBLAS_L2_SIZE"]
+    words.append(str(root / "usr" / "bin" / python))
     return f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
 
 
 def qemu() -> str:
-    """Path of qemu for 64-bit Arm programs."""
+    """Path of qemu for 64-bit Arm programs. Raises SystemExit if it is not installed."""
     for name in ("qemu-aarch64-static", "qemu-aarch64"):
         if found := shutil.which(name):
             return found
@@ -176,23 +158,26 @@ def main() -> int:
     parser.add_argument(
         "--apt-source",
         metavar="LINE",
-        help="a sources.list line of a Debian with arm64, where this "
-        "machine's own apt sources are of another system",
+        help="a sources.list line of a Debian with arm64, for a machine whose apt sources are of "
+        "another system",
     )
     arguments = parser.parse_args()
     qemu()
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise SystemExit(
-                f"pi_emulator: {tool} is not on PATH; this needs a Debian, or a container with one"
+                f"pi_emulator: {tool} is not on PATH; run this on Debian, or in a Debian container"
             )
     place = arguments.folder.absolute()
     if place.exists() and not (place / "python").is_file() and any(place.iterdir()):
         raise SystemExit(
-            f"pi_emulator: {place} holds other things; name a folder that does not exist yet"
+            f"pi_emulator: {place} holds other files; name a folder that does not exist"
         )
     set_up(place, arguments.apt_source)
-    program = "import platform, numpy, ai_edge_litert.interpreter as _; print(platform.machine(), platform.python_version())"
+    program = (
+        "import platform, numpy, ai_edge_litert.interpreter as _; "
+        "print(platform.machine(), platform.python_version())"
+    )
     answer = subprocess.run(
         [str(place / "python"), "-I", "-c", program], capture_output=True, text=True, check=False
     )

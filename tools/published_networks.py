@@ -1,7 +1,8 @@
-"""Analytic work of the published networks that latency rows name: shapes from the papers, checked against real files.
+"""The work of published networks (operators, MACs, bytes), for the rows of the latency models.
 
-MobileNetV1 (Howard et al. 2017, arXiv 1704.04861, table 1) and MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381,
-table 2) as TF-slim's converted .tflite files hold them; other networks are captured from timm or torchvision.
+The shapes of MobileNetV1 (Howard et al. 2017, arXiv 1704.04861, table 1) and MobileNetV2 (Sandler
+et al. 2018, arXiv 1801.04381, table 2) come from the papers; tests compare them with TF-slim's
+.tflite files. Other networks are captured from timm or torchvision.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from edgekd.assessment.workload import NARROW, Work
 from edgekd.quantization import capture, graphs
 
 BYTES = {"int8": 1, "fp32": 4}
-CLASSES = 1001  # TF-slim's networks keep a background class
+CLASSES = 1001  # TF-slim's networks have a background class beside ImageNet's 1000
 
+# MobileNetV1: (output channels, stride) of each block.
 V1 = [
     (64, 1),
     (128, 2),
@@ -29,6 +31,7 @@ V1 = [
     (1024, 2),
     (1024, 1),
 ]
+# MobileNetV2: (expansion, output channels, repeats, stride of the first repeat) of each group.
 V2 = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -41,14 +44,17 @@ V2 = [
 
 
 class Ops:
-    """Appends ops on a square map with SAME padding, NHWC, batch 1."""
+    """A list of operators that grows at its end. Maps are square, NHWC, with batch size 1.
+
+    `side`, `channels`: of the present map. `width`: bytes of a value.
+    """
 
     def __init__(self, px: int, precision: str, channels: int = 3) -> None:
         self.rows: list[Work] = []
         self.side, self.channels, self.width = px, channels, BYTES[precision]
 
     def conv(self, channels: int, kernel: int, stride: int = 1) -> None:
-        """CONV_2D with bias and fused activation."""
+        """Append a CONV_2D with SAME padding, a bias and a fused activation."""
         side = -(-self.side // stride)
         weights = kernel * kernel * self.channels * channels
         kind = (
@@ -61,7 +67,7 @@ class Ops:
         self._add("CONV_2D", kind, side * side * weights, weights, channels, side, channels)
 
     def depthwise(self, stride: int) -> None:
-        """DEPTHWISE_CONV_2D 3 x 3 with bias and fused activation."""
+        """Append a 3 x 3 DEPTHWISE_CONV_2D with SAME padding, a bias and a fused activation."""
         side, weights = -(-self.side // stride), 9 * self.channels
         self._add(
             "DEPTHWISE_CONV_2D",
@@ -74,7 +80,7 @@ class Ops:
         )
 
     def plain(self, op: str, side: int, reads: int = 1) -> None:
-        """An op without weights that reads `reads` maps of the present size."""
+        """Append an operator without weights that reads `reads` maps of the present size."""
         moved = reads * self.side**2 * self.channels + side**2 * self.channels
         self._row(op, "", 0, 0, 0 if op == "RESHAPE" else moved, side, self.channels)
         self.side = side
@@ -95,7 +101,7 @@ class Ops:
 
 
 def mobilenet_v1(alpha: float, px: int, precision: str) -> list[Work]:
-    """MobileNetV1: a stem, 13 depthwise-separable blocks, AVERAGE_POOL_2D, a 1 x 1 classifier, RESHAPE, SOFTMAX."""
+    """MobileNetV1: a stem, 13 depthwise-separable blocks, and the head."""
     net = Ops(px, precision)
     net.conv(int(32 * alpha), 3, 2)
     for channels, stride in V1:
@@ -105,13 +111,16 @@ def mobilenet_v1(alpha: float, px: int, precision: str) -> list[Work]:
 
 
 def _divisible(value: float) -> int:
-    """TF-slim's _make_divisible: to a multiple of 8, never more than 10 % down."""
+    """Round to a multiple of 8, but not down by more than 10 %, as TF-slim's _make_divisible."""
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded
 
 
 def mobilenet_v2(alpha: float, px: int, precision: str) -> list[Work]:
-    """MobileNetV2: a stem, 17 inverted residuals, a 1 x 1 convolution to max(1280, 1280 alpha), and the head."""
+    """MobileNetV2: a stem, 17 inverted residual blocks, a 1 x 1 convolution, and the head.
+
+    The 1 x 1 convolution has max(1280, 1280 alpha) channels.
+    """
     net = Ops(px, precision)
     net.conv(_divisible(32 * alpha), 3, 2)
     for expansion, channels, repeats, stride in V2:
@@ -128,6 +137,7 @@ def mobilenet_v2(alpha: float, px: int, precision: str) -> list[Work]:
 
 
 def _head(net: Ops) -> list[Work]:
+    """Append AVERAGE_POOL_2D, a 1 x 1 classifier, RESHAPE and SOFTMAX."""
     net.plain("AVERAGE_POOL_2D", 1)
     net.conv(CLASSES, 1)
     net.plain("RESHAPE", 1)
@@ -136,7 +146,10 @@ def _head(net: Ops) -> list[Work]:
 
 
 def captured(model: nn.Module, px: int, precision: str) -> list[Work]:
-    """The work of a torch network at px x px, from its exported graph: activations and batch norms fused."""
+    """The work of a torch network at px x px, from its exported graph.
+
+    Activations and batch norms are counted as fused.
+    """
     graph = capture.capture(model, torch.zeros(2, 3, px, px))
     width, rows = BYTES[precision], list[Work]()
     for node in graphs.nodes_of(graph.graph):

@@ -1,9 +1,10 @@
-"""How long the commands take and how much memory a build peaks at: `--help`, a build from nothing, the same build again.
+"""Measures how long the commands take, and the peak memory of a build.
 
-    python tools/time_commands.py --out builds/timed -- --profile pi4 --data phantom:1600 --set distil.epochs=8
+    python tools/time_commands.py --out builds/timed -- --profile pi4 --data phantom:1600
 
-Everything after `--` goes to `edgekd build`. The out folder must not exist, so that the first build starts from nothing.
-Prints a Markdown table; wall-clock seconds, on whatever else this machine is doing.
+Everything after `--` goes to `edgekd build`. Measures `edgekd --help`, a build from nothing, and
+the same build again. The out folder must not exist, so that the first build starts from nothing.
+Prints Markdown tables of wall-clock seconds, which include the effect of other work on the machine.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import time
 from pathlib import Path
 
 EDGEKD = [sys.executable, "-m", "edgekd"]
-REPEATS = 10  # of the short commands; their spread is shown
+REPEATS = 10  # of the short command, so that its spread can be shown
 
 
 def seconds(command: list[str]) -> float:
+    """Run a command, and return its wall-clock seconds. Raises SystemExit when it fails."""
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode not in (0, 1):  # 1: a gate failed, which takes as long
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}")
+    if done.returncode not in (0, 1):  # 1: a gate failed, and the build took as long
+        sys.exit(f"{' '.join(command)} ended with exit code {done.returncode}")
     return time.perf_counter() - start
 
 
 def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f}, {len(values)} runs)"
+    """Median, lowest and highest of some seconds."""
+    median, low, high = statistics.median(values), min(values), max(values)
+    return f"{median:.2f} s ({low:.2f} to {high:.2f}, {len(values)} runs)"
 
 
 def main() -> None:
@@ -40,13 +44,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.exists():
         sys.exit(
-            f"{arguments.out} exists; name a folder that does not, so that the build starts from nothing"
+            f"{arguments.out} exists; name a new folder, so that the build starts from nothing"
         )
     build = [*EDGEKD, "build", *arguments.build, "--out", str(arguments.out)]
     first = seconds(build)
-    peak = (
-        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    )  # ru_maxrss is in KiB on Linux
+    # ru_maxrss is in KiB on Linux.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     again = [seconds(build) for _ in range(3)]
     usage = [seconds([*EDGEKD, "--help"]) for _ in range(REPEATS)]
     stages = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["stages"]
