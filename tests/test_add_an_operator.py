@@ -1,4 +1,6 @@
-"""The walk of docs/how_to/add_an_operator.md: with its rows, a network with TANH is converted and runs."""
+"""The walk of docs/how_to/add_an_operator.md: with its rows, a network with TANH is converted and
+runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The canonical form by itself: what the pass sets, what it leaves, and what it refuses. No TensorFlow needed."""
+"""The canonical form by itself: what the pass sets, what it leaves, and what it refuses. No
+TensorFlow needed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Weights that a network computes from its parameters become stored weights; those that an image decides are refused."""
+"""Weights that a network computes from its parameters become stored weights; those that an image
+decides are refused.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def capture(request: pytest.FixtureRequest) -> Capture:
 
 
 class TwoBareWeights(nn.Module):
-    """Two convolutions whose weights are parameters of one module, and so have no modules to be named after."""
+    """Two convolutions whose weights are parameters of one module, and so have no modules to be
+    named after.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +51,9 @@ class BareWeights(TwoBareWeights):
 
 
 class ImageDecides(nn.Module):
-    """A mixture of two kernels that the image weighs (CondConv, Yang et al. 2019, arXiv 1904.04971)."""
+    """A mixture of two kernels that the image weighs (CondConv, Yang et al. 2019, arXiv
+    1904.04971).
+    """
 
     def __init__(self) -> None:
         super().__init__()

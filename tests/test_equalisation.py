@@ -1,4 +1,4 @@
-"""Equalisation: answers stay, weak channels get more codes, and only where the exchange is exact."""
+"""Equalization: answers stay, weak channels get more codes, only where the exchange is exact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tests.small_networks import MEAN, PX, STD, Head, calibrated, images
 
 
 class Separable(nn.Module):
-    """A stem of uneven channels (one dead, one clipped at 6), a depthwise layer that reads it alone, and a head."""
+    """A stem of uneven channels (one dead, one clipped at 6), a depthwise layer that reads it
+    alone, and a head.
+    """
 
     def __init__(self, act: type[nn.Module], shared: bool = False) -> None:
         super().__init__()
@@ -83,7 +85,9 @@ def test_factors_fill_the_range_but_for_some_room() -> None:
 
 
 class Residual(nn.Module):
-    """A linear stream of uneven channels: a projection, a block that adds to it, and whole convolutions that read it."""
+    """A linear stream of uneven channels: a projection, a block that adds to it, and whole
+    convolutions that read it.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""The int8 rules and their arithmetic: properties over many random values, and the kernels against plain loops."""
+"""The int8 rules and their arithmetic: properties over many random values, and the kernels against
+plain loops.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def test_codes_survive_the_round_trip() -> None:
     ],
 )
 def test_every_pixel_is_its_code_plus_128(mean: list[float], std: list[float]) -> None:
-    """q = pixel - 128 exactly, and gain * x' + offset gives back what the float network was trained on."""
+    """q = pixel - 128 exactly, and gain * x' + offset gives back what the float network was trained
+    on.
+    """
     grid = input_range(mean, std)
     pixels = np.arange(256)
     real = grid.dequantize(pixels - 128)
@@ -140,7 +144,9 @@ def test_bias_outside_int32_is_refused() -> None:
 
 
 def test_training_applies_the_same_bounds() -> None:
-    """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales gives within bounds."""
+    """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales
+    gives within bounds.
+    """
     source, target, layer = (
         ActivationFakeQuant(Range(0.02, 0)),
         ActivationFakeQuant(Range(0.05, 3)),

@@ -1,4 +1,6 @@
-"""TFLite Metadata and ports: written and read back, undone byte for byte, and read by MediaPipe where it is installed."""
+"""TFLite Metadata and ports: written and read back, undone byte for byte, and read by MediaPipe
+where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,7 @@ def test_a_field_that_does_not_exist_is_an_error() -> None:
 
 
 def test_damaged_metadata_are_refused_or_harmless(bare: bytes) -> None:
-    """Any byte of the metadata changed: either it reads as something, or it is one ModelFileError."""
+    """Each byte of the metadata changed: it reads as something, or raises ModelFileError."""
     packed = metadata_codec.pack(described(bare))
     outcomes = set()
     for place in range(len(packed)):
@@ -135,7 +137,9 @@ def test_damaged_metadata_are_refused_or_harmless(bare: bytes) -> None:
 
 
 def test_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
-    """The Python files beside model_metadata.fbs are what flatc makes of it, where flatc is installed."""
+    """The Python files beside model_metadata.fbs are what flatc makes of it, where flatc is
+    installed.
+    """
     if shutil.which("flatc") is None:
         pytest.skip("flatc is not installed here (Debian: flatbuffers-compiler)")
     folder = Path(metadata_schema.__file__).parent

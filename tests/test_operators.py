@@ -1,4 +1,6 @@
-"""Every operator of the int8 route has its row in every table that needs one, and the page on adding one is true."""
+"""Every operator of the int8 route has its row in every table that needs one, and the page on
+adding one is true.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def test_every_registered_place_exists() -> None:
 
 
 def tables_in(path: Path) -> Iterator[tuple[str, int]]:
-    """(variable, line) of each literal that holds MANY operator names; "" for one that no variable holds."""
+    """(variable, line) of each literal that holds MANY operator names; "" for one that no variable
+    holds.
+    """
     for statement in ast.parse(path.read_text()).body:
         called = statement.value if isinstance(statement, ast.Expr) else None
         if isinstance(called, ast.Call) and ast.unparse(called.func).startswith("operator_"):
@@ -99,7 +103,7 @@ def test_each_aten_operator_with_a_rule_can_be_written_as_onnx() -> None:
     assert EMITTERS.keys() == RULES.keys()
 
 
-# The page ------------------------------------------------------------------------------------------------------------
+# The page: what it names exists, and it names every table
 
 
 def test_the_page_names_every_place() -> None:

@@ -1,4 +1,6 @@
-"""After calibration alone: the means of every layer come back, and answers come nearer to the float network's."""
+"""After calibration alone: the means of every layer come back, and answers come nearer to the float
+network's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where int8 training puts its fake-quantisers, what it refuses, and that nothing of the network gets lost on the way."""
+"""Where int8 training puts its fake-quantisers, what it refuses, and that nothing of the network
+gets lost on the way.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def mobilenet() -> tuple[QatNetwork, nn.Module]:
 def test_prepared_network_computes_what_the_float_network_computes(
     mobilenet: tuple[QatNetwork, nn.Module],
 ) -> None:
-    """In phase "float": BN folding is exact, and the input fold differs only at the padded border."""
+    """In phase "float": BN folding is exact, the input fold differs only at the padded border."""
     network, model = mobilenet
     pixels, _ = images(5, 64)
     x = normalised(pixels, HALF, HALF)
@@ -238,7 +240,9 @@ def test_artifact_rebuilds_the_same_network_without_pickle() -> None:
 
 
 def test_the_exact_copy_has_the_same_codes_in_float64() -> None:
-    """Weights and biases on the same grid, sums without float32's error, and the network itself as it was."""
+    """Weights and biases on the same grid, sums without float32's error, and the network itself as
+    it was.
+    """
     network, _, pixels = calibrated("Branches")
     set_phase(network, "frozen")
     before = predict(network, pixels)
@@ -263,7 +267,9 @@ def test_the_exact_copy_has_the_same_codes_in_float64() -> None:
 
 
 def test_weight_scales_are_those_of_the_last_step() -> None:
-    """A scale left over from before the last optimiser step would put codes beyond 127 or waste the grid."""
+    """A scale left over from before the last optimiser step would put codes beyond 127 or waste the
+    grid.
+    """
     network, _, _ = calibrated("Pools")
     with torch.no_grad():
         for layer in network.layers:

@@ -1,4 +1,6 @@
-"""The graph written down from one forward pass is the graph that torch.export captures, down to the file's bytes."""
+"""The graph written down from one forward pass is the graph that torch.export captures, down to the
+file's bytes.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,8 @@ def test_checking_a_student_does_not_import_the_exporter(tmp_path: Path) -> None
     code = (
         "import sys; from edgekd.assessment import student_check; "
         "student_check.check_named('mobilenetv2_035', 'pi4', ['data.input_px=32']); "
-        "print([name for name in ('torch.export._trace', 'torchao', 'onnxruntime') if name in sys.modules])"
+        "names = ('torch.export._trace', 'torchao', 'onnxruntime'); "
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,8 +1,10 @@
-"""EdgeKD's file against TensorFlow's converter: the same small network in torch and in Keras, with the same weights.
+"""EdgeKD's file against TensorFlow's converter: the same small network in torch and in Keras, with
+the same weights.
 
-Needs the extra `reference` (tensorflow); skipped where it is absent. What differs and is meant to differ is in
-`edgekd.tflite.canonical`'s docstring; beside that, TensorFlow drops the RESHAPE between a pooled map and a FULLY_CONNECTED, which
-EdgeKD keeps as a part of the graph that the device profile chose.
+Needs the extra `reference` (tensorflow); skipped where it is absent. What differs and is meant to
+differ is in `edgekd.tflite.canonical`'s docstring; beside that, TensorFlow drops the RESHAPE
+between a pooled map and a FULLY_CONNECTED, which EdgeKD keeps as a part of the graph that the
+device profile chose.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def conv(
 
 
 UINT8_PORTS = "uint8_ports"  # the one pair whose files have uint8 input and output
-# name -> (in torch, in Keras); Keras takes its layers' weights from torch's, in the order in which they run
+# name -> (in torch, in Keras); Keras takes its layers' weights from torch's, in the order in which
+# they run
 PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = {
     "conv": (
         lambda: Network(lambda m, x: functional.relu6(m.a(x)), a=conv(3, 8, 3, 1, 1)),
@@ -154,7 +157,8 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = {
         lambda: Network(lambda m, x: functional.hardswish(m.a(x)), a=conv(3, 4)),
         lambda k, x: k.Activation("hard_silu")(k.Conv2D(4, 1)(x)),
     ),
-    "grouped": (  # groups of one channel are a DEPTHWISE_CONV_2D here, a CONV_2D of as many groups there
+    # Groups of one channel are a DEPTHWISE_CONV_2D here, and a CONV_2D of as many groups there.
+    "grouped": (
         lambda: Network(
             lambda m, x: torch.relu(m.b(m.a(x))), a=conv(3, 4), b=conv(4, 6, 3, groups=2)
         ),
@@ -203,7 +207,9 @@ def ours(module: nn.Module, ports: str) -> bytes:
 def theirs(
     tf: Any, build: Callable[[Any, Any], Any], module: nn.Module | None = None, ports: str = "int8"
 ) -> bytes:
-    """TensorFlow's full-integer file of a Keras function, with the weights of `module` where one is given."""
+    """TensorFlow's full-integer file of a Keras function, with the weights of `module` where one is
+    given.
+    """
     source = tf.keras.Input((PX, PX, 3), batch_size=1)
     model = tf.keras.Model(source, build(tf.keras.layers, source))
     layers = [layer for layer in model.layers if layer.weights]
@@ -276,7 +282,9 @@ def form(graph: LiteGraph, tensor: LiteTensor) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_same_network_gives_the_same_file(tf: Any, name: str) -> None:
-    """Op by op: versions, codes, options, quantisation fields, buffers, metadata; weights bit for bit."""
+    """Op by op: versions, codes, options, quantisation fields, buffers, metadata; weights bit for
+    bit.
+    """
     torch.manual_seed(0)
     module = PAIRS[name][0]().eval()
     ports = "uint8" if name == UINT8_PORTS else "int8"
@@ -357,7 +365,9 @@ def test_real_files_of_older_converters_are_canonical(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Branches", "Excite", "NegativePool", "HardExcite", "Ghost"])
 def test_tensorflow_is_a_second_reference(tf: Any, name: str) -> None:
-    """Its interpreter on the same inputs: every op within its tolerance, in each kernel family, and the same answers."""
+    """Its interpreter on the same inputs: every op within its tolerance, in each kernel family, and
+    the same answers.
+    """
     from tests.faulty import build
 
     body = build(name).certificate()

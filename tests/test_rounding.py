@@ -1,4 +1,6 @@
-"""Rounding that makes up for its own errors: on the grid, nearer to the float layer's output, the scale untouched."""
+"""Rounding that makes up for its own errors: on the grid, nearer to the float layer's output, the
+scale untouched.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Rules of the MobileNet class: every code of HARD_SWISH, real timm students, uint8 ports, edits by profile."""
+"""Rules of the MobileNet class: every code of HARD_SWISH, real timm students, uint8 ports, edits by
+profile.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def test_hard_swish_is_within_one_lsb_for_every_code(kernels: str) -> None:
 
 
 def test_hard_swish_keeps_the_scales_that_its_kernel_asks_for() -> None:
-    """An input far below -3 nearly everywhere: the output's own range would be too narrow for the int16 arithmetic."""
+    """An input far below -3 nearly everywhere: the output's own range would be too narrow for the
+    int16 arithmetic.
+    """
     torch.manual_seed(0)
     model = SMALL["HardExcite"]().eval()
     with torch.no_grad():
@@ -159,7 +163,9 @@ def test_every_student_of_the_list_has_a_file() -> None:
 
 
 def test_branches_are_merged_exactly() -> None:
-    """MobileOne's branches, with batch norms that do something, against the one convolution that takes their place."""
+    """MobileOne's branches, with batch norms that do something, against the one convolution that
+    takes their place.
+    """
     torch.manual_seed(0)
     model = builders.create("mobileone_s0", {"num_classes": 3})
     for module in model.modules():
@@ -183,7 +189,9 @@ def test_branches_are_merged_exactly() -> None:
 
 @pytest.mark.parametrize("kernels", runtime.KERNELS)
 def test_uint8_ports_change_no_answer(kernels: str) -> None:
-    """The same network with int8 and with uint8 ports: every code of the output is 128 higher, in every kernel family."""
+    """The same network with int8 and with uint8 ports: every code of the output is 128 higher, in
+    every kernel family.
+    """
     files = {}
     for dtype in ("int8", "uint8"):
         network, _, pixels = calibrated("HardExcite", io_dtype=dtype)
@@ -230,7 +238,9 @@ def test_a_quantize_inside_is_not_full_integer() -> None:
 
 
 def test_every_rule_at_once_is_exact() -> None:
-    """uint8 ports, a per-tensor classifier, AVERAGE_POOL_2D, a SOFTMAX, ReLU6 for hard-swish, no squeeze-excite."""
+    """uint8 ports, a per-tensor classifier, AVERAGE_POOL_2D, a SOFTMAX, ReLU6 for hard-swish, no
+    squeeze-excite.
+    """
     qnet, model, body = certified(
         "mobilenetv3_small_050",
         Int8Rules("uint8", "per_tensor", "average_pool", "append"),

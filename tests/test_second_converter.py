@@ -1,6 +1,8 @@
-"""An independent witness: onnx2tf reads the exported float graph and must compute the same answers as ours.
+"""An independent witness: onnx2tf reads the exported float graph and must compute the same answers
+as ours.
 
-The file that ships is lowered by `edgekd.export.onnx_to_tflite`; this converter shares no code with it.
+The file that ships is lowered by `edgekd.export.onnx_to_tflite`; this converter shares no code with
+it.
 """
 
 from __future__ import annotations
