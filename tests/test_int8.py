@@ -102,14 +102,14 @@ def test_weight_codes_are_those_of_the_fake_quantiser() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         weight = torch.randn(24, 8, 3, 3) * torch.logspace(-6, 2, 24).reshape(-1, 1, 1, 1)
-        quantiser = PerChannelWeightFakeQuant()
-        scale = quantiser.scales(weight)
+        quantizer = PerChannelWeightFakeQuant()
+        scale = quantizer.scales(weight)
         assert weight_scales(weight.numpy(), 0).tobytes() == scale.numpy().tobytes()
-        quantiser.phase = "frozen"
+        quantizer.phase = "frozen"
         codes = weight_codes(weight.numpy(), scale.numpy(), 0)
         assert np.abs(codes).max() == 127
         grid = codes.astype(np.float32) * scale.numpy().reshape(-1, 1, 1, 1)
-        assert np.array_equal(grid, quantiser(weight).numpy())
+        assert np.array_equal(grid, quantizer(weight).numpy())
 
 
 def test_weight_codes_along_another_axis() -> None:
@@ -144,7 +144,7 @@ def test_bias_outside_int32_is_refused() -> None:
 
 
 def test_training_applies_the_same_bounds() -> None:
-    """The fake-quantiser that knows its layer's edges gives the scales that int8.weight_scales
+    """The fake-quantizer that knows its layer's edges gives the scales that int8.weight_scales
     gives within bounds.
     """
     source, target, layer = (
@@ -154,15 +154,15 @@ def test_training_applies_the_same_bounds() -> None:
     )
     with torch.no_grad():
         layer.weight.mul_(torch.tensor([1.0, 1e6, 1e-9, 1e-13]).reshape(-1, 1))
-    quantiser = PerChannelWeightFakeQuant()
-    quantiser.attach(source, target, layer)
+    quantizer = PerChannelWeightFakeQuant()
+    quantizer.attach(source, target, layer)
     floor = weight_scale_floor(
         layer.bias.detach().numpy(), float(source.scale), float(target.scale)
     )
     ceiling = weight_scale_ceiling(float(source.scale), float(target.scale))
     expected = weight_scales(layer.weight.detach().numpy(), 0, floor, ceiling)
     assert (expected * float(source.scale) / float(target.scale)).max() < 256
-    assert quantiser.scales(layer.weight).numpy().tobytes() == expected.tobytes()
+    assert quantizer.scales(layer.weight).numpy().tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekd.networks.builders import normalised
 from edgekd.quantization.equalisation import pairs, streams
-from edgekd.quantization.post_training import _Means, quantise
+from edgekd.quantization.post_training import _Means, quantize
 from edgekd.quantization.qat_network import QatNetwork, set_phase
 from tests.small_networks import MEAN, PX, STD, calibrated, images
 
@@ -35,7 +35,7 @@ def test_each_layer_has_its_float_mean_again(name: str) -> None:
         maker.bias for each in streams(network) for maker in each.makers
     }
     wanted, before = means(network, x, "float"), means(network, x, "frozen")
-    quantise(network, [x])
+    quantize(network, [x])
     after = means(network, x, "frozen")
     assert wanted.keys() == {layer.bias for layer in network.layers}
     early, late = (
@@ -57,6 +57,6 @@ def test_answers_are_nearer_to_the_float_networks(name: str) -> None:
         wanted = network(others)
         set_phase(network, "frozen")
         plain = (network(others) - wanted).square().mean()
-        quantise(network, [batch(1)])
+        quantize(network, [batch(1)])
         corrected = (network(others) - wanted).square().mean()
     assert corrected < 0.9 * plain

@@ -1,4 +1,4 @@
-"""Where int8 training puts its fake-quantisers, what it refuses, and that nothing of the network
+"""Where int8 training puts its fake-quantizers, what it refuses, and that nothing of the network
 gets lost on the way.
 """
 
@@ -249,11 +249,11 @@ def test_the_exact_copy_has_the_same_codes_in_float64() -> None:
     copied = exact(network)
     for layer in network.layers:
         rounded = [
-            part.graph.get_submodule(layer.quantiser)(graphs.getattr_path(part.graph, layer.weight))
+            part.graph.get_submodule(layer.quantizer)(graphs.getattr_path(part.graph, layer.weight))
             for part in (network, copied)
         ]
         scale = (
-            network.graph.get_submodule(layer.quantiser)
+            network.graph.get_submodule(layer.quantizer)
             .scale.double()
             .reshape(-1, *[1] * (rounded[0].ndim - 1))
         )

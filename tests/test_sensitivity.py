@@ -78,7 +78,7 @@ def scaled(network: QatNetwork, name: str, by: float) -> None:
 def test_every_fake_quantiser_belongs_to_one_op(network: QatNetwork) -> None:
     found = rerun.units(network)
     weights = [path for unit in found for path in unit.weight_paths]
-    assert sorted(weights) == sorted(layer.quantiser for layer in network.layers)
+    assert sorted(weights) == sorted(layer.quantizer for layer in network.layers)
     edges = {edge for unit in found for edge in (unit.name, *unit.others)}
     assert edges | {"input"} == set(network.edges)
     assert len({unit.range_path for unit in found}) == len(found)
@@ -171,8 +171,8 @@ def test_one_scale_for_weights_of_unequal_channels_is_blamed_on_the_weights(
     parts = sensitivity.blame(network, images, [chosen], silent)[chosen.name]
     (remedy,) = remedies.per_channel(case(network, images))
     coarse = predict(network, images)
-    quantiser: Any = network.graph.get_submodule(layer.quantiser)
-    assert quantiser.granularity == "per_tensor"  # left as it was
+    quantizer: Any = network.graph.get_submodule(layer.quantizer)
+    assert quantizer.granularity == "per_tensor"  # left as it was
     off = {
         name: np.abs(logits - reference)[:, 1:].mean()
         for name, logits in {**parts, "coarse": coarse, "remedy": remedy.logits}.items()

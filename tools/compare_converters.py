@@ -168,9 +168,9 @@ def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     with torch.no_grad():
         for image in images:
             prepared(image)
-    quantised = move_exported_model_to_eval(convert_pt2e(prepared, fold_quantize=False))
+    quantized = move_exported_model_to_eval(convert_pt2e(prepared, fold_quantize=False))
     made = litert_torch.convert(
-        quantised,
+        quantized,
         (images[0],),
         strict_export=True,
         quant_config=quant_config.QuantConfig(pt2e_quantizer=work),
@@ -351,7 +351,7 @@ def by_edgekd(
     from edgekd.export.tflite_convert import convert as lower
     from edgekd.networks import builders
     from edgekd.quantization import qat_network
-    from edgekd.quantization.post_training import quantise
+    from edgekd.quantization.post_training import quantize
     from edgekd.tflite.int8_rules import Int8Rules
 
     start = time.perf_counter()
@@ -367,7 +367,7 @@ def by_edgekd(
         for first in range(0, len(calibration), 32)
     ]
     qat_network.calibrate(network, batches)
-    quantise(network, batches)
+    quantize(network, batches)
     done = qat_network.finish(network)
     made = QuantNetwork(
         arch=student.arch,

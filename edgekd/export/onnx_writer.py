@@ -37,7 +37,7 @@ def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm
     else the name of the module.
     """
     writer = OnnxGraph(network, state, form)
-    quantised = _edge_after(network)
+    quantized = _edge_after(network)
     inputs, result = [], ""
     for node in nodes_of(network.graph.graph):
         if node.op == "placeholder":
@@ -45,7 +45,7 @@ def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm
         elif node.op == "call_module" and "edge" in node.meta:
             writer.edge(node)
         elif node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor):
-            edge = quantised.get(node, node.name)
+            edge = quantized.get(node, node.name)
             name = f"{edge}_float" if form is OnnxForm.QDQ and edge == "output" else edge
             writer.names[node] = EMITTERS[node.target](writer, node, name)
         elif node.op == "output":

@@ -299,14 +299,14 @@ def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> Non
     for number, node in enumerate(groups.parents):
         network.add_module(f"fake_quant_{number}", modules[groups.root(node)])
         with network.graph.inserting_after(node):
-            quantised = network.graph.call_module(f"fake_quant_{number}", ())
-        node.replace_all_uses_with(quantised)
-        quantised.args = (node,)
+            quantized = network.graph.call_module(f"fake_quant_{number}", ())
+        node.replace_all_uses_with(quantized)
+        quantized.args = (node,)
     for number, (layer, granularity) in enumerate(weights):
         network.add_module(f"weight_fake_quant_{number}", PerChannelWeightFakeQuant(granularity))
         with network.graph.inserting_before(layer):
-            quantised = network.graph.call_module(f"weight_fake_quant_{number}", (layer.args[1],))
-        layer.args = (layer.args[0], quantised, *layer.args[2:])
+            quantized = network.graph.call_module(f"weight_fake_quant_{number}", (layer.args[1],))
+        layer.args = (layer.args[0], quantized, *layer.args[2:])
     network.graph.lint()
     network.recompile()
 

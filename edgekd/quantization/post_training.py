@@ -60,13 +60,13 @@ class _Rounded(_Means):
 
     def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
         weight = graphs.getattr_path(self.module, layer.weight)
-        quantiser = self.module.get_submodule(layer.quantiser)
-        assert isinstance(quantiser, PerChannelWeightFakeQuant)
+        quantizer = self.module.get_submodule(layer.quantizer)
+        assert isinstance(quantizer, PerChannelWeightFakeQuant)
         x, rounded = n.args[:2]
         assert isinstance(x, fx.Node)
         assert isinstance(rounded, fx.Node)
-        weight.copy_(_on_grid(self.env[x], weight, quantiser.scales(weight), n.args))
-        self.env[rounded] = quantiser(weight)
+        weight.copy_(_on_grid(self.env[x], weight, quantizer.scales(weight), n.args))
+        self.env[rounded] = quantizer(weight)
         out = super().run_layer(n, layer)
         missing = self.wanted[layer.bias] - self.means[layer.bias]
         graphs.getattr_path(self.module, layer.bias).add_(missing)
@@ -97,7 +97,7 @@ def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) ->
 
 
 @torch.no_grad()
-def quantise(network: QatNetwork, images: Sequence[Tensor]) -> None:
+def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
     """Equalize, round and correct a calibrated network in place, and freeze its ranges (phase
     "frozen").
 

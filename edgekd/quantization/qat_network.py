@@ -92,9 +92,9 @@ class QatNetwork(nn.Module):
         self.writers = writers_of(graph)
         self.layers = find_layers(graph)
         for layer in self.layers:
-            quantiser = graph.get_submodule(layer.quantiser)
-            assert isinstance(quantiser, PerChannelWeightFakeQuant)
-            quantiser.attach(
+            quantizer = graph.get_submodule(layer.quantizer)
+            assert isinstance(quantizer, PerChannelWeightFakeQuant)
+            quantizer.attach(
                 self.edge(layer.source),
                 self.edge(layer.target),
                 graph.get_submodule(layer.bias.rpartition(".")[0]),
@@ -105,7 +105,7 @@ class QatNetwork(nn.Module):
                 self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
         round_biases(
             graph,
-            {layer.bias: (layer.quantiser, self.edges[layer.source]) for layer in self.layers},
+            {layer.bias: (layer.quantizer, self.edges[layer.source]) for layer in self.layers},
         )
         # In a tuple, so that its modules are not registered twice.
         self._trunk = (before_softmax(graph),)
@@ -258,11 +258,11 @@ def finish(network: QatNetwork) -> Finished:
     state: dict[str, Tensor] = {}
     for layer in network.layers:
         weight = graphs.getattr_path(network.graph, layer.weight).detach()
-        quantiser = network.graph.get_submodule(layer.quantiser)
-        assert isinstance(quantiser, PerChannelWeightFakeQuant)
+        quantizer = network.graph.get_submodule(layer.quantizer)
+        assert isinstance(quantizer, PerChannelWeightFakeQuant)
         state[f"{layer.name}.weight"] = weight
         state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
-        state[f"{layer.name}.scale"] = quantiser.scales(weight)
+        state[f"{layer.name}.scale"] = quantizer.scales(weight)
     ranges: list[EdgeRange] = []
     for name in network.edges:
         found = network.edge(name).range

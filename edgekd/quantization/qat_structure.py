@@ -22,7 +22,7 @@ class Layer:
     """One layer with weights.
 
     `name`: its module in the float network. `op`: its TFLite operator. `source`, `target`: the
-    edges that it reads and writes. `weight`, `bias`, `quantiser`: paths in the graph module of the
+    edges that it reads and writes. `weight`, `bias`, `quantizer`: paths in the graph module of the
     two parameters and of the weight's fake-quantizer.
     """
 
@@ -32,19 +32,19 @@ class Layer:
     target: str
     weight: str
     bias: str
-    quantiser: str
+    quantizer: str
 
 
 def before_softmax(graph: fx.GraphModule) -> fx.GraphModule:
     """The same modules and parameters up to the logits, from which training takes its loss."""
     shorter = fx.Graph()
-    quantised = shorter.graph_copy(graph.graph, {})
-    assert isinstance(quantised, fx.Node)
-    softmax = quantised.args[0]
+    quantized = shorter.graph_copy(graph.graph, {})
+    assert isinstance(quantized, fx.Node)
+    softmax = quantized.args[0]
     if not (isinstance(softmax, fx.Node) and softmax.target is torch.ops.aten.softmax.int):
         return graph
     shorter.output(softmax.args[0])
-    shorter.erase_node(quantised)
+    shorter.erase_node(quantized)
     shorter.erase_node(softmax)
     return fx.GraphModule(graph, shorter)
 

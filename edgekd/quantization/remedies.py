@@ -165,7 +165,7 @@ def _touched(network: QatNetwork, unit: Unit) -> list[str]:
     """
     edges = {unit.name, *unit.others}
     near = [
-        layer.quantiser
+        layer.quantizer
         for layer in network.layers
         if layer.source in edges or layer.target in edges
     ]
@@ -208,11 +208,11 @@ def per_channel(case: Case) -> list[Candidate]:
     """Each layer whose weights share one scale, with a scale for each output channel."""
     found = []
     for layer in case.network.layers:
-        quantiser = case.network.graph.get_submodule(layer.quantiser)
-        assert isinstance(quantiser, PerChannelWeightFakeQuant)
-        if quantiser.granularity != "per_tensor":
+        quantizer = case.network.graph.get_submodule(layer.quantizer)
+        assert isinstance(quantizer, PerChannelWeightFakeQuant)
+        if quantizer.granularity != "per_tensor":
             continue
-        quantiser.granularity = "per_channel"
+        quantizer.granularity = "per_channel"
         found.append(
             Candidate(
                 RemedyKind.PER_CHANNEL_WEIGHTS,
@@ -223,7 +223,7 @@ def per_channel(case: Case) -> list[Candidate]:
                 predict(case.network, case.images),
             )
         )
-        quantiser.granularity = "per_tensor"
+        quantizer.granularity = "per_tensor"
     return found
 
 

@@ -69,7 +69,7 @@ def units(network: QatNetwork) -> list[Unit]:
                 others=tuple(names[1:]),
                 range_path=network.edges[first],
                 weight_paths=tuple(
-                    layer.quantiser for layer in network.layers if layer.target in names
+                    layer.quantizer for layer in network.layers if layer.target in names
                 ),
                 fixed=network.edge(first).fixed is not None,
             )

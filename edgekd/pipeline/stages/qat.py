@@ -16,7 +16,7 @@ from edgekd.evaluation import metrics
 from edgekd.networks import builders
 from edgekd.pipeline.stage_settings import QatSettings
 from edgekd.quantization import range_pinning
-from edgekd.quantization.post_training import quantise
+from edgekd.quantization.post_training import quantize
 from edgekd.quantization.qat_network import (
     QatNetwork,
     calibrate,
@@ -74,7 +74,7 @@ def run(
     if config.epochs:
         history = _train(network, student, dataset, inputs, settings, context)
     else:
-        quantise(network, batches)
+        quantize(network, batches)
         history = []
     done = finish(network)
     return QuantNetwork(
