@@ -32,6 +32,7 @@ from edgekd.training.batches import Batch
 from edgekd.training.fit import FitPlan, fit, shuffled
 from edgekd.training.lesson import lesson
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from tests import teachers
 
 PX, TEACHER_PX, SEED = 64, 32, 3
@@ -75,12 +76,10 @@ def exact(dataset: Dataset, said: Knowledge) -> list[float]:
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     taught = lesson(
         dataset,
-        said,
+        TeacherAnswers.of(dataset, said, VIEW, SEED),
         CONFIG,
         list(STUDENT.taps),
-        VIEW,
         views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3),
-        SEED,
         peer=lambda: builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)}),
     )
     distiller = taught.distiller(student).double()

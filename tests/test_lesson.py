@@ -27,6 +27,7 @@ from edgekd.training.fit import balanced, shuffled
 from edgekd.training.lesson import lesson
 from edgekd.training.losses import label_losses
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.views import generator
 from tests import teachers
 
@@ -176,7 +177,8 @@ def test_a_class_that_no_answer_names_has_no_weight(dataset: Dataset, cached: Kn
     silent = dataclasses.replace(cached, logits=logits.numpy().tobytes())
     config = dataclasses.replace(CONFIG, epochs=1, labels="withheld", balance="loss")
     render = views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
-    weights = lesson(dataset, silent, config, list(STUDENT.taps), VIEW, render, SEED).class_weights
+    answers = TeacherAnswers.of(dataset, silent, VIEW, SEED)
+    weights = lesson(dataset, answers, config, list(STUDENT.taps), render).class_weights
     assert weights is not None
     assert bool(torch.isfinite(weights).all())
     assert float(weights[1]) == 0

@@ -33,6 +33,7 @@ from edgekd.training.lesson import lesson
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 from edgekd.training.views import generator
 from tests.teachers import teacher
@@ -228,7 +229,8 @@ def test_a_cut_leaves_whole_what_the_losses_compare(dataset: Dataset, cached: Kn
     def read(**weights: float) -> set[str]:
         config = dataclasses.replace(CONFIG, losses=loss_catalogue.read(weights, "test"))
         render = views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
-        return set(lesson(dataset, cached, config, list(STUDENT.taps), VIEW, render, 3).read())
+        answers = TeacherAnswers.of(dataset, cached, VIEW, 3)
+        return set(lesson(dataset, answers, config, list(STUDENT.taps), render).read())
 
     assert read(dkd=1) == set()
     assert read(cat=1, rkd=1) == {""}

@@ -21,6 +21,7 @@ from edgekd.training import views
 from edgekd.training.batches import Feed
 from edgekd.training.fit import balanced
 from edgekd.training.lesson import lesson
+from edgekd.training.teacher_answers import TeacherAnswers
 
 
 def write(path: Path, picture: np.ndarray) -> None:
@@ -211,7 +212,8 @@ def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> Non
         others=b"",
     )
     renderer = views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
-    feed = lesson(dataset, said, DistilConfig(pooled=0.0), [], ViewsConfig(), renderer, 0).feed
+    answers = TeacherAnswers.of(dataset, said, ViewsConfig(), 0)
+    feed = lesson(dataset, answers, DistilConfig(pooled=0.0), [], renderer).feed
     assert feed.cells is not None
     assert feed.cells[rows].tolist() == numbers.tolist()
     assert torch.equal(feed.labels, labels)  # what they are taught is the teacher's whole answer

@@ -45,6 +45,7 @@ from edgekd.training.fit import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.losses import label_losses
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from tools.compare_methods import figures, interval
 
 ROUNDS = 4  # of the speed measurement: each kind of answers in turn
@@ -138,16 +139,13 @@ def _lesson(
     if teacher is not None and job.teacher is not None:
         asking = OracleSettings(precision, job.teacher)
         config = dataclasses.replace(config, answers="live")
+    answers = TeacherAnswers.of(dataset, known, job.recipe.views, 0, teacher=teacher, asking=asking)
     return lesson(
         dataset,
-        known,
+        answers,
         config,
         builders.taps(student, net),
-        job.recipe.views,
         views.Renderer(datasets.pixels(dataset), job.recipe.data.input_px, mean, std),
-        0,
-        teacher=teacher,
-        asking=asking,
     )
 
 

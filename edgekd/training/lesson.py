@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
+from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.context import Checkpoint, Progress
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, tables
 from edgekd.evaluation import metrics
 from edgekd.networks.inference import logits_of
-from edgekd.settings.recipe import DistilConfig, ViewsConfig
+from edgekd.settings.recipe import DistilConfig
 from edgekd.training import objective, views
 from edgekd.training.batches import Feed, cells
 from edgekd.training.corrector import Corrector
@@ -26,7 +26,6 @@ from edgekd.training.fit import FitPlan, HistoryRow, balanced, fit
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
 from edgekd.training.objective import Objective
-from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 
@@ -184,31 +183,24 @@ class Lesson:
 
 def lesson(
     dataset: Dataset,
-    knowledge: Knowledge | None,
+    answers: TeacherAnswers,
     config: DistilConfig,
     taps: list[str],
-    view: ViewsConfig,
     renderer: views.Renderer,
-    seed: int,
-    *,
-    teacher: Network | None = None,
-    asking: OracleSettings | None = None,
     peer: Callable[[], nn.Module] | None = None,
 ) -> Lesson:
     """The lesson of a build.
 
-    `seed`: the build's, which drew the views; `config.seed` is added for what belongs to the
-    student. `asking`: how `teacher` is asked during training (config.answers "live" or
-    "corrected"), in place of cached `knowledge`.
+    `taps`: the student's modules that feature losses read. `renderer`: draws the views at the
+    student's size. `peer()` makes a second student. `config.seed` is added to the seed of the
+    answers for what belongs to the student.
 
     Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
     labels = torch.from_numpy(datasets.labels(dataset))
-    answers = TeacherAnswers.of(dataset, knowledge, teacher, asking, view, seed)
     train, oracle = answers.train, answers.oracle
     example = answers.example(config.answers)
-    source = None if knowledge is None else knowledge.facts.get("source")
-    _check(config, view, source == "log", bool(example))
+    _check(config, answers, bool(example))
     if config.labels == "withheld" and config.balance != "none":
         labels[train] = answers.first_labels(dataset.labels)
     groups = _groups(config.groups, dataset)
@@ -217,8 +209,8 @@ def lesson(
         train,
         labels,
         len(dataset.classes),
-        view,
-        seed,
+        answers.view,
+        answers.seed,
         config.batch,
         _cells(config.balance, labels, groups, answers),
         config.label_smoothing,
@@ -234,12 +226,12 @@ def lesson(
         plan=objective.plan(config, example, feed.classes, dataset.labels),
         taps=taps,
         class_weights=_class_weights(config.balance, labels[train], feed.classes),
-        seed=seed + config.seed,
+        seed=answers.seed + config.seed,
         teacher={name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
         signed="pooled" in example and bool((example["pooled"] < 0).any()),
         oracle=oracle,
         groups=groups,
-        origin=knowledge.facts if knowledge is not None and source in REPORTED else None,
+        origin=answers.facts if answers.facts.get("source") in REPORTED else None,
         peer=peer,
     )
 
@@ -280,11 +272,8 @@ def _cells(
     return cells(balance, counted, None if groups is None else groups.numbers)
 
 
-def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) -> None:
-    """Raise RecipeError for modes that exclude each other.
-
-    `logged`: whether answers come from a log. `taught`: whether there are answers at all.
-    """
+def _check(config: DistilConfig, answers: TeacherAnswers, taught: bool) -> None:
+    """Raise RecipeError for modes that exclude each other. `taught`: whether there are answers."""
     if config.labels == "withheld" and not taught:
         raise RecipeError(
             'distil.labels = "withheld" needs a teacher whose answers stand in for the labels',
@@ -295,8 +284,8 @@ def _check(config: DistilConfig, view: ViewsConfig, logged: bool, taught: bool) 
             'distil.answers = "corrected" compares with labels that distil.labels withholds',
             'use distil.answers = "cached" or "live"',
         )
-    if view.mixup and (logged or config.answers == "corrected"):
-        what = "a log" if logged else 'distil.answers = "corrected"'
+    if answers.view.mixup and (answers.logged or config.answers == "corrected"):
+        what = "a log" if answers.logged else 'distil.answers = "corrected"'
         raise RecipeError(
             f"views.mixup shows mixed images, but {what} has answers about unmixed ones only",
             "set views.mixup=0",

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from edgekd.core.artifacts import Dataset, Knowledge, Labels, Network
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Labels, Network
 from edgekd.data import datasets
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
@@ -22,26 +22,34 @@ class TeacherAnswers:
 
     `said`: cached answers by name, float16 [views, n, ...]; empty when the `oracle` is asked
     instead or there is no teacher. `train`: rows of the images that they are about and that
-    training uses.
-    `first`: the first view of every image.
+    training uses. `view` and `seed` drew the views, `first` is the first view of every image.
+    `facts`: what the stage that made cached answers says of them.
     """
 
     said: dict[str, Tensor]
     oracle: Oracle | None
     train: Tensor
+    view: ViewsConfig
+    seed: int
     first: views.Views
+    facts: dict[str, Json]
 
     @classmethod
     def of(
         cls,
         dataset: Dataset,
         knowledge: Knowledge | None,
-        teacher: Network | None,
-        asking: OracleSettings | None,
         view: ViewsConfig,
         seed: int,
+        *,
+        teacher: Network | None = None,
+        asking: OracleSettings | None = None,
     ) -> TeacherAnswers:
-        """The answers of a build; see `lesson` for the arguments."""
+        """The answers of a build: cached ones (`knowledge`), or those of `teacher` itself.
+
+        `asking`: how the teacher is asked during training (distil.answers "live" or "corrected"),
+        in place of cached answers. With neither, the student learns from the labels alone.
+        """
         oracle = None
         if asking is not None and teacher is not None:
             # Building the teacher must not change the first weights of adapters, so that training
@@ -53,7 +61,13 @@ class TeacherAnswers:
         else:
             said, train = arrays(knowledge), torch.tensor(knowledge.rows)
         first = views.draw(view, seed, 0, len(dataset.images), train)
-        return cls(said, oracle, train, first)
+        facts = {} if knowledge is None else knowledge.facts
+        return cls(said, oracle, train, view, seed, first, facts)
+
+    @property
+    def logged(self) -> bool:
+        """Whether the answers come from a log."""
+        return self.facts.get("source") == "log"
 
     def example(self, mode: str) -> dict[str, Tensor]:
         """Answers about at least one image, by name. `mode`: the setting distil.answers."""

@@ -21,6 +21,7 @@ from edgekd.settings.recipe import DistilConfig
 from edgekd.training import views
 from edgekd.training.fit import first_rate
 from edgekd.training.lesson import Groups, Lesson, lesson
+from edgekd.training.teacher_answers import TeacherAnswers
 
 BATCH = 64  # images a forward pass, for the accuracy of each group
 # Added to the seed for a peer's first weights. It is far from seeds that are used side by side,
@@ -47,16 +48,20 @@ def run(
     torch.manual_seed(seed)
     student, origin = builders.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
-    taught = lesson(
+    answers = TeacherAnswers.of(
         dataset,
         knowledge,
-        config,
-        builders.taps(model, student),
         settings.view,
-        views.Renderer(datasets.pixels(dataset), settings.px, mean, std),
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+    )
+    taught = lesson(
+        dataset,
+        answers,
+        config,
+        builders.taps(model, student),
+        views.Renderer(datasets.pixels(dataset), settings.px, mean, std),
         peer=lambda: _peer(model, config, classes, seed),
     )
     lr = first_rate(config.lr, origin)

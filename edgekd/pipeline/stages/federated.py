@@ -32,6 +32,7 @@ from edgekd.training import teacher_blend, views
 from edgekd.training.fit import first_rate, fit
 from edgekd.training.lesson import lesson
 from edgekd.training.oracle_settings import OracleSettings
+from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 
 
@@ -148,12 +149,10 @@ class _Client:
         torch.manual_seed(self.context.seed + number)
         taught = lesson(
             images,
-            said,
+            TeacherAnswers.of(images, said, self.view, self.context.seed),
             config,
             builders.taps(self.model, self.net),
-            self.view,
             views.Renderer(datasets.pixels(images), self.px, self.mean, self.std),
-            self.context.seed,
         )
         distiller = taught.distiller(self.net)
         fit(

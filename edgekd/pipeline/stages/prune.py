@@ -29,6 +29,7 @@ from edgekd.training import views
 from edgekd.training.fit import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.processes import team
+from edgekd.training.teacher_answers import TeacherAnswers
 
 
 def run(
@@ -49,16 +50,20 @@ def run(
     """
     # A peer would start from random weights, from which the student has nothing to learn.
     losses = tuple(term for term in settings.distil.losses if term.name != "mutual")
-    taught = lesson(
+    answers = TeacherAnswers.of(
         dataset,
         knowledge,
-        dataclasses.replace(settings.distil, losses=losses),
-        builders.taps(settings.model, builders.restore(student)),
         settings.view,
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+    )
+    taught = lesson(
+        dataset,
+        answers,
+        dataclasses.replace(settings.distil, losses=losses),
+        builders.taps(settings.model, builders.restore(student)),
+        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
     )
     work = _Work(student, settings.config, taught, settings.multiple, context)
     work.resume()
