@@ -1,13 +1,18 @@
-"""One trained student through several converters: accuracy, agreement with float, ops, size, time, latency side by side.
+"""Compares EdgeKD with other converters on one trained student, and prints a Markdown table.
 
     python tools/compare_converters.py builds/demo --cache ~/.cache/edgekd-converters
 
-Takes the float student, the calibration images and the test images of a finished build. EdgeKD stands there twice: with
-its ranges from the calibration images alone, as the others have them, and as trained with int8 in the loop. Each other
-converter runs in a virtual environment of its own, made by uv with the versions below; one that does not install, or
-that fails, is a row that says why. Latency: all files in one process, one call of each in turn, in a new order every round.
+The columns are accuracy, agreement with the float student, operators, size, conversion time and
+latency. The float student, the calibration images and the test images come from a finished build.
+EdgeKD has two rows: with ranges from the calibration images alone, as the other converters have
+them, and as trained with quantization in the loop.
 
-This file is its own worker: in a converter's environment it is run again with --worker and imports nothing of edgekd.
+Each other converter runs in a virtual environment of its own, which uv makes with the versions
+below. When a converter does not install or fails, its row gives the reason. For the latency, one
+process calls each file in turn, in a new order every round.
+
+In the environment of a converter, this file is run again with --worker. It imports nothing of
+edgekd then.
 """
 
 from __future__ import annotations
@@ -27,11 +32,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-# The newest versions that installed together on Python 3.12 on 2026-11-24. torch as edgekd pins it.
+if TYPE_CHECKING:
+    from edgekd.core.artifacts import Network
+
+# The newest versions that installed together on Python 3.12 on 2026-11-24. torch has the version
+# that edgekd pins.
 ONNX2TF = ("onnx2tf==2.6.9", "onnxsim==0.6.5")
 PINS: dict[str, tuple[str, ...]] = {
     "onnx2tf": ONNX2TF,
@@ -51,49 +60,73 @@ TITLES = {
     "tensorflow": "TensorFlow's converter (SavedModel by onnx2tf)",
     "litert-torch": "litert-torch, PT2E",
 }
-INSTALL_S, CONVERT_S = (
-    1800,
-    1800,
-)  # TensorFlow is half a gigabyte; TensorFlow's converter calibrates image by image
-WARMUP = 20  # calls of each file before any is timed
-REASON_LETTERS = 160  # of an error shown in the table; the log holds all of it
-TIES = (
-    1e-3,
-    -1e-3,
-)  # codes: far above float32's noise, far below what matters for a pixel that is not half way
-CONVERSIONS = (
-    "QUANTIZE",
-    "DEQUANTIZE",
-    "TRANSPOSE",
-)  # named beside the total: a clean full-integer file has none
+INSTALL_S = 1800  # TensorFlow is a download of half a gigabyte
+CONVERT_S = 1800  # TensorFlow's converter calibrates image by image
+WARMUP = 20  # calls of each file before the timed ones
+REASON_LETTERS = 160  # of an error in the table; the log has the whole message
+# Codes added before rounding. They are far above float32's rounding errors, and too small to matter
+# for a pixel that is not half way between two codes.
+TIES = (1e-3, -1e-3)
+# Counted beside the total of operators: a clean full-integer file has none of them.
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "TRANSPOSE")
+QAT_ROW = "EdgeKD, QAT"
+HEAD = (
+    "| converter | top-1 | AUC | agrees with float | KL to float, nats | ops | KiB "
+    "| conversion, s | median ms | ms / EdgeKD |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+NOTE = (
+    "\nPixels half way between two codes are rounded up or down, whichever serves the file better. "
+    "Conversion: from the trained float network to the file, calibration included; for EdgeKD with "
+    "QAT only from the exported network, since training comes before it.\n\nOps by file:\n"
+)
 
 
-# In a converter's own environment ------------------------------------------------------------------------------------
+class Student(NamedTuple):
+    """The float student, as student.json describes it. `options`: arguments of timm's builder."""
+
+    arch: str
+    options: dict[str, Any]
+    px: int
+    mean: list[float]
+    std: list[float]
+
+
+class Made(NamedTuple):
+    """A .tflite, and the seconds of its conversion (None: not measured)."""
+
+    model: bytes
+    seconds: float | None
+
+
+# --- in the environment of a converter ------------------------------------------------------------
 
 
 def worker(name: str, folder: Path) -> None:
-    """Convert folder's student with one library; writes NAME.tflite, and NAME.json with the seconds that it took."""
-    facts = json.loads((folder / "student.json").read_text())
-    start, model = CONVERTERS[name](folder, facts)
+    """Convert the student in `folder` with one library.
+
+    Writes NAME.tflite, and NAME.json with the seconds of the conversion.
+    """
+    student = Student(**json.loads((folder / "student.json").read_text()))
+    start, model = CONVERTERS[name](folder, student)
     seconds = time.perf_counter() - start
     (folder / f"{name}.tflite").write_bytes(model)
     (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
 
 
-def inputs(folder: Path, facts: dict[str, Any]) -> Iterator[np.ndarray]:
-    """The calibration images as the network takes them: float32 [1, px, px, c]."""
-    mean, std = (np.asarray(facts[key], np.float32) for key in ("mean", "std"))
+def inputs(folder: Path, student: Student) -> Iterator[np.ndarray]:
+    """The calibration images as input of the network: float32 [1, px, px, c]."""
+    mean, std = np.asarray(student.mean, np.float32), np.asarray(student.std, np.float32)
     for image in np.load(folder / "calibration.npy"):
         yield ((image.astype(np.float32) / 255 - mean) / std)[None]
 
 
-def by_onnx2tf(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
+def by_onnx2tf(folder: Path, student: Student) -> tuple[float, bytes]:
+    """The integer file that onnx2tf writes with its int8 option."""
     import onnx2tf
 
     np.save(folder / "unit.npy", np.load(folder / "calibration.npy").astype(np.float32) / 255)
-    work = Path(
-        shutil.copy(folder / "float.onnx", folder / "onnx2tf.onnx")
-    )  # it rewrites its input file
+    # onnx2tf writes to its input file, so that it gets a copy.
+    work = Path(shutil.copy(folder / "float.onnx", folder / "onnx2tf.onnx"))
     start = time.perf_counter()
     onnx2tf.convert(
         input_onnx_file_path=str(work),
@@ -104,31 +137,33 @@ def by_onnx2tf(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
         input_quant_dtype="int8",
         output_quant_dtype="int8",
         custom_input_op_name_np_data_path=[
-            ["input", str(folder / "unit.npy"), [[[facts["mean"]]]], [[[facts["std"]]]]]
+            ["input", str(folder / "unit.npy"), [[[student.mean]]], [[[student.std]]]]
         ],
     )
     return start, one(folder / "onnx2tf", "*full_integer_quant.tflite")
 
 
-def by_ai_edge_quantizer(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
+def by_ai_edge_quantizer(folder: Path, student: Student) -> tuple[float, bytes]:
+    """onnx2tf's float file, quantized by ai-edge-quantizer."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer, recipe
 
     model = folder / "float.tflite"
     if not model.is_file():
         raise SystemExit(
-            "it quantises a float .tflite, and onnx2tf, which writes that, did not run"
+            "it quantizes the float .tflite that onnx2tf writes, and onnx2tf did not run"
         )
     ((signature, ports),) = Interpreter(str(model)).get_signature_list().items()
     (port,) = ports["inputs"]
-    images = [{port: image} for image in inputs(folder, facts)]
+    images = [{port: image} for image in inputs(folder, student)]
     start = time.perf_counter()
     work = quantizer.Quantizer(str(model), recipe.static_wi8_ai8())
     known = work.calibrate({signature: images}, num_threads=1)
     return start, bytes(work.quantize(known).quantized_model)
 
 
-def by_tensorflow(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
+def by_tensorflow(folder: Path, student: Student) -> tuple[float, bytes]:
+    """A SavedModel by onnx2tf, converted by TensorFlow."""
     import onnx2tf
     import tensorflow as tf
 
@@ -142,13 +177,14 @@ def by_tensorflow(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     start = time.perf_counter()
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "saved"))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image] for image in inputs(folder, facts))
+    converter.representative_dataset = lambda: ([image] for image in inputs(folder, student))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     return start, bytes(converter.convert())
 
 
-def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
+def by_litert_torch(folder: Path, student: Student) -> tuple[float, bytes]:
+    """A PT2E-quantized network, converted by litert-torch."""
     import litert_torch
     import safetensors.torch
     import timm
@@ -157,10 +193,10 @@ def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    model = timm.create_model(facts["arch"], pretrained=False, **facts["options"]).eval()
+    model = timm.create_model(student.arch, pretrained=False, **student.options).eval()
     model.load_state_dict(safetensors.torch.load_file(folder / "student.safetensors"))
     model = litert_torch.to_channel_last_io(model, args=[0])
-    images = [torch.from_numpy(image) for image in inputs(folder, facts)]
+    images = [torch.from_numpy(image) for image in inputs(folder, student)]
     start = time.perf_counter()
     rules = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=False)
     work = pt2e_quantizer.PT2EQuantizer().set_global(rules)
@@ -179,7 +215,8 @@ def by_litert_torch(folder: Path, facts: dict[str, Any]) -> tuple[float, bytes]:
     return start, (folder / "litert-torch.raw").read_bytes()
 
 
-CONVERTERS: dict[str, Callable[[Path, dict[str, Any]], tuple[float, bytes]]] = {
+# Each function converts the student in a folder, and returns (time of the start, .tflite).
+CONVERTERS: dict[str, Callable[[Path, Student], tuple[float, bytes]]] = {
     "onnx2tf": by_onnx2tf,
     "ai-edge-quantizer": by_ai_edge_quantizer,
     "tensorflow": by_tensorflow,
@@ -188,6 +225,7 @@ CONVERTERS: dict[str, Callable[[Path, dict[str, Any]], tuple[float, bytes]]] = {
 
 
 def one(folder: Path, pattern: str) -> bytes:
+    """The only file that matches a pattern. Raises SystemExit if there is not exactly one."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise SystemExit(
@@ -196,11 +234,14 @@ def one(folder: Path, pattern: str) -> bytes:
     return found[0].read_bytes()
 
 
-# The environments ----------------------------------------------------------------------------------------------------
+# --- the environments -----------------------------------------------------------------------------
 
 
 def environment(name: str, cache: Path) -> Path:
-    """The Python of a converter's environment, made once for each list of versions. Raises RuntimeError."""
+    """The Python of a converter's environment, which is made once for each list of versions.
+
+    Raises RuntimeError if it cannot be made.
+    """
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         raise RuntimeError("uv is not installed: pip install uv")
@@ -224,8 +265,8 @@ def environment(name: str, cache: Path) -> Path:
     return python
 
 
-def convert(name: str, cache: Path, folder: Path) -> tuple[bytes, float]:
-    """(model, seconds) of one converter in its own process. Raises RuntimeError with what it said last."""
+def convert(name: str, cache: Path, folder: Path) -> Made:
+    """Run one converter in a process of its own. Raises RuntimeError with its error."""
     try:
         python = environment(name, cache)
         path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # onnx2tf calls onnxsim
@@ -248,13 +289,15 @@ def convert(name: str, cache: Path, folder: Path) -> tuple[bytes, float]:
     (folder / f"{name}.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise RuntimeError(last_words(done.stderr) or f"exit code {done.returncode}")
-    return (folder / f"{name}.tflite").read_bytes(), json.loads(
-        (folder / f"{name}.json").read_text()
-    )["seconds"]
+    seconds = json.loads((folder / f"{name}.json").read_text())["seconds"]
+    return Made((folder / f"{name}.tflite").read_bytes(), seconds)
 
 
 def last_words(text: str) -> str:
-    """What went wrong, short enough for a table: the first error of a chain, else the last line that says something."""
+    """The error in the output of a program, short enough for a table.
+
+    This is the first error of a chain, or else the last line with text.
+    """
     lines = [
         line.strip()
         for line in text.splitlines()
@@ -262,17 +305,19 @@ def last_words(text: str) -> str:
     ]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
     told = (errors or lines[-1:] or [""])[0]
-    return (told if len(told) <= REASON_LETTERS else told[:REASON_LETTERS] + "…").replace("|", "/")
+    if len(told) > REASON_LETTERS:
+        told = told[:REASON_LETTERS] + "…"
+    return told.replace("|", "/")
 
 
-# The figures ---------------------------------------------------------------------------------------------------------
+# --- the figures ----------------------------------------------------------------------------------
 
 
 class Lite:
-    """A .tflite of anybody's: float or 8-bit, images last or channels first.
+    """A .tflite of any converter: float or 8-bit, with channels first or last.
 
-    `tie`: codes added before rounding. With a mean of 0.5 every pixel falls half way between two codes, and the sign of
-    `tie` says which one it gets.
+    `tie`: added to a code before rounding. With a mean of 0.5, every pixel is half way between two
+    codes, and the sign of `tie` decides between them.
     """
 
     def __init__(
@@ -282,15 +327,10 @@ class Lite:
 
         self.interpreter = load_runtime()[1].Interpreter(model_content=model, num_threads=1)
         self.interpreter.allocate_tensors()
-        (self.input,), (self.output,) = (
-            self.interpreter.get_input_details(),
-            self.interpreter.get_output_details(),
-        )
-        self.mean, self.std, self.tie = (
-            np.asarray(mean, np.float32),
-            np.asarray(std, np.float32),
-            tie,
-        )
+        (self.input,) = self.interpreter.get_input_details()
+        (self.output,) = self.interpreter.get_output_details()
+        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        self.tie = tie
 
     def feed(self, image: np.ndarray) -> None:
         """Set the input from one uint8 image [px, px, c]."""
@@ -306,6 +346,7 @@ class Lite:
         self.interpreter.set_tensor(self.input["index"], x.astype(dtype)[None])
 
     def logits(self, images: np.ndarray) -> np.ndarray:
+        """The outputs float32 [n, k] for uint8 images [n, px, px, c]."""
         rows = []
         for image in images:
             self.feed(image)
@@ -321,10 +362,11 @@ class Lite:
 def latencies(
     load: Callable[[str], Lite], names: list[str], image: np.ndarray, rounds: int
 ) -> dict[str, np.ndarray]:
-    """Milliseconds [rounds] of each file: one call each in turn, in a new order every round.
+    """The latencies in ms, float64 [rounds], of each file. Each round calls every file once.
 
-    Half the rounds after loading the files in the order given, half in the opposite one: what a process loads first was
-    1 to 5 % slower than the same file loaded last.
+    The order within a round is random. The files are loaded in the given order for one half of the
+    rounds, and in reverse order for the other: the file that was loaded first was 1 to 5 % slower
+    than the same file loaded last.
     """
     random = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -342,10 +384,11 @@ def latencies(
     return {name: np.array(values) for name, values in times.items()}
 
 
-def by_edgekd(
-    student: Any, profile_rules: dict[str, Any], calibration: np.ndarray
-) -> tuple[bytes, float]:
-    """EdgeKD without QAT, as `qat.epochs=0` builds it: ranges and corrected biases from the calibration images."""
+def by_edgekd(student: Network, rules: dict[str, Any], calibration: np.ndarray) -> Made:
+    """EdgeKD without QAT, as `qat.epochs=0` builds it.
+
+    Ranges and corrected biases come from the calibration images. `rules`: Int8Rules as JSON.
+    """
     from edgekd.core.artifacts import QuantNetwork
     from edgekd.export.onnx_export import export
     from edgekd.export.tflite_convert import convert as lower
@@ -360,7 +403,7 @@ def by_edgekd(
         student.px,
         student.mean,
         student.std,
-        Int8Rules.from_dict(profile_rules),
+        Int8Rules.from_dict(rules),
     )
     batches = [
         builders.normalised(calibration[first : first + 32], student.mean, student.std)
@@ -383,32 +426,22 @@ def by_edgekd(
         state=done.state,
     )
     exported = export(made, builders.create(student.arch, student.options))
-    return bytes(lower(exported).tflite), time.perf_counter() - start
+    return Made(bytes(lower(exported).tflite), time.perf_counter() - start)
 
 
-def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
-    """What the workers read: weights, a float ONNX, the calibration images."""
+def prepare(folder: Path, student: Network, calibration: np.ndarray) -> None:
+    """Write what the workers read: the weights, a float ONNX file, and the calibration images."""
     import torch
 
     from edgekd.networks import builders
 
     (folder / "student.safetensors").write_bytes(bytes(student.state))
-    (folder / "student.json").write_text(
-        json.dumps(
-            {
-                "arch": student.arch,
-                "options": student.options,
-                "px": student.px,
-                "mean": student.mean,
-                "std": student.std,
-            }
-        )
-    )
+    described = Student(student.arch, student.options, student.px, student.mean, student.std)
+    (folder / "student.json").write_text(json.dumps(described._asdict()))
     np.save(folder / "calibration.npy", calibration)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that this exporter is old: the new one writes average pooling as a Loop
+        # torch warns that this exporter is old. The new one writes average pooling as a Loop.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             builders.restore(student),
             (torch.zeros(1, len(student.mean), student.px, student.px),),
@@ -421,9 +454,10 @@ def prepare(folder: Path, student: Any, calibration: np.ndarray) -> None:
 
 
 def ops(model: bytes) -> tuple[dict[str, int], int]:
-    """({op: count}, how many of them write floats), as the interpreter lists them.
+    """({operator: count}, how many of them write floats), as the interpreter lists them.
 
-    edgekd's own reader refuses files that keep weights behind the flatbuffer, as newer converters write them.
+    EdgeKD's own reader refuses files with weights behind the flatbuffer, which newer converters
+    write.
     """
     from edgekd.tflite.runtime import load_runtime
 
@@ -445,48 +479,137 @@ def ops(model: bytes) -> tuple[dict[str, int], int]:
     return counts, sum(any(index in floats for index in op["outputs"]) for op in listed)
 
 
-def row(
-    name: str,
-    model: bytes,
-    seconds: float | None,
-    student: np.ndarray,
-    labels: np.ndarray,
-    logits: np.ndarray,
-    times: np.ndarray,
-    own: np.ndarray,
-) -> str:
+class Judge(NamedTuple):
+    """What every file is compared with.
+
+    `labels`: int64 [n]. `float_logits`: of the float student, [n, k]. `own_times`: latencies of
+    EdgeKD's file in ms, [rounds].
+    """
+
+    labels: np.ndarray
+    float_logits: np.ndarray
+    own_times: np.ndarray
+
+
+def row(name: str, made: Made, logits: np.ndarray, times: np.ndarray, judge: Judge) -> str:
+    """One line of the table. `logits`: of the file, [n, k]. `times`: its latencies in ms."""
     from edgekd.evaluation import metrics
 
-    counts, in_float = ops(model)
-    odd = [f"{counts[op]} {op}" for op in CONVERSIONS if op in counts] + (
-        [f"{in_float} in float"] if in_float else []
-    )
-    area = metrics.auc(logits, labels)
+    counts, in_float = ops(made.model)
+    odd = [f"{counts[op]} {op}" for op in CONVERSIONS if op in counts]
+    if in_float:
+        odd.append(f"{in_float} in float")
+    area = metrics.auc(logits, judge.labels)
+    agree = (logits.argmax(1) == judge.float_logits.argmax(1)).mean()
     cells = [
         name,
-        f"{metrics.top1(logits, labels):.2%}",
+        f"{metrics.top1(logits, judge.labels):.2%}",
         "–" if area is None else f"{area:.4f}",
-        f"{(logits.argmax(1) == student.argmax(1)).mean():.2%}",
-        f"{metrics.divergence(logits, student).mean():.2g}",
+        f"{agree:.2%}",
+        f"{metrics.divergence(logits, judge.float_logits).mean():.2g}",
         f"{sum(counts.values())}" + (f" ({', '.join(odd)})" if odd else ""),
-        f"{len(model) / 1024:.0f}",
-        "–" if seconds is None else f"{seconds:.1f}",
+        f"{len(made.model) / 1024:.0f}",
+        "–" if made.seconds is None else f"{made.seconds:.1f}",
         f"{np.median(times):.3f}",
-        f"{np.median(times / own):.2f}",
+        f"{np.median(times / judge.own_times):.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+class Build(NamedTuple):
+    """What the comparison takes from a finished build. Images are uint8 [n, px, px, c]."""
+
+    data: str
+    student: Network
+    rules: dict[str, Any]  # Int8Rules as JSON, as the artifact of QAT holds them
+    tflite: Made
+    calibration: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def open_build(arguments: argparse.Namespace) -> Build:
+    """Read the build that the arguments name. Raises SystemExit if it is not finished."""
+    from edgekd.app.why import float_stage
+    from edgekd.core.errors import EdgeKDError
+    from edgekd.core.store import Store
+    from edgekd.data import datasets
+    from edgekd.pipeline.jobs import load
+    from edgekd.reporting.out_folder import finished, read_report
+
+    try:
+        done = finished(
+            arguments.build,
+            read_report(arguments.build),
+            Store(arguments.build, arguments.store),
+            ("data", "inputs", "distil", "qat", "convert"),
+        )
+    except EdgeKDError as error:
+        raise SystemExit(str(error)) from None
+    dataset, sets, student = load(done, "data"), load(done, "inputs"), load(done, float_stage(done))
+    channels = len(student.mean)
+    images, labels = datasets.input_images(sets, "test", channels), datasets.labels(dataset, "test")
+    if arguments.images:
+        # Spread over the whole split, which is sorted by class.
+        count = min(arguments.images, len(images))
+        picked = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
+        images, labels = images[picked], labels[picked]
+    return Build(
+        data=dataset.name,
+        student=student,
+        rules=load(done, "qat").rules,
+        tflite=Made(bytes(load(done, "convert").tflite), done["convert"].entry.seconds),
+        calibration=np.array(datasets.input_images(sets, "calibration", channels)),
+        images=images,
+        labels=labels,
+    )
+
+
+def convert_all(
+    names: list[str], cache: Path, folder: Path
+) -> tuple[dict[str, Made], dict[str, str]]:
+    """Run the other converters. Returns the files, and the reasons of those that failed, by row."""
+    models: dict[str, Made] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        versions = f"{TITLES[name]} {PINS[name][0].partition('==')[2]}"
+        try:
+            models[versions] = convert(name, cache.resolve(), folder)
+        except RuntimeError as error:
+            failed[versions] = str(error)
+        if name == "onnx2tf":
+            # ai-edge-quantizer reads onnx2tf's float file, which is there even if int8 failed.
+            for path in sorted((folder / "onnx2tf").glob("*float32.tflite"))[:1]:
+                shutil.copy(path, folder / "float.tflite")
+                models["onnx2tf, float32"] = Made(path.read_bytes(), None)
+    return models, failed
+
+
+def answer(student: Network, model: bytes, images: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """The logits [n, k] of a file, with the sign of TIES whose logits are nearer to `said`.
+
+    Raises RuntimeError or ValueError if the interpreter does not accept the file.
+    """
+    from edgekd.evaluation import metrics
+
+    fed = [Lite(model, student.mean, student.std, tie) for tie in TIES]
+    return min(
+        (runner.logits(images) for runner in fed),
+        key=lambda logits: float(metrics.divergence(logits, said).mean()),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("build", type=Path, nargs="?", help="the out folder of a finished build")
-    parser.add_argument("--store", type=Path, help="the store the build was given, if any")
+    parser.add_argument("--store", type=Path, help="the store of the build, if it has its own")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "edgekd-converters")
     parser.add_argument("--only", nargs="+", choices=list(PINS), default=list(PINS))
-    parser.add_argument("--images", type=int, default=0, help="test images, 0 = all")
+    parser.add_argument("--images", type=int, default=0, help="number of test images; 0: all")
     parser.add_argument("--rounds", type=int, default=300, help="timed calls of each file")
     parser.add_argument(
-        "--keep", type=Path, help="a folder for the files and logs (default: a temporary one)"
+        "--keep", type=Path, help="folder for the files and logs (default: a temporary one)"
     )
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "DIR"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -503,38 +626,12 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> None:
-    """Convert with all, measure all, print the table."""
-    from edgekd.app.why import float_stage
-    from edgekd.core.errors import EdgeKDError
-    from edgekd.core.store import Store
-    from edgekd.data import datasets
-    from edgekd.evaluation import metrics
+    """Convert with every converter, measure every file, and print the table."""
     from edgekd.networks import builders
     from edgekd.networks.inference import logits_of
-    from edgekd.pipeline.jobs import load
-    from edgekd.reporting.out_folder import finished, read_report
 
-    try:
-        report = read_report(arguments.build)
-        done = finished(
-            arguments.build,
-            report,
-            Store(arguments.build, arguments.store),
-            ("data", "inputs", "distil", "qat", "convert"),
-        )
-    except EdgeKDError as error:
-        raise SystemExit(str(error)) from None
-    dataset, sets, student, trained = (
-        load(done, name) for name in ("data", "inputs", float_stage(done), "qat")
-    )
-    channels = len(student.mean)
-    calibration = np.array(datasets.input_images(sets, "calibration", channels))
-    images, labels = datasets.input_images(sets, "test", channels), datasets.labels(dataset, "test")
-    if arguments.images:  # spread over the whole set, which is sorted by class
-        picked = np.unique(
-            np.linspace(0, len(images) - 1, min(arguments.images, len(images))).round().astype(int)
-        )
-        images, labels = images[picked], labels[picked]
+    build = open_build(arguments)
+    student, images = build.student, build.images
     said = logits_of(
         builders.restore(student),
         (
@@ -542,71 +639,44 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
             for first in range(0, len(images), 64)
         ),
     )
-    prepare(folder, student, calibration)
-    models: dict[str, tuple[bytes, float | None]] = {}
-    failed: dict[str, str] = {}
-    models["EdgeKD, QAT"] = bytes(load(done, "convert").tflite), done["convert"].entry.seconds
-    models["EdgeKD, calibrated only"] = by_edgekd(student, trained.rules, calibration)
-    for name in arguments.only:
-        print(f"== {name}", file=sys.stderr, flush=True)
-        versions = f"{TITLES[name]} {PINS[name][0].partition('==')[2]}"
-        try:
-            models[versions] = convert(name, arguments.cache.resolve(), folder)
-        except RuntimeError as error:
-            failed[versions] = str(error)
-        if (
-            name == "onnx2tf"
-        ):  # ai-edge-quantizer starts from its float file, written even where its int8 option fails
-            for path in sorted((folder / "onnx2tf").glob("*float32.tflite"))[:1]:
-                shutil.copy(path, folder / "float.tflite")
-                models["onnx2tf, float32"] = path.read_bytes(), None
+    prepare(folder, student, build.calibration)
+    calibrated = by_edgekd(student, build.rules, build.calibration)
+    others, failed = convert_all(arguments.only, arguments.cache, folder)
+    models = {QAT_ROW: build.tflite, "EdgeKD, calibrated only": calibrated, **others}
     answers: dict[str, np.ndarray] = {}
-    for name, (model, _) in models.items():
-        (folder / f"{name.split(' ')[0].strip(',')}-{len(answers)}.tflite").write_bytes(model)
+    for name, made in models.items():
+        file = f"{name.split(' ')[0].strip(',')}-{len(answers)}.tflite"
+        (folder / file).write_bytes(made.model)
         try:
-            fed = [Lite(model, student.mean, student.std, tie) for tie in TIES]
+            answers[name] = answer(student, made.model, images, said)
         except (RuntimeError, ValueError) as error:
-            failed[name] = (
-                f"converts, and the interpreter refuses the file: {last_words(str(error))}"
-            )
-            continue
-        answers[name] = min(
-            (runner.logits(images) for runner in fed),
-            key=lambda logits: float(metrics.divergence(logits, said).mean()),
-        )
+            reason = last_words(str(error))
+            failed[name] = f"converts, and the interpreter refuses the file: {reason}"
     times = latencies(
-        lambda name: Lite(models[name][0], student.mean, student.std),
+        lambda name: Lite(models[name].model, student.mean, student.std),
         list(answers),
         images[0],
         arguments.rounds,
     )
     print(
-        f"\n{student.arch} at {student.px} px on {dataset.name}: {len(images)} test images, {len(calibration)} calibration "
-        f"images, {dt.datetime.now(dt.UTC).date()}, {platform.machine()}, one thread, {arguments.rounds} rounds "
-        f"interleaved. Float student: top-1 {(said.argmax(1) == labels).mean():.2%}.\n"
+        f"\n{student.arch} at {student.px} px on {build.data}: {len(images)} test images, "
+        f"{len(build.calibration)} calibration images, {dt.datetime.now(dt.UTC).date()}, "
+        f"{platform.machine()}, one thread, {arguments.rounds} rounds interleaved. "
+        f"Float student: top-1 {(said.argmax(1) == build.labels).mean():.2%}.\n"
     )
-    print(
-        "| converter | top-1 | AUC | agrees with float | KL to float, nats | ops | KiB | conversion, s | median ms | "
-        "ms / EdgeKD |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
-    for name, runner_answers in answers.items():
-        print(
-            row(
-                name, *models[name], said, labels, runner_answers, times[name], times["EdgeKD, QAT"]
-            )
-        )
+    print(HEAD)
+    judge = Judge(build.labels, said, times[QAT_ROW])
+    for name, logits in answers.items():
+        print(row(name, models[name], logits, times[name], judge))
     for name, reason in failed.items():
         print(f"| {name} | – {reason} | | | | | | | | |")
-    print(
-        "\nPixels half way between two codes are rounded up or down, whichever serves the file better. "
-        "Conversion: from the trained float network to the file, calibration included; for EdgeKD with QAT only from "
-        "the exported network, since training comes before it.\n\nOps by file:\n"
-    )
+    print(NOTE)
     for name in answers:
-        print(f"* {name}: {histogram(models[name][0])}")
+        print(f"* {name}: {histogram(models[name].model)}")
 
 
 def histogram(model: bytes) -> str:
+    """The operators of a file with their counts, the most frequent first."""
     return ", ".join(
         f"{count} {op}"
         for op, count in sorted(ops(model)[0].items(), key=lambda item: (-item[1], item[0]))
