@@ -182,6 +182,10 @@ def _trainer(job: Job, dataset: Dataset, taught: Lesson) -> Callable[[], int]:
 # --- fairness -------------------------------------------------------------------------------------
 
 AGREES, CONFLICTS = "agrees", "conflicts"
+FAIR_HEAD = (
+    "| | top-1 | where the tint conflicts | gap | gap, each seed | against plain KD: gap; top-1 "
+    "|\n|---|---|---|---|---|---|"
+)
 
 
 class Planted:
@@ -316,8 +320,7 @@ def _groups(student: Network) -> GroupTop1:
 def _fair_table(found: Mapping[str, Sequence[GroupTop1]]) -> str:
     """The Markdown table. `found`: the results of each row, seed by seed."""
     lines = [
-        "| | top-1 | where the tint conflicts | gap | gap, each seed | against plain KD: gap; top-1 |",
-        "|---|---|---|---|---|---|",
+        FAIR_HEAD,
     ]
     base = found["plain KD"]
     for name, runs in found.items():
