@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time, `__getattr__` finds 
     from edgekd.core.errors import WeightsError as WeightsError
     from edgekd.settings.recipe import Recipe as Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The public names, by the module that defines them.
 _NAMES = {

@@ -32,7 +32,10 @@ print("ANSWERS" + json.dumps(answers))
 
 
 def mediapipe_python() -> str:
-    """A Python that has mediapipe: this one, or the one that EDGEKD_MEDIAPIPE_PYTHON names (its numpy is another)."""
+    """A Python that has mediapipe: this one, or the one that EDGEKD_MEDIAPIPE_PYTHON names.
+
+    mediapipe needs another numpy than EdgeKD.
+    """
     for python in (os.environ.get("EDGEKD_MEDIAPIPE_PYTHON"), sys.executable):
         if (
             python

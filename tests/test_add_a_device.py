@@ -1,4 +1,4 @@
-"""The walk of docs/how_to/add_a_device.md: its files are written and its commands run, except on a board."""
+"""docs/how_to/add_a_device.md: its files are written and its commands run, except on a board."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def blocks() -> list[str]:
 
 
 def commands(block: str) -> list[list[str]]:
-    """The arguments of the `edgekd` commands in a block; a pattern of files stands for its files."""
+    """The arguments of the `edgekd` commands in a block, with patterns of files expanded."""
     joined = block.replace("\\\n", " ")
     lines = [line for line in joined.splitlines() if line.startswith("edgekd ")]
     return [

@@ -1,4 +1,4 @@
-"""tools/compare_converters.py: what it measures is what edgekd measures, and what fails becomes a reason."""
+"""tools/compare_converters.py measures as edgekd does, and a failure becomes a reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model() -> bytes:
 
 
 def test_anybodys_file_is_fed_as_edgekd_feeds_its_own(tool: ModuleType, model: bytes) -> None:
-    """Pixels normalised, then rounded to the file's input scale, are the codes that edgekd sets directly."""
+    """Normalised pixels, rounded to the file's input scale, are the codes that edgekd sets."""
     images, _ = small_networks.images(6, small_networks.PX, seed=3)
     flat = [np.mean(small_networks.MEAN)] * 3, [1 / np.mean(1 / np.asarray(small_networks.STD))] * 3
     found = tool.Lite(model, *flat).logits(
@@ -83,7 +83,8 @@ def test_a_converter_that_does_not_install_is_a_reason(
 
 def test_the_first_error_of_a_chain_is_told(tool: ModuleType) -> None:
     text = (
-        "Traceback (most recent call last):\n  File x\nValueError: axis | wrong\n\nThe above exception was\n"
+        "Traceback (most recent call last):\n  File x\nValueError: axis | wrong\n\n"
+        "The above exception was\n"
         "Traceback\n  ^^^^\nRuntimeError: failed.\n"
     )
     assert tool.last_words(text) == "ValueError: axis / wrong"

@@ -1,4 +1,4 @@
-"""The documentation is true: links lead somewhere, commands parse, settings exist, and every setting is on a page."""
+"""The documentation is true: links lead somewhere, commands parse, and settings exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The how-to pages are walked through: what a page tells the reader to type is typed, and does what the page says."""
+"""The how-to pages are walked through: what a page says to type works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blocks(page: str) -> list[str]:
 
 
 def install(folder: Path, module: str, code: str, entry_points: str) -> dict[str, str]:
-    """Put a module and its entry points where Python finds them. Returns the environment to run in."""
+    """Put a module and its entry points where Python finds them; returns the environment."""
     (folder / f"{module}.py").write_text(code)
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""Bundles as one file: a zip whose bytes depend only on its contents, and a reader that trusts none.
+"""Bundles as one file: a zip whose bytes depend on its contents alone, and a careful reader.
 
 The reader refuses absolute names, "..", backslashes, drive letters, control characters, links and
 devices, two files with one name (or with names that differ in case only), encrypted entries and

@@ -19,8 +19,8 @@ from edgekd.tflite.int8_rules import WEIGHTED_OPS, windows
 from edgekd.tflite.operators import operator_table
 
 Shape = list[int]
-# (the operator, its inputs, its output tensor) -> the shape that the output must have, or None where
-# several would do
+# (the operator, its inputs, its output tensor) -> the shape that the output must have, or None
+# where several would do
 ShapeRule = Callable[[LiteOp, list[LiteTensor], LiteTensor], Shape | None]
 
 
