@@ -17,7 +17,8 @@ from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.proof.certificate import Gates, Published, certify
-from edgekd.quantization.qat_network import predict, restore
+from edgekd.quantization.qat_network import predict
+from edgekd.quantization.restoring import restore
 from edgekd.tflite.canonical import canonical
 from edgekd.tflite.flatbuffer import read, schema, write
 from tests.small_networks import PX, artifact, calibrated, images

@@ -11,7 +11,8 @@ from torch import nn
 from edgekd.core.artifacts import Exported, LiteModel, QuantNetwork
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
-from edgekd.quantization.qat_network import predict, restore
+from edgekd.quantization.qat_network import predict
+from edgekd.quantization.restoring import restore
 
 
 @dataclasses.dataclass(frozen=True)

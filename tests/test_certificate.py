@@ -20,6 +20,7 @@ from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
 from edgekd.proof.certificate import certify
 from edgekd.quantization import qat_network
+from edgekd.quantization.restoring import restore
 from edgekd.tflite import int8_rules
 from edgekd.tflite.runtime import describe, run
 from tests.trained import HALF, calibrated
@@ -34,7 +35,7 @@ def whole(arch: str) -> tuple[QuantNetwork, LiteModel, np.ndarray]:
     return (
         qnet,
         lite,
-        qat_network.predict(qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES),
+        qat_network.predict(restore(qnet, builders.create(arch, qnet.options)), IMAGES),
     )
 
 

@@ -24,6 +24,7 @@ from edgekd.proof.certificate import certify
 from edgekd.proof.failures import Failures
 from edgekd.proof.form_checks import check_form
 from edgekd.quantization import qat_network
+from edgekd.quantization.restoring import restore
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import DistilConfig, Recipe
@@ -32,7 +33,7 @@ from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, Int8Rules, range_from_min
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 from tests.trained import calibrated as calibrated_timm
 
-IMAGES = np.random.default_rng(3).integers(0, 256, (3, 64, 64, 3), np.uint8)
+IMAGES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
 INT8_CODES = np.arange(-128, 128).astype(np.int8)
 
 
@@ -117,11 +118,9 @@ def test_the_hard_sigmoid_is_saturation() -> None:
 def certified(
     arch: str, rules: Int8Rules | None = None, change: dict[str, str] | None = None
 ) -> tuple[QuantNetwork, LiteModel, dict]:
-    qnet = calibrated_timm(arch, 64, rules=rules, edits=change)
+    qnet = calibrated_timm(arch, 32, rules=rules, edits=change)
     model = convert(export(qnet, builders.create(arch, qnet.options)))
-    answers = qat_network.predict(
-        qat_network.restore(qnet, builders.create(arch, qnet.options)), IMAGES
-    )
+    answers = qat_network.predict(restore(qnet, builders.create(arch, qnet.options)), IMAGES)
     return qnet, model, to_json(certify(qnet, model, IMAGES, answers))
 
 

@@ -11,7 +11,8 @@ from edgekd.core.artifact_rows import ExportedRange, ExportedWeight
 from edgekd.core.artifacts import Exported, QuantNetwork
 from edgekd.export.onnx_graph import OnnxForm
 from edgekd.export.onnx_writer import write_onnx
-from edgekd.quantization.qat_network import QatNetwork, restore
+from edgekd.quantization.qat_network import QatNetwork
+from edgekd.quantization.restoring import restore
 
 
 def export(qnet: QuantNetwork, model: nn.Module) -> Exported:

@@ -3,7 +3,8 @@
 prepare    from a float module: batch norms folded, a fake-quantizer at every edge
 calibrate  the first ranges; then train, and freeze the ranges with set_phase(network, "frozen")
 finish     weights, biases, scales and ranges as plain data
-restore    the same network again from that data, without pickle
+
+`restoring.restore` makes the same network again from that data, without pickle.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.artifact_rows import EdgeRange, LayerRow
-from edgekd.core.artifacts import QuantNetwork
-from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
+from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
 from edgekd.networks import builders
 from edgekd.quantization import folding, graphs, rewrites
 from edgekd.quantization.capture import capture as torch_export
@@ -44,7 +44,6 @@ from edgekd.tflite.int8_rules import (
     INT8_MIN,
     SAME_SCALE_OPS,
     Int8Rules,
-    Range,
     input_fold,
     input_range,
 )
@@ -280,44 +279,6 @@ def finish(network: QatNetwork) -> Finished:
     ]
     plain = {name: value.cpu().float().contiguous().clone() for name, value in state.items()}
     return Finished(ranges, layers, safetensors.torch.save(plain))
-
-
-def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
-    """The network of a QuantNetwork, in phase "frozen".
-
-    `model`: the float network that its builder makes, with any weights. Raises WeightsError when
-    the artifact belongs to another network.
-    """
-    network = prepare(model, qnet.px, qnet.mean, qnet.std, Int8Rules.from_dict(qnet.rules))
-    state = safetensors.torch.load(bytes(qnet.state))
-    learned = {row["edge"]: Range(row["scale"], row["zero_point"]) for row in qnet.ranges}
-    names = [layer.name for layer in network.layers]
-    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
-    if learned.keys() != network.edges.keys() or state.keys() != expected:
-        odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
-        raise WeightsError(
-            f"the trained int8 network of {qnet.arch!r} does not fit the network that is built "
-            f"now; they differ in {odd[:4]}",
-            "build again from the qat stage: the student's builder or its options have changed",
-        )
-    for name, value in learned.items():
-        network.edge(name).set_range(value)
-    for layer in network.layers:
-        for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
-            parameter, trained = (
-                graphs.getattr_path(network.graph, path),
-                state[f"{layer.name}.{part}"],
-            )
-            if parameter.shape != trained.shape:
-                raise WeightsError(
-                    f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
-                    f"{list(parameter.shape)} in the network",
-                    "build again from the qat stage",
-                )
-            with torch.no_grad():
-                parameter.copy_(trained)
-    set_phase(network, "frozen")
-    return network.eval()
 
 
 def exact(network: QatNetwork) -> QatNetwork:

@@ -25,7 +25,8 @@ from edgekd.data import datasets
 from edgekd.networks import builders
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
-from edgekd.quantization.qat_network import exact, predict, restore
+from edgekd.quantization.qat_network import exact, predict
+from edgekd.quantization.restoring import rebuild
 from edgekd.tflite import onnx_runner, runtime
 from edgekd.training import views
 
@@ -96,4 +97,4 @@ def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Te
 
 
 def _qat_logits(qat: QuantNetwork, images: Pixels) -> Logits:
-    return predict(exact(restore(qat, builders.create(qat.arch, qat.options))), images)
+    return predict(exact(rebuild(qat)), images)

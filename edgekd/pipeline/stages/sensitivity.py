@@ -21,7 +21,8 @@ from edgekd.networks import builders
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import SensitivitySettings
 from edgekd.quantization import remedies, remedy_ranking, rerun, sensitivity
-from edgekd.quantization.qat_network import QatNetwork, restore
+from edgekd.quantization.qat_network import QatNetwork
+from edgekd.quantization.restoring import rebuild
 from edgekd.quantization.sensitivity_record import (
     Divergence,
     OperatorSensitivity,
@@ -55,7 +56,7 @@ def run(
     picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:count])
     images = datasets.input_images(inputs, "val", channels)[picked]
     labels = datasets.labels(dataset, "val")[picked]
-    network = restore(trained, builders.create(trained.arch, trained.options))
+    network = rebuild(trained)
     student = builders.restore(float_student)
 
     units = rerun.units(network)

@@ -1,0 +1,87 @@
+"""A trained int8 network, made again from its artifact: learned ranges and weights, no pickle."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from edgekd.core.artifacts import QuantNetwork, canonical_json
+from edgekd.core.errors import WeightsError
+from edgekd.networks import builders
+from edgekd.quantization import graphs
+from edgekd.quantization.qat_network import QatNetwork, prepare, set_phase
+from edgekd.tflite.int8_rules import Int8Rules, Range
+
+
+def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
+    """The network of a QuantNetwork, in phase "frozen".
+
+    `model`: the float network that its builder makes, with any weights. Raises WeightsError when
+    the artifact belongs to another network.
+    """
+    rules = Int8Rules.from_dict(qnet.rules)
+    return _loaded(prepare(model, qnet.px, qnet.mean, qnet.std, rules), qnet)
+
+
+def rebuild(qnet: QuantNetwork) -> QatNetwork:
+    """`restore`, with the network that the artifact's own builder makes.
+
+    Capturing a network takes seconds, and several stages of a build restore the same one. The
+    prepared network is therefore kept, and each caller gets a copy of its own.
+    """
+    asked = {
+        "arch": qnet.arch,
+        "options": qnet.options,
+        "px": qnet.px,
+        "mean": qnet.mean,
+        "std": qnet.std,
+        "rules": qnet.rules,
+    }
+    return _loaded(copy.deepcopy(_prepared(canonical_json(asked))), qnet)
+
+
+@functools.lru_cache(maxsize=2)  # a build restores one network; two allow for a comparison
+def _prepared(asked: bytes) -> QatNetwork:
+    """The prepared network with random weights. `asked`: what decides it, as canonical JSON."""
+    about = json.loads(asked)
+    model = builders.create(about["arch"], about["options"])
+    rules = Int8Rules.from_dict(about["rules"])
+    return prepare(model, about["px"], about["mean"], about["std"], rules)
+
+
+def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:
+    """Put the learned ranges and weights into a prepared network. Raises WeightsError."""
+    state = safetensors.torch.load(bytes(qnet.state))
+    learned = {row["edge"]: Range(row["scale"], row["zero_point"]) for row in qnet.ranges}
+    names = [layer.name for layer in network.layers]
+    expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
+    if learned.keys() != network.edges.keys() or state.keys() != expected:
+        odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
+        raise WeightsError(
+            f"the trained int8 network of {qnet.arch!r} does not fit the network that is built "
+            f"now; they differ in {odd[:4]}",
+            "build again from the qat stage: the student's builder or its options have changed",
+        )
+    for name, value in learned.items():
+        network.edge(name).set_range(value)
+    for layer in network.layers:
+        for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
+            parameter, trained = (
+                graphs.getattr_path(network.graph, path),
+                state[f"{layer.name}.{part}"],
+            )
+            if parameter.shape != trained.shape:
+                raise WeightsError(
+                    f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
+                    f"{list(parameter.shape)} in the network",
+                    "build again from the qat stage",
+                )
+            with torch.no_grad():
+                parameter.copy_(trained)
+    set_phase(network, "frozen")
+    return network.eval()
