@@ -1,11 +1,15 @@
-// @@NAME@@ in C++ through TensorFlow Lite's C API (tensorflow/lite/c/c_api.h, libtensorflowlite_c or LiteRT's C library).
+// @@NAME@@ in C++.
+// The program uses TensorFlow Lite's C API (tensorflow/lite/c/c_api.h) from libtensorflowlite_c or
+// from LiteRT's C library.
 //
 //   c++ -std=c++17 classify.cc -I TFLITE_INCLUDE -L TFLITE_LIB -ltensorflowlite_c -o classify
-//   ./classify BUNDLE < @@PX@@x@@PX@@.rgb        raw R, G, B bytes, already brought to size as deployment.json says
+//   ./classify BUNDLE < @@PX@@x@@PX@@.rgb
 //
-// A snippet, not an app: it takes pixels that are fitted already (Pillow's bilinear, width first) and prints label, probability
-// and "unsure". The figures below are deployment.json's; classify --help prints them. Before shipping run the golden images
-// through your own decoding and compare with golden/golden.json, as the other samples do.
+// This is a snippet, not an app. It reads raw R, G, B bytes that are already resized as
+// deployment.json says (Pillow's bilinear filter, along the width first). It prints the label, its
+// probability, and "unsure" where that applies. The constants below are those of deployment.json;
+// classify --help prints some of them. Before you ship, run the golden images through your own
+// decoding and compare the answers with golden/golden.json, as the other samples do.
 //
 // @@LIMITS@@
 
@@ -27,12 +31,16 @@ namespace edgekd {
 constexpr int kPx = @@PX@@;
 constexpr int kChannels = @@CHANNELS@@;
 constexpr double kTemperature = @@TEMPERATURE@@;
-constexpr double kThresholds[] = {@@THRESHOLDS@@};  // one a label
-constexpr bool kSeveral = @@SEVERAL@@;  // an image may have none, one or several labels, each through a sigmoid of its own
+// One threshold, slope and offset for each label.
+constexpr double kThresholds[] = {@@THRESHOLDS@@};
+// True where an image may have none, one or several labels. Each label then has its own sigmoid.
+constexpr bool kSeveral = @@SEVERAL@@;
 constexpr double kSlopes[] = {@@SLOPES@@};
 constexpr double kOffsets[] = {@@OFFSETS@@};
-constexpr bool kProbabilities = @@PROBABILITIES@@;  // the file ends in SOFTMAX
+// True where the file ends in SOFTMAX.
+constexpr bool kProbabilities = @@PROBABILITIES@@;
 
+// The model's answer. `set` holds the labels that are likely enough.
 struct Answer {
   int label = 0;
   std::vector<double> scores;
@@ -40,7 +48,7 @@ struct Answer {
   bool unsure() const { return !kSeveral && set.size() != 1; }
 };
 
-// What uint8 output codes mean.
+// Turns uint8 output codes into an answer.
 Answer Told(const std::vector<uint8_t>& codes, double scale, int zero_point) {
   Answer answer;
   std::vector<double> logits;
@@ -70,21 +78,25 @@ class Classifier {
  public:
   explicit Classifier(const std::string& path) {
     model_.reset(TfLiteModelCreateFromFile(path.c_str()));
-    if (!model_) throw std::runtime_error(path + " is not a .tflite that this runtime reads");
+    if (!model_) throw std::runtime_error(path + " is not a .tflite file that this runtime reads");
     interpreter_.reset(TfLiteInterpreterCreate(model_.get(), nullptr));
     if (!interpreter_ || TfLiteInterpreterAllocateTensors(interpreter_.get()) != kTfLiteOk) {
       throw std::runtime_error("the runtime refuses the model");
     }
     input_ = TfLiteInterpreterGetInputTensor(interpreter_.get(), 0);
     output_ = TfLiteInterpreterGetOutputTensor(interpreter_.get(), 0);
-    if (TfLiteTensorType(input_) != kTfLiteUInt8 || TfLiteTensorByteSize(input_) != size_t{kPx} * kPx * kChannels) {
-      throw std::runtime_error("the model's input is not what deployment.json says");
+    if (TfLiteTensorType(input_) != kTfLiteUInt8 ||
+        TfLiteTensorByteSize(input_) != size_t{kPx} * kPx * kChannels) {
+      throw std::runtime_error("the model's input tensor differs from that in deployment.json");
     }
   }
 
-  // pixels: kPx * kPx * kChannels bytes. A pixel is its own code: the input tensor's scale makes it so.
+  // pixels: kPx * kPx * kChannels bytes. The scale of the input tensor is such that each pixel
+  // value is its own code.
   Answer Classify(const std::vector<uint8_t>& pixels) {
-    if (pixels.size() != size_t{kPx} * kPx * kChannels) throw std::runtime_error("wrong number of pixels");
+    if (pixels.size() != size_t{kPx} * kPx * kChannels) {
+      throw std::runtime_error("wrong number of pixels");
+    }
     std::vector<uint8_t> codes(TfLiteTensorByteSize(output_));
     if (TfLiteTensorCopyFromBuffer(input_, pixels.data(), pixels.size()) != kTfLiteOk ||
         TfLiteInterpreterInvoke(interpreter_.get()) != kTfLiteOk ||
@@ -110,8 +122,8 @@ class Classifier {
 
 int main(int argc, char** argv) {
   if (argc != 2 || std::string(argv[1]) == "--help") {
-    std::printf("classify BUNDLE < pixels: %d x %d x %d bytes; temperature %g\n", edgekd::kPx, edgekd::kPx,
-                edgekd::kChannels, edgekd::kTemperature);
+    std::printf("classify BUNDLE < pixels: %d x %d x %d bytes; temperature %g\n", edgekd::kPx,
+                edgekd::kPx, edgekd::kChannels, edgekd::kTemperature);
     return argc == 2 ? 0 : 2;
   }
   try {
@@ -123,13 +135,16 @@ int main(int argc, char** argv) {
     std::vector<uint8_t> pixels;
     for (int byte; (byte = std::getchar()) != EOF;) pixels.push_back(static_cast<uint8_t>(byte));
     const edgekd::Answer answer = classifier.Classify(pixels);
-    if (labels.size() != answer.scores.size()) throw std::runtime_error("labels.txt does not fit the model");
+    if (labels.size() != answer.scores.size()) {
+      throw std::runtime_error("labels.txt does not match the model's number of outputs");
+    }
     if (edgekd::kSeveral) {
       for (int k : answer.set) std::printf("%s %.6f\n", labels[k].c_str(), answer.scores[k]);
       if (answer.set.empty()) std::printf("no label\n");
       return 0;
     }
-    std::printf("%s %.6f%s\n", labels[answer.label].c_str(), answer.scores[answer.label], answer.unsure() ? " unsure" : "");
+    std::printf("%s %.6f%s\n", labels[answer.label].c_str(), answer.scores[answer.label],
+                answer.unsure() ? " unsure" : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "refused: %s\n", error.what());
     return 3;

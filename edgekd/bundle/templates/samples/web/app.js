@@ -1,6 +1,7 @@
 import {fit, selfTest, toCodes, told} from './edgekd.js';
 
-const MAX_PIXELS = 64e6; // a damaged header must not fill the memory
+// A damaged header may claim a huge image. This limit keeps it from filling the memory.
+const MAX_PIXELS = 64e6;
 const element = (id) => document.getElementById(id);
 const packed = (id) => JSON.parse(element(id).textContent);
 const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -11,12 +12,12 @@ function say(state, text) {
   element('state').textContent = text;
 }
 
-// A file's pixels, upright, transparency on black.
+// Decodes an image file. The image is turned upright, and transparent pixels lie on black.
 async function decode(blob) {
   const bitmap = await createImageBitmap(blob,
     {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
   const {width, height} = bitmap;
-  if (width * height > MAX_PIXELS) throw new Error(`${width} x ${height} pixels are too many`);
+  if (width * height > MAX_PIXELS) throw new Error(`${width} x ${height} is too large`);
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', {willReadFrequently: true});
   context.drawImage(bitmap, 0, 0);
@@ -30,22 +31,26 @@ async function decode(blob) {
   return {width, height, data};
 }
 
+// Starts LiteRT.js from the parts that the page holds.
 async function runtime() {
   const parts = packed('runtime');
   const script = (data) => URL.createObjectURL(new Blob([data], {type: 'text/javascript'}));
   const utils = script(unpacked(parts.utils));
-  const core = asText(unpacked(parts.core)).replace('"@litertjs/wasm-utils"', JSON.stringify(utils));
+  const core = asText(unpacked(parts.core))
+    .replace('"@litertjs/wasm-utils"', JSON.stringify(utils));
   const litert = await import(script(core));
   self.Module = {wasmBinary: unpacked(parts.wasm)};
   await litert.loadLiteRt(`${script(unpacked(parts.glue))}#litert_wasm_compat_internal.js`);
   return litert;
 }
 
+// Loads the model and runs the self-test. Resolves to a function that classifies an image file.
 async function start() {
   const files = packed('files');
   const read = (name) => unpacked(files[name]);
   const contract = JSON.parse(asText(read('deployment.json')));
-  const labels = asText(read(contract.labels)).split(/\r?\n/).filter((line, i, all) => line || i < all.length - 1);
+  const labels = asText(read(contract.labels)).split(/\r?\n/)
+    .filter((line, i, all) => line || i < all.length - 1);
   const golden = JSON.parse(asText(read('golden/golden.json')));
   const litert = await runtime();
   const model = await litert.loadAndCompile(read(contract.model), {accelerator: 'wasm'});
@@ -58,23 +63,29 @@ async function start() {
     output.delete();
     return found;
   };
-  const count = await selfTest(golden, contract, labels, (name) => decode(new Blob([read(name)], {type: 'image/png'})), run);
-  say('ready', `Self-test passed on ${count} images. Nothing that you drop here leaves this page.`);
+  const decodePacked = (name) => decode(new Blob([read(name)], {type: 'image/png'}));
+  const count = await selfTest(golden, contract, labels, decodePacked, run);
+  say('ready', `Self-test passed on ${count} images. Your images do not leave this page.`);
   return async (blob) => {
     const image = await decode(blob);
     const begun = performance.now();
-    const codes = await run(toCodes(fit(image, contract.input.px, contract.input.fit), contract.input));
-    return {...told(codes, contract, labels), labels, codes: Array.from(codes), ms: performance.now() - begun};
+    const small = fit(image, contract.input.px, contract.input.fit);
+    const codes = await run(toCodes(small, contract.input));
+    return {
+      ...told(codes, contract, labels), labels, codes: Array.from(codes),
+      ms: performance.now() - begun,
+    };
   };
 }
 
 function show(found, name) {
-  element('result').dataset.codes = JSON.stringify(found.codes); // what the model said, for whoever compares
+  // The model's output codes, for tests that compare them.
+  element('result').dataset.codes = JSON.stringify(found.codes);
   element('result').hidden = false;
   element('name').textContent = name;
   element('verdict').dataset.unsure = found.unsure;
-  element('verdict').textContent = found.unsure
-    ? `Unsure: ${found.set.length ? found.set.join(' or ') : 'none of the labels is likely enough'}` : found.answer;
+  const candidates = found.set.join(' or ') || 'no label is likely enough';
+  element('verdict').textContent = found.unsure ? `Unsure: ${candidates}` : found.answer;
   const list = element('scores');
   list.replaceChildren(...found.labels.map((label, k) => {
     const row = document.createElement('li');
@@ -88,7 +99,7 @@ function show(found, name) {
     row.append(text, meter, figure);
     return row;
   }));
-  element('time').textContent = `${found.ms.toFixed(1)} ms in this browser, resizing included`;
+  element('time').textContent = `${found.ms.toFixed(1)} ms in this browser, including resizing`;
 }
 
 let classify = null;
@@ -121,4 +132,5 @@ element('file').addEventListener('change', (event) => take(event.target.files[0]
 start().then((ready) => {
   classify = ready;
   element('file').disabled = false;
-}, (error) => say('refused', `Refused: ${error.message}. This copy would give other answers than the certified model.`));
+}, (error) => say('refused', `Refused: ${error.message}. ` +
+  'This copy would give other answers than the certified model.'));

@@ -1,8 +1,11 @@
-// What stands between an image and the model's answer, as training did it. Pure functions; no DOM, no runtime.
+// Preprocessing, as in training, and the meaning of the model's output. Pure functions, which need
+// neither the DOM nor the runtime.
 
-const PRECISION_BITS = 22; // Pillow's Resample.c: 32 - 8 bits of pixel - 2 of head room
+// As in Pillow's Resample.c: 32 bits, less 8 bits for the pixel and 2 bits of headroom.
+const PRECISION_BITS = 22;
 
-// Pillow's coefficients of its bilinear filter along one axis: a triangle as wide as the shrinking, in fixed point.
+// The coefficients of Pillow's bilinear filter along one axis, in fixed point. The filter is a
+// triangle. Where the image shrinks, the triangle is wider by the same factor.
 function coefficients(size, target) {
   const scale = size / target;
   const width = Math.max(scale, 1);
@@ -18,14 +21,16 @@ function coefficients(size, target) {
       weights.push(weight);
       sum += weight;
     }
-    rows.push({first, weights: weights.map((w) => Math.trunc((sum ? w / sum : w) * 2 ** PRECISION_BITS + 0.5))});
+    const fixed = (w) => Math.trunc((sum ? w / sum : w) * 2 ** PRECISION_BITS + 0.5);
+    rows.push({first, weights: weights.map(fixed)});
   }
   return rows;
 }
 
 const toByte = (sum) => Math.min(Math.max(Math.floor(sum / 2 ** PRECISION_BITS), 0), 255);
 
-// image: {width, height, data: Uint8Array of R, G, B}. As Pillow's BILINEAR along the width and then the height, bit for bit.
+// Resizes along the width and then along the height. The result equals Pillow's BILINEAR bit for
+// bit. image: {width, height, data}, where data is a Uint8Array of R, G, B.
 export function resize(image, width, height) {
   let {data} = image;
   const half = 2 ** (PRECISION_BITS - 1);
@@ -37,7 +42,9 @@ export function resize(image, width, height) {
         const {first, weights} = rows[x];
         for (let c = 0; c < 3; c++) {
           let sum = half;
-          for (let k = 0; k < weights.length; k++) sum += data[(y * image.width + first + k) * 3 + c] * weights[k];
+          for (let k = 0; k < weights.length; k++) {
+            sum += data[(y * image.width + first + k) * 3 + c] * weights[k];
+          }
           next[(y * width + x) * 3 + c] = toByte(sum);
         }
       }
@@ -51,7 +58,9 @@ export function resize(image, width, height) {
       const {first, weights} = rows[y];
       for (let x = 0; x < width * 3; x++) {
         let sum = half;
-        for (let k = 0; k < weights.length; k++) sum += data[(first + k) * width * 3 + x] * weights[k];
+        for (let k = 0; k < weights.length; k++) {
+          sum += data[(first + k) * width * 3 + x] * weights[k];
+        }
         next[y * width * 3 + x] = toByte(sum);
       }
     }
@@ -60,6 +69,7 @@ export function resize(image, width, height) {
   return {width, height, data};
 }
 
+// Cuts a rectangle out of an image.
 function window_(image, left, top, width, height) {
   const data = new Uint8Array(width * height * 3);
   for (let y = 0; y < height; y++) {
@@ -74,13 +84,15 @@ const roundHalfEven = (value) => {
   return Math.abs(value % 1) === 0.5 && whole % 2 ? whole - 1 : whole;
 };
 
-// The image as px x px by the mode that training used.
+// Brings an image to px x px in one of training's modes: squash, crop or pad.
 export function fit(image, px, mode) {
   const {width, height} = image;
   if (mode === 'squash') return resize(image, px, px);
   if (mode === 'crop') {
     const side = Math.min(width, height);
-    return resize(window_(image, Math.floor((width - side) / 2), Math.floor((height - side) / 2), side, side), px, px);
+    const left = Math.floor((width - side) / 2);
+    const top = Math.floor((height - side) / 2);
+    return resize(window_(image, left, top, side, side), px, px);
   }
   if (mode === 'pad') {
     const longest = Math.max(width, height);
@@ -90,14 +102,15 @@ export function fit(image, px, mode) {
     const top = Math.floor((px - inner.height) / 2);
     const left = Math.floor((px - inner.width) / 2);
     for (let y = 0; y < inner.height; y++) {
-      data.set(inner.data.subarray(y * inner.width * 3, (y + 1) * inner.width * 3), ((top + y) * px + left) * 3);
+      const row = inner.data.subarray(y * inner.width * 3, (y + 1) * inner.width * 3);
+      data.set(row, ((top + y) * px + left) * 3);
     }
     return {width: px, height: px, data};
   }
-  throw new Error(`deployment.json: fit ${mode} is not known`);
+  throw new Error(`deployment.json: input.fit is ${mode}, expected squash, crop or pad`);
 }
 
-// Fitted pixels as the input tensor's codes, Uint8Array [px * px * channels].
+// Turns resized pixels into the codes of the input tensor: Uint8Array [px * px * channels].
 export function toCodes(image, source) {
   const {channels, order, mean, std, scale, zero_point: zero} = source;
   const codes = new Uint8Array(image.width * image.height * channels);
@@ -111,12 +124,15 @@ export function toCodes(image, source) {
   return codes;
 }
 
-// What output codes mean: {answer, scores, set, unsure}. Where an image may have several labels, the set is what it has.
+// Turns output codes into {answer, scores, set, unsure}. `set` holds the labels that are likely
+// enough. An answer is unsure unless `set` holds exactly one label. Where an image may have several
+// labels, `set` holds all of them and no answer is unsure.
 export function told(codes, contract, labels) {
   const {output, confidence} = contract;
   if (output.kind === 'labels') {
+    const {slopes, offsets} = confidence;
     const scores = Array.from(codes, (code, k) => 1 / (1 + Math.exp(
-      -(confidence.slopes[k] * (code - output.zero_point) * output.scale + confidence.offsets[k]))));
+      -(slopes[k] * (code - output.zero_point) * output.scale + offsets[k]))));
     const set = labels.filter((_, k) => scores[k] >= confidence.thresholds[k]);
     return {answer: set.join(' + ') || 'no label', scores, set, unsure: false};
   }
@@ -124,7 +140,8 @@ export function told(codes, contract, labels) {
   const logits = Array.from(codes, (code, k) => {
     if (code > codes[best]) best = k;
     const real = (code - output.zero_point) * output.scale;
-    return (output.kind === 'probabilities' ? Math.log(Math.max(real, 1 / 512)) : real) / confidence.temperature;
+    const logit = output.kind === 'probabilities' ? Math.log(Math.max(real, 1 / 512)) : real;
+    return logit / confidence.temperature;
   });
   const top = Math.max(...logits);
   const exps = logits.map((value) => Math.exp(value - top));
@@ -134,28 +151,36 @@ export function told(codes, contract, labels) {
   return {answer: labels[best], scores, set, unsure: set.length !== 1};
 }
 
-// Runs the golden images; resolves to how many, or throws saying what differs. `decode(name)` gives an image,
-// `run(codes)` the model's output codes.
+// Runs the golden images. Resolves to their number; throws an Error that says which image differs
+// and how. `decode(name)` returns an image, and `run(codes)` returns the model's output codes.
 export async function selfTest(golden, contract, labels, decode, run) {
   const {px, fit: mode} = contract.input;
   for (const row of [...golden.images, golden.pattern]) {
     const small = fit(await decode(row.file), px, mode);
     if (row.fitted) {
       const expected = await decode(row.fitted);
-      if (expected.data.length !== small.data.length || expected.data.some((value, i) => value !== small.data[i])) {
-        throw new Error(`${row.file} is brought to size otherwise than in training`);
+      if (expected.data.length !== small.data.length ||
+          expected.data.some((value, i) => value !== small.data[i])) {
+        throw new Error(`${row.file}: resizing gives other pixels than in training`);
       }
     }
     const codes = await run(toCodes(small, contract.input));
-    if (codes.length !== labels.length) throw new Error(`${labels.length} labels for ${codes.length} outputs`);
+    if (codes.length !== labels.length) {
+      throw new Error(`the label list has ${labels.length} labels, ` +
+        `the model has ${codes.length} outputs`);
+    }
     const off = Math.max(...Array.from(codes, (code, k) => Math.abs(code - row.codes_uint8[k])));
-    if (!(off <= golden.tolerance_lsb)) throw new Error(`${row.file} is ${off} LSB from the stored answer`);
+    if (!(off <= golden.tolerance_lsb)) {
+      throw new Error(`${row.file}: the output differs by ${off} LSB from the stored output`);
+    }
     const said = told(row.codes_uint8, contract, labels);
-    if (said.answer !== row.answer || said.unsure !== row.unsure || said.set.join('\n') !== row.set.join('\n')) {
-      throw new Error(`${row.file} says ${said.answer} (${said.set.join(', ')}), stored is ${row.answer} (${row.set.join(', ')})`);
+    if (said.answer !== row.answer || said.unsure !== row.unsure ||
+        said.set.join('\n') !== row.set.join('\n')) {
+      throw new Error(`${row.file}: the answer is ${said.answer} (${said.set.join(', ')}), ` +
+        `the stored answer is ${row.answer} (${row.set.join(', ')})`);
     }
     if (row.label !== undefined && !labels.includes(row.label)) {
-      throw new Error(`${row.file} is labelled ${row.label}, which is not in the label list`);
+      throw new Error(`${row.file} has the label ${row.label}, which is not in the label list`);
     }
   }
   return golden.images.length + 1;

@@ -1,5 +1,6 @@
-// Packs page.html, app.js and edgekd.js with the bundle's files and LiteRT.js into one HTML file without any address in it.
-//   node pack.mjs [OUT.html] [BUNDLE]        (after `npm install`)
+// Packs page.html, app.js, edgekd.js, the bundle's files and LiteRT.js into one HTML file, which
+// loads nothing else. Run `npm install` first, then:
+//   node pack.mjs [OUT.html] [BUNDLE]
 import {createHash} from 'node:crypto';
 import {readFileSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
@@ -13,7 +14,8 @@ function bytes(path) {
   try {
     return readFileSync(path);
   } catch (error) {
-    const step = path.includes('node_modules') ? 'run `npm install` here first' : 'give the bundle: node pack.mjs OUT.html BUNDLE';
+    const step = path.includes('node_modules')
+      ? 'run `npm install` here first' : 'name the bundle: node pack.mjs OUT.html BUNDLE';
     console.error(`${path}: ${error.code}\n  next: ${step}`);
     process.exit(2);
   }
@@ -23,8 +25,10 @@ const module_ = (name) => join(here, 'node_modules', '@litertjs', name);
 
 const contract = JSON.parse(bytes(join(bundle, 'deployment.json')));
 const golden = JSON.parse(bytes(join(bundle, 'golden', 'golden.json')));
-const wanted = [contract.model, contract.labels, 'deployment.json', 'golden/golden.json', golden.pattern.file,
-  golden.pattern.fitted, ...golden.images.map((row) => row.file)];
+const wanted = [
+  contract.model, contract.labels, 'deployment.json', 'golden/golden.json', golden.pattern.file,
+  golden.pattern.fitted, ...golden.images.map((row) => row.file),
+];
 const files = Object.fromEntries(wanted.map((name) => [name, base64(join(bundle, name))]));
 const runtime = {
   core: base64(join(module_('core'), 'dist', 'index.js')),
@@ -32,13 +36,15 @@ const runtime = {
   glue: base64(join(module_('core'), 'wasm', 'litert_wasm_compat_internal.js')),
   wasm: base64(join(module_('core'), 'wasm', 'litert_wasm_compat_internal.wasm')),
 };
-// "<" as an escape: no text of a file can end the script element that holds it
+// Writes "<" as an escape, so that no text in a file can end the script element that holds it.
 const json = (value) => JSON.stringify(value).replaceAll('<', '\\u003c');
-const inline = (name) => bytes(join(here, name)).toString('utf8').replaceAll('</script', '<\\/script');
+const inline = (name) =>
+  bytes(join(here, name)).toString('utf8').replaceAll('</script', '<\\/script');
 const page = bytes(join(here, 'page.html')).toString('utf8')
   .replace('/*FILES*/', () => json(files))
   .replace('/*RUNTIME*/', () => json(runtime))
   .replace('/*LOGIC*/', () => inline('edgekd.js').replace(/^export /gm, ''))
   .replace('/*APP*/', () => inline('app.js').replace(/^import .*$/gm, ''));
 writeFileSync(out, page);
-console.log(`${out}: ${Buffer.byteLength(page)} bytes, sha256 ${createHash('sha256').update(page).digest('hex')}`);
+const sha256 = createHash('sha256').update(page).digest('hex');
+console.log(`${out}: ${Buffer.byteLength(page)} bytes, sha256 ${sha256}`);

@@ -8,7 +8,8 @@ android {
     compileSdk = 35
     defaultConfig {
         applicationId = "edgekd.@@IDENTIFIER@@"
-        minSdk = 26 // Android 8: what LiteRT 1.x's package asks for is 21, and java.time and ExifInterface are there by 24
+        // Android 8. The LiteRT 1.x package needs 21, and ExifInterface on a stream needs 24.
+        minSdk = 26
         targetSdk = 35
         versionCode = 1
         versionName = "1.0"
@@ -21,12 +22,12 @@ android {
         jvmTarget = "17"
     }
     androidResources {
-        noCompress += "tflite" // the model is memory-mapped from the package
+        noCompress += "tflite" // so that the model can be memory-mapped from the package
     }
     sourceSets["main"].assets.srcDir(layout.buildDirectory.dir("bundle"))
 }
 
-// The app's assets are the bundle's own files, two folders up: nothing is copied by hand.
+// Copies the bundle's files, which lie two folders up, into the app's assets.
 val bundleAssets by tasks.registering(Copy::class) {
     from(rootDir.resolve("../..")) {
         include("model.tflite", "labels.txt", "deployment.json", "golden/**")

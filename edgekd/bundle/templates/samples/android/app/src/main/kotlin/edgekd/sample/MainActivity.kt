@@ -30,7 +30,8 @@ class MainActivity : Activity() {
         setContentView(LinearLayout(this).apply {
             orientation = LinearLayout.VERTICAL
             setPadding(48, 96, 48, 48)
-            for (view in listOf(TextView(this@MainActivity).apply { text = LIMITS }, state, pick, result)) addView(view)
+            val limits = TextView(this@MainActivity).apply { text = LIMITS }
+            for (view in listOf(limits, state, pick, result)) addView(view)
         })
         worker.execute {
             val said = try {
@@ -38,7 +39,8 @@ class MainActivity : Activity() {
                 classifier = made
                 "Self-test passed on ${made.tested} images."
             } catch (error: Refused) {
-                "Refused: ${error.message}. This copy would give other answers than the certified model."
+                "Refused: ${error.message}. " +
+                    "This copy would give other answers than the certified model."
             }
             runOnUiThread {
                 state.text = said
@@ -47,14 +49,17 @@ class MainActivity : Activity() {
         }
     }
 
-    @Deprecated("The platform's own way without a library")
+    @Deprecated("The platform's own method, which needs no further library")
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
         val address = data?.data ?: return
         worker.execute {
             val said = try {
-                val file = contentResolver.openInputStream(address)?.use { it.readBytes() } ?: throw Refused("cannot be opened")
+                val file = contentResolver.openInputStream(address)?.use { it.readBytes() }
+                    ?: throw Refused("it cannot be opened")
                 val answer = classifier?.classify(file) ?: return@execute
-                if (answer.unsure) "Unsure: ${answer.set.joinToString(" or ").ifEmpty { "none is likely enough" }}" else answer.label
+                val candidates =
+                    answer.set.joinToString(" or ").ifEmpty { "no label is likely enough" }
+                if (answer.unsure) "Unsure: $candidates" else answer.label
             } catch (error: Refused) {
                 "This image cannot be used: ${error.message}"
             }

@@ -4,18 +4,21 @@ import kotlin.math.abs
 import kotlin.math.floor
 import kotlin.math.max
 import kotlin.math.min
-import kotlin.math.round // half to even, as NumPy's rint and Python's round
+import kotlin.math.round // rounds half to even, as NumPy's rint and Python's round do
 
-/** R, G, B bytes of an image, row by row. */
+/** An image: its R, G, B bytes, row by row. */
 class Picture(val width: Int, val height: Int, val data: ByteArray) {
     init {
-        require(data.size == width * height * 3) { "${data.size} bytes for $width x $height pixels" }
+        require(data.size == width * height * 3) {
+            "${data.size} bytes for $width x $height pixels"
+        }
     }
 }
 
-/** What stands between an image and the input tensor, as training did it: Pillow's bilinear filter, bit for bit. */
+/** The preprocessing of training. Resizing equals Pillow's bilinear filter bit for bit. */
 object Preprocess {
-    private const val PRECISION_BITS = 22 // Pillow's Resample.c: 32 - 8 bits of pixel - 2 of head room
+    /** As in Pillow's Resample.c: 32 bits, less 8 bits for the pixel and 2 bits of headroom. */
+    private const val PRECISION_BITS = 22
 
     private class Weights(val first: Int, val values: LongArray)
 
@@ -26,7 +29,9 @@ object Preprocess {
             val centre = (i + 0.5) * scale
             val first = max((centre - width + 0.5).toInt(), 0)
             val end = min((centre + width + 0.5).toInt(), size)
-            val raw = DoubleArray(end - first) { k -> max(1.0 - abs((first + k - centre + 0.5) * (1.0 / width)), 0.0) }
+            val raw = DoubleArray(end - first) { k ->
+                max(1.0 - abs((first + k - centre + 0.5) * (1.0 / width)), 0.0)
+            }
             val sum = raw.sum()
             Weights(first, LongArray(raw.size) { k ->
                 ((if (sum != 0.0) raw[k] / sum else raw[k]) * (1 shl PRECISION_BITS) + 0.5).toLong()
@@ -36,7 +41,7 @@ object Preprocess {
 
     private fun toByte(sum: Long): Byte = (sum shr PRECISION_BITS).coerceIn(0, 255).toByte()
 
-    /** Width first, then height, each rounded to 8 bits. */
+    /** Resizes along the width and then along the height. Each step rounds to 8 bits. */
     fun resize(image: Picture, width: Int, height: Int): Picture {
         val half = 1L shl (PRECISION_BITS - 1)
         var data = image.data
@@ -47,7 +52,8 @@ object Preprocess {
                 val row = rows[x]
                 var sum = half
                 for (k in row.values.indices) {
-                    sum += (data[(y * image.width + row.first + k) * 3 + c].toInt() and 255) * row.values[k]
+                    val pixel = data[(y * image.width + row.first + k) * 3 + c].toInt() and 255
+                    sum += pixel * row.values[k]
                 }
                 next[(y * width + x) * 3 + c] = toByte(sum)
             }
@@ -72,17 +78,20 @@ object Preprocess {
     private fun window(image: Picture, left: Int, top: Int, width: Int, height: Int): Picture {
         val data = ByteArray(width * height * 3)
         for (y in 0 until height) {
-            System.arraycopy(image.data, ((top + y) * image.width + left) * 3, data, y * width * 3, width * 3)
+            val start = ((top + y) * image.width + left) * 3
+            System.arraycopy(image.data, start, data, y * width * 3, width * 3)
         }
         return Picture(width, height, data)
     }
 
-    /** The image as px x px by the mode that training used: squash, crop or pad. */
+    /** Brings an image to [px] x [px] in one of training's modes: squash, crop or pad. */
     fun fit(image: Picture, px: Int, mode: String): Picture = when (mode) {
         "squash" -> resize(image, px, px)
         "crop" -> {
             val side = min(image.width, image.height)
-            resize(window(image, (image.width - side) / 2, (image.height - side) / 2, side, side), px, px)
+            val left = (image.width - side) / 2
+            val top = (image.height - side) / 2
+            resize(window(image, left, top, side, side), px, px)
         }
         "pad" -> {
             val longest = max(image.width, image.height)
@@ -95,19 +104,21 @@ object Preprocess {
             val top = (px - inner.height) / 2
             val left = (px - inner.width) / 2
             for (y in 0 until inner.height) {
-                System.arraycopy(inner.data, y * inner.width * 3, data, ((top + y) * px + left) * 3, inner.width * 3)
+                val start = ((top + y) * px + left) * 3
+                System.arraycopy(inner.data, y * inner.width * 3, data, start, inner.width * 3)
             }
             Picture(px, px, data)
         }
-        else -> throw Refused("deployment.json: fit $mode is not known")
+        else -> throw Refused("deployment.json: input.fit is $mode, expected squash, crop or pad")
     }
 
-    /** Fitted pixels as the uint8 input tensor's codes. */
+    /** Turns resized pixels into the codes of the uint8 input tensor. */
     fun toCodes(image: Picture, source: InputSide): ByteArray {
         val codes = ByteArray(image.width * image.height * source.channels)
         for (i in 0 until image.width * image.height) for (c in 0 until source.channels) {
             val pixel = image.data[i * 3 + if (source.order == "BGR") 2 - c else c].toInt() and 255
-            val code = round((pixel / 255.0 - source.mean[c]) / source.std[c] / source.scale) + source.zeroPoint
+            val normalized = (pixel / 255.0 - source.mean[c]) / source.std[c]
+            val code = round(normalized / source.scale) + source.zeroPoint
             codes[i * source.channels + c] = floor(code.coerceIn(0.0, 255.0)).toInt().toByte()
         }
         return codes
