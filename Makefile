@@ -35,10 +35,11 @@ demo: install
 	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --teacher tf_efficientnet_lite0 \
 		--student mobilenetv4_conv_small_050 --set teacher.epochs=4 --set distil.epochs=20 --out $(DEMO)
 
-# One worker per core, and one torch thread per worker: more threads than cores would slow every
-# worker down.
+# One worker more than there are cores, since some tests wait for a process; and one torch thread per
+# worker: more threads than cores would slow every worker down. A file's tests share one worker.
 test: install
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder \
+		-n $$(.venv/bin/python -c 'import os; print(os.cpu_count() + 1)')
 
 check: install
 	.venv/bin/ruff check .

@@ -20,6 +20,33 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
+# The files that take longest start first, so that no worker is left with one of them at the end.
+SLOW_FIRST = (
+    "test_build.py",
+    "test_route.py",
+    "test_modes.py",
+    "test_bundle.py",
+    "test_edgebench.py",
+    "test_subgroup_damage.py",
+    "test_rules.py",
+    "test_faults.py",
+    "test_examples_folder.py",
+    "test_stage_keys.py",
+    "test_recording.py",
+    "test_certificate.py",
+    "test_processes.py",
+    "test_plugins.py",
+    "test_pruning.py",
+    "test_latency.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by file: SLOW_FIRST, then all others in their own order."""
+    rank = {name: number for number, name in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture
 def xrays() -> Path:
     """The folder of real chest X-rays. Skips the test if the folder does not exist."""
