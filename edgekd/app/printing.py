@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edgekd.core.artifacts import Json
 from edgekd.core.records import Record, to_json
 
+LINE = 75  # letters of a list on the line of its key: 95 columns with the key
 EMPTY: tuple[Json, ...] = ("", [], {}, (), None)  # values that a list of keys leaves out
 
 
@@ -17,11 +18,29 @@ def print_json(body: Record | Sequence[Record] | Json) -> None:
 
 
 def print_keys(row: Record | Json) -> None:
-    """Print the fields of a record that are not empty, one on each line."""
+    """Print the fields of a record that are not empty, one on each line.
+
+    The rows of a table, and the entries of a list that does not fit on one line, follow indented.
+    """
     for key, value in plain(row).items():
-        if value not in EMPTY:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        if value in EMPTY:
+            continue
+        listed = isinstance(value, list | tuple)
+        text = ", ".join(map(str, value)) if listed else str(value)
+        if isinstance(value, dict):
+            print(key)
+            print_indented(f"{name:20} {about}" for name, about in value.items())
+        elif listed and len(text) > LINE:
+            print(key)
+            print_indented(map(str, value))
+        else:
             print(f"{key:20} {text}")
+
+
+def print_indented(lines: Iterable[str]) -> None:
+    """Print lines under a heading."""
+    for line in lines:
+        print(f"    {line}")
 
 
 def print_titles(rows: Sequence[tuple[str, str]]) -> None:

@@ -93,7 +93,7 @@ def _chart(samples: list[float], latency: LatencyMs) -> str:
     marks = {name: value for name, value in known.items() if value is not None}
     told = ", ".join(f"{name} {value:.4g} ms" for name, value in marks.items())
     return charts.histogram(
-        samples, marks, "ms", f"How often each latency came, {len(samples)} runs: {told}"
+        samples, marks, "ms", f"Number of runs by latency, of {len(samples)} runs: {told}"
     )
 
 
