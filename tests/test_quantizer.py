@@ -22,9 +22,9 @@ from edgekd.quantization.qat_network import (
     finish,
     predict,
     prepare,
-    restore,
     set_phase,
 )
+from edgekd.quantization.restoring import restore
 from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 
