@@ -18,7 +18,7 @@ from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET, UnsetType, to_json
-from edgekd.data import data_checks, unlabelled
+from edgekd.data import class_names, data_checks, unlabelled
 from edgekd.data.data_checks import TINY_PX, Copies, GroupCounts
 from edgekd.data.decoding import Progress, ReadImage, Reading, read_all
 from edgekd.data.folders import EXPECTED
@@ -81,7 +81,9 @@ def build_dataset(
         synthetic=source.facts.synthetic,
         generator=source.facts.generator,
         ignored=source.facts.ignored,
-        warnings=source.facts.warnings + _warnings(reading, labelled, groups, copies),
+        warnings=source.facts.warnings
+        + class_names.look_alikes(source.items(), source.labels)
+        + _warnings(reading, labelled, groups, copies),
         fit=config.fit,
         seed=seed,
         counts=_counts(labelled),
@@ -96,12 +98,15 @@ def build_dataset(
 
 def _collect(source: Source, limit: int, seed: int) -> tuple[list[Item], list[str]]:
     """The items to read, those without labels last, and the names of the classes in order."""
-    every = source.items()
+    every = class_names.checked(source.items(), source.labels, source.name)
     items = _limited([item for item in every if item.split != UNLABELLED], limit, seed)
-    classes = list(source.labels or sorted({item.label for item in items}))
+    classes = list(dict.fromkeys(map(class_names.normal, source.labels or ())))
+    classes = classes or sorted({item.label for item in items})
     if len(classes) < 2:
+        alike = "".join(f" ({said})" for said in class_names.look_alikes(source.items()))
         raise DataError(
-            f"{source.name}: {len(classes)} classes; a classifier needs at least two", EXPECTED
+            f"{source.name}: {len(classes)} classes{alike}; a classifier needs at least two",
+            EXPECTED,
         )
     return items + [item for item in every if item.split == UNLABELLED], classes
 

@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, UnknownName, nearest
+from edgekd.data import class_names
 from edgekd.data.images import IMAGE_SUFFIXES, header_size
 from edgekd.data.sources import SPLITS, Item, SourceFacts
 
@@ -251,9 +252,11 @@ class FolderSource:
 
     def _check_classes(self, found: Sequence[_Found]) -> None:
         """Raise DataError when a split has other classes than train."""
+        items = [Item(image.name, image.label, image.split) for image in found]
+        class_names.checked(items, None, str(self.root))
         classes: dict[str | None, set[str]] = {}
         for image in found:
-            classes.setdefault(image.split, set()).add(image.label)
+            classes.setdefault(image.split, set()).add(class_names.normal(image.label))
         for split, names in classes.items():
             more, less = sorted(names - classes["train"]), sorted(classes["train"] - names)
             if more or less:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekd.core import plugins
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.data import unlabelled
+from edgekd.data import class_names, unlabelled
 from edgekd.data.folders import EXPECTED, FolderSource
 from edgekd.data.label_csv import CsvSource
 from edgekd.data.phantom_source import PhantomSource
@@ -27,9 +27,10 @@ _BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneu
 def open_all(config: DataConfig) -> Source:
     """The source that a recipe names, with the images without labels beside it.
 
-    Raises what `open_source` raises.
+    Raises what `open_source` raises, and DataError for names of classes that cannot be published.
     """
     source = open_source(config.source, config.group_column, config.images, config.labels)
+    class_names.checked(source.items(), source.labels, source.name)
     if not config.unlabelled:
         return source
     return unlabelled.WithUnlabelled(source, Path(config.unlabelled).expanduser())

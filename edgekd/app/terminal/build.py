@@ -41,6 +41,8 @@ COLUMNS = ("95 %", "AUC", "change", "95 % ", "agrees", "lost", "gained", "budget
 def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     """One build: its data, the accuracy after each stage, the file, and where the report is."""
     say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
+    for warning in report.data.warnings:
+        say(f"[yellow]warning[/] {safe(warning)}")
     if accuracy := present(report.accuracy):
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
