@@ -89,7 +89,7 @@ def test_the_newest_answer_counts_and_old_ones_can_be_left_out(tmp_path: Path) -
         (TOP + "1.jpg,,yesterday,,cat,0.9,dog,0.1\n", "ISO 8601"),
         (TOP + "1.jpg,,,v1,cat,0.9,dog,0.1\n2.jpg,,,v2,cat,0.9,dog,0.1\n", "2 models"),
         (TOP + "4.jpg,,,,cat,0.9,dog,0.1\n", "no row names a training image"),
-        (TOP + "1.jpg,,,\n", "line 2: 8 columns"),
+        (TOP + "1.jpg,,,\n", "line 2: 4 cells, and the header names 8 columns"),
         (TOP, "no rows"),
         ("", "no column 'image'"),
         ("imag,p:cat\nx,1\n", "there is 'imag'"),

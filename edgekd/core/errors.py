@@ -7,6 +7,7 @@
     ├── DataError              images, folders or labels are wrong
     ├── WeightsError           a file of weights is unsafe, broken, or of another network
     ├── ModelFileError         a .tflite, .onnx or JSON file cannot be read
+    ├── PathError              the operating system refuses a path
     ├── UnsupportedNetwork     a network has an operator without an int8 rule
     ├── StoreError             the out folder is locked, full, or not a folder
     ├── TrainingDiverged       the loss or the weights became NaN or infinite
@@ -73,6 +74,10 @@ class WeightsError(EdgeKDError):
 
 class ModelFileError(EdgeKDError):
     """A .tflite, .onnx or JSON file cannot be read."""
+
+
+class PathError(EdgeKDError):
+    """The operating system refuses a path: its name is too long, or it may not be read."""
 
 
 class UnsupportedNetwork(EdgeKDError):

@@ -17,7 +17,6 @@ example:
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import os
@@ -28,7 +27,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, UnknownName, nearest
-from edgekd.data import class_names
+from edgekd.core.files import is_file
+from edgekd.data import class_names, csv_text
 from edgekd.data.images import IMAGE_SUFFIXES, header_size
 from edgekd.data.sources import SPLITS, Item, SourceFacts
 
@@ -298,22 +298,15 @@ def _column(manifest: Path, column: str, required: bool | None = None) -> Mappin
     """
     if required is None:
         required = column != FolderSource.DEFAULT_GROUP_COLUMN
-    if not manifest.is_file():
+    if not is_file(manifest):
         if required:
             raise DataError(
                 f"{manifest}: no such file, but its column {column!r} was asked for",
                 f"write a manifest.csv with the columns path and {column}",
             )
         return {}
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            table = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{manifest}: not a CSV in UTF-8 ({error})",
-            "save it as comma-separated UTF-8, or remove it",
-        ) from error
-    columns = [name for name in (table[0] if table else {}) if name is not None]
+    found = csv_text.read(manifest, str(manifest), "save it as comma-separated UTF-8, or remove it")
+    columns = found.header
     if "path" not in columns:
         raise DataError(
             f"{manifest}: no column 'path' (found: {', '.join(columns) or 'nothing'})",
@@ -325,4 +318,5 @@ def _column(manifest: Path, column: str, required: bool | None = None) -> Mappin
                 "column of manifest.csv", column, columns, f"it has {', '.join(columns)}"
             )
         return {}
-    return {_key(row["path"] or ""): row[column] for row in table if row[column]}
+    rows = [dict(zip(columns, cells, strict=False)) for _, cells in found.rows]
+    return {_key(row["path"]): row[column] for row in rows if row.get(column)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,7 @@ from types import MappingProxyType
 
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, nearest
-
-# Key for the cells of a row beyond the header. No column can have this name.
-_MORE = "\0"
+from edgekd.data import csv_text
 
 
 def rows(path: Path, needed: Iterable[str], role: str) -> list[dict[str, str]]:
@@ -32,15 +29,10 @@ def numbered(
 
     `aliases`: other names that a column may have, {name in the file: name in the result}.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(
-            f"{role} {path}: {reason}", f"name a CSV with the columns {', '.join(needed)}"
-        ) from None
-    reader = csv.DictReader(text.splitlines(), restkey=_MORE)
-    reader.fieldnames = header = [aliases.get(name, name) for name in reader.fieldnames or []]
+    found = csv_text.read(
+        path, f"{role} {path}", f"name a CSV with the columns {', '.join(needed)}"
+    )
+    header = [aliases.get(name, name) for name in found.header]
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise DataError(
@@ -54,17 +46,23 @@ def numbered(
                 f"{role} {path}: no column {column!r}" + (f"; there is {near!r}" if near else ""),
                 f"the first line must name the columns, with {', '.join(needed)} among them",
             )
-    found = []
-    for row in reader:
-        if _MORE in row or None in row.values():
-            raise DataError(
-                f"{role} {path}, line {reader.line_num}: {len(header)} columns expected",
-                "every row needs every column",
-            )
-        found.append((reader.line_num, {name: value for name, value in row.items() if name}))
-    if not found:
+    if not found.rows:
         raise DataError(f"{role} {path}: no rows below its header", "write one row for each image")
-    return found
+    return [
+        (line, _named(header, cells, f"{role} {path}, line {line}")) for line, cells in found.rows
+    ]
+
+
+def _named(header: Sequence[str], cells: Sequence[str], where: str) -> dict[str, str]:
+    """A row as {column: cell}, without columns that have no name. Raises DataError for a row of
+    another length.
+    """
+    if len(cells) != len(header):
+        raise DataError(
+            f"{where}: {len(cells)} cells, and the header names {len(header)} columns",
+            "every row needs every column; a cell that holds a comma stands in quotation marks",
+        )
+    return {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
 def groups(path: Path, images: Sequence[ImageRow]) -> tuple[list[str], list[int]]:
