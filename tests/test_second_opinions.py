@@ -13,6 +13,7 @@ import sklearn.calibration
 import sklearn.linear_model
 import sklearn.metrics
 
+from edgekd.core.intervals import wilson
 from edgekd.evaluation import conformal, label_thresholds, metrics, occlusion
 from edgekd.evaluation.conformal import BINS
 from edgekd.reporting.comparison import difference
@@ -81,7 +82,7 @@ def test_the_interval_of_a_share(seed: int) -> None:
     for n in (1, 20, 624, 10_000):
         hits = int(rng.integers(0, n + 1))
         expected = scipy.stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
-        assert metrics.wilson(hits / n, n) == pytest.approx(tuple(expected), abs=1e-6)
+        assert wilson(hits / n, n) == pytest.approx(tuple(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -213,7 +214,7 @@ def test_newcombes_difference() -> None:
             scipy.stats.binomtest(hits, size).proportion_ci(0.95, method="wilson")
             for hits, size in ((a, n), (b, m))
         )
-        found = difference(a / n, metrics.wilson(a / n, n), b / m, metrics.wilson(b / m, m))
+        found = difference(a / n, wilson(a / n, n), b / m, wilson(b / m, m))
         gap = b / m - a / n
         low = gap - math.sqrt((b / m - l2) ** 2 + (u1 - a / n) ** 2)
         high = gap + math.sqrt((u2 - b / m) ** 2 + (a / n - l1) ** 2)

@@ -147,7 +147,7 @@ def build(
     Raises GateFailed when the check before training fails, and any error of a stage.
     """
     from edgekd.app import pack_bundle, publish, why
-    from edgekd.reporting import out_folder, report_body  # numpy and the stages' types
+    from edgekd.reporting import build_gates, out_folder, report_body  # numpy and the stages' types
 
     store = Store(out, shared)
     with store.lock():
@@ -166,8 +166,12 @@ def build(
         known = why.known(store, done, job.recipe.qat, job.recipe.seed)
         if known is not None:  # `edgekd report --why` has analysed this network before
             report = msgspec.structs.replace(report, why=known)
-        failed = report_body.gates(job, report) + pack_bundle.gates(job, report)
-        report = msgspec.structs.replace(report, gates=failed)
+        limits = build_gates.judge(report, job.recipe.certify, job.recipe.qat.epochs)
+        report = msgspec.structs.replace(
+            report,
+            gates=limits.failed + pack_bundle.gates(job, report),
+            undecided=limits.undecided,
+        )
         return publish.publish(store, job, done, report)
 
 

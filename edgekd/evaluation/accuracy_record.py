@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import enum
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType
-
-Interval = tuple[float, float]
 
 
 class Metric(enum.StrEnum):
@@ -185,6 +184,7 @@ class Accuracy(Record, frozen=True, kw_only=True):
     paired: Paired | UnsetType = UNSET
     verdict: Verdict | UnsetType = UNSET
     confusion: Confusion | UnsetType = UNSET  # only where an image has exactly one class
+    int8: Change | UnsetType = UNSET  # from the float student to the .tflite
     device: DeviceRow | UnsetType = UNSET
 
     def row(self, stage: str) -> StageRow | None:

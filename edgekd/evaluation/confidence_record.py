@@ -11,8 +11,8 @@ import enum
 from typing import Final, Literal
 
 from edgekd.core.artifacts import Json
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType, from_json
-from edgekd.evaluation.accuracy_record import Interval
 
 SCHEMA: Final = "edgekd.confidence/1"
 

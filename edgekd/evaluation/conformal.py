@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core.intervals import wilson
 from edgekd.evaluation.confidence_record import (
     BeforeAfter,
     CalibrationError,
@@ -30,7 +31,7 @@ from edgekd.evaluation.confidence_record import (
     ReliabilityBin,
     Sigmoid,
 )
-from edgekd.evaluation.metrics import probabilities, wilson
+from edgekd.evaluation.metrics import probabilities
 from edgekd.tflite.int8_rules import Range
 
 Array = npt.NDArray[Any]

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core.intervals import Interval, wilson
 from edgekd.core.records import Record
 from edgekd.evaluation import metrics
-from edgekd.evaluation.accuracy_record import Interval
 from edgekd.evaluation.confidence_record import (
     FittedOn,
     LabelCalibrationError,
@@ -133,4 +133,4 @@ def _share(hits: npt.NDArray[np.bool_]) -> float | None:
 
 
 def _bounds(hits: npt.NDArray[np.bool_]) -> Interval | None:
-    return metrics.wilson(float(hits.mean()), len(hits)) if len(hits) else None
+    return wilson(float(hits.mean()), len(hits)) if len(hits) else None

@@ -20,9 +20,9 @@ import math
 import numpy as np
 
 from edgekd.core.artifacts import Labels
-from edgekd.evaluation.accuracy_record import Change, Figures, Flips, Interval, LabelFigures
+from edgekd.core.intervals import Interval, wilson
+from edgekd.evaluation.accuracy_record import Change, Figures, Flips, LabelFigures
 
-Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 RESAMPLES = 1000  # bootstrap draws: the 2.5 % point then rests on 25 of them
 # Draws of an AUC over more than 2 classes, which costs one AUC a class and draw.
 MANY_CLASSES_RESAMPLES = 200
@@ -71,13 +71,6 @@ def right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def top1(logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of right answers."""
     return float(right(logits, labels).mean())
-
-
-def wilson(share: float, n: int) -> Interval:
-    """95 % score interval of a share of n (Wilson 1927)."""
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def binary_auc(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UnsetType, present
 from edgekd.evaluation.accuracy_record import (
     Change,
     DeviceRow,
-    Interval,
     Metric,
     StageBudget,
     StageRow,

@@ -6,8 +6,8 @@ import enum
 
 import msgspec
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import Record
-from edgekd.evaluation.accuracy_record import Interval
 
 
 class GroupMetric(enum.StrEnum):

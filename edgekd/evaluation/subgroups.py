@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.core.artifacts import Evaluation
+from edgekd.core.intervals import Interval
 from edgekd.evaluation import metrics
-from edgekd.evaluation.accuracy_record import Interval
 from edgekd.evaluation.subgroup_record import (
     Group,
     GroupChange,

@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 
 from edgekd.core.artifacts import Evaluation, Labels
-from edgekd.core.records import UNSET
+from edgekd.core.records import UNSET, UnsetType
 from edgekd.evaluation import metrics
 from edgekd.evaluation.accuracy_record import (
     Accuracy,
+    Change,
     Confusion,
     FlippedImage,
     FlippedImages,
@@ -81,7 +82,17 @@ def accuracy(evaluation: Evaluation, images: Images, budget: BudgetConfig) -> Ac
         ),
         verdict=verdict(rows),
         confusion=confusion,
+        int8=_float_to_int8(dict(zip(evaluation.stages, logits, strict=True)), labels, images.seed),
     )
+
+
+def _float_to_int8(
+    logits: dict[str, np.ndarray], labels: np.ndarray, seed: int
+) -> Change | UnsetType:
+    """What the .tflite gains over the float student: the sum of all stages between them."""
+    if not {"student", "tflite"} <= logits.keys():
+        return UNSET
+    return metrics.change(logits["student"], logits["tflite"], labels, seed)
 
 
 def _first(stage: str, logits: np.ndarray, labels: np.ndarray) -> StageRow:

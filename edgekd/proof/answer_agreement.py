@@ -2,10 +2,11 @@
 in LSB.
 
 The gate is on the answer and not on LSB, because kernel families of one runtime differ by up to 20
-LSB at the logits. Half a per cent of the images may lie on the decision boundary. Where an image
-has one label, its answer is the class of the largest output. Where it may have several, each label
-is an answer, which is positive when its output is at least zero; `argmax_agreement` is then a share
-of labels.
+LSB at the logits. An answer that differs is counted apart if the trained network's outputs for the
+two candidates lie within one output step: rounding alone decides there. The gate fails only if the
+whole 95 % interval of the remaining agreement lies below the bound. Where an image has one label,
+its answer is the class of the largest output. Where it may have several, each label is an answer,
+which is positive when its output is at least zero; `argmax_agreement` is then a share of labels.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import numpy.typing as npt
 
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import DeviceError, MissingExtra, ModelFileError
-from edgekd.proof.certificate_record import Agreement, EndToEnd, Reference
+from edgekd.core.intervals import images_to_tell, wilson
+from edgekd.core.records import present
+from edgekd.proof.certificate_record import (
+    Agreement,
+    AgreementState,
+    EndToEnd,
+    JudgedAgreement,
+    Reference,
+)
 from edgekd.proof.failures import Failures
 from edgekd.proof.kernel_check import FAMILIES
 from edgekd.tflite.runtime import LiteRunner, tensor_range
@@ -43,16 +52,41 @@ def compare(
     lsb = np.abs(found.astype(np.int64) - expected.astype(np.int64))
     bins = np.bincount(np.minimum(lsb, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1)
     names = [*(str(size) for size in range(HISTOGRAM_TOP)), f"{HISTOGRAM_TOP}+"]
-    same = (
-        found.argmax(axis=1) == expected.argmax(axis=1)
-        if labels == "one"
-        else (found >= zero_point) == (expected >= zero_point)
-    )
+    if labels == "one":
+        answer = found.argmax(axis=1)
+        same = answer == expected.argmax(axis=1)
+        chosen = np.take_along_axis(expected, answer[:, None], axis=1)[:, 0]
+        close = expected.max(axis=1).astype(np.int64) - chosen <= 1
+    else:
+        same = (found >= zero_point) == (expected >= zero_point)
+        # the codes on both sides of the decision boundary
+        close = (expected == zero_point) | (expected == zero_point - 1)
     return Agreement(
-        float(same.mean()),
-        float(lsb.mean()),
-        int(lsb.max()),
-        dict(zip(names, bins.tolist(), strict=True)),
+        argmax_agreement=float(same.mean()),
+        within_one_step=int((close & ~same).sum()),
+        mean_abs_lsb=float(lsb.mean()),
+        max_abs_lsb=int(lsb.max()),
+        histogram=dict(zip(names, bins.tolist(), strict=True)),
+    )
+
+
+def judge(found: Agreement, answers: int, least: float) -> JudgedAgreement:
+    """Compare the agreement of so many answers with the share `least`."""
+    decided = answers - (present(found.within_one_step) or 0)
+    same = round(found.argmax_agreement * answers)
+    share = same / decided if decided else 1.0
+    interval = wilson(share, decided) if decided else (0.0, 1.0)
+    state = AgreementState.HOLDS
+    if share < least:
+        below = interval[1] < least
+        state = AgreementState.FAILS if below else AgreementState.TOO_FEW_IMAGES
+    return JudgedAgreement(
+        answers=decided,
+        agreement=share,
+        ci95=interval,
+        least=least,
+        state=state,
+        needed=images_to_tell(share, least) if share < least else None,
     )
 
 
@@ -67,7 +101,8 @@ def check_answers(
     """Compare the file with `logits`, float32 [n, classes], on `images`, uint8 [n, px, px,
     channels].
 
-    The file runs in the runtime's default kernels, as in an app. `min_agreement` is a share.
+    The file runs in the runtime's default kernels, as in an app. `min_agreement` is a share, which
+    `judge` compares with the agreement.
     """
     unit = AGREEMENT_UNITS[labels]
     nothing = EndToEnd(images=len(images), answers=unit)
@@ -84,16 +119,18 @@ def check_answers(
         failures.add("end_to_end", "tensor", name, list(codes.shape), list(found.shape))
         return nothing
     figures = compare(found, codes, labels, grid.zero_point)
-    if figures.argmax_agreement < min_agreement:
+    judged = judge(figures, len(codes) * (codes.shape[1] if labels == "many" else 1), min_agreement)
+    if judged.state is AgreementState.FAILS:
+        low, high = judged.ci95
         failures.add(
             "end_to_end",
             "tensor",
             name,
             f"{unit} that agree: at least {min_agreement}",
-            figures.argmax_agreement,
+            f"{judged.agreement:.4f} of {judged.answers} (95 % interval {low:.4f} to {high:.4f})",
             UNDECIDED,
         )
-    return msgspec.structs.replace(nothing, **msgspec.structs.asdict(figures))
+    return msgspec.structs.replace(nothing, judged=judged, **msgspec.structs.asdict(figures))
 
 
 def by_family(

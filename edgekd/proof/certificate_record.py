@@ -7,9 +7,12 @@ the distance of two neighbouring int8 codes. A share lies between 0 and 1. A ker
 
 from __future__ import annotations
 
+import enum
+
 from msgspec import field
 
 from edgekd.core.artifacts import Json
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType
 
 SCHEMA = "edgekd.certificate/1"
@@ -171,27 +174,55 @@ class OpLocal(Record, frozen=True):
 class Agreement(Record, frozen=True):
     """The output codes of two models on the same images.
 
-    The defaults describe a file that could not be compared. `histogram` counts the differences by
-    size: "0" to "7", and "8+".
+    The defaults describe a file that could not be compared. `within_one_step`: answers that differ
+    although the two candidates lie within one output step of each other. `histogram` counts the
+    differences of all codes by size: "0" to "7", and "8+".
     """
 
     argmax_agreement: float = 0.0
+    within_one_step: int | UnsetType = UNSET  # absent in certificates of version 0.1.0
     mean_abs_lsb: float | None = None
     max_abs_lsb: int | None = None
     histogram: dict[str, int] = field(default_factory=dict)
+
+
+class AgreementState(enum.StrEnum):
+    """How the agreement compares with the least that the recipe allows."""
+
+    HOLDS = "holds"
+    TOO_FEW_IMAGES = "too few images"  # below the bound, but the 95 % interval holds the bound
+    FAILS = "fails"  # the whole 95 % interval lies below the bound
+
+
+class JudgedAgreement(Record, frozen=True, kw_only=True):
+    """The agreement without the answers that lie within one output step of each other.
+
+    `agreement` is a share of `answers`, and `ci95` its Wilson interval. `needed`: about how many
+    answers it would take to tell `agreement` from `least`; None where it is not below `least`.
+    """
+
+    answers: int
+    agreement: float
+    ci95: Interval
+    least: float
+    state: AgreementState
+    needed: int | None
 
 
 class EndToEnd(Record, frozen=True, kw_only=True):
     """The file against the trained network on the test images, with the runtime's default kernels.
 
     `answers` says what `argmax_agreement` counts: "classes", or "label decisions" where an image
-    may have several labels. `families`: the same figures for each kernel family; None for a family
-    that does not run the file. `answers` and `families` are absent when the file was not run.
+    may have several labels. `within_one_step`: as in `Agreement`. `judged`: what the gate reads.
+    `families`: the same figures for each kernel family; None for a family that does not run the
+    file. `answers`, `judged` and `families` are absent when the file was not run.
     """
 
     images: int = 0
     answers: str | UnsetType = UNSET
     argmax_agreement: float = 0.0
+    within_one_step: int | UnsetType = UNSET
+    judged: JudgedAgreement | UnsetType = UNSET
     mean_abs_lsb: float | None = None
     max_abs_lsb: int | None = None
     histogram: dict[str, int] = field(default_factory=dict)

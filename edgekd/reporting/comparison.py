@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.core.errors import RecipeError
+from edgekd.core.intervals import Interval
 from edgekd.core.records import present
-from edgekd.evaluation.accuracy_record import Accuracy, Interval, StageRow
+from edgekd.evaluation.accuracy_record import Accuracy, StageRow
 from edgekd.reporting.comparison_figures import figure_rows, last_stage
 from edgekd.reporting.comparison_record import (
     BuildChange,

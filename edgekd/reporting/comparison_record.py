@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 from typing import Any, Final, Literal
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import Record
-from edgekd.evaluation.accuracy_record import Interval, StageState, Verdict
+from edgekd.evaluation.accuracy_record import StageState, Verdict
 
 SCHEMA: Final = "edgekd.comparison/1"
 # A setting's value, as TOML gives it. It is free-form, because each setting has a type of its own;

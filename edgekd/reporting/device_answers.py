@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edgekd.core.intervals import wilson
 from edgekd.core.records import UnsetType, present
 from edgekd.device.bench_record import Bench
-from edgekd.evaluation import metrics
 from edgekd.evaluation.accuracy_record import Accuracy, DeviceRow, StageState
 from edgekd.evaluation.stage_verdicts import verdict
 from edgekd.settings.recipe import BudgetConfig
@@ -48,7 +48,7 @@ def device_row(run: Bench, rounding_lsb: float) -> DeviceRow | None:
         emulated=run.emulated,
         n=n,
         top1=golden.top1,
-        top1_ci95=metrics.wilson(golden.top1, n),
+        top1_ci95=wilson(golden.top1, n),
         agree_with_previous=same,
         max_abs_lsb=worst,
         state=state,

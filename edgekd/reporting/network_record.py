@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType
-from edgekd.evaluation.accuracy_record import Figures, Interval
+from edgekd.evaluation.accuracy_record import Figures
 
 
 class EpochRow(Record, frozen=True, kw_only=True):

@@ -18,11 +18,10 @@ from edgekd.core.artifacts import (
     Network,
     sha256,
 )
-from edgekd.core.records import UNSET, from_json, present, to_json
+from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation import waterfall
 from edgekd.evaluation.accuracy_record import Accuracy
-from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
@@ -37,7 +36,6 @@ from edgekd.reporting.report_record import (
 from edgekd.tflite.flatbuffer import read
 
 SPLITS = ("train", "val", "test")
-FAILURES = 5  # failures of the certificate that the gate names; certificate.json has all
 
 
 def build_report(job: Job, done: Mapping[str, Done]) -> Report:
@@ -141,38 +139,3 @@ def certificate_summary(certificate: Certificate) -> CertificateBody:
     body = from_json(CertificateBody, certificate.body, "the certify stage's result")
     op_local = msgspec.structs.replace(body.op_local, by_op=UNSET)
     return msgspec.structs.replace(body, op_local=op_local)
-
-
-def gates(job: Job, report: Report) -> list[str]:
-    """What the result fails, a sentence each; empty when the build is good."""
-    failed = []
-    certificate = present(report.certificate)
-    if certificate is not None and not certificate.passed:
-        failed += [
-            f"certificate: {failure.check} at {failure.place}: expected {failure.expected}, found "
-            f"{failure.found}; {failure.next_step}"
-            for failure in certificate.failures[:FAILURES]
-        ]
-    accuracy = present(report.accuracy)
-    if accuracy is not None:
-        failed += _accuracy_gate(job, accuracy)
-    return failed
-
-
-def _accuracy_gate(job: Job, accuracy: Accuracy) -> list[str]:
-    """The gate on the accuracy that int8 loses against the float student."""
-    student, file = accuracy.row("student"), accuracy.row("tflite")
-    limit = job.recipe.certify.max_drop
-    # half an image of slack: a limit of 2 % of 624 images is 12.48, and 12 flips are within it
-    if student is None or file is None or student.top1 - file.top1 <= limit + 0.5 / accuracy.n:
-        return []
-    verdict = present(accuracy.verdict)
-    return [
-        (
-            f"accuracy: int8 loses {student.top1 - file.top1:.1%} of {WORDS[accuracy.metric]} "
-            f"against the float student; at most {limit:.1%} is allowed. "
-            f"{verdict.text if verdict else ''} "
-            f"Train longer with --set qat.epochs={job.recipe.qat.epochs * 2 or 3}, or run "
-            "`edgekd report --why` to find the operators that cost most"
-        )
-    ]

@@ -148,7 +148,8 @@ class Report(Record, frozen=True, kw_only=True):
     """The whole of report.json.
 
     `gates`: what the build failed, a sentence each; empty when it failed nothing, absent in a
-    report that was written before the gates were checked.
+    report that was written before the gates were checked. `undecided`: limits of [certify] that
+    the test images are too few to decide, a sentence each.
     """
 
     schema: Literal["edgekd.report/1"] = SCHEMA
@@ -169,4 +170,5 @@ class Report(Record, frozen=True, kw_only=True):
     subgroups: Subgroups | UnsetType = UNSET
     why: SensitivityReport | UnsetType = UNSET
     gates: list[str] | UnsetType = UNSET
+    undecided: list[str] | UnsetType = UNSET
     bundle: BundleBlock | UnsetType = UNSET

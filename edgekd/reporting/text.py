@@ -6,8 +6,9 @@ import math
 import unicodedata
 from collections.abc import Callable
 
+from edgekd.core.intervals import Interval
 from edgekd.core.records import UnsetType, present
-from edgekd.evaluation.accuracy_record import Accuracy, Interval, Metric
+from edgekd.evaluation.accuracy_record import Accuracy, Metric
 
 STAGES = {
     "teacher": "Teacher",

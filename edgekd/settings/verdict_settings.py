@@ -21,7 +21,9 @@ class CertifyConfig:
         Share,
         Meta(
             description="Share of the test images for which the .tflite and the trained int8 "
-            "network must give the same class."
+            "network must give the same class. The build fails if the whole 95 % interval of the "
+            "share lies below this bound. Images whose two best classes lie within one output step "
+            "of each other are counted apart."
         ),
     ] = 0.995
     max_lsb: Annotated[
@@ -34,7 +36,10 @@ class CertifyConfig:
     ] = 1
     max_drop: Annotated[
         Share,
-        Meta(description="Top-1 accuracy that may be lost from the float student to the .tflite."),
+        Meta(
+            description="Top-1 accuracy that may be lost from the float student to the .tflite. "
+            "The build fails if the whole 95 % interval of the loss lies above this bound."
+        ),
     ] = 0.02
 
 

@@ -10,17 +10,17 @@ import rich.table
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
+from edgekd.core.intervals import Interval
 from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import (
     Accuracy,
     DeviceRow,
-    Interval,
     StageRow,
     StageState,
     Verdict,
     VerdictState,
 )
-from edgekd.proof.certificate_record import CertificateBody
+from edgekd.proof.certificate_record import CertificateBody, EndToEnd
 from edgekd.reporting.report_record import DataBlock, Report
 from edgekd.reporting.text import metric, number
 
@@ -52,6 +52,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     _artifact(say, report)
     if certificate := present(report.certificate):
         _certificate(say, certificate)
+    for limit in present(report.undecided) or []:
+        say(f"[yellow]undecided[/] {safe(limit)}")
     for run in present(report.bench) or []:
         show_bench(say, run)
     if until is not None:
@@ -158,5 +160,11 @@ def _certificate(say: Say, certificate: CertificateBody) -> None:
         f"{ranges.identical} of {ranges.tensors} ranges and {weights.identical_codes} of "
         f"{weights.total_codes} weight codes identical; op-local at most {op.max_lsb} LSB, "
         f"{op.share_exact:.2%} exact; answers agree on {end.argmax_agreement:.1%} of "
-        f"{end.images} images"
+        f"{end.images} images{_close_answers(end)}"
     )
+
+
+def _close_answers(found: EndToEnd) -> str:
+    """How many differing answers lie within one output step of each other; "" if none does."""
+    close = present(found.within_one_step)
+    return f" ({close} differ within one output step)" if close else ""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
+from edgekd.core.intervals import wilson
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, network_size, weight_files
@@ -128,6 +129,6 @@ def _by_group(
             continue
         n = int(inside.sum())
         shares[name] = share = metrics.top1(answers[inside], labels[rows].numpy()[inside])
-        each[name] = {"n": n, "top1": share, "top1_ci95": list(metrics.wilson(share, n))}
+        each[name] = {"n": n, "top1": share, "top1_ci95": list(wilson(share, n))}
     gap = max(shares.values()) - min(shares.values())
     return {"each": each, "worst": min(shares, key=lambda name: shares[name]), "gap": gap}

@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Iterator
 
 from edgekd.core.records import present
-from edgekd.proof.certificate_record import CertificateBody, CodeCounts, Edges, Failure, OpLocal
+from edgekd.proof.certificate_record import (
+    AgreementState,
+    CertificateBody,
+    CodeCounts,
+    Edges,
+    EndToEnd,
+    Failure,
+    OpLocal,
+)
 from edgekd.reporting import charts
 from edgekd.reporting import text as fmt
 from edgekd.reporting.report_record import Report
@@ -16,6 +24,11 @@ OP_BOUND = 1  # LSB by which rounding may move an operator's result
 # Names of the bins of an operator's histogram, in LSB.
 OP_BINS = ("0", "1", "2", "3+")
 GOOD, BAD, OPEN, NONE = "good", "bad", "open", "none"  # "open": shown, but no gate
+AGREEMENT_MARKS = {
+    AgreementState.HOLDS: GOOD,
+    AgreementState.TOO_FEW_IMAGES: OPEN,
+    AgreementState.FAILS: BAD,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,16 +214,23 @@ def _exactness(ops: int, share_exact: float, max_lsb: int, worst: str) -> str:
 
 def _end_to_end(body: CertificateBody) -> CheckView:
     found = body.end_to_end
+    judged = present(found.judged)
     same = "same labels" if present(found.answers) == "label decisions" else "same class"
     return CheckView(
         "End to end",
-        f"{same} on {fmt.percent(found.argmax_agreement)} of {fmt.whole(found.images)} images; "
-        f"outputs differ by {fmt.number(found.mean_abs_lsb, 2)} LSB on average, at most "
-        f"{fmt.whole(found.max_abs_lsb)}",
+        f"{same} on {fmt.percent(found.argmax_agreement)} of {fmt.whole(found.images)} images"
+        f"{_close_answers(found)}; outputs differ by {fmt.number(found.mean_abs_lsb, 2)} LSB on "
+        f"average, at most {fmt.whole(found.max_abs_lsb)}",
         "The whole file against the trained int8 network on the same images. Differences of one "
         "step add up from layer to layer, so what counts is whether the answer is the same.",
-        OPEN,
+        OPEN if judged is None else AGREEMENT_MARKS[judged.state],
     )
+
+
+def _close_answers(found: EndToEnd) -> str:
+    """How many differing answers lie within one output step of each other; "" if none does."""
+    close = present(found.within_one_step)
+    return f" ({close} that differ lie within one output step)" if close else ""
 
 
 def _reference(body: CertificateBody) -> CheckView:

@@ -96,6 +96,10 @@ def _stamps(report: Report) -> list[Stamp]:
     if gates:
         words = f"Failed {fmt.plural(len(gates), 'gate')}"
         stamps.append(Stamp("bad", words, "A gate is a limit whose violation fails the build."))
+    undecided = present(report.undecided)
+    if undecided:
+        words = f"{fmt.plural(len(undecided), 'limit')} undecided"
+        stamps.append(Stamp("warn", words, "Too few test images to tell; see below."))
     return stamps
 
 
@@ -207,6 +211,9 @@ def notices(report: Report) -> list[Notice]:
                 "works. They say nothing about real images.",
             )
         )
+    found += [
+        Notice("Too few test images.", f"{limit}.") for limit in present(report.undecided) or []
+    ]
     artifact = present(report.artifact)
     if artifact is not None and not artifact.full_integer:
         found.append(

@@ -1,0 +1,84 @@
+"""The limits of [certify]: what a build failed, and what too few test images leave undecided.
+
+A limit is compared with a 95 % interval, not with the figure itself. The build fails if the whole
+interval is on the wrong side. If the figure is on the wrong side but the interval holds the limit,
+the images are too few to tell: the report says so, and how many images would do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from edgekd.core.records import present
+from edgekd.evaluation.accuracy_record import Accuracy, Change
+from edgekd.evaluation.stage_verdicts import WORDS
+from edgekd.proof.certificate_record import AgreementState, CertificateBody
+from edgekd.reporting.report_record import Report
+from edgekd.settings.verdict_settings import CertifyConfig
+
+FAILURES = 5  # failures of the certificate that the gate names; certificate.json has all
+
+
+@dataclasses.dataclass(frozen=True)
+class GateOutcome:
+    """A sentence for each limit that failed, and for each that the test images cannot decide."""
+
+    failed: list[str]
+    undecided: list[str]
+
+
+def judge(report: Report, limits: CertifyConfig, qat_epochs: int) -> GateOutcome:
+    """Compare the report with the limits of [certify]. `qat_epochs`: of this build."""
+    outcome = GateOutcome([], [])
+    if certificate := present(report.certificate):
+        _certificate(certificate, outcome)
+    if accuracy := present(report.accuracy):
+        _accuracy(accuracy, limits.max_drop, qat_epochs, outcome)
+    return outcome
+
+
+def _certificate(certificate: CertificateBody, outcome: GateOutcome) -> None:
+    outcome.failed.extend(
+        f"certificate: {failure.check} at {failure.place}: expected {failure.expected}, found "
+        f"{failure.found}; {failure.next_step}"
+        for failure in certificate.failures[:FAILURES]
+    )
+    judged = present(certificate.end_to_end.judged)
+    if judged is not None and judged.state is AgreementState.TOO_FEW_IMAGES:
+        low, high = judged.ci95
+        outcome.undecided.append(
+            f"agreement: the .tflite gives the trained network's answer in {judged.agreement:.2%} "
+            f"of {judged.answers} cases (95 % interval {low:.2%} to {high:.2%}); at least "
+            f"{judged.least:.2%} is required. It takes about {judged.needed} cases to tell"
+        )
+
+
+def _accuracy(accuracy: Accuracy, limit: float, qat_epochs: int, outcome: GateOutcome) -> None:
+    """The accuracy that int8 loses against the float student."""
+    change = present(accuracy.int8)
+    if change is None or -change.top1 <= limit:
+        return
+    low, high = -change.top1_ci95[1], -change.top1_ci95[0]
+    told = (
+        f"accuracy: int8 loses {-change.top1:.1%} of {WORDS[accuracy.metric]} against the float "
+        f"student (95 % interval {low:.1%} to {high:.1%}); at most {limit:.1%} is allowed"
+    )
+    if low <= limit:
+        needed = _images_needed(change, limit, accuracy.n)
+        outcome.undecided.append(f"{told}. It takes about {needed} test images to tell")
+        return
+    verdict = present(accuracy.verdict)
+    outcome.failed.append(
+        f"{told}. {verdict.text if verdict else ''} Train longer with --set qat.epochs="
+        f"{qat_epochs * 2 or 3}, or run `edgekd report --why` to find the operators that cost most"
+    )
+
+
+def _images_needed(change: Change, limit: float, n: int) -> int:
+    """From how many images on the interval excludes the limit, if the loss stays the same.
+
+    An interval's width falls with the square root of the number of images.
+    """
+    half = -change.top1 + change.top1_ci95[1]
+    return math.ceil(n * (half / (-change.top1 - limit)) ** 2)
