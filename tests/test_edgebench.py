@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes.util
+import io
 import json
 import os
 import resource
@@ -354,15 +355,81 @@ def test_more_threads_than_cores_and_other_facts_are_warned_of():
     host = {
         "governor": "ondemand",
         "cores": 2,
-        "throttled": {"before": "0x0", "after": "0x50000"},
+        "throttled": {"before": "0x50000", "after": "0x50000"},
         "clock_khz": 1_000_000,
         "before": {"clock_khz": 1_500_000},
     }
     notes = edgebench.host_warnings(host, threads=4)
-    assert len(notes) == 3  # bits 16 to 19 are about the past: no warning
+    assert len(notes) == 3  # bits 16 to 19 were set before the run: no warning
     assert "ondemand" in notes[0]
     assert "4 threads on 2" in notes[1]
     assert "from 1500 to 1000 MHz" in notes[2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("0x0", "0x0", None),
+        ("0x0", "0x50000", "under-voltage and throttling"),
+        ("0x50000", "0x50000", None),  # it may have happened again, and nothing says so
+        ("0x50000", "0xd0000", "the soft temperature limit"),
+        ("0x10000", "0x70000", "a capped clock and throttling"),
+        ("0x50005", "0x50005", "under-voltage and throttling"),
+        ("0x50005", "0x50000", "under-voltage and throttling"),  # it began so
+        ("0x50000", "0x0", None),  # a board that was started again
+        ("0x0", "0x80008", "the soft temperature limit"),
+        ("0x0", "0x100000", None),  # a bit that has no meaning
+    ],
+)
+def test_the_throttling_words_before_and_after(before, after, words):
+    host = {
+        "governor": None,
+        "cores": 4,
+        "throttled": {"before": before, "after": after},
+        "clock_khz": None,
+        "before": {"clock_khz": None},
+    }
+    notes = edgebench.host_warnings(host, threads=1)
+    if words is None:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert words + " (get_throttled" in note
+        assert f"{before} before, {after} after" in note
+
+
+def test_a_soak_that_throttled_between_two_windows():
+    """Each window is looked at when it ends, when the board may have cooled again."""
+    windows = [soaked_row(flags) for flags in ("0x20000", "0x20000", "0x60000", "0x60000")]
+    found = edgebench.soak_verdict(windows)
+    assert (found["verdict"], found["reason"]) == (
+        "throttles",
+        "get_throttled tells of throttling between two windows",
+    )
+    assert edgebench.soak_verdict(windows[:2])["verdict"] == "steady"
+
+
+def soaked_row(flags: str) -> dict:
+    return {"p50_ms": 1.0, "clock_khz": None, "temperature_c": None, "throttled": flags}
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            ["INFO: started", "ERROR: No GPU detected.", "", "ERROR: Failed to apply it.", "Gone"],
+            "ERROR: No GPU detected.",
+        ),
+        (["Traceback (most recent call last):", '  File "x"', "ImportError: x"], "ImportError: x"),
+        (["ERROR: the first"] + [f"ERROR: {number}" for number in range(99)], "ERROR: the first"),
+        (["a", "b"], "a"),
+    ],
+)
+def test_the_first_error_of_a_dead_child_is_told_first(lines, cause):
+    said = edgebench.Said()
+    said.keep(io.BytesIO("\n".join(lines).encode()))
+    assert said.in_order()[0] == cause
+    assert len(said.in_order()) <= edgebench.HEAD_LINES + edgebench.TAIL_LINES
 
 
 def test_a_soak_leaves_a_trace_and_a_verdict(tmp_path):

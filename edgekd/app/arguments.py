@@ -104,7 +104,8 @@ class Bench:
 
     model: PathLike = field(
         metadata=positional(
-            "a .tflite file, or a folder that holds model.tflite", "MODEL.tflite|DIR"
+            "a .tflite file, a folder that holds model.tflite, or a bundle (folder or .zip)",
+            "MODEL.tflite|DIR|BUNDLE",
         )
     )
     _: KW_ONLY
@@ -188,7 +189,11 @@ class Bench:
     )
     out: PathLike | None = field(
         default=None,
-        metadata=option("keep the result in DIR/bench (default: MODEL, if it is a folder)", "DIR"),
+        metadata=option(
+            "keep the result in DIR/bench (default: MODEL, if it is a folder; beside it, in "
+            "MODEL_measured, if it is a bundle)",
+            "DIR",
+        ),
     )
     progress: Progress | None = None
 

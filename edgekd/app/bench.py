@@ -9,11 +9,12 @@ from pathlib import Path
 from edgekd.app.arguments import Bench, PathLike
 from edgekd.app.progress import Advanced, Progress, silent
 from edgekd.app.results import BenchFailure, BenchResult
-from edgekd.core.errors import EdgeKDError, RecipeError
+from edgekd.bundle import archive, bundle_paths
+from edgekd.core.errors import EdgeKDError, ModelFileError, RecipeError
 from edgekd.device import bench, bench_history, bench_targets, transports
 from edgekd.device.bench_record import Bench as BenchRecord
 from edgekd.device.bench_settings import BenchSettings, core_numbers
-from edgekd.device.model_file import find_model, read_model
+from edgekd.device.model_file import GOLDEN, MODEL, check_model, find_model, read_model
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 
 
@@ -26,7 +27,7 @@ def run(asked: Bench) -> BenchResult:
     _one_place(asked)
     model = Path(asked.model)
     profiles = [load_profile(name) for name in asked.profile.split(",")]
-    path, golden = find_model(model)
+    data, golden = _model_and_golden(model)
     settings = BenchSettings(
         threads=asked.threads,
         runs=asked.runs,
@@ -35,13 +36,62 @@ def run(asked: Bench) -> BenchResult:
         cores=core_numbers(asked.cores),
         soak_minutes=asked.soak,
     )
-    subject = bench_targets.Subject(
-        read_model(path), golden.read_bytes() if golden is not None else None, settings
-    )
+    subject = bench_targets.Subject(data, golden, settings)
     if asked.emit is not None:
+        _outside_bundles("--emit", Path(asked.emit))
         return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))
-    folder = model if model.is_dir() else None
-    return _measure(asked, subject, profiles, Path(asked.out) if asked.out is not None else folder)
+    folder = _kept_in(asked, model)
+    if folder is not None:
+        bench_history.check_place(folder)
+    return _measure(asked, subject, profiles, folder)
+
+
+def _model_and_golden(model: Path) -> tuple[bytes, bytes | None]:
+    """The bytes of a model, and of the golden set that belongs to it or None.
+
+    `model`: a .tflite, a folder that holds model.tflite, or the .zip of a bundle. Raises
+    ModelFileError.
+    """
+    if model.is_file() and bundle_paths.is_bundle(model):
+        files = archive.read(model)
+        if MODEL not in files:
+            raise ModelFileError(f"{model} holds no {MODEL}", "give the .zip of a bundle")
+        check_model(files[MODEL], f"{model}: {MODEL}")
+        return files[MODEL], files.get(GOLDEN)
+    path, golden = find_model(model)
+    try:
+        return read_model(path), golden.read_bytes() if golden is not None else None
+    except OSError as error:
+        raise ModelFileError(
+            f"{golden} cannot be read: {error.strerror}", "make it readable, or move it away"
+        ) from error
+
+
+def _kept_in(asked: Bench, model: Path) -> Path | None:
+    """The folder that keeps the measurements; None where they are only printed.
+
+    It is never inside a bundle, whose manifest lists all of its files. Raises RecipeError when
+    --out names a place in one.
+    """
+    if asked.out is not None:
+        _outside_bundles("--out", Path(asked.out))
+        return Path(asked.out)
+    if not model.is_dir() and not bundle_paths.is_bundle(model):
+        return None
+    if bundle_paths.is_bundle(model):
+        return bundle_paths.measurements_of(model)
+    around = bundle_paths.bundle_around(model)
+    return model if around is None else bundle_paths.measurements_of(around)
+
+
+def _outside_bundles(option: str, folder: Path) -> None:
+    """Raise RecipeError when what is written to `folder` would break a bundle."""
+    around = bundle_paths.bundle_around(folder)
+    if around is not None:
+        raise RecipeError(
+            f"{option} {folder} lies in the bundle {around}, which a new file would break",
+            f"name a folder elsewhere, such as {bundle_paths.measurements_of(around)}",
+        )
 
 
 def _measure(
@@ -74,14 +124,16 @@ def _measure(
 def _emit(
     folder: Path, subject: bench_targets.Subject, profiles: list[DeviceProfile]
 ) -> Iterator[Path]:
-    """Write a folder for each profile, and give the paths of the files."""
-    for profile in profiles:
+    """Write a folder for each profile, and give the paths of the files.
+
+    Nothing is written when one of the folders is not empty.
+    """
+    places = [folder / profile.name if len(profiles) > 1 else folder for profile in profiles]
+    for place in places:
+        bench.check_empty(place)
+    for place, profile in zip(places, profiles, strict=True):
         yield from bench.emit(
-            folder / profile.name if len(profiles) > 1 else folder,
-            subject.model,
-            profile,
-            golden=subject.golden,
-            settings=subject.settings,
+            place, subject.model, profile, golden=subject.golden, settings=subject.settings
         )
 
 

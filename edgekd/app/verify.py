@@ -12,7 +12,7 @@ from edgekd.app.arguments import Verify
 from edgekd.app.file_rechecks import CHECKS, NOT_RUN, RUN_THE_FILE, Check
 from edgekd.app.published_files import PublishedFiles, read_files
 from edgekd.app.results import VerifyResult
-from edgekd.bundle import verify_bundle
+from edgekd.bundle import bundle_paths, verify_bundle
 from edgekd.bundle.verify_record import Verification, VerifyCheck
 from edgekd.proof.certificate_record import Failure
 from edgekd.proof.failures import AGAIN, Failures
@@ -39,7 +39,7 @@ def verify(folder: Path) -> list[VerifyCheck]:
 
     Raises ModelFileError when a file is missing or damaged.
     """
-    if verify_bundle.is_bundle(folder):
+    if bundle_paths.is_bundle(folder):
         return verify_bundle.verify(folder)
     files = read_files(folder.parent if folder.is_file() else folder)
     shapes = Failures()

@@ -39,11 +39,6 @@ SHOWN = 5  # problems that one check names; the others are counted
 BUNDLE_FIELDS = ("forms", "certified_sha256")  # of certificate.json: `assemble.seal` adds them
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether a path is checked as a bundle: a .zip, or a folder with a manifest.json."""
-    return (path / "manifest.json").is_file() if path.is_dir() else path.suffix.lower() == ".zip"
-
-
 def verify(path: Path) -> list[VerifyCheck]:
     """Every check of a bundle. Raises ModelFileError for a zip that is unsafe or cut short."""
     return verify_files(archive.read(path))

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -115,16 +117,34 @@ def emit(
         f"{shlex.join(words)}\n"
         f"# 4. Bring {RESULT} back.\n"
     )
+    return _written(folder, {**runner_job.files(model, golden), COMMAND: command.encode()})
+
+
+def check_empty(folder: Path) -> None:
+    """Raise StoreError when `folder` is there and holds something, or is not a folder."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise StoreError(f"{folder} is not empty", "give a folder that does not exist yet")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write the files into a new or empty folder: all of them, or none."""
+    check_empty(folder)
+    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise StoreError(f"{folder} is not empty", "give a folder that does not exist yet")
-        written = []
-        for name, data in {**runner_job.files(model, golden), COMMAND: command.encode()}.items():
-            (folder / name).write_bytes(data)
+        for name, data in files.items():
             written.append(folder / name)
+            written[-1].write_bytes(data)
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror}", "give another folder"
-        ) from error
+        for path in written:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise _unwritable(folder, error) from error
     return written
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"{folder} cannot be written: {error.strerror}", "give another folder")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import statistics
 from collections.abc import Sequence
@@ -115,27 +117,51 @@ class Change:
         return f"{told}; {', '.join(notes)}" if notes else told
 
 
+def check_place(folder: Path) -> None:
+    """Raise StoreError when `folder`/bench could not be written. Makes nothing.
+
+    A measurement takes minutes, so this is asked before it.
+    """
+    place = folder / "bench"
+    try:
+        there = next(path for path in (place, *place.parents) if path.exists())
+    except OSError as error:  # such as a name that is too long
+        raise _unwritable(place, error.strerror) from error
+    if not there.is_dir():
+        raise _unwritable(place, f"{there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(place, os.strerror(errno.EACCES))
+
+
 def keep(folder: Path, bench: Bench) -> Path:
     """Write a measurement into `folder`/bench, under a name made of profile, transport and time.
 
-    Returns the path. No file is overwritten. Raises StoreError when the folder cannot be written.
+    Returns the path. No file is overwritten, and none is left half-written. Raises StoreError when
+    the folder cannot be written.
     """
     place = folder / "bench"
     names = [
         re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "unnamed"
         for name in (bench.profile, bench.transport)
     ]
+    text = json.dumps(to_json(bench), indent=1, allow_nan=False) + "\n"
+    path = place / f"{'-'.join(names)}-{datetime.now(UTC).strftime(STAMP)}.json"
+    part = path.with_suffix(".part")
     try:
         place.mkdir(parents=True, exist_ok=True)
-        path = place / f"{'-'.join(names)}-{datetime.now(UTC).strftime(STAMP)}.json"
-        with path.open("x", encoding="utf-8") as file:
-            json.dump(to_json(bench), file, indent=1, allow_nan=False)
-            file.write("\n")
+        try:
+            with part.open("x", encoding="utf-8") as file:
+                file.write(text)
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(
-            f"{place} cannot be written: {error.strerror}", "name another folder with --out"
-        ) from error
+        raise _unwritable(place, error.strerror) from error
     return path
+
+
+def _unwritable(place: Path, why: str | None) -> StoreError:
+    return StoreError(f"{place} cannot be written: {why}", "name another folder with --out")
 
 
 def kept(folder: Path) -> list[Run]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-VERSION = "1.1"
+VERSION = "1.2"
 SCHEMA = "edgekd.bench/1"
 ERROR_SCHEMA = "edgekd.bench-error/1"
 
@@ -66,15 +66,26 @@ WARMUP_TOLERANCE = 0.05  # the medians of the two windows may differ by this sha
 MAX_SECONDS = 150.0  # of timed runs, as benchmark_model's --max_secs
 TIMEOUT_S = 600.0  # for everything but a soak
 MAX_GOLDEN_BYTES = 256 * 2**20  # unpacked; half of a 512 MiB board
-TAIL_LINES = 20  # of a dead child's stderr that are reported
+# Lines of a dead child's stderr that are kept: the first ones, since the first error is the cause
+# of the others, and the last ones, since a traceback ends with its error.
+HEAD_LINES = 20
+TAIL_LINES = 20
 SOAK_WINDOWS = 120  # points of a soak's trace: enough to draw, and a vcgencmd call each
 SOAK_LEAST_WINDOW_S = 0.2  # a window must be long next to the time that reading the clock takes
 # A soak that is slower at its end by this share, or whose clock is lower, counts: above run-to-run
 # noise.
 SLOWER = 0.05
-# raspberrypi/documentation, vcgencmd: bit 0 under-voltage, 1 clock capped, 2 throttled, 3 soft
-# limit
+# The word of `vcgencmd get_throttled` (raspberrypi/documentation, vcgencmd): bit 0 under-voltage,
+# 1 clock capped, 2 throttled, 3 soft temperature limit. They hold now; the same bits, shifted by
+# THROTTLED_PAST, say that it has happened since the board was started.
 THROTTLED_NOW = 0xF
+THROTTLED_PAST = 16
+THROTTLED_BITS = (
+    "under-voltage",
+    "a capped clock",
+    "throttling",
+    "the soft temperature limit",
+)
 MAX_CORE = 1023  # CPU_SETSIZE, sched.h
 # Coral's Debian packages libedgetpu1-std and -max install it under this name.
 EDGE_TPU_LIBRARY = "libedgetpu.so.1"
@@ -592,6 +603,27 @@ def throttled() -> str | None:
     return found.group(1).decode() if found else None
 
 
+def throttled_during(words: Sequence[str | None]) -> int:
+    """What happened between the first and the last of these throttling words, as bits 0 to 3.
+
+    A bit counts when a word has it now, or when it newly appears among the bits about the past. A
+    bit about the past that was set from the start may stem from before: it says nothing.
+    """
+    known = [int(word, 16) for word in words if word is not None]
+    if not known:
+        return 0
+    now, past = 0, 0
+    for word in known:
+        now |= word & THROTTLED_NOW
+        past |= word >> THROTTLED_PAST & THROTTLED_NOW
+    return now | past & ~(known[0] >> THROTTLED_PAST)
+
+
+def throttled_names(bits: int) -> str:
+    """Bits 0 to 3 in words, such as "under-voltage and throttling"."""
+    return " and ".join(name for place, name in enumerate(THROTTLED_BITS) if bits >> place & 1)
+
+
 def cores() -> int:
     """Cores that this process may run on: fewer than the machine has in a container or under
     taskset.
@@ -651,11 +683,12 @@ def host_warnings(host: Host, threads: int) -> list[str]:
     if threads > host["cores"]:
         notes.append(f"{threads} threads on {host['cores']} usable cores")
     flags = host["throttled"]
-    if flags and (int(flags["before"], 16) | int(flags["after"], 16)) & THROTTLED_NOW:
+    bits = throttled_during([flags["before"], flags["after"]]) if flags else 0
+    if flags and bits:
         notes.append(
-            "the board was throttled or under-voltage (get_throttled "
-            f"{flags['before']} before, {flags['after']} after): these times are not the board's; "
-            "cool it or change its power supply, and run again"
+            f"the board was throttled or lacked voltage during this run: {throttled_names(bits)} "
+            f"(get_throttled {flags['before']} before, {flags['after']} after): these times are "
+            "not the board's; cool it or change its power supply, and run again"
         )
     earlier, later = host["before"]["clock_khz"], host["clock_khz"]
     if earlier and later and later < earlier * (1 - SLOWER):
@@ -1224,9 +1257,13 @@ def soak_verdict(trace: Sequence[SoakWindow]) -> SoakVerdict:
     clock = change([row["clock_khz"] for row in first], [row["clock_khz"] for row in last])
     told = [row["throttled"] for row in trace]
     flags = [flag for flag in told if flag is not None and int(flag, 16) & THROTTLED_NOW]
+    bits = throttled_during(told)
     if flags:
         verdict = "throttles"
         reason = f"get_throttled said {flags[0]} in {len(flags)} of {len(trace)} windows"
+    elif bits:
+        verdict = "throttles"
+        reason = f"get_throttled tells of {throttled_names(bits)} between two windows"
     elif slowdown > SLOWER and clock < -SLOWER:
         verdict = "throttles"
         reason = f"{slowdown:.0%} slower in the end, with a clock {-clock:.0%} lower"
@@ -1429,8 +1466,8 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> M
     )
     assert child.stdout is not None
     assert child.stderr is not None
-    tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
-    listener = threading.Thread(target=_keep, args=(child.stderr, tail), daemon=True)
+    said = Said()
+    listener = threading.Thread(target=said.keep, args=(child.stderr,), daemon=True)
     listener.start()
     late = threading.Event()
 
@@ -1460,7 +1497,7 @@ def supervise(command: Sequence[str], timeout_s: float, progress: Progress) -> M
     if "error" in answer:
         told = answer["error"]
         raise BenchError(told["kind"], told["message"], told["next_step"])
-    raise _ended(code, late.is_set(), timeout_s, tail)
+    raise _ended(code, late.is_set(), timeout_s, said.in_order())
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
@@ -1472,15 +1509,15 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _ended(code: int, late: bool, timeout_s: float, tail: Sequence[str]) -> BenchError:
-    """The error for a child that ended without an answer."""
+def _ended(code: int, late: bool, timeout_s: float, lines: Sequence[str]) -> BenchError:
+    """The error for a child that ended without an answer. `lines`: what it said, cause first."""
     if late:
         return BenchError(
             "timeout",
             f"the model did not finish within {timeout_s:g} s",
             "give a longer --timeout, fewer --runs or a smaller model",
         )
-    said = " | ".join(line for line in tail if not line.startswith("INFO:"))
+    said = " | ".join(lines)
     return BenchError(
         "crash",
         f"the process that ran the model {_death(code)}" + (f"; it said: {said}" if said else ""),
@@ -1489,11 +1526,41 @@ def _ended(code: int, late: bool, timeout_s: float, tail: Sequence[str]) -> Benc
     )
 
 
-def _keep(stream: IO[bytes], tail: collections.deque[str]) -> None:
-    """Read a stream to its end, so that its writer never blocks, and keep the last lines."""
-    with stream:
-        for line in stream:
-            tail.append(line.decode("utf-8", "replace").strip()[:500])
+class Said:
+    """The first and the last lines of a stream, without empty lines and lines of mere information.
+
+    A stream is read to its end, so that its writer never blocks.
+    """
+
+    def __init__(self) -> None:
+        self.head: list[str] = []
+        self.tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+
+    def keep(self, stream: IO[bytes]) -> None:
+        """Read the stream to its end."""
+        with stream:
+            for data in stream:
+                line = data.decode("utf-8", "replace").strip()[:500]
+                if not line or line.startswith(("INFO:", "VERBOSE:")):
+                    continue
+                if len(self.head) < HEAD_LINES:
+                    self.head.append(line)
+                else:
+                    self.tail.append(line)
+
+    def in_order(self) -> list[str]:
+        """The lines with the cause first.
+
+        The cause is the end of a traceback, or else the first line that speaks of an error, because
+        the errors after it follow from it.
+        """
+        lines = [*self.head, *self.tail]
+        if any(line.startswith("Traceback") for line in lines):
+            cause = lines[-1]
+        else:
+            spoken = re.compile(r"error|fail|abort|terminat|fatal|not found|cannot", re.IGNORECASE)
+            cause = next((line for line in lines if spoken.search(line)), "")
+        return [cause, *(line for line in lines if line != cause)] if cause else lines
 
 
 def _death(code: int) -> str:
