@@ -203,9 +203,9 @@ def test_junk_is_ignored_and_counted(plain: Path) -> None:
     assert len(data.images) == 42
     assert data.facts["ignored"] == {
         "broken link": 1,
-        "hidden": 3,
+        "hidden": 4,
         "link to a folder": 1,
-        "not an image": 3,
+        "not an image": 2,
     }
 
 

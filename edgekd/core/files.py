@@ -9,6 +9,7 @@ read, a loop of links.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -58,10 +59,30 @@ def listed(folder: Path, named: str = "") -> list[Path]:
         raise problem(error, folder, named) from None
 
 
+def state_of(path: Path, named: str = "") -> os.stat_result:
+    """Size and times of what lies at the path. Raises PathError when they cannot be read."""
+    try:
+        return path.stat()
+    except OSError as error:
+        raise problem(error, path, named) from None
+
+
 def problem(error: OSError, path: Path, named: str = "") -> PathError:
-    """The error to raise for what the operating system says of a path."""
+    """The error to raise for what the operating system says of a path.
+
+    Where a folder above it may not be entered, that folder is named.
+    """
+    path = _closed(path) if isinstance(error, PermissionError) else path
     where = f"{named} {path}" if named else f"{path}"
     return PathError(f"{where}: {reason(error)}", next_step(error))
+
+
+def _closed(path: Path) -> Path:
+    """The first folder on the way to a path that may not be entered, or the path itself."""
+    # Windows has no effective user.
+    effective = os.access in os.supports_effective_ids
+    above = reversed(path.parents)
+    return next((up for up in above if not os.access(up, os.X_OK, effective_ids=effective)), path)
 
 
 def reason(error: OSError) -> str:

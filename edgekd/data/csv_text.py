@@ -36,7 +36,9 @@ def read(path: Path, where: str, next_step: str) -> CsvText:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"{where}: {files.reason(error)}", next_step) from None
+        raise DataError(
+            f"{where}: {files.reason(error)}", files.next_step(error) or next_step
+        ) from None
     except ValueError as error:
         nul = "\0" in str(path)
         reason = "a NUL byte stands in its name" if nul else "not UTF-8 text"

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, UnknownName, nearest
-from edgekd.core.files import is_file
+from edgekd.core.files import is_file, state_of
 from edgekd.data import class_names, csv_text
-from edgekd.data.images import IMAGE_SUFFIXES, header_size
+from edgekd.data.file_kinds import IMAGE_SUFFIXES
+from edgekd.data.folder_walk import FolderWalk, printable
+from edgekd.data.images import header_size
 from edgekd.data.sources import SPLITS, Item, SourceFacts
 
 EXPECTED = (
@@ -64,13 +64,13 @@ class _Found:
 class FolderSource:
     """Images under a folder. The folder is walked once, when the object is made.
 
-    Left out and counted in `facts.ignored`: hidden files and folders, files without an image's
-    suffix, broken links, and links to folders below a class (they could run in circles). A link to
-    a file is read like the file.
+    What is left out, such as hidden files and files in other formats, is counted in
+    `facts.ignored`; `facts.warnings` names what a user would miss. Links to folders below a class
+    are left out, because they could run in circles. A link to a file is read like the file.
 
-    Raises DataError when the folder is missing, is a file, or has another layout than `EXPECTED`
-    says; UnknownName when manifest.csv has no column of the group column's name, unless that is the
-    default name.
+    Raises DataError when the folder is missing, is a file, holds a folder that cannot be read, or
+    has another layout than `EXPECTED` says; UnknownName when manifest.csv has no column of the
+    group column's name, unless that is the default name.
     """
 
     DEFAULT_GROUP_COLUMN = "patient_key"
@@ -83,7 +83,7 @@ class FolderSource:
             raise DataError(f"{root}: a file, not a folder", f"unpack it first; {EXPECTED}")
         self.root = root
         self.name = root.resolve().name or "data"
-        self._ignored: Counter[str] = Counter()
+        self._walker = FolderWalk(root)
         self._warnings: list[str] = []
         self._paths: dict[str, Path] = {}
         found = self._walk()
@@ -101,8 +101,8 @@ class FolderSource:
             licence="not stated: a folder carries no licence; check before you ship",
             source=self.name,
             synthetic=False,
-            ignored=dict(sorted(self._ignored.items())),
-            warnings=self._warnings,
+            ignored=self._walker.left_out.counts,
+            warnings=self._warnings + self._walker.left_out.warnings(),
         )
 
     def items(self) -> list[Item]:
@@ -141,13 +141,13 @@ class FolderSource:
         """
         digest = hashlib.sha256()
         for item in self._items:
-            state = self._paths[item.name].stat()
+            state = state_of(self._paths[item.name])
             digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def _walk(self) -> list[_Found]:
         """Every image. Raises DataError for another layout than `EXPECTED` says."""
-        top = self._folders(self.root)
+        top = self._walker.folders(self.root)
         splits = self._splits(top)
         if not splits:
             return self._walk_classes(self.root, top, None)
@@ -162,7 +162,8 @@ class FolderSource:
         found = []
         for split in SPLITS:
             if split in splits:
-                found += self._walk_classes(splits[split], self._folders(splits[split]), split)
+                classes = self._walker.folders(splits[split])
+                found += self._walk_classes(splits[split], classes, split)
         self._check_classes(found)
         return found
 
@@ -194,12 +195,11 @@ class FolderSource:
             )
         found = []
         for folder in classes:
-            before = self._ignored.copy()
-            names = sorted(self._images_below(folder))
+            paths = {self._walker.name(path): path for path in self._walker.images(folder)}
+            names = sorted(paths)
+            self._paths |= paths
             if not names:
-                skipped = ", ".join(
-                    f"{count} {why}" for why, count in (self._ignored - before).items()
-                )
+                skipped = self._walker.left_out.below(self._walker.name(folder))
                 raise DataError(
                     f"{folder}: no images" + (f" ({skipped})" if skipped else ""),
                     f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder",
@@ -210,45 +210,6 @@ class FolderSource:
                 f"{parent}: one class only ({classes[0].name}); a classifier needs two", EXPECTED
             )
         return found
-
-    def _folders(self, parent: Path) -> list[Path]:
-        """Visible sub-folders, sorted. Everything else in the folder is counted as ignored."""
-        folders = []
-        for path in sorted(parent.iterdir()):
-            if path.name.startswith((".", "__")):  # .git, .DS_Store, __MACOSX
-                self._ignored["hidden"] += 1
-            elif path.is_dir():
-                folders.append(path)
-            elif path.is_symlink() and not path.exists():
-                self._ignored["broken link"] += 1
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                self._ignored["image outside a class folder"] += 1
-            elif path.name != "manifest.csv":
-                self._ignored["not an image"] += 1
-        return folders
-
-    def _images_below(self, folder: Path) -> list[str]:
-        """Names of the images at any depth; their paths are remembered."""
-        names = []
-        for here, folders, files in os.walk(folder):
-            for name in list(folders):
-                if name.startswith("."):
-                    self._ignored["hidden"] += 1
-                    folders.remove(name)
-                elif Path(here, name).is_symlink():
-                    self._ignored["link to a folder"] += 1
-            for name in files:
-                path = Path(here, name)
-                if name.startswith("."):
-                    self._ignored["hidden"] += 1
-                elif path.suffix.lower() not in IMAGE_SUFFIXES:
-                    self._ignored["not an image"] += 1
-                elif not path.is_file():
-                    self._ignored["broken link" if path.is_symlink() else "not a regular file"] += 1
-                else:
-                    names.append(printable(path.relative_to(self.root).as_posix()))
-                    self._paths[names[-1]] = path
-        return names
 
     def _check_classes(self, found: Sequence[_Found]) -> None:
         """Raise DataError when a split has other classes than train."""
@@ -275,11 +236,6 @@ def shown(names: Sequence[str]) -> str:
     """The first names of a list, quoted where they have odd characters, and a count of the rest."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN]) + more
-
-
-def printable(name: str) -> str:
-    r"""A file name that can be written as UTF-8; other bytes become escapes like \xff."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _key(path: str) -> str:

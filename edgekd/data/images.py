@@ -17,25 +17,6 @@ from edgekd.core.errors import DataError, UnknownName
 
 Pixels = NDArray[np.uint8]
 
-# Suffixes of image files. Other files in a folder are counted and otherwise ignored.
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-    }
-)
-
 # Pillow's other readers are not used: some start programs (EPS starts Ghostscript), and none is for
 # photographs. JPEG includes MPO, the two-picture JPEG of many phones; its first picture is taken.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")

@@ -29,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from edgekd.core.errors import DataError, UnknownName
+from edgekd.core.files import is_file, state_of
 from edgekd.data import tables
 from edgekd.data.folders import SHOWN, SPLIT_NAMES, FolderSource, shown
 from edgekd.data.images import header_size
@@ -113,7 +114,7 @@ class CsvSource:
         """sha256 over each image's name, labels, split, group, size and modification time."""
         digest = hashlib.sha256(repr(self.labels).encode())
         for item in self._items:
-            state = (self.root / item.name).stat()
+            state = state_of(self.root / item.name)
             digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
@@ -223,7 +224,7 @@ class CsvSource:
                     "keep one row for each image",
                 )
             first[item.name] = line
-        missing = [name for name in first if not (self.root / name).is_file()]
+        missing = [name for name in first if not is_file(self.root / name)]
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
             raise DataError(

@@ -21,14 +21,15 @@ import hashlib
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError
+from edgekd.data.file_kinds import IMAGE_SUFFIXES, FileKind, kind_of_name
 from edgekd.data.folders import SPLIT_NAMES, FolderSource, shown
-from edgekd.data.images import IMAGE_SUFFIXES, header_size
+from edgekd.data.images import header_size
+from edgekd.data.left_out import LeftOut, Why
 from edgekd.data.sources import SPLITS, Item, SourceFacts, together
 from edgekd.data.tar_members import Member, Place, members
 
@@ -62,9 +63,9 @@ class ShardSource:
         self.name = f"shards:{self.shards[0].resolve().parent.name or 'data'}"
         self._places: dict[str, Place] = {}
         self._items: list[Item] = []
-        ignored: Counter[str] = Counter()
+        left_out = LeftOut()
         for shard in self.shards:
-            for item, place in _samples(shard, group_column, ignored):
+            for item, place in _samples(shard, group_column, left_out):
                 if item.name in self._places:
                     raise DataError(
                         f"{shard}: a second sample is named {item.name!r} (the first is in "
@@ -78,7 +79,8 @@ class ShardSource:
             licence="not stated: shards carry no licence; check before you ship",
             source=self.name,
             synthetic=False,
-            ignored=dict(sorted(ignored.items())),
+            ignored=left_out.counts,
+            warnings=left_out.warnings(),
         )
 
     def _labels(self) -> Sequence[str] | None:
@@ -159,7 +161,7 @@ def _ranges(text: str) -> list[str]:
     ]
 
 
-def _samples(shard: Path, group_column: str, ignored: Counter[str]) -> Iterator[tuple[Item, Place]]:
+def _samples(shard: Path, group_column: str, left_out: LeftOut) -> Iterator[tuple[Item, Place]]:
     """Each labelled image of one shard. Files that are neither image nor label are counted."""
     key: str = ""
     image: Member | None = None
@@ -169,7 +171,7 @@ def _samples(shard: Path, group_column: str, ignored: Counter[str]) -> Iterator[
         if image is not None:
             yield _item(shard, image.name, told, group_column), image.place
         elif told:
-            ignored["label without an image"] += 1
+            left_out.add(Why.NO_IMAGE, f"{shard.name}{key}")
 
     for member in members(shard):
         folder, _, base = member.name.rpartition("/")
@@ -183,7 +185,12 @@ def _samples(shard: Path, group_column: str, ignored: Counter[str]) -> Iterator[
         elif f".{suffix}" in IMAGE_SUFFIXES and image is None:
             image = member
         else:
-            ignored["neither image nor label"] += 1
+            kind = kind_of_name(base)
+            name = f"{shard.name}/{member.name}"
+            if kind is FileKind.OTHER_IMAGE:
+                left_out.add_kind(kind, name)
+            else:
+                left_out.add(Why.NO_LABEL, name)
     yield from sample()
 
 

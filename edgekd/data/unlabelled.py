@@ -16,15 +16,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
+from edgekd.core.files import state_of
 from edgekd.core.records import Record
 from edgekd.data.data_checks import Policy, lines
 from edgekd.data.decoding import ReadImage
-from edgekd.data.folders import printable
-from edgekd.data.images import IMAGE_SUFFIXES, header_size
+from edgekd.data.file_kinds import IMAGE_SUFFIXES
+from edgekd.data.folder_walk import FolderWalk
+from edgekd.data.images import header_size
 from edgekd.data.sources import UNLABELLED, Item, Source
 
 # Prefix of these images' names, so that none is equal to the name of a labelled image.
@@ -34,7 +37,8 @@ PREFIX = "unlabelled/"
 class WithUnlabelled:
     """A source together with the images in a folder, at any depth; hidden files are left out.
 
-    Raises DataError when `folder` is not a folder or holds no images.
+    Raises DataError when `folder` is not a folder, holds a folder that cannot be read, or holds no
+    images.
     """
 
     def __init__(self, source: Source, folder: Path) -> None:
@@ -44,23 +48,18 @@ class WithUnlabelled:
                 "name a folder of images, with or without folders inside",
             )
         self.source, self.name, self.labels = source, source.name, source.labels
-        found = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        )
+        walker = FolderWalk(folder)
+        found = sorted(walker.images(folder))
         if not found:
             raise DataError(
                 f"data.unlabelled: {folder} holds no images",
                 f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
         self.folder = folder
-        self._paths = {
-            PREFIX + printable(path.relative_to(folder).as_posix()): path for path in found
-        }
-        self.facts = source.facts
+        self._paths = {PREFIX + walker.name(path): path for path in found}
+        self.facts = msgspec.structs.replace(
+            source.facts, warnings=source.facts.warnings + walker.left_out.warnings()
+        )
 
     def items(self) -> list[Item]:
         """The source's images, then the images without labels."""
@@ -90,7 +89,7 @@ class WithUnlabelled:
         """The source's fingerprint, with the name, size and modification time of each file."""
         digest = hashlib.sha256(self.source.fingerprint().encode())
         for name, path in self._paths.items():
-            state = path.stat()
+            state = state_of(path)
             digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
