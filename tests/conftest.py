@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,13 @@ os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(prefix="edgekd-sketches-")
 atexit.register(shutil.rmtree, os.environ["EDGEKD_SKETCHES"], ignore_errors=True)
 # torch reads this when it is imported. More threads than cores slow the tests down.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Without bytecode files, each process that a test starts compiles the whole package, which takes
+# 1 s, and each worker rewrites the assertions of all test files, which takes 5 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# jsonschema imports it, if it is installed, to check the format "iri". No schema of EdgeKD has it,
+# and the import takes 2 s.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -45,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by file: SLOW_FIRST, then all others in their own order."""
     rank = {name: number for number, name in enumerate(SLOW_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector ignore what the imports made, which stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

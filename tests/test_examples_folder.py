@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 from tests.conftest import REPOSITORY
@@ -86,6 +84,9 @@ def test_check_before_training(tmp_path: Path) -> None:
 
 
 def test_the_notebook_runs_and_shows_its_results() -> None:
+    import nbformat  # 0.5 s, which the other workers do not need
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(EXAMPLES / "build_a_model.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code), "outputs are not stored in the repository"

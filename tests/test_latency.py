@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.optimize
+import scipy
 
 from edgekd.assessment import workload
 from edgekd.assessment.latency import files

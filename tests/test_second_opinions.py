@@ -6,18 +6,16 @@ import math
 
 import numpy as np
 import pytest
-import scipy.optimize
-import scipy.special
-import scipy.stats
-import sklearn.calibration
-import sklearn.linear_model
-import sklearn.metrics
+import scipy
 
 from edgekd.core.intervals import wilson
 from edgekd.evaluation import conformal, label_thresholds, metrics, occlusion
 from edgekd.evaluation.conformal import BINS
 from edgekd.reporting.comparison import difference
 from edgekd.tflite.int8_rules import Range
+from tests.lazy import lazy
+
+sklearn = lazy("sklearn")  # 1 s
 
 SEEDS = range(5)
 GRID = Range(0.1, 0)
