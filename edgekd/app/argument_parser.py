@@ -36,7 +36,7 @@ def parsed[A](arguments: type[A], namespace: argparse.Namespace) -> A:
 
 def _add(place: argparse._ActionsContainer, field: dataclasses.Field[Any], option: Option) -> None:
     if field.default is False:
-        place.add_argument(_flag(field, option), action="store_true", help=option.help)
+        place.add_argument(option.called(field.name), action="store_true", help=option.help)
         return
     required = field.default is dataclasses.MISSING
     shared: dict[str, Any] = {
@@ -49,16 +49,12 @@ def _add(place: argparse._ActionsContainer, field: dataclasses.Field[Any], optio
         place.add_argument(field.name, nargs=option.nargs, **shared)
     elif option.repeated:
         shared["default"] = []
-        place.add_argument(_flag(field, option), dest=field.name, action="append", **shared)
+        place.add_argument(option.called(field.name), dest=field.name, action="append", **shared)
     else:
         place.add_argument(
-            _flag(field, option),
+            option.called(field.name),
             dest=field.name,
             nargs=option.nargs,
             const=option.const,
             **shared,
         )
-
-
-def _flag(field: dataclasses.Field[Any], option: Option) -> str:
-    return option.flag or f"--{field.name.replace('_', '-')}"

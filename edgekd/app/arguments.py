@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from edgekd.app.command_options import MAY_BE_EMPTY, ONE_OR_MORE, option, positional
+from edgekd.app.command_options import (
+    KEY,
+    MAY_BE_EMPTY,
+    ONE_OR_MORE,
+    Option,
+    option,
+    positional,
+)
 from edgekd.app.progress import Progress
+from edgekd.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from edgekd.settings.recipe import Recipe
@@ -31,8 +39,30 @@ DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 SETTING = "change one setting of the recipe; may be repeated"
 
 
+class Arguments:
+    """Base class of the arguments of a verb. An empty text is refused where a name is expected.
+
+    It is most often a shell variable that is not set. As a path it would mean the folder that the
+    command runs in.
+    """
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError that names the argument."""
+        for field_ in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            option_: Option | None = field_.metadata.get(KEY)
+            if option_ is None or option_.const == "" or field_.name == "settings":
+                continue
+            value = getattr(self, field_.name)
+            parts = value if isinstance(value, list | tuple) else (value,)
+            if any(part == "" for part in parts):
+                raise RecipeError(
+                    f"{option_.called(field_.name)} is empty",
+                    "name one; if it comes from a shell variable, set the variable first",
+                )
+
+
 @dataclass(frozen=True)
-class Build:
+class Build(Arguments):
     """Distil a student, convert it to int8, certify it, and write everything to the out folder."""
 
     recipe: PathLike | Recipe | None = field(
@@ -82,7 +112,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Arguments):
     """Predict, before any training, what a device makes of a model: operators, memory, latency."""
 
     model: PathLike | Recipe = field(
@@ -99,7 +129,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Arguments):
     """Measure latency, memory and agreement with the golden set on a device."""
 
     model: PathLike = field(
@@ -199,7 +229,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Verify:
+class Verify(Arguments):
     """Check the files of an out folder or a bundle again, from their bytes."""
 
     folder: PathLike = field(
@@ -208,7 +238,7 @@ class Verify:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Arguments):
     """Read the report of one build, or compare several."""
 
     folders: PathLike | Sequence[PathLike] = field(

@@ -11,6 +11,7 @@ from edgekd.app.progress import Advanced, Progress, silent
 from edgekd.app.results import BenchFailure, BenchResult
 from edgekd.bundle import archive, bundle_paths
 from edgekd.core.errors import EdgeKDError, ModelFileError, RecipeError
+from edgekd.core.files import is_file, is_folder, reason
 from edgekd.device import bench, bench_history, bench_targets, transports
 from edgekd.device.bench_record import Bench as BenchRecord
 from edgekd.device.bench_settings import BenchSettings, core_numbers
@@ -52,7 +53,7 @@ def _model_and_golden(model: Path) -> tuple[bytes, bytes | None]:
     `model`: a .tflite, a folder that holds model.tflite, or the .zip of a bundle. Raises
     ModelFileError.
     """
-    if model.is_file() and bundle_paths.is_bundle(model):
+    if is_file(model) and bundle_paths.is_bundle(model):
         files = archive.read(model)
         if MODEL not in files:
             raise ModelFileError(f"{model} holds no {MODEL}", "give the .zip of a bundle")
@@ -63,7 +64,7 @@ def _model_and_golden(model: Path) -> tuple[bytes, bytes | None]:
         return read_model(path), golden.read_bytes() if golden is not None else None
     except OSError as error:
         raise ModelFileError(
-            f"{golden} cannot be read: {error.strerror}", "make it readable, or move it away"
+            f"{golden} cannot be read: {reason(error)}", "make it readable, or move it away"
         ) from error
 
 
@@ -76,7 +77,7 @@ def _kept_in(asked: Bench, model: Path) -> Path | None:
     if asked.out is not None:
         _outside_bundles("--out", Path(asked.out))
         return Path(asked.out)
-    if not model.is_dir() and not bundle_paths.is_bundle(model):
+    if not is_folder(model) and not bundle_paths.is_bundle(model):
         return None
     if bundle_paths.is_bundle(model):
         return bundle_paths.measurements_of(model)

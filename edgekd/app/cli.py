@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
 import edgekd
-from edgekd.app import argument_parser, commands, library_warnings
+from edgekd.app import argument_parser, commands, crash_log, library_warnings, streams
 from edgekd.app.printing import printable
 from edgekd.core.errors import EdgeKDError, GateFailed
 from edgekd.training import processes
+
+KEPT = "; finished stages are kept, and the same command resumes"
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Verb:
 
     def run(self, namespace: argparse.Namespace) -> int:
         """Import the verb's module, so that no other verb's libraries are loaded, and run it."""
-        module = importlib.import_module(f"edgekd.app.verbs.{self.name}")
-        return int(module.run(argument_parser.parsed(self.arguments, namespace)))
+        asked: object = argument_parser.parsed(self.arguments, namespace)
+        return int(importlib.import_module(f"edgekd.app.verbs.{self.name}").run(asked))
 
 
 VERBS = (
@@ -71,39 +75,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 1: a gate failed. 2: bad usage or input. 130: interrupted; the next run resumes.
     """
+    streams.prepare()
+    words = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser()
-    namespace = parser.parse_args(argv)
+    namespace = parser.parse_args(words)
     if namespace.verb is None:
         parser.print_help()
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, _interrupt)
     library_warnings.hide()
     try:
-        return next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace)
+        code = next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace)
+        streams.finish()
     except EdgeKDError as error:
-        kind = "failed" if isinstance(error, GateFailed) else "error"
-        if processes.first_to_fail():
-            print(f"edgekd: {kind}: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return _failed(error)
     except KeyboardInterrupt:
         if processes.first_to_fail():
-            print(
-                "edgekd: interrupted; finished stages are kept, and the same command resumes",
-                file=sys.stderr,
-            )
+            streams.complain(f"edgekd: interrupted{KEPT if namespace.verb == 'build' else ''}")
         return 130
-    except BrokenPipeError:  # `edgekd report | head`: the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `edgekd report --json | head`: the reader has closed the pipe
+        streams.discard()
         return 0
-    except Exception:
-        if processes.first_to_fail():
-            raise
-        return 1  # another process failed first, and has printed the reason
+    except Exception as error:
+        return _failed(crash_log.as_expected(error, namespace.verb, words))
+    return code
+
+
+def _failed(error: EdgeKDError) -> int:
+    """Print why the command failed. Returns the exit code."""
+    # Where several processes train, the first that fails prints the reason for all of them.
+    if processes.first_to_fail():
+        if os.environ.get(crash_log.DEBUG):
+            traceback.print_exception(error)
+        kind = "failed" if isinstance(error, GateFailed) else "error"
+        streams.complain(f"edgekd: {kind}: {printable(str(error))}")
+    with contextlib.suppress(EdgeKDError):
+        streams.finish()
+    return error.exit_code
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. `namespace.verb` is None where no command is given."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edgekd",
         description=(
             "Distil a large vision teacher into a certified int8 .tflite for a named device."
@@ -120,6 +134,13 @@ def make_parser() -> argparse.ArgumentParser:
             commands.add_parser(verb.name, help=verb.help), verb.arguments
         )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages show control characters as escapes."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -30,10 +30,18 @@ class Option:
     repeated: bool = False
     exclusive: str | None = None
 
+    def called(self, name: str) -> str:
+        """How the argument of the field `name` is called: "--out", "the argument DIR"."""
+        return self.flag or f"--{name.replace('_', '-')}"
+
 
 @dataclass(frozen=True)
 class Positional(Option):
     """An argument that is given by its place."""
+
+    def called(self, name: str) -> str:
+        """As in Option."""
+        return f"the argument {self.metavar or name.upper()}"
 
 
 def _metadata[**P](kind: Callable[P, Option]) -> Callable[P, Mapping[str, Option]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from edgekd.app.arguments import Bench, Build, Check, PathLike, Report, Verify
+from edgekd.app.arguments import Arguments, Bench, Build, Check, PathLike, Report, Verify
 from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
 
 WHOLE_JSON = "print the result as JSON"
@@ -73,7 +73,7 @@ class ReportCommand(Report):
 
 
 @dataclass(frozen=True)
-class ProfilesCommand:
+class ProfilesCommand(Arguments):
     """`edgekd profiles`."""
 
     names: Sequence[str] = field(
@@ -100,7 +100,7 @@ class ProfilesCommand:
 
 
 @dataclass(frozen=True)
-class ModelsCommand:
+class ModelsCommand(Arguments):
     """`edgekd models`."""
 
     name: str | None = field(
@@ -111,14 +111,14 @@ class ModelsCommand:
 
 
 @dataclass(frozen=True)
-class NewCommand:
+class NewCommand(Arguments):
     """`edgekd new`."""
 
     folder: PathLike = field(metadata=positional("folder for the new recipe.toml", "DIR"))
 
 
 @dataclass(frozen=True)
-class DoctorCommand:
+class DoctorCommand(Arguments):
     """`edgekd doctor`."""
 
     json: bool = field(default=False, metadata=option(WHOLE_JSON))

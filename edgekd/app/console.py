@@ -11,9 +11,19 @@ import rich.markup
 import rich.progress
 import rich.table
 
+from edgekd.app import streams
 from edgekd.app.progress import Advanced, Note, StageFinished, StageStarted, Update
 
 DIGEST_LETTERS = 12  # of a digest shown to a person: enough to tell two apart
+
+
+class _Results(rich.console.Console):
+    """Prints on stdout, until the reader closes the pipe. What follows is then not printed."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more. Rich itself ends the program here, with exit code 1."""
+        self.quiet = True
+        streams.discard()
 
 
 class Console:
@@ -24,9 +34,7 @@ class Console:
 
     def __init__(self) -> None:
         self._err = rich.console.Console(stderr=True, highlight=False)
-        self._out = rich.console.Console(
-            highlight=False, width=None if sys.stdout.isatty() else 100
-        )
+        self._out = _Results(highlight=False, width=None if sys.stdout.isatty() else 100)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("  {task.description:<18}"),
             rich.progress.BarColumn(bar_width=30),

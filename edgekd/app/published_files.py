@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from edgekd.core.errors import ModelFileError
+from edgekd.core.files import reason
 from edgekd.core.records import Record, from_json
 from edgekd.core.store import read_json
 from edgekd.device.model_file import read_model
@@ -85,7 +86,7 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelFileError(
-            f"{path}: {error.strerror}", "name the out folder of a finished `edgekd build`"
+            f"{path}: {reason(error)}", "name the out folder of a finished `edgekd build`"
         ) from None
 
 

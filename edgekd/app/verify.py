@@ -14,6 +14,7 @@ from edgekd.app.published_files import PublishedFiles, read_files
 from edgekd.app.results import VerifyResult
 from edgekd.bundle import bundle_paths, verify_bundle
 from edgekd.bundle.verify_record import Verification, VerifyCheck
+from edgekd.core.files import is_file
 from edgekd.proof.certificate_record import Failure
 from edgekd.proof.failures import AGAIN, Failures
 from edgekd.proof.shape_checks import check_shapes
@@ -41,7 +42,7 @@ def verify(folder: Path) -> list[VerifyCheck]:
     """
     if bundle_paths.is_bundle(folder):
         return verify_bundle.verify(folder)
-    files = read_files(folder.parent if folder.is_file() else folder)
+    files = read_files(folder.parent if is_file(folder) else folder)
     shapes = Failures()
     check_shapes(files.graph, shapes)
     return [

@@ -15,6 +15,7 @@ from edgekd.core import artifacts
 from edgekd.core.artifacts import Sensitivity
 from edgekd.core.context import Context, Progress
 from edgekd.core.errors import ModelFileError
+from edgekd.core.files import is_file
 from edgekd.core.records import from_json, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.pipeline.jobs import Done, load
@@ -72,7 +73,7 @@ def explain(folder: Path, shared: Path | None, progress: Progress) -> Report:
 
     report = read_report(folder)
     file = folder / "recipe.toml"
-    if not file.is_file():
+    if not is_file(file):
         raise ModelFileError(f"{file} does not exist", "name the out folder of an `edgekd build`")
     config = recipe.load(file).qat
     store = Store(folder, shared)

@@ -16,6 +16,7 @@ from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.edit_ranking import fixing_edit
 from edgekd.core import store
 from edgekd.core.errors import GateFailed, RecipeError
+from edgekd.core.files import exists, reason
 from edgekd.settings import recipe, recipe_toml
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.recipe import Recipe
@@ -87,7 +88,7 @@ class FixedRecipe:
         except OSError as error:
             values = self.fixed.values.items()
             raise RecipeError(
-                f"{self.path}: {error.strerror}",
+                f"{self.path}: {reason(error)}",
                 "the edits are " + ", ".join(f"--set {key}={value}" for key, value in values),
             ) from None
 
@@ -112,7 +113,7 @@ def fix_recipe(text: str, profile_name: str, sets: Sequence[str]) -> FixedRecipe
         after = recipe_toml.edited(before, fixed.values) if fixed.values else before
         return FixedRecipe(fixed, path, before, after)
     path = Path(f"{settings.distil.student}-{profile.name}.toml")
-    if path.exists():
+    if exists(path):
         raise RecipeError(
             f"{path} exists already", f"edgekd check {path} --profile {profile_name} --fix edits it"
         )

@@ -47,7 +47,7 @@ def _read(path: Path) -> DeviceCheck | None:
     """The answer in a file, None where there is none that this version reads."""
     try:
         return from_json(DeviceCheck, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError, ModelFileError):
+    except (OSError, ValueError, RecursionError, ModelFileError):
         return None
 
 

@@ -12,6 +12,7 @@ from edgekd.assessment import workload
 from edgekd.assessment.latency.fit import Row
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError, ProfileError
+from edgekd.core.files import reason
 from edgekd.core.records import Record, from_json
 from edgekd.device.bench_record import SCHEMA
 from edgekd.tflite.flatbuffer import read
@@ -103,8 +104,8 @@ def _read(path: Path) -> BenchRun:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ProfileError(f"{path}: {error.strerror}", EXPECTED) from None
-    except ValueError as error:
+        raise ProfileError(f"{path}: {reason(error)}", EXPECTED) from None
+    except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path} is not JSON: {error}", EXPECTED) from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         raise ProfileError(f"{path}: its schema is not {SCHEMA}", EXPECTED)

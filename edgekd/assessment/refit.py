@@ -21,6 +21,7 @@ from edgekd.assessment.latency.fit import Prior, Row, fit, held_out, networks
 from edgekd.assessment.latency.model import LatencyModel
 from edgekd.assessment.measured_rows import BenchRun, read_runs, rows_by_precision
 from edgekd.core.errors import ProfileError
+from edgekd.core.files import exists, reason
 from edgekd.core.records import Record
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 
@@ -187,7 +188,7 @@ def _write(out: Path, texts: dict[str, str]) -> tuple[Path, ...]:
     """Write the files into the folder `out`. Raises ProfileError where one of them exists."""
     paths = {out / name: text for name, text in texts.items()}
     for path in paths:
-        if path.exists():
+        if exists(path, "--out"):
             raise ProfileError(
                 f"{path} exists already", "--out names another folder, or delete the file first"
             )
@@ -197,6 +198,6 @@ def _write(out: Path, texts: dict[str, str]) -> tuple[Path, ...]:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProfileError(
-            f"{out}: {error.strerror}", "--out names a folder that you may write"
+            f"{out}: {reason(error)}", "--out names a folder that you may write"
         ) from None
     return tuple(paths)

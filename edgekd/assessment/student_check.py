@@ -15,6 +15,7 @@ from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.graph_check import check_graph
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.core.errors import ModelFileError
+from edgekd.core.files import reason
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
@@ -74,7 +75,7 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"{path}: {error.strerror}", "name a .tflite that exists") from None
+        raise ModelFileError(f"{path}: {reason(error)}", "name a .tflite that exists") from None
     graph = read(data)
     notes: tuple[str, ...] = ()
     measured = None

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgekd.core.errors import ModelFileError
+from edgekd.core.files import reason
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can state
 UNIX = 3  # create_system: modes are Unix's, on every host
@@ -163,7 +164,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         try:
             found[name] = path.read_bytes()
         except OSError as error:
-            raise ModelFileError(f"{path} cannot be read: {error.strerror}", NEXT) from None
+            raise ModelFileError(f"{path} cannot be read: {reason(error)}", NEXT) from None
     check_names(found)
     return found
 
@@ -178,5 +179,5 @@ def read(path: Path) -> dict[str, bytes]:
         return unpack(path.read_bytes(), str(path))
     except OSError as error:
         raise ModelFileError(
-            f"{path} cannot be read: {error.strerror}", "name a bundle folder or its .zip"
+            f"{path} cannot be read: {reason(error)}", "name a bundle folder or its .zip"
         ) from None

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from edgekd.bundle.bundle_record import SCHEMA
+from edgekd.core.files import is_file, is_folder
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20  # of a file that may be a manifest: a bundle's has about 20 KB
@@ -17,7 +18,7 @@ BESIDE = "_measured"  # is added to a bundle's name, for the folder of its measu
 
 def is_bundle(path: Path) -> bool:
     """Whether a path is taken for a bundle: a .zip, or a folder with a manifest.json."""
-    return (path / MANIFEST).is_file() if path.is_dir() else path.suffix.lower() == ".zip"
+    return is_file(path / MANIFEST) if is_folder(path) else path.suffix.lower() == ".zip"
 
 
 def measurements_of(bundle: Path) -> Path:

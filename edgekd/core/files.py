@@ -48,6 +48,17 @@ def exists(path: Path, named: str = "") -> bool:
     return _mode(path, named) is not None
 
 
+def expanded(text: str, named: str = "") -> Path:
+    """The path that a text names, with "~" for a home folder. Raises PathError for "~NOBODY"."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise PathError(
+            f"{named} {text}: this machine has no home folder of that name".lstrip(),
+            "write the path in full; ./~NAME is a file whose name starts with ~",
+        ) from None
+
+
 def listed(folder: Path, named: str = "") -> list[Path]:
     """The paths in a folder, sorted. Raises PathError when the folder cannot be read.
 

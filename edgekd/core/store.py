@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from edgekd.core import files
 from edgekd.core.artifacts import Blob, Json, Packed, artifact_type, canonical_json, pack, unpack
 from edgekd.core.errors import ModelFileError, StoreError
 from edgekd.core.records import Record, to_json
@@ -79,10 +80,10 @@ class Store:
     def __init__(self, out: Path, shared: Path | None = None) -> None:
         self.out = out
         self.entries = shared if shared is not None else out / "store"
-        for folder in (self.out, self.entries):
-            if folder.exists() and not folder.is_dir():
+        for folder, option in ((self.out, "--out"), (self.entries, "--store")):
+            if files.exists(folder, option) and not files.is_folder(folder, option):
                 raise StoreError(
-                    f"{folder} is a file, expected a folder", "name another folder with --out"
+                    f"{folder} is a file, expected a folder", f"name another folder with {option}"
                 )
             with _disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -94,9 +95,8 @@ class Store:
             for left in folder.glob(".tmp-*"):
                 pid = left.name.split("-")[2] if left.name.count("-") >= 3 else ""
                 if not _alive(pid):
-                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(
-                        missing_ok=True
-                    )
+                    with contextlib.suppress(OSError):  # a file of another user: it does no harm
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class Store:
         result of a long training.
         """
         folder = self._folder(stage, key)
-        if not folder.is_dir():
+        if not files.is_folder(folder):
             return None
         try:
             stored = msgspec.json.decode((folder / "entry.json").read_bytes(), type=EntryFile)
@@ -136,7 +136,7 @@ class Store:
             packed = Packed(stored.kind, stored.facts, blobs)
             if (stored.stage, stored.key, stored.digest) == (stage, key, packed.digest):
                 return Entry(stage, key, stored.digest, stored.seconds, packed)
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             pass
         self._set_aside(folder)
         return None
@@ -197,7 +197,8 @@ class Store:
 
     def withdraw(self, name: str) -> None:
         """Remove the published file of an earlier build that this build does not replace."""
-        (self.out / name).unlink(missing_ok=True)
+        with _disk_errors(self.out / name):
+            (self.out / name).unlink(missing_ok=True)
 
     def withdraw_below(self, folder: str, keep: Set[str]) -> None:
         """Remove published files below OUT/folder, except those in `keep`, and empty folders.
@@ -209,7 +210,8 @@ class Store:
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
             elif path.relative_to(self.out).as_posix() not in keep:
-                path.unlink(missing_ok=True)
+                with _disk_errors(path):
+                    path.unlink(missing_ok=True)
 
     def _replace(self, target: Path, data: Blob) -> None:
         with _disk_errors(target):
@@ -229,14 +231,16 @@ class Checkpoint:
 
     def load(self) -> bytes | None:
         """The last checkpoint, or None."""
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            return None
+        with _disk_errors(self.path):
+            try:
+                return self.path.read_bytes()
+            except FileNotFoundError:
+                return None
 
     def clear(self) -> None:
         """Remove the checkpoint, since the stage has finished."""
-        self.path.unlink(missing_ok=True)
+        with _disk_errors(self.path):
+            self.path.unlink(missing_ok=True)
 
 
 def replace(target: Path, data: Blob) -> None:
@@ -299,9 +303,13 @@ def _disk_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "name a folder that you may write to with --out",
             errno.EROFS: "name a folder on a writable disk with --out",
             errno.ENOTDIR: "name another folder with --out",
+            errno.EEXIST: "name another folder with --out",
+            errno.EISDIR: "remove the folder of that name, or name another one with --out",
         }
+        number = error.errno or 0
         raise StoreError(
-            f"{path}: {error.strerror or error}", steps.get(error.errno or 0, "check the disk")
+            f"{error.filename or path}: {files.reason(error)}",
+            steps.get(number) or files.next_step(error) or "check the disk",
         ) from error
 
 
@@ -322,7 +330,7 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
         raise ModelFileError(
             f"{path} does not exist", "name the out folder of a finished `edgekd build`"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path} is not readable JSON: {error}", "run the same `edgekd build` again"
         ) from None

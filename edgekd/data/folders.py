@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, UnknownName, nearest
-from edgekd.core.files import is_file, state_of
+from edgekd.core.files import is_file, reason, state_of
 from edgekd.data import class_names, csv_text
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.folder_walk import FolderWalk, printable
@@ -115,7 +115,7 @@ class FolderSource:
             return self._paths[item.name].read_bytes()
         except OSError as error:
             raise DataError(
-                f"{item.name}: cannot be read ({error.strerror})",
+                f"{item.name}: cannot be read ({reason(error)})",
                 f"check the file under {self.root}",
             ) from error
 

@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.core.files import is_file, state_of
+from edgekd.core.files import expanded, is_file, is_folder, reason, state_of
 from edgekd.data import tables
 from edgekd.data.folders import SHOWN, SPLIT_NAMES, FolderSource, shown
 from edgekd.data.images import header_size
@@ -60,7 +60,12 @@ class CsvSource:
     def __init__(
         self, path: Path, group_column: str, images: str = "", wanted: Sequence[str] = ()
     ) -> None:
-        self.path, self.root = path, Path(images).expanduser() if images else path.parent
+        self.path, self.root = path, expanded(images, "data.images") if images else path.parent
+        if images and not is_folder(self.root, "data.images"):
+            raise DataError(
+                f"data.images: {self.root} is not a folder",
+                "name the folder that the CSV's names are relative to",
+            )
         self.name = path.stem
         self._rows = tables.numbered(path, ("image",), "labels", ALIASES)
         self._header = list(self._rows[0][1])
@@ -90,7 +95,7 @@ class CsvSource:
             return (self.root / item.name).read_bytes()
         except OSError as error:
             raise DataError(
-                f"{item.name}: cannot be read ({error.strerror})",
+                f"{item.name}: cannot be read ({reason(error)})",
                 f"check the file under {self.root}",
             ) from error
 
@@ -224,7 +229,11 @@ class CsvSource:
                     "keep one row for each image",
                 )
             first[item.name] = line
-        missing = [name for name in first if not is_file(self.root / name)]
+        missing = [
+            name
+            for name, line in first.items()
+            if not is_file(self.root / name, f"labels {self.path}, line {line}:")
+        ]
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
             raise DataError(

@@ -22,6 +22,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core import files
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DataError, MissingExtra, UnknownName
 from edgekd.data import idx
@@ -207,7 +208,7 @@ class FashionMnistSource:
     labels = None
 
     def __init__(self, folder: Path = FASHION_FOLDER) -> None:
-        if not folder.is_dir():
+        if not files.is_folder(folder, "fashion-mnist:"):
             raise DataError(
                 f"fashion-mnist: {folder} does not exist",
                 "apt-get install dataset-fashion-mnist, or name a folder of its files, "
@@ -262,7 +263,7 @@ class FashionMnistSource:
 def _plain_or_packed(path: Path) -> Path:
     """The gzipped form of a file if there is one, else the file."""
     packed = path.with_name(f"{path.name}.gz")
-    return packed if packed.exists() else path
+    return packed if files.exists(packed) else path
 
 
 def _first_line(error: Exception) -> str:

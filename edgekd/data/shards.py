@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgekd.core import files
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError
 from edgekd.data.file_kinds import IMAGE_SUFFIXES, FileKind, kind_of_name
@@ -129,12 +130,12 @@ def _expand(part: str) -> list[Path]:
         names = [name for text in names for name in _ranges(text)]
     paths = []
     for name in names:
-        path = Path(name).expanduser()
-        found = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        path = files.expanded(name, "--data")
+        found = sorted(path.glob("*.tar")) if files.is_folder(path, "--data") else [path]
         if not found:
             raise DataError(f"{path}: a folder without .tar files", EXPECTED)
         paths += found
-    missing = [path.as_posix() for path in paths if not path.is_file()]
+    missing = [path.as_posix() for path in paths if not files.is_file(path)]
     if missing:
         raise DataError(
             f"shards:{part}: {len(missing)} of {len(paths)} shards do not exist: {shown(missing)}",
@@ -201,7 +202,7 @@ def _label_file(shard: Path, member: Member, suffix: str) -> LabelFile:
         if suffix == "cls":
             return {"label": text}
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{shard}: {member.name} is not UTF-8 text or not JSON ({error})", EXPECTED
         ) from None

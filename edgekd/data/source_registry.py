@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.core import plugins
+from edgekd.core import files, plugins
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import class_names, unlabelled
 from edgekd.data.folders import EXPECTED, FolderSource
@@ -33,7 +33,7 @@ def open_all(config: DataConfig) -> Source:
     class_names.checked(source.items(), source.labels, source.name)
     if not config.unlabelled:
         return source
-    return unlabelled.WithUnlabelled(source, Path(config.unlabelled).expanduser())
+    return unlabelled.WithUnlabelled(source, files.expanded(config.unlabelled, "data.unlabelled"))
 
 
 def open_source(
@@ -65,7 +65,7 @@ def open_source(
     layout.
     """
     if text.lower().endswith(".csv"):
-        return CsvSource(Path(text).expanduser(), group_column, images_folder, labels)
+        return CsvSource(files.expanded(text, "--data"), group_column, images_folder, labels)
     if labels or images_folder:
         raise DataError(
             f"data.{'labels' if labels else 'images'} belongs to a CSV of labels, but --data is "
@@ -81,8 +81,7 @@ def open_source(
     if text == "elpv":
         return ElpvSource()
     if kind == "fashion-mnist":
-        folder = text.partition(":")[2]
-        return FashionMnistSource(Path(folder).expanduser()) if folder else FashionMnistSource()
+        return _fashion_mnist(text.partition(":")[2])
     if kind == "shards":
         return ShardSource(text.partition(":")[2], group_column)
     if kind == "medmnist":
@@ -91,16 +90,21 @@ def open_source(
     plugin = plugins.find(GROUP, own)
     if plugin is not None:
         return PluginSource(plugin, argument)
-    path = Path(text).expanduser()
-    if path.exists() or "/" in text or "\\" in text:
+    path = files.expanded(text, "--data")
+    if files.exists(path, "--data") or "/" in text or "\\" in text:
         return FolderSource(path, group_column)
     raise _unknown(text)
+
+
+def _fashion_mnist(folder: str) -> FashionMnistSource:
+    """The set in a folder of IDX files; "" means that of Debian's package."""
+    return FashionMnistSource(files.expanded(folder, "--data")) if folder else FashionMnistSource()
 
 
 def _unknown(text: str) -> UnknownName:
     beside = [
         entry.name
-        for entry in Path().iterdir()
+        for entry in files.listed(Path())
         if entry.is_dir() and not entry.name.startswith(".")
     ]
     known = [*_BUILT_IN, *plugins.installed(GROUP)]

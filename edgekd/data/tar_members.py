@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgekd.core.errors import DataError
+from edgekd.core.files import reason
 
 # Bytes: 64 megapixels, the most that are decoded, as 32-bit TIFF.
 MAX_IMAGE = 256 << 20
@@ -97,7 +98,7 @@ def _unsafe(shard: Path, member: tarfile.TarInfo, what: str) -> DataError:
 
 def _unreadable(shard: Path, error: OSError) -> DataError:
     return DataError(
-        f"{shard}: cannot be read ({error.strerror})",
+        f"{shard}: cannot be read ({reason(error)})",
         "check that its disk is still there and that you may read it",
     )
 

@@ -20,8 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core import files
 from edgekd.core.errors import DataError
-from edgekd.core.files import state_of
+from edgekd.core.files import reason, state_of
 from edgekd.core.records import Record
 from edgekd.data.data_checks import Policy, lines
 from edgekd.data.decoding import ReadImage
@@ -42,7 +43,7 @@ class WithUnlabelled:
     """
 
     def __init__(self, source: Source, folder: Path) -> None:
-        if not folder.is_dir():
+        if not files.is_folder(folder, "data.unlabelled"):
             raise DataError(
                 f"data.unlabelled: {folder} is not a folder",
                 "name a folder of images, with or without folders inside",
@@ -73,7 +74,7 @@ class WithUnlabelled:
             return self._paths[item.name].read_bytes()
         except OSError as error:
             raise DataError(
-                f"{item.name}: cannot be read ({error.strerror})",
+                f"{item.name}: cannot be read ({reason(error)})",
                 f"check the file under {self.folder}",
             ) from error
 

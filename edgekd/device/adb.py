@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.core.errors import DeviceError
+from edgekd.core.files import reason
 from edgekd.device import transports
 from edgekd.device.agent import PYTHON
 from edgekd.device.device_text import clean
@@ -121,7 +122,7 @@ def _adb(
             )
         except OSError as error:
             raise DeviceError(
-                f"adb cannot be started: {error.strerror}", "apt-get install adb"
+                f"adb cannot be started: {reason(error)}", "apt-get install adb"
             ) from error
         assert process.stdout
         timer = transports.Deadline(timeout_s, process.kill)

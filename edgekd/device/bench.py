@@ -15,6 +15,7 @@ import msgspec
 
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, StoreError
+from edgekd.core.files import reason
 from edgekd.device import runner_job
 from edgekd.device.bench_record import Bench
 from edgekd.device.bench_settings import DEFAULTS, BenchSettings
@@ -147,4 +148,4 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
 
 
 def _unwritable(folder: Path, error: OSError) -> StoreError:
-    return StoreError(f"{folder} cannot be written: {error.strerror}", "give another folder")
+    return StoreError(f"{folder} cannot be written: {reason(error)}", "give another folder")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.core.errors import DeviceError
+from edgekd.core.files import reason
 from edgekd.device import adb, android, emulate
 from edgekd.device.bench import bench, carried_back
 from edgekd.device.bench_record import Bench
@@ -88,7 +89,7 @@ def brought(subject: Subject, result: Path) -> Measure:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise DeviceError(
-            f"{result} cannot be read: {error.strerror}",
+            f"{result} cannot be read: {reason(error)}",
             "give the result.json that the command in COMMAND.txt wrote",
         ) from error
     return lambda profile, _progress: carried_back(data, subject.model, profile)

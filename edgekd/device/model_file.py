@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.core.errors import ModelFileError
+from edgekd.core.files import is_file, is_folder, reason
 from edgekd.device import edgebench
 
 MODEL, GOLDEN = "model.tflite", "golden.npz"
@@ -18,7 +19,7 @@ def read_model(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(
-            f"{path} cannot be read: {error.strerror}", "give the path of a .tflite file"
+            f"{path} cannot be read: {reason(error)}", "give the path of a .tflite file"
         ) from error
     check_model(data, str(path))
     return data
@@ -38,11 +39,11 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
     A golden set is taken only from beside a file named model.tflite, because these two belong
     together. Raises ModelFileError when there is no model.
     """
-    model = path / MODEL if path.is_dir() else path
-    if not model.is_file():
+    model = path / MODEL if is_folder(path) else path
+    if not is_file(model):
         raise ModelFileError(
             f"{model} does not exist",
             "give a .tflite file, or the out folder of a finished `edgekd build`",
         )
     golden = model.with_name(GOLDEN)
-    return model, golden if model.name == MODEL and golden.is_file() else None
+    return model, golden if model.name == MODEL and is_file(golden) else None

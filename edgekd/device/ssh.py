@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from edgekd.core.errors import DeviceError
+from edgekd.core.files import reason
 from edgekd.device import agent, ssh_failures, transports
 from edgekd.device.agent import Header
 from edgekd.device.agent_answers import AgentAnswers, GarbledError
@@ -140,7 +141,7 @@ class SshTransport:
             )
         except OSError as error:
             raise DeviceError(
-                f"ssh cannot be started: {error.strerror}", "apt-get install openssh-client"
+                f"ssh cannot be started: {reason(error)}", "apt-get install openssh-client"
             ) from error
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from edgekd.core.artifacts import QuantNetwork
+from edgekd.core.errors import EdgeKDError, UnsupportedNetwork
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
@@ -23,9 +24,24 @@ SEED = 0  # of the random weights and images; shapes do not depend on it
 def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
     """The int8 .tflite of an untrained student at px x px. Leaves torch's random state as it was.
 
-    Raises UnsupportedNetwork, naming the operator and the module, for a student without an int8
-    form, and UnknownName or RecipeError for one that cannot be built.
+    Raises UnsupportedNetwork, naming the network, the operator and the module, for a student
+    without an int8 form, and UnknownName or RecipeError for one that cannot be built.
     """
+    try:
+        return _untrained_tflite(spec, px, classes, rules)
+    except UnsupportedNetwork as error:
+        raise UnsupportedNetwork(f"{spec.name}: {error.what}", error.next_step) from error
+    except (EdgeKDError, MemoryError):
+        raise
+    except Exception as error:  # a network's own code, and the graph of it, may raise anything
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise UnsupportedNetwork(
+            f"{spec.name} cannot be converted to int8: {type(error).__name__}: {reason}",
+            "take a student of the models that `edgekd models` lists",
+        ) from error
+
+
+def _untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         options = {**spec.options, "num_classes": classes}

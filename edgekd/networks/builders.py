@@ -63,7 +63,18 @@ def _edited(model: nn.Module, options: Options) -> nn.Module:
     """The model with EdgeKD's own options applied."""
     student_edits.apply(model, options.get(student_edits.KEY, {}))
     widths.apply(model, options.get(widths.KEY, {}))
-    return model.eval().to(memory_format=torch.channels_last)
+    return _channels_last(model.eval())
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """The model with its weights of four axes in channels_last memory format.
+
+    `Module.to` refuses a network that has weights of five axes, too, such as timm's LambdaNetworks.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def reparameterised(model: nn.Module) -> nn.Module:

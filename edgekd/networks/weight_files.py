@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edgekd.core.artifacts import Blob
 from edgekd.core.errors import MissingExtra, WeightsError
+from edgekd.core.files import is_file
 from edgekd.settings.model_specs import ModelSpec
 
 State = dict[str, Tensor]  # a state dict: {name of the parameter or buffer: its values}
@@ -40,7 +41,7 @@ def read_weights(path: Path) -> State:
     Raises WeightsError for a missing, damaged or foreign file, and for a pickle that would run
     code.
     """
-    if not path.is_file():
+    if not is_file(path, "weights"):
         raise WeightsError(f"weights {path}: no such file", "name a .safetensors file, NAME@FILE")
     if path.suffix == ".safetensors":
         try:
@@ -52,8 +53,9 @@ def read_weights(path: Path) -> State:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types, and users should not see a traceback
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise WeightsError(
-            f"weights {path}: not a plain state dict ({str(error).splitlines()[0][:160]})",
+            f"weights {path}: not a plain state dict ({why})",
             "files that hold Python objects can run code and are never opened; save the state "
             "dict as .safetensors",
         ) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.core.errors import WeightsError
+from edgekd.core.files import reason
 from edgekd.core.store import Entry
 from edgekd.data.sources import Source
 from edgekd.pipeline.stage_keys import version
@@ -112,7 +113,7 @@ def file_digest(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"file {path}: {error.strerror}",
+            f"file {path}: {reason(error)}",
             "name a file that exists; a teacher's weights are given as NAME@FILE",
         ) from None
 

@@ -43,7 +43,11 @@ def run(
     chosen = _until(stages(job), until)
     done: dict[str, Done] = {}
     for stage in chosen:
-        done[stage.name] = _Run(job, store, stage, done, progress, say).done(on_stage)
+        try:
+            done[stage.name] = _Run(job, store, stage, done, progress, say).done(on_stage)
+        except Exception as error:
+            error.add_note(f"stage {stage.name}")
+            raise
         if on_stage:
             on_stage(stage.name, done[stage.name])
     return done

@@ -83,7 +83,7 @@ def _recipe(path: Path) -> dict[str, Setting] | None:
         return dict(_flat("", tomllib.loads(path.read_text(encoding="utf-8-sig"))))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(
             f"{path}: {error}", "run the build again, which writes this file anew"
         ) from None

@@ -55,7 +55,7 @@ def _run(path: Path) -> Bench | None:
     """A bench result, or None for another file that somebody put there."""
     try:
         run = from_json(Bench, json.loads(path.read_bytes()), str(path))
-    except (OSError, ValueError, ModelFileError):
+    except (OSError, ValueError, RecursionError, ModelFileError):
         return None
     return run if run.schema == bench_record.SCHEMA else None
 

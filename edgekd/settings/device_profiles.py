@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgekd.core import plugins
+from edgekd.core import files, plugins
 from edgekd.core.errors import ProfileError, UnknownName, nearest
 from edgekd.core.resources import folder
 from edgekd.settings.profile_fields import CompilerOptions, DeviceProfile
@@ -104,10 +104,10 @@ def _tables(path: Path, came_from: tuple[Path, ...] = ()) -> dict[str, Toml]:
         own: dict[str, Toml] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ProfileError(
-            f"{path} cannot be read: {error.strerror}",
+            f"{path} cannot be read: {files.reason(error)}",
             "`edgekd profiles` lists the profiles that come with EdgeKD",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path} is not TOML: {error}", "correct that line") from error
     # The latency model lies beside the file that names it, also when another file inherits it.
     latency = own.get("latency")

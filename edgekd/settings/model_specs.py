@@ -103,8 +103,12 @@ REQUIRED = ("title", "arch", "roles")
 
 def names() -> list[str]:
     """Names of the networks in models/, and of those that installed packages add; sorted."""
-    files = (path.stem for path in folder("models").glob("*.toml"))
-    return sorted({*files, *plugins.installed(GROUP)})
+    return sorted({*_files(), *plugins.installed(GROUP)})
+
+
+def _files() -> list[str]:
+    """Names of the networks in models/."""
+    return [path.stem for path in folder("models").glob("*.toml")]
 
 
 def spec(name: str) -> ModelSpec:
@@ -113,9 +117,8 @@ def spec(name: str) -> ModelSpec:
     The builder checks that the network exists. Raises RecipeError for a wrong file, and
     PluginError.
     """
-    path = folder("models") / f"{name}.toml"
-    if path.is_file():
-        return read(path)
+    if name in _files():
+        return read(folder("models") / f"{name}.toml")
     plugin = plugins.find(GROUP, name)
     if plugin is None:
         return ModelSpec(name=name, title=name, arch=name, roles=ROLES)
@@ -155,7 +158,7 @@ def read(path: Path) -> ModelSpec:
     example = f"{folder('models') / 'mobilenetv2_050.toml'} is an example"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"model file {path}: {error}", example) from None
     for key, value in values.items():
         if key not in KEYS:

@@ -10,9 +10,13 @@ from typing import Any
 import tomlkit
 import tomlkit.exceptions
 
+from edgekd.core import files
 from edgekd.core.errors import RecipeError
 from edgekd.settings.setting_types import Toml
 
+# What tomllib raises for a text that is no TOML: ValueError also for a whole number of more than
+# 4,300 digits, RecursionError for brackets in brackets.
+INVALID = (ValueError, RecursionError)
 MARK = "\ufeff"  # the byte-order mark that some Windows editors put before the text
 
 
@@ -24,9 +28,13 @@ def read_text(path: Path) -> str:
         raise RecipeError(
             f"recipe {path} does not exist", "edgekd new DIR writes one to start from"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RecipeError(
-            f"recipe {path} cannot be read: {error}", "name a TOML file in UTF-8"
+            f"recipe {path}: {files.reason(error)}", "name a TOML file that can be read"
+        ) from None
+    except ValueError:  # UnicodeDecodeError, or a NUL byte in the name
+        raise RecipeError(
+            f"recipe {path} is not text in UTF-8", "save it as UTF-8, or name another file"
         ) from None
 
 
@@ -37,7 +45,7 @@ def read(path: Path) -> dict[str, Toml]:
     """
     try:
         tables = tomllib.loads(read_text(path).removeprefix(MARK))
-    except tomllib.TOMLDecodeError as error:
+    except INVALID as error:
         raise RecipeError(
             f"recipe {path} is not valid TOML: {error}", "correct the line that it names"
         ) from None
@@ -54,7 +62,7 @@ def parse_value(text: str) -> Toml:
     """A value given on the command line: TOML, or a text that needs no quotes."""
     try:
         value: Toml = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except INVALID:
         return text
     return value
 

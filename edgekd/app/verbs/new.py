@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgekd.app.arguments import DEFAULT_PROFILE
 from edgekd.app.commands import NewCommand
+from edgekd.core import files
 from edgekd.core.errors import RecipeError
 from edgekd.settings import recipe
 
@@ -13,14 +14,14 @@ from edgekd.settings import recipe
 def run(command: NewCommand) -> int:
     """Write a recipe. Raises RecipeError for a file that exists or cannot be written."""
     path = Path(command.folder) / "recipe.toml"
-    if path.exists():
+    if files.exists(path, "DIR"):
         raise RecipeError(f"{path} exists already", "name another folder, or delete it first")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(recipe.to_toml(recipe.Recipe()), encoding="utf-8")
     except OSError as error:
         raise RecipeError(
-            f"{path}: {error.strerror}", "name a folder that you may write to"
+            f"{path}: {files.reason(error)}", "name a folder that you may write to"
         ) from None
     print(f"{path}\nnext: edgekd build {path} --profile {DEFAULT_PROFILE}")
     return 0

@@ -21,6 +21,7 @@ from edgekd.assessment.check_record import (
     CompilerRow,
 )
 from edgekd.core.errors import DeviceError
+from edgekd.core.files import reason
 from edgekd.core.records import UNSET
 
 PROGRAM = "edgetpu_compiler"
@@ -243,5 +244,5 @@ def _run(command: list[str], folder: Path, timeout_s: int) -> str:
             "raise compiler.timeout_s in a profile of your own, or take a smaller model",
         ) from None
     except OSError as error:
-        raise DeviceError(f"{command[0]} cannot be run: {error.strerror}", INSTALL) from None
+        raise DeviceError(f"{command[0]} cannot be run: {reason(error)}", INSTALL) from None
     return done.stdout.decode("utf-8", errors="replace")

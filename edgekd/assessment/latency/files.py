@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd.assessment.latency.model import LatencyModel
 from edgekd.core.errors import ModelFileError, ProfileError
+from edgekd.core.files import reason
 from edgekd.core.records import Record, from_json, to_json
 
 SCHEMA = "edgekd.latency/1"
@@ -29,9 +30,9 @@ def read(path: Path) -> dict[str, LatencyModel]:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(
-            f"{path}: {error.strerror}", "correct latency in the profile, or leave it empty"
+            f"{path}: {reason(error)}", "correct latency in the profile, or leave it empty"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _broken(f"{path} is not JSON: {error}") from None
     try:
         found = from_json(LatencyFile, body, str(path))
