@@ -51,7 +51,8 @@ def backbone(job: Job, teacher: str, classes: int) -> Backbone:
     """The teacher NAME@FILE as it is before its head is fitted."""
     name, _, weights = teacher.partition("@")
     model = spec(name)
-    px = job.recipe.teacher.px or teacher_px(model, job.recipe.data.input_px, weights)
+    config = dataclasses.replace(job.recipe.teacher, weights=weights)
+    px = teacher_px(model, job.recipe.data.input_px, config)
     size = {"img_size": px} if builders.accepts_size(model.arch) else {}
     net, _ = builders.pretrained(model, weights, classes, {**model.options, **size})
     mean, std = builders.normalisation(model, net)

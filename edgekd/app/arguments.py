@@ -85,7 +85,15 @@ class Build(Arguments):
     )
     teacher_frozen: bool = field(
         default=False,
-        metadata=option("freeze the teacher and train only a linear head on its features"),
+        metadata=option(
+            "freeze the teacher and train only a linear head on its features", exclusive="teaching"
+        ),
+    )
+    teacher_as_is: bool = field(
+        default=False,
+        metadata=option(
+            "use a finished classifier exactly as it is (teacher.epochs=0)", exclusive="teaching"
+        ),
     )
     student: str | None = field(
         default=None, metadata=option("network to train and ship", "NAME[@FILE]")

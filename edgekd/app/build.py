@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekd.app import label_rules, provenance
+from edgekd.app import first_weights, label_rules, provenance
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
@@ -84,6 +84,8 @@ def own_settings(asked: Build) -> dict[str, Toml]:
         found["teacher.name"], found["teacher.weights"] = name_and_file(asked.teacher)
     if asked.teacher_frozen:
         found["teacher.mode"] = "frozen"
+    if asked.teacher_as_is:
+        found["teacher.mode"], found["teacher.epochs"] = "finetune", 0
     if asked.student is not None:
         found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
     if asked.seed is not None:
@@ -122,12 +124,12 @@ def job(settings: Recipe, profile: str) -> Job:
     if settings.data.unlabelled:
         label_rules.check_unlabelled(settings)
     if source.labels is None:
-        loss_catalogue.check(
-            settings.distil.losses,
-            len({item.label for item in source.items() if item.split != UNLABELLED}),
-        )
+        classes = len({item.label for item in source.items() if item.split != UNLABELLED})
+        loss_catalogue.check(settings.distil.losses, classes)
     else:
-        label_rules.check_several_labels(settings, len(source.labels))
+        classes = len(source.labels)
+        label_rules.check_several_labels(settings, classes)
+    first_weights.check(settings, classes)
     made = Job(settings, device, source)
     licences.check_use(provenance.network_terms(made, {}), settings.card)
     return made

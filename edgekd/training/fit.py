@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgekd.core.context import Checkpoint, Progress, silent
 from edgekd.core.errors import TrainingDiverged
+from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.training.processes import team
 from edgekd.training.views import generator
 
@@ -65,7 +66,7 @@ def first_rate(asked: float, origin: str) -> float:
 
     `origin`: as `networks.builders.pretrained` says it; "random" for random weights.
     """
-    return asked or RATES["random" if origin == "random" else "pretrained"]
+    return asked or RATES["random" if origin == RANDOM_WEIGHTS else "pretrained"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
 from edgekd.networks import builders
+from edgekd.networks.inference import classify
 from edgekd.settings import loss_catalogue
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import loss_builder, loss_modules, teacher_blend
@@ -153,7 +154,7 @@ class Objective(nn.Module):
             last = self.student.forward_features(images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
         dropped = F.dropout(pooled, self.config.drop, self.training)
-        logits = self.student.get_classifier()(dropped)  # type: ignore[operator]
+        logits = classify(self.student, last, dropped)
         return Seen(logits, pooled, last, taps)
 
     def loss(self, batch: Batch, step: Step) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError
 from edgekd.networks import builders
-from edgekd.networks.inference import autocast, precision
+from edgekd.networks.inference import autocast, classify, precision
 from edgekd.training import views
 from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
@@ -73,7 +73,7 @@ class Oracle:
             pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
         # The classifier runs in float32: bfloat16 would round its logits to 3 digits.
         pooled = pooled.float()
-        logits = self.net.get_classifier()(pooled)  # type: ignore[operator]
+        logits = classify(self.net, last.float(), pooled)
         answers = {"logits": logits, "pooled": pooled}
         if self.grid_side:
             answers["grid"] = resize_map(

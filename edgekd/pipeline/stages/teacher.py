@@ -1,5 +1,5 @@
-"""data -> teacher: a network that is fine-tuned, trained from random weights, or frozen with a
-linear head on its features.
+"""data -> teacher: a network that is fine-tuned, trained from random weights, frozen with a linear
+head on its features, or used as it is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.core.records import to_json
 from edgekd.data import datasets
-from edgekd.evaluation import metrics
+from edgekd.evaluation import class_order, metrics
 from edgekd.networks import builders, network_size, weight_files
 from edgekd.networks.inference import logits_and_features, logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
-from edgekd.settings.model_specs import ModelSpec
+from edgekd.settings.model_specs import RANDOM_WEIGHTS, ModelSpec
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
+from edgekd.settings.training_settings import AS_IT_IS
 from edgekd.training import linear_head, views
 from edgekd.training.fit import FitPlan, Step, balanced, first_rate, fit, shuffled
 from edgekd.training.losses import label_losses
@@ -36,8 +37,8 @@ Batch = tuple[Tensor, Tensor]  # images float32 [b, c, px, px], targets float32 
 def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Network:
     """Train the teacher on the training split and evaluate it on validation and test.
 
-    Raises WeightsError for weights that do not fit, and RecipeError for a frozen network without
-    weights.
+    With `teacher.epochs = 0` nothing is trained. Raises WeightsError for weights that do not fit,
+    and RecipeError for a frozen network without weights.
     """
     config, model, px = settings.config, settings.model, settings.px
     _check_frozen(config, model)
@@ -45,14 +46,30 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     size = {"img_size": px} if builders.accepts_size(model.arch) else {}
     options: dict[str, Json] = {**model.options, **size}
     torch.manual_seed(context.seed)
-    net, origin = builders.pretrained(model, config.weights, classes, options)
+    first = builders.finished if config.as_it_is else builders.pretrained
+    net, origin = first(model, config.weights, classes, options)
     mean, std = builders.normalisation(model, net)
     render = views.Renderer(datasets.pixels(dataset), px, mean, std)
     training = _Training(net, render, dataset, config, settings.view, context)
     history: list[dict[str, float]] = []
-    if config.mode == "frozen":
+    how: dict[str, Json]
+    if config.as_it_is:
+        how = {"mode": AS_IT_IS}
+        context.say(f"{model.name} teaches as it is, with the weights {origin}")
+        if (order := training.better_order()) is not None:
+            context.say(
+                f"{model.name}: its outputs fit the classes better in another order; output "
+                f"{order[0] + 1} answers to {dataset.classes[0]!r}, the first class. Put the rows "
+                "of its classifier into the order of the classes"
+            )
+    elif config.mode == "frozen":
         how = {"head_decay": training.fit_head()}
     else:
+        if origin == RANDOM_WEIGHTS:
+            context.say(
+                f"{model.name} has random weights and learns from the training images alone; "
+                f"trained weights usually teach more: --teacher {model.name}@FILE.safetensors"
+            )
         rate = first_rate(config.lr, origin)
         history = training.finetune(rate)
         how = {"lr": rate}
@@ -121,6 +138,15 @@ class _Training:
             answers = logits_of(self.net, images, self.dtype)
             found[split] = to_json(metrics.evaluate(answers, self.labels[rows].numpy()))
         return found
+
+    def better_order(self) -> list[int] | None:
+        """See `class_order`, on the validation images; None for several labels."""
+        if self.dataset.labels == "many":
+            return None
+        rows = self._rows("val")
+        images = (self.render.plain(part) for part in rows.split(self.config.batch))
+        answers = logits_of(self.net, images, self.dtype)
+        return class_order.better_order(metrics.confusion(answers, self.labels[rows].numpy()))
 
     def finetune(self, lr: float) -> list[dict[str, float]]:
         """Train all weights on new views every epoch, with cross-entropy on mixed labels. Returns a

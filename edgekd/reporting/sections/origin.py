@@ -10,6 +10,7 @@ from edgekd.reporting import charts
 from edgekd.reporting import text as fmt
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import DataBlock, Report, StageBlock
+from edgekd.settings.training_settings import AS_IT_IS
 
 TRAINED = {
     "teacher": "Teacher",
@@ -192,6 +193,8 @@ def networks(report: Report) -> list[NetworkLine]:
 def _weights(network: NetworkBlock) -> str:
     """Where the weights came from, and the settings that were chosen by the build itself."""
     told = [network.weights]
+    if network.mode == AS_IT_IS:
+        told.append("used as it is")
     for name, value in (("lr", network.lr), ("head decay", network.head_decay)):
         if not isinstance(value, UnsetType):
             told.append(f"{name} {value:g}")
