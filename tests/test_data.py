@@ -258,7 +258,7 @@ def test_unreadable_images_are_all_listed_or_skipped(plain: Path) -> None:
     data = built(plain, on_error="skip")
     assert len(data.images) == 40
     assert len(data.facts["skipped"]) == 12
-    assert any("12 unreadable" in warning for warning in data.facts["warnings"])
+    assert any("12 images that cannot be read" in warning for warning in data.facts["warnings"])
 
 
 def test_one_image_in_train_and_test_is_refused_or_dropped_from_train(divided: Path) -> None:

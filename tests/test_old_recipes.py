@@ -43,7 +43,9 @@ def test_a_recipe_of_version_0_1_0_means_what_it_meant(name: str) -> None:
     assert [term.weight for term in found.distil.losses] == [
         row["weight"] for row in losses.values()
     ]
-    assert recipe.to_toml(found) == path.read_text(encoding="utf-8")
+    # Later versions have more keys; those of 0.1.0 are written as before, in the same order.
+    written = iter(recipe.to_toml(found).splitlines())
+    assert all(line in written for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def test_the_full_recipe_of_version_0_1_0_sets_every_key_of_that_version() -> None:

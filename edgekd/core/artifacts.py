@@ -131,8 +131,9 @@ def artifact_type(kind: str) -> type:
 class Dataset:
     """Decoded images at one base size, with labels and splits.
 
-    `pixels`: uint8 [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else
-    RGB). `images`: one row for each image, in the order of `pixels`.
+    `pixels`: [n, channels, px, px] (NCHW, C order; 1 channel when every image is grey, else RGB).
+    They are uint8, or little-endian uint16 where `bits` is 16. `images`: one row for each image, in
+    the order of `pixels`.
     """
 
     name: str
@@ -147,6 +148,11 @@ class Dataset:
     def labels(self) -> Labels:
         """How many labels an image has."""
         return "many" if self.facts.get("labels") == "many" else "one"
+
+    @property
+    def bits(self) -> int:
+        """Bits of a pixel: 8, or 16 where an image has more than 8. White is 255 or 65535."""
+        return int(self.facts.get("depth", {}).get("stored", 8))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,10 +150,12 @@ def shared(dataset: Dataset) -> Dataset:
     rows = datasets.rows(dataset, "train")
     every = datasets.pixels(dataset)
     # np.zeros takes no memory for pages that are never written.
-    pixels = np.zeros(every.shape, np.uint8)
+    pixels = np.zeros(every.shape, every.dtype)
     pixels[rows] = every[rows]
     images: list[ImageRow] = []
     for row in dataset.images:
         nothing: Json = 0 if dataset.labels == "one" else []
         images.append({**row, "label": nothing})
-    return dataclasses.replace(dataset, images=images, pixels=memoryview(pixels.reshape(-1)))
+    return dataclasses.replace(
+        dataset, images=images, pixels=memoryview(pixels.reshape(-1).view(np.uint8))
+    )

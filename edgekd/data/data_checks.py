@@ -48,9 +48,12 @@ class GroupCounts(Record, frozen=True):
 
 def unreadable(name: str, failures: Sequence[DataError]) -> DataError:
     """The error that lists images which cannot be read."""
+    # What a package would mend comes first.
+    install = {each.next_step for each in failures if each.next_step.startswith("pip install")}
+    leave = "repair or remove them, or leave them out with --set data.on_error=skip"
     return DataError(
         f"{name}: {len(failures)} images cannot be read:{lines([each.what for each in failures])}",
-        "repair or remove them, or leave them out with --set data.on_error=skip",
+        "; otherwise ".join([*sorted(install), leave]),
     )
 
 

@@ -18,10 +18,12 @@ from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET, UnsetType, to_json
-from edgekd.data import class_names, data_checks, unlabelled
+from edgekd.data import class_names, data_checks, pixel_rules, unlabelled
 from edgekd.data.data_checks import TINY_PX, Copies, GroupCounts
 from edgekd.data.decoding import Progress, ReadImage, Reading, read_all
+from edgekd.data.depth_record import Depth
 from edgekd.data.folders import EXPECTED
+from edgekd.data.left_out import places
 from edgekd.data.sources import SPLITS, UNLABELLED, Item, Source, SourceFacts
 from edgekd.data.splits import FEWEST, hold_out
 from edgekd.data.unlabelled import UnlabelledCounts
@@ -32,7 +34,8 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     """`Dataset.facts`: what the source says, and what was found while the data set was built.
 
     `counts`: images of each class, or with each label, by split. `skipped`: a message for each
-    image that could not be read. `labels`: "many" when an image may have several.
+    image that could not be read. `labels`: "many" when an image may have several. `depth`: how
+    images of more than 8 bits became pixels, where there are any.
     """
 
     fit: str
@@ -42,6 +45,7 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     duplicates: Copies
     skipped: list[str]
     labels: Literal["many"] | UnsetType = UNSET
+    depth: Depth | UnsetType = UNSET
     unlabelled: UnlabelledCounts | UnsetType = UNSET
 
 
@@ -62,7 +66,7 @@ def build_dataset(
     items, classes = _collect(source, config.limit, seed)
     native = source.native_px()
     px = min(config.cache_px, native) if native else config.cache_px
-    reading = read_all(source, items, px, config.fit, progress)
+    reading = read_all(source, items, pixel_rules.from_settings(config, px), progress)
     if reading.failures and config.on_error == "refuse":
         raise data_checks.unreadable(source.name, reading.failures)
 
@@ -91,6 +95,7 @@ def build_dataset(
         duplicates=copies,
         skipped=[failure.what for failure in reading.failures],
         labels=UNSET if source.labels is None else "many",
+        depth=UNSET if reading.depth is None else reading.depth,
         unlabelled=beside if extra else UNSET,
     )
     return _assemble(source.name, classes, px, reading, labelled + new, facts)
@@ -203,8 +208,9 @@ def _warnings(
             "is that the same kind?"
         )
     if reading.failures:
-        said.append(f"{len(reading.failures)} unreadable images were skipped")
-    return said
+        names = [failure.what.partition(": ")[0] for failure in reading.failures]
+        said.append(f"{len(names)} images that cannot be read were skipped: {places(names)}")
+    return said + reading.warnings
 
 
 def _assemble(

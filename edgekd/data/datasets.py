@@ -10,6 +10,7 @@ from edgekd.core.errors import DataError, UnknownName
 from edgekd.data.sources import SPLITS, UNLABELLED
 
 Pixels = NDArray[np.uint8]
+Levels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
@@ -43,9 +44,12 @@ def labels(dataset: Dataset, split: str | None = None) -> NDArray[np.int64]:
     return every if split is None else every[rows(dataset, split)]
 
 
-def pixels(dataset: Dataset) -> Pixels:
-    """All images as a read-only view, uint8 [n, channels, px, px] (NCHW), without a copy."""
-    return np.frombuffer(dataset.pixels, np.uint8).reshape(
+def pixels(dataset: Dataset) -> Levels:
+    """All images as a read-only view, [n, channels, px, px] (NCHW), without a copy.
+
+    They are uint8, or uint16 (0 to 65535) where an image has more than 8 bits.
+    """
+    return np.frombuffer(dataset.pixels, np.dtype("u1" if dataset.bits == 8 else "<u2")).reshape(
         -1, dataset.channels, dataset.px, dataset.px
     )
 

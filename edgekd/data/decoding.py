@@ -13,7 +13,10 @@ import numpy as np
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DataError
 from edgekd.data import images
+from edgekd.data.bit_depth import FULL, Extremes, Grey16, Wide, decide, extremes, scaled
+from edgekd.data.depth_record import Depth
 from edgekd.data.images import Pixels
+from edgekd.data.pixel_rules import PixelRules
 from edgekd.data.sources import Item, Source
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -33,14 +36,19 @@ _IN_MEMORY = 1 << 30
 class Decoded:
     """One decoded image.
 
-    `pixels`: uint8 [px, px] when the image is grey (also when its file is RGB), else [px, px, 3].
-    `sha256`: hash of the file, or of the pixels when there is no file. `shortest`: the shorter side
-    in pixels before resizing.
+    `pixels`: uint8 [px, px] when the image is grey (also when its file is RGB), uint16 [px, px] (0
+    to 65535) when it has more than 8 bits, else uint8 [px, px, 3]. None for an image that does not
+    say what is white, and for which the rules do not say it either; `extremes` then has what is
+    needed to decide it. `sha256`: hash of the file, or of the pixels when there is no file.
+    `shortest`: the shorter side in pixels before resizing. `clipped`: whether values above white
+    were made white.
     """
 
-    pixels: Pixels
+    pixels: Pixels | Grey16 | None
     sha256: str
     shortest: int
+    extremes: Extremes | None = None
+    clipped: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,77 +69,120 @@ class ReadImage:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The images that could be read, the canvas with their pixels, and an error for each other."""
+    """The images that could be read, the canvas with their pixels, and an error for each other.
+
+    `depth`: how images of more than 8 bits became pixels, or None where there are none. `warnings`:
+    sentences about these.
+    """
 
     images: list[ReadImage]
     canvas: Canvas
     failures: list[DataError]
+    depth: Depth | None
+    warnings: list[str]
 
 
 def read_all(
-    source: Source, items: Sequence[Item], px: int, fit: str, progress: Progress | None
+    source: Source, items: Sequence[Item], rules: PixelRules, progress: Progress | None
 ) -> Reading:
-    """Read every item onto one canvas; `px` and `fit` as in `images.fit`."""
+    """Read every item onto one canvas.
+
+    Images that do not say what is white are read again when all others are there, because what is
+    white is decided from all of them. Raises DataError when that cannot be decided.
+    """
     found: list[ReadImage] = []
     failures: list[DataError] = []
-    canvas = Canvas(len(items), px)
-    for item, image in decoded(source, items, px, fit, progress):
+    undecided: dict[int, tuple[Item, Extremes]] = {}
+    wide = clipped = 0
+    canvas = Canvas(len(items), rules.px)
+    for item, image in decoded(source, items, rules, progress):
         if isinstance(image, DataError):
             failures.append(image)
             continue
         row = canvas.add(image.pixels)
-        grey = image.pixels.ndim == 2
+        if image.extremes is not None:
+            undecided[row] = (item, image.extremes)
+        grey = image.pixels is None or image.pixels.ndim == 2
+        wide += image.pixels is None or image.pixels.dtype == np.uint16
+        clipped += image.clipped
         found.append(
             ReadImage(item, row, image.sha256, grey, image.shortest, item.split or "train")
         )
-    return Reading(found, canvas, failures)
+    whites, said = decide([extremes for _, extremes in undecided.values()])
+    rules = dataclasses.replace(rules, whites=whites)
+    again = [item for item, _ in undecided.values()]
+    for row, (_, image) in zip(undecided, decoded(source, again, rules, None), strict=True):
+        if isinstance(image, DataError):
+            raise image  # it could be read a moment ago
+        assert image.pixels is not None
+        canvas.put(row, image.pixels)
+        clipped += image.clipped
+    if rules.bits and clipped:
+        said.append(f"{clipped} images have values above data.bits = {rules.bits}, now white")
+    depth = rules.depth(wide, clipped) if wide else None
+    return Reading(found, canvas, failures, depth, said)
 
 
-def _read(source: Source, item: Item, px: int, fit: str) -> Decoded | DataError:
+def _read(source: Source, item: Item, rules: PixelRules) -> Decoded | DataError:
     """Load, hash, decode and fit one image. Returns a DataError, so that all can be listed."""
     try:
         loaded = source.load(item)
         if isinstance(loaded, bytes):
-            digest, picture = sha256(loaded), images.decode(loaded, item.name)
+            digest, picture = sha256(loaded), images.read(loaded, item.name, rules.window)
         else:
             digest, picture = sha256(np.ascontiguousarray(loaded).tobytes()), loaded
     except DataError as error:
         return error
-    fitted = images.fit(picture, px, fit)
+    if isinstance(picture, Wide):
+        return _scaled(picture, digest, item, rules)
+    fitted = images.fit(picture, rules.px, rules.fit)
     pixels = images.as_grey(fitted) if images.is_grey(fitted) else fitted
     return Decoded(pixels, digest, min(picture.shape[:2]))
 
 
+def _scaled(picture: Wide, digest: str, item: Item, rules: PixelRules) -> Decoded:
+    """An image of more than 8 bits, scaled before it is resized if the rules say its white."""
+    shortest, white = min(picture.values.shape), rules.white(picture)
+    if white is None:
+        return Decoded(None, digest, shortest, extremes(picture, item.name))
+    fitted = images.fit(scaled(picture, white), rules.px, rules.fit)
+    clipped = bool(picture.values.max() > white)
+    return Decoded(fitted, digest, shortest, clipped=clipped)
+
+
 def decoded(
-    source: Source, items: Sequence[Item], px: int, fit: str, progress: Progress | None
+    source: Source, items: Sequence[Item], rules: PixelRules, progress: Progress | None
 ) -> Iterator[tuple[Item, Decoded | DataError]]:
-    """Each item, in order, with its image or its error; `px` and `fit` as in `images.fit`."""
+    """Each item, in order, with its image or its error."""
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
-            found = threads.map(lambda item: _read(source, item, px, fit), batch)
+            found = threads.map(lambda item: _read(source, item, rules), batch)
             for offset, pair in enumerate(zip(batch, found, strict=True)):
                 yield pair
                 if progress:
                     progress(start + offset + 1, len(items))
 
 
-def room(shape: tuple[int, ...]) -> Pixels:
-    """An uninitialized uint8 array: in memory, or in an unlinked temporary file if it is large.
+def room(shape: tuple[int, ...], wide: bool = False) -> Pixels | Grey16:
+    """An uninitialized array of uint8, or of uint16 if `wide`.
 
-    The operating system removes the file, which lies below TMPDIR, when nothing uses the array.
+    It is in memory, or in an unlinked temporary file if it is large. The operating system removes
+    the file, which lies below TMPDIR, when nothing uses the array.
     """
-    if math.prod(shape) <= _IN_MEMORY:
-        return np.empty(shape, np.uint8)
+    kind = np.dtype(np.uint16 if wide else np.uint8)
+    if math.prod(shape) * kind.itemsize <= _IN_MEMORY:
+        return np.empty(shape, kind)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        return np.memmap(file, kind, "w+", shape=shape)
 
 
 class Canvas:
-    """Pixels of up to `count` images, uint8 [count, channels, px, px].
+    """Pixels of up to `count` images, [count, channels, px, px].
 
     It has one channel until the first coloured image comes; the grey images before it are then
-    repeated to RGB.
+    repeated to RGB. It is uint8 until the first image of more than 8 bits comes; the images before
+    it are then scaled to 16 bits.
     """
 
     def __init__(self, count: int, px: int) -> None:
@@ -143,15 +194,38 @@ class Canvas:
         """1 while every image is grey, else 3."""
         return int(self._pixels.shape[1])
 
-    def add(self, image: Pixels) -> int:
-        """Append an image, uint8 [px, px] or [px, px, 3]; returns its row."""
-        if image.ndim == 3 and self.channels == 1:
-            coloured = room((len(self._pixels), 3, *self._pixels.shape[2:]))
-            coloured[: self._used] = self._pixels[: self._used]
-            self._pixels = coloured
-        self._pixels[self._used] = image.transpose(2, 0, 1) if image.ndim == 3 else image
+    @property
+    def wide(self) -> bool:
+        """Whether the pixels are uint16 (0 to 65535) and not uint8."""
+        return self._pixels.dtype == np.uint16
+
+    def add(self, image: Pixels | Grey16 | None) -> int:
+        """Append an image as in `Decoded`; returns its row.
+
+        None keeps the row free for an image of more than 8 bits, which `put` then brings.
+        """
         self._used += 1
+        if image is None:
+            self._grow(self.channels, wide=True)
+        else:
+            self.put(self._used - 1, image)
         return self._used - 1
+
+    def put(self, row: int, image: Pixels | Grey16) -> None:
+        """Make an image the row `row`, which `add` has returned."""
+        coloured = image.ndim == 3
+        self._grow(3 if coloured else self.channels, self.wide or image.dtype == np.uint16)
+        levels = image.transpose(2, 0, 1) if coloured else image
+        self._pixels[row] = _widened(levels) if self.wide else levels
+
+    def _grow(self, channels: int, wide: bool) -> None:
+        """Give the canvas more channels or 16 bits, and keep the rows."""
+        if (channels, wide) == (self.channels, self.wide):
+            return
+        grown = room((len(self._pixels), channels, *self._pixels.shape[2:]), wide)
+        for row in range(self._used):  # one by one: a copy of all would double the memory
+            grown[row] = _widened(self._pixels[row]) if wide else self._pixels[row]
+        self._pixels = grown
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, which must ascend, and close the gaps between them in place."""
@@ -164,4 +238,11 @@ class Canvas:
         """The rows in use as read-only bytes, without a copy."""
         used = self._pixels[: self._used]
         used.flags.writeable = False
-        return memoryview(used.reshape(-1))
+        return memoryview(used.reshape(-1).view(np.uint8))
+
+
+def _widened(levels: Pixels | Grey16) -> Grey16:
+    """Levels of 8 bits as 16 bits; those of 16 bits as they are. 255 becomes 65535."""
+    if levels.dtype == np.uint16:
+        return np.asarray(levels, np.uint16)
+    return levels.astype(np.uint16) * np.uint16(FULL // 255)

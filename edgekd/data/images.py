@@ -1,25 +1,31 @@
-"""Image files as uint8 arrays, and the preprocessing that training, export and device share.
+"""Image files as arrays, and the preprocessing that training, export and device share.
 
-Every file is either decoded to uint8 [height, width] (grey) or [height, width, 3] (RGB), or refused
-with a DataError that names it. In this package only this file imports Pillow.
+Every file is either read as uint8 [height, width] (grey), uint8 [height, width, 3] (RGB) or grey of
+more than 8 bits (`bit_depth.Wide`), or refused with a DataError that names it. In this room only
+this file imports Pillow.
 """
 
 from __future__ import annotations
 
+import functools
 import io
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError, features
 
 from edgekd.core.errors import DataError, UnknownName
+from edgekd.data import bit_depth, dicom_file, wide_images
+from edgekd.data.bit_depth import Wide
+from edgekd.data.file_kinds import AVIF_BRANDS, DICOM_SUFFIXES, HEIF_BRANDS, brand, is_dicom
+from edgekd.data.pixel_rules import FIRST_WINDOW, Window
 
 Pixels = NDArray[np.uint8]
 
 # Pillow's other readers are not used: some start programs (EPS starts Ghostscript), and none is for
 # photographs. JPEG includes MPO, the two-picture JPEG of many phones; its first picture is taken.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000")
 
 # 64 megapixels are 192 MB as RGB, and two images are decoded at once. The largest detectors of
 # radiographs have about 20 megapixels.
@@ -27,38 +33,59 @@ MAX_PIXELS = 64_000_000
 
 FIT_MODES = ("squash", "crop", "pad")
 
-# Detectors of radiographs write 10 to 12 bits into 16-bit files. Divided by 65535, such an image
-# would be nearly black. No real 16-bit photograph has its brightest pixel below 1/16 of the scale,
-# so that 4095 tells the two apart.
-_TWELVE_BITS = 4095
-_SIXTEEN_BITS = 65535
-
 
 def decode(data: bytes, name: str) -> Pixels:
-    """Decode an image file to uint8 [height, width] (a grey file) or [height, width, 3] (RGB).
+    """An image file as uint8 [height, width] (a grey file) or [height, width, 3] (RGB).
 
-    EXIF rotation is applied, and the first frame of an animation is taken. 16-bit grey is scaled by
-    its range: 12 bits when no pixel is brighter than 4095. Transparent pixels are laid on black.
-    Black is what `fit` pads with, it means "no signal" in a radiograph, and colours hidden under
-    full transparency must not reach a network. CMYK becomes RGB without a colour profile.
-
-    Raises DataError, with `name`, when the bytes are not an image, are truncated or damaged, or
-    hold more than MAX_PIXELS pixels.
+    As `read`, with grey of more than 8 bits scaled by what the image alone shows. Raises DataError
+    as `read` does.
     """
+    found = read(data, name)
+    return bit_depth.narrowed_alone(found, name) if isinstance(found, Wide) else found
+
+
+def read(data: bytes, name: str, window: Window = FIRST_WINDOW) -> Pixels | Wide:
+    """An image file as uint8 [height, width] (grey), uint8 [height, width, 3] (RGB), or grey of
+    more than 8 bits.
+
+    EXIF rotation is applied, and the first frame of an animation is taken. Transparent pixels are
+    laid on black. Black is what `fit` pads with, it means "no signal" in a radiograph, and colours
+    hidden under full transparency must not reach a network. CMYK becomes RGB without a colour
+    profile. `window`: how the values of a DICOM file become grey levels.
+
+    Raises DataError, with `name`, when the bytes are not an image, are truncated or damaged, hold
+    more than MAX_PIXELS pixels, or need a package that is not installed.
+    """
+    if is_dicom(data) or PurePath(name).suffix.lower() in DICOM_SUFFIXES:
+        found = dicom_file.read(data, name, window, MAX_PIXELS)
+        if found is not None:
+            return found
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_size(image.size, name)
             image.load()
-            return _to_array(image, name)
+            return _to_array(image, data, name)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, IndexError, ...
-        raise DataError(
-            f"{name}: {_why_unreadable(data, error)}",
-            "replace or remove the file, or build with --set data.on_error=skip",
-        ) from error
+        reason, step = _why_unreadable(data, error)
+        raise DataError(f"{name}: {reason}", step) from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that Pillow may open here, with those of plug-ins that are installed."""
+    found: tuple[str, ...] = _FORMATS
+    if features.check("avif"):
+        found += ("AVIF",)
+    try:
+        import pillow_heif
+    except ImportError:
+        return found
+    pillow_heif.register_heif_opener()
+    return (*found, "HEIF")
 
 
 def encode_png(picture: Pixels) -> bytes:
@@ -81,10 +108,10 @@ def header_size(path: Path | io.BytesIO) -> tuple[int, int]:
     Nothing is decoded.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_formats()) as image:
             return image.size
-    except Exception:  # as in `decode`, which later reports the file with its reason
-        return (0, 0)
+    except Exception:  # as in `read`, which later reports the file with its reason
+        return dicom_file.header_size(path)
 
 
 def is_grey(image: Pixels) -> bool:
@@ -105,19 +132,23 @@ def as_rgb(image: Pixels) -> Pixels:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
+def fit[Level: (np.uint8, np.uint16)](
+    image: NDArray[Level], px: int, mode: str = "squash"
+) -> NDArray[Level]:
     """Bring an image to px x px. Apps must do the same on the device.
 
-    `image`: uint8 [height, width], [height, width, 1] or [height, width, 3]; the result is
-    [px, px], [px, px, 1] or [px, px, 3]. Modes:
+    `image`: uint8 [height, width], [height, width, 1] or [height, width, 3], or uint16
+    [height, width]. The result has the same type and is [px, px], [px, px, 1] or [px, px, 3].
+    Modes:
 
     * "squash": the whole image becomes the square; its aspect ratio is not kept
     * "crop": the largest centred square becomes the square
     * "pad": the longer side becomes px; the image is centred between black bars
 
     Resampling is Pillow's bilinear filter, first along the width, then along the height, each
-    rounded to 8 bits. When it shrinks an image it averages over all pixels that a result covers
-    (antialiasing), unlike a bilinear filter over four neighbours.
+    rounded to 8 bits; of 16-bit images only the end is rounded. When it shrinks an image it
+    averages over all pixels that a result covers (antialiasing), unlike a bilinear filter over four
+    neighbours.
 
     Raises UnknownName for another mode, and DataError for a px below 1.
     """
@@ -139,21 +170,26 @@ def fit(image: Pixels, px: int, mode: str = "squash") -> Pixels:
         inner = _resize(
             image, max(1, round(width * px / longest)), max(1, round(height * px / longest))
         )
-        square = np.zeros((px, px, *image.shape[2:]), np.uint8)
+        square = np.zeros((px, px, *image.shape[2:]), image.dtype)
         top, left = (px - inner.shape[0]) // 2, (px - inner.shape[1]) // 2
         square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
         return square
     return _resize(image, px, px)
 
 
-def _resize(image: Pixels, width: int, height: int) -> Pixels:
+def _resize[Level: (np.uint8, np.uint16)](
+    image: NDArray[Level], width: int, height: int
+) -> NDArray[Level]:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    wide = image.dtype == np.uint16
+    # Pillow resamples 16-bit images as floats only (its mode F).
+    picture = Image.fromarray(np.ascontiguousarray(image, np.float32 if wide else None))
     # In two calls, width first: Pillow 13 chooses the order by cost and older versions do not,
     # which moves pixels by one level. Apps have to repeat one fixed order.
-    wide = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
-    return np.asarray(wide.resize((width, height), Image.Resampling.BILINEAR))
+    across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+    resized = np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
+    return np.rint(resized).astype(image.dtype) if wide else resized
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -170,28 +206,33 @@ def _too_large(name: str, found: str) -> DataError:
     )
 
 
-def _why_unreadable(data: bytes, error: Exception) -> str:
-    """A clause that says what the bytes are, as far as they show it."""
+def _why_unreadable(data: bytes, error: Exception) -> tuple[str, str]:
+    """A clause that says what the bytes are, as far as they show it, and the next step."""
+    replace = "replace or remove the file, or build with --set data.on_error=skip"
     if not data:
-        return "the file is empty"
-    if isinstance(error, UnidentifiedImageError):
-        if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-            return "a HEIC or AVIF image, which is not supported; save it as JPEG or PNG"
-        if data[128:132] == b"DICM":
-            return "a DICOM file, which is not supported; export it as 16-bit PNG"
-        return f"not an image (it starts with {data[:12]!r})"
-    return f"damaged image ({error})"
+        return "the file is empty", replace
+    if not isinstance(error, UnidentifiedImageError):
+        return f"damaged image ({error})", replace
+    if brand(data) in AVIF_BRANDS and "AVIF" not in _formats():
+        return "an AVIF image, which this Pillow cannot read", "pip install -U pillow"
+    if brand(data) in HEIF_BRANDS:
+        if "HEIF" not in _formats():
+            needed = "a HEIC image, which needs the package 'pillow-heif'"
+            return needed, "pip install 'edgekd[heif]'"
+        return "a damaged HEIC image", replace
+    return f"not an image (it starts with {data[:12]!r})", replace
 
 
-def _to_array(image: Image.Image, name: str) -> Pixels:
-    """A loaded Pillow image of any mode as uint8 [height, width] or [height, width, 3]."""
+def _to_array(image: Image.Image, data: bytes, name: str) -> Pixels | Wide:
+    """A loaded Pillow image of any mode, as `read` returns it. `data`: its file."""
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
         # Pillow treats every CMYK JPEG as inverted, as Adobe writes it. Without Adobe's marker it
         # is not inverted.
         image = ImageChops.invert(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I") or upright.mode == "F":
-        return _from_wide(np.asarray(upright), name)
+        tags = dict(getattr(image, "tag_v2", {}))
+        return wide_images.from_values(np.asarray(upright), str(image.format), data, tags, name)
     if upright.has_transparency_data:
         return _on_black(upright)
     if upright.mode in ("1", "L"):
@@ -206,24 +247,3 @@ def _on_black(image: Image.Image) -> Pixels:
         ..., :3
     ]
     return np.ascontiguousarray(flat[..., 0] if image.mode in ("1", "L", "LA", "La") else flat)
-
-
-def _from_wide(values: NDArray[np.generic], name: str) -> Pixels:
-    """16-bit, 32-bit and float grey as uint8, scaled by the range that the values show.
-
-    Raises DataError when black and white cannot be told from the values.
-    """
-    wide = values.astype(np.float64)
-    low, high = float(wide.min()), float(wide.max())
-    top: int | float | None = None
-    if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= _SIXTEEN_BITS:
-        top = _TWELVE_BITS if high <= _TWELVE_BITS else _SIXTEEN_BITS
-    elif np.issubdtype(values.dtype, np.floating) and low >= 0 and high <= 255:
-        top = 1.0 if high <= 1.0 else 255
-    if top is None:
-        raise DataError(
-            f"{name}: {values.dtype} pixels from {low:g} to {high:g}; black and white cannot be "
-            "told from them",
-            "save it as 8-bit or 16-bit grey, or build with --set data.on_error=skip",
-        )
-    return np.rint(wide * (255 / top)).astype(np.uint8)

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.errors import DataError
-from edgekd.data import images
+from edgekd.data import images, pixel_rules
+from edgekd.data.bit_depth import narrowed
 from edgekd.data.datasets import labels, rows
 from edgekd.data.decoding import Progress, decoded
 from edgekd.data.folders import shown
 from edgekd.data.images import Pixels
+from edgekd.data.pixel_rules import PixelRules
 from edgekd.data.sources import Item, Source
 from edgekd.data.splits import draw
 
@@ -33,7 +35,8 @@ def build_inputs(
 ) -> Inputs:
     """Decode val, test, calibration (drawn from train) and golden (drawn from test) images.
 
-    Every file is read again and brought straight to `px` by `fit` (see `images.fit`). The drawn
+    Every file is read again and brought straight to `px` by `fit` (see `images.fit`). Images of
+    more than 8 bits are rounded to 8 after that: the network's input has 256 levels. The drawn
     sets are stratified by class and fixed by the seed; a set is smaller than asked for when its
     split is.
 
@@ -50,8 +53,9 @@ def build_inputs(
         "calibration": _drawn(dataset, "train", calibration, seed).tolist(),
         "golden": _drawn(dataset, "test", golden, seed).tolist(),
     }
+    rules = pixel_rules.from_facts(dataset.facts, px, fit)
     wanted = sorted({row for part in parts.values() for row in part})
-    pixels = _decode(source, dataset, wanted, _items(source, dataset, wanted), px, fit, progress)
+    pixels = _decode(source, dataset, wanted, rules, progress)
     place = {row: index for index, row in enumerate(wanted)}
     blobs = {name: pixels[[place[row] for row in part]].tobytes() for name, part in parts.items()}
     return Inputs(px, dataset.channels, parts, **blobs)
@@ -75,22 +79,20 @@ def _decode(
     source: Source,
     dataset: Dataset,
     wanted: Sequence[int],
-    items: Sequence[Item],
-    px: int,
-    fit: str,
+    rules: PixelRules,
     progress: Progress | None,
 ) -> Pixels:
     """uint8 [len(wanted), px, px, channels]. Raises DataError when a file is not the data set's."""
-    fitted = np.empty((len(wanted), px, px, dataset.channels), np.uint8)
+    fitted = np.empty((len(wanted), rules.px, rules.px, dataset.channels), np.uint8)
     changed: list[str] = []
-    found = decoded(source, items, px, fit, progress)
+    found = decoded(source, _items(source, dataset, wanted), rules, progress)
     for place, (row, (item, image)) in enumerate(zip(wanted, found, strict=True)):
         if isinstance(image, DataError) or image.sha256 != dataset.images[row]["sha256"]:
             changed.append(item.name)
-        elif dataset.channels == 1:
-            fitted[place] = image.pixels[..., None]
-        else:
-            fitted[place] = images.as_rgb(image.pixels)
+            continue
+        assert image.pixels is not None  # the data set has decided what is white
+        pixels = narrowed(image.pixels)
+        fitted[place] = pixels[..., None] if dataset.channels == 1 else images.as_rgb(pixels)
     if changed:
         raise DataError(
             f"{source.name}: {len(changed)} images changed since the dataset was built: "

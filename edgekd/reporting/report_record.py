@@ -11,6 +11,7 @@ from typing import Final, Literal
 from edgekd.assessment.check_record import CompilerReport, MappedBlock, Prediction
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.data.depth_record import Depth
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.confidence_record import (
@@ -71,6 +72,7 @@ class DataBlock(Record, frozen=True, kw_only=True):
     warnings: list[str]
     labels: Literal["many"] | UnsetType = UNSET  # where an image may have several labels
     unlabelled: Unlabelled | UnsetType = UNSET
+    depth: Depth | UnsetType = UNSET  # of images of more than 8 bits
 
 
 class StageBlock(Record, frozen=True):

@@ -69,6 +69,28 @@ class DataConfig:
         Literal["squash", "crop", "pad"],
         Meta(description="How an image that is not square is made square."),
     ] = "squash"
+    bits: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=16,
+            description="Bits of the values in grey images of more than 8 bits; brighter values "
+            "become white. 0: as each file says, and where it says nothing, decided once from all "
+            "images.",
+        ),
+    ] = 0
+    window: Annotated[
+        Literal["file", "percentiles", "bits"],
+        Meta(
+            description='How the values of DICOM files become grey levels. "file": by the window '
+            'of the file, or its stored bits if it has none. "percentiles": from 1 % to 99 % of '
+            'each image\'s values. "bits": by the stored bits.'
+        ),
+    ] = "file"
+    window_number: Annotated[
+        int,
+        Meta(ge=1, le=99, description="Which of the windows in a DICOM file is used."),
+    ] = 1
     val_share: Annotated[
         float,
         Meta(ge=0.01, le=0.5, description="Share of the training images used for validation."),

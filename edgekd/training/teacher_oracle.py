@@ -26,7 +26,7 @@ Answers = dict[str, Tensor]
 
 
 class Oracle:
-    """A teacher that answers about seeded views of one data set, `pixels` uint8 [n, c, h, w].
+    """A teacher that answers about seeded views of one data set, `pixels` [n, c, h, w].
 
     Answers are float16: "logits" [b, k], "pooled" [b, d], with `grid_side` "grid" [b, d, side,
     side] (the map of the last tap), and with `cam_side` "cams" [b, k, side, side] (class activation

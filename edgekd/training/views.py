@@ -111,12 +111,17 @@ def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -
     )
 
 
+def unit(pixels: Tensor) -> Tensor:
+    """Pixels, uint8 (0..255) or uint16 (0..65535), as float32 in 0..1."""
+    return pixels.float() / (255 if pixels.dtype == torch.uint8 else 65_535)
+
+
 def render(pixels: Tensor, views: Views, px: int) -> Tensor:
     """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
 
-    `pixels`: uint8 [b, c, h, w].
+    `pixels`: uint8 or uint16 [b, c, h, w].
     """
-    base = pixels.float() / 255
+    base = unit(pixels)
     middle = min(round(px * MARGIN), pixels.shape[-1])
     if middle < pixels.shape[-1]:
         base = F.interpolate(
@@ -165,9 +170,9 @@ def mix(image: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 class Renderer:
     """Renders views of one data set, normalised for one network.
 
-    `pixels`: uint8 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of the
-    network's input. Results are float32 [b, len(mean), px, px] in channels_last; grey is repeated
-    for a network with three channels.
+    `pixels`: uint8 or uint16 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of
+    the network's input. Results are float32 [b, len(mean), px, px] in channels_last; grey is
+    repeated for a network with three channels.
     """
 
     def __init__(self, pixels: np.ndarray, px: int, mean: list[float], std: list[float]) -> None:
@@ -194,7 +199,7 @@ class Renderer:
 
     def plain(self, rows: Tensor) -> Tensor:
         """The images `rows` without a random change, resized (antialiased) and normalised."""
-        image = self._take(rows).float() / 255
+        image = unit(self._take(rows))
         if image.shape[-1] != self.px:
             image = F.interpolate(
                 image, (self.px, self.px), mode="bilinear", antialias=True, align_corners=False

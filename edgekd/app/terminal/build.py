@@ -67,6 +67,8 @@ def _data(data: DataBlock) -> str:
     kind = "labels" if data.labels == "many" else "classes"
     without = present(data.unlabelled)
     more = f", {without.images} without a label" if without else ""
+    depth = present(data.depth)
+    more += "" if depth is None else f", {depth.images} of more than 8 bits ({depth})"
     return (
         f"\n[bold]{safe(data.name)}[/]{mark}: {len(data.classes)} {kind}, {data.train} train, "
         f"{data.val} val, {data.test} test{more}"

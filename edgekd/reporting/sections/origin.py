@@ -242,6 +242,11 @@ def _data_facts(block: DataBlock) -> list[tuple[str, str]]:
                 + (f" ({fmt.whole(dropped)} copies dropped)" if dropped else ""),
             )
         )
+    depth = present(block.depth)
+    if depth is not None:
+        clipped = f", {fmt.whole(depth.clipped)} clipped" if depth.clipped else ""
+        deep = f"{fmt.plural(depth.images, 'image')}: {depth}{clipped}"
+        facts.append(("more than 8 bits", deep))
     if block.skipped:
         facts.append(("unreadable, skipped", fmt.whole(len(block.skipped))))
     if ignored := sum(block.ignored.values()):
