@@ -59,7 +59,7 @@ TYPES = {
     "RuntimeUsed": ("Runtime", set()),
     "Settings": ("Settings", set()),
     "Latency": ("LatencyMs", set()),
-    "Memory": ("MemoryKib", set()),
+    "Memory": ("MemoryKib", {"load_growth", "run_growth"}),
     "GoldenAnswers": ("GoldenAnswers", set()),
     "Soak": ("Soak", set()),
     "SoakWindow": ("SoakWindow", set()),

@@ -12,22 +12,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench_answers import processes_with
 
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import CompiledBlock, CompilerReport, CompilerRow
 from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, status
-from edgekd.assessment.edgetpu.edgetpu_compiler import (
-    Flags,
-    Log,
-    compile_model,
-    find,
-    parse,
-)
+from edgekd.assessment.edgetpu.compiler_log import Log, parse
+from edgekd.assessment.edgetpu.edgetpu_compiler import Flags, compile_model, find
 from edgekd.core.errors import DeviceError
 from edgekd.core.records import to_json
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
+LOGS = Path(__file__).parent / "data" / "device_logs"
 V16 = f"""Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.
 
@@ -205,9 +202,36 @@ def test_failures_say_the_compilers_last_words(tmp_path: Path, body: str, words:
 
 
 def test_a_compiler_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Coral's compiler is a shell script that starts a program: both end, and what it said is told.
+
+    The program holds the pipe, so that a script alone that ends would leave us waiting.
+    """
     monkeypatch.setattr(edgetpu_compiler, "GRACE_S", 0)
-    with pytest.raises(DeviceError, match="was stopped"):
-        compile_model(b"source", script(tmp_path, "time.sleep(600)"), Flags(timeout_s=1))
+    path = tmp_path / "edgetpu_compiler"
+    mark = f"{tmp_path}/never"
+    path.write_text(f"#!/bin/sh\necho Model not quantized\ntail -F {mark} 2>/dev/null\n:\n")
+    path.chmod(0o755)
+    with pytest.raises(DeviceError, match="was stopped; it printed: Model not quantized"):
+        compile_model(b"source", str(path), Flags(timeout_s=1))
+    assert not processes_with(mark)
+
+
+def test_a_search_that_succeeds_at_last(tmp_path: Path):
+    said = (LOGS / "compiler_search.txt").read_text()
+    program = script(
+        tmp_path,
+        f"print({said!r})\npathlib.Path('model_edgetpu.tflite').write_bytes(b'compiled')\n",
+    )
+    done = compile_model(b"source", program, Flags(search=True))
+    assert (done.model, done.log.attempts, done.log.mapped) == (b"compiled", 3, 247)
+    assert Flags(search=True).limit_s > 10 * Flags().limit_s
+
+
+def test_a_search_that_fails_tells_its_first_error_once(tmp_path: Path):
+    said = (LOGS / "compiler_search_failed.txt").read_text()
+    with pytest.raises(DeviceError) as caught:
+        compile_model(b"source", script(tmp_path, f"print({said!r})"), Flags(search=True))
+    assert "in 2 attempts; it printed: Compilation timeout." in caught.value.what
 
 
 def compiled_net() -> Net:

@@ -141,7 +141,9 @@ class CompilerRow(Record, frozen=True):
 class CompilerReport(Record, frozen=True, kw_only=True):
     """What edgetpu_compiler printed, and what stands in the file that it wrote.
 
-    A field that the compiler's version does not print is absent.
+    A field that the compiler's version does not print is absent. `errors`: also those of attempts
+    before one that succeeded. `attempts`: how many there were; with -d the compiler tries again
+    with fewer operators.
     """
 
     version: str
@@ -158,6 +160,7 @@ class CompilerReport(Record, frozen=True, kw_only=True):
     mapped: int
     rows: list[CompilerRow]
     errors: list[str]
+    attempts: int | UnsetType = UNSET
     edgetpu_ops: int
     executable_bytes: int
     cpu_ops: list[str]

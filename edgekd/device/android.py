@@ -14,11 +14,13 @@ from edgekd.device import android_facts, benchmark_output, benchmark_tool
 from edgekd.device.adb import AdbTransport
 from edgekd.device.android_delegate import AndroidDelegate, Kind
 from edgekd.device.bench import completed
-from edgekd.device.bench_record import Bench, MemoryKib, Runtime, Settings
+from edgekd.device.bench_record import Bench, Runtime, Settings
 from edgekd.device.bench_settings import BenchSettings
+from edgekd.device.delegation import read_delegation
 from edgekd.device.device_text import clean
 from edgekd.device.edgebench import VERSION
 from edgekd.device.model_file import check_model
+from edgekd.device.thermal_service import throttled_note
 from edgekd.device.transports import Job, Progress, Ran
 from edgekd.settings.device_profiles import DeviceProfile
 
@@ -61,13 +63,16 @@ def bench(
             "this benchmark_model told no median, so there is no p50; its mean is there"
         )
     after = android_facts.ask(device)
-    peak_mb = found.get("peak_mem_mb", 0.0)
+    hot = throttled_note(before.thermal, after.thermal)
+    if hot is not None:
+        warnings.append(hot)
+    delegation = read_delegation(ran.stderr)
     result = Bench(
         model_sha256=sha256(model),
         runner_version=VERSION,
         profile=profile.name,
         transport=device.name,
-        runtime=Runtime(TOOL, f"sha256 {sha256(program)[:12]}", delegate.name, threads),
+        runtime=Runtime(TOOL, f"sha256 {sha256(program)[:12]}", delegate.used(delegation), threads),
         host=android_facts.host(before, after),
         settings=Settings(
             warmup_runs=int(found.get("num_warmup_runs", 0)),
@@ -77,12 +82,12 @@ def bench(
             cores=list(settings.cores) if settings.cores else None,
         ),
         latency_ms=benchmark_output.latency(found),
-        memory_kib=MemoryKib(None, None, round(peak_mb * 1024) if peak_mb > 0 else None),
+        memory_kib=benchmark_output.memory(found),
         golden=None,
         output_sha256=None,
         soak=None,
         emulated=device.emulated,
-        warnings=[*warnings, *delegate.taken(ran.stderr)],
+        warnings=[*warnings, *delegate.taken(delegation)],
     )
     return completed(result, profile)
 

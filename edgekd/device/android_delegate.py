@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgekd.core.errors import DeviceError, RecipeError
+from edgekd.device.delegation import Delegation, Extent
 
 NNAPI_ENDED = 35  # API level of Android 15, which deprecates NNAPI
 NNAPI_NAMES = 29  # API level of Android 10, from which on accelerators have names
@@ -84,26 +85,26 @@ class AndroidDelegate:
             return []
         return ["NNAPI is deprecated since Android 15 (API level 35), which this device has"]
 
-    def taken(self, log: str) -> list[str]:
-        """Warnings about the delegate's share of the graph, from the tool's log.
+    def taken(self, found: Delegation) -> list[str]:
+        """Warnings about the delegate's share of the graph.
 
         There are none when it took every operator.
         """
-        rows = re.findall(
-            r"Replacing (\d{1,6}) out of (\d{1,6}) node\(s\) with delegate \((\w{1,80})\) node, "
-            r"yielding (\d{1,6}) partitions",
-            log,
-        )
-        notes = [
-            f"{name} took {part} of {whole} operators in {pieces} parts; the rest ran on the CPU's "
-            "built-in kernels"
-            for part, whole, name, pieces in rows
-            if part != whole
-        ]
-        applied = rows or re.search(r"[Aa]pplied .*(GPU|NNAPI)", log)
-        if self.kind in (Kind.GPU, Kind.NNAPI) and not applied:
+        notes = found.notes()
+        if self.kind == Kind.NONE:
+            return notes[:MAX_NOTES]
+        extent = found.extent(self.kind)
+        if extent == Extent.NOTHING:
+            notes.insert(
+                0, f"{self.kind} took no operator: these are times of the CPU's built-in kernels"
+            )
+        elif extent is None and self.kind in (Kind.GPU, Kind.NNAPI):
             notes.append(
                 f"the log does not say that {self.kind} took any operator: these may be times of "
                 "the CPU"
             )
         return notes[:MAX_NOTES]
+
+    def used(self, found: Delegation) -> str:
+        """The delegate that ran: this one, or "none" when the log says that it took nothing."""
+        return Kind.NONE if found.extent(self.kind) == Extent.NOTHING else self.name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from edgekd.core.errors import DeviceError
 from edgekd.device.adb import AdbTransport
 from edgekd.device.bench_record import Host, HostBefore
 from edgekd.device.device_text import clean
+from edgekd.device.thermal_service import Thermal, read_thermal
 
 CPU = "/sys/devices/system/cpu/cpu0/cpufreq/"
 MAX_FACT = 100  # characters that are kept of one answer
@@ -16,7 +17,10 @@ MAX_FACT = 100  # characters that are kept of one answer
 
 @dataclass(frozen=True)
 class Facts:
-    """The answers of the device's shell, each one line; an empty text where it gives none."""
+    """The answers of the device's shell, each one line; an empty text where it gives none.
+
+    `thermal`: what its thermal service says, which Android has from version 10 on.
+    """
 
     manufacturer: str
     model: str
@@ -29,6 +33,12 @@ class Facts:
     governor: str
     clock_khz: str
     temperature: str
+    thermal: Thermal
+
+    @property
+    def celsius(self) -> float | None:
+        """The CPU's temperature, or else that of the first sensor, whatever it measures."""
+        return self.thermal.cpu_c if self.thermal.cpu_c is not None else _celsius(self.temperature)
 
     @property
     def api_level(self) -> int | None:
@@ -38,7 +48,7 @@ class Facts:
     @property
     def before(self) -> HostBefore:
         """Clock and temperature, for facts that were asked before a run."""
-        return HostBefore(_whole(self.clock_khz), _celsius(self.temperature))
+        return HostBefore(_whole(self.clock_khz), self.celsius)
 
     @property
     def device_name(self) -> str | None:
@@ -63,7 +73,7 @@ QUESTIONS = {  # field of Facts -> what to ask the device's shell
 
 
 def ask(device: AdbTransport) -> Facts:
-    """Ask everything in one command. Raises DeviceError when the device's shell fails."""
+    """Ask everything in two commands. Raises DeviceError when the device's shell fails."""
     script = "; ".join(
         f"echo {name}=$({question} 2>/dev/null)" for name, question in QUESTIONS.items()
     )
@@ -74,7 +84,10 @@ def ask(device: AdbTransport) -> Facts:
             "try `adb shell` by hand",
         )
     rows = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return Facts(*(clean(rows.get(field.name, ""))[:MAX_FACT] for field in fields(Facts)))
+    answers = {name: clean(rows.get(name, ""))[:MAX_FACT] for name in QUESTIONS}
+    # on older versions this ends with an error, or says that there is no such service
+    _, told = device.shell("dumpsys thermalservice 2>/dev/null")
+    return Facts(**answers, thermal=read_thermal(told))
 
 
 def host(before: Facts, after: Facts) -> Host:
@@ -87,7 +100,7 @@ def host(before: Facts, after: Facts) -> Host:
         python=None,
         governor=after.governor or None,
         clock_khz=_whole(after.clock_khz),
-        temperature_c=_celsius(after.temperature),
+        temperature_c=after.celsius,
         throttled=None,
         before=before.before,
     )

@@ -20,6 +20,7 @@ from edgekd.device import runner_job
 from edgekd.device.bench_record import Bench
 from edgekd.device.bench_settings import DEFAULTS, BenchSettings
 from edgekd.device.device_text import MAX_TEXT, clean
+from edgekd.device.log_lines.reader import first_error
 from edgekd.device.model_file import check_model
 from edgekd.device.result_reader import Origin, read_result
 from edgekd.device.runner_job import RESULT, RUNNER
@@ -55,7 +56,7 @@ def bench(
     )
     ran = transport.run(job, on_progress)
     if RESULT not in ran.files:
-        said = clean(ran.stderr[-MAX_TEXT:])
+        said = clean(first_error(ran.stderr) or ran.stderr[-MAX_TEXT:])
         raise DeviceError(
             f"the runner ended with exit code {ran.exit_code} at {transport.name} and left no "
             "result" + (f"; it said: {said}" if said else ""),

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgekd.core.records import Record
+from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.device import edgebench
 
 SCHEMA = edgebench.SCHEMA
@@ -102,11 +102,17 @@ class LatencyMs(Record, frozen=True):
 
 
 class MemoryKib(Record, frozen=True):
-    """Resident memory of the process in KiB: before the model, with the model, and at most."""
+    """Resident memory of the process in KiB: before the model, with the model, and at most.
+
+    `load_growth` and `run_growth`: how much the process grew until the model was loaded, and until
+    the end. Android's benchmark_model alone tells them, and the first two not.
+    """
 
     baseline: Count | None
     after_load: Count | None
     peak: Count | None
+    load_growth: Count | UnsetType = UNSET
+    run_growth: Count | UnsetType = UNSET
 
 
 class GoldenAnswers(Record, frozen=True):

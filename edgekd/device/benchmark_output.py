@@ -1,8 +1,7 @@
 """The output of LiteRT's `benchmark_model`, its result proto or its log, as figures.
 
-Sources: tflite/tools/benchmark, proto/benchmark_result.proto (the field numbers used here) and
-benchmark_model.cc (the lines of the log). The output comes from a device, so sizes and types are
-checked.
+Sources: tflite/tools/benchmark, proto/benchmark_result.proto (the field numbers used here), and
+log_lines/ (the lines of the log). The output comes from a device, so sizes and types are checked.
 """
 
 from __future__ import annotations
@@ -13,8 +12,12 @@ import struct
 from collections.abc import Mapping
 
 from edgekd.core.errors import DeviceError
-from edgekd.device.bench_record import LatencyMs
-from edgekd.device.benchmark_tool import last_error
+from edgekd.core.records import UNSET
+from edgekd.device.bench_record import LatencyMs, MemoryKib
+from edgekd.device.benchmark_tool import told_cause
+from edgekd.device.log_lines import benchmark_lines
+from edgekd.device.log_lines.line import NUMBER, Says, number
+from edgekd.device.log_lines.reader import read_log
 
 # The fields of the proto's messages, in the order of their numbers, from 1 on. Latencies are in
 # milliseconds.
@@ -35,49 +38,16 @@ MISC = ("model_size_mb", "num_runs", "num_warmup_runs", "model_throughput_in_mb_
 # The number of a message in BenchmarkResult -> its fields
 MESSAGES = {2: LATENCY, 3: MEMORY, 4: MISC}
 
-NUMBER = r"([0-9][0-9.]*(?:e[+-]?[0-9]+)?)"
 US = 1e-3  # milliseconds of a microsecond
-# (pattern of a line, {figure: unit of the group}), of the classic tool's log, an older one's, and
-# the newer LiteRT tool's
-LINES: tuple[tuple[str, dict[str, float]], ...] = (
-    (
-        (
-            f"Average inference timings in us: Warmup: {NUMBER}, Init: {NUMBER}, "
-            f"(?:Inference|no stats): {NUMBER}"
-        ),
-        {"average_warm_up": US, "init": US, "avg": US},
-    ),
-    (
-        (
-            f"Inference timings in us: Init: {NUMBER}, First inference: {NUMBER}, "
-            f"Warmup \\(avg\\): {NUMBER}, Inference \\(avg\\): {NUMBER}"
-        ),
-        {"init": US, "first_inference": US, "average_warm_up": US, "avg": US},
-    ),
-    (
-        (
-            "Memory footprint delta from the start of the tool \\(MB\\): "
-            f"init={NUMBER} overall={NUMBER}"
-        ),
-        {"init_footprint_kb": 1024, "overall_footprint_kb": 1024},
-    ),
-    (
-        f"Overall peak memory footprint \\(MB\\) via periodic monitoring: {NUMBER}",
-        {"peak_mem_mb": 1},
-    ),
-    (f"Model initialization: +{NUMBER} ms", {"init": 1}),
-    (f"Warmup \\(first\\): +{NUMBER} ms", {"first_inference": 1}),
-    (f"Warmup \\(avg\\): +{NUMBER} ms", {"average_warm_up": 1}),
-    (f"Inference \\(avg\\): +{NUMBER} ms", {"avg": 1}),
-    (f"Inference \\(min\\): +{NUMBER} ms", {"min": 1}),
-    (f"Inference \\(max\\): +{NUMBER} ms", {"max": 1}),
-    (f"Inference \\(std\\): +{NUMBER} ms", {"stddev": 1}),
-    (f"Inference \\(median\\): +{NUMBER} ms", {"median": 1}),
-    (f"Inference \\(p5\\): +{NUMBER} ms", {"p5": 1}),
-    (f"Inference \\(p95\\): +{NUMBER} ms", {"p95": 1}),
-)
+KB = 1024  # kibibytes of a mebibyte, which the tools call MB
+# a named group of the table, in mebibytes -> the figure in kibibytes
+IN_KB = {
+    "init_footprint_mb": "init_footprint_kb",
+    "overall_footprint_mb": "overall_footprint_kb",
+}
 # figure -> its name in a line that starts with "count="
 COUNTED = {
+    "avg": "avg",
     "min": "min",
     "max": "max",
     "stddev": "std",
@@ -97,7 +67,7 @@ def figures(proto: bytes | None, log: str) -> dict[str, float]:
         found.update(parse_proto(proto))
     if "avg" not in found:
         raise DeviceError(
-            f"benchmark_model told no time{last_error(log)}",
+            f"benchmark_model told no time{told_cause(log)}",
             "run it by hand in adb shell and read its log",
         )
     if any(not math.isfinite(value) or value < 0 for value in found.values()):
@@ -114,8 +84,8 @@ def parse_proto(data: bytes) -> dict[str, float]:
     Raises DeviceError when `data` is not such a message.
     """
     found: dict[str, float] = {}
-    for number, value in _fields(data):
-        names = MESSAGES.get(number, ())
+    for tag, value in _fields(data):
+        names = MESSAGES.get(tag, ())
         if isinstance(value, bytes) and names:
             for field, inner in _fields(value):
                 if 1 <= field <= len(names) and not isinstance(inner, bytes):
@@ -124,7 +94,7 @@ def parse_proto(data: bytes) -> dict[str, float]:
 
 
 def _fields(data: bytes) -> list[tuple[int, float | bytes]]:
-    """(number, value) of a protobuf message's varints, floats, doubles and byte strings.
+    """(tag, value) of a protobuf message's varints, floats, doubles and byte strings.
 
     Raises DeviceError.
     """
@@ -153,45 +123,85 @@ def _fields(data: bytes) -> list[tuple[int, float | bytes]]:
 
     while at < len(data):
         key = varint()
-        number, wire_type = key >> 3, key & 7  # protobuf.dev, encoding: the tag of a field
+        tag, wire_type = key >> 3, key & 7  # protobuf.dev, encoding: the tag of a field
         if wire_type == 0:
-            found.append((number, float(varint())))
+            found.append((tag, float(varint())))
         elif wire_type == 1:
-            found.append((number, struct.unpack("<d", piece(8))[0]))
+            found.append((tag, struct.unpack("<d", piece(8))[0]))
         elif wire_type == 2:
-            found.append((number, piece(varint())))
+            found.append((tag, piece(varint())))
         elif wire_type == 5:
-            found.append((number, struct.unpack("<f", piece(4))[0]))
+            found.append((tag, struct.unpack("<f", piece(4))[0]))
         else:
             raise broken
     return found
 
 
 def parse_log(log: str) -> dict[str, float]:
-    """The figures of the classic tool's log, of an older one's, or of the newer LiteRT tool's."""
+    """The figures of the log of benchmark_model, old or new, or of benchmark_litert_model.
+
+    A figure that is told twice is taken from the line with more digits.
+    """
     found: dict[str, float] = {}
-    for pattern, units in LINES:
-        match = re.search(pattern, log)
-        if match:
-            for (name, unit), text in zip(units.items(), match.groups(), strict=True):
-                _keep(found, name, text, unit)
-    counted = re.findall(r"^(?:INFO: )?count=(\d{1,9})( .*)?$", log, re.MULTILINE)
-    if counted:
+    parts: list[dict[str, float]] = []  # of each line with a count
+    for line in read_log(log):
+        if line.line is benchmark_lines.COUNT:
+            parts.append(_counted(line.groups))
+        elif line.line is benchmark_lines.SESSION:
+            found.setdefault("init", number(line.groups["init_ms"]) or 0.0)
+        elif line.line is not None and line.line in FIGURES:
+            unit = US if line.line in benchmark_lines.MICROSECONDS else 1.0
+            for name, text in line.groups.items():
+                value = number(text)
+                if value is not None:
+                    scale = KB if name in IN_KB else unit if name in TIMES else 1.0
+                    found[IN_KB.get(name, name)] = round(value * scale, 9)
+    if len(parts) > 1:
         # of two such lines, the first is about the warm-up and the second about the runs
-        count, rest = counted[min(1, len(counted) - 1)]
-        found["num_runs"] = float(count)
-        for name, key in COUNTED.items():
-            match = re.search(rf"\b{key}={NUMBER}", rest)
-            if match:
-                _keep(found, name, match.group(1), US)
+        found["num_warmup_runs"] = parts[0]["num_runs"]
+        found.update(parts[1])
+    elif parts:  # a log that was cut: the mean may be the warm-up's
+        found.update((name, value) for name, value in parts[0].items() if name != "avg")
     return found
 
 
-def _keep(found: dict[str, float], name: str, text: str, unit: float) -> None:
-    try:
-        found[name] = round(float(text) * unit, 9)
-    except ValueError:  # such as "1.2.3"
-        return
+TIMES = frozenset(LATENCY)  # in the units of their lines; everything else has one unit
+FIGURES = tuple(line for line in benchmark_lines.LINES if line.says == Says.FIGURE)
+
+
+def _counted(groups: Mapping[str, str]) -> dict[str, float]:
+    """The figures of a line "count=50 first=... min=...", times in milliseconds.
+
+    Runs that all took the same time have that one alone, as `curr`.
+    """
+    told = dict(re.findall(rf"(\w+)=({NUMBER})", groups["figures"]))
+    found = {"num_runs": float(groups["count"])}
+    for name, key in COUNTED.items():
+        value = number(told[key]) if key in told else None
+        if value is not None:
+            found[name] = round(value * US, 9)
+    same = number(told.get("curr", ""))
+    if same is not None and "min" not in told:
+        alike = dict.fromkeys(("avg", "min", "max", "median", "p5", "p95"), round(same * US, 9))
+        found = {**alike, "stddev": 0.0, **found}
+    return found
+
+
+def memory(found: Mapping[str, float]) -> MemoryKib:
+    """The "memory_kib" block. The tool tells the peak, and how much the process grew."""
+
+    def kib(name: str, scale: float = 1.0) -> int | None:
+        value = found.get(name, 0.0) * scale
+        return round(value) if value > 0 else None
+
+    loaded, run = kib("init_footprint_kb"), kib("overall_footprint_kb")
+    return MemoryKib(
+        None,
+        None,
+        kib("peak_mem_mb", KB),
+        load_growth=UNSET if loaded is None else loaded,
+        run_growth=UNSET if run is None else run,
+    )
 
 
 def latency(found: Mapping[str, float]) -> LatencyMs:

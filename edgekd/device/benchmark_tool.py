@@ -7,13 +7,15 @@ tflite/tools/benchmark (README.md, benchmark_model.cc, benchmark_tflite_model.cc
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import struct
 from pathlib import Path
 
 from edgekd.core.errors import DeviceError
 from edgekd.device.android_delegate import AndroidDelegate
+from edgekd.device.device_text import clean
+from edgekd.device.log_lines import benchmark_lines
+from edgekd.device.log_lines.reader import first_error, read_log
 
 # The name that a build gives, and the name under which TensorFlow published its nightly build.
 NAMES = ("benchmark_model", "android_aarch64_benchmark_model")
@@ -74,22 +76,20 @@ def arguments(delegate: AndroidDelegate, threads: int, runs: int, min_seconds: f
 
 def failed(exit_code: int, log: str) -> DeviceError:
     """The error for a tool that ended with an exit code other than 0."""
-    told = re.search(r"NNAPI accelerators available: \[([^\]]{0,500})\]", log)
+    named = [
+        found.groups["names"].strip()
+        for found in read_log(log)
+        if found.line is benchmark_lines.ACCELERATORS
+    ]
     return DeviceError(
-        f"benchmark_model ended with exit code {exit_code}{last_error(log)}",
-        f"accelerators there: {told.group(1).strip()}"
-        if told
+        f"benchmark_model ended with exit code {exit_code}{told_cause(log)}",
+        f"accelerators there: {clean(named[0])}"
+        if named
         else "try --delegate xnnpack; an operator that this delegate does not know can end it",
     )
 
 
-def last_error(log: str) -> str:
-    """The last line of the log that speaks of an error, as the end of a message; empty when there
-    is none.
-    """
-    lines = [
-        line.strip()
-        for line in log.splitlines()
-        if re.search(r"error|fail|abort|not found|fault", line, re.IGNORECASE)
-    ]
-    return f"; it said: {lines[-1][:300]}" if lines else ""
+def told_cause(log: str) -> str:
+    """The first error of the log, as the end of a message; empty when there is none."""
+    said = first_error(log)
+    return f"; it said: {clean(said)[:300]}" if said else ""

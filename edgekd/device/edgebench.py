@@ -75,7 +75,9 @@ SOAK_LEAST_WINDOW_S = 0.2  # a window must be long next to the time that reading
 # A soak that is slower at its end by this share, or whose clock is lower, counts: above run-to-run
 # noise.
 SLOWER = 0.05
-# The word of `vcgencmd get_throttled` (raspberrypi/documentation, vcgencmd): bit 0 under-voltage,
+# The answer of `vcgencmd get_throttled`.
+THROTTLED_LINE = r"throttled=(?P<word>0x[0-9a-fA-F]{1,8})"
+# Its word (raspberrypi/documentation, vcgencmd): bit 0 under-voltage,
 # 1 clock capped, 2 throttled, 3 soft temperature limit. They hold now; the same bits, shifted by
 # THROTTLED_PAST, say that it has happened since the board was started.
 THROTTLED_NOW = 0xF
@@ -599,8 +601,8 @@ def throttled() -> str | None:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.match(rb"throttled=(0x[0-9a-fA-F]{1,8})\s*$", answer)
-    return found.group(1).decode() if found else None
+    found = re.fullmatch(THROTTLED_LINE, answer.decode("ascii", "replace").strip())
+    return found.group("word") if found else None
 
 
 def throttled_during(words: Sequence[str | None]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd.app.terminal.text import Say, safe
+from edgekd.core.records import present
 from edgekd.device.bench_history import Change
 from edgekd.device.bench_record import Bench
 from edgekd.reporting.text import number
@@ -23,6 +24,9 @@ def show_bench(say: Say, run: Bench) -> None:
             f"[bold]bench[/] {where}: p50 {number(latency.p50, 2)} ms, "
             f"p95 {number(latency.p95, 2)} ms, peak {mebibytes} MiB"
         )
+        grown = present(run.memory_kib.run_growth)
+        if peak is None and grown is not None:
+            say(f"      the process grew by {number(grown / 1024, 0)} MiB; no peak was told")
         if latency.p50 is None:
             say(f"      mean {number(latency.mean, 2)} ms; this tool gave no median")
     if run.soak is not None:
