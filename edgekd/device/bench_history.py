@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgekd.core.errors import ModelFileError, StoreError
+from edgekd.core.files import exists, is_folder, reason
 from edgekd.core.records import from_json, to_json
 from edgekd.device.bench_record import SCHEMA, Bench
 from edgekd.device.transports import MAX_FILE_BYTES
@@ -118,19 +119,16 @@ class Change:
 
 
 def check_place(folder: Path) -> None:
-    """Raise StoreError when `folder`/bench could not be written. Makes nothing.
+    """Raise StoreError or PathError when `folder`/bench could not be written. Makes nothing.
 
     A measurement takes minutes, so this is asked before it.
     """
     place = folder / "bench"
-    try:
-        there = next(path for path in (place, *place.parents) if path.exists())
-    except OSError as error:  # such as a name that is too long
-        raise _unwritable(place, error.strerror) from error
-    if not there.is_dir():
+    there = next(path for path in (place, *place.parents) if exists(path, "--out"))
+    if not is_folder(there):
         raise _unwritable(place, f"{there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise _unwritable(place, os.strerror(errno.EACCES))
+        raise _unwritable(place, os.strerror(errno.EACCES).lower())
 
 
 def keep(folder: Path, bench: Bench) -> Path:
@@ -156,11 +154,11 @@ def keep(folder: Path, bench: Bench) -> Path:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(place, error.strerror) from error
+        raise _unwritable(place, reason(error)) from error
     return path
 
 
-def _unwritable(place: Path, why: str | None) -> StoreError:
+def _unwritable(place: Path, why: str) -> StoreError:
     return StoreError(f"{place} cannot be written: {why}", "name another folder with --out")
 
 
