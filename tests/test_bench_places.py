@@ -147,7 +147,7 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
     body = {**answer(b"m"), "profile": "pi4", "transport": "ssh", "emulated": False}
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match="no space left"):
         bench_history.keep(tmp_path, from_json(Bench, body, "a bench"))
     assert list((tmp_path / "bench").iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_an_emitted_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
         return plain(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match="no space left"):
         bench.emit(tmp_path / "card", tiny().model, load_profile("pi4"))
     assert list((tmp_path / "card").iterdir()) == []
 
