@@ -116,6 +116,9 @@ class Build(Arguments):
         default=False,
         metadata=option("apply the edits that `check --fix` finds; the recipe file stays as it is"),
     )
+    log: PathLike | None = field(
+        default=None, metadata=option("append what happens to FILE, one JSON object a line", "FILE")
+    )
     progress: Progress | None = None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekd.app import first_weights, label_rules, provenance
+from edgekd.app import event_log, first_weights, label_rules, provenance
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
@@ -46,12 +46,12 @@ def run(asked: Build) -> BuildResult:
             "edgekd.build runs in one process, and a launcher has started several",
             "torchrun --nproc-per-node 2 -m edgekd build ... trains with several processes",
         )
-    progress = asked.progress or silent
     out = Path()
     try:
-        job_ = prepare(asked, progress)
-        out = Path(asked.out or BUILDS / default_name(job_))
-        report = build(job_, out, shared_store(asked), asked.until, progress)
+        with event_log.kept(asked.log, asked.progress or silent) as progress:
+            job_ = prepare(asked, progress)
+            out = Path(asked.out or BUILDS / default_name(job_))
+            report = build(job_, out, shared_store(asked), asked.until, progress)
     except GateFailed as refused:
         return BuildResult(out, None, failed=(refused.what,), next_step=refused.next_step)
     return BuildResult(out, report, failed=tuple(present(report.gates) or ()))

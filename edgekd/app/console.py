@@ -13,6 +13,7 @@ import rich.table
 
 from edgekd.app import streams
 from edgekd.app.progress import Advanced, Note, StageFinished, StageStarted, Update
+from edgekd.app.progress_pace import Pace, line
 
 DIGEST_LETTERS = 12  # of a digest shown to a person: enough to tell two apart
 
@@ -29,7 +30,8 @@ class _Results(rich.console.Console):
 class Console:
     """Shows progress on stderr, and prints results on stdout.
 
-    Where stderr is no terminal, no bar is drawn, and each stage prints one line.
+    Where stderr is no terminal, no bar is drawn. Each stage prints a line when it starts and when
+    it ends, and a long stage one at least every `progress_pace.LINE_EVERY` seconds.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,7 @@ class Console:
         )
         self._row: rich.progress.TaskID | None = None
         self._task = ""  # of the row
+        self._pace = Pace()
 
     def say(self, what: rich.console.RenderableType) -> None:
         """Print a text or a table on stdout."""
@@ -84,8 +87,10 @@ class Console:
                 self._err.print(text, markup=False, soft_wrap=True)
 
     def _advance(self, update: Advanced) -> None:
-        """Move the bar; a new task starts a new one."""
+        """Move the bar; a new task starts a new one. Without a bar, print a line when it is due."""
         if self._bar.disable:
+            if self._pace.due(update):
+                self._err.print(f"  {line(update, self._pace)}", markup=False, soft_wrap=True)
             return
         figures = " ".join(f"{name} {value:.4g}" for name, value in update.figures.items())
         if update.task != self._task:
