@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.core.errors import DataError
-from edgekd.data import csv_text, folders, tables
+from edgekd.data import csv_text, manifest, tables
 
 LONG = csv_text.LONGEST_CELL + 1
 
@@ -83,6 +83,6 @@ def test_a_manifest_is_read_the_same_way(tmp_path: Path) -> None:
     file = tmp_path / "manifest.csv"
     file.write_text('path,patient_key\na.png,1\nb.png,"2\n')
     with pytest.raises(DataError, match=r"manifest.csv, line 3: a quotation mark"):
-        folders._column(file, "patient_key")
-    file.write_text("path,patient_key,note\na.png,1,x\nb.png\n")  # a short row is left out
-    assert folders._column(file, "patient_key") == {"a.png": "1"}
+        manifest.aligned(file, ["a.png"])
+    file.write_text("path,patient_key,note\na.png,1,x\nb.png\n")  # a short row has empty cells
+    assert manifest.aligned(file, ["a.png", "b.png"])["patient_key"] == ["1", ""]

@@ -401,12 +401,12 @@ def test_one_group_for_everything_is_refused(plain: Path) -> None:
 
 def test_a_manifest_that_cannot_be_used(plain: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.csv: no such file"):
-        open_source(str(plain), "owner")
+        open_source(str(plain), DataConfig(group_column="owner"))
     manifest(plain, {"cat/0.png": "a"}, column="owners")
     with pytest.raises(UnknownName, match="'owner'") as error:
-        open_source(str(plain), "owner")
+        open_source(str(plain), DataConfig(group_column="owner"))
     assert "owners" in error.value.next_step
-    (plain / "manifest.csv").write_text("file,owner\ncat/0.png,a\n")
+    (plain / "manifest.csv").write_text("picture,owner\ncat/0.png,a\n")
     with pytest.raises(DataError, match="no column 'path'"):
         open_source(str(plain))
     (plain / "manifest.csv").write_bytes(b"path,owner\n\xff\xfe,a\n")

@@ -63,7 +63,7 @@ def test_labels_in_one_cell_as_chestxray14_writes_them(pictures: Path) -> None:
         ("Edema",),
         ("Hernia",),
     ]
-    some = source_registry.open_source(csv(pictures, text), labels=("Mass", "Edema"))
+    some = source_registry.open_source(csv(pictures, text), DataConfig(labels=("Mass", "Edema")))
     assert [item.findings for item in some.items()] == [("Mass", "Edema"), (), ("Edema",), ()]
 
 
@@ -72,7 +72,7 @@ def test_one_class_an_image_from_elsewhere(
 ) -> None:
     away = tmp_path_factory.mktemp("csv")
     source = source_registry.open_source(
-        csv(away, "image,label\na.png,cat\nb.png,dog\n"), images_folder=str(pictures)
+        csv(away, "image,label\na.png,cat\nb.png,dog\n"), DataConfig(images=str(pictures))
     )
     assert source.labels is None
     assert [(item.label, item.findings) for item in source.items()] == [
@@ -103,9 +103,9 @@ def test_one_class_an_image_from_elsewhere(
         (WIDE.replace(",A,B", ",A,A"), ("two columns", "'A'")),
         (WIDE + "e.png,train\n", ("line 6", "5 columns")),
         ("image,A\na.png,1\nb.png,0\n", ("1 labels", "two are needed", "column 'label'")),
-        ("file,A,B\na.png,1,0\n", ("no column 'image'",)),
+        ("picture,A,B\na.png,1,0\n", ("no column 'image'",)),
         ("image,label\na.png,\nb.png,x\n", ("line 2", "label is empty")),
-        ("", ("no column 'image'",)),
+        ("", ("no rows below its header",)),
     ],
 )
 def test_a_bad_csv_is_named_by_file_and_line(
@@ -120,9 +120,9 @@ def test_a_bad_csv_is_named_by_file_and_line(
 
 def test_labels_that_are_not_there_and_labels_without_a_csv(pictures: Path) -> None:
     with pytest.raises(UnknownName, match="'C'"):
-        source_registry.open_source(csv(pictures, WIDE), labels=("A", "C"))
+        source_registry.open_source(csv(pictures, WIDE), DataConfig(labels=("A", "C")))
     with pytest.raises(DataError, match="belongs to a CSV"):
-        source_registry.open_source("phantom", labels=("A",))
+        source_registry.open_source("phantom", DataConfig(labels=("A",)))
 
 
 def test_a_label_that_a_split_lacks_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class ImageRow(TypedDict):
@@ -20,6 +20,9 @@ class ImageRow(TypedDict):
     # An index into the classes; a list of them (maybe empty) where an image may have several
     # labels; None for an image without a label. Any because `Dataset.labels` says which it is.
     label: Any
+    # Labels that are neither present nor absent, by their index as text: the probability that
+    # training takes, or None where it takes none. Only where an image has such labels.
+    uncertain: NotRequired[dict[str, float | None]]
 
 
 class EdgeRange(TypedDict):

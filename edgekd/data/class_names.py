@@ -51,7 +51,8 @@ def checked(items: Sequence[Item], labels: Sequence[str] | None, where: str) -> 
     or a byte-order mark, and for names of different splits that look alike (`look_alikes`).
     """
     names = {item.label for item in items if item.findings is None and item.split != UNLABELLED}
-    names |= {name for item in items for name in item.findings or ()} | set(labels or ())
+    names |= {name for item in items for name in (*(item.findings or ()), *item.uncertain)}
+    names |= set(labels or ())
     for name in sorted(names):
         _refuse_unprintable(name, where)
     between = _between_splits(items)
@@ -148,4 +149,5 @@ def _normal_item(item: Item) -> Item:
     if item.findings is None:
         return dataclasses.replace(item, label=normal(item.label))
     findings = tuple(dict.fromkeys(normal(name) for name in item.findings))
-    return dataclasses.replace(item, label=together(findings), findings=findings)
+    unsure = tuple(dict.fromkeys(normal(name) for name in item.uncertain))
+    return dataclasses.replace(item, label=together(findings), findings=findings, uncertain=unsure)

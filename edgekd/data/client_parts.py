@@ -155,7 +155,9 @@ def shared(dataset: Dataset) -> Dataset:
     images: list[ImageRow] = []
     for row in dataset.images:
         nothing: Json = 0 if dataset.labels == "one" else []
-        images.append({**row, "label": nothing})
+        bare: ImageRow = {**row, "label": nothing}
+        bare.pop("uncertain", None)
+        images.append(bare)
     return dataclasses.replace(
         dataset, images=images, pixels=memoryview(pixels.reshape(-1).view(np.uint8))
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,12 +31,17 @@ class CsvText:
 def read(path: Path, where: str, next_step: str) -> CsvText:
     """Read a CSV in UTF-8, with or without a byte-order mark; lines without cells are left out.
 
+    A file that ends in .gz is unpacked first.
+
     `where` names the file in messages, and `next_step` says what file is expected. Raises DataError
     for a file that cannot be read, a quotation mark that is not closed, and a cell of more than
     LONGEST_CELL characters.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{where}: not a whole gzip file ({error})", "download it again") from error
     except OSError as error:
         raise DataError(
             f"{where}: {files.reason(error)}", files.next_step(error) or next_step
@@ -45,6 +52,19 @@ def read(path: Path, where: str, next_step: str) -> CsvText:
         raise DataError(f"{where}: {reason}", next_step) from error
     rows = [(line, cells) for line, cells in _rows(text, where) if cells]
     return CsvText(rows[0][1] if rows else [], rows[1:])
+
+
+def header(path: Path) -> list[str]:
+    """The names in the first line of a CSV; none when it cannot be read, which `read` reports."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            first = file.readline(LONGEST_CELL).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, ValueError):
+        return []
+    try:
+        return [name.strip() for name in next(csv.reader([first]), [])]
+    except csv.Error:
+        return []
 
 
 def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:

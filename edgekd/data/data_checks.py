@@ -13,9 +13,10 @@ from typing import Literal
 from edgekd.core.errors import DataError
 from edgekd.core.records import Record
 from edgekd.data.decoding import ReadImage
-from edgekd.data.folders import SHOWN, shown
+from edgekd.data.shown_names import SHOWN, shown
 from edgekd.data.sources import SPLITS
 from edgekd.data.splits import FEWEST
+from edgekd.settings.recipe_toml import spelled
 
 Policy = Literal["refuse", "drop"]  # of `data.duplicates`
 
@@ -110,23 +111,30 @@ def enough(name: str, images: Sequence[ReadImage], classes: Sequence[str]) -> No
     """
     counts = Counter((image.split, label) for image in images for label in image.item.counted)
     few = [
-        f"{split}/{label}: {counts[split, label]}"
+        (label, f"{split}/{label}: {counts[split, label]}")
         for split in SPLITS
         for label in classes
         if counts[split, label] < FEWEST
     ]
     sizes = Counter(image.split for image in images)
-    if any(image.item.findings is not None for image in images):
+    several = any(image.item.findings is not None for image in images)
+    if several:
         few += [
-            f"{split} without {label}: {sizes[split] - counts[split, label]}"
+            (label, f"{split} without {label}: {sizes[split] - counts[split, label]}")
             for split in SPLITS
             for label in classes
             if sizes[split] - counts[split, label] < FEWEST
         ]
     if few:
+        short = {label for label, _ in few}
+        rest = [label for label in classes if label not in short]
+        others = "leave it out"
+        if several and len(rest) > 1:
+            others = f"name the other labels of a CSV (--set 'data.labels={spelled(tuple(rest))}')"
         raise DataError(
-            f"{name}: fewer than {FEWEST} images of a class or label in a split: {shown(few)}",
-            "add images, leave it out, or raise data.limit, data.val_share or data.test_share",
+            f"{name}: fewer than {FEWEST} images of a class or label in a split: "
+            f"{shown([text for _, text in few])}",
+            f"add images, {others}, or raise data.limit, data.val_share or data.test_share",
         )
 
 

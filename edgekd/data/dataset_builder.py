@@ -18,7 +18,7 @@ from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET, UnsetType, to_json
-from edgekd.data import class_names, data_checks, pixel_rules, unlabelled
+from edgekd.data import class_names, data_checks, pixel_rules, uncertain, unlabelled
 from edgekd.data.data_checks import TINY_PX, Copies, GroupCounts
 from edgekd.data.decoding import Progress, ReadImage, Reading, read_all
 from edgekd.data.depth_record import Depth
@@ -26,6 +26,7 @@ from edgekd.data.folders import EXPECTED
 from edgekd.data.left_out import places
 from edgekd.data.sources import SPLITS, UNLABELLED, Item, Source, SourceFacts
 from edgekd.data.splits import FEWEST, hold_out
+from edgekd.data.uncertain import UncertainLabels
 from edgekd.data.unlabelled import UnlabelledCounts
 from edgekd.settings.recipe import DataConfig
 
@@ -35,7 +36,8 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
 
     `counts`: images of each class, or with each label, by split. `skipped`: a message for each
     image that could not be read. `labels`: "many" when an image may have several. `depth`: how
-    images of more than 8 bits became pixels, where there are any.
+    images of more than 8 bits became pixels, where there are any. `uncertain`: absent when no label
+    is.
     """
 
     fit: str
@@ -47,6 +49,7 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     labels: Literal["many"] | UnsetType = UNSET
     depth: Depth | UnsetType = UNSET
     unlabelled: UnlabelledCounts | UnsetType = UNSET
+    uncertain: UncertainLabels | UnsetType = UNSET
 
 
 def build_dataset(
@@ -63,7 +66,7 @@ def build_dataset(
     class with fewer than FEWEST images in a split (of several labels, each needs FEWEST images with
     it and FEWEST without it). What is unusual but usable goes into `facts["warnings"]`.
     """
-    items, classes = _collect(source, config.limit, seed)
+    items, classes, unsure = _collect(source, config, seed)
     native = source.native_px()
     px = min(config.cache_px, native) if native else config.cache_px
     reading = read_all(source, items, pixel_rules.from_settings(config, px), progress)
@@ -72,7 +75,8 @@ def build_dataset(
 
     labelled = [image for image in reading.images if image.split != UNLABELLED]
     labelled, copies = data_checks.without_copies(source.name, labelled, config.duplicates)
-    labelled = _split(labelled, config, seed)
+    divided = _split(labelled, config, seed)
+    labelled = uncertain.measurable(divided)
     data_checks.enough(source.name, labelled, classes)
     groups = data_checks.group_counts(labelled)
 
@@ -84,9 +88,11 @@ def build_dataset(
         source=source.facts.source,
         synthetic=source.facts.synthetic,
         generator=source.facts.generator,
+        groups_by=source.facts.groups_by,
         ignored=source.facts.ignored,
         warnings=source.facts.warnings
         + class_names.look_alikes(source.items(), source.labels)
+        + uncertain.warnings(config.uncertain, unsure, len(divided) - len(labelled))
         + _warnings(reading, labelled, groups, copies),
         fit=config.fit,
         seed=seed,
@@ -97,14 +103,23 @@ def build_dataset(
         labels=UNSET if source.labels is None else "many",
         depth=UNSET if reading.depth is None else reading.depth,
         unlabelled=beside if extra else UNSET,
+        uncertain=UncertainLabels(config.uncertain, unsure, len(divided) - len(labelled))
+        if unsure
+        else UNSET,
     )
     return _assemble(source.name, classes, px, reading, labelled + new, facts)
 
 
-def _collect(source: Source, limit: int, seed: int) -> tuple[list[Item], list[str]]:
-    """The items to read, those without labels last, and the names of the classes in order."""
+def _collect(
+    source: Source, config: DataConfig, seed: int
+) -> tuple[list[Item], list[str], dict[str, int]]:
+    """The items to read, those without labels last, the names of the classes in order, and how many
+    labels of each name are uncertain.
+    """
     every = class_names.checked(source.items(), source.labels, source.name)
-    items = _limited([item for item in every if item.split != UNLABELLED], limit, seed)
+    unsure = uncertain.counts(every)
+    every = uncertain.decided(every, config.uncertain, source.name)
+    items = _limited([item for item in every if item.split != UNLABELLED], config.limit, seed)
     classes = list(dict.fromkeys(map(class_names.normal, source.labels or ())))
     classes = classes or sorted({item.label for item in items})
     if len(classes) < 2:
@@ -113,7 +128,7 @@ def _collect(source: Source, limit: int, seed: int) -> tuple[list[Item], list[st
             f"{source.name}: {len(classes)} classes{alike}; a classifier needs at least two",
             EXPECTED,
         )
-    return items + [item for item in every if item.split == UNLABELLED], classes
+    return items + [item for item in every if item.split == UNLABELLED], classes, unsure
 
 
 def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
@@ -152,12 +167,17 @@ def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadI
 def _strata(images: Sequence[ReadImage]) -> list[tuple[str, ...]]:
     """What each image counts for in a stratified split.
 
-    Having no label is a stratum of its own, unless too few images have none to divide them.
+    Having no label is a stratum of its own, unless too few images have none to divide them. An
+    image with an uncertain label counts for nothing: val and test leave it out.
     """
-    findings = [image.item.findings for image in images]
+    findings = [image.item.findings for image in images if not image.item.uncertain]
     enough_without = findings.count(()) >= 2 * FEWEST
     return [
-        image.item.counted if image.item.findings is None or enough_without else image.item.findings
+        ()
+        if image.item.uncertain
+        else image.item.counted
+        if image.item.findings is None or enough_without
+        else image.item.findings
         for image in images
     ]
 
@@ -224,18 +244,22 @@ def _assemble(
     """The artifact: the pixels of the images that stay, and a row for each."""
     reading.canvas.keep([image.row for image in images])
     numbers = {name: index for index, name in enumerate(classes)}
-    rows: list[ImageRow] = [
-        {
-            "name": image.item.name,
-            "sha256": image.sha256,
-            "split": image.split,
-            "group": image.item.group,
-            "label": _label(image.item, numbers),
-        }
-        for image in images
-    ]
+    rows = [_row(image, numbers, facts) for image in images]
     canvas = reading.canvas
     return Dataset(name, classes, px, canvas.channels, rows, to_json(facts), canvas.blob())
+
+
+def _row(image: ReadImage, numbers: Mapping[str, int], facts: DatasetFacts) -> ImageRow:
+    row: ImageRow = {
+        "name": image.item.name,
+        "sha256": image.sha256,
+        "split": image.split,
+        "group": image.item.group,
+        "label": _label(image.item, numbers),
+    }
+    if image.item.uncertain and not isinstance(facts.uncertain, UnsetType):
+        row["uncertain"] = uncertain.targets(image, facts.uncertain.policy, numbers, facts.seed)
+    return row
 
 
 def _label(item: Item, numbers: Mapping[str, int]) -> int | list[int] | None:

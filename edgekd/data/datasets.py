@@ -44,6 +44,25 @@ def labels(dataset: Dataset, split: str | None = None) -> NDArray[np.int64]:
     return every if split is None else every[rows(dataset, split)]
 
 
+def training_labels(dataset: Dataset) -> NDArray[np.int64] | NDArray[np.float32]:
+    """The labels that training takes, in the order of `dataset.images`.
+
+    They are those of `labels`, int64, unless some are uncertain: then float32 [n, classes], with a
+    probability for an uncertain label, or NaN where the loss leaves it out.
+    """
+    known = labels(dataset)
+    unsure = {
+        index: row["uncertain"] for index, row in enumerate(dataset.images) if row.get("uncertain")
+    }
+    if not unsure:
+        return known
+    soft = known.astype(np.float32)
+    for index, targets in unsure.items():
+        for number, target in targets.items():
+            soft[index, int(number)] = np.nan if target is None else target
+    return soft
+
+
 def pixels(dataset: Dataset) -> Levels:
     """All images as a read-only view, [n, channels, px, px] (NCHW), without a copy.
 

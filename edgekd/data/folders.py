@@ -8,48 +8,33 @@
     photos/cat/1.jpg           not divided: a folder for each class; the data stage then splits
     photos/dog/2.jpg
 
-manifest.csv has the columns `path` and `patient_key` (or the column of `data.group_column`), for
-example:
-
-    path,patient_key
-    train/cat/1.jpg,anna
+manifest.csv has the column `path` and further facts of each image, such as its patient (`manifest`,
+`grouping`). A folder that holds one folder alone, as unpacked archives do, stands for that folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edgekd.core.errors import DataError, UnknownName, nearest
-from edgekd.core.files import is_file, reason, state_of
-from edgekd.data import class_names, csv_text
-from edgekd.data.file_kinds import IMAGE_SUFFIXES
+from edgekd.core.errors import DataError, nearest
+from edgekd.core.files import is_folder, listed, reason, state_of
+from edgekd.core.records import UNSET
+from edgekd.data import class_names, grouping, manifest
+from edgekd.data.file_kinds import IMAGE_SUFFIXES, is_litter
 from edgekd.data.folder_walk import FolderWalk, printable
 from edgekd.data.images import header_size
-from edgekd.data.sources import SPLITS, Item, SourceFacts
+from edgekd.data.shown_names import shown
+from edgekd.data.sources import SPLIT_NAMES, SPLITS, Item, SourceFacts
+from edgekd.settings.recipe import DataConfig
 
 EXPECTED = (
     "expected train/CLASS/*.jpg and test/CLASS/*.jpg (val/ optional), or CLASS/*.jpg to be split, "
     "with at least two classes"
 )
-
-# Spellings of the splits that common data sets use.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-
-# A message lists this many names and counts the rest, so that it stays on one screen.
-SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,37 +55,35 @@ class FolderSource:
 
     Raises DataError when the folder is missing, is a file, holds a folder that cannot be read, or
     has another layout than `EXPECTED` says; UnknownName when manifest.csv has no column of the
-    group column's name, unless that is the default name.
+    name that data.group_column names.
     """
 
-    DEFAULT_GROUP_COLUMN = "patient_key"
     labels = None
 
-    def __init__(self, root: Path, group_column: str = DEFAULT_GROUP_COLUMN) -> None:
+    def __init__(self, root: Path, config: DataConfig | None = None) -> None:
         if not root.exists():
             raise DataError(f"{root}: no such folder", EXPECTED)
         if not root.is_dir():
             raise DataError(f"{root}: a file, not a folder", f"unpack it first; {EXPECTED}")
-        self.root = root
+        self.root = _unwrapped(root)
         self.name = root.resolve().name or "data"
-        self._walker = FolderWalk(root)
+        self._walker = FolderWalk(self.root)
         self._warnings: list[str] = []
         self._paths: dict[str, Path] = {}
         found = self._walk()
-        groups = _column(root / "manifest.csv", group_column)
+        names = [image.name for image in found]
+        self._columns = manifest.aligned(self.root / manifest.NAME, names)
+        grouped = self._grouped(found, config or DataConfig())
         self._items = [
-            Item(image.name, image.label, image.split, groups.get(_key(image.name)))
-            for image in found
+            Item(image.name, image.label, image.split, tied)
+            for image, tied in zip(found, grouped.groups, strict=True)
         ]
-        without = [item.name for item in self._items if item.group is None]
-        if groups and without:
-            self._warnings.append(
-                f"{len(without)} images have no {group_column} in manifest.csv: {shown(without)}"
-            )
+        self._warnings += grouped.warnings
         self.facts = SourceFacts(
             licence="not stated: a folder carries no licence; check before you ship",
             source=self.name,
             synthetic=False,
+            groups_by=grouped.by or UNSET,
             ignored=self._walker.left_out.counts,
             warnings=self._warnings + self._walker.left_out.warnings(),
         )
@@ -124,10 +107,26 @@ class FolderSource:
 
         Raises DataError without a manifest, and UnknownName when it has no such column.
         """
-        values = _column(self.root / "manifest.csv", name, required=True)
+        cells = self._columns[manifest.required(self.root / manifest.NAME, self._columns, name)]
         return {
-            item.name: values[_key(item.name)] for item in self._items if _key(item.name) in values
+            item.name: cell for item, cell in zip(self._items, cells, strict=True) if cell.strip()
         }
+
+    def _grouped(self, found: Sequence[_Found], config: DataConfig) -> grouping.Grouping:
+        """The groups: by a column of manifest.csv, or by folders below the classes."""
+        path = self.root / manifest.NAME
+        if config.group_column not in ("", *grouping.AUTOMATIC) and not config.group_pattern:
+            manifest.required(path, self._columns, config.group_column)
+        depth = 1 if found[0].split is None else 2
+        return grouping.group(
+            [image.name for image in found],
+            self._columns,
+            config,
+            manifest.NAME,
+            taken=[name for name in self._columns if name in manifest.PATHS],
+            below=["/".join(image.name.split("/")[depth:]) for image in found],
+            nested=f"^{'[^/]+/' * depth}([^/]+)/",
+        )
 
     def native_px(self) -> int:
         """The longest side in any image's header, in pixels; nothing is decoded."""
@@ -232,47 +231,24 @@ class FolderSource:
                 )
 
 
-def shown(names: Sequence[str]) -> str:
-    """The first names of a list, quoted where they have odd characters, and a count of the rest."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN]) + more
+def _unwrapped(root: Path) -> Path:
+    """The folder inside a folder that holds nothing else: unpacked archives often have one.
 
-
-def _key(path: str) -> str:
-    """A path as it is compared with manifest.csv: forward slashes, composed accents.
-
-    macOS decomposes accents in file names.
+    A folder called like a split stays, and so does one beside a manifest.csv or beside images.
     """
-    return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
-
-
-def _column(manifest: Path, column: str, required: bool | None = None) -> Mapping[str, str]:
-    """{path: value} of a column of manifest.csv; empty when there is none and none is required.
-
-    `required`: None means that any column but the default group column is required. Raises
-    DataError for a missing or broken manifest, and UnknownName for a missing column.
-    """
-    if required is None:
-        required = column != FolderSource.DEFAULT_GROUP_COLUMN
-    if not is_file(manifest):
-        if required:
-            raise DataError(
-                f"{manifest}: no such file, but its column {column!r} was asked for",
-                f"write a manifest.csv with the columns path and {column}",
-            )
-        return {}
-    found = csv_text.read(manifest, str(manifest), "save it as comma-separated UTF-8, or remove it")
-    columns = found.header
-    if "path" not in columns:
-        raise DataError(
-            f"{manifest}: no column 'path' (found: {', '.join(columns) or 'nothing'})",
-            "the first line must name the columns, for example path,split,label,patient_key",
-        )
-    if column not in columns:
-        if required:
-            raise UnknownName(
-                "column of manifest.csv", column, columns, f"it has {', '.join(columns)}"
-            )
-        return {}
-    rows = [dict(zip(columns, cells, strict=False)) for _, cells in found.rows]
-    return {_key(row["path"]): row[column] for row in rows if row.get(column)}
+    inside = [
+        path
+        for path in listed(root)
+        if not path.name.startswith((".", "__")) and not is_litter(path.name)
+    ]
+    folders = [path for path in inside if is_folder(path)]
+    others = [
+        path
+        for path in inside
+        if path.suffix.lower() in IMAGE_SUFFIXES or path.name == manifest.NAME
+    ]
+    if len(folders) != 1 or others or folders[0].name.lower() in SPLIT_NAMES:
+        return root
+    if not any(is_folder(path) for path in listed(folders[0])):
+        return root
+    return _unwrapped(folders[0])

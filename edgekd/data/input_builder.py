@@ -16,9 +16,9 @@ from edgekd.data import images, pixel_rules
 from edgekd.data.bit_depth import narrowed
 from edgekd.data.datasets import labels, rows
 from edgekd.data.decoding import Progress, decoded
-from edgekd.data.folders import shown
 from edgekd.data.images import Pixels
 from edgekd.data.pixel_rules import PixelRules
+from edgekd.data.shown_names import shown
 from edgekd.data.sources import Item, Source
 from edgekd.data.splits import draw
 

@@ -1,4 +1,4 @@
-"""A CSV of labels as a source, one row for each image. Its header decides what it means.
+"""A CSV of labels, one row for each image. Its header decides what it means.
 
 A column for each label, with 1 or 0 (empty means 0); an image may have none or several:
 
@@ -15,244 +15,271 @@ One class for each image:
     image,label
     a.png,cat
 
-Two further columns are optional: `split` (train, val or test) and `group` (for example a patient,
-whose images stay in one split). The header of ChestX-ray14 (Image Index, Finding Labels, Patient
-ID) is accepted as it is.
+The names of columns are compared without case, spaces and underscores, and the usual other names
+are known, such as `Path` or `filename` for `image` (`column_names`). Two further columns are
+optional: `split` (train, val or test) and one that names the group (`grouping`). Columns that say
+sex, age or view are no labels. The headers of some public data sets are known as published
+(`chest_xrays`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from edgekd.core.errors import DataError, UnknownName
-from edgekd.core.files import expanded, is_file, is_folder, reason, state_of
-from edgekd.data import tables
-from edgekd.data.folders import SHOWN, SPLIT_NAMES, FolderSource, shown
-from edgekd.data.images import header_size
-from edgekd.data.sources import SPLITS, Item, SourceFacts, together
+from edgekd.core.errors import DataError, UnknownName, nearest
+from edgekd.data import column_names, grouping, tables
+from edgekd.data.class_names import normal
+from edgekd.data.label_table import LabelRow, LabelTable, about, split_of
+from edgekd.data.shown_names import SHOWN, shown
+from edgekd.settings.recipe import DataConfig
+from edgekd.settings.recipe_toml import spelled
 
-# ChestX-ray14's names of columns.
-ALIASES = {"Image Index": "image", "Finding Labels": "labels", "Patient ID": "group"}
-_YES = {"1", "1.0"}
+_YES = frozenset({"1", "1.0", "1.00"})
 # CheXpert writes floats, and leaves a cell empty where a report does not mention a finding.
-_NO = {"0", "0.0", ""}
+_NO = frozenset({"0", "0.0", "0.00", ""})
 # CheXpert's values for an uncertain finding.
-_UNCERTAIN = {"-1", "-1.0"}
+_UNCERTAIN = frozenset({"-1", "-1.0", "-1.00"})
 # A cell of labels that means none, in lower case.
-_NONE = {"", "no finding"}
+_NONE = frozenset({"", "no finding"})
+
+Numbered = list[tuple[int, dict[str, str]]]
 
 
-class CsvSource:
-    """Images and labels that a CSV names. The CSV is read once, when the object is made.
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a table by what they hold; None where there is no such column."""
 
-    `images`: the folder that the names are relative to; "" means the CSV's own. `wanted`: the
-    labels to use, in this order; () means all.
+    image: str
+    label: str | None
+    labels: str | None
+    split: str | None
 
-    Raises DataError, naming file and line, for a value that is no label, an unknown split, an image
-    that is missing or named twice, and for a label that no image or every image has. Raises
-    UnknownName for a label or a group column that the CSV does not have.
+    @property
+    def taken(self) -> list[str]:
+        """The columns that are neither labels nor further facts."""
+        return [name for name in dataclasses.astuple(self) if name is not None]
+
+
+def read(path: Path, config: DataConfig) -> LabelTable:
+    """The rows of a CSV of labels.
+
+    Raises DataError, naming file and line, for a missing column, a value that is no label, an
+    unknown split, an uncertain label when data.uncertain is "refuse"; UnknownName for a label or a
+    group column that the CSV does not have.
     """
-
-    def __init__(
-        self, path: Path, group_column: str, images: str = "", wanted: Sequence[str] = ()
-    ) -> None:
-        self.path, self.root = path, expanded(images, "data.images") if images else path.parent
-        if images and not is_folder(self.root, "data.images"):
-            raise DataError(
-                f"data.images: {self.root} is not a folder",
-                "name the folder that the CSV's names are relative to",
-            )
-        self.name = path.stem
-        self._rows = tables.numbered(path, ("image",), "labels", ALIASES)
-        self._header = list(self._rows[0][1])
-        group = next((name for name in ("group", group_column) if name in self._header), "")
-        if not group and group_column != FolderSource.DEFAULT_GROUP_COLUMN:
-            raise self._unknown_column(group_column)
-        self.labels: list[str] | None = None
-        said = self._read_labels(wanted, {"image", "split", group})
-        self._items = [
-            self._item(line, row, names, group)
-            for (line, row), names in zip(self._rows, said, strict=True)
-        ]
-        self._check()
-        self.facts = SourceFacts(
-            licence="not stated: a CSV carries no licence; check before you ship",
-            source=self.name,
-            synthetic=False,
+    rows = tables.numbered(path, (), "labels")
+    header = list(rows[0][1])
+    columns = _columns(path, header)
+    names = [_image(path, line, row[columns.image]) for line, row in rows]
+    said, uncertain, labels = _labels(path, rows, columns, config)
+    grouped = grouping.group(
+        names,
+        {name: [row[name] for _, row in rows] for name in header},
+        config,
+        path.name,
+        [*columns.taken, *(labels or ())],
+        [_below(name, own) for name, own in zip(names, said, strict=True)],
+    )
+    found = [
+        LabelRow(
+            image=name,
+            said=own,
+            where=where(path, line),
+            uncertain=unsure,
+            split=None
+            if columns.split is None
+            else split_of(row[columns.split], where(path, line)),
+            group=tied,
+            cells={**row, **about(row)},
         )
-
-    def items(self) -> list[Item]:
-        """Every image, in the CSV's order."""
-        return list(self._items)
-
-    def load(self, item: Item) -> bytes:
-        """The file's bytes. Raises DataError when it cannot be read."""
-        try:
-            return (self.root / item.name).read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{item.name}: cannot be read ({reason(error)})",
-                f"check the file under {self.root}",
-            ) from error
-
-    def column(self, name: str) -> dict[str, str]:
-        """{image name: value} of any column. Raises UnknownName for a missing one."""
-        if name not in self._header:
-            raise self._unknown_column(name)
-        return {
-            item.name: row[name]
-            for item, (_, row) in zip(self._items, self._rows, strict=True)
-            if row[name]
-        }
-
-    def native_px(self) -> int:
-        """The longest side in any image's header, in pixels; nothing is decoded."""
-        paths = (self.root / item.name for item in self._items)
-        with ThreadPoolExecutor(2) as threads:
-            return max(map(max, threads.map(header_size, paths)), default=0)
-
-    def fingerprint(self) -> str:
-        """sha256 over each image's name, labels, split, group, size and modification time."""
-        digest = hashlib.sha256(repr(self.labels).encode())
-        for item in self._items:
-            state = state_of(self.root / item.name)
-            digest.update(f"{item}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
-
-    def _unknown_column(self, name: str) -> UnknownName:
-        return UnknownName(
-            f"column of {self.path}", name, self._header, f"it has {', '.join(self._header)}"
+        for (line, row), name, own, unsure, tied in zip(
+            rows, names, said, uncertain, grouped.groups, strict=True
         )
+    ]
+    return LabelTable(
+        path,
+        found,
+        labels,
+        chosen=bool(config.labels),
+        by=grouped.by,
+        warnings=grouped.warnings,
+        source=path.stem,
+    )
 
-    def _read_labels(self, wanted: Sequence[str], own: set[str]) -> list[tuple[str, ...]]:
-        """The labels, or the one class, of each row; sets `labels` when there may be several.
 
-        `own`: columns that are no labels in the layout with a column for each label.
-        """
-        if "labels" in self._header:
-            said = [_listed(row["labels"]) for _, row in self._rows]
-            self.labels = self._chosen(wanted, sorted({name for names in said for name in names}))
-            return said
-        if "label" in self._header:
-            if wanted:
+def where(path: Path, line: int) -> str:
+    """File and line, for messages."""
+    return f"labels {path}, line {line}"
+
+
+def _columns(path: Path, header: Sequence[str]) -> Columns:
+    """What the columns hold. Raises DataError when none names the images."""
+    image = column_names.find(header, column_names.IMAGE)
+    if image is None:
+        near = nearest("image", header)
+        raise DataError(
+            f"labels {path}: no column 'image'" + (f"; there is {near!r}" if near else ""),
+            "the first line must name the columns, and one of them must be called image, path or "
+            "filename",
+        )
+    return Columns(
+        image,
+        column_names.find(header, column_names.LABEL),
+        column_names.find(header, column_names.LABELS),
+        column_names.find(header, column_names.SPLIT),
+    )
+
+
+def _image(path: Path, line: int, cell: str) -> str:
+    """The image's name. Raises DataError for one that is not below the images' folder."""
+    name = cell.strip().replace("\\", "/").removeprefix("./")
+    if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(
+            f"{where(path, line)}: image {name!r} is not a path below the images' folder",
+            "name images relative to the CSV's folder, or to another folder with "
+            "--set data.images=DIR",
+        )
+    return name
+
+
+def _below(name: str, said: Sequence[str]) -> str:
+    """The path without folders that are called like the image's class or label."""
+    return "/".join(part for part in name.split("/") if part not in said)
+
+
+def _labels(
+    path: Path, rows: Numbered, columns: Columns, config: DataConfig
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]], list[str] | None]:
+    """What each row says, its uncertain labels, and all labels where there may be several."""
+    if columns.labels is not None:
+        said = [_listed(row[columns.labels]) for _, row in rows]
+        labels = chosen(path, config.labels, sorted({name for names in said for name in names}))
+        return said, [()] * len(rows), labels
+    if columns.label is not None:
+        return _classes(path, rows, columns.label, config), [()] * len(rows), None
+    own = {*columns.taken, *_not_labels(rows, config)}
+    labels = chosen(path, config.labels, [name for name in rows[0][1] if name not in own])
+    if not config.labels:
+        _refuse_other_values(path, rows, labels)
+    return *marked(path, rows, labels, config, sorted(own - set(columns.taken))), labels
+
+
+def _classes(path: Path, rows: Numbered, column: str, config: DataConfig) -> list[tuple[str, ...]]:
+    """The one class of each row."""
+    if config.labels:
+        raise DataError(
+            f"data.labels names labels, but {path} has one class for each image (its column "
+            f"{column!r})",
+            "leave data.labels out",
+        )
+    for line, row in rows:
+        if not row[column].strip():
+            raise DataError(f"{where(path, line)}: {column} is empty", "name the image's class")
+    return [(row[column].strip(),) for _, row in rows]
+
+
+def _not_labels(rows: Numbered, config: DataConfig) -> list[str]:
+    """Columns of the layout with a column for each label that are known to hold no labels: those
+    with facts about a patient or a picture, and groups.
+    """
+    about_keys, header = column_names.about_keys(), list(rows[0][1])
+    known = [name for name in header if column_names.key(name) in about_keys]
+    asked = column_names.named(header, config.group_column)
+    likely = grouping.known_names(header)
+    marks = _YES | _NO | _UNCERTAIN
+    return [
+        *known,
+        *([asked] if asked else []),
+        # A label may be called "Subject" or "Case"; its cells then hold nothing but marks.
+        *(name for name in likely if not all(row[name].strip() in marks for _, row in rows)),
+    ]
+
+
+def _refuse_other_values(path: Path, rows: Numbered, labels: Sequence[str]) -> None:
+    """Raise DataError that names every column which holds something else than 1, 0, -1 or nothing,
+    when all columns were taken for labels.
+    """
+    marks = _YES | _NO | _UNCERTAIN
+    others = {
+        name: next(
+            ((line, row[name]) for line, row in rows if row[name].strip() not in marks), None
+        )
+        for name in labels
+    }
+    wrong = [f"{name} is {cell!r}" for name, found in others.items() if found for cell in found[1:]]
+    if not wrong:
+        return
+    line = min(found[0] for found in others.values() if found)
+    rest = [name for name in labels if others[name] is None]
+    example = spelled(tuple(rest) if len(rest) > 1 else ("A", "B"))
+    raise DataError(
+        f"{where(path, line)}: {shown(wrong)}, expected 1, 0 or nothing in a column of a label",
+        f"correct the values, or say which columns are labels: --set 'data.labels={example}'",
+    )
+
+
+def marked(
+    path: Path,
+    rows: Numbered,
+    labels: Sequence[str],
+    config: DataConfig,
+    others: Sequence[str] = (),
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The labels whose column says 1, and those whose column says -1, of each row.
+
+    `others`: columns that were taken for no labels. Raises DataError for another value, and for
+    -1 when data.uncertain is "refuse".
+    """
+    said, uncertain = [], []
+    for line, row in rows:
+        for name in labels:
+            if row[name].strip() not in _YES | _NO | _UNCERTAIN:
                 raise DataError(
-                    f"data.labels names labels, but {self.path} has one class for each image (its "
-                    "column 'label')",
-                    "leave data.labels out",
+                    f"{where(path, line)}: {name} is {row[name]!r}, expected 1, 0 or nothing",
+                    "correct the line",
                 )
-            return [(row["label"].strip(),) for _, row in self._rows]
-        self.labels = self._chosen(wanted, [name for name in self._header if name not in own])
-        return [self._marked(line, row, every=not wanted) for line, row in self._rows]
+        said.append(tuple(name for name in labels if row[name].strip() in _YES))
+        uncertain.append(tuple(name for name in labels if row[name].strip() in _UNCERTAIN))
+    if config.uncertain == "refuse" and any(uncertain):
+        first = next(place for place, names in enumerate(uncertain) if names)
+        line, name = rows[first][0], uncertain[first][0]
+        counts = Counter(name for names in uncertain for name in names)
+        each = [f"{name} {count}" for name, count in counts.most_common()]
+        apart = f" (taken for no labels: {', '.join(others)})" if others else ""
+        raise DataError(
+            f"{where(path, line)}: {name} is {rows[first][1][name].strip()!r}, which means "
+            f"uncertain; {counts.total()} cells say so: {shown(each)}{apart}",
+            "decide them all with --set data.uncertain=ignore, zero, one or soft:0.55-0.85, or "
+            "write 1 or 0",
+        )
+    return said, uncertain
 
-    def _marked(self, line: int, row: dict[str, str], every: bool) -> tuple[str, ...]:
-        """The labels whose column says 1. `every`: whether all columns were taken for labels."""
-        present = []
-        for name in self.labels or []:
-            value = row[name].strip()
-            if value in _YES:
-                present.append(name)
-            elif value not in _NO:
-                step = "correct the line"
-                if value in _UNCERTAIN:
-                    step = "decide each uncertain one, 1 or 0"
-                elif every:
-                    step = (
-                        f"if {name!r} is no label, say which columns are: "
-                        '--set \'data.labels=["A", "B"]\''
-                    )
-                raise DataError(
-                    f"labels {self.path}, line {line}: {name} is {value!r}, expected 1, 0 or "
-                    "nothing",
-                    step,
-                )
-        return tuple(present)
 
-    def _chosen(self, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
-        """The labels to use. Raises UnknownName, and DataError for fewer than two."""
-        for name in wanted:
-            if name not in known:
-                raise UnknownName(
-                    f"label in data.labels (of {self.path}):",
-                    name,
-                    known,
-                    f"labels: {', '.join(known)}",
-                )
-        labels = list(dict.fromkeys(wanted)) or list(known)
-        if len(labels) < 2:
-            raise DataError(
-                f"labels {self.path}: {len(labels)} labels ({', '.join(labels) or 'none'}); two "
-                "are needed",
-                "add a column for each label; for two classes that exclude each other write them "
-                "in a column 'label'",
+def chosen(path: Path, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels to use. Raises UnknownName, and DataError for fewer than two."""
+    by_normal = {normal(name): name for name in reversed(known)}
+    for name in wanted:
+        if normal(name) not in by_normal:
+            raise UnknownName(
+                f"label in data.labels (of {path}):",
+                name,
+                known,
+                f"labels: {', '.join(known[:SHOWN])}{', ...' if len(known) > SHOWN else ''}",
             )
-        return labels
-
-    def _item(self, line: int, row: dict[str, str], said: tuple[str, ...], group: str) -> Item:
-        """The item of one row. `said`: its labels or its class; `group`: a column, or ""."""
-        where = f"labels {self.path}, line {line}"
-        name = row["image"].strip().replace("\\", "/").removeprefix("./")
-        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DataError(
-                f"{where}: image {name!r} is not a path below {self.root}",
-                "name images relative to the CSV's folder, or to another folder with "
-                "--set data.images=DIR",
-            )
-        split = None
-        if "split" in row:
-            split = SPLIT_NAMES.get(row["split"].strip().lower())
-            if split is None:
-                raise DataError(
-                    f"{where}: split is {row['split']!r}, expected {', '.join(SPLITS)}",
-                    "correct it, or leave the column out: images are then split by "
-                    "data.test_share and data.val_share",
-                )
-        tied = (row[group].strip() or None) if group else None
-        if self.labels is None:
-            if not said[0]:
-                raise DataError(f"{where}: label is empty", "name the image's class")
-            return Item(name, said[0], split, tied)
-        findings = tuple(label for label in self.labels if label in said)
-        return Item(name, together(findings), split, tied, findings)
-
-    def _check(self) -> None:
-        """Raise DataError for images named twice, missing images, and labels that teach nothing."""
-        first: dict[str, int] = {}
-        for item, (line, _) in zip(self._items, self._rows, strict=True):
-            if item.name in first:
-                raise DataError(
-                    f"labels {self.path}, line {line}: {item.name} is also in line "
-                    f"{first[item.name]}",
-                    "keep one row for each image",
-                )
-            first[item.name] = line
-        missing = [
-            name
-            for name, line in first.items()
-            if not is_file(self.root / name, f"labels {self.path}, line {line}:")
-        ]
-        if missing:
-            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            raise DataError(
-                f"labels {self.path}: {len(missing)} of {len(first)} images are not under "
-                f"{self.root}: "
-                f"{shown([f'{name} (line {first[name]})' for name in missing[:SHOWN]])}{more}",
-                "remove their rows, or name the images' folder with --set data.images=DIR",
-            )
-        counts = Counter(label for item in self._items for label in item.findings or ())
-        for label in self.labels or []:
-            if counts[label] in (0, len(self._items)):
-                which = "no image has" if not counts[label] else "every image has"
-                raise DataError(
-                    f"labels {self.path}: {which} the label {label!r}, so that it cannot be learnt",
-                    "remove it from the CSV, or name the others in data.labels",
-                )
+    labels = list(dict.fromkeys(by_normal[normal(name)] for name in wanted)) or list(known)
+    if len(labels) < 2:
+        raise DataError(
+            f"labels {path}: {len(labels)} labels ({', '.join(labels) or 'none'}); two are needed",
+            "add a column for each label; for two classes that exclude each other write them "
+            "in a column 'label'",
+        )
+    return labels
 
 
 def _listed(cell: str) -> tuple[str, ...]:
     """The labels of a cell "A|B"."""
     names = (part.strip() for part in cell.split("|"))
-    return tuple(name for name in names if name.lower() not in _NONE)
+    return tuple(dict.fromkeys(name for name in names if name.lower() not in _NONE))

@@ -7,7 +7,8 @@ A sample is KEY.jpg (or another image suffix) beside one of these (Aizman et al.
 
 * KEY.cls, a text with the name or the number of its class
 * KEY.json, an object with "label", or with "labels" (a list) where an image may have several. It
-  may also have "name", "split" (train, val or test) and "group", or the group column by its name.
+  may also have "name", "split" (train, val or test) and "group" or another name of a group, such as
+  "patient_id" (`grouping`).
 
 Without "split" the shard's name decides (train-*, val-*, test-*); with another name the data stage
 splits. Shards are not unpacked: offsets are indexed once, and each image is then read from its
@@ -17,6 +18,7 @@ refused.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -27,12 +29,15 @@ from pathlib import Path
 from edgekd.core import files
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError
+from edgekd.core.records import UNSET
+from edgekd.data import grouping
 from edgekd.data.file_kinds import IMAGE_SUFFIXES, FileKind, kind_of_name
-from edgekd.data.folders import SPLIT_NAMES, FolderSource, shown
 from edgekd.data.images import header_size
 from edgekd.data.left_out import LeftOut, Why
-from edgekd.data.sources import SPLITS, Item, SourceFacts, together
+from edgekd.data.shown_names import shown
+from edgekd.data.sources import SPLIT_NAMES, SPLITS, Item, SourceFacts, together
 from edgekd.data.tar_members import Member, Place, members
+from edgekd.settings.recipe import DataConfig
 
 EXPECTED = (
     "expected shards:DIR or shards:DIR/train-{000000..000007}.tar, several with :: between them; "
@@ -42,6 +47,9 @@ EXPECTED = (
 MAX_SHARDS = 100_000
 # Bytes at the start of an image that hold its size, unless its metadata is very long.
 HEADER = 256 << 10
+
+# Fields of the JSON that hold something else than a group.
+_NO_GROUPS = frozenset({"label", "labels", "name", "split"})
 
 # The JSON object beside an image, as its author wrote it; a .cls file counts as {"label": text}.
 LabelFile = dict[str, Json]
@@ -56,7 +64,7 @@ class ShardSource:
     `tar_members`), for a sample without a label, and for two samples of one name.
     """
 
-    def __init__(self, text: str, group_column: str = FolderSource.DEFAULT_GROUP_COLUMN) -> None:
+    def __init__(self, text: str, config: DataConfig | None = None) -> None:
         found = [path for part in text.split("::") for path in _expand(part)]
         # Splits in the order in which folders are read; inside a split, the order of `text`.
         order = (*SPLITS, None)
@@ -65,8 +73,10 @@ class ShardSource:
         self._places: dict[str, Place] = {}
         self._items: list[Item] = []
         left_out = LeftOut()
+        said: list[LabelFile] = []
         for shard in self.shards:
-            for item, place in _samples(shard, group_column, left_out):
+            for item, place, told in _samples(shard, left_out):
+                said.append(told)
                 if item.name in self._places:
                     raise DataError(
                         f"{shard}: a second sample is named {item.name!r} (the first is in "
@@ -76,13 +86,26 @@ class ShardSource:
                 self._items.append(item)
                 self._places[item.name] = place
         self.labels = self._labels()
+        grouped = self._grouped(said, config or DataConfig())
+        self._items = [
+            dataclasses.replace(item, group=tied)
+            for item, tied in zip(self._items, grouped.groups, strict=True)
+        ]
         self.facts = SourceFacts(
             licence="not stated: shards carry no licence; check before you ship",
             source=self.name,
             synthetic=False,
+            groups_by=grouped.by or UNSET,
             ignored=left_out.counts,
-            warnings=left_out.warnings(),
+            warnings=left_out.warnings() + grouped.warnings,
         )
+
+    def _grouped(self, said: Sequence[LabelFile], config: DataConfig) -> grouping.Grouping:
+        """The groups, by a field of the samples' JSON or by their names."""
+        fields = dict.fromkeys(name for told in said for name in told if name not in _NO_GROUPS)
+        columns = {name: [_text(told.get(name)) or "" for told in said] for name in fields}
+        names = [item.name for item in self._items]
+        return grouping.group(names, columns, config, "the samples' JSON")
 
     def _labels(self) -> Sequence[str] | None:
         """Every label in order, or None when each sample has one class. Raises DataError."""
@@ -162,15 +185,18 @@ def _ranges(text: str) -> list[str]:
     ]
 
 
-def _samples(shard: Path, group_column: str, left_out: LeftOut) -> Iterator[tuple[Item, Place]]:
-    """Each labelled image of one shard. Files that are neither image nor label are counted."""
+def _samples(shard: Path, left_out: LeftOut) -> Iterator[tuple[Item, Place, LabelFile]]:
+    """Each labelled image of one shard, its place, and what its label file says.
+
+    Files that are neither image nor label are counted.
+    """
     key: str = ""
     image: Member | None = None
     told: LabelFile = {}
 
-    def sample() -> Iterator[tuple[Item, Place]]:
+    def sample() -> Iterator[tuple[Item, Place, LabelFile]]:
         if image is not None:
-            yield _item(shard, image.name, told, group_column), image.place
+            yield _item(shard, image.name, told), image.place, told
         elif told:
             left_out.add(Why.NO_IMAGE, f"{shard.name}{key}")
 
@@ -211,7 +237,7 @@ def _label_file(shard: Path, member: Member, suffix: str) -> LabelFile:
     return found
 
 
-def _item(shard: Path, name: str, told: LabelFile, group_column: str) -> Item:
+def _item(shard: Path, name: str, told: LabelFile) -> Item:
     findings = told.get("labels")
     several = tuple(map(str, findings)) if isinstance(findings, list) else None
     label = _text(told.get("label")) if several is None else together(several)
@@ -225,8 +251,7 @@ def _item(shard: Path, name: str, told: LabelFile, group_column: str) -> Item:
                 f"{shard}: sample {name!r} is in split {told['split']!r}",
                 "expected train, val or test",
             )
-    group = _text(told.get(group_column, told.get("group")))
-    return Item(_text(told.get("name")) or name, label, split, group, several)
+    return Item(_text(told.get("name")) or name, label, split, None, several)
 
 
 def _split_of(shard: Path) -> str | None:

@@ -6,14 +6,14 @@ open_all(config)     the same, with the images without labels of `data.unlabelle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.core import files, plugins
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.data import class_names, unlabelled
+from edgekd.data import class_names, label_csv, unlabelled
+from edgekd.data.chest_xrays import formats
 from edgekd.data.folders import EXPECTED, FolderSource
-from edgekd.data.label_csv import CsvSource
+from edgekd.data.label_source import LabelSource
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.data.plugin_source import GROUP, PluginSource
 from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource
@@ -29,26 +29,22 @@ def open_all(config: DataConfig) -> Source:
 
     Raises what `open_source` raises, and DataError for names of classes that cannot be published.
     """
-    source = open_source(config.source, config.group_column, config.images, config.labels)
+    source = open_source(config.source, config)
     class_names.checked(source.items(), source.labels, source.name)
     if not config.unlabelled:
         return source
     return unlabelled.WithUnlabelled(source, files.expanded(config.unlabelled, "data.unlabelled"))
 
 
-def open_source(
-    text: str,
-    group_column: str = FolderSource.DEFAULT_GROUP_COLUMN,
-    images_folder: str = "",
-    labels: Sequence[str] = (),
-) -> Source:
+def open_source(text: str, config: DataConfig | None = None) -> Source:
     """The source that `--data` names.
 
     `text` is one of:
 
     * "phantom", "phantom:600", "phantom:600@128": built-in synthetic radiographs, how many, and
       their size in pixels; with "phantom-multi" an image may show none or several diseases
-    * "labels.csv": images and their labels, one class or several labels an image (`label_csv`)
+    * "labels.csv", "labels.csv.gz": images and their labels, one class or several labels an image
+      (`label_csv`)
     * "shards:DIR", "shards:DIR/train-{000..015}.tar": WebDataset shards (`shards`)
     * "elpv": 2,624 photographs of solar cells (extra "elpv"; its licence is non-commercial)
     * "fashion-mnist", "fashion-mnist:DIR": 70,000 grey images of clothes, from Debian's package
@@ -56,20 +52,26 @@ def open_source(
     * "medmnist:pneumoniamnist", "medmnist:pneumoniamnist@128": a set of MedMNIST and its size in
       pixels (extra "medmnist"; downloads once)
     * "NAME", "NAME:ARGUMENT": a source that an installed package adds (`plugin_source`)
-    * anything else: a folder (`folders`); "./phantom" is a folder, too
+    * anything else: a folder (`folders`), or the folder of a published data set with its label file
+      (`chest_xrays`); "./phantom" is a folder, too
 
-    `images_folder` and `labels` belong to a CSV: the settings data.images and data.labels.
+    `config`: how the source is read; its `source` is not looked at. The settings images, labels and
+    uncertain belong to a CSV.
 
     Raises UnknownName for a text that is none of these, MissingExtra when a package is missing,
     PluginError when an installed package does not work, and DataError for images in the wrong
     layout.
     """
-    if text.lower().endswith(".csv"):
-        return CsvSource(files.expanded(text, "--data"), group_column, images_folder, labels)
-    if labels or images_folder:
+    config = config or DataConfig()
+    if text.lower().endswith((".csv", ".csv.gz")):
+        return _labelled(files.expanded(text, "--data"), config)
+    published = formats.find_in(files.expanded(text, "--data"))
+    if published is not None:
+        return _labelled(published, config)
+    if config.labels or config.images:
         raise DataError(
-            f"data.{'labels' if labels else 'images'} belongs to a CSV of labels, but --data is "
-            f"{text}",
+            f"data.{'labels' if config.labels else 'images'} belongs to a CSV of labels, but "
+            f"--data is {text}",
             "leave it out, or give --data FILE.csv",
         )
     name, _, size = text.partition("@")
@@ -83,7 +85,7 @@ def open_source(
     if kind == "fashion-mnist":
         return _fashion_mnist(text.partition(":")[2])
     if kind == "shards":
-        return ShardSource(text.partition(":")[2], group_column)
+        return ShardSource(text.partition(":")[2], config)
     if kind == "medmnist":
         return MedmnistSource(rest, _whole(size, text)) if size else MedmnistSource(rest)
     own, _, argument = text.partition(":")
@@ -92,13 +94,25 @@ def open_source(
         return PluginSource(plugin, argument)
     path = files.expanded(text, "--data")
     if files.exists(path, "--data") or "/" in text or "\\" in text:
-        return FolderSource(path, group_column)
+        return FolderSource(path, config)
     raise _unknown(text)
 
 
 def _fashion_mnist(folder: str) -> FashionMnistSource:
     """The set in a folder of IDX files; "" means that of Debian's package."""
     return FashionMnistSource(files.expanded(folder, "--data")) if folder else FashionMnistSource()
+
+
+def _labelled(path: Path, config: DataConfig) -> LabelSource:
+    """The images that a CSV of labels names."""
+    root = files.expanded(config.images, "data.images") if config.images else None
+    if root is not None and not files.is_folder(root, "data.images"):
+        raise DataError(
+            f"data.images: {root} is not a folder",
+            "name the folder that the CSV's names are relative to",
+        )
+    table = formats.read(path, config) or label_csv.read(path, config)
+    return LabelSource(table, root or table.root or path.parent, config.on_error)
 
 
 def _unknown(text: str) -> UnknownName:

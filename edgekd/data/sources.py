@@ -13,6 +13,17 @@ from numpy.typing import NDArray
 from edgekd.core.records import UNSET, Record, UnsetType
 
 SPLITS = ("train", "val", "test")
+# Spellings of the splits that common data sets use. MIMIC-CXR writes "validate".
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 # The split of an image without a label. Only the teacher's answer says what it shows.
 UNLABELLED = "unlabelled"
 # The text for an image that has none of several possible labels.
@@ -32,7 +43,8 @@ class Item:
     "test", UNLABELLED, or None when the source does not divide its images; the data stage then
     does. Images of one `group` (a patient, for example) stay in one split; None means that the
     image is a group of its own. `findings` holds the labels of an image that may have none or
-    several; `label` is then the text that `together` makes of them.
+    several; `label` is then the text that `together` makes of them. `uncertain` holds the labels
+    that its author could neither confirm nor exclude; none of them is in `findings`.
     """
 
     name: str
@@ -40,6 +52,8 @@ class Item:
     split: str | None = None
     group: str | None = None
     findings: tuple[str, ...] | None = None
+    # Not in the text of an item, so that fingerprints stay equal where no label is uncertain.
+    uncertain: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -55,6 +69,8 @@ class SourceFacts(Record, frozen=True, kw_only=True):
     synthetic: bool
     # Version of the program that drew the images, when a program did.
     generator: int | UnsetType = UNSET
+    # What names the groups, such as "column 'patient_id'". Absent without groups.
+    groups_by: str | UnsetType = UNSET
     # {reason: how many files were left out for it}
     ignored: dict[str, int] = msgspec.field(default_factory=dict)
     # Sentences for the user.

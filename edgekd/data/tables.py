@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, nearest
@@ -22,17 +21,17 @@ def rows(path: Path, needed: Iterable[str], role: str) -> list[dict[str, str]]:
     return [row for _, row in numbered(path, needed, role)]
 
 
-def numbered(
-    path: Path, needed: Iterable[str], role: str, aliases: Mapping[str, str] = MappingProxyType({})
-) -> list[tuple[int, dict[str, str]]]:
+def numbered(path: Path, needed: Iterable[str], role: str) -> list[tuple[int, dict[str, str]]]:
     """Rows as in `rows`, each with the number of its line in the file.
 
-    `aliases`: other names that a column may have, {name in the file: name in the result}.
+    Names of columns come without outer spaces. A file that ends in .gz is unpacked.
     """
     found = csv_text.read(
-        path, f"{role} {path}", f"name a CSV with the columns {', '.join(needed)}"
+        path,
+        f"{role} {path}",
+        f"name a CSV with the columns {', '.join(needed) or 'image and label'}",
     )
-    header = [aliases.get(name, name) for name in found.header]
+    header = [name.strip() for name in found.header]
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise DataError(

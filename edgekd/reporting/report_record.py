@@ -45,6 +45,18 @@ class Unlabelled(Record, frozen=True):
     repeated: int
 
 
+class Uncertain(Record, frozen=True):
+    """Labels that their author marked as uncertain. `policy`: the setting data.uncertain.
+
+    `counts`: uncertain labels of each name. `left_out`: images that were left out of val and test
+    because of one.
+    """
+
+    policy: str
+    counts: dict[str, int]
+    left_out: int
+
+
 class DataBlock(Record, frozen=True, kw_only=True):
     """The data set. `digest`: of the decoded data set; train, val and test: images in each split.
 
@@ -73,6 +85,8 @@ class DataBlock(Record, frozen=True, kw_only=True):
     labels: Literal["many"] | UnsetType = UNSET  # where an image may have several labels
     unlabelled: Unlabelled | UnsetType = UNSET
     depth: Depth | UnsetType = UNSET  # of images of more than 8 bits
+    groups_by: str | UnsetType = UNSET  # what names the groups, such as "column 'patient_id'"
+    uncertain: Uncertain | UnsetType = UNSET
 
 
 class StageBlock(Record, frozen=True):

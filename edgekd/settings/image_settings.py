@@ -9,6 +9,9 @@ from msgspec import Meta
 
 from edgekd.settings.setting_types import Share
 
+# The policies of data.uncertain; "soft" has the ends of an interval within 0 and 1.
+UNCERTAIN = r"^(refuse|ignore|zero|one|soft:(0(\.\d+)?|1(\.0+)?)-(0(\.\d+)?|1(\.0+)?))$"
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -106,10 +109,30 @@ class DataConfig:
     group_column: Annotated[
         str,
         Meta(
-            description="The column of manifest.csv that names each image's group. All images of a "
-            "group stay in one split."
+            description="The column of a CSV of labels, or of a folder's manifest.csv, that names "
+            "the group of each image. All images of a group stay in one split. "
+            '"auto": the first column that is known to hold groups, such as patient_id, else '
+            "folders that name a patient. Empty: no groups."
         ),
-    ] = "patient_key"
+    ] = "auto"
+    group_pattern: Annotated[
+        str,
+        Meta(
+            description="A regular expression that finds each image's group in its path, such as "
+            "`patient\\d+`: its first group in parentheses, or all that it matches."
+        ),
+    ] = ""
+    uncertain: Annotated[
+        str,
+        Meta(
+            pattern=UNCERTAIN,
+            examples=["refuse", "ignore", "zero", "one", "soft:0.55-0.85"],
+            description="What a label of -1 (uncertain) means in a CSV with several labels per "
+            'image. "refuse": stop. "ignore", "zero", "one": it is not trained on, or counts as 0 '
+            'or 1 (Irvin et al. 2019, arXiv 1901.07031). "soft:0.55-0.85": training uses a '
+            "probability drawn from that interval (Pham et al. 2021, arXiv 1911.06475).",
+        ),
+    ] = "refuse"
     on_error: Annotated[
         Literal["refuse", "skip"],
         Meta(description="What to do with an image that cannot be read."),

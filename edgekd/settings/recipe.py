@@ -9,6 +9,7 @@ error that offers the nearest known one.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -279,3 +280,29 @@ def _check_together(recipe: Recipe, where: str) -> None:
             f'{where}: distil.balance = "group" needs the group of each image',
             "name a CSV of image,group in distil.groups",
         )
+    _check_labels(recipe.data, where)
+
+
+def _check_labels(data: DataConfig, where: str) -> None:
+    """Raise RecipeError for settings of groups and of uncertain labels that make no sense."""
+    if data.group_pattern and data.group_column not in ("auto", "patient_key"):
+        raise RecipeError(
+            f"{where}: data.group_pattern and data.group_column are both set, and each names the "
+            "groups",
+            "leave one of them out",
+        )
+    try:
+        re.compile(data.group_pattern)
+    except re.error as error:
+        raise RecipeError(
+            f"{where}: data.group_pattern is {data.group_pattern!r}, which is no regular "
+            f"expression ({error})",
+            r"write one such as --set 'data.group_pattern=patient\d+'",
+        ) from None
+    if data.uncertain.startswith("soft:"):
+        low, high = data.uncertain.removeprefix("soft:").split("-")
+        if float(low) > float(high):
+            raise RecipeError(
+                f"{where}: data.uncertain is {data.uncertain!r}, but {low} is more than {high}",
+                f"--set data.uncertain=soft:{high}-{low}",
+            )

@@ -65,9 +65,13 @@ class Setting:
     @property
     def description(self) -> str:
         """What the setting does, in one line; "" when its type does not say."""
+        return str(self._told().get("description", ""))
+
+    def _told(self) -> dict[str, Any]:
+        """What the setting's type says for readers: its description, and examples of values."""
         info = inspect.type_info(self.hint)
         schema = info.extra_json_schema if isinstance(info, inspect.Metadata) else None
-        return str((schema or {}).get("description", ""))
+        return schema or {}
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -93,6 +97,8 @@ class Setting:
         """What a value must be, in words: "a whole number from 32 to 1024"."""
         if self.choices:
             return " or ".join(f'"{choice}"' for choice in self.choices)
+        if examples := self._told().get("examples"):
+            return " or ".join(f'"{example}"' for example in examples)
         return words(inspect.type_info(self.hint))
 
 

@@ -96,8 +96,10 @@ class Feed:
     """Batches of seeded views of the training images.
 
     `train`: rows of the data set. `labels`: int64 [n] for every image of the data set, or 0 and 1
-    for each label, [n, classes]; -1 means no label. `seed` draws the views, and together with
-    `repeat` the order of the images. `cells`: as the function `cells` gives them.
+    for each label, [n, classes]; -1 means no label. Several labels may also be
+    float32, with probabilities, and NaN for a label that the loss leaves out. `seed` draws the
+    views, and together with `repeat` the order of the images. `cells`: as the function `cells`
+    gives them.
 
     The teacher's answers come from `knowledge` (cached; a single view of it serves for all views)
     or from `ask` (live). With `withheld` the targets are the teacher's probabilities in place of

@@ -107,7 +107,7 @@ class Lesson:
         answers = logits_of(
             kept, (self.feed.render.plain(rows) for rows in self.val.split(self.config.batch))
         )
-        return metrics.quick(answers, self.feed.labels[self.val].numpy())
+        return metrics.quick(answers, self.feed.labels[self.val].long().numpy())
 
     def read(self) -> dict[str, str]:
         """{module of the student that losses compare with the teacher: by which loss}.
@@ -197,7 +197,7 @@ def lesson(
 
     Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    labels = torch.from_numpy(datasets.labels(dataset))
+    labels = torch.from_numpy(datasets.training_labels(dataset))
     train, oracle = answers.train, answers.oracle
     example = answers.example(config.answers)
     _check(config, answers, bool(example))
@@ -246,7 +246,7 @@ def _groups(path: str, dataset: Dataset) -> Groups | None:
 
 def _class_weights(balance: str, shown: Tensor, classes: int) -> Tensor | None:
     """The weights of classes in the loss, or None. `shown`: labels of the training images."""
-    known = shown[(shown.view(len(shown), -1) >= 0).all(1)]
+    known = shown[~(shown.view(len(shown), -1) < 0).any(1)]
     if shown.ndim == 2 and balance != "none":
         return label_losses.label_weights(known)
     if balance == "loss":

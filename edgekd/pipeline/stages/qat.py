@@ -151,7 +151,7 @@ def _train(
 
 def _feed(student: Network, dataset: Dataset, settings: QatSettings, seed: int) -> Feed:
     """Batches of augmented training images at the student's input size."""
-    labels = torch.from_numpy(datasets.labels(dataset))
+    labels = torch.from_numpy(datasets.training_labels(dataset))
     groups = None
     if settings.groups:
         groups = torch.tensor(tables.groups(Path(settings.groups), dataset.images)[1])

@@ -119,7 +119,7 @@ class _Training:
         self.config, self.view, self.context = config, view, context
         self.classes = len(dataset.classes)
         self.train = self._rows("train")
-        self.labels = torch.from_numpy(datasets.labels(dataset))
+        self.labels = torch.from_numpy(datasets.training_labels(dataset))
 
     @functools.cached_property
     def dtype(self) -> torch.dtype:
@@ -136,7 +136,7 @@ class _Training:
             rows = self._rows(split)
             images = (self.render.plain(part) for part in rows.split(self.config.batch))
             answers = logits_of(self.net, images, self.dtype)
-            found[split] = to_json(metrics.evaluate(answers, self.labels[rows].numpy()))
+            found[split] = to_json(metrics.evaluate(answers, self.labels[rows].long().numpy()))
         return found
 
     def better_order(self) -> list[int] | None:
@@ -167,7 +167,7 @@ class _Training:
 
         def evaluate(kept: nn.Module) -> dict[str, float]:
             answers = logits_of(kept, (self.render.plain(part) for part in val.split(config.batch)))
-            return metrics.quick(answers, self.labels[val].numpy())
+            return metrics.quick(answers, self.labels[val].long().numpy())
 
         plan = FitPlan(config.epochs, lr, config.weight_decay, ema=EMA, optimiser=config.optimiser)
         return fit(

@@ -227,7 +227,16 @@ def _data_facts(block: DataBlock) -> list[tuple[str, str]]:
     ]
     if any(block.groups.get(split) for split in SPLITS):
         told = [f"{fmt.whole(block.groups.get(split))} in {split}" for split in SPLITS]
+        by = present(block.groups_by)
+        told += [f"by {by}"] if by else []
         facts.append(("groups (such as patients)", ", ".join(told)))
+    if unsure := present(block.uncertain):
+        facts.append(
+            (
+                "uncertain labels",
+                f"{fmt.whole(sum(unsure.counts.values()))}, data.uncertain = {unsure.policy}",
+            )
+        )
     copies = block.duplicates
     if copies.images:
         told_copies = f"{fmt.plural(copies.images, 'image')}, {fmt.whole(copies.dropped)} dropped"

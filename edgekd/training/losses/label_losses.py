@@ -1,7 +1,8 @@
 """Losses on labels, and plain KD: pure functions of logits, which every training stage uses.
 
 Logits are float32 [b, k]. Targets are probabilities [b, k], so that mixed labels work, or 0 to 1
-for each label where an image may have several. Results are scalars, mean over the batch.
+for each label where an image may have several, with NaN for a label that is not known. Results are
+scalars, mean over the batch.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None
 def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of each label's sigmoid, mean over labels and batch.
 
-    `weights`, [2, k]: of absent and of present labels, as `label_weights` gives them.
+    `weights`, [2, k]: of absent and of present labels, as `label_weights` gives them. A target of
+    NaN is not known: it is left out of the mean (U-Ignore of Irvin et al. 2019, arXiv 1901.07031).
     """
+    known = ~targets.isnan()
+    if not bool(known.all()):
+        targets = targets.nan_to_num(0.0)
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (each if weights is None else each * torch.lerp(weights[0], weights[1], targets)).mean()
+    if weights is not None:
+        each = each * torch.lerp(weights[0], weights[1], targets)
+    return each.mean() if bool(known.all()) else each[known].sum() / known.sum().clamp(min=1)
 
 
 def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
@@ -40,10 +47,13 @@ def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
 def label_weights(labels: Tensor) -> Tensor:
     """Weights [2, k] that give images without and with each label the same share of the loss.
 
-    `labels`: 0 or 1, [n, k]. This is the balancing of ChestX-ray8 (W-CEL, Wang et al. 2017, arXiv
-    1705.02315), scaled so that the mean over images is 1.
+    `labels`: 0 to 1, [n, k]; NaN, for a label that is not known, does not count. This is the
+    balancing of ChestX-ray8 (W-CEL, Wang et al. 2017, arXiv 1705.02315), scaled so that the mean
+    over images is 1.
     """
-    present = labels.float().mean(0).clamp(1 / len(labels), 1 - 1 / len(labels))
+    shares = labels.float()
+    present = shares.nanmean(0).nan_to_num(0.5) if bool(shares.isnan().any()) else shares.mean(0)
+    present = present.clamp(1 / len(labels), 1 - 1 / len(labels))
     return 0.5 / torch.stack([1 - present, present])
 
 
@@ -60,7 +70,7 @@ def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
     """Targets float32 [b, k] of int64 labels [b], with label smoothing (Szegedy et al. 2016).
 
-    Several labels [b, k] are smoothed one by one, towards a half.
+    Several labels [b, k], int64 or float32, are smoothed one by one, towards a half; NaN stays NaN.
     """
     if labels.ndim == 2:
         return labels.float() * (1 - smoothing) + smoothing / 2
