@@ -105,6 +105,17 @@ def test_nothing_is_written_into_a_bundle_by_name(bundle: Path, result: Path, ca
     assert manifest_passes(bundle)
 
 
+def test_no_verb_writes_into_a_bundle(bundle: Path, capsys):
+    inside = str(bundle / "new")
+    for words in (
+        ["build", "--data", "phantom:20", "--out", inside],
+        ["profiles", "fit", "pi4", "a.json", "--out", inside],
+    ):
+        assert cli.main(words) == 2
+        assert "--out" in capsys.readouterr().err
+    assert manifest_passes(bundle)
+
+
 def test_an_out_folder_keeps_its_results_itself(bundle: Path, result: Path):
     (bundle / "manifest.json").unlink()
     assert measure(bundle, result) == 0

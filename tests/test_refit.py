@@ -139,7 +139,15 @@ def test_measurements_that_cannot_be_used(tmp_path: Path, instead: dict[str, obj
 
 
 @pytest.mark.parametrize(
-    ("instead", "why"), [({"emulated": True}, "void"), ({"latency_ms": {"p50": None}}, "no p50")]
+    ("instead", "why"),
+    [
+        ({"emulated": True}, "void"),
+        ({"latency_ms": {"p50": None}}, "no p50"),
+        (
+            {"host": {"cpu": None, "throttled": {"before": "0x0", "after": "0x50000"}}},
+            "throttled or lacked voltage",
+        ),
+    ],
 )
 def test_runs_that_tell_no_time_are_left_out_and_named(
     tmp_path: Path, instead: dict[str, object], why: str

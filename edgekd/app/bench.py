@@ -39,7 +39,7 @@ def run(asked: Bench) -> BenchResult:
     )
     subject = bench_targets.Subject(data, golden, settings)
     if asked.emit is not None:
-        _outside_bundles("--emit", Path(asked.emit))
+        bundle_paths.check_outside("--emit", Path(asked.emit))
         return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))
     folder = _kept_in(asked, model)
     if folder is not None:
@@ -75,7 +75,7 @@ def _kept_in(asked: Bench, model: Path) -> Path | None:
     --out names a place in one.
     """
     if asked.out is not None:
-        _outside_bundles("--out", Path(asked.out))
+        bundle_paths.check_outside("--out", Path(asked.out))
         return Path(asked.out)
     if not is_folder(model) and not bundle_paths.is_bundle(model):
         return None
@@ -83,16 +83,6 @@ def _kept_in(asked: Bench, model: Path) -> Path | None:
         return bundle_paths.measurements_of(model)
     around = bundle_paths.bundle_around(model)
     return model if around is None else bundle_paths.measurements_of(around)
-
-
-def _outside_bundles(option: str, folder: Path) -> None:
-    """Raise RecipeError when what is written to `folder` would break a bundle."""
-    around = bundle_paths.bundle_around(folder)
-    if around is not None:
-        raise RecipeError(
-            f"{option} {folder} lies in the bundle {around}, which a new file would break",
-            f"name a folder elsewhere, such as {bundle_paths.measurements_of(around)}",
-        )
 
 
 def _measure(

@@ -14,7 +14,7 @@ from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, ste
 from edgekd.app.results import BuildResult
 from edgekd.app.settings import recipe_of
 from edgekd.assessment import build_gate
-from edgekd.bundle import licences
+from edgekd.bundle import bundle_paths, licences
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
@@ -47,6 +47,8 @@ def run(asked: Build) -> BuildResult:
             "torchrun --nproc-per-node 2 -m edgekd build ... trains with several processes",
         )
     out = Path()
+    if asked.out:
+        bundle_paths.check_outside("--out", Path(asked.out))
     try:
         with event_log.kept(asked.log, asked.progress or silent) as progress:
             job_ = prepare(asked, progress)

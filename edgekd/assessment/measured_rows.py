@@ -14,7 +14,8 @@ from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError, ProfileError
 from edgekd.core.files import reason
 from edgekd.core.records import Record, from_json
-from edgekd.device.bench_record import SCHEMA
+from edgekd.device.bench_record import SCHEMA, Throttled
+from edgekd.device.edgebench import throttled_during
 from edgekd.tflite.flatbuffer import read
 
 EXPECTED = "name bench JSON files, as edgekd bench --json prints them"
@@ -31,9 +32,10 @@ class BenchRuntime(Record, frozen=True):
 
 
 class BenchHost(Record, frozen=True):
-    """The device of a run."""
+    """The device of a run, and what it said of throttling before and after the run."""
 
     cpu: str | None = None
+    throttled: Throttled | None = None
 
 
 class BenchLatency(Record, frozen=True):
@@ -57,6 +59,12 @@ class BenchRun(Record, frozen=True):
         """Why the run gives no usable time, "" for a run that does."""
         if self.emulated:
             return "measured on an emulated board, so its times are void"
+        words = self.host.throttled
+        if words is not None and throttled_during([words.before, words.after]):
+            return (
+                f"the board throttled or lacked voltage during it (get_throttled {words.before}, "
+                f"then {words.after}), so its times are not the board's"
+            )
         return "its tool printed no p50" if self.latency_ms.p50 is None else ""
 
 

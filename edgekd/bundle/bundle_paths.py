@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from edgekd.bundle.bundle_record import SCHEMA
+from edgekd.core.errors import RecipeError
 from edgekd.core.files import is_file, is_folder
 
 MANIFEST = "manifest.json"
@@ -36,6 +37,18 @@ def bundle_around(path: Path) -> Path | None:
     """
     whole = path.resolve()
     return next((place for place in (whole, *whole.parents) if _unpacked_bundle(place)), None)
+
+
+def check_outside(option: str, folder: Path) -> None:
+    """Raise RecipeError when what is written to `folder` would break a bundle. `option`: where the
+    folder was named.
+    """
+    around = bundle_around(folder)
+    if around is not None:
+        raise RecipeError(
+            f"{option} {folder} lies in the bundle {around}, which a new file would break",
+            f"name a folder elsewhere, such as {measurements_of(around)}",
+        )
 
 
 def _unpacked_bundle(folder: Path) -> bool:

@@ -27,6 +27,7 @@ Seconds = Annotated[float, Meta(ge=0, le=MOST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Celsius = Annotated[float, Meta(ge=-100, le=300)]
 Cores = Annotated[int, Meta(ge=1, le=4096)]
+ThrottledWord = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{1,8}$")]
 CoreNumber = Annotated[int, Meta(ge=0, le=edgebench.MAX_CORE)]
 
 
@@ -42,8 +43,8 @@ class Runtime(Record, frozen=True):
 class Throttled(Record, frozen=True):
     """The words of `vcgencmd get_throttled` before and after the run, such as "0x50005"."""
 
-    before: str
-    after: str
+    before: ThrottledWord
+    after: ThrottledWord
 
 
 class HostBefore(Record, frozen=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgekd.app.commands import ProfilesCommand
 from edgekd.app.printing import print_json, print_keys, print_titles
+from edgekd.bundle import bundle_paths
 from edgekd.core.errors import RecipeError
 from edgekd.settings import device_profiles
 
@@ -40,6 +41,7 @@ def _fit(command: ProfilesCommand) -> int:
             "edgekd profiles fit needs a profile and measurements",
             "edgekd profiles fit pi4 bench/*.json",
         )
+    bundle_paths.check_outside("--out", Path(command.out))
     made = refit.refit(
         command.names[1],
         [Path(name) for name in command.names[2:]],
