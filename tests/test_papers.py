@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgekd.app import build
-from edgekd.bundle import hash_chain, licences, sbom
-from edgekd.bundle.licences import DataTerms, NetworkTerms
+from edgekd.bundle import hash_chain, licence_texts, licences, sbom, use_check
+from edgekd.bundle.licences import DataTerms, NetworkTerms, Parts
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import ChainLink, LineageStage
 from edgekd.core.artifacts import Packed, sha256
@@ -21,6 +21,7 @@ from edgekd.core.records import from_json, to_json
 from edgekd.data.folders import FolderSource
 from edgekd.data.images import encode_png
 from edgekd.settings import model_specs, recipe
+from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import CardConfig
 
 FREE = DataTerms("mine", "CC BY 4.0", "a camera")
@@ -31,14 +32,15 @@ def chain(
     data: DataTerms = FREE, teacher: str = "Apache-2.0", card: CardConfig | None = None
 ) -> LicenceChain:
     spec = dataclasses.replace(model_specs.spec("resnet18"), licence=teacher)
-    return licences.chain(
-        data,
-        [
-            NetworkTerms("teacher", spec, "file.safetensors"),
-            NetworkTerms("student", SPEC, "random"),
-        ],
-        card or CardConfig(),
+    return licences.chain(parts(spec, data), card or CardConfig())
+
+
+def parts(teacher: ModelSpec, data: DataTerms = FREE) -> Parts:
+    networks = (
+        NetworkTerms("teacher", teacher, "file.safetensors"),
+        NetworkTerms("student", SPEC, "random"),
     )
+    return Parts(data, networks)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def chain(
     ],
 )
 def test_non_commercial_texts(text: str) -> None:
-    assert licences.non_commercial(text)
+    assert licence_texts.non_commercial(text)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_non_commercial_texts(text: str) -> None:
     ],
 )
 def test_other_texts(text: str) -> None:
-    assert not licences.non_commercial(text)
+    assert not licence_texts.non_commercial(text)
 
 
 def test_a_free_chain() -> None:
@@ -117,11 +119,9 @@ def test_unknown_terms_are_named() -> None:
 
 
 def test_terms_that_forbid_training_on_outputs() -> None:
-    licences.check_teacher(SPEC)
+    use_check.check(parts(SPEC), CardConfig())
     with pytest.raises(RecipeError, match="forbid training"):
-        licences.check_teacher(dataclasses.replace(SPEC, output_terms="no-training"))
-    with pytest.raises(UnknownName, match="did you mean 'no-training'"):
-        licences.check_teacher(dataclasses.replace(SPEC, output_terms="no_training"))
+        use_check.check(parts(dataclasses.replace(SPEC, output_terms="no-training")), CardConfig())
 
 
 def test_a_build_honours_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +140,7 @@ def test_a_build_honours_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_every_model_file_states_its_licence() -> None:
     for name in model_specs.names():
-        assert not licences.unknown(model_specs.spec(name).licence), name
-        licences.check_teacher(model_specs.spec(name))
+        assert not licence_texts.unknown(model_specs.spec(name).licence), name
 
 
 # Groups -------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Writes docs/reference/ from the code: settings, losses, device profiles, models, and errors.
+"""Writes docs/reference/ from the code: settings, losses, device profiles, models, errors,
+and the terms of providers.
 
     python tools/write_reference.py
 
@@ -12,6 +13,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edgekd.bundle import provider_terms
 from edgekd.core import errors
 from edgekd.core.errors import EdgeKDError
 from edgekd.core.resources import folder
@@ -193,6 +195,31 @@ def models() -> str:
     )
 
 
+def providers() -> str:
+    """The table of providers' terms for the outputs of their models."""
+    rows = [
+        [row.provider, row.use, row.clause, f"[{row.terms}]({row.source})", row.read, row.basis]
+        for row in provider_terms.TABLE
+    ]
+    return page(
+        [
+            "# Terms of providers",
+            NOTE,
+            _wrapped(
+                "What well-known providers say about training another model on the outputs of "
+                "theirs. The model's name in a log of answers decides which row counts, the first "
+                "that matches. A row that could not be verified may forbid a use, but allows none. "
+                "This is a reading of texts and no legal advice: read the document before you rely "
+                "on a row, and declare with `teacher.terms` what you have agreed."
+            ),
+            table(
+                ["provider", "allowed use", "what it says", "document", "looked up", "read as"],
+                rows,
+            ),
+        ]
+    )
+
+
 def messages() -> str:
     """Every class of error."""
     classes = [
@@ -248,6 +275,7 @@ PAGES = {
     "profiles.md": profiles,
     "models.md": models,
     "messages.md": messages,
+    "providers.md": providers,
 }
 
 

@@ -14,7 +14,7 @@ from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, ste
 from edgekd.app.results import BuildResult
 from edgekd.app.settings import recipe_of
 from edgekd.assessment import build_gate
-from edgekd.bundle import bundle_paths, licences
+from edgekd.bundle import bundle_paths, use_check
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
@@ -69,7 +69,10 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
         for key, value in fixed.values.items():
             progress(Note(f"edgekd: --set {key}={value}"))
         settings = fixed.settings
-    return job(settings, asked.profile)
+    made = job(settings, asked.profile)
+    for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
+        progress(Note(f"edgekd: {told}"))
+    return made
 
 
 def shared_store(asked: Build) -> Path | None:
@@ -119,9 +122,6 @@ def job(settings: Recipe, profile: str) -> Job:
             from edgekd.networks import builders
 
             builders.check_known(name, role)
-    if settings.teacher.name != "none":
-        for name in (settings.teacher.name, *settings.teacher.others):
-            licences.check_teacher(model_specs.spec(name.partition("@")[0]))
     source = source_registry.open_all(settings.data)
     if settings.data.unlabelled:
         label_rules.check_unlabelled(settings)
@@ -133,7 +133,7 @@ def job(settings: Recipe, profile: str) -> Job:
         label_rules.check_several_labels(settings, classes)
     first_weights.check(settings, classes)
     made = Job(settings, device, source)
-    licences.check_use(provenance.network_terms(made, {}), settings.card)
+    use_check.check(provenance.made_of(made, {}), settings.card)
     return made
 
 

@@ -1,25 +1,38 @@
-"""What a build was made from: lineage.json, and the licences of the data and of every network."""
+"""What a build was made from: lineage.json, and the licences of the data and of every teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from edgekd.bundle import licences, lineage_record
-from edgekd.bundle.licences import DataTerms, NetworkTerms
+from edgekd.bundle import licences, lineage_record, teacher_terms
+from edgekd.bundle.licences import DataTerms, LogTerms, NetworkTerms, Parts
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import Lineage, LineageSource, LineageStage
+from edgekd.bundle.teacher_terms import LOG, OutputTerms
+from edgekd.data import answer_logs
+from edgekd.networks import weight_licences
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.pipeline.stage_table import stages
 
 
 def lineage(job: Job, done: Mapping[str, Done]) -> Lineage:
-    """lineage.json: the finished stages, and the licences of the data and of every network."""
+    """lineage.json: the finished stages, and the licences of the data and of every teacher."""
+    parts, card = made_of(job, done), job.recipe.card
     sources = {
-        "data": LineageSource(job.source.name, job.source.facts.licence),
-        "student": LineageSource(job.student.name, job.student.licence or "not stated"),
+        "data": LineageSource(job.source.name, parts.data.licence),
+        **{
+            network.role: LineageSource(
+                network.spec.name, licences.network_link(network, card).licence
+            )
+            for network in parts.networks
+        },
     }
-    for teacher in job.teachers:
-        sources[teacher.stage] = LineageSource(teacher.name, teacher.spec.licence or "not stated")
+    if parts.unlabelled is not None:
+        extra = parts.unlabelled
+        sources["unlabelled"] = LineageSource(extra.name, extra.licence)
+    if parts.log is not None:
+        sources[LOG] = LineageSource(parts.log.model, licences.log_link(parts.log).licence)
     return Lineage(lineage_record.SCHEMA, sources, lineage_stages(job, done))
 
 
@@ -38,20 +51,58 @@ def lineage_stages(job: Job, done: Mapping[str, Done]) -> list[LineageStage]:
 
 
 def licence_chain(job: Job, done: Mapping[str, Done]) -> LicenceChain:
-    """The licence chain of a build.
+    """The licence chain of a build."""
+    return licences.chain(made_of(job, done), job.recipe.card)
 
-    The origin of a network's weights is unknown before the network is trained.
+
+def made_of(job: Job, done: Mapping[str, Done]) -> Parts:
+    """Everything that the model is made from, with its terms.
+
+    The origin of a network's weights is unknown before the network is trained. Raises UnknownName
+    and RecipeError for wrong `teacher.terms`, and DataError for a log that cannot be read.
     """
-    facts = job.source.facts
-    data = DataTerms(job.source.name, facts.licence, facts.source)
-    return licences.chain(data, network_terms(job, done), job.recipe.card)
+    facts, config = job.source.facts, job.recipe
+    log = Path(config.distil.logs) if config.distil.logs else None
+    roles = [LOG] if log else [teacher.stage for teacher in job.teachers]
+    stated = teacher_terms.declared(config.teacher.terms, roles)
+    return Parts(
+        data=DataTerms(job.source.name, facts.licence, facts.source),
+        networks=tuple(_networks(job, done, stated)),
+        log=_log(log, stated, config.card.teacher_licence) if log else None,
+        unlabelled=_unlabelled(config.data.unlabelled),
+    )
 
 
-def network_terms(job: Job, done: Mapping[str, Done]) -> list[NetworkTerms]:
-    """The terms of every teacher and then of the student, with the origin of their weights."""
-    networks = [(teacher.stage, teacher.spec, teacher.stage) for teacher in job.teachers]
-    networks.append(("student", job.student, "distil"))
-    return [NetworkTerms(role, spec, _origin(done, stage)) for role, spec, stage in networks]
+def _networks(
+    job: Job, done: Mapping[str, Done], stated: Mapping[str, OutputTerms]
+) -> Iterator[NetworkTerms]:
+    """Every teacher and then the student, with the origin and the licence of their weights."""
+    for teacher in job.teachers:
+        spec = teacher.spec
+        yield NetworkTerms(
+            teacher.stage,
+            spec,
+            _origin(done, teacher.stage),
+            weight_licences.of_weights(spec, teacher.weights),
+            stated.get(teacher.stage),
+        )
+    licence = weight_licences.of_weights(job.student, job.recipe.distil.weights)
+    yield NetworkTerms("student", job.student, _origin(done, "distil"), licence)
+
+
+def _log(path: Path, stated: Mapping[str, OutputTerms], licence: str) -> LogTerms:
+    """The teacher whose answers a log holds. The file's folder is no property of the model."""
+    model = answer_logs.model(path)
+    return LogTerms(model, path.name, teacher_terms.of_log(model, stated.get(LOG), licence))
+
+
+def _unlabelled(folder: str) -> DataTerms | None:
+    """The images without labels beside the data; a folder of images states no licence."""
+    if not folder:
+        return None
+    return DataTerms(
+        Path(folder).name, "not stated: a folder carries no licence", "data.unlabelled"
+    )
 
 
 def _origin(done: Mapping[str, Done], stage: str) -> str:

@@ -31,6 +31,7 @@ from edgekd.bundle import (
     deployment,
     golden_set,
     hash_chain,
+    licences,
     lineage_record,
     model_card,
     model_forms,
@@ -184,6 +185,7 @@ def chain(parts: Parts, files: Mapping[str, bytes]) -> BundleLineage:
         edgekd.__version__,
         [*parts.links, certified, last],
         last.hash,
+        licences.sources(parts.licences),
     )
 
 

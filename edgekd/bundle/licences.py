@@ -1,37 +1,30 @@
 """The licence chain: what a model was made from and with, under which terms, and what follows for
 the bundle.
 
-A link is the training data, a network with its weights, EdgeKD's own code, or a package. A link
-whose terms are non-commercial taints the bundle when it is part of the model. The chain names such
-links, and links whose terms are unknown. All of this is read from texts: it is not legal advice.
+A link is the training data, a network with its weights, the teacher whose answers a log holds,
+EdgeKD's own code, or a package. A link whose terms are non-commercial taints the bundle when it is
+part of the model. The chain names such links, and links whose terms are unknown. All of this is
+read from texts: it is not legal advice.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+import msgspec
 
+from edgekd.bundle.licence_texts import non_commercial, package_licence, unknown
 from edgekd.bundle.licences_record import LicenceChain, LicenceLink, Part
-from edgekd.core.errors import GateFailed, RecipeError, UnknownName
+from edgekd.bundle.lineage_record import LineageSource
+from edgekd.bundle.provider_terms import OutputUse
+from edgekd.bundle.teacher_terms import LOG, OutputTerms, of_network
 from edgekd.core.records import UNSET, UnsetType
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import CardConfig
 
 SCHEMA = "edgekd.licences/1"
-NON_COMMERCIAL = re.compile(
-    r"\bNC\b|(?<![a-z])non[- ]?commercial|research[- ](purposes[- ])?only|academic[- ]use[- ]only"
-    r"|\bCC[- ]BY[- ]NC|not for commercial",
-    re.IGNORECASE,
-)
-UNKNOWN = re.compile(r"^\s*$|not stated|unknown|^other$|check before", re.IGNORECASE)
-# Values of `output_terms` in a model file: whether another network may be trained on this one's
-# outputs.
-OUTPUT_TERMS = ("", "no-training")
 # Packages whose code takes part in making or running the .tflite. The README says what each one
 # does.
 PACKAGES = (
@@ -46,21 +39,14 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+NETWORK_ROLE = " network and weights"  # behind "student", "teacher" and so on
+LOG_ROLE = "teacher of the log"
 OWN_LICENCE = "Apache-2.0"  # EdgeKD's own, which the samples and templates in a bundle carry
-# Phrases that identify a licence by its text, most particular first, for packages whose metadata
-# name none.
-TEXTS = (
-    ("Apache License", "Apache-2.0"),
-    ("Neither the name of", "BSD-3-Clause"),
-    ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
-    ("Permission is hereby granted, free", "MIT"),
-)
-LONGEST = 80  # characters of a package's licence field: some packages put the whole text there
 
 
 @dataclasses.dataclass(frozen=True)
 class DataTerms:
-    """The training images: their name, their licence as the source states it, and where they come
+    """Training images: their name, their licence as the source states it, and where they come
     from.
     """
 
@@ -74,87 +60,58 @@ class NetworkTerms:
     """A network that takes part in the model.
 
     `role`: "student", "teacher", or "teacher2" and so on for further teachers. `origin`: where its
-    weights come from.
+    weights come from. `weights_licence`: their licence; None where it is that of the model file.
+    `declared`: what the recipe's `teacher.terms` says of it.
     """
 
     role: str
     spec: ModelSpec
     origin: str
+    weights_licence: str | None = None
+    declared: OutputTerms | None = None
+
+    @property
+    def licence(self) -> str:
+        """The licence of its weights, as far as it is known; "" where nothing states one."""
+        if self.declared is not None and self.declared.licence:
+            return self.declared.licence
+        return self.spec.licence if self.weights_licence is None else self.weights_licence
 
 
-def non_commercial(licence: str) -> bool:
-    """Whether a licence's text forbids commercial use."""
-    return bool(NON_COMMERCIAL.search(licence))
+@dataclasses.dataclass(frozen=True)
+class LogTerms:
+    """The teacher whose answers a log holds: its name in the log, the log's file, and its terms."""
+
+    model: str
+    file: str
+    outputs: OutputTerms
 
 
-def unknown(licence: str) -> bool:
-    """Whether a licence's text is empty or says that the terms are not known."""
-    return bool(UNKNOWN.search(licence))
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Everything that a model is made from: data, images without labels, networks, and a log."""
 
-
-def spdx_expression(licence: str) -> str | None:
-    """The SPDX id or expression that a licence's text is, in SPDX's own spelling; None for any
-    other text.
-
-    A remark in brackets is left out: "Apache-2.0 (timm)" gives "Apache-2.0".
-    """
-    try:
-        found = str(canonicalize_license_expression(licence.split(" (")[0]))
-    except InvalidLicenseExpression:
-        return None
-    return None if "LicenseRef-" in found else found
-
-
-def check_teacher(spec: ModelSpec, what: str = "teacher") -> None:
-    """Check that a network may be used as a teacher.
-
-    Raises RecipeError when its terms forbid training another network on its outputs, and
-    UnknownName when its model file has an `output_terms` that is not known. `what` is the teacher's
-    role in the message.
-    """
-    if spec.output_terms not in OUTPUT_TERMS:
-        raise UnknownName(
-            "output_terms",
-            spec.output_terms,
-            OUTPUT_TERMS,
-            f'in models/{spec.name}.toml: "no-training", or leave the key out',
-        )
-    if spec.output_terms == "no-training":
-        raise RecipeError(
-            f"{what} {spec.name}: its terms forbid training another model on its outputs "
-            f"({spec.licence or 'licence not stated'}; models/{spec.name}.toml says output_terms)",
-            "choose another teacher, or use --teacher none to train on the labels alone",
-        )
-
-
-def check_use(networks: Sequence[NetworkTerms], card: CardConfig) -> None:
-    """Check, before any training, that the teachers' terms allow the use that `card.use` declares.
-
-    Raises GateFailed that names every teacher with non-commercial terms when the declared use is
-    commercial.
-    """
-    if card.use != "commercial":
-        return
-    forbidden = [
-        f"{network.role} {network.spec.name} ({stated})"
-        for network in networks
-        if network.role != "student" and non_commercial(stated := stated_licence(network, card))
-    ]
-    if forbidden:
-        raise GateFailed(
-            f"licence: card.use is commercial, but the terms of {', '.join(forbidden)} are "
-            "non-commercial",
-            "choose another teacher, or --set card.use=non-commercial",
-        )
+    data: DataTerms
+    networks: tuple[NetworkTerms, ...]
+    log: LogTerms | None = None
+    unlabelled: DataTerms | None = None
 
 
 def stated_licence(network: NetworkTerms, card: CardConfig) -> str:
-    """A network's licence: `card.teacher_licence` for the first teacher where it is set, else the
-    model file's.
+    """A network's licence: what the table [card] states of the student or of the first teacher,
+    else what is known of its weights.
     """
-    if network.role == "teacher" and card.teacher_licence:
-        return card.teacher_licence
-    return network.spec.licence
+    declared = {"teacher": card.teacher_licence, "student": card.student_licence}
+    return declared.get(network.role, "") or network.licence
+
+
+def outputs(network: NetworkTerms, card: CardConfig) -> OutputTerms:
+    """What a teacher's outputs may be used for: declared, or by its licence and its model file."""
+    if network.declared is not None:
+        return network.declared
+    spec = network.spec
+    where = f"models/{spec.name}.toml" if spec.licence or spec.output_terms else "timm"
+    return of_network(stated_licence(network, card), spec.output_terms, where)
 
 
 def link(
@@ -181,6 +138,48 @@ def link(
     )
 
 
+def role(row: LicenceLink) -> str:
+    """The short name of a link's role: "data", "teacher", "teacher2", "log" and so on."""
+    return LOG if row.role == LOG_ROLE else row.role.removesuffix(NETWORK_ROLE)
+
+
+def network_link(network: NetworkTerms, card: CardConfig) -> LicenceLink:
+    """The link of a network. What the recipe declares of a teacher stands before its licence."""
+    found = link(
+        f"{network.role}{NETWORK_ROLE}",
+        network.spec.name,
+        stated_licence(network, card),
+        f"{network.spec.source or 'timm'}; weights: {network.origin}",
+    )
+    if network.role == "student":
+        return found
+    terms = outputs(network, card)
+    if network.declared is None and found.unknown:
+        terms = dataclasses.replace(terms, use=OutputUse.UNKNOWN)
+    return _with_outputs(found, terms)
+
+
+def log_link(log: LogTerms) -> LicenceLink:
+    """The link of the teacher whose answers a log holds."""
+    licence = log.outputs.licence or (
+        f"{log.outputs.use} use" if log.outputs.use is not OutputUse.UNKNOWN else ""
+    )
+    found = link(LOG_ROLE, log.model, licence, f"answers in {log.file}")
+    return _with_outputs(found, log.outputs)
+
+
+def _with_outputs(found: LicenceLink, terms: OutputTerms) -> LicenceLink:
+    """The link of a teacher with what its outputs may be used for."""
+    told = "; ".join(part for part in (terms.clause, terms.source) if part)
+    return msgspec.structs.replace(
+        found,
+        non_commercial=terms.use in (OutputUse.NON_COMMERCIAL, OutputUse.NO_TRAINING),
+        unknown=terms.use is OutputUse.UNKNOWN,
+        outputs=str(terms.use),
+        terms=told or UNSET,
+    )
+
+
 def package_links(names: Iterable[str] = PACKAGES) -> list[LicenceLink]:
     """Links of those packages among `names` that are installed, from their own metadata."""
     links = []
@@ -195,60 +194,45 @@ def package_links(names: Iterable[str] = PACKAGES) -> list[LicenceLink]:
     return links
 
 
-def package_licence(found: importlib.metadata.Distribution) -> str:
-    """A package's licence in one line; "" when it states none.
-
-    The first of these that exists: its SPDX expression, its trove classifiers, its licence field,
-    its licence file.
-    """
-    stated = found.metadata
-    if stated.get("License-Expression"):
-        return str(stated["License-Expression"])
-    troves = [
-        line.split(" :: ")[-1]
-        for line in stated.get_all("Classifier") or []
-        if line.startswith("License ::") and not line.endswith("OSI Approved")
-    ]
-    if troves:
-        return ", ".join(troves)
-    if stated.get("License"):
-        return str(stated["License"]).strip().split("\n")[0][:LONGEST]
-    for file in found.files or []:
-        path = Path(str(file.locate()))
-        if path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")) and path.is_file():
-            text = " ".join(path.read_text(encoding="utf-8", errors="replace").split())
-            return next((name for phrase, name in TEXTS if phrase in text), "see its licence file")
-    return ""
-
-
-def chain(data: DataTerms, networks: Sequence[NetworkTerms], card: CardConfig) -> LicenceChain:
-    """The licence chain of a build: the data, every network, EdgeKD itself, and the installed
-    packages.
-    """
+def model_links(parts: Parts, card: CardConfig) -> list[LicenceLink]:
+    """The links of everything that goes into the weights."""
+    data, extra = parts.data, parts.unlabelled
     links = [link("data", data.name, card.data_licence or data.licence, data.source)]
-    links += [
-        link(
-            f"{network.role} network and weights",
-            network.spec.name,
-            stated_licence(network, card),
-            f"{network.spec.source or 'timm'}; weights: {network.origin}",
-        )
-        for network in networks
-    ]
+    if extra is not None:
+        licence = card.unlabelled_licence or extra.licence
+        links.append(link("unlabelled data", extra.name, licence, extra.source))
+    if parts.log is not None:
+        links.append(log_link(parts.log))
+    return links + [network_link(network, card) for network in parts.networks]
+
+
+def chain(parts: Parts, card: CardConfig) -> LicenceChain:
+    """The licence chain of a build: its parts, EdgeKD itself, and the installed packages."""
+    links = model_links(parts, card)
+    tainted = [row for row in links if row.non_commercial]
+    open_ends = [row for row in links if row.unknown]
     links.append(
         link("code", "edgekd", OWN_LICENCE, "this build's tool, samples and templates", "tool")
     )
-    links += package_links()
-    tainted = [row for row in links if row.non_commercial and row.part == "model"]
-    open_ends = [row for row in links if row.unknown and row.part == "model"]
     return LicenceChain(
         schema=SCHEMA,
-        links=links,
-        tainted_by=[f"{row.role} {row.name}: {row.licence}" for row in tainted],
-        unknown=[f"{row.role} {row.name}: {row.licence}" for row in open_ends],
+        links=links + package_links(),
+        tainted_by=[_named(row) for row in tainted],
+        unknown=[_named(row) for row in open_ends],
         result=result(card, bool(tainted), bool(open_ends)),
         note="read from what the parts say of themselves; not legal advice",
     )
+
+
+def sources(body: LicenceChain) -> dict[str, LineageSource]:
+    """The parts of the model by role, for the lineage of a bundle."""
+    return {
+        role(row): LineageSource(row.name, row.licence) for row in body.links if row.part == "model"
+    }
+
+
+def _named(row: LicenceLink) -> str:
+    return f"{row.role} {row.name}: {row.licence}"
 
 
 def result(card: CardConfig, tainted: bool, open_ends: bool) -> str:
@@ -272,7 +256,6 @@ def gates(body: LicenceChain, card: CardConfig) -> list[str]:
         for row in body.tainted_by
     ] + [
         f"licence: card.use is commercial, but the terms of {row} are not known; state them with "
-        "card.data_licence, with card.teacher_licence (first teacher), or with `licence` in "
-        "models/NAME.toml"
+        "card.data_licence, teacher.terms or card.student_licence"
         for row in body.unknown
     ]

@@ -15,7 +15,9 @@ class LicenceLink(Record, frozen=True):
     """One part of the model or of its tools, and its terms.
 
     `part`: "model" when it goes into the weights, "tool" when it only makes or runs them.
-    `version`: a package's.
+    `version`: a package's. `outputs`: of a teacher, what a model that learnt from it may be used
+    for: "any", "non-commercial", "no-training" or "not stated". `terms`: what the teacher's terms
+    say of that, and where.
     """
 
     role: str
@@ -26,6 +28,8 @@ class LicenceLink(Record, frozen=True):
     non_commercial: bool
     unknown: bool
     version: str | UnsetType = UNSET
+    outputs: str | UnsetType = UNSET
+    terms: str | UnsetType = UNSET
 
 
 class LicenceChain(Record, frozen=True):

@@ -72,9 +72,14 @@ class ChainLink(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class BundleLineage(Record, frozen=True):
-    """lineage.json of a bundle (schema edgekd.bundle_lineage/1). `head`: the last link's hash."""
+    """lineage.json of a bundle (schema edgekd.bundle_lineage/1).
+
+    `head`: the last link's hash. `sources`: the parts that the model was made from, by role, as in
+    licences.json, which the chain covers.
+    """
 
     schema: str
     edgekd: str
     links: list[ChainLink]
     head: str
+    sources: dict[str, LineageSource] | UnsetType = UNSET

@@ -256,6 +256,11 @@ def _licences(licences: LicenceChain) -> list[str]:
         f"Bundle: **{_plain(licences.result)}**.",
         *(f"Tainted by {_plain(row)}." for row in licences.tainted_by),
         *(f"Not known: {_plain(row)}." for row in licences.unknown),
+        *(
+            f"What {_plain(row.name)} taught may be used for: {row.outputs} ({_plain(told)})."
+            for row in licences.links
+            if (told := present(row.terms))
+        ),
     ]
     return [
         "| part | name | licence | source |",

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Mapping
 
 import edgekd
-from edgekd.bundle.licences import spdx_expression
+from edgekd.bundle.licence_texts import spdx_expression
 from edgekd.bundle.licences_record import LicenceChain, LicenceLink
 from edgekd.core.artifacts import Json, canonical_json, sha256
-from edgekd.core.records import UnsetType
+from edgekd.core.records import UnsetType, present
 
 SCHEMA_URL = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
@@ -67,9 +67,9 @@ def _model(name: str, version: str, model: bytes, licences: LicenceChain, classe
 
 def _component(row: LicenceLink, number: int) -> Object:
     """A part of the model, or a package that made it."""
-    if row.role == "data":
+    if row.part == "model" and row.role.endswith("data"):
         kind = "data"
-    elif "network" in row.role:
+    elif row.part == "model":
         kind = "machine-learning-model"
     else:
         kind = "library"
@@ -77,7 +77,7 @@ def _component(row: LicenceLink, number: int) -> Object:
         "type": kind,
         "bom-ref": f"{number}:{row.name}",
         "name": row.name,
-        "description": f"{row.role}; {row.source}",
+        "description": "; ".join(filter(None, [row.role, row.source, present(row.terms)])),
         "licenses": [_licence(row.licence)],
     }
     if not isinstance(row.version, UnsetType):

@@ -18,6 +18,7 @@ from edgekd.bundle import (
     deployment,
     golden_set,
     hash_chain,
+    licences,
     model_forms,
     samples,
 )
@@ -90,6 +91,10 @@ def _lineage(files: Files) -> list[str]:
         wrong.append("its head is not the bundle's link")
     if hash_chain.contents(files) != links["bundle"].digest:
         wrong.append("the bundle's link does not cover the files of this bundle")
+    stated = present(found.sources)
+    terms = bundle_files.read_record(files, "licences.json", LicenceChain)
+    if stated is not None and stated != licences.sources(terms):
+        wrong.append("its sources are not the parts that licences.json names")
     certified = _certificate_of(files).certified_sha256
     if links["certified model"].digest != certified:
         wrong.append("its certified model is not the certificate's")
@@ -255,7 +260,7 @@ def _samples(files: Files) -> list[str]:
 
 def _papers(files: Files) -> list[str]:
     """Licences, bill of materials and model card agree with each other and with the files."""
-    licences = bundle_files.read_record(files, "licences.json", LicenceChain)
+    body = bundle_files.read_record(files, "licences.json", LicenceChain)
     bill = bundle_files.read_json(files, "sbom.cdx.json")
     wrong = []
     model = bill["metadata"]["component"]
@@ -266,8 +271,8 @@ def _papers(files: Files) -> list[str]:
             row["name"] not in files or row["hashes"][0]["content"] != sha256(files[row["name"]])
         ):
             wrong.append(f"sbom.cdx.json has another {row['name']}")
-    tainted = [row for row in licences.links if row.non_commercial and row.part == "model"]
-    if bool(tainted) != bool(licences.tainted_by):
+    tainted = [row for row in body.links if row.non_commercial and row.part == "model"]
+    if bool(tainted) != bool(body.tainted_by):
         wrong.append("licences.json hides a non-commercial part")
     if tainted and "Tainted by" not in files["README.md"].decode():
         named = ", ".join(row.name for row in tainted)

@@ -128,12 +128,7 @@ def read(
     """
     table = tables.rows(path, ("image",), "log")
     layout = _layout(path, table[0], classes)
-    models = Counter(row["model"] for row in table if row.get("model"))
-    if len(models) > 1:
-        raise DataError(
-            f"log {path}: answers of {len(models)} models ({', '.join(sorted(models))})",
-            "keep the rows of one: answers of different teachers contradict each other",
-        )
+    teacher = _model(path, table)
     kept, skipped = _newest(path, table, layout, images, classes)
     too_old = _drop_old(kept, max_days)
     if not kept:
@@ -151,12 +146,30 @@ def read(
         missing_mass=missing,
         too_old=too_old,
         skipped=dict(skipped),
-        model=next(iter(models), UNKNOWN),
+        model=teacher,
         oldest=min(times).isoformat() if times else UNKNOWN,
         newest=max(times).isoformat() if times else UNKNOWN,
         hashes_checked=sum(bool(row.get("sha256")) for row in table),
     )
     return Logged(rows, probabilities, facts)
+
+
+def model(path: Path) -> str:
+    """The name of the model that gave a log's answers; UNKNOWN where no row names one.
+
+    Raises DataError for a file that is no log, and for answers of several models.
+    """
+    return _model(path, tables.rows(path, ("image",), "log"))
+
+
+def _model(path: Path, table: Sequence[Mapping[str, str]]) -> str:
+    models = Counter(row["model"].strip() for row in table if row.get("model", "").strip())
+    if len(models) > 1:
+        raise DataError(
+            f"log {path}: answers of {len(models)} models ({', '.join(sorted(models))})",
+            "keep the rows of one: answers of different teachers contradict each other",
+        )
+    return next(iter(models), UNKNOWN)
 
 
 def _layout(path: Path, header: Mapping[str, str], classes: Sequence[str]) -> _Layout:

@@ -234,6 +234,11 @@ def _from_hub(spec: ModelSpec, options: Options) -> nn.Module:
         ) from None
 
 
+def hub_licence(arch: str) -> str:
+    """The licence that timm states for its own weights of a network; "" where it states none."""
+    return getattr(timm.get_pretrained_cfg(arch), "license", None) or ""
+
+
 def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, for inputs in 0..1.
 

@@ -86,8 +86,9 @@ def _inputs(job: Job) -> InputsSettings:
 def _teacher(job: Job, number: int = 0) -> TeacherSettings:
     """Settings of a teacher by its place in `job.teachers`. All share those of the first."""
     teacher = job.teachers[number]
+    # What may be done with the answers does not change them.
     config = dataclasses.replace(
-        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights
+        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights, terms=""
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights)

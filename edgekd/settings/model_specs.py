@@ -45,6 +45,13 @@ class ModelSpec:
     ] = ""
     extra: Annotated[str, Meta(description="The extra of edgekd that installs the package.")] = ""
     licence: Annotated[str, Meta(description="The licence of the network.")] = ""
+    weights_licence: Annotated[
+        str,
+        Meta(
+            description="The licence of its published weights, for weights that are given as a "
+            "file. Empty: a file must state its licence, or the recipe does."
+        ),
+    ] = ""
     output_terms: Annotated[
         Literal["", "no-training"],
         Meta(description='"no-training": its terms forbid training another model on its outputs.'),

@@ -82,7 +82,8 @@ class Recipe:
 SECTIONS: dict[str, type] = {
     name: table for name, table in get_type_hints(Recipe).items() if name != "seed"
 }
-LOSSES = "distil.losses"  # the only table inside a section
+LOSSES = "distil.losses"  # a table inside a section
+TERMS = "teacher.terms"  # a text, or a table inside a section
 
 # Every setting by its full name, such as "data.input_px".
 SETTINGS: dict[str, Setting] = {
@@ -156,6 +157,8 @@ def _build(values: Mapping[str, Toml], where: str) -> Recipe:
             seed = _checked(SETTINGS[key], value, where)
         elif key == LOSSES or key.startswith(f"{LOSSES}."):
             _add_loss(losses, key.removeprefix(LOSSES).lstrip("."), value, where)
+        elif key.startswith(f"{TERMS}."):
+            _add_term(tables["teacher"], key.removeprefix(f"{TERMS}."), value, where)
         else:
             setting = _setting(key, where)
             section, _, name = key.partition(".")
@@ -233,6 +236,13 @@ def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> No
         before = losses.get(loss, {})
         table = before if isinstance(before, dict) else {"weight": before}
         losses[loss] = {**table, parameter: value}
+
+
+def _add_term(teacher: dict[str, Any], name: str, value: Toml, where: str) -> None:
+    """Put `teacher.terms.NAME = value` over the terms that earlier values give."""
+    before = teacher.get("terms", {})
+    table = before if isinstance(before, dict) else {}
+    teacher["terms"] = _checked(SETTINGS[TERMS], {**table, name: value}, where)
 
 
 def _federate(tables: _Tables, where: str) -> None:

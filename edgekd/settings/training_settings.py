@@ -48,6 +48,15 @@ class TeacherConfig:
             "right have the larger say."
         ),
     ] = ()
+    terms: Annotated[
+        str | dict[str, str],
+        Meta(
+            description="What models that learnt from a teacher may be used for, where nothing "
+            'else says so: "any", "non-commercial", "no-training" or a licence such as '
+            '"Apache-2.0", and after a colon where that stands. A text for all teachers, or a '
+            'table {teacher = "...", teacher2 = "...", log = "..."}.'
+        ),
+    ] = ""
     px: Annotated[
         int,
         Meta(

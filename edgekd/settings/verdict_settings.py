@@ -137,11 +137,21 @@ class CardConfig:
     data_licence: Annotated[
         str, Meta(description="Licence of the images, if the data source does not state it.")
     ] = ""
+    unlabelled_licence: Annotated[
+        str, Meta(description="Licence of the images in data.unlabelled.")
+    ] = ""
     teacher_licence: Annotated[
         str,
         Meta(
-            description="Licence of the teacher's weights file. Empty: the one that its model file "
-            "states."
+            description="Licence of the teacher's weights. Empty: the one that the weights, or the "
+            "model file, state. teacher.terms says the same for each of several teachers."
+        ),
+    ] = ""
+    student_licence: Annotated[
+        str,
+        Meta(
+            description="Licence of the student's first weights. Empty: the one that the weights, "
+            "or the model file, state."
         ),
     ] = ""
     use: Annotated[

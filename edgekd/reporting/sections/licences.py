@@ -40,7 +40,12 @@ def licences(report: Report) -> LicencesView | None:
         tainted=block.tainted_by,
         unknown=block.unknown,
         rows=[
-            LicenceLine(row.role, row.name, row.licence, row.source)
+            LicenceLine(
+                row.role,
+                row.name,
+                row.licence,
+                "; ".join(filter(None, [row.source, present(row.terms)])),
+            )
             for row in block.links
             if row.part == "model"
         ][:LISTED],
