@@ -28,6 +28,7 @@ from edgekd.settings.device_profiles import load_profile
 
 SETTINGS = BenchSettings(threads=2, runs=7, min_seconds=0.0, timeout_s=20.0)
 HOST = load_profile("host")
+LOGS = Path(__file__).parent / "data" / "device_logs"
 
 LOG = (
     "INFO: STARTING!\n"
@@ -220,6 +221,23 @@ def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
     found, _, _ = measured(plug, tmp_path, settings, log=log)
     assert any("took 20 of 31 operators" in warning for warning in found["warnings"])
     assert found["runtime"]["delegate"] == "nnapi:acme-npu"
+
+
+def test_a_hot_phone_whose_delegate_ran_nothing(plug, tmp_path):
+    """The phone gets hot during the run, and NNAPI takes every operator and runs none."""
+    thermal = (LOGS / "thermalservice.txt").read_text()
+    device = plug()
+    device.program(
+        "dumpsys", f"#!/bin/sh\n[ -e {tmp_path}/started ] || exit 0\ncat <<'E'\n{thermal}E\n"
+    )
+    told = tool(tmp_path, log=(LOGS / "android_nnapi_nothing.txt").read_text())
+    settings = BenchSettings(threads=1, runs=5, delegate="nnapi:acme-npu")
+    with adb.attached(device.serial) as phone:
+        found = android.bench(tiny().model, HOST, phone, told, settings, lambda share: None)
+    assert found.runtime.delegate == "none"
+    assert found.host.temperature_c == 48.25
+    assert any("nnapi took no operator" in warning for warning in found.warnings)
+    assert any("2 (moderate) after" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize(

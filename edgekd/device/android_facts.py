@@ -85,9 +85,16 @@ def ask(device: AdbTransport) -> Facts:
         )
     rows = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     answers = {name: clean(rows.get(name, ""))[:MAX_FACT] for name in QUESTIONS}
-    # on older versions this ends with an error, or says that there is no such service
-    _, told = device.shell("dumpsys thermalservice 2>/dev/null")
-    return Facts(**answers, thermal=read_thermal(told))
+    return Facts(**answers, thermal=_thermal(device))
+
+
+def _thermal(device: AdbTransport) -> Thermal:
+    """What the thermal service says; nothing where there is none, as before Android 10."""
+    try:
+        _, told = device.shell("dumpsys thermalservice 2>/dev/null")
+    except DeviceError:  # a service that hangs or floods does not stop the measurement
+        return Thermal()
+    return read_thermal(told)
 
 
 def host(before: Facts, after: Facts) -> Host:
