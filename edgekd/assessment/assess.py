@@ -10,21 +10,24 @@ import dataclasses
 import msgspec
 
 from edgekd.assessment import arena, workload
-from edgekd.assessment.check_record import Memory, Origin, Prediction
+from edgekd.assessment.check_record import LoadBlock, Memory, Origin, Prediction, percent
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
+from edgekd.assessment.loading import judge_loading
 from edgekd.assessment.mappers.registry import mapper_for
-from edgekd.assessment.model_placement import ModelPlacement, place_model
-from edgekd.assessment.prediction import predict
+from edgekd.assessment.model_placement import ModelPlacement, place_model, place_nothing
+from edgekd.assessment.prediction import predict, unpredicted
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
 
 MIB = 2**20
+NAMED = 3  # operators that one message names
 
 
 @dataclasses.dataclass(frozen=True)
 class Assessment:
     """One graph on one device."""
 
+    loading: LoadBlock
     mapped: ModelPlacement
     memory: Memory
     predicted: Prediction
@@ -36,7 +39,8 @@ def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
     Raises ProfileError when the profile's latency file is broken, UnknownName for a mapper that is
     not registered.
     """
-    mapped = place_model(graph, profile)
+    loading = judge_loading(graph, profile)
+    mapped = place_model(graph, profile) if loading.loads else place_nothing(graph, profile, loading)
     works = workload.work(graph)
     planned = arena.plan(graph)
     memory = Memory(
@@ -45,6 +49,9 @@ def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
         busiest_op=planned.busiest_op,
         busiest_op_bytes=planned.busiest_bytes,
     )
+    if not loading.loads:
+        basis = f"{loading.by} cannot load the file"
+        return Assessment(loading, mapped, memory, unpredicted(basis))
     streamed = 0
     if mapped.origin is Origin.PREDICTED:
         on = [row for row, one in zip(works, mapped.placements, strict=True) if one.mapped]
@@ -52,7 +59,7 @@ def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
         if cache is not None:
             streamed = cache.streamed_bytes
             memory = _with_cache(memory, cache, profile)
-    return Assessment(mapped, memory, predict(graph, profile, mapped, streamed))
+    return Assessment(loading, mapped, memory, predict(graph, profile, mapped, streamed))
 
 
 def _with_cache(memory: Memory, cache: CacheUse, profile: DeviceProfile) -> Memory:
@@ -82,17 +89,8 @@ def memory_limit(profile: DeviceProfile) -> float:
 
 def unmet_limits(found: Assessment, profile: DeviceProfile, file_bytes: int) -> list[str]:
     """The profile's limits that are not met, each in one sentence."""
-    failed = []
-    share, first = found.mapped.share_of_macs, found.mapped.first
-    if share is not None and share < profile.min_mapped:
-        reason = ""
-        if first is not None:
-            reason = f"{first.op} #{first.index}: {first.status}"
-            reason += f" ({first.why})" if first.why else ""
-        failed.append(
-            f"{share:.0%} of the multiply-accumulates map on {found.mapped.consumer}, the profile "
-            f"asks for {profile.min_mapped:.0%}; the first that does not map is {reason}"
-        )
+    loads = found.loading.loads
+    failed = _unmapped(found.mapped, profile.min_mapped) if loads else _unloaded(found.loading)
     need, limit = file_bytes + found.memory.arena_bytes, memory_limit(profile)
     if need > limit:
         failed.append(
@@ -100,3 +98,30 @@ def unmet_limits(found: Assessment, profile: DeviceProfile, file_bytes: int) -> 
             f"({profile.max_memory_share:.0%} of {profile.memory_mib} MiB)"
         )
     return failed
+
+
+def _unloaded(load: LoadBlock) -> list[str]:
+    """The operators for which the file cannot be loaded, each in one sentence."""
+    more = len(load.refused) - NAMED
+    return [
+        *(
+            f"{load.by} cannot load this file: {row.op} has version {row.version}, and {row.why}"
+            for row in load.refused[:NAMED]
+        ),
+        *([f"and {more} more operators"] if more > 0 else []),
+    ]
+
+
+def _unmapped(mapped: ModelPlacement, wanted: float) -> list[str]:
+    """That too little of the model maps. A model without MACs is judged by its operators."""
+    first = mapped.first
+    share, what = mapped.share_of_macs, "multiply-accumulates"
+    if share is None:
+        share, what = mapped.share_of_ops, "operators"
+    if mapped.origin is Origin.COMPILED or first is None or share >= wanted:
+        return []
+    reason = f"{first.op} #{first.index}: {first.status}" + (f" ({first.why})" if first.why else "")
+    return [
+        f"{percent(share)} of the {what} map on {mapped.consumer}, the profile asks for "
+        f"{percent(wanted)}; the first that does not map is {reason}"
+    ]

@@ -6,6 +6,7 @@ Their fields are the fields of the published JSON. Sizes are in bytes and times 
 from __future__ import annotations
 
 import enum
+import math
 from typing import Final, Literal
 
 from edgekd.core.records import UNSET, Record, UnsetType
@@ -18,6 +19,16 @@ class Origin(enum.StrEnum):
 
     PREDICTED = "predicted"  # from the device's published rules
     COMPILED = "compiled file"  # from a file that the device's compiler has already made
+    COMPILER = "compiler"  # from the table that the device's compiler printed for this model
+
+
+def percent(share: float) -> str:
+    """A share of 0 to 1 in percent, so that only the whole reads 100%, and only nothing reads 0%."""
+    if 0 < share < 0.01:
+        return "less than 1%"
+    if 0.99 < share < 1:
+        return f"{math.floor(share * 1e4) / 100:.2f}%"
+    return f"{share:.0%}"
 
 
 class OpRow(Record, frozen=True):
@@ -40,7 +51,8 @@ class FloatIsland(Record, frozen=True):
 class MappedBlock(Record, frozen=True):
     """How many operators run where the profile wants them.
 
-    `share_of_macs`: share of the multiply-accumulates, None where the file no longer says.
+    `share_of_macs`: share of the multiply-accumulates, None where the file no longer says, or
+    where the model has none.
     `partitions`: parts that the delegate takes. `ends_at`: the operator that ends the mapping.
     """
 
@@ -53,6 +65,32 @@ class MappedBlock(Record, frozen=True):
     ends_at: OpRow | None
     float_islands: list[FloatIsland]
     fallback: list[OpRow]
+
+
+class RefusedOp(Record, frozen=True):
+    """An operator for which a runtime refuses the whole file, and why.
+
+    `op`: the name of a builtin or of a custom operator.
+    """
+
+    op: str
+    version: int
+    why: str
+
+
+class LoadBlock(Record, frozen=True):
+    """Whether the device can load the file.
+
+    `by`: the runtime or the compiler that reads it, with its version. `oldest`: package -> its
+    oldest version that loads the file, None where none does. `next_step`: what to do about a
+    refusal, "" where there is none.
+    """
+
+    by: str
+    loads: bool
+    refused: list[RefusedOp]
+    oldest: dict[str, str | None]
+    next_step: str
 
 
 class Memory(Record, frozen=True, kw_only=True):
@@ -171,7 +209,9 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     """The whole answer of `edgekd check`.
 
     `compiled`: only for a file that the Edge TPU's compiler has made. `compiler`: only where that
-    compiler was run. `key`: hash of student and device, in the answer that a build keeps.
+    compiler was run; where it succeeded, `mapped` follows its table, and `rules` is what the
+    published rules predict. `loading`: absent from answers of version 0.2.0 and older. `key`: hash
+    of student and device, in the answer that a build keeps.
     """
 
     schema: Literal["edgekd.check/1"] = SCHEMA
@@ -184,6 +224,8 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     edits: list[EditRow]
     failures: list[str]
     notes: list[str]
+    loading: LoadBlock | UnsetType = UNSET
+    rules: MappedBlock | UnsetType = UNSET
     compiled: CompiledBlock | UnsetType = UNSET
     compiler: CompilerReport | UnsetType = UNSET
     key: str | UnsetType = UNSET

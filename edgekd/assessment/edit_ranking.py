@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+
+import msgspec
 
 from edgekd.assessment import graph_edits
 from edgekd.assessment.assess import Assessment, assess, unmet_limits
 from edgekd.assessment.check_record import DeviceCheck, EditRow, OpRow
 from edgekd.assessment.graph_edits import Edit
+from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
 
+IN_THE_NETWORK = "change the network, and convert it again"
 # Share of the latency that an edit must save to be listed: less is within the model's own error.
 WORTH = 0.01
 
 
 def ranked(
-    graph: LiteGraph, profile: DeviceProfile, before: Assessment, file_bytes: int
+    graph: LiteGraph,
+    profile: DeviceProfile,
+    before: Assessment,
+    file_bytes: int,
+    *,
+    finished: bool = False,
 ) -> list[EditRow]:
     """The edits that save time or map more operators, by predicted gain.
 
     An edit that only maps more operators comes after those that save time. `before`: the
-    assessment of the graph as it is. `file_bytes`: size of its `.tflite`.
+    assessment of the graph as it is. `file_bytes`: size of its `.tflite`. `finished`: whether a
+    finished file was checked, which no setting changes.
     """
-    found = (
+    found: Iterable[EditRow | None] = (
         _row(edit, profile, before, file_bytes)
         for edit in graph_edits.edits(graph, profile.channel_multiple)
     )
+    if finished:
+        found = (row and msgspec.structs.replace(row, sets={}, how=IN_THE_NETWORK) for row in found)
     return sorted(
         (row for row in found if row is not None),
         key=lambda row: -(row.gain_ms if row.gain_ms is not None else -math.inf),
@@ -86,14 +99,22 @@ def fixing_edit(check: DeviceCheck) -> EditRow | None:
     return max(helpful, key=lambda row: (row.passes, row.share_of_macs or 0.0), default=None)
 
 
-def next_step(check: DeviceCheck) -> str:
-    """What to do about a failed check: the edit that fixes it, else the one that saves most."""
+def next_step(check: DeviceCheck, *, finished: bool = False) -> str:
+    """What to do about a failed check: the edit that fixes it, else the one that saves most.
+
+    `finished`: whether a finished file was checked.
+    """
+    load = present(check.loading)
+    if load is not None and not load.loads:
+        return load.next_step
     fixing = fixing_edit(check)
     edit = fixing or next(iter(check.edits), None)
     if edit is None:
+        another = "" if finished else "choose another student (edgekd models), or "
         return (
-            "choose another student (edgekd models) or another device, or set min_mapped in a "
-            "profile of your own"
+            f"{another}choose another device (edgekd profiles), or a profile of your own with "
+            "other limits: min_mapped, max_memory_share"
         )
-    automatic = "; --fix does it" if edit.sets and edit is fixing else ""
+    whole = edit.passes and edit.ends_at is None  # what --fix works towards
+    automatic = "; --fix does it" if edit.sets and edit is fixing and whole else ""
     return f"{edit.edit}: {edit.how}{automatic}"

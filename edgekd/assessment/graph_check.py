@@ -34,6 +34,8 @@ def check_graph(
     size = file_bytes if file_bytes is not None else found.memory.parameter_bytes
     compiled = compiled_file.read_back(graph) if compiled_file.is_compiled(graph) else UNSET
     failures = unmet_limits(found, profile, size)
+    # No edit helps a file that cannot be loaded, and none can be made to a compiled one.
+    editable = compiled is UNSET and found.loading.loads
     deprecated = [profile.deprecated] if profile.deprecated else []
     return DeviceCheck(
         model=name,
@@ -47,8 +49,9 @@ def check_graph(
             interpreter_arena_bytes=measured_arena,
         ),
         predicted=found.predicted,
-        edits=ranked(graph, profile, found, size) if compiled is UNSET else [],
+        edits=ranked(graph, profile, found, size) if editable else [],
         failures=failures,
         notes=[*notes, *deprecated, *mapper_for(profile).remarks(graph, profile)],
+        loading=found.loading,
         compiled=compiled,
     )

@@ -46,7 +46,7 @@ operator_group(f"{__name__}.WIDTH_AXES", WIDTH_AXES, "it has no weights of its o
 SMALLER = 0.75
 # Input sizes are multiples of the total stride of the MobileNets, so that no map is cut at an edge.
 GRAIN = 32
-ANOTHER_WIDTH = "another width of this family: edgekd models"
+ANOTHER_WIDTH = "choose a network with other widths (edgekd models)"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from edgekd.assessment.check_record import FloatIsland, MappedBlock, Origin
+from edgekd.assessment.check_record import FloatIsland, LoadBlock, MappedBlock, Origin
 from edgekd.assessment.edgetpu import compiled_file, status
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.op_placement import OpPlacement, partitions
 from edgekd.assessment.workload import work
 from edgekd.settings.device_profiles import DeviceProfile
-from edgekd.tflite.flatbuffer import LiteGraph
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 
 # In a profile's [ops.legal], the text of an operator that runs, but outside the delegate.
 BUILT_IN = "built-in"
 LEFT_TO_CPU = "left to the CPU by the compiler"
+NOT_LOADED = "the file cannot be loaded"  # of an operator that is in order itself
 # These stand between two number formats, so they belong to no float island.
 BETWEEN_FORMATS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
@@ -24,8 +26,9 @@ class ModelPlacement:
     """Where the operators of one model run on one device.
 
     `consumer`: who runs the mapped operators. `share_of_macs`: share of the multiply-accumulates
-    that map, None for a compiled file, which no longer says. `partitions`: parts that the delegate
-    takes. `islands`: runs of float operators in an otherwise integer graph.
+    that map, None for a compiled file, which no longer says, and for a model that has none.
+    `partitions`: parts that the delegate takes. `islands`: runs of float operators in an otherwise
+    integer graph.
     """
 
     consumer: str
@@ -43,7 +46,14 @@ class ModelPlacement:
     @property
     def first(self) -> OpPlacement | None:
         """The operator that ends the mapping: the first refused for a reason of its own."""
-        return next((one for one in self.fallback if one.status != status.ANOTHER_SUBGRAPH), None)
+        shared = (status.ANOTHER_SUBGRAPH, NOT_LOADED)
+        return next((one for one in self.fallback if one.status not in shared), None)
+
+    @property
+    def share_of_ops(self) -> float:
+        """The share of the operators that map; 1 for a model without operators."""
+        count = len(self.placements)
+        return 1 - len(self.fallback) / count if count else 1.0
 
     def block(self) -> MappedBlock:
         """The "mapped" block of check and report."""
@@ -69,8 +79,6 @@ def place_model(graph: LiteGraph, profile: DeviceProfile) -> ModelPlacement:
         return _compiled(graph)
     mapper = mapper_for(profile)
     placements = mapper.place(graph, profile)
-    macs = [row.macs for row in work(graph)]
-    on = sum(count for count, one in zip(macs, placements, strict=True) if one.mapped)
     delegated = [
         dataclasses.replace(one, mapped=one.mapped and not one.status.startswith(BUILT_IN))
         for one in placements
@@ -79,10 +87,38 @@ def place_model(graph: LiteGraph, profile: DeviceProfile) -> ModelPlacement:
         mapper.consumer(profile),
         Origin.PREDICTED,
         tuple(placements),
-        on / sum(macs) if sum(macs) else 1.0,
+        share_of_macs(graph, placements),
         partitions(graph, delegated),
         tuple(float_islands(graph)),
     )
+
+
+def share_of_macs(graph: LiteGraph, placements: Sequence[OpPlacement]) -> float | None:
+    """The share of the multiply-accumulates that map, None for a model without any."""
+    macs = [row.macs for row in work(graph)]
+    on = sum(count for count, one in zip(macs, placements, strict=True) if one.mapped)
+    return on / sum(macs) if sum(macs) else None
+
+
+def place_nothing(graph: LiteGraph, profile: DeviceProfile, load: LoadBlock) -> ModelPlacement:
+    """The placement of a file that the device cannot load: no operator runs."""
+    refused = {(row.op, row.version): row for row in load.refused}
+    placements = []
+    for op in graph.ops:
+        row = refused.get((op.custom or op.name, op.version))
+        found, why = (NOT_LOADED, "") if row is None else (_refusal(op), row.why)
+        placements.append(OpPlacement(op.index, op.custom or op.name, False, found, why))
+    share = share_of_macs(graph, placements)
+    consumer = mapper_for(profile).consumer(profile)
+    islands = tuple(float_islands(graph))
+    return ModelPlacement(consumer, Origin.PREDICTED, tuple(placements), share, 0, islands)
+
+
+def _refusal(op: LiteOp) -> str:
+    """What TFLite prints of an operator that it lacks: interpreter_builder.cc and subgraph.cc."""
+    if op.custom:
+        return f"Encountered unresolved custom op: {op.custom}"
+    return f"Didn't find op for builtin opcode '{op.name}' version '{op.version}'"
 
 
 def _compiled(graph: LiteGraph) -> ModelPlacement:
@@ -90,9 +126,9 @@ def _compiled(graph: LiteGraph) -> ModelPlacement:
     placements = [
         OpPlacement(
             op.index,
-            op.name,
-            op.name == "CUSTOM",
-            status.MAPPED if op.name == "CUSTOM" else LEFT_TO_CPU,
+            op.custom or op.name,
+            compiled_file.is_edgetpu_op(op),
+            status.MAPPED if compiled_file.is_edgetpu_op(op) else LEFT_TO_CPU,
         )
         for op in graph.ops
     ]

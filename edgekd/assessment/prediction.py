@@ -85,13 +85,13 @@ def predict(
     Raises ProfileError when the latency file of the profile, or of its fallback CPU, is broken.
     """
     if mapped.origin is Origin.COMPILED:
-        return _unknown(
+        return unpredicted(
             "a compiled file no longer says what it computes; check the model it was made from"
         )
     precision = workload.precision(graph)
     own = pricing(profile, precision)
     if own is None:
-        return _unknown(f"no measurements of {profile.name}: {profile.sources['latency']}")
+        return unpredicted(f"no measurements of {profile.name}: {profile.sources['latency']}")
     works = workload.work(graph)
     placed = list(zip(works, mapped.placements, strict=True))
     # Without a fallback CPU, an operator that does not map runs on the same cores.
@@ -107,7 +107,7 @@ def predict(
         cpu = load_profile(profile.fallback_cpu)
         fallback = pricing(cpu, precision)
         if fallback is None:
-            return _unknown(
+            return unpredicted(
                 f"{len(away)} ops fall back to {cpu.name}, for which there are no measurements"
             )
         # One inference is started once.
@@ -126,5 +126,6 @@ def predict(
     )
 
 
-def _unknown(basis: str) -> Prediction:
+def unpredicted(basis: str) -> Prediction:
+    """A latency that is not known. `basis`: why."""
     return Prediction(latency_ms=None, low_ms=None, high_ms=None, basis=basis)

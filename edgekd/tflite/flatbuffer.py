@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 import struct
 from collections.abc import Iterable
@@ -60,7 +61,8 @@ class LiteOp:
     """One operator. `options`: the fields of its table in schema.fbs, whose types differ from table
     to table.
 
-    An optional input that is absent is -1.
+    An optional input that is absent is -1. `name`: BUILTIN_ and the number for an operator that
+    the installed schema does not know. `custom`: the name of a CUSTOM operator, "" for others.
     """
 
     index: int
@@ -69,6 +71,7 @@ class LiteOp:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: dict[str, Any]
+    custom: str = ""
 
     def label(self, tensors: list[LiteTensor]) -> str:
         """Its name in messages: "CONV_2D #3 -> blocks.0.0.conv_pw"."""
@@ -105,6 +108,7 @@ def schema() -> ModuleType:
     return schema_py_generated
 
 
+@functools.cache
 def _names(enum: type) -> dict[int, str]:
     return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
 
@@ -206,15 +210,30 @@ def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:
     )
     if code is None:
         raise ValueError(f"op {index} has opcode {op.opcodeIndex} of {len(model.operatorCodes)}")
-    builtin = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
-    name = _names(schema().BuiltinOperator)[builtin]
     outputs = _indices(op.outputs, tensors, 0)
     if not outputs:
         raise ValueError(f"op {index} has no output")
     options = dict(vars(op.builtinOptions)) if op.builtinOptions is not None else {}
-    return LiteOp(
-        index, name, int(code.version), _indices(op.inputs, tensors, -1), outputs, options
-    )
+    inputs = _indices(op.inputs, tensors, -1)
+    name, custom = builtin_name(code), custom_name(code)
+    return LiteOp(index, name, int(code.version), inputs, outputs, options, custom)
+
+
+def builtin_name(code: Any) -> str:
+    """The name of an OperatorCodeT: "CUSTOM" for a custom operator, see `custom_name`.
+
+    Files of before 2021 have the number in the older of two fields; TFLite takes the larger.
+    """
+    number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+    return _names(schema().BuiltinOperator).get(number, f"BUILTIN_{number}")
+
+
+def custom_name(code: Any) -> str:
+    """The name of a custom operator's OperatorCodeT, "" for a builtin one."""
+    if builtin_name(code) != "CUSTOM":
+        return ""
+    name = code.customCode
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
 
 
 def is_full_integer(graph: LiteGraph) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from edgekd.assessment.check_record import CompiledBlock
-from edgekd.tflite.flatbuffer import LiteGraph
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 
 CUSTOM_OP = "edgetpu-custom-op"  # libedgetpu, tflite/custom_op.h
 
 
 def is_compiled(graph: LiteGraph) -> bool:
     """Whether the Edge TPU's custom operator is in a graph."""
-    return any(_custom(graph, index) for index in range(len(graph.ops)))
+    return any(map(is_edgetpu_op, graph.ops))
 
 
 def read_back(graph: LiteGraph) -> CompiledBlock:
     """What runs where in a compiled file."""
-    compiled = [index for index in range(len(graph.ops)) if _custom(graph, index)]
-    cpu = [op for op in graph.ops if op.index not in compiled]
+    compiled = [op.index for op in graph.ops if is_edgetpu_op(op)]
+    cpu = [op for op in graph.ops if not is_edgetpu_op(op)]
     last = max(compiled, default=-1)
     return CompiledBlock(
         edgetpu_ops=len(compiled),
@@ -26,10 +26,9 @@ def read_back(graph: LiteGraph) -> CompiledBlock:
     )
 
 
-def _custom(graph: LiteGraph, index: int) -> bool:
-    code = graph.model.operatorCodes[graph.model.subgraphs[0].operators[index].opcodeIndex]
-    name = code.customCode
-    return (name.decode(errors="replace") if isinstance(name, bytes) else name) == CUSTOM_OP
+def is_edgetpu_op(op: LiteOp) -> bool:
+    """Whether an operator is a program for the accelerator."""
+    return op.custom == CUSTOM_OP
 
 
 def _executable_bytes(graph: LiteGraph, index: int) -> int:

@@ -31,6 +31,7 @@ class EdgeTpu(Mapper):
     """The rules of edgetpu_compiler, as far as they are published."""
 
     compiler = edgetpu_compiler.PROGRAM
+    custom_ops = frozenset({compiled_file.CUSTOM_OP})
 
     @override
     def consumer(self, profile: DeviceProfile) -> str:

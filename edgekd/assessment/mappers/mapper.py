@@ -35,6 +35,8 @@ class Mapper(abc.ABC):
 
     # The program that turns a .tflite into the device's own format, "" where there is none.
     compiler: str = ""
+    # The custom operators that run on the device, beside those of every TFLite runtime.
+    custom_ops: frozenset[str] = frozenset()
 
     @abc.abstractmethod
     def consumer(self, profile: DeviceProfile) -> str:
