@@ -94,7 +94,7 @@ def test_real_models_too(name: str):
 
 def test_measured_in_a_process_of_its_own():
     data = separable().bytes()
-    assert arena.measure_apart(data) == arena.measure(interpreter(data))
+    assert arena.measure_apart(data) == arena.Allocation(arena.measure(interpreter(data)))
 
 
 def test_a_file_that_the_interpreter_refuses_is_not_our_end():
@@ -110,4 +110,6 @@ def test_a_file_that_the_interpreter_refuses_is_not_our_end():
         dilationHFactor=1,
         dilationWFactor=1,
     )  # channels that do not fit
-    assert arena.measure_apart(net.bytes()) is None
+    found = arena.measure_apart(net.bytes())
+    assert found.arena_bytes is None
+    assert "input_channel % filter_input_channel" in found.refusal  # the interpreter's own words

@@ -58,12 +58,8 @@ WORDS_OF_THE_EDGE_TPU: dict[str, Net] = {
     ),
     "Operation not supported": one("HARD_SWISH", T(IMAGE)),
     "Attempting to use a delegate that only supports static-sized tensors with a graph that has "
-    "dynamic-sized tensors.": Net(IMAGE, signature=(-1, 8, 8, 8)),
+    "dynamic-sized tensors.": one("RESHAPE", T((1, 512)), T((2,), "INT32")),
 }
-WORDS_OF_THE_EDGE_TPU[
-    "Attempting to use a delegate that only supports static-sized tensors with a graph that has "
-    "dynamic-sized tensors."
-].op("RELU", T(IMAGE, signature=(-1, 8, 8, 8)))
 
 
 @pytest.mark.parametrize("words", WORDS_OF_THE_EDGE_TPU)
@@ -75,6 +71,9 @@ def test_the_edge_tpus_words(words: str) -> None:
     assert words in said
     assert said <= set(WORDS_OF_THE_EDGE_TPU)
     answer = check_graph(graph, load_profile("coral-usb"), "a graph").mapped
+    if words == "Operation version not supported":
+        # The compiler cannot even read such a file, and says so of the operator by its name.
+        words = "Didn't find op for builtin opcode 'CONV_2D' version '6'"
     if words != "Mapped to Edge TPU":
         assert words in {row.status for row in answer.fallback}
 

@@ -20,7 +20,7 @@ from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, status
 from edgekd.assessment.edgetpu.compiler_log import Log, parse
 from edgekd.assessment.edgetpu.edgetpu_compiler import Flags, compile_model, find
 from edgekd.core.errors import DeviceError
-from edgekd.core.records import to_json
+from edgekd.core.records import UNSET, to_json
 from edgekd.settings.device_profiles import load_profile
 from tests.lite_graphs import Net, T, separable
 
@@ -297,5 +297,7 @@ def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "told").read_text() == "-s -o . -t 30 -m 13 -a model.tflite"
     assert isinstance(body.compiler, CompilerReport)
     assert body.compiler.version == "16.0.384591198"
-    assert body.mapped.mapped > usual.mapped.mapped
-    assert {row.op for row in body.mapped.fallback} == {"HARD_SWISH"}
+    assert body.rules is not UNSET
+    assert usual.rules is not UNSET
+    assert body.rules.mapped > usual.rules.mapped
+    assert {row.op for row in body.rules.fallback} == {"HARD_SWISH"}

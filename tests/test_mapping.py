@@ -202,10 +202,49 @@ def test_a_branch_beside_the_refused_op_still_maps():
     ]
 
 
-def test_a_dynamic_batch_maps_nothing():
-    net = Net(IMAGE, signature=(-1, 8, 8, 8))
+@pytest.mark.parametrize("signature", [(-1, 8, 8, 8), (-1, -1, -1, 8), (-1, -1, -1, -1)])
+def test_a_signature_changes_nothing(signature: tuple[int, ...]):
+    """A -1 in shape_signature, beside a static shape, makes no tensor dynamic."""
+    net = Net(IMAGE, signature=signature)
     net.conv(8)
-    assert [(v.mapped, v.status) for v in edgetpu_rules.map_graph(net.read())] == [(False, DYNAMIC)]
+    net.op("RELU", T(IMAGE, signature=signature))
+    assert [v.status for v in edgetpu_rules.map_graph(net.read())] == [MAPPED, MAPPED]
+
+
+def computed_reshape() -> Net:
+    """The Flatten of a batch that may be resized: SHAPE, STRIDED_SLICE and PACK give a shape."""
+    net = Net(IMAGE, signature=(-1, 8, 8, 8))
+    trunk = net.conv(8)
+    net.op("SHAPE", T((4,), "INT32"), inputs=[trunk])
+    one = T((1,), "INT32", [1])
+    net.op("STRIDED_SLICE", T((), "INT32"), T((1,), "INT32", [0]), one, one, shrinkAxisMask=1)
+    sizes = net.op("PACK", T((2,), "INT32"), T((), "INT32", 512), valuesCount=2)
+    net.op("RESHAPE", T((1, 512)), inputs=[trunk, sizes])
+    return net
+
+
+@pytest.mark.parametrize(
+    ("build", "culprit"),
+    [
+        (computed_reshape, "RESHAPE #4"),
+        (lambda: lonely("WHERE", T((3, 4), "INT64"), source=T((8,), "BOOL")), "WHERE #0"),
+        (lambda: lonely("RANGE", T((4,), "INT32"), *[T((), "INT32")] * 3), "RANGE #0"),
+        (lambda: lonely("UNIQUE", T((4,)), source=T((8,))), "UNIQUE #0"),
+        (lambda: lonely("RESIZE_BILINEAR", T(IMAGE), T((2,), "INT32")), "RESIZE_BILINEAR #0"),
+        (lambda: lonely("PAD", T((1, 10, 8, 8)), T((4, 2), "INT32")), "PAD #0"),
+    ],
+)
+def test_a_shape_that_is_computed_maps_nothing(build: Callable[[], Net], culprit: str):
+    graph = build().read()
+    placements = edgetpu_rules.map_graph(graph)
+    assert {v.status for v in placements} == {DYNAMIC}
+    assert culprit in placements[0].why
+
+
+def test_constant_shapes_stay_static():
+    net = Net(IMAGE)
+    net.op("RESHAPE", T((1, 512)), T((2,), "INT32", [1, 512]))
+    assert [v.status for v in edgetpu_rules.map_graph(net.read())] == [MAPPED]
 
 
 def test_the_model_and_its_compiled_twin_agree():

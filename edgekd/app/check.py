@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from edgekd.app.arguments import Check
 from edgekd.app.results import CheckResult
 from edgekd.app.settings import recipe_of
-from edgekd.assessment import edit_ranking, student_check
+from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
+from edgekd.assessment.checked_file import refuse_settings, tflite_of
+from edgekd.core.records import present
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import Recipe
 
@@ -20,7 +20,7 @@ def run(asked: Check) -> CheckResult:
 
 def judged(check: DeviceCheck) -> CheckResult:
     """The result of a check, with what to do when it failed."""
-    next_step = "" if check.passed else edit_ranking.next_step(check)
+    next_step = present(check.next_step) or ""
     return CheckResult(check, failed=tuple(check.failures), next_step=next_step)
 
 
@@ -31,8 +31,10 @@ def answer(asked: Check) -> DeviceCheck:
     if isinstance(model, Recipe):
         return student_check.check_recipe(recipe_of(model, asked.settings, {}), profile)
     name = str(model)
-    if student_check.is_model_file(name):
-        return student_check.check_file(Path(name), profile)
+    file = tflite_of(name)
+    if file is not None:
+        refuse_settings(file, asked.settings)
+        return student_check.check_file(file, profile)
     is_recipe = name.endswith(".toml")
     settings = recipe_of(
         name if is_recipe else None,

@@ -13,17 +13,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from edgekd.assessment.workload import VIEWS, bytes_of
+from edgekd.core.errors import ModelFileError
 from edgekd.tflite.flatbuffer import LiteGraph
 
 ALIGNMENT = 64  # bytes: kDefaultTensorAlignment in tflite/arena_planner.h
 # Last use of a graph's input or output: the caller may read it at any time.
 FOREVER = math.inf
+# Exit status of the process that measures, when the interpreter refuses the file. Python itself
+# exits with 1, and other programs with 2.
+REFUSED = 3
 # A file that makes the interpreter hang is stopped. Reading and allocating take about a second.
 APART_TIMEOUT_S = 60
 
@@ -215,11 +220,22 @@ def _block(spans: list[tuple[int, int]], home: tuple[int, int] | None) -> int:
     return high - low
 
 
-def measure_apart(data: bytes) -> int | None:
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """What an interpreter made of a file: `arena_bytes`, or `refusal`, why it did not take it.
+
+    Both are empty where no interpreter gave an answer: none is installed, or it hung.
+    """
+
+    arena_bytes: int | None = None
+    refusal: str = ""
+
+
+def measure_apart(data: bytes) -> Allocation:
     """`measure` a .tflite with the reference kernels, in another process.
 
-    A file that crashes the interpreter then crashes only that process. None where the interpreter
-    crashed, refused the file, or did not come back within APART_TIMEOUT_S.
+    A file that crashes the interpreter then crashes only that process. It is stopped after
+    APART_TIMEOUT_S.
     """
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
@@ -233,12 +249,29 @@ def measure_apart(data: bytes) -> int | None:
             env={**os.environ, "PYTHONPATH": path},
         )
     except (subprocess.TimeoutExpired, OSError):
-        return None
-    said = done.stdout.split()
-    return int(said[-1]) if done.returncode == 0 and said and said[-1].isdigit() else None
+        return Allocation()
+    said = done.stdout.decode(errors="replace").strip()
+    if done.returncode == REFUSED:
+        return Allocation(refusal=said)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return Allocation(refusal=f"the interpreter crashed ({name}) when it allocated this file")
+    words = said.split()
+    whole = done.returncode == 0 and bool(words) and words[-1].isdigit()
+    return Allocation(int(words[-1])) if whole else Allocation()
+
+
+def main() -> int:
+    """Print the bytes of the arena of the .tflite on stdin, or why the interpreter refuses it."""
+    from edgekd.tflite.runtime import LiteRunner
+
+    try:
+        print(measure(LiteRunner(sys.stdin.buffer.read(), kernels="reference").interpreter))
+    except ModelFileError as error:
+        print(error.what)
+        return REFUSED
+    return 0
 
 
 if __name__ == "__main__":
-    from edgekd.tflite.runtime import LiteRunner
-
-    print(measure(LiteRunner(sys.stdin.buffer.read(), kernels="reference").interpreter))
+    raise SystemExit(main())

@@ -10,12 +10,22 @@ import dataclasses
 import msgspec
 
 from edgekd.assessment import arena, workload
-from edgekd.assessment.check_record import LoadBlock, Memory, Origin, Prediction, percent
+from edgekd.assessment.check_record import (
+    CompilerReport,
+    LoadBlock,
+    Memory,
+    Origin,
+    Prediction,
+    percent,
+)
+from edgekd.assessment.compiler_answer import CompiledForDevice
+from edgekd.assessment.edgetpu.compiler_table import placed_by_compiler
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
 from edgekd.assessment.loading import judge_loading
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.model_placement import ModelPlacement, place_model, place_nothing
 from edgekd.assessment.prediction import predict, unpredicted
+from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
 
@@ -33,33 +43,78 @@ class Assessment:
     predicted: Prediction
 
 
-def assess(graph: LiteGraph, profile: DeviceProfile) -> Assessment:
-    """Map a graph, plan its memory, and predict its latency.
+def assess(graph: LiteGraph, profile: DeviceProfile, refusal: str = "") -> Assessment:
+    """Map a graph by the published rules, plan its memory, and predict its latency.
 
+    `refusal`: why an interpreter did not allocate the file, "" where it did or was not asked.
     Raises ProfileError when the profile's latency file is broken, UnknownName for a mapper that is
     not registered.
     """
-    loading = judge_loading(graph, profile)
-    mapped = place_model(graph, profile) if loading.loads else place_nothing(graph, profile, loading)
-    works = workload.work(graph)
-    planned = arena.plan(graph)
-    memory = Memory(
-        arena_bytes=planned.peak_bytes,
-        parameter_bytes=sum(row.parameter_bytes for row in works),
-        busiest_op=planned.busiest_op,
-        busiest_op_bytes=planned.busiest_bytes,
-    )
+    loading = judge_loading(graph, profile, refusal)
     if not loading.loads:
         basis = f"{loading.by} cannot load the file"
-        return Assessment(loading, mapped, memory, unpredicted(basis))
+        nothing = place_nothing(graph, profile, loading)
+        return Assessment(loading, nothing, _memory(graph), unpredicted(basis))
+    mapped = place_model(graph, profile)
+    return _priced(graph, profile, loading, mapped, None)
+
+
+def assess_compiled(
+    graph: LiteGraph, profile: DeviceProfile, loading: LoadBlock, answer: CompiledForDevice
+) -> Assessment:
+    """What the device's compiler made of a graph, in place of what the rules predict.
+
+    `loading`: of the rules. A file that the compiler has read can be loaded.
+    """
+    report = answer.report
+    by = f"{mapper_for(profile).compiler} {report.version}"
+    loading = msgspec.structs.replace(loading, by=by, loads=True, refused=[], next_step="")
+    mapped = placed_by_compiler(graph, answer, mapper_for(profile).consumer(profile))
+    return _priced(graph, profile, loading, mapped, report)
+
+
+def _priced(
+    graph: LiteGraph,
+    profile: DeviceProfile,
+    loading: LoadBlock,
+    mapped: ModelPlacement,
+    report: CompilerReport | None,
+) -> Assessment:
+    """The memory and the latency of a placement. `report`: the compiler's own figures, if any."""
+    memory = _memory(graph)
     streamed = 0
-    if mapped.origin is Origin.PREDICTED:
-        on = [row for row, one in zip(works, mapped.placements, strict=True) if one.mapped]
-        cache = mapper_for(profile).cache(on, planned.peak_bytes, profile)
+    if mapped.origin is not Origin.COMPILED:
+        placed = zip(workload.work(graph), mapped.placements, strict=True)
+        on = [row for row, one in placed if one.mapped]
+        cache = mapper_for(profile).cache(on, memory.arena_bytes, profile)
         if cache is not None:
+            cache = _by_compiler(cache, report)
             streamed = cache.streamed_bytes
             memory = _with_cache(memory, cache, profile)
     return Assessment(loading, mapped, memory, predict(graph, profile, mapped, streamed))
+
+
+def _memory(graph: LiteGraph) -> Memory:
+    planned = arena.plan(graph)
+    return Memory(
+        arena_bytes=planned.peak_bytes,
+        parameter_bytes=sum(row.parameter_bytes for row in workload.work(graph)),
+        busiest_op=planned.busiest_op,
+        busiest_op_bytes=planned.busiest_bytes,
+    )
+
+
+def _by_compiler(cache: CacheUse, report: CompilerReport | None) -> CacheUse:
+    """The use of the accelerator's memory with the compiler's figures where it printed them."""
+    if report is None:
+        return cache
+    cached = present(report.cached_bytes)
+    left, streamed = present(report.cache_left_bytes), present(report.streamed_bytes)
+    if cached is None or left is None or streamed is None:
+        return cache
+    return dataclasses.replace(
+        cache, budget_bytes=cached + left, cached_bytes=cached, streamed_bytes=streamed
+    )
 
 
 def _with_cache(memory: Memory, cache: CacheUse, profile: DeviceProfile) -> Memory:
@@ -102,12 +157,11 @@ def unmet_limits(found: Assessment, profile: DeviceProfile, file_bytes: int) -> 
 
 def _unloaded(load: LoadBlock) -> list[str]:
     """The operators for which the file cannot be loaded, each in one sentence."""
+    if load.words:
+        return [load.words]
     more = len(load.refused) - NAMED
     return [
-        *(
-            f"{load.by} cannot load this file: {row.op} has version {row.version}, and {row.why}"
-            for row in load.refused[:NAMED]
-        ),
+        *(f"{load.by} cannot load this file: {row.op} {row.why}" for row in load.refused[:NAMED]),
         *([f"and {more} more operators"] if more > 0 else []),
     ]
 
@@ -121,7 +175,8 @@ def _unmapped(mapped: ModelPlacement, wanted: float) -> list[str]:
     if mapped.origin is Origin.COMPILED or first is None or share >= wanted:
         return []
     reason = f"{first.op} #{first.index}: {first.status}" + (f" ({first.why})" if first.why else "")
-    return [
+    failed = (
         f"{percent(share)} of the {what} map on {mapped.consumer}, the profile asks for "
         f"{percent(wanted)}; the first that does not map is {reason}"
-    ]
+    )
+    return [failed]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
+from edgekd.assessment.checked_file import tflite_of
 from edgekd.assessment.edit_ranking import fixing_edit
 from edgekd.core import store
 from edgekd.core.errors import GateFailed, RecipeError
@@ -99,7 +100,7 @@ def fix_recipe(text: str, profile_name: str, sets: Sequence[str]) -> FixedRecipe
     The new recipe's path is STUDENT-PROFILE.toml in the working directory. Raises RecipeError for
     a .tflite, or where the new recipe's path exists, and whatever `fix_settings` raises.
     """
-    if student_check.is_model_file(text):
+    if tflite_of(text) is not None:
         raise RecipeError(
             f"{text} is a finished model, and --fix edits the student that it is made from",
             "name the recipe, or the student",

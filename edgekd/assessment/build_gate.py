@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
 
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.edit_ranking import next_step
+from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.student_check import CLASSES, check_student
 from edgekd.core import artifacts
 from edgekd.core.errors import GateFailed, ModelFileError
-from edgekd.core.records import from_json
+from edgekd.core.records import from_json, present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
 
-VERSION = 1  # of the kept answer: an answer of another version is computed again
+VERSION = 2  # of the kept answer: an answer of another version is computed again
 
 
 def before_build(
@@ -35,6 +37,7 @@ def before_build(
         "px": settings.data.input_px,
         "profile": profile.to_json(),
         "latency": _digest(profile.latency),
+        "compiler": _compiler_of(profile),
     }
     key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
     answer = _read(kept)
@@ -58,10 +61,22 @@ def _digest(path: str) -> str:
         return ""  # `check_student` says what is wrong with the file
 
 
+def _compiler_of(profile: DeviceProfile) -> list[str | int]:
+    """What tells one installed compiler from another; empty where none is installed."""
+    program = shutil.which(mapper_for(profile).compiler or " ")
+    if program is None:
+        return []
+    state = Path(program).stat()
+    return [program, state.st_size, state.st_mtime_ns]
+
+
 def refuse(check: DeviceCheck) -> None:
     """Raise GateFailed when a check says that the profile's limits are not met.
 
     The error's next step is the edit that helps most.
     """
     if not check.passed:
-        raise GateFailed("before training: " + "\n  ".join(check.failures), next_step(check))
+        raise GateFailed(
+            "before training: " + "\n  ".join(check.failures),
+            present(check.next_step) or next_step(check),
+        )

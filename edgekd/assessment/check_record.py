@@ -23,7 +23,7 @@ class Origin(enum.StrEnum):
 
 
 def percent(share: float) -> str:
-    """A share of 0 to 1 in percent, so that only the whole reads 100%, and only nothing reads 0%."""
+    """A share of 0 to 1 in percent: only the whole reads 100%, and only nothing reads 0%."""
     if 0 < share < 0.01:
         return "less than 1%"
     if 0.99 < share < 1:
@@ -82,7 +82,8 @@ class LoadBlock(Record, frozen=True):
     """Whether the device can load the file.
 
     `by`: the runtime or the compiler that reads it, with its version. `oldest`: package -> its
-    oldest version that loads the file, None where none does. `next_step`: what to do about a
+    oldest version that loads the file, None where none does. `words`: what the interpreter of this
+    machine said when it refused the file, "" where it did not. `next_step`: what to do about a
     refusal, "" where there is none.
     """
 
@@ -90,6 +91,7 @@ class LoadBlock(Record, frozen=True):
     loads: bool
     refused: list[RefusedOp]
     oldest: dict[str, str | None]
+    words: str
     next_step: str
 
 
@@ -210,8 +212,9 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
 
     `compiled`: only for a file that the Edge TPU's compiler has made. `compiler`: only where that
     compiler was run; where it succeeded, `mapped` follows its table, and `rules` is what the
-    published rules predict. `loading`: absent from answers of version 0.2.0 and older. `key`: hash
-    of student and device, in the answer that a build keeps.
+    published rules predict. `next_step`: what to do about the failures. `loading`: absent from
+    answers of version 0.2.0 and older. `key`: hash of student and device, in the answer that a
+    build keeps.
     """
 
     schema: Literal["edgekd.check/1"] = SCHEMA
@@ -224,6 +227,7 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     edits: list[EditRow]
     failures: list[str]
     notes: list[str]
+    next_step: str | UnsetType = UNSET
     loading: LoadBlock | UnsetType = UNSET
     rules: MappedBlock | UnsetType = UNSET
     compiled: CompiledBlock | UnsetType = UNSET

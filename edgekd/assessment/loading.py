@@ -17,14 +17,18 @@ from edgekd.tflite.runtime_ops import FLEX, OpCode, Runtime
 LITERT, TFLITE = "ai-edge-litert", "tflite-runtime"
 # A runtime's name, and its version where one follows, in the text of a profile's `runtime`.
 _NAMED = re.compile(
-    r"(?i)\b(?:(?P<litert>ai[-_]edge[-_]litert|litert)|tflite[-_ ]runtime|tensorflow[- ]lite|tflite)"
+    r"(?i)\b(?:(?P<litert>ai[-_]edge[-_]litert|litert)"
+    r"|tflite[-_ ]runtime|tensorflow[- ]lite|tflite)"
     r"(?:\s*(?:==|v)?\s*(?P<version>\d+(?:\.\d+)*))?"
 )
 HOST = "host"  # the profile of this machine, whose runtime is the one that is installed
 
 
-def judge_loading(graph: LiteGraph, profile: DeviceProfile) -> LoadBlock:
+def judge_loading(graph: LiteGraph, profile: DeviceProfile, words: str = "") -> LoadBlock:
     """Compare a file's operator codes with what the profile's device loads.
+
+    `words`: what the interpreter of this machine said when it refused the file, "" otherwise. The
+    device's runtime has the same kernels, and refuses it too.
 
     A compiler reads the file first, where the profile has one; a compiled file goes to the runtime.
     A profile may name several runtimes, and one of them is enough. Of a runtime that is not in the
@@ -42,11 +46,18 @@ def judge_loading(graph: LiteGraph, profile: DeviceProfile) -> LoadBlock:
     ]
     return LoadBlock(
         by=best.name,
-        loads=not refused,
+        loads=not refused and not words,
         refused=refused,
         oldest=oldest,
-        next_step=_next_step(best, best.lacking(codes), oldest) if refused else "",
+        words="" if refused else words,
+        next_step=_next_step(best, best.lacking(codes), oldest) if refused or words else "",
     )
+
+
+def installed_lacks(graph: LiteGraph) -> str:
+    """The name of this machine's runtime where it is too old for a file, else ""."""
+    here = runtime_ops.runtime(LITERT, _installed(LITERT))
+    return here.name if here.lacking(runtime_ops.codes_of(graph)) else ""
 
 
 def _loaders(profile: DeviceProfile, *, compiled: bool) -> list[Runtime]:
@@ -55,7 +66,8 @@ def _loaders(profile: DeviceProfile, *, compiled: bool) -> list[Runtime]:
     if mapper.compiler in runtime_ops.compilers() and not compiled:
         return [runtime_ops.compiler(mapper.compiler)]
     return [
-        dataclasses.replace(one, custom=one.custom | mapper.custom_ops) for one in runtimes_of(profile)
+        dataclasses.replace(one, custom=one.custom | mapper.custom_ops)
+        for one in runtimes_of(profile)
     ]
 
 
@@ -80,25 +92,25 @@ def _installed(package: str) -> str:
 
 
 def _why(code: OpCode, loader: Runtime) -> str:
-    """What is wrong with an operator code that the loader lacks: half a sentence after "and"."""
+    """What is wrong with an operator code that the loader lacks: the rest of "CONV_2D ..."."""
     if code.custom == CUSTOM_OP:
-        return "it is a program for Coral's Edge TPU, which this profile does not have"
+        return "is a program for Coral's Edge TPU, which this profile does not have"
     if code.custom.startswith(FLEX):
-        return f"it is TensorFlow's own operator, and {loader.name} has no Flex delegate"
+        return f"is TensorFlow's own operator, and {loader.name} has no Flex delegate"
     if code.custom:
-        return f"it is a custom operator, and {loader.name} does not have it"
-    newest = loader.newest.get(code.name, 0)
-    oldest = loader.oldest.get(code.name, 1)
-    known = f"{loader.name} knows version {oldest}" + (f" to {newest}" if newest > oldest else "")
-    if not newest:
-        known = f"{loader.name} does not have it"
-    if not any(runtime_ops.oldest_loading(name, [code]) for name in runtime_ops.packages()):
-        known += f", and no runtime that EdgeKD knows has {'this version' if newest else 'it'}"
-    return known
+        return f"is a custom operator, version {code.version}, that {loader.name} does not have"
+    newest, oldest = loader.newest.get(code.name, 0), loader.oldest.get(code.name, 1)
+    known = f"{oldest} to {newest}" if newest > oldest else f"{oldest} only"
+    has = f"knows version {known}" if newest else "does not have this operator"
+    anywhere = any(runtime_ops.oldest_loading(name, [code]) for name in runtime_ops.packages())
+    nowhere = "" if anywhere else "; no runtime that EdgeKD knows has it"
+    return f"has version {code.version}, and {loader.name} {has}{nowhere}"
 
 
 def _next_step(loader: Runtime, lacking: list[OpCode], oldest: dict[str, str | None]) -> str:
     """What to do about a file that the loader refuses."""
+    if not lacking:
+        return "convert the model again: its operators and tensors do not fit together"
     custom = next((code.custom for code in lacking if code.custom), "")
     if custom == CUSTOM_OP:
         return (

@@ -9,44 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
+from edgekd.assessment.arena import Allocation, measure_apart
 from edgekd.assessment.check_record import DeviceCheck
-from edgekd.assessment.graph_check import check_graph
+from edgekd.assessment.checked_file import refuse_settings, tflite_of
+from edgekd.assessment.compiler_answer import CompilerAnswer, CompilerFailed
+from edgekd.assessment.edgetpu.compiled_file import is_compiled
+from edgekd.assessment.graph_check import NOT_RUN, check_graph
+from edgekd.assessment.loading import installed_lacks
 from edgekd.assessment.mappers.registry import mapper_for
-from edgekd.core.errors import ModelFileError
-from edgekd.core.files import reason
+from edgekd.core import files
+from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
 from edgekd.settings.recipe import Recipe
-from edgekd.tflite.flatbuffer import read
+from edgekd.tflite.flatbuffer import LiteGraph, read
 
 # Classes of a student that is checked by name. No data says how many there are, and the classifier
 # is a small part of any student.
 CLASSES = 10
-UNALLOCATED = (
-    "the interpreter could not allocate this file in a process of its own: the file may be "
-    "damaged, or it may hold an operator that this runtime lacks"
+UNANSWERED = (
+    "no interpreter of this machine allocated the file, so its arena and its tensors were not tried"
 )
 UNTRAINED = "untrained: operators, shapes and sizes are those of the trained file"
 
 
 def check_named(text: str, profile_name: str, sets: Sequence[str] = ()) -> DeviceCheck:
-    """Check a .tflite by its path, a recipe by its path, or a student by its name.
+    """Check a .tflite by its path or by its folder, a recipe by its path, or a student by its name.
 
     `sets`: settings as the command line gives them, "section.key=value". Raises ModelFileError,
     RecipeError, UnknownName, ProfileError or UnsupportedNetwork for what cannot be checked.
     """
     profile = load_profile(profile_name)
-    if is_model_file(text):
-        return check_file(Path(text), profile)
+    file = tflite_of(text)
+    if file is not None:
+        refuse_settings(file, sets)
+        return check_file(file, profile)
     return check_recipe(settings_of(text, sets), profile)
-
-
-def is_model_file(text: str) -> bool:
-    """Whether the text names a finished .tflite."""
-    return text.endswith(".tflite")
 
 
 def settings_of(text: str, sets: Sequence[str]) -> Recipe:
@@ -69,24 +68,47 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
 
     Raises ModelFileError for a file that cannot be read.
     """
-    from edgekd.assessment.arena import measure_apart
-    from edgekd.assessment.edgetpu.compiled_file import is_compiled
-
+    data = _bytes(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: {reason(error)}", "name a .tflite that exists") from None
-    graph = read(data)
-    notes: tuple[str, ...] = ()
-    measured = None
-    if not is_compiled(graph):  # the compiler's own operator needs libedgetpu
-        measured = measure_apart(data)
-        if measured is None:
-            notes = (UNALLOCATED,)
-    found = check_graph(
-        graph, profile, str(path), file_bytes=len(data), measured_arena=measured, notes=notes
+        graph = read(data)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error.what}", error.next_step) from None
+    compiled = is_compiled(graph)
+    allocation, notes = NOT_RUN, list[str]()
+    if not compiled:  # the compiler's own operator needs libedgetpu
+        allocation, notes = _allocated(data, graph)
+    answer = None if compiled else _compiled(data, profile, notes)
+    return check_graph(
+        graph,
+        profile,
+        str(path),
+        file_bytes=len(data),
+        finished=True,
+        allocation=allocation,
+        compiler=answer,
+        notes=tuple(notes),
     )
-    return found if is_compiled(graph) else _with_compiler(found, data, profile)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path}: {files.reason(error)}", files.next_step(error) or "name a .tflite that exists"
+        ) from None
+
+
+def _allocated(data: bytes, graph: LiteGraph) -> tuple[Allocation, list[str]]:
+    """What an interpreter of this machine makes of a file, and what to note about that."""
+    if not graph.inputs:
+        return NOT_RUN, []
+    old = installed_lacks(graph)
+    if old:
+        return NOT_RUN, [f"{old} of this machine cannot load the file, so its arena is as planned"]
+    found = measure_apart(data)
+    silent = found.arena_bytes is None and not found.refusal
+    return found, [UNANSWERED] if silent else []
 
 
 def check_student(
@@ -98,11 +120,19 @@ def check_student(
     px = settings.data.input_px
     data = untrained_model(student, px, classes, profile.rules)
     name = f"{student.name} at {px} px"
-    found = check_graph(read(data), profile, name, file_bytes=len(data), notes=(UNTRAINED,))
-    return _with_compiler(found, data, profile)
+    notes = [UNTRAINED]
+    answer = _compiled(data, profile, notes)
+    return check_graph(
+        read(data), profile, name, file_bytes=len(data), compiler=answer, notes=tuple(notes)
+    )
 
 
-def _with_compiler(found: DeviceCheck, model: bytes, profile: DeviceProfile) -> DeviceCheck:
-    """Add what the device's own compiler prints, where it is installed."""
-    compiled = mapper_for(profile).compile(model, profile)
-    return found if compiled is None else msgspec.structs.replace(found, compiler=compiled.report)
+def _compiled(model: bytes, profile: DeviceProfile, notes: list[str]) -> CompilerAnswer:
+    """What the device's own compiler answers. Where it cannot be run, a note says so."""
+    try:
+        return mapper_for(profile).compile(model, profile)
+    except CompilerFailed as error:
+        return error
+    except DeviceError as error:
+        notes.append(f"{error.what}; what follows is predicted")
+        return None

@@ -54,7 +54,9 @@ class UnknownName(EdgeKDError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], next_step: str = "") -> None:
-        near = nearest(name, known)
+        names = list(known)
+        # What follows a colon is an argument: "diks:120" is near "disks".
+        near = nearest(name, names) or nearest(name.partition(":")[0], names)
         hint = f"did you mean {near!r}?" if near else ""
         super().__init__(f"unknown {kind} {name!r}", " ".join(filter(None, [hint, next_step])))
         self.near = near
@@ -119,7 +121,28 @@ class GateFailed(EdgeKDError):
     exit_code = 1
 
 
+# How similar a known name must be to be worth a hint: difflib's ratio, twice the letters in common
+# over all letters. At 0.6, its default, "model.onnx" is offered "mobilevit_s"; a slip of one or two
+# letters stays above this.
+NEAR = 0.76
+# Letters from which the beginning of a known name counts as near: "coral" for "coral-usb".
+BEGINNING = 4
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to `name`, or None when none is similar."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    """The known name that is most similar to `name`, or None when none is near.
+
+    Upper and lower case, and `-` and `_`, count as the same.
+    """
+    by_spelling: dict[str, str] = {}
+    for one in known:
+        by_spelling.setdefault(_spelling(one), one)
+    wanted = _spelling(name)
+    matches = difflib.get_close_matches(wanted, list(by_spelling), n=1, cutoff=NEAR)
+    if not matches and len(wanted) >= BEGINNING:
+        matches = sorted((one for one in by_spelling if one.startswith(wanted)), key=len)
+    return by_spelling[matches[0]] if matches else None
+
+
+def _spelling(name: str) -> str:
+    return name.casefold().replace("-", "_")

@@ -119,12 +119,26 @@ def _files() -> list[str]:
     return [path.stem for path in folder("models").glob("*.toml")]
 
 
+def split_tag(name: str) -> tuple[str, str]:
+    """A network's name and timm's tag for its weights: "resnet50.a1_in1k" -> "resnet50", "a1_in1k".
+
+    The tag is "" where the name has none.
+    """
+    base, _, tag = name.partition(".")
+    return base, tag
+
+
 def spec(name: str) -> ModelSpec:
     """The spec of a network. For a name without a file or a plug-in it says no more than the name.
 
-    The builder checks that the network exists. Raises RecipeError for a wrong file, and
-    PluginError.
+    A name with timm's tag has the spec of the name before it; the tag chooses among timm's figures
+    of input size and normalisation. The builder checks that the network and the tag exist. Raises
+    RecipeError for a wrong file, and PluginError.
     """
+    base, tag = split_tag(name)
+    if tag and base:
+        found = spec(base)
+        return dataclasses.replace(found, name=name, arch=f"{found.arch}.{tag}")
     if name in _files():
         return read(folder("models") / f"{name}.toml")
     plugin = plugins.find(GROUP, name)
@@ -196,10 +210,14 @@ def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
 
 
 def check_name(name: str, role: str, built_in: Sequence[str]) -> None:
-    """Raise UnknownName unless `name` has a spec or is in `built_in`, timm's own names."""
-    if name in names() or name in built_in:
+    """Raise UnknownName unless `name` has a spec or is in `built_in`, timm's own names.
+
+    A tag for weights is left out of the comparison: timm knows which tags a network has.
+    """
+    base, _ = split_tag(name)
+    if base in names() or base in built_in:
         return
-    near = nearest(name, names()) or nearest(name, built_in)
+    near = nearest(base, names()) or nearest(base, built_in)
     known = [near] if near else []
     raise UnknownName(
         role, name, known, f"`edgekd models` lists the {role}s that are known to work"

@@ -282,7 +282,7 @@ def write(model: Any) -> bytes:
     signatures = _table_vector(
         builder, [entry.Pack(builder) for entry in model.signatureDefs or []]
     )
-    description = builder.CreateString(model.description)
+    description = builder.CreateString(model.description or "")
     parts.ModelStart(builder)
     parts.ModelAddVersion(builder, 3)  # the schema version of every TFLite since 1.5
     parts.ModelAddOperatorCodes(builder, codes)

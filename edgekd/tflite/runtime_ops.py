@@ -23,7 +23,7 @@ FLEX = "Flex"  # how the names of TensorFlow's own operators begin: IsFlexOp of 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class OpCode:
-    """One operator code of a file. `custom`: the name of a custom operator, "" for a builtin one."""
+    """One operator code of a file. `custom`: a custom operator's name, "" for a builtin one."""
 
     name: str
     version: int

@@ -2,72 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from edgekd.app.terminal.text import Say, safe
-from edgekd.assessment.check_record import DeviceCheck, MappedBlock, Memory, OpRow, Prediction
+from edgekd.app.terminal.text import Say, safe, say_lines
+from edgekd.assessment.check_record import (
+    CompilerReport,
+    DeviceCheck,
+    LoadBlock,
+    MappedBlock,
+    Memory,
+    OpRow,
+    Origin,
+    Prediction,
+    percent,
+)
+from edgekd.assessment.compiler_answer import rows_text
+from edgekd.assessment.model_placement import NOT_LOADED
 from edgekd.core.records import present
+
+# A line of the answer: what it is about ("" for what goes on), and the text with its markup.
+type Line = tuple[str, str]
 
 
 def show_check(say: Say, check: DeviceCheck) -> None:
     """Print what a device makes of a model."""
     verdict = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
     say(f"[bold]{safe(check.model)}[/] on [bold]{safe(check.profile)}[/]: {verdict}")
-    _mapped(say, check.mapped)
-    _memory(say, check.memory)
-    _latency(say, check.predicted)
+    say_lines(say, _lines(check))
+
+
+def _lines(check: DeviceCheck) -> Iterator[Line]:
+    compiler, rules = present(check.compiler), present(check.rules)
+    loading = present(check.loading)
+    if loading is not None:
+        yield from _loading(loading)
+    if compiler is not None and not compiler.succeeded:
+        yield "compiler", f"[red]{safe(_program(compiler))} did not compile this model[/]"
+        yield from (("", safe(error)) for error in compiler.errors)
+    yield from _mapped(check.mapped, compiler)
+    if rules is not None:
+        yield "rules", f"EdgeKD's own rules: {rules.mapped} of {rules.ops} map"
+    yield from _memory(check.memory, check.mapped.origin)
+    yield from _latency(check.predicted)
     for edit in check.edits:
-        say(f"  edit     {safe(edit.edit)}: {safe(edit.why)} [dim]({safe(edit.how)})[/]")
+        yield "edit", f"{safe(edit.edit)}: {safe(edit.why)} [dim]({safe(edit.how)})[/]"
     for note in check.notes:
-        say(f"  [yellow]note[/]     {safe(note)}")
+        yield "[yellow]note[/]", safe(note)
 
 
-def _mapped(say: Say, mapped: MappedBlock) -> None:
+def _loading(loading: LoadBlock) -> Iterator[Line]:
+    """Which runtimes load the file."""
+    known = ", ".join(f"{name} {version}" for name, version in loading.oldest.items() if version)
+    since = f"; oldest that can: {known}" if known else "; no runtime that EdgeKD knows can"
+    if loading.loads:
+        yield "loads", safe(f"in {loading.by}{since if known else ''}")
+    else:
+        yield "loads", f"[red]not in {safe(loading.by)}[/]{safe(since)}"
+
+
+def _program(report: CompilerReport) -> str:
+    return " ".join(filter(None, ["edgetpu_compiler", report.version]))
+
+
+def _mapped(mapped: MappedBlock, compiler: CompilerReport | None) -> Iterator[Line]:
     share = mapped.share_of_macs
-    of_macs = "" if share is None else f", {share:.0%} of the multiply-accumulates"
-    say(
-        f"  ops      {mapped.mapped} of {mapped.ops} map on {safe(mapped.consumer)}{of_macs} "
-        f"({mapped.origin}; {mapped.partitions} parts)"
-    )
-    for (op, status), reasons in _grouped(mapped.fallback).items():
-        why = f" ({safe(reasons[0])})" if reasons[0] else ""
-        say(f"           {len(reasons)} {safe(op)}: {safe(status)}{why}")
+    of_macs = "" if share is None else f", {percent(share)} of the multiply-accumulates"
+    by_table = compiler is not None and mapped.origin is Origin.COMPILER
+    source = _program(compiler) if compiler is not None and by_table else mapped.origin
+    parts = f"{mapped.partitions} part{'' if mapped.partitions == 1 else 's'}"
+    count = f"{mapped.mapped} of {mapped.ops} map on {safe(mapped.consumer)}{of_macs}"
+    yield "ops", f"{count} ({safe(source)}; {parts})"
+    if compiler is not None and by_table:
+        yield from (("", safe(row)) for row in rows_text(compiler))
+    else:
+        yield from _fallback(mapped.fallback)
     for island in mapped.float_islands:
-        say(f"           [yellow]float[/] ops {island.first} to {island.last}")
+        yield "", f"[yellow]float[/] ops {island.first} to {island.last}"
 
 
-def _memory(say: Say, memory: Memory) -> None:
+def _fallback(fallback: Sequence[OpRow]) -> Iterator[Line]:
+    """The operators that do not map, by name and status."""
+    shown = [row for row in fallback if row.status != NOT_LOADED]
+    for (op, status), reasons in _grouped(shown).items():
+        why = f" ({safe(reasons[0])})" if reasons[0] else ""
+        yield "", f"{len(reasons)} {safe(op)}: {safe(status)}{why}"
+
+
+def _memory(memory: Memory, origin: Origin) -> Iterator[Line]:
     said = present(memory.interpreter_arena_bytes)
     taken = "" if said is None else f" (the interpreter took {said / 1024:.0f})"
-    say(
-        f"  memory   arena {memory.arena_bytes / 1024:.0f} KiB{taken}, "
-        f"parameters {memory.parameter_bytes / 1024:.0f} KiB"
-    )
+    arena = f"arena {memory.arena_bytes / 1024:.0f} KiB{taken}"
+    yield "memory", f"{arena}, parameters {memory.parameter_bytes / 1024:.0f} KiB"
     streaming = present(memory.streaming_ms)
-    if streaming is not None:
-        links = ", ".join(f"{link} {cost:.2g} ms" for link, cost in streaming.items())
-        cached, budget, streamed = (
-            (present(size) or 0) / 1024
-            for size in (
-                memory.edgetpu_cached_bytes,
-                memory.edgetpu_budget_bytes,
-                memory.edgetpu_streamed_bytes,
-            )
+    if streaming is None:
+        return
+    links = ", ".join(f"{link} {cost:.2g} ms" for link, cost in streaming.items())
+    cached, budget, streamed = (
+        (present(size) or 0) / 1024
+        for size in (
+            memory.edgetpu_cached_bytes,
+            memory.edgetpu_budget_bytes,
+            memory.edgetpu_streamed_bytes,
         )
-        say(
-            f"           Edge TPU: {cached:.0f} KiB cached of {budget:.0f}, {streamed:.0f} KiB "
-            f"streamed each time ({links}); predicted"
-        )
+    )
+    source = "as compiled" if origin is Origin.COMPILER else "predicted"
+    used = f"Edge TPU: {cached:.0f} KiB cached of {budget:.0f}"
+    yield "", f"{used}, {streamed:.0f} KiB streamed each time ({links}); {source}"
 
 
-def _latency(say: Say, predicted: Prediction) -> None:
+def _latency(predicted: Prediction) -> Iterator[Line]:
     if predicted.latency_ms is None:
-        say(f"  latency  not predicted: {safe(predicted.basis)}")
+        yield "latency", f"not predicted: {safe(predicted.basis)}"
     else:
-        say(
-            f"  latency  {predicted.latency_ms:.3g} ms, {predicted.low_ms:.3g} to "
-            f"{predicted.high_ms:.3g}; {safe(predicted.basis)}"
-        )
+        bounds = f"{predicted.low_ms:.3g} to {predicted.high_ms:.3g}"
+        yield "latency", f"{predicted.latency_ms:.3g} ms, {bounds}; {safe(predicted.basis)}"
 
 
 def _grouped(fallback: Sequence[OpRow]) -> dict[tuple[str, str], list[str]]:

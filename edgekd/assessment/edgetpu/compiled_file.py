@@ -26,6 +26,12 @@ def read_back(graph: LiteGraph) -> CompiledBlock:
     )
 
 
+def cpu_outputs(graph: LiteGraph) -> frozenset[str]:
+    """Names of the tensors that operators left to the CPU write."""
+    cpu = [op for op in graph.ops if not is_edgetpu_op(op)]
+    return frozenset(graph.tensors[index].name for op in cpu for index in op.outputs)
+
+
 def is_edgetpu_op(op: LiteOp) -> bool:
     """Whether an operator is a program for the accelerator."""
     return op.custom == CUSTOM_OP

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekd.assessment.check_record import CompiledBlock
+from edgekd.assessment.compiler_answer import CompilerFailed
 from edgekd.assessment.edgetpu.compiler_log import Log, parse
 from edgekd.core.errors import DeviceError
 from edgekd.core.files import reason
@@ -27,6 +29,12 @@ GRACE_S = 30  # how long the compiler may take beyond -t to report the timeout i
 # With -d, how many attempts may take all of -t. Most fail within seconds.
 SEARCH_ATTEMPTS = 20
 STEM = "model"  # of the file in the temporary folder: a user's file name may begin with a dash
+# What a failed compilation leaves behind.
+NOTHING = CompiledBlock(edgetpu_ops=0, executable_bytes=0, cpu_ops=[], cpu_tail=[])
+FAILED_NEXT = (
+    "convert the model with the operators that `edgekd profiles coral-usb` lists, which the "
+    "compiler knows"
+)
 INSTALL = "install Coral's edgetpu-compiler package"
 
 
@@ -85,8 +93,8 @@ def find() -> str | None:
 def compile_model(model: bytes, program: str, flags: Flags | None = None) -> Compiled:
     """Compile a .tflite with the program at the path `program`.
 
-    Raises DeviceError with the first error that the compiler printed when it fails, prints nothing,
-    or takes longer than `flags.limit_s`.
+    Raises CompilerFailed with the first error that the compiler printed when it fails, prints
+    nothing, or takes longer than `flags.limit_s`, and DeviceError when it cannot be run.
     """
     flags = flags or Flags()
     with tempfile.TemporaryDirectory(prefix="edgekd-edgetpu-") as name:
@@ -104,13 +112,14 @@ def compile_model(model: bytes, program: str, flags: Flags | None = None) -> Com
         return Compiled(outputs[0].read_bytes(), text, log)
 
 
-def _refused(log: Log, printed: str) -> DeviceError:
+def _refused(log: Log, printed: str) -> CompilerFailed:
     """The error for a compilation that left no file."""
     said = log.cause or printed.strip()[-300:] or "nothing"
     tries = f" in {log.attempts} attempts" if log.attempts > 1 else ""
-    return DeviceError(
+    return CompilerFailed(
         f"{PROGRAM} {log.version} did not compile this model{tries}; it printed: {clean(said)}",
-        "edgekd check MODEL --profile coral-usb says which operators it would refuse",
+        FAILED_NEXT,
+        dataclasses.replace(log, succeeded=False).report(NOTHING),
     )
 
 
@@ -133,11 +142,13 @@ def _run(command: list[str], folder: Path, limit_s: int) -> str:
     try:
         printed, _ = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as error:
-        said = first_error((error.output or b"").decode("utf-8", errors="replace"))
-        raise DeviceError(
-            f"{command[0]} took more than {limit_s} s and was stopped"
-            + (f"; it printed: {clean(said)}" if said else ""),
+        text = (error.output or b"").decode("utf-8", errors="replace")
+        said = first_error(text)
+        what = f"{command[0]} took more than {limit_s} s and was stopped"
+        raise CompilerFailed(
+            what + (f"; it printed: {clean(said)}" if said else ""),
             "raise compiler.timeout_s in a profile of your own, or take a smaller model",
+            dataclasses.replace(parse(text), succeeded=False).report(NOTHING),
         ) from None
     finally:
         agent.end_group(process, 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from edgekd.assessment.edgetpu.dynamic_shapes import computed_shape
 from edgekd.assessment.edgetpu.edgetpu_op_rules import SPECIAL, Case
 from edgekd.assessment.edgetpu.status import (
     ANOTHER_SUBGRAPH,
@@ -24,57 +25,58 @@ from edgekd.assessment.edgetpu.status import (
 from edgekd.assessment.op_placement import OpPlacement, Refusal, place_each
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 from edgekd.tflite.operators import operator_group, operator_table
+from edgekd.tflite.runtime_ops import compiler
 
-# Operator -> newest version that compiler 16.0 can know. Its build number dates it to July 2021,
-# when TensorFlow 2.5 was current, so these are the versions that runtime_version.cc gives to 2.5.0
-# or earlier. A newer version is certainly refused; an older one is not certainly taken.
-NEWEST_VERSION: dict[str, int] = {
-    "ADD": 3,
-    "AVERAGE_POOL_2D": 3,
-    "CONCATENATION": 3,
-    "CONV_2D": 5,
-    "DEPTHWISE_CONV_2D": 6,
-    "EXPAND_DIMS": 1,
-    "FULLY_CONNECTED": 9,
-    "L2_NORMALIZATION": 2,
-    "LOGISTIC": 3,
-    "LSTM": 4,
-    "MAXIMUM": 4,
-    "MAX_POOL_2D": 3,
-    "MEAN": 3,
-    "MINIMUM": 4,
-    "MUL": 4,
-    "PACK": 3,
-    "PAD": 3,
-    "PRELU": 1,
-    "QUANTIZE": 2,
-    "REDUCE_MAX": 3,
-    "REDUCE_MIN": 3,
-    "RELU": 2,
-    "RELU6": 3,
-    "RELU_N1_TO_1": 1,
-    "RESHAPE": 1,
-    "RESIZE_BILINEAR": 4,
-    "RESIZE_NEAREST_NEIGHBOR": 4,
-    "RSQRT": 1,
-    "SLICE": 5,
-    "SOFTMAX": 3,
-    "SPACE_TO_DEPTH": 2,
-    "SPLIT": 4,
-    "SQUARED_DIFFERENCE": 2,
-    "SQUEEZE": 2,
-    "STRIDED_SLICE": 5,
-    "SUB": 5,
-    "SUM": 2,
-    "TANH": 3,
-    "TRANSPOSE": 5,
-    "TRANSPOSE_CONV": 3,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
-}
+# The operators that the compiler maps. Their versions are those that it loads: runtime_ops.toml.
+SUPPORTED = frozenset(
+    {
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "EXPAND_DIMS",
+        "FULLY_CONNECTED",
+        "L2_NORMALIZATION",
+        "LOGISTIC",
+        "LSTM",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "PACK",
+        "PAD",
+        "PRELU",
+        "QUANTIZE",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "RSQRT",
+        "SLICE",
+        "SOFTMAX",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "SQUARED_DIFFERENCE",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "SUB",
+        "SUM",
+        "TANH",
+        "TRANSPOSE",
+        "TRANSPOSE_CONV",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    }
+)
 _NOT_SUPPORTED = "not in the compiler's list of supported operators: it runs on the CPU"
 operator_table(
-    f"{__name__}.NEWEST_VERSION",
-    NEWEST_VERSION,
+    f"{__name__}.SUPPORTED",
+    SUPPORTED,
     absent={"HARD_SWISH": _NOT_SUPPORTED, "PADV2": _NOT_SUPPORTED},
 )
 # Operator -> how many inputs, from the second on, must be constants.
@@ -104,15 +106,13 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[OpPlace
     The compiler makes one partition: an operator that it refuses ends the partition, and every
     operator after it stays on the CPU. Operators before the first mapped one (a QUANTIZE of a float
     input) do not end it. `many_subgraphs` lifts the limit, as the compiler's undocumented -a does.
-    Of a graph with dynamic shapes nothing maps.
+    Of a graph with a shape that is computed at run time nothing maps.
     """
     if not graph.ops:
         return []
-    if dynamic(graph):
-        return [
-            OpPlacement(op.index, op.name, False, DYNAMIC, "shape_signature holds -1")
-            for op in graph.ops
-        ]
+    if dynamic := computed_shape(graph):
+        why = f"{dynamic.op.name} #{dynamic.op.index}: {dynamic.why}"
+        return [OpPlacement(op.index, op.name, False, DYNAMIC, why) for op in graph.ops]
     alone = place_each(graph, judge, MAPPED)
     if many_subgraphs:
         return alone
@@ -142,21 +142,12 @@ def map_graph(graph: LiteGraph, *, many_subgraphs: bool = False) -> list[OpPlace
     return result
 
 
-def dynamic(graph: LiteGraph) -> bool:
-    """Whether any tensor has a dimension that is only known at run time."""
-    tensors = graph.model.subgraphs[0].tensors
-    return any(
-        tensor.shapeSignature is not None and any(int(dim) < 0 for dim in tensor.shapeSignature)
-        for tensor in tensors
-    )
-
-
 def judge(graph: LiteGraph, op: LiteOp) -> Refusal | None:
     """(status, why) when the compiler would refuse this operator by itself, else None."""
-    if op.name not in NEWEST_VERSION:
+    if op.name not in SUPPORTED:
         return NOT_SUPPORTED, f"{op.name} is not among the compiler's supported operations"
-    if op.version > NEWEST_VERSION[op.name]:
-        newest = NEWEST_VERSION[op.name]
+    newest = compiler("edgetpu_compiler").newest[op.name]
+    if op.version > newest:
         return VERSION, f"version {op.version}, and the compiler knows up to {newest}"
     inputs = [graph.tensors[index] for index in op.inputs if index >= 0]
     outputs = [graph.tensors[index] for index in op.outputs]

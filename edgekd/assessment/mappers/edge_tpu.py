@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import override
 
+from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.assessment.edgetpu import (
     compiled_file,
     edgetpu_compiler,
@@ -12,7 +13,7 @@ from edgekd.assessment.edgetpu import (
     edgetpu_rules,
 )
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
-from edgekd.assessment.mappers.mapper import CompiledForDevice, Mapper
+from edgekd.assessment.mappers.mapper import Mapper
 from edgekd.assessment.op_placement import OpPlacement
 from edgekd.assessment.workload import Work
 from edgekd.core.records import present
@@ -91,7 +92,9 @@ class EdgeTpu(Mapper):
             timeout_s=present(options.timeout_s) or edgetpu_compiler.TIMEOUT_S,
         )
         done = edgetpu_compiler.compile_model(model, program, flags)
+        graph = read(done.model)
         return CompiledForDevice(
             {"model_edgetpu.tflite": done.model, "model_edgetpu.log": done.log_text.encode()},
-            done.log.report(compiled_file.read_back(read(done.model))),
+            done.log.report(compiled_file.read_back(graph)),
+            compiled_file.cpu_outputs(graph),
         )

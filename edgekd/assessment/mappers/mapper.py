@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from edgekd.assessment import workload
-from edgekd.assessment.check_record import CompilerReport
+from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
 from edgekd.assessment.op_placement import OpPlacement
 from edgekd.assessment.workload import Work
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
-
-
-@dataclasses.dataclass(frozen=True)
-class CompiledForDevice:
-    """What a device's compiler made of a `.tflite`.
-
-    `files`: name in the out folder -> bytes. `report`: what the compiler printed, parsed.
-    """
-
-    files: Mapping[str, bytes]
-    report: CompilerReport
 
 
 class Mapper(abc.ABC):
@@ -80,5 +68,5 @@ class Mapper(abc.ABC):
     ) -> CompiledForDevice | None:
         """Run the device's compiler on a `.tflite`; None where the compiler is not installed.
 
-        Raises DeviceError when the compiler fails.
+        Raises CompilerFailed when the compiler fails, DeviceError when it cannot be run.
         """
