@@ -1,8 +1,8 @@
 """Which operator of a graph each row of the compiler's table means.
 
 The table counts operators by name and status, and does not say which ones it means. The compiled
-file does: an operator that stays on the CPU keeps the name of the tensor that it writes. An operator
-that the table lacks, because the text was cut, is where the compiled file has it.
+file does: an operator that stays on the CPU keeps the name of the tensor that it writes. Where the
+text was cut, and the table lacks an operator, the compiled file alone decides.
 """
 
 from __future__ import annotations
