@@ -248,10 +248,10 @@ def marked(
         line, name = rows[first][0], uncertain[first][0]
         counts = Counter(name for names in uncertain for name in names)
         each = [f"{name} {count}" for name, count in counts.most_common()]
-        apart = f" (taken for no labels: {', '.join(others)})" if others else ""
+        apart = f"; taken for no labels: {', '.join(others)}" if others else ""
         raise DataError(
             f"{where(path, line)}: {name} is {rows[first][1][name].strip()!r}, which means "
-            f"uncertain; {counts.total()} cells say so: {shown(each)}{apart}",
+            f"uncertain; cells that say so: {counts.total()} ({shown(each)}){apart}",
             "decide them all with --set data.uncertain=ignore, zero, one or soft:0.55-0.85, or "
             "write 1 or 0",
         )
