@@ -24,6 +24,7 @@ from edgekd.quantization import (
 from edgekd.quantization.qat_network import QatNetwork, predict, set_phase
 from edgekd.quantization.remedies import Case
 from edgekd.quantization.sensitivity_record import Divergence, OperatorSensitivity
+from edgekd.settings import range_pins
 from edgekd.settings.recipe import QatConfig
 from edgekd.tflite.int8_rules import Int8Rules, Range
 from tests import small_networks
@@ -286,7 +287,7 @@ def test_what_passes_an_edge_is_seen_before_it_is_rounded(network: QatNetwork) -
 
 def test_a_pinned_range_does_not_follow_the_training(network: QatNetwork) -> None:
     seen = range_pinning.observe(network, [batch(8, 3)])
-    range_pinning.pin(network, range_pinning.parse(f"{SPOILED}=99"), seen)
+    range_pinning.pin(network, range_pins.parse(f"{SPOILED}=99"), seen)
     pinned, free = network.edge(SPOILED).range, network.edge("left.2").range
     assert pinned == seen[SPOILED].range(99)
     set_phase(network, "observe")
@@ -294,19 +295,19 @@ def test_a_pinned_range_does_not_follow_the_training(network: QatNetwork) -> Non
     assert network.edge(SPOILED).range == pinned
     assert network.edge("left.2").range != free
     fixed = network.edge("input").range
-    range_pinning.pin(network, {range_pinning.EVERY: 99.0}, seen)
+    range_pinning.pin(network, {range_pins.EVERY: 99.0}, seen)
     assert network.edge("input").range == fixed
 
 
 @pytest.mark.parametrize("text", ["blocks", "blocks=", "=99", "a=0", "a=101", "a=x", "a=50"])
 def test_a_pin_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match=r"qat\.pin"):
-        range_pinning.parse(text)
+        range_pins.parse(text)
 
 
 def test_pins_are_read_and_unknown_edges_named(network: QatNetwork) -> None:
-    assert range_pinning.parse("") == {}
-    assert range_pinning.parse("a.b=99.9, *=100") == {"a.b": 99.9, "*": 100.0}
+    assert range_pins.parse("") == {}
+    assert range_pins.parse("a.b=99.9, *=100") == {"a.b": 99.9, "*": 100.0}
     with pytest.raises(UnknownName, match="conv_stm"):
         range_pinning.pin(network, {"conv_stm": 99.0}, {})
 

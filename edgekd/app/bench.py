@@ -28,7 +28,6 @@ def run(asked: Bench) -> BenchResult:
     _one_place(asked)
     model = Path(asked.model)
     profiles = [load_profile(name) for name in asked.profile.split(",")]
-    data, golden = _model_and_golden(model)
     settings = BenchSettings(
         threads=asked.threads,
         runs=asked.runs,
@@ -37,7 +36,7 @@ def run(asked: Bench) -> BenchResult:
         cores=core_numbers(asked.cores),
         soak_minutes=asked.soak,
     )
-    subject = bench_targets.Subject(data, golden, settings)
+    subject = bench_targets.Subject(*_model_and_golden(model), settings)
     if asked.emit is not None:
         bundle_paths.check_outside("--emit", Path(asked.emit))
         return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))

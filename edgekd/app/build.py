@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekd.app import event_log, first_weights, label_rules, provenance
+from edgekd.app import early_checks, event_log, first_weights, label_rules, provenance
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
@@ -21,6 +22,7 @@ from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
 from edgekd.pipeline.jobs import Job
+from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
 from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
 from edgekd.settings.recipe import Recipe
@@ -133,6 +135,7 @@ def job(settings: Recipe, profile: str) -> Job:
         label_rules.check_several_labels(settings, classes)
     first_weights.check(settings, classes)
     made = Job(settings, device, source)
+    early_checks.check_job(made)
     use_check.check(provenance.made_of(made, {}), settings.card)
     return made
 
@@ -153,6 +156,7 @@ def build(
     from edgekd.app import pack_bundle, publish, why
     from edgekd.reporting import build_gates, out_folder, report_body  # numpy and the stages' types
 
+    chosen(job, until)
     store = Store(out, shared)
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
@@ -163,7 +167,13 @@ def build(
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
         done = run_stages(
-            job, store, until, steps_to(progress), stages_to(progress), notes_to(progress)
+            job,
+            store,
+            until,
+            steps_to(progress),
+            stages_to(progress),
+            notes_to(progress),
+            functools.partial(early_checks.check_files, job),
         )
         report = out_folder.with_results(out, report_body.build_report(job, done))
         report = pack_bundle.with_blocks(job, done, report)

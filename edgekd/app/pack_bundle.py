@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edgekd.app import provenance
+from edgekd.app import early_checks, provenance
 from edgekd.bundle import assemble, bundle_files, hash_chain, licences
 from edgekd.bundle.lineage_record import ChainLink
 from edgekd.bundle.model_card import CardFacts
 from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
-from edgekd.core.errors import RecipeError
 from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
 from edgekd.core.store import facts_json
 from edgekd.data import datasets
@@ -78,18 +77,8 @@ def coverage_warning(block: confidence_record.ClassConfidence) -> str | None:
 
 
 def column_values(job: Job, dataset: Dataset) -> list[str | None]:
-    """The subgroup column's value of each test image.
-
-    Raises RecipeError when the source has no manifest.
-    """
-    name = job.recipe.subgroups.column
-    read = getattr(job.source, "column", None)
-    if read is None:
-        raise RecipeError(
-            f"subgroups.column is {name!r}, but {job.source.name} has no manifest.csv",
-            "name a folder with a manifest.csv as --data, or --set subgroups.column=",
-        )
-    values = read(name)
+    """The subgroup column's value of each test image."""
+    values = early_checks.subgroup_values(job)
     return [values.get(row["name"]) for row in dataset.images if row["split"] == "test"]
 
 

@@ -126,16 +126,14 @@ def read(
     that is no probability, a row that leaves out too much, and a log without a training image; and
     UnknownName for a class that the data set does not have.
     """
-    table = tables.rows(path, ("image",), "log")
+    numbered = tables.numbered(path, ("image",), "log")
+    table = [row for _, row in numbered]
     layout = _layout(path, table[0], classes)
     teacher = _model(path, table)
-    kept, skipped = _newest(path, table, layout, images, classes)
+    kept, skipped = _newest(path, numbered, layout, images, classes)
     too_old = _drop_old(kept, max_days)
     if not kept:
-        raise DataError(
-            f"log {path}: no row names a training image of the data set",
-            "image must be a name in the data set (train/cat/1.jpg), or the name of one file only",
-        )
+        raise _no_image(path)
     rows = sorted(kept)
     probabilities, missing = _filled([kept[place] for place in rows], len(classes), path)
     times = [answer.time for answer in kept.values() if answer.time]
@@ -172,6 +170,30 @@ def _model(path: Path, table: Sequence[Mapping[str, str]]) -> str:
     return next(iter(models), UNKNOWN)
 
 
+def check(path: Path, images: Mapping[str, str | None], classes: Sequence[str]) -> None:
+    """Check a log before any image is read: its columns, its classes, and its rows.
+
+    `images`: {name: split} of the data set, with None where the split is drawn later. Raises what
+    `read` raises for everything but the images' contents.
+    """
+    table = tables.numbered(path, ("image",), "log")
+    layout, names = _layout(path, table[0][1], classes), _unique_names(list(images))
+    used = [(line, row) for line, row in table if row["image"] in names]
+    used = [part for part in used if images[names[part[1]["image"]]] in ("train", None)]
+    for line, row in used:
+        _given(layout.pairs(row), classes, f"log {path}, line {line}")
+        _time(row.get("time", ""), f"log {path}, line {line}")
+    if not used:
+        raise _no_image(path)
+
+
+def _no_image(path: Path) -> DataError:
+    return DataError(
+        f"log {path}: no row names a training image of the data set",
+        "image must be a name in the data set (train/cat/1.jpg), or the name of one file only",
+    )
+
+
 def _layout(path: Path, header: Mapping[str, str], classes: Sequence[str]) -> _Layout:
     """The columns of the log. Raises DataError for neither or both layouts, or a missing class."""
     full = [name.removeprefix(FULL) for name in header if name.startswith(FULL)]
@@ -203,7 +225,7 @@ def _number(name: str, classes: Sequence[str], where: str) -> int:
 
 def _newest(
     path: Path,
-    table: Sequence[Mapping[str, str]],
+    table: Sequence[tuple[int, Mapping[str, str]]],
     layout: _Layout,
     images: Sequence[ImageRow],
     classes: Sequence[str],
@@ -212,7 +234,7 @@ def _newest(
     by_name = _names(images)
     kept: dict[int, _Answer] = {}
     skipped = Counter[str]()
-    for line, row in enumerate(table, 2):  # line 1 is the header
+    for line, row in table:
         place = by_name.get(row["image"])
         if place is None or images[place]["split"] != "train":
             skipped["not a training image"] += 1
@@ -236,10 +258,18 @@ def _newest(
 
 def _names(images: Sequence[ImageRow]) -> dict[str, int]:
     """Rows of images by name, and by the name's last part where only one image has it."""
-    files = [image["name"].rpartition("/")[2] for image in images]
+    rows = {image["name"]: row for row, image in enumerate(images)}
+    return {short: rows[name] for short, name in _unique_names(list(rows)).items()}
+
+
+def _unique_names(images: Sequence[str]) -> dict[str, str]:
+    """Names of images by what a log may call them: the name, or its last part where only one image
+    has it.
+    """
+    files = [name.rpartition("/")[2] for name in images]
     counts = Counter(files)
-    unique = {file: row for row, file in enumerate(files) if counts[file] == 1}
-    return unique | {image["name"]: row for row, image in enumerate(images)}
+    unique = {file: name for name, file in zip(images, files, strict=True) if counts[file] == 1}
+    return unique | {name: name for name in images}
 
 
 def _time(text: str, where: str) -> dt.datetime | None:

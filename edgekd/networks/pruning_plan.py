@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from edgekd.core.errors import GateFailed
+from edgekd.settings.compression_settings import PruneConfig
 
 # Largest share of a group that may go, so that every layer keeps a quarter of its channels.
 MOST = 0.75
@@ -88,6 +89,39 @@ class Limits:
     scope: Scope
     multiple: int
     full: Mapping[str, int]
+
+
+def towards(
+    config: PruneConfig,
+    groups: Sequence[Group],
+    layers: Sequence[Layer],
+    limits: Limits,
+    share: float,
+    dense: float | None = None,
+) -> Plan:
+    """The plan that covers `share` (0 to 1) of the way from the dense student to the target.
+
+    `dense`: its MACs; None means those of `layers`. Raises what `by_macs` raises.
+    """
+    if config.ratio:
+        return by_ratio(groups, layers, limits, config.ratio * share)
+    macs = dense if dense is not None else sum(layer.macs for layer in layers)
+    target = config.target_macs * (macs if config.target_macs <= 1 else 1)
+    return by_macs(groups, layers, limits, macs - (macs - target) * share)
+
+
+def check_falls(whole: Plan, config: PruneConfig, multiple: int) -> None:
+    """Raise GateFailed for a plan that leaves all MACs. `whole`: the plan of all cuts together."""
+    if whole.macs < whole.macs_before:
+        return
+    wanted = f"ratio {config.ratio:g}" if config.ratio else f"target_macs {config.target_macs:g}"
+    raise GateFailed(
+        f"prune: MACs do not fall: {wanted} leaves all {whole.macs_before / 1e6:.2f} M. "
+        f"Widths are rounded to multiples of {multiple}; the plan says which layers stay whole "
+        "and why",
+        "ask for a larger cut (--set prune.ratio=0.3 or --set prune.target_macs=0.65), or set a "
+        "smaller prune.multiple",
+    )
 
 
 def by_ratio(

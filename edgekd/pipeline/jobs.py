@@ -36,6 +36,11 @@ class Teacher:
     weights: str
 
     @property
+    def key(self) -> str:
+        """The key of a recipe that names its weights."""
+        return "teacher.weights" if self.stage == "teacher" else "teacher.others"
+
+    @property
     def spec(self) -> ModelSpec:
         """The network's spec, from its model file where it has one."""
         return model_specs.spec(self.name)
@@ -101,10 +106,10 @@ def load(done: Mapping[str, Done], name: str) -> Any:
     return done[name].entry.artifact() if name in done else None
 
 
-def file_digest(path: str) -> str:
+def file_digest(path: str, key: str) -> str:
     """Hex sha256 of a file that a recipe names; "" for "", "none" and "hub", which name no file.
 
-    Raises WeightsError when the file cannot be read.
+    Raises WeightsError, naming the recipe's key, when the file cannot be read.
     """
     if path in ("", "none", "hub"):
         return ""
@@ -113,19 +118,19 @@ def file_digest(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"file {path}: {reason(error)}",
-            "name a file that exists; a teacher's weights are given as NAME@FILE",
+            f"{key} {path}: {reason(error)}",
+            "name a file that exists; a network's weights are given as NAME@FILE",
         ) from None
 
 
-def weights_content(model: ModelSpec, weights: str) -> str:
+def weights_content(model: ModelSpec, weights: str, key: str = "weights") -> str:
     """What stands for the contents of a network's first weights in a stage's key.
 
     `weights`, as in a recipe: the sha256 of a file; where it is "", the version of the model's
-    package, if it has one.
+    package, if it has one. `key`: the recipe's, for messages.
     """
     if weights or not model.package:
-        return file_digest(weights)
+        return file_digest(weights, key)
     return f"{model.package} {version(model.package.replace('_', '-'))}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgekd.core import artifacts
@@ -28,23 +28,29 @@ def run(
     progress: Progress = silent,
     on_stage: OnStage | None = None,
     say: Callable[[str], None] = mute,
+    check: Callable[[Sequence[Stage]], None] | None = None,
 ) -> dict[str, Done]:
     """Run the stages of a job, the last of which is `until` where that is given. Returns {stage:
     its result}.
 
     `on_stage(name, None)` is called when a stage starts, and `on_stage(name, done)` when its result
-    is there. `say` prints text for a person, such as the plan of a cut. Under a launcher every
-    process calls this function. All of them train in shared stages; the main process alone runs the
-    others and writes every result, which the rest then read.
+    is there. `say` prints text for a person, such as the plan of a cut. `check` is called once,
+    before the first stage that has to run, with this stage and those behind it. Under a launcher
+    every process calls this function. All of them train in shared stages; the main process alone
+    runs the others and writes every result, which the rest then read.
 
     Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is;
     the results of the stages before it stay in the store.
     """
-    chosen = _until(stages(job), until)
+    rows = chosen(job, until)
     done: dict[str, Done] = {}
-    for stage in chosen:
+    for number, stage in enumerate(rows):
         try:
-            done[stage.name] = _Run(job, store, stage, done, progress, say).done(on_stage)
+            one = _Run(job, store, stage, done, progress, say)
+            if check and not one.cached:
+                check(rows[number:])
+                check = None
+            done[stage.name] = one.done(on_stage)
         except Exception as error:
             error.add_note(f"stage {stage.name}")
             raise
@@ -53,8 +59,9 @@ def run(
     return done
 
 
-def _until(rows: tuple[Stage, ...], last: str | None) -> tuple[Stage, ...]:
-    """The stages up to the one called `last`, or all of them."""
+def chosen(job: Job, last: str | None) -> tuple[Stage, ...]:
+    """The stages of a job up to the one called `last`, or all of them. Raises UnknownName."""
+    rows = stages(job)
     if last is None:
         return rows
     names = [stage.name for stage in rows]
@@ -90,17 +97,18 @@ class _Run:
         # The main process decides for all: a source or a file may look different on another
         # machine.
         self.key = self.together.tell(key(stage, self.settings, job, done))
+        self._entry = store.find(stage.name, self.key) if self.together.main else None
+        self.cached = self.together.tell(self._entry is not None)
 
     def done(self, on_stage: OnStage | None) -> Done:
         """The stage's result. `on_stage(name, None)` is called if it has to run."""
-        entry = self.store.find(self.stage.name, self.key) if self.together.main else None
-        cached = self.together.tell(entry is not None)
-        if not cached:
+        entry = self._entry
+        if not self.cached:
             if on_stage:
                 on_stage(self.stage.name, None)
             entry = self._make()
             self.together.tell(None)  # the other processes wait here until the result is written
-        return Done(entry or self._read(), cached)
+        return Done(entry or self._read(), self.cached)
 
     def _make(self) -> Entry | None:
         """Run the stage in the processes that take part in it. Returns the entry in the process

@@ -73,7 +73,7 @@ def _data(job: Job) -> DataSettings:
         return DataSettings(config, fingerprint)
     # Likewise for what only the clients read.
     divided = dataclasses.replace(job.recipe.federated, rounds=1, epochs=1)
-    return DataSettings(config, fingerprint, divided, file_digest(divided.parts))
+    return DataSettings(config, fingerprint, divided, file_digest(divided.parts, "federated.parts"))
 
 
 def _inputs(job: Job) -> InputsSettings:
@@ -91,7 +91,7 @@ def _teacher(job: Job, number: int = 0) -> TeacherSettings:
         job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights, terms=""
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
-    content = weights_content(teacher.spec, config.weights)
+    content = weights_content(teacher.spec, config.weights, teacher.key)
     return TeacherSettings(config, teacher.spec, job.recipe.views, px, content)
 
 
@@ -114,7 +114,7 @@ def _knowledge(job: Job) -> KnowledgeSettings:
 
 def _logs(job: Job) -> LogSettings:
     config = job.recipe.distil
-    return LogSettings(config.logs, config.logs_max_days, file_digest(config.logs))
+    return LogSettings(config.logs, config.logs_max_days, file_digest(config.logs, "distil.logs"))
 
 
 def _clients(job: Job) -> ClientSettings:
@@ -126,7 +126,7 @@ def _clients(job: Job) -> ClientSettings:
         view=job.recipe.views,
         px=job.recipe.data.input_px,
         channels=job.recipe.data.channels,
-        weights_content=weights_content(job.student, config.weights),
+        weights_content=weights_content(job.student, config.weights, "distil.weights"),
     )
 
 
@@ -139,8 +139,8 @@ def _distil(job: Job) -> DistilSettings:
         px=job.recipe.data.input_px,
         channels=job.recipe.data.channels,
         oracle=_asked_in_training(job),
-        weights_content=weights_content(job.student, config.weights),
-        groups_sha256=file_digest(config.groups),
+        weights_content=weights_content(job.student, config.weights, "distil.weights"),
+        groups_sha256=file_digest(config.groups, "distil.groups"),
     )
 
 
@@ -157,7 +157,7 @@ def _prune(job: Job) -> PruneSettings:
         view=job.recipe.views,
         multiple=job.recipe.prune.multiple or job.profile.channel_multiple,
         oracle=_asked_in_training(job),
-        groups_sha256=file_digest(job.recipe.distil.groups),
+        groups_sha256=file_digest(job.recipe.distil.groups, "distil.groups"),
     )
 
 
@@ -175,7 +175,7 @@ def _qat(job: Job) -> QatSettings:
         view=job.recipe.views,
         balance=balance,
         groups=groups,
-        groups_sha256=file_digest(groups),
+        groups_sha256=file_digest(groups, "distil.groups"),
     )
 
 

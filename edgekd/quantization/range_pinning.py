@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.core.errors import UnknownName
 from edgekd.quantization.qat_network import QatNetwork
+from edgekd.settings.range_pins import EVERY
 from edgekd.tflite.int8_rules import Range, range_from_minmax
 
 # Values kept of each tensor of each image. Of 256 images, 26 values then lie beyond 99.99 %.
 VALUES_PER_IMAGE = 1024
-EVERY = "*"  # in `pin`: every edge that is not named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,27 +85,6 @@ def observe(network: QatNetwork, batches: Iterable[Tensor], seed: int = 0) -> di
         name: Seen(torch.cat(parts).float().numpy(), *ends[name]) for name, parts in drawn.items()
     }
     return {name: seen[by_module[id(network.edge(name))]] for name in network.edges}
-
-
-def parse(text: str) -> dict[str, float]:
-    """`[qat] pin` as {edge or "*": percentile}, from text such as "EDGE=99.9, *=99.99". Raises
-    RecipeError.
-    """
-    found: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.rpartition("=")
-        try:
-            percentile = float(value)
-        except ValueError:
-            percentile = 0.0
-        if not equals or not name.strip() or not 50 < percentile <= 100:
-            raise RecipeError(
-                f"qat.pin: {part!r} is not EDGE=PERCENTILE with a percentile above 50 and at most "
-                "100",
-                'for example --set "qat.pin=conv_stem=99.9"; * names every edge',
-            )
-        found[name.strip()] = percentile
-    return found
 
 
 def pin(network: QatNetwork, wanted: Mapping[str, float], seen: Mapping[str, Seen]) -> None:

@@ -25,6 +25,7 @@ from edgekd.quantization.range_pinning import Seen
 from edgekd.quantization.rerun import Floats, Rerun, Unit, affected
 from edgekd.quantization.sensitivity import BATCH
 from edgekd.quantization.sensitivity_record import RemedyKind
+from edgekd.settings import range_pins
 from edgekd.settings.recipe import QatConfig
 from edgekd.tflite.int8_rules import Range
 from edgekd.training.losses import label_losses
@@ -58,7 +59,7 @@ class Case:
 
     def pinned(self, name: str, percentile: float) -> str:
         """The setting that pins an edge and keeps what the recipe pins already."""
-        wanted = range_pinning.parse(self.config.pin) | {name: percentile}
+        wanted = range_pins.parse(self.config.pin) | {name: percentile}
         pins = ", ".join(f"{edge}={value:.{SHOWN_DIGITS}g}" for edge, value in wanted.items())
         return f'--set "qat.pin={pins}"'
 
@@ -195,10 +196,10 @@ def every_range(
     found = []
     for number, percentile in enumerate(PERCENTILES, 1):
         with _ranges_kept(case.network):
-            range_pinning.pin(case.network, {range_pinning.EVERY: percentile}, seen)
+            range_pinning.pin(case.network, {range_pins.EVERY: percentile}, seen)
             answers = predict(case.network, case.images)
         words = f"{text}: they hold {_percentile(percentile)} of the values."
-        step = setting + case.pinned(range_pinning.EVERY, percentile)
+        step = setting + case.pinned(range_pins.EVERY, percentile)
         found.append(Candidate(kind, ALL_OPS, words, step, answers))
         case.progress(kind, number, len(PERCENTILES))
     return found

@@ -19,7 +19,7 @@ from edgekd.core import files, plugins
 from edgekd.core.errors import ProfileError, UnknownName, nearest
 from edgekd.core.resources import folder
 from edgekd.settings.profile_fields import CompilerOptions, DeviceProfile
-from edgekd.settings.setting_types import Setting, Toml, settings_of
+from edgekd.settings.setting_types import Setting, Toml, settings_of, spoken
 
 __all__ = [
     "BUILT_IN_RULES",
@@ -147,7 +147,7 @@ def _table(path: Path, key: str, value: Toml, known: Iterable[str]) -> dict[str,
     expected = list(known)
     if not isinstance(value, dict):
         raise ProfileError(
-            f"{path}: {key} is {value!r}, expected a table of {' and '.join(expected)}",
+            f"{path}: {key} is {spoken(value)}, expected a table of {' and '.join(expected)}",
             f'write {key} = {{ value = ..., source = "where the figure comes from" }}',
         )
     _check_keys(path, f"{key}.", value, expected)
@@ -158,10 +158,10 @@ def _checked(path: Path, key: str, field: Setting, value: Toml) -> Any:
     """The value as the field's type. Raises ProfileError that says what was expected."""
     try:
         return field.check(value)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, OverflowError):
         auto = f', or "{AUTO}"' if field.key in COUNTED else ""
         raise ProfileError(
-            f"{path}: {key} is {value!r}, expected {field.expected}{auto}", f"correct {key}"
+            f"{path}: {key} is {spoken(value)}, expected {field.expected}{auto}", f"correct {key}"
         ) from None
 
 

@@ -20,8 +20,9 @@ class DataConfig:
     source: Annotated[
         str,
         Meta(
+            min_length=1,
             description="Where the images come from: a folder, FILE.csv, or the name of a data "
-            'source such as "phantom", "elpv" or "medmnist:NAME".'
+            'source such as "phantom", "elpv" or "medmnist:NAME".',
         ),
     ] = "phantom"
     images: Annotated[

@@ -22,7 +22,7 @@ from edgekd.core import plugins
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import PluginError, RecipeError, UnknownName
 from edgekd.settings.loss_methods import METHODS, Method, Parameter
-from edgekd.settings.setting_types import Toml
+from edgekd.settings.setting_types import Toml, spoken
 
 __all__ = ["METHODS", "OWN_KEY", "Method", "Parameter", "Term", "check", "needs", "plain", "read"]
 
@@ -72,7 +72,7 @@ def method(name: str) -> Method:
     plugin = plugins.find(GROUP, name)
     if plugin is None:
         known = [*METHODS, *plugins.installed(GROUP)]
-        raise UnknownName("loss", name, known, f"losses: {', '.join(known)}")
+        raise UnknownName("loss in distil.losses:", name, known, f"losses: {', '.join(known)}")
     found = plugin.load()
     if not isinstance(found, Method) or not found.function:
         raise PluginError(
@@ -142,7 +142,7 @@ def _number(key: str, value: Toml, parameter: Parameter, where: str) -> float:
         or (parameter.whole and value != int(value))
     ):
         raise RecipeError(
-            f"{where}: {key} is {value!r}, expected {expected}", f"--set {key}=VALUE sets it"
+            f"{where}: {key} is {spoken(value)}, expected {expected}", f"--set {key}=VALUE sets it"
         )
     return float(value)
 

@@ -19,7 +19,7 @@ from msgspec import Meta
 from edgekd.core import plugins
 from edgekd.core.errors import PluginError, RecipeError, UnknownName, nearest
 from edgekd.core.resources import folder
-from edgekd.settings.setting_types import Setting, settings_of
+from edgekd.settings.setting_types import Setting, Share, settings_of, spoken
 
 RANDOM_WEIGHTS = "random"  # where a network's weights came from, if they were drawn
 CHANNELS = "in_chans"  # timm's option for the number of input channels
@@ -58,14 +58,14 @@ class ModelSpec:
     ] = ""
     source: Annotated[str, Meta(description="The paper that describes it.")] = ""
     mean: Annotated[
-        tuple[float, ...],
+        tuple[Share, ...],
         Meta(
             description="Mean of each input channel in 0..1, as its weights were trained. "
             "Empty: as timm says."
         ),
     ] = ()
     std: Annotated[
-        tuple[float, ...],
+        tuple[Annotated[float, Meta(ge=1e-6, le=1)], ...],
         Meta(description="Standard deviation of each input channel. Empty: as timm says."),
     ] = ()
     px: Annotated[
@@ -189,13 +189,20 @@ def read(path: Path) -> ModelSpec:
             )
         try:
             values[key] = KEYS[key].check(value)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, OverflowError):
             raise RecipeError(
-                f"model file {path}: {key} is {value!r}, expected {KEYS[key].expected}", example
+                f"model file {path}: {key} is {spoken(value)}, expected {KEYS[key].expected}",
+                example,
             ) from None
     for key in REQUIRED:
         if key not in values:
             raise RecipeError(f"model file {path}: {key!r} is missing", example)
+    if len(values.get("mean", ())) != len(values.get("std", ())):
+        raise RecipeError(
+            f"model file {path}: mean and std have different lengths; expected a number for each "
+            "input channel in both",
+            example,
+        )
     return ModelSpec(**{"name": path.stem, **values})
 
 
@@ -207,6 +214,19 @@ def of_channels(model: ModelSpec, channels: int) -> ModelSpec:
     if channels == 3:
         return model
     return dataclasses.replace(model, options={**model.options, CHANNELS: channels})
+
+
+def check_frozen(mode: str, weights: str, model: ModelSpec) -> None:
+    """Raise RecipeError for a frozen teacher without weights.
+
+    `mode`, `weights`: as teacher.mode and teacher.weights of a recipe.
+    """
+    has_weights = weights != "none" and (weights or model.package)
+    if mode == "frozen" and not has_weights:
+        raise RecipeError(
+            f"a frozen teacher needs weights, and {model.name} has none",
+            f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out",
+        )
 
 
 def check_name(name: str, role: str, built_in: Sequence[str]) -> None:

@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
-from edgekd.settings import loss_catalogue, recipe_toml
+from edgekd.settings import loss_catalogue, range_pins, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
-from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of
+from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
     BenchConfig,
@@ -106,10 +106,13 @@ def load(
 
     Raises RecipeError or UnknownName with the file or the key in the message.
     """
-    values = {} if path is None else recipe_toml.read(path)
-    values.update(parse(sets))
-    values.update(overrides or {})
-    return _build(values, where=str(path) if path else "--set")
+    read = {} if path is None else recipe_toml.read(path)
+    typed = parse(sets)
+    values = {**read, **typed, **(overrides or {})}
+    # A later value replaces an earlier one, and so does its place in messages.
+    places = {**dict.fromkeys(read, str(path)), **dict.fromkeys(typed, "--set")}
+    places.update(dict.fromkeys(overrides or {}, "the arguments"))
+    return _build(values, places, str(path) if path else "--set")
 
 
 def parse(sets: Iterable[str]) -> dict[str, Toml]:
@@ -148,21 +151,24 @@ def to_toml(recipe: Recipe) -> str:
 _Tables = dict[str, dict[str, Any]]
 
 
-def _build(values: Mapping[str, Toml], where: str) -> Recipe:
-    """The recipe of some values; `where` names their origin for messages."""
+def _build(values: Mapping[str, Toml], places: Mapping[str, str], where: str) -> Recipe:
+    """The recipe of some values.
+
+    For messages, `places` says where each value stands, and `where` where they stand together.
+    """
     tables: _Tables = {name: {} for name in SECTIONS}
     seed, losses = Recipe.seed, dict[str, Toml]()
     for key, value in values.items():
         if key == "seed":
-            seed = _checked(SETTINGS[key], value, where)
+            seed = _checked(SETTINGS[key], value, places[key])
         elif key == LOSSES or key.startswith(f"{LOSSES}."):
-            _add_loss(losses, key.removeprefix(LOSSES).lstrip("."), value, where)
+            _add_loss(losses, key.removeprefix(LOSSES).lstrip("."), value, places[key])
         elif key.startswith(f"{TERMS}."):
-            _add_term(tables["teacher"], key.removeprefix(f"{TERMS}."), value, where)
+            _add_term(tables["teacher"], key.removeprefix(f"{TERMS}."), value, places[key])
         else:
-            setting = _setting(key, where)
+            setting = _setting(key, places[key])
             section, _, name = key.partition(".")
-            tables[section][name] = _checked(setting, value, where)
+            tables[section][name] = _checked(setting, value, places[key])
     federated = FederatedConfig(**tables.pop("federated"))
     if federated.on:
         _federate(tables, where)
@@ -203,21 +209,42 @@ def _checked(setting: Setting, value: Toml, where: str) -> Any:
     Raises RecipeError that says what was expected, and UnknownName for a value that is no choice.
     """
     try:
-        return setting.check(value)
-    except msgspec.ValidationError:
+        found = setting.check(value)
+    except (msgspec.ValidationError, OverflowError):
         pass
+    else:
+        _check_text(setting.key, found, where)
+        return found
     if setting.choices:
         raise UnknownName(
             f"value for {setting.key}:",
-            str(value),
+            spoken(value).strip("'"),
             setting.choices,
             f"one of {', '.join(map(repr, setting.choices))} (in {where})",
         )
     example = """'["A", "B"]'""" if setting.default == () else setting.default
     raise RecipeError(
-        f"{where}: {setting.key} is {value!r}, expected {setting.expected}",
+        f"{where}: {setting.key} is {spoken(value)}, expected {setting.expected}",
         f"--set {setting.key}=VALUE sets it, for example --set {setting.key}={example}",
     )
+
+
+def _check_text(key: str, value: Any, where: str) -> None:
+    """Raise RecipeError for a text that recipe.toml and report.json could not hold."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str):
+            if "\0" in text:
+                raise RecipeError(
+                    f"{where}: {key} is {spoken(text)}, which holds a NUL character",
+                    "remove it: no name of a file has one",
+                )
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise RecipeError(
+                    f"{where}: {key} is {spoken(text)}, which is not UTF-8",
+                    "rename the file or the folder: recipe.toml and report.json are UTF-8",
+                ) from None
 
 
 def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> None:
@@ -226,7 +253,7 @@ def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> No
     if not loss:
         if not isinstance(value, dict):
             raise RecipeError(
-                f"{where}: distil.losses is {value!r}, expected a table",
+                f"{where}: distil.losses is {spoken(value)}, expected a table",
                 "--set distil.losses.NAME=WEIGHT",
             )
         losses.update(value)
@@ -272,7 +299,8 @@ def _federate(tables: _Tables, where: str) -> None:
 
 
 def _check_together(recipe: Recipe, where: str) -> None:
-    """Raise RecipeError for settings that contradict each other."""
+    """Raise RecipeError for settings that contradict each other, and for texts that say nothing."""
+    range_pins.parse(recipe.qat.pin)
     if recipe.prune.ratio and recipe.prune.target_macs:
         raise RecipeError(
             f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "

@@ -22,6 +22,8 @@ type Toml = (
     bool | int | float | str | dt.date | dt.time | list[Toml] | tuple[Toml, ...] | dict[str, Toml]
 )
 
+LONGEST = 200  # characters of a wrong value in a message
+
 # The types that several settings share. Upper bounds without a reason of their own catch slips of
 # the keyboard.
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -118,6 +120,15 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 def number(value: float) -> str:
     """A bound as text: 0.01, 65,536, 1e+15."""
     return f"{value:g}" if abs(value) >= 1e12 else f"{value:,.12g}"
+
+
+def spoken(value: object) -> str:
+    """A wrong value as it stands in a message: its spelling in Python, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return "a number with thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def words(kind: inspect.Type) -> str:

@@ -34,7 +34,11 @@ class TeacherConfig:
     """The network that the student learns from."""
 
     name: Annotated[
-        str, Meta(description='Any network that timm has, or "none" to train on the labels alone.')
+        str,
+        Meta(
+            min_length=1,
+            description='Any network that timm has, or "none" to train on the labels alone.',
+        ),
     ] = "resnet18"
     weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
     mode: Annotated[
@@ -115,9 +119,9 @@ class TeacherConfig:
 class DistilConfig:
     """The student's float training. A loss with weight 0 is off."""
 
-    student: Annotated[str, Meta(description="The network to train: see `edgekd models`.")] = (
-        "mobilenetv2_050"
-    )
+    student: Annotated[
+        str, Meta(min_length=1, description="The network to train: see `edgekd models`.")
+    ] = "mobilenetv2_050"
     weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
     epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 20
     # The value in the runs that chose the optimiser. 64 was not compared.

@@ -240,7 +240,7 @@ def _groups(path: str, dataset: Dataset) -> Groups | None:
     """The groups of a CSV (image,group), or None for the path ""."""
     if not path:
         return None
-    names, numbers = tables.groups(Path(path), dataset.images)
+    names, numbers = tables.groups(Path(path), [row["name"] for row in dataset.images])
     return Groups(names, torch.tensor(numbers))
 
 

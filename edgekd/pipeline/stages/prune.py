@@ -113,14 +113,8 @@ class _Work:
 
     def _plan(self, found: channel_groups.Survey, share: float) -> Plan:
         """The plan that covers `share` (0 to 1) of the way from the dense student to the target."""
-        config, macs = self.config, self.dense["macs"]
-        if config.ratio:
-            return pruning_plan.by_ratio(
-                found.groups, found.layers, self.limits, config.ratio * share
-            )
-        target = config.target_macs * (macs if config.target_macs <= 1 else 1)
-        return pruning_plan.by_macs(
-            found.groups, found.layers, self.limits, macs - (macs - target) * share
+        return pruning_plan.towards(
+            self.config, found.groups, found.layers, self.limits, share, self.dense["macs"]
         )
 
     def announce(self) -> None:
@@ -137,17 +131,7 @@ class _Work:
         if config.steps > 1 or not falls:
             title = f"prune: all {config.steps} cuts together, by the weights as they are now"
             self.context.say(pruning_plan.table(whole, title))
-        if not falls:
-            wanted = (
-                f"ratio {config.ratio:g}" if config.ratio else f"target_macs {config.target_macs:g}"
-            )
-            raise GateFailed(
-                f"prune: MACs do not fall: {wanted} leaves all {whole.macs_before / 1e6:.2f} M. "
-                f"Widths are rounded to multiples of {self.limits.multiple}; the plan says which "
-                "layers stay whole and why",
-                "ask for a larger cut (--set prune.ratio=0.3 or --set prune.target_macs=0.65), or "
-                "set a smaller prune.multiple",
-            )
+        pruning_plan.check_falls(whole, config, self.limits.multiple)
 
     def cut(self) -> None:
         """Plan the next cut by the weights as they are now, print the plan, and cut.

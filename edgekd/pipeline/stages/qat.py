@@ -25,6 +25,7 @@ from edgekd.quantization.qat_network import (
     prepare,
     set_phase,
 )
+from edgekd.settings import range_pins
 from edgekd.tflite.int8_rules import Int8Rules
 from edgekd.training import views
 from edgekd.training.batches import Batch, Feed, cells
@@ -65,7 +66,7 @@ def run(
         builders.normalised(shown[start : start + config.batch], student.mean, student.std)
         for start in range(0, len(shown), config.batch)
     ]
-    pinned = range_pinning.parse(config.pin)
+    pinned = range_pins.parse(config.pin)
     calibrate(network, batches)
     if pinned:
         set_phase(network, "float")
@@ -154,7 +155,9 @@ def _feed(student: Network, dataset: Dataset, settings: QatSettings, seed: int) 
     labels = torch.from_numpy(datasets.training_labels(dataset))
     groups = None
     if settings.groups:
-        groups = torch.tensor(tables.groups(Path(settings.groups), dataset.images)[1])
+        groups = torch.tensor(
+            tables.groups(Path(settings.groups), [row["name"] for row in dataset.images])[1]
+        )
     return Feed(
         views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
         torch.from_numpy(datasets.rows(dataset, "train")),

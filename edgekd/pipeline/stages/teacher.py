@@ -20,7 +20,8 @@ from edgekd.evaluation import class_order, metrics
 from edgekd.networks import builders, network_size, weight_files
 from edgekd.networks.inference import logits_and_features, logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
-from edgekd.settings.model_specs import RANDOM_WEIGHTS, ModelSpec
+from edgekd.settings import model_specs
+from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.settings.training_settings import AS_IT_IS
 from edgekd.training import linear_head, views
@@ -41,7 +42,7 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     and RecipeError for a frozen network without weights.
     """
     config, model, px = settings.config, settings.model, settings.px
-    _check_frozen(config, model)
+    model_specs.check_frozen(config.mode, config.weights, model)
     classes = len(dataset.classes)
     size = {"img_size": px} if builders.accepts_size(model.arch) else {}
     options: dict[str, Json] = {**model.options, **size}
@@ -91,16 +92,6 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
         },
         state=weight_files.to_bytes(net.state_dict()),
     )
-
-
-def _check_frozen(config: TeacherConfig, model: ModelSpec) -> None:
-    """Raise RecipeError for a frozen network without weights."""
-    has_weights = config.weights != "none" and (config.weights or model.package)
-    if config.mode == "frozen" and not has_weights:
-        raise RecipeError(
-            f"a frozen teacher needs weights, and {model.name} has none",
-            f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out",
-        )
 
 
 class _Training:
