@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from edgekd.app import cli
 from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError, RecipeError
-from edgekd.data import client_parts, dataset_builder, datasets
+from edgekd.data import client_parts, dataset_builder, datasets, shard_writer
 from edgekd.data.source_registry import open_source
 from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig
@@ -140,6 +140,13 @@ def test_a_data_set_without_uncertain_labels_is_what_it_was(marked: Path) -> Non
     assert np.array_equal(datasets.training_labels(plain), datasets.labels(plain))
 
 
+def test_shards_keep_what_is_uncertain(marked: Path, tmp_path: Path) -> None:
+    config = DataConfig(uncertain="ignore")
+    shard_writer.write(open_source(str(marked), config), tmp_path / "tars")
+    packed = dataset_builder.build_dataset(open_source(f"shards:{tmp_path / 'tars'}"), config)
+    assert packed.images == built(marked, "ignore").images
+
+
 def test_clients_do_not_see_uncertain_labels(marked: Path) -> None:
     shared = client_parts.shared(built(marked, "ignore"))
     assert all("uncertain" not in row for row in shared.images)
@@ -179,6 +186,9 @@ def test_an_unknown_label_has_no_part_in_the_loss() -> None:
     assert torch.equal(logits.grad == 0, ~known)
     mixed = label_losses.mixed(targets, targets.flip(0), torch.full((6,), 0.5))
     assert mixed[1].isnan().tolist() == [True, False, True]
+    # Every view has a partner, also one that is not mixed: its share is then 1.
+    alone = label_losses.mixed(targets, targets.flip(0), torch.ones(6))
+    assert torch.equal(alone.nan_to_num(9), targets.nan_to_num(9))
     nothing = label_losses.binary_cross_entropy(logits, torch.full((6, 3), torch.nan))
     assert float(nothing.detach()) == 0
     weights = label_losses.label_weights(targets)

@@ -58,4 +58,5 @@ def _label_file(item: Item) -> bytes:
     told = {"name": item.name, "split": item.split, "group": item.group}
     if item.findings is None:
         return canonical_json({**told, "label": item.label})
-    return canonical_json({**told, "labels": list(item.findings)})
+    unsure = {"uncertain": list(item.uncertain)} if item.uncertain else {}
+    return canonical_json({**told, **unsure, "labels": list(item.findings)})

@@ -7,8 +7,8 @@ A sample is KEY.jpg (or another image suffix) beside one of these (Aizman et al.
 
 * KEY.cls, a text with the name or the number of its class
 * KEY.json, an object with "label", or with "labels" (a list) where an image may have several. It
-  may also have "name", "split" (train, val or test) and "group" or another name of a group, such as
-  "patient_id" (`grouping`).
+  may also have "uncertain" (a list of labels that are neither present nor absent), "name", "split"
+  (train, val or test) and "group" or another name of a group, such as "patient_id" (`grouping`).
 
 Without "split" the shard's name decides (train-*, val-*, test-*); with another name the data stage
 splits. Shards are not unpacked: offsets are indexed once, and each image is then read from its
@@ -49,7 +49,7 @@ MAX_SHARDS = 100_000
 HEADER = 256 << 10
 
 # Fields of the JSON that hold something else than a group.
-_NO_GROUPS = frozenset({"label", "labels", "name", "split"})
+_NO_GROUPS = frozenset({"label", "labels", "name", "split", "uncertain"})
 
 # The JSON object beside an image, as its author wrote it; a .cls file counts as {"label": text}.
 LabelFile = dict[str, Json]
@@ -116,7 +116,9 @@ class ShardSource:
             raise DataError(f"{self.shards[0]}{others}: {what}", EXPECTED)
         if several == {False}:
             return None
-        return sorted({name for item in self._items for name in item.findings or ()})
+        return sorted(
+            {name for item in self._items for name in (*(item.findings or ()), *item.uncertain)}
+        )
 
     def items(self) -> list[Item]:
         """Every sample, in the order of the shards."""
@@ -251,7 +253,9 @@ def _item(shard: Path, name: str, told: LabelFile) -> Item:
                 f"{shard}: sample {name!r} is in split {told['split']!r}",
                 "expected train, val or test",
             )
-    return Item(_text(told.get("name")) or name, label, split, None, several)
+    unsure = told.get("uncertain")
+    uncertain = tuple(map(str, unsure)) if isinstance(unsure, list) else ()
+    return Item(_text(told.get("name")) or name, label, split, None, several, uncertain)
 
 
 def _split_of(shard: Path) -> str | None:

@@ -17,7 +17,8 @@ def confidence(teachers: Tensor, targets: Tensor) -> Tensor:
     wrong about an image counts little there. CA-MKD (Zhang et al. 2022, arXiv 2201.00007, equation
     3). Needs at least two teachers.
     """
-    wrong = -(targets[:, None, :] * F.log_softmax(teachers, dim=2)).sum(2)
+    known = targets.nan_to_num(0.0)  # a label that is not known (NaN) does not count
+    wrong = -(known[:, None, :] * F.log_softmax(teachers, dim=2)).sum(2)
     return (1 - F.softmax(wrong, dim=1)) / (teachers.shape[1] - 1)
 
 

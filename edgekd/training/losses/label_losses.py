@@ -78,5 +78,8 @@ def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 
 
 def mixed(targets: Tensor, partners: Tensor, share: Tensor) -> Tensor:
-    """Targets of mixed images: share * own + (1 - share) * partner's. `share`: [b]."""
-    return torch.lerp(partners, targets, share[:, None])
+    """Targets of mixed images: share * own + (1 - share) * partner's. `share`: [b].
+
+    Where the share is 1, a label that the partner does not know (NaN) leaves the image's own.
+    """
+    return torch.where(share[:, None] < 1, torch.lerp(partners, targets, share[:, None]), targets)
