@@ -20,7 +20,7 @@ from edgekd.pipeline.stage_settings import (
     TeacherSettings,
 )
 from edgekd.pipeline.stage_table import Stage, stages
-from edgekd.settings import model_specs
+from edgekd.settings import model_specs, range_pins
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
 
@@ -35,6 +35,7 @@ def check_job(job: Job) -> None:
     """
     stages(job)
     _check_modes(job)
+    range_pins.parse(job.recipe.qat.pin)
     if job.recipe.subgroups.column:
         subgroup_values(job)
     for teacher in job.teachers:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
-from edgekd.settings import loss_catalogue, range_pins, recipe_toml
+from edgekd.settings import loss_catalogue, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of, spoken
@@ -299,8 +299,7 @@ def _federate(tables: _Tables, where: str) -> None:
 
 
 def _check_together(recipe: Recipe, where: str) -> None:
-    """Raise RecipeError for settings that contradict each other, and for texts that say nothing."""
-    range_pins.parse(recipe.qat.pin)
+    """Raise RecipeError for settings that contradict each other."""
     if recipe.prune.ratio and recipe.prune.target_macs:
         raise RecipeError(
             f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "
