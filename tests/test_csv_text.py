@@ -73,6 +73,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             read(file)
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_commas_semicolons_and_tabs_divide_cells(tmp_path: Path, mark: str) -> None:
+    lines = [f" Image Index {mark}Group", f'1.png{mark}"a;b,c\td"', f"2.png{mark}e"]
+    file = written(tmp_path, "\n".join(lines))
+    assert tables.rows(file, ("image", "group"), "groups") == [
+        {"image": "1.png", "group": "a;b,c\td"},
+        {"image": "2.png", "group": "e"},
+    ]
+    assert csv_text.header(file) == ["Image Index", "Group"]
+    open_quote = written(tmp_path, "\n".join([*lines, f'3.png{mark}"f']))
+    with pytest.raises(DataError, match="line 4: a quotation mark"):
+        tables.rows(open_quote, ("image",), "groups")
+
+
+def test_image_names_and_groups_are_compared_in_composed_unicode(tmp_path: Path) -> None:
+    file = written(tmp_path, "filename,patient_id\nZu\u0308rich.png,a\nb.png,b\n")
+    assert tables.groups(file, ["b.png", "Z\u00fcrich.png"]) == (["a", "b"], [1, 0])
+
+
 def test_a_row_of_another_length(tmp_path: Path) -> None:
     file = written(tmp_path, "image,group\n1.png,a\n2.png,b,c\n")
     with pytest.raises(DataError, match="line 3: 3 cells, and the header names 2 columns"):

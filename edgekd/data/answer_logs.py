@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.core.records import Record
-from edgekd.data import tables
+from edgekd.data import class_names, tables
 
 # Prefix of the columns of a full answer.
 FULL = "p:"
@@ -215,7 +215,8 @@ def _layout(path: Path, header: Mapping[str, str], classes: Sequence[str]) -> _L
 
 
 def _number(name: str, classes: Sequence[str], where: str) -> int:
-    """The index of a class. Raises UnknownName."""
+    """The index of a class, in any Unicode form. Raises UnknownName."""
+    name = class_names.normal(name)
     if name not in classes:
         raise UnknownName(
             f"class in {where}:", name, classes, f"the data's classes are {', '.join(classes)}"

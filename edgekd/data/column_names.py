@@ -28,6 +28,17 @@ IMAGE = (
 LABEL = ("label", "class", "classname", "category")
 LABELS = ("labels", "findinglabels", "findings")
 SPLIT = ("split",)
+# Columns that hold groups, from the surest on: one of some words, with or without an ending. What
+# is likely a group may also be something else, such as `case` = 0 or 1.
+GROUP_WORDS = ("group", "patient", "subject", "participant", "person")
+LIKELY_GROUP_WORDS = ("individual", "donor", "animal", "case", "study", "exam")
+GROUP_ENDINGS = (
+    *("key", "id", "ids", "uid", "identifier", "no", "nr", "num", "number", "code", "name"),
+)
+GROUP = tuple(f"{word}{ending}" for word in GROUP_WORDS for ending in ("", *GROUP_ENDINGS))
+LIKELY_GROUP = tuple(
+    f"{word}{ending}" for word in LIKELY_GROUP_WORDS for ending in ("", *GROUP_ENDINGS)
+)
 # What is kept of a patient and of the picture, for figures by subgroup.
 ABOUT = {
     "sex": ("sex", "patientsex", "gender", "patientgender", "patientsexdicom"),

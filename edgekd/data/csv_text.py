@@ -31,6 +31,7 @@ class CsvText:
 def read(path: Path, where: str, next_step: str) -> CsvText:
     """Read a CSV in UTF-8, with or without a byte-order mark; lines without cells are left out.
 
+    Cells are divided by commas, or by semicolons or tabs where the first line has no comma.
     A file that ends in .gz is unpacked first.
 
     `where` names the file in messages, and `next_step` says what file is expected. Raises DataError
@@ -62,14 +63,22 @@ def header(path: Path) -> list[str]:
     except (OSError, EOFError, zlib.error, ValueError):
         return []
     try:
-        return [name.strip() for name in next(csv.reader([first]), [])]
+        return [name.strip() for name in next(csv.reader([first], delimiter=_delimiter(first)), [])]
     except csv.Error:
         return []
 
 
+def _delimiter(text: str) -> str:
+    """What divides the cells: Excel writes semicolons where a comma is the decimal mark."""
+    first = text.partition("\n")[0]
+    found = [mark for mark in (",", ";", "\t") if mark in first]
+    return found[0] if found else ","
+
+
 def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a text, each with the line that it starts in."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    mark = _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     start, lines = 1, 0
     while True:
         try:
@@ -87,17 +96,17 @@ def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
             ) from None
         yield start, cells
         start, lines = reader.line_num + 1, start
-    _check_closed(text, lines, where)
+    _check_closed(text, lines, where, mark)
 
 
-def _check_closed(text: str, line: int, where: str) -> None:
+def _check_closed(text: str, line: int, where: str, mark: str) -> None:
     """Raise DataError when the last row, which starts in `line`, ends within quotation marks.
 
     The reader above takes the end of the file for the end of a cell.
     """
     last = "".join(list(io.StringIO(text, newline=""))[line - 1 :]) if line else ""
     try:
-        list(csv.reader(io.StringIO(last, newline=""), strict=True))
+        list(csv.reader(io.StringIO(last, newline=""), delimiter=mark, strict=True))
     except csv.Error as error:
         if "unexpected end" in str(error):
             raise DataError(f"{where}, line {line}: {_OPEN}", _CLOSE) from None

@@ -21,18 +21,14 @@ from edgekd.settings.recipe import DataConfig
 # 0.1 name patient_key even where no such column is.
 AUTOMATIC = ("auto", "patient_key")
 
-# Columns that hold groups, from the surest on: one of WORDS, with or without one of ENDINGS.
-_SURE = ("group", "patient", "subject", "participant", "person")
-_LIKELY = ("individual", "donor", "animal", "case", "study", "exam")
-_ENDINGS = ("key", "id", "ids", "uid", "identifier", "no", "nr", "num", "number", "code", "name")
-# A likely column with fewer values than this may be something else, such as `case` = 0 or 1.
+# A column of `column_names.LIKELY_GROUP` with fewer values than this is not used unasked.
 _FEWEST_LIKELY = 10
 # Names of columns that may hold groups. Such a column is not used, but warned of.
 _HINTS = re.compile(
     "(?:patient|subject|participant|person|individual|donor|animal|case|study|exam|visit|session|"
     "series|site|hospital|centre|center|clinic|scanner|camera|device|video|clip|scene|sequence|"
     "location|slide|specimen|lesion|house|plant|farm|herd|owner|user|group){1,2}"
-    f"(?:{'|'.join(_ENDINGS)})?"
+    f"(?:{'|'.join(column_names.GROUP_ENDINGS)})?"
 )
 # A number this short is a measurement, such as a weight, rather than an identifier.
 _MEASURED = re.compile(r"-?\d{1,3}(?:\.\d*)?")
@@ -163,23 +159,19 @@ def _some(names: Sequence[str], found: Sequence[str | None]) -> str:
     return f"{len(without)} images ({', '.join(without[:3])}{more})"
 
 
-def _keys(words: Sequence[str]) -> list[str]:
-    return [f"{word}{ending}" for word in words for ending in ("", *_ENDINGS)]
-
-
 def known_names(header: Sequence[str]) -> list[str]:
     """The columns that hold groups by their name alone, whatever is in them."""
-    keys = {*_keys(_SURE), *_keys(_LIKELY)}
+    keys = {*column_names.GROUP, *column_names.LIKELY_GROUP}
     return [name for name in header if column_names.key(name) in keys]
 
 
 def _known_column(columns: Mapping[str, Sequence[str]]) -> str | None:
     """The column that holds groups by its name."""
-    for wanted in _keys(_SURE):
+    for wanted in column_names.GROUP:
         column = column_names.find(columns, [wanted])
         if column is not None and any(cell.strip() for cell in columns[column]):
             return column
-    for wanted in _keys(_LIKELY):
+    for wanted in column_names.LIKELY_GROUP:
         column = column_names.find(columns, [wanted])
         if column is not None and _repeats(columns[column], _FEWEST_LIKELY):
             return column
@@ -212,7 +204,8 @@ def _hinted(column: str, cells: Sequence[str]) -> bool:
     """Whether a column may hold groups by its name, and has values that come again."""
     key = column_names.key(column)
     named = bool(_HINTS.fullmatch(key)) or (
-        key.startswith(_SURE) and not all(_MEASURED.fullmatch(cell.strip()) for cell in cells)
+        key.startswith(column_names.GROUP_WORDS)
+        and not all(_MEASURED.fullmatch(cell.strip()) for cell in cells)
     )
     return named and _repeats(cells, 2)
 
@@ -236,7 +229,7 @@ def _crossing(
     A study inside a patient is no such column; a patient beside a column `group` may be.
     """
     said = []
-    for wanted in _keys(_SURE):
+    for wanted in column_names.GROUP:
         column = column_names.find(columns, [wanted])
         if column is None or not _repeats(columns[column], 2):
             continue

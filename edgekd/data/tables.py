@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgekd.core.errors import DataError, nearest
-from edgekd.data import csv_text
+from edgekd.data import column_names, csv_text
+from edgekd.data.class_names import normal
+
+# What a needed column may be called instead, as keys (`column_names`).
+_OTHER_NAMES = {"image": column_names.IMAGE, "group": column_names.GROUP}
 
 
 def rows(path: Path, needed: Iterable[str], role: str) -> list[dict[str, str]]:
@@ -23,14 +27,15 @@ def rows(path: Path, needed: Iterable[str], role: str) -> list[dict[str, str]]:
 def numbered(path: Path, needed: Iterable[str], role: str) -> list[tuple[int, dict[str, str]]]:
     """Rows as in `rows`, each with the number of its line in the file.
 
-    Names of columns come without outer spaces. A file that ends in .gz is unpacked.
+    Names of columns come without outer spaces, and in composed Unicode. A needed column may have
+    another of its usual names in the file. A file that ends in .gz is unpacked.
     """
     found = csv_text.read(
         path,
         f"{role} {path}",
         f"name a CSV with the columns {', '.join(needed) or 'image and label'}",
     )
-    header = [name.strip() for name in found.header]
+    header = [normal(name.strip()) for name in found.header]
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
         raise DataError(
@@ -38,6 +43,9 @@ def numbered(path: Path, needed: Iterable[str], role: str) -> list[tuple[int, di
             "give each column a name of its own",
         )
     for column in needed:
+        other = column_names.find(header, _OTHER_NAMES.get(column, ()))
+        if column not in header and other is not None:
+            header[header.index(other)] = column
         if column not in header:
             near = nearest(column, header)
             raise DataError(
@@ -71,8 +79,9 @@ def groups(path: Path, images: Sequence[str]) -> tuple[list[str], list[int]]:
 
     `images`: their names. Raises DataError when one of them is not in the CSV.
     """
-    known = {row["image"]: row["group"] for row in rows(path, ("image", "group"), "groups")}
-    missing = [name for name in images if name not in known]
+    table = rows(path, ("image", "group"), "groups")
+    known = {normal(row["image"]): row["group"] for row in table}
+    missing = [name for name in images if normal(name) not in known]
     if missing:
         raise DataError(
             f"groups {path}: {len(missing)} images have no row, {missing[0]!r} first",
@@ -80,4 +89,4 @@ def groups(path: Path, images: Sequence[str]) -> tuple[list[str], list[int]]:
         )
     names = sorted(set(known.values()))
     number = {name: index for index, name in enumerate(names)}
-    return names, [number[known[name]] for name in images]
+    return names, [number[known[normal(name)]] for name in images]
