@@ -16,6 +16,7 @@ from bench_answers import processes_with
 
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import CompiledBlock, CompilerReport, CompilerRow
+from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.assessment.edgetpu import compiled_file, edgetpu_compiler, status
 from edgekd.assessment.edgetpu.compiler_log import Log, parse
 from edgekd.assessment.edgetpu.edgetpu_compiler import Flags, compile_model, find
@@ -260,14 +261,15 @@ def test_a_build_brings_both_files_and_the_log(tmp_path: Path, monkeypatch: pyte
     copied = f"pathlib.Path('model_edgetpu.tflite').write_bytes({twin})"
     script(tmp_path, f"print({V16!r})\n{copied}\n")
     monkeypatch.setenv("PATH", str(tmp_path))
-    files, printed = publish.compiled_files(b"source", load_profile("coral-usb"))
+    made = publish.compiled_by_device(b"source", load_profile("coral-usb"))
+    assert isinstance(made, CompiledForDevice)
+    files, printed = made.files, made.report
     assert files["model_edgetpu.tflite"] == (tmp_path / "twin").read_bytes()
     assert b"16.0.384591198" in files["model_edgetpu.log"]
-    assert printed is not None
     assert printed.cpu_tail == ["ARG_MAX"]
     assert printed.rows[0].op == "RESHAPE"
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert publish.compiled_files(b"source", load_profile("coral-usb")) == ({}, None)
+    assert publish.compiled_by_device(b"source", load_profile("coral-usb")) is None
 
 
 def test_a_profile_says_what_the_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

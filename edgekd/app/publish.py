@@ -7,15 +7,17 @@ from collections.abc import Mapping
 import msgspec
 
 from edgekd.app import pack_bundle, provenance
-from edgekd.assessment.check_record import CompilerReport
+from edgekd.assessment.compiler_answer import CompiledForDevice, CompilerAnswer, CompilerFailed
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.bundle import archive
-from edgekd.core.artifacts import Dataset
+from edgekd.core.artifacts import Dataset, LiteModel
+from edgekd.core.errors import DeviceError
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.evaluation.examples import Example, choose
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.golden import golden_npz
+from edgekd.reporting import report_body
 from edgekd.reporting.html_report import page
 from edgekd.reporting.report_record import BundleBlock, Report
 from edgekd.settings.device_profiles import DeviceProfile
@@ -97,11 +99,9 @@ def _model_files(
         files[name] = bytes(load(done, "convert").tflite)
         files["certificate.json"] = facts_json(certificate)
         if certificate["passed"] and mapper_for(job.profile).compiler:
-            compiled, printed = compiled_files(files[name], job.profile)
-            files |= compiled
-            if device := present(report.device):
-                device = msgspec.structs.replace(device, compiler=printed)
-                report = msgspec.structs.replace(report, device=device)
+            answer = compiled_by_device(files[name], job.profile)
+            files |= answer.files if isinstance(answer, CompiledForDevice) else {}
+            report = _with_compiler(report, job, load(done, "convert"), answer)
         files["golden.npz"] = golden_npz(
             load(done, "inputs"), load(done, "evaluate"), load(done, "distil")
         )
@@ -110,13 +110,29 @@ def _model_files(
     return files, report
 
 
-def compiled_files(
-    model: bytes, profile: DeviceProfile
-) -> tuple[dict[str, bytes], CompilerReport | None]:
-    """The files that the device's compiler writes, and what it printed.
+def compiled_by_device(model: bytes, profile: DeviceProfile) -> CompilerAnswer:
+    """What the device's compiler answers; None where it is not installed or cannot be run."""
+    try:
+        return mapper_for(profile).compile(model, profile)
+    except CompilerFailed as error:
+        return error
+    except DeviceError:
+        return None
 
-    Without the compiler there are no files, and the report's block "mapped" says that the mapping
-    is predicted.
+
+def _with_compiler(report: Report, job: Job, model: LiteModel, answer: CompilerAnswer) -> Report:
+    """The report with the compiler's answer.
+
+    Without the compiler, the block "mapped" says that the mapping is predicted. A model that the
+    compiler refuses fails the build.
     """
-    done = mapper_for(profile).compile(model, profile)
-    return ({}, None) if done is None else (dict(done.files), done.report)
+    block = present(report.device)
+    if block is None:
+        return report
+    if isinstance(answer, CompiledForDevice):
+        return msgspec.structs.replace(report, device=report_body.device(job, model, answer))
+    printed = None if answer is None else answer.report
+    block = msgspec.structs.replace(block, compiler=printed)
+    gates = present(report.gates) or []
+    failed = [] if answer is None else [answer.what]
+    return msgspec.structs.replace(report, device=block, gates=[*gates, *failed])

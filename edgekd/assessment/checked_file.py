@@ -12,6 +12,7 @@ from edgekd.settings.model_specs import names
 from edgekd.tflite.flatbuffer import IDENTIFIER
 
 SUFFIX = ".tflite"
+RECIPE = "recipe.toml"  # in the out folder of every build
 # Kinds of files that people give in place of a .tflite, by the end of their names.
 KINDS = {
     ".onnx": "an ONNX file",
@@ -67,7 +68,8 @@ def _in_folder(folder: Path) -> Path:
     if files.is_file(folder / MODEL):
         return folder / MODEL
     inside = [path.name for path in files.listed(folder)]
-    others = [name for name in inside if name.endswith((SUFFIX, ".toml"))]
+    others = [name for name in inside if name.endswith(SUFFIX)]
+    others += [RECIPE] if RECIPE in inside else []
     raise ModelFileError(
         f"{folder} is a folder without {MODEL}",
         f"name the file: edgekd check {folder / others[0]}" if others else TAKES,

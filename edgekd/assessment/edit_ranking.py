@@ -115,6 +115,8 @@ def next_step(check: DeviceCheck, *, finished: bool = False) -> str:
             f"{another}choose another device (edgekd profiles), or a profile of your own with "
             "other limits: min_mapped, max_memory_share"
         )
-    whole = edit.passes and edit.ends_at is None  # what --fix works towards
+    compiler = present(check.compiler)
+    # What --fix works towards. No edit is known to help a compiler that fails.
+    whole = edit.passes and edit.ends_at is None and (compiler is None or compiler.succeeded)
     automatic = "; --fix does it" if edit.sets and edit is fixing and whole else ""
     return f"{edit.edit}: {edit.how}{automatic}"

@@ -44,6 +44,7 @@ def create(arch: str, options: Options) -> nn.Module:
     """
     model_specs.register(arch)
     check_name(arch, "network", timm.list_models())
+    _check_tag(arch)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -51,6 +52,16 @@ def create(arch: str, options: Options) -> nn.Module:
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise RecipeError(f"{arch} cannot be built with {dict(options)}: {error}") from None
     return _edited(model, options)
+
+
+def _check_tag(arch: str) -> None:
+    """Raise UnknownName for a tag of weights that timm does not have for the network."""
+    base, tag = model_specs.split_tag(arch)
+    known = timm.list_pretrained(base) if tag else []
+    if tag and arch not in known:
+        tags = ", ".join(name.partition(".")[2] for name in known) or "none"
+        advice = f"leave out .{tag}; timm's tags for {base} are: {tags}"
+        raise UnknownName("network", arch, known, advice)
 
 
 def _for_timm(options: Options) -> Options:

@@ -9,6 +9,7 @@ import msgspec
 
 import edgekd
 from edgekd.assessment import assess
+from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.core.artifacts import (
     Certificate,
     Dataset,
@@ -120,14 +121,21 @@ def artifact(model: LiteModel) -> Artifact:
     return from_json(Artifact, body, "the facts of the converted file")
 
 
-def device(job: Job, model: LiteModel) -> DeviceBlock:
-    """What `edgekd check` says of the finished file."""
-    found = assess.assess(read(model.tflite), job.profile)
+def device(job: Job, model: LiteModel, compiled: CompiledForDevice | None = None) -> DeviceBlock:
+    """What `edgekd check` says of the finished file.
+
+    `compiled`: what the device's compiler made of it; its table then says what maps.
+    """
+    graph = read(model.tflite)
+    found = assess.assess(graph, job.profile)
+    if compiled is not None:
+        found = assess.assess_compiled(graph, job.profile, found.loading, compiled)
     memory = {**to_json(found.memory), "file_bytes": len(model.tflite)}
     return DeviceBlock(
         predicted=found.predicted,
         memory=from_json(DeviceMemory, memory, "the memory of the file"),
         mapped=found.mapped.block(),
+        compiler=UNSET if compiled is None else compiled.report,
     )
 
 

@@ -34,9 +34,10 @@ def show_check(say: Say, check: DeviceCheck) -> None:
 def _lines(check: DeviceCheck) -> Iterator[Line]:
     compiler, rules = present(check.compiler), present(check.rules)
     loading = present(check.loading)
-    if loading is not None:
+    refused = compiler is not None and not compiler.succeeded
+    if loading is not None and not refused:
         yield from _loading(loading)
-    if compiler is not None and not compiler.succeeded:
+    if compiler is not None and refused:
         yield "compiler", f"[red]{safe(_program(compiler))} did not compile this model[/]"
         yield from (("", safe(error)) for error in compiler.errors)
     yield from _mapped(check.mapped, compiler)
