@@ -110,7 +110,7 @@ def _owners(graph: LiteGraph, first: dict[int, int]) -> dict[int, int]:
     owner: dict[int, int] = {}
     ends = {*graph.inputs, *graph.outputs}
     for op in graph.ops:
-        source, output = op.inputs[0], op.outputs[0]
+        source, output = op.inputs[0] if op.inputs else -1, op.outputs[0]
         if (
             op.name in VIEWS
             and source in first

@@ -150,7 +150,7 @@ def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> Li
 
 def drop_hard_swish(graph: LiteGraph) -> tuple[int, LiteGraph]:
     """Every HARD_SWISH becomes the RELU6 that is fused into the operator before it."""
-    found = [op for op in graph.ops if op.name == "HARD_SWISH"]
+    found = [op for op in graph.ops if op.name == "HARD_SWISH" and op.inputs]
     return len(found), _without(
         graph, {op.index for op in found}, {op.outputs[0]: op.inputs[0] for op in found}
     )
@@ -162,7 +162,7 @@ def drop_squeeze_excite(graph: LiteGraph) -> tuple[int, LiteGraph]:
     gone: set[int] = set()
     instead: dict[int, int] = {}
     for op in graph.ops:
-        if op.name != "MUL":
+        if op.name != "MUL" or len(op.inputs) != 2:
             continue
         for source, gate in (op.inputs[:2], op.inputs[1::-1]):
             branch = _branch(graph, made_by, gate, source)
@@ -203,8 +203,9 @@ def pool_means(graph: LiteGraph) -> tuple[int, LiteGraph]:
     """Every MEAN over height and width becomes an AVERAGE_POOL_2D of the whole map."""
     ops, count = [], 0
     for op in graph.ops:
-        shape = graph.tensors[op.inputs[0]].shape if op.name == "MEAN" else ()
-        axes = graph.tensors[op.inputs[1]].data if op.name == "MEAN" else None
+        reduces = op.name == "MEAN" and len(op.inputs) > 1
+        shape = graph.tensors[op.inputs[0]].shape if reduces else ()
+        axes = graph.tensors[op.inputs[1]].data if reduces else None
         if (
             len(shape) == 4
             and axes is not None
@@ -239,7 +240,11 @@ def round_widths(graph: LiteGraph, multiple: int) -> tuple[int, LiteGraph]:
         for index in (*graph.inputs, *graph.outputs)
         if graph.tensors[index].shape
     }
-    layers = [op for op in graph.ops if op.name in WIDTH_AXES]
+    layers = [
+        op
+        for op in graph.ops
+        if op.name in WIDTH_AXES and len(op.inputs) > 1 and graph.tensors[op.outputs[0]].shape
+    ]
     widths = {graph.tensors[op.outputs[0]].shape[-1] for op in layers} - fixed
     smaller = {
         width: max(width // multiple, 1) * multiple

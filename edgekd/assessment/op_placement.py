@@ -34,14 +34,23 @@ Refusal = tuple[str, str]
 Judge = Callable[[LiteGraph, LiteOp], Refusal | None]
 
 
+# The status of an operator whose tensors are too few, or lack dimensions, for the rules to judge.
+MISFIT = "its tensors do not fit the operator"
+_MISFITS = (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError)
+
+
 def place_each(graph: LiteGraph, judge: Judge, accepted: str) -> list[OpPlacement]:
     """Judge each operator by itself, without regard to the operators around it.
 
-    `accepted`: the status of an operator that the device takes.
+    `accepted`: the status of an operator that the device takes. An operator whose tensors lack what
+    a rule looks at, in a damaged file, is refused.
     """
     placements = []
     for op in graph.ops:
-        refusal = judge(graph, op)
+        try:
+            refusal = judge(graph, op)
+        except _MISFITS:
+            refusal = MISFIT, f"{op.name} with {len(op.inputs)} inputs of these shapes"
         status, why = (accepted, "") if refusal is None else refusal
         placements.append(OpPlacement(op.index, op.name, refusal is None, status, why))
     return placements

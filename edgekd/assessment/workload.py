@@ -105,11 +105,13 @@ def _work(graph: LiteGraph, op: LiteOp) -> Work:
 
 
 def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:
-    """(class, MACs of one inference)."""
-    if op.name not in MULTIPLYING:
+    """(class, MACs of one inference); none where the shapes are unknown or do not fit."""
+    if op.name not in MULTIPLYING or len(op.inputs) < 2:
         return "", 0
     weights = graph.tensors[op.inputs[1]].shape
     output = graph.tensors[op.outputs[0]].shape
+    if not _ranks_fit(op, graph, weights, output):
+        return "", 0
     size = math.prod(weights)
     if op.name == "FULLY_CONNECTED":
         return "fc", size * (math.prod(output) // max(output[-1], 1))
@@ -122,6 +124,17 @@ def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:
     if weights[1] == weights[2] == 1:
         return ("fc" if positions == 1 else "pointwise"), positions * size
     return ("stem" if weights[3] < NARROW else "dense"), positions * size
+
+
+def _ranks_fit(
+    op: LiteOp, graph: LiteGraph, weights: tuple[int, ...], output: tuple[int, ...]
+) -> bool:
+    """Whether the tensors have the ranks that the operator's MACs are counted from."""
+    if op.name == "FULLY_CONNECTED":
+        return len(output) >= 1
+    if op.name == "TRANSPOSE_CONV":
+        return len(op.inputs) > 2 and len(graph.tensors[op.inputs[2]].shape) == 4
+    return len(weights) == len(output) == 4
 
 
 def features(rows: Iterable[Work]) -> dict[str, float]:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.tflite.canonical import canonical
-from edgekd.tflite.flatbuffer import DTYPES, schema, write
+from edgekd.tflite.constant_data import DTYPES
+from edgekd.tflite.flatbuffer import schema, write
 from edgekd.tflite.operators import Operator, operator_table
 
 # Operator -> its options table in schema.fbs. Tests build files with operators that the int8 route

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import math
 import struct
 from collections.abc import Iterable
 from types import ModuleType
@@ -20,22 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.core.errors import MissingExtra, ModelFileError
+from edgekd.tflite.constant_data import constant
 
 IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
 # force_align of Buffer.data in schema.fbs. Kernels load weights with aligned vector loads.
 ALIGNMENT = 16
-DTYPES: dict[str, type[np.generic]] = {
-    "FLOAT32": np.float32,
-    "FLOAT16": np.float16,
-    "FLOAT64": np.float64,
-    "INT64": np.int64,
-    "INT32": np.int32,
-    "INT16": np.int16,
-    "INT8": np.int8,
-    "UINT8": np.uint8,
-    "BOOL": np.bool_,
-    "UINT32": np.uint32,
-}
+# Operators that call other subgraphs of the file.
+CALLS = frozenset({"CALL", "CALL_ONCE", "IF", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "WHILE"})
 INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
 
 
@@ -135,14 +125,18 @@ def read(data: bytes | memoryview) -> LiteGraph:
     except Exception as error:  # a broken offset leads to struct, index and unicode errors
         raise _broken(f"{type(error).__name__}: {error}") from error
     if not model.subgraphs or len(model.subgraphs) != 1:
+        calls = sorted({builtin_name(code) for code in _listed(model.operatorCodes)} & CALLS)
+        what = f"{len(model.subgraphs or [])} subgraphs"
+        what += f", which {' and '.join(calls)} call" if calls else ""
         raise ModelFileError(
-            f"this .tflite has {len(model.subgraphs or [])} subgraphs; exactly one is supported",
-            "convert a network without control flow",
+            f"this .tflite has {what}; exactly one is supported",
+            "convert a network without control flow, and one signature alone",
         )
     graph = model.subgraphs[0]
     try:
         tensors = [
-            _tensor(model, index, tensor) for index, tensor in enumerate(_listed(graph.tensors))
+            _tensor(model, data, index, tensor)
+            for index, tensor in enumerate(_listed(graph.tensors))
         ]
         ops = [
             _operator(model, index, op, len(tensors))
@@ -177,22 +171,25 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
-def _tensor(model: Any, index: int, tensor: Any) -> LiteTensor:
+def _tensor(model: Any, file: bytes, index: int, tensor: Any) -> LiteTensor:
     dtype = _names(schema().TensorType)[tensor.type]
     shape = tuple(int(dim) for dim in _listed(tensor.shape))
+    if any(dim < 0 for dim in shape):
+        raise ValueError(f"tensor {index} has the shape {list(shape)}")
     if not 0 <= tensor.buffer < len(model.buffers):
         raise ValueError(f"tensor {index} has buffer {tensor.buffer} of {len(model.buffers)}")
-    buffer = model.buffers[tensor.buffer]
-    if getattr(buffer, "offset", 0) > 1 or getattr(buffer, "size", 0) > 1:
-        raise ValueError(f"tensor {index} lies outside the flatbuffer")
-    raw, data = buffer.data, None
+    raw = _buffer(model.buffers[tensor.buffer], file, index)
+    data = None
     if raw is not None and len(raw):
-        if dtype not in DTYPES:
-            raise ValueError(f"constant tensor {index} has type {dtype}")
-        expected = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
-        if len(raw) != expected:
-            raise ValueError(f"tensor {index} holds {len(raw)} bytes instead of {expected}")
-        data = np.frombuffer(bytes(bytearray(raw)), DTYPES[dtype]).reshape(shape)
+        if getattr(tensor, "sparsity", None) is not None:
+            raise ModelFileError(
+                f"tensor {index}, {_text(tensor.name)!r}, is sparse; EdgeKD reads dense weights",
+                "convert the model without sparsity",
+            )
+        try:
+            data = constant(raw, dtype, shape)
+        except ValueError as error:
+            raise ValueError(f"tensor {index} holds {error}") from None
     quant = tensor.quantization
     scale = np.asarray(_listed(quant.scale) if quant else [], np.float32)
     zero = np.asarray(_listed(quant.zeroPoint) if quant else [], np.int64)
@@ -200,6 +197,16 @@ def _tensor(model: Any, index: int, tensor: Any) -> LiteTensor:
     if len(scale) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scale)):
         raise ValueError(f"tensor {index} has {len(scale)} scales on axis {axis} of {shape}")
     return LiteTensor(index, _text(tensor.name), shape, dtype, scale, zero, axis, data)
+
+
+def _buffer(buffer: Any, file: bytes, index: int) -> Any:
+    """The bytes of a buffer: inside the flatbuffer, or behind it, as in files above 2 GB."""
+    start, size = getattr(buffer, "offset", 0), getattr(buffer, "size", 0)
+    if start <= 1 and size <= 1:
+        return buffer.data
+    if start + size > len(file):
+        raise ValueError(f"tensor {index} ends behind the file")
+    return file[start : start + size]
 
 
 def _operator(model: Any, index: int, op: Any, tensors: int) -> LiteOp:

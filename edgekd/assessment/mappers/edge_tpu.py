@@ -65,7 +65,8 @@ class EdgeTpu(Mapper):
         old = [
             op
             for op in graph.ops
-            if op.version < INT8_VERSION.get(op.name, 0)
+            if op.name in INT8_VERSION
+            and op.version < INT8_VERSION[op.name]
             and graph.tensors[op.outputs[0]].dtype == "INT8"
         ]
         if not old:
