@@ -52,7 +52,7 @@ def _model_and_golden(model: Path) -> tuple[bytes, bytes | None]:
     `model`: a .tflite, a folder that holds model.tflite, or the .zip of a bundle. Raises
     ModelFileError.
     """
-    if is_file(model) and bundle_paths.is_bundle(model):
+    if is_file(model, "the model") and bundle_paths.is_bundle(model):
         files = archive.read(model)
         if MODEL not in files:
             raise ModelFileError(f"{model} holds no {MODEL}", "give the .zip of a bundle")

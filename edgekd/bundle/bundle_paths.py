@@ -19,7 +19,11 @@ BESIDE = "_measured"  # is added to a bundle's name, for the folder of its measu
 
 def is_bundle(path: Path) -> bool:
     """Whether a path is taken for a bundle: a .zip, or a folder with a manifest.json."""
-    return is_file(path / MANIFEST) if is_folder(path) else path.suffix.lower() == ".zip"
+    return (
+        is_file(path / MANIFEST)
+        if is_folder(path, "the folder or file")
+        else path.suffix.lower() == ".zip"
+    )
 
 
 def measurements_of(bundle: Path) -> Path:

@@ -39,7 +39,7 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
     A golden set is taken only from beside a file named model.tflite, because these two belong
     together. Raises ModelFileError when there is no model.
     """
-    model = path / MODEL if is_folder(path) else path
+    model = path / MODEL if is_folder(path, "the model") else path
     if not is_file(model):
         raise ModelFileError(
             f"{model} does not exist",

@@ -54,7 +54,7 @@ def read(path: Path, config: DataConfig) -> LabelTable | None:
 
 def find_in(folder: Path) -> Path | None:
     """The published label file in the folder of a release; None when there is none."""
-    if not files.is_folder(folder):
+    if not files.is_folder(folder, "--data"):
         return None
     for form in FORMATS:
         for place in form.places:
