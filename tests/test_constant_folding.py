@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.untrained_model import untrained_tflite
-from edgekd.quantization import capture as exporting
-from edgekd.quantization import recording
+from edgekd.quantization import exporting, recording
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.qat_network import Capture, calibrate, finish, prepare
 from edgekd.settings import model_specs
@@ -21,7 +20,7 @@ from edgekd.tflite.int8_rules import Int8Rules
 from tests.small_networks import MEAN, PX, STD, ComputedWeights, Head
 
 
-@pytest.fixture(params=[exporting.capture, recording.record], ids=["torch.export", "recording"])
+@pytest.fixture(params=[exporting.export, recording.record], ids=["torch.export", "recording"])
 def capture(request: pytest.FixtureRequest) -> Capture:
     return request.param
 

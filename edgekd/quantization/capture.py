@@ -1,57 +1,20 @@
-"""Captures a float nn.Module as a plain aten graph with torch.export.
+"""Captures a float nn.Module as a plain aten graph for any batch size.
 
-`edgekd.quantization.recording` makes the same graph without torch.export, for a batch of one.
+torch.export takes 2 s for a MobileNet, and recording one forward pass (`recording`) takes 0.1 s.
+What is recorded holds for one batch size. A network is therefore recorded with one image and with
+two, and torch.export captures it unless both passes ran the same operators with the same arguments.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.quantization.graphs import (
-    clean,
-    getattr_path,
-    has_path,
-    nodes_of,
-    output_of,
-    place,
-)
-
-aten = torch.ops.aten
-
-# Operators that return their first argument in a network that is in eval form.
-IDENTITY = frozenset(
-    {
-        aten.dropout.default,
-        aten.dropout_.default,
-        aten.feature_dropout.default,
-        aten.alias.default,
-        aten.clone.default,
-        aten.contiguous.default,
-        aten.detach.default,
-        aten.detach_.default,
-        aten.lift_fresh_copy.default,
-    }
-)
-# In-place operator -> the same without side effects.
-OUT_OF_PLACE: dict[Any, Any] = {
-    aten.hardtanh_.default: aten.hardtanh.default,
-    aten.relu_.default: aten.relu.default,
-    aten.relu6_.default: aten.relu6.default,
-    aten.add_.Tensor: aten.add.Tensor,
-    aten.mul_.Tensor: aten.mul.Tensor,
-    aten.hardswish_.default: aten.hardswish.default,
-    aten.sigmoid_.default: aten.sigmoid.default,
-    aten.hardsigmoid_.default: aten.hardsigmoid.default,
-    aten.silu_.default: aten.silu.default,
-    aten.sub_.Tensor: aten.sub.Tensor,
-    aten.div_.Tensor: aten.div.Tensor,
-}
+from edgekd.quantization import exporting
+from edgekd.quantization.recording import Recording, recorded
 
 
 def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -59,83 +22,42 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
     `example`: float32 [n >= 2, channels, px, px]; only its shape matters. The graph has one input
     and one output and holds copies of the parameters. Raises UnsupportedNetwork when torch.export
-    cannot follow the network's Python, or when it has several outputs.
+    has to capture the network and cannot follow its Python, or when it has several outputs.
     """
-    model.eval()
-    batch = torch.export.Dim("batch", min=1)
+    drawn = torch.rand(example[:2].shape, generator=torch.Generator().manual_seed(0))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # export warns about its own internals
-            program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
-            captured = program.module(check_guards=False)
-    except Exception as error:  # torch.export raises many types; all mean that it failed
-        raise UnsupportedNetwork(
-            f"{type(model).__name__} cannot be captured as a graph: "
-            f"{str(error).strip().splitlines()[0]}",
-            "take a student whose forward does not branch on its data",
-        ) from error
-    graph = captured.graph
-    graph.set_codegen(fx.graph.CodeGen())  # plain forward(x) instead of export's pytree plumbing
-    outputs = output_of(graph).args[0]
-    if isinstance(outputs, (list, tuple)):
-        if len(outputs) != 1:
-            raise UnsupportedNetwork(
-                f"{type(model).__name__} has {len(outputs)} outputs; int8 training takes one",
-                "strip adapters and auxiliary exits before QAT",
-            )
-        output_of(graph).args = (outputs[0],)
-    for node in nodes_of(graph):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            graph.erase_node(node)
-    held = {
-        str(node.target): getattr_path(captured, str(node.target))
-        for node in nodes_of(graph)
-        if node.op == "get_attr"
-    }
-    return plain(model, graph, {**dict(captured.named_buffers()), **held})
+        one, two = recorded(model, drawn[:1].clone()), recorded(model, drawn)
+    except UnsupportedNetwork:  # torch.export says more about what it cannot follow
+        return exporting.export(model, example)
+    return one.network() if holds_for_any_batch(one, two) else exporting.export(model, example)
 
 
-def plain(model: nn.Module, graph: fx.Graph, held: Mapping[str, Tensor]) -> fx.GraphModule:
-    """Tidy a captured graph and give it copies of what it reads.
-
-    `held`: {path: value} of what the graph reads beside the parameters of `model`.
+def holds_for_any_batch(one: Recording, two: Recording) -> bool:
+    """Whether a recording of one image and a recording of two are the same, and so the graph of any
+    number of images.
     """
-    root = nn.Module()
-    for name, parameter in model.named_parameters():
-        place(root, name, nn.Parameter(parameter.detach().clone()))
-    for name, value in held.items():
-        if isinstance(value, Tensor) and not has_path(root, name):
-            copy = value.detach().clone()
-            place(root, name, nn.Parameter(copy) if isinstance(value, nn.Parameter) else copy)
-    network = fx.GraphModule(root, graph)
-    drop_identities(network)
-    make_functional(network)
-    return network
+    if one.python_values or two.python_values:
+        return False
+    first, second = list(one.graph.nodes), list(two.graph.nodes)
+    return len(first) == len(second) and all(map(_same, first, second))
 
 
-def drop_identities(network: fx.GraphModule) -> None:
-    """Remove nodes that do nothing in eval form: dropout, clones, casts to float32."""
-    for node in nodes_of(network.graph):
-        same_dtype = node.target is aten.to.dtype and node.args[1] is torch.float32
-        if node.op == "call_function" and (node.target in IDENTITY or same_dtype):
-            node.replace_all_uses_with(node.args[0])
-            network.graph.erase_node(node)
-    clean(network)
+def _same(first: fx.Node, second: fx.Node) -> bool:
+    """Whether two nodes do the same, and their values differ in nothing but the batch."""
+    return (
+        (first.op, first.name, first.target) == (second.op, second.name, second.target)
+        # As text, in which a node is its name. Numbers and dtypes are written in full.
+        and repr((first.args, first.kwargs)) == repr((second.args, second.kwargs))
+        and _same_but_batch(first.meta.get("val"), second.meta.get("val"))
+    )
 
 
-def make_functional(network: fx.GraphModule) -> None:
-    """Replace in-place operators by plain ones.
-
-    A fake-quantizer behind `relu_` would otherwise see its own input overwritten. `view` becomes
-    `reshape`, since the graph was captured on NCHW memory and may be fed channels_last.
-    """
-    order = {node: index for index, node in enumerate(nodes_of(network.graph))}
-    for node in nodes_of(network.graph):
-        if node.target is aten.view.default:
-            node.target = aten.reshape.default
-        if node.target in OUT_OF_PLACE:
-            node.target = OUT_OF_PLACE[node.target]
-            for user in list(node.args[0].users):  # later readers mean the changed value
-                if order[user] > order[node]:
-                    user.replace_input_with(node.args[0], node)
-    clean(network)
+def _same_but_batch(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same_but_batch, first, second))
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+        return first is second  # the output node has no value
+    sizes = list(first.shape), list(second.shape)
+    return sizes[0] == sizes[1] or (
+        sizes[0][:1] == [1] and sizes[1][:1] == [2] and sizes[0][1:] == sizes[1][1:]
+    )

@@ -23,7 +23,7 @@ from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
 from edgekd.networks import builders
 from edgekd.quantization import folding, graphs, rewrites
-from edgekd.quantization.capture import capture as torch_export
+from edgekd.quantization.capture import capture as for_any_batch
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.fakequant import (
     PHASES,
@@ -158,7 +158,7 @@ def prepare(
     mean: Sequence[float],
     std: Sequence[float],
     rules: Int8Rules | None = None,
-    capture: Capture = torch_export,
+    capture: Capture = for_any_batch,
 ) -> QatNetwork:
     """Prepare a float network for int8 training. Changes `model` only in that it is put in eval
     form.
