@@ -14,6 +14,8 @@ def hide() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     # LiteRT warns that this option is for debugging, which is what the kernel check needs it for.
     warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+    # pydicom's quote values of tags, which may be names. EdgeKD reports damaged files itself.
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 
 @contextmanager

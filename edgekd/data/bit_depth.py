@@ -27,8 +27,7 @@ USUAL_BITS = (8, 10, 12, 14, 16)
 # Of the images, at most this share may have stray pixels, or be much darker than the others. More
 # are a set of their own with another depth.
 FEW = 0.05
-# Of an image's pixels, at most this share are strays, such as dead pixels of a detector. It is one
-# pixel of a thumbnail of 32 x 32.
+# Of an image's pixels, at most this share, or one pixel, are strays, such as a detector's defects.
 STRAY = 0.001
 # An image that never reaches 1/16 of white (4 bits less) is much darker than the others. It may
 # have fewer bits.
@@ -147,7 +146,9 @@ def _bits(own: Sequence[Extremes], candidates: Sequence[int]) -> tuple[int, list
     for bits in candidates:
         over = [each for each in own if each.above[bits]]
         few = len(over) <= max(1, FEW * len(own)) and len(over) < len(own)
-        if not over or (few and all(each.above[bits] <= STRAY * each.pixels for each in over)):
+        if not over or (
+            few and all(each.above[bits] <= max(1, STRAY * each.pixels) for each in over)
+        ):
             return bits, over
     return 16, []
 

@@ -8,6 +8,7 @@ Nothing here is random beyond the seed: the same source, settings and seed give 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -25,7 +26,7 @@ from edgekd.data.depth_record import Depth
 from edgekd.data.folders import EXPECTED
 from edgekd.data.left_out import places
 from edgekd.data.sources import SPLITS, UNLABELLED, Item, Source, SourceFacts
-from edgekd.data.splits import FEWEST, hold_out
+from edgekd.data.splits import FEWEST, hold_out, hold_out_latest
 from edgekd.data.uncertain import UncertainLabels
 from edgekd.data.unlabelled import UnlabelledCounts
 from edgekd.settings.recipe import DataConfig
@@ -36,8 +37,9 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
 
     `counts`: images of each class, or with each label, by split. `skipped`: a message for each
     image that could not be read. `labels`: "many" when an image may have several. `depth`: how
-    images of more than 8 bits became pixels, where there are any. `uncertain`: absent when no label
-    is.
+    images of more than 8 bits became pixels, where there are any. `years`: the first and the last
+    year of each split, where images have dates. `uncertain`: absent when no
+    label is.
     """
 
     fit: str
@@ -48,6 +50,7 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     skipped: list[str]
     labels: Literal["many"] | UnsetType = UNSET
     depth: Depth | UnsetType = UNSET
+    years: dict[str, list[int]] | UnsetType = UNSET
     unlabelled: UnlabelledCounts | UnsetType = UNSET
     uncertain: UncertainLabels | UnsetType = UNSET
 
@@ -81,6 +84,7 @@ def build_dataset(
     groups = data_checks.group_counts(labelled)
 
     extra = [image for image in reading.images if image.split == UNLABELLED]
+    extra, apart = unlabelled.of_other_groups(extra, labelled)
     new, beside = unlabelled.without_copies(source.name, extra, labelled, config.duplicates)
 
     facts = DatasetFacts(
@@ -91,6 +95,7 @@ def build_dataset(
         groups_by=source.facts.groups_by,
         ignored=source.facts.ignored,
         warnings=source.facts.warnings
+        + apart
         + class_names.look_alikes(source.items(), source.labels)
         + uncertain.warnings(config.uncertain, unsure, len(divided) - len(labelled))
         + _warnings(reading, labelled, groups, copies),
@@ -102,6 +107,7 @@ def build_dataset(
         skipped=[failure.what for failure in reading.failures],
         labels=UNSET if source.labels is None else "many",
         depth=UNSET if reading.depth is None else reading.depth,
+        years=_years(labelled) or UNSET,
         unlabelled=beside if extra else UNSET,
         uncertain=UncertainLabels(config.uncertain, unsure, len(divided) - len(labelled))
         if unsure
@@ -153,8 +159,11 @@ def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadI
         if any(image.split == into for image in images):
             continue
         train = [image for image in images if image.split == "train"]
-        held_out = hold_out(
-            _strata(train), [groups[image.row] for image in train], share, stream, into
+        tied = [groups[image.row] for image in train]
+        held_out = (
+            hold_out_latest(_strata(train), tied, _dates(train), share, into)
+            if config.split == "time"
+            else hold_out(_strata(train), tied, share, stream, into)
         )
         moved = {train[index].row for index in held_out}
         images = [
@@ -162,6 +171,29 @@ def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadI
             for image in images
         ]
     return images
+
+
+def _dates(images: Sequence[ReadImage]) -> list[dt.date]:
+    """When each image was made. Raises DataError when that is not known of all."""
+    found = [image.item.date for image in images if image.item.date is not None]
+    without = [image.item.name for image in images if image.item.date is None]
+    if without:
+        raise DataError(
+            f"data.split is time, and {len(without)} images have no date (StudyDate of DICOM): "
+            f"{places(without)}",
+            "build with --set data.split=random",
+        )
+    return found
+
+
+def _years(images: Sequence[ReadImage]) -> dict[str, list[int]]:
+    """The first and the last year of each split. Days would help to find a person."""
+    found: dict[str, list[int]] = {}
+    for split in SPLITS:
+        own = [image.item.date for image in images if image.split == split and image.item.date]
+        if own:
+            found[split] = [min(own).year, max(own).year]
+    return found
 
 
 def _strata(images: Sequence[ReadImage]) -> list[tuple[str, ...]]:

@@ -65,6 +65,14 @@ _PIXEL_TAGS = [
 ]
 
 
+# Values of Modality for reports, presentation states, plans, signals and the like (PS3.3,
+# C.7.3.1.1.1).
+_DOCUMENTS = frozenset(
+    {
+        *("SR", "PR", "KO", "DOC", "ANN", "REG", "FID", "RWV", "PLAN", "STAIN", "SMR", "HD", "EPS"),
+        *("AU", "ECG", "RESP", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTINTENT", "CTPROTOCOL"),
+    }
+)
 # Black and white of `WindowKind.PERCENTILES`. The outermost 1 % are markers, collimator edges and
 # direct exposure, which would take up most of the range.
 PERCENTILES = (1.0, 99.0)
@@ -217,11 +225,13 @@ def _decoded(found: Dataset, name: str) -> NDArray[Any]:
     """The stored values, [height, width] or RGB [height, width, 3]."""
     from pydicom import pixels
 
+    syntax = found.file_meta.get("TransferSyntaxUID")
+    compressed = getattr(syntax, "is_compressed", False)
+    if compressed and not _is_whole(found.PixelData):
+        raise DataError(f"{name}: a DICOM file that is damaged or cut short", _SKIP)
     try:
         return np.asarray(pixels.pixel_array(found))
     except Exception as error:  # decoders raise what they like
-        syntax = found.file_meta.get("TransferSyntaxUID")
-        compressed = getattr(syntax, "is_compressed", False)
         if compressed and "missing" in str(error):
             raise DataError(
                 f"{name}: its pixels are compressed as {syntax.name}, and no installed package "
@@ -232,11 +242,28 @@ def _decoded(found: Dataset, name: str) -> NDArray[Any]:
         raise DataError(f"{name}: a DICOM file with damaged pixels{how}", _SKIP) from None
 
 
+def is_document(found: Dataset) -> bool:
+    """Whether a file is of a kind that holds no image, such as a report. A damaged image is not."""
+    return "Rows" not in found and str(found.get("Modality", "")).strip() in _DOCUMENTS
+
+
+def _is_whole(fragments: bytes) -> bool:
+    """Whether compressed pixels end where their last fragment ends (PS3.5, A.4).
+
+    Decoders of JPEG fill the rest of a picture that is cut short, and do not tell.
+    """
+    at = 0
+    while fragments[at : at + 4] == b"\xfe\xff\x00\xe0":
+        at += 8 + int.from_bytes(fragments[at + 4 : at + 8], "little")
+    return at == len(fragments)
+
+
 def _check(found: Dataset, name: str, max_pixels: int) -> None:
     """Raise DataError for a file without an image, with several frames, or too large."""
     if not any(tag in found for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        kind = str(found.get("Modality", "")).strip()[:16] or "unknown"
-        raise DataError(f"{name}: a DICOM file without an image (modality {kind})", _SKIP)
+        if not is_document(found):
+            raise DataError(f"{name}: a DICOM file that is damaged or cut short", _SKIP)
+        raise DataError(f"{name}: a DICOM file without an image ({found.Modality})", _SKIP)
     frames = int(found.get("NumberOfFrames") or 1)
     if frames > 1:
         raise DataError(
@@ -273,10 +300,8 @@ def _parsed(
         if error.errno is None:
             return None
         raise
-    except Exception as error:  # a damaged header may raise anything
-        raise DataError(
-            f"{name}: a DICOM file with a damaged header ({type(error).__name__})", _SKIP
-        ) from None
+    except Exception:  # a damaged header may raise anything
+        raise DataError(f"{name}: a DICOM file that is damaged or cut short", _SKIP) from None
 
 
 def header(file: Path | io.BytesIO, tags: list[str], name: str) -> Dataset | None:

@@ -92,6 +92,10 @@ class FolderSource:
         """Every image, sorted by name within each class."""
         return list(self._items)
 
+    def file(self, item: Item) -> Path:
+        """Where an image lies."""
+        return self._paths[item.name]
+
     def load(self, item: Item) -> bytes:
         """The file's bytes. Raises DataError when it cannot be read."""
         try:

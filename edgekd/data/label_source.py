@@ -69,6 +69,10 @@ class LabelSource:
         """Every image, in the table's order."""
         return list(self._items)
 
+    def file(self, item: Item) -> Path:
+        """Where an image lies."""
+        return self._paths[item.name]
+
     def load(self, item: Item) -> bytes:
         """The file's bytes. Raises DataError when it cannot be read."""
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgekd.core import files, plugins
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.data import class_names, label_csv, unlabelled
+from edgekd.data import class_names, dicom_source, label_csv, unlabelled
 from edgekd.data.chest_xrays import formats
 from edgekd.data.folders import EXPECTED, FolderSource
 from edgekd.data.label_source import LabelSource
@@ -31,9 +31,10 @@ def open_all(config: DataConfig) -> Source:
     """
     source = open_source(config.source, config)
     class_names.checked(source.items(), source.labels, source.name)
-    if not config.unlabelled:
-        return source
-    return unlabelled.WithUnlabelled(source, files.expanded(config.unlabelled, "data.unlabelled"))
+    if config.unlabelled:
+        folder = files.expanded(config.unlabelled, "data.unlabelled")
+        source = unlabelled.WithUnlabelled(source, folder)
+    return dicom_source.wrapped(source, patients=config.group_column != "")
 
 
 def open_source(text: str, config: DataConfig | None = None) -> Source:

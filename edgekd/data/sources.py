@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -44,7 +45,8 @@ class Item:
     does. Images of one `group` (a patient, for example) stay in one split; None means that the
     image is a group of its own. `findings` holds the labels of an image that may have none or
     several; `label` is then the text that `together` makes of them. `uncertain` holds the labels
-    that its author could neither confirm nor exclude; none of them is in `findings`.
+    that its author could neither confirm nor exclude; none of them is in `findings`. `date`:
+    when the image was made, if that is known.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Item:
     findings: tuple[str, ...] | None = None
     # Not in the text of an item, so that fingerprints stay equal where no label is uncertain.
     uncertain: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    date: dt.date | None = dataclasses.field(default=None, repr=False)  # nor is this
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ The functions work on plain lists of labels and groups, so that they can be test
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -75,6 +76,46 @@ def hold_out(
                 f"add images of {label!r}, or bring your own {into}/ folder",
             )
     return {index for group in chosen for index in members[group]}
+
+
+def hold_out_latest(
+    labels: Sequence[Sequence[str]],
+    groups: Sequence[str],
+    dates: Sequence[dt.date],
+    share: float,
+    into: str,
+) -> set[int]:
+    """Choose about `share` of the images from the latest groups on; returns the chosen indices.
+
+    A group is as late as its latest image, so that no test image is older than what a patient who
+    is trained on shows. Groups are taken whole, from the latest on, until there are round(share *
+    images), and FEWEST of each class. Arguments as in `hold_out`; `dates`: of each image.
+
+    Raises DataError when fewer than FEWEST images of a class would stay behind.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    latest = {group: max(dates[index] for index in own) for group, own in members.items()}
+    wanted = max(FEWEST, round(share * len(labels)))
+    left = Counter(label for own in labels for label in own)
+    taken: Counter[str] = Counter()
+    chosen: set[int] = set()
+    for group in sorted(members, key=lambda name: (latest[name], name), reverse=True):
+        if len(chosen) >= wanted and all(taken[label] >= FEWEST for label in left):
+            break
+        chosen.update(members[group])
+        parts = Counter(label for index in members[group] for label in labels[index])
+        taken.update(parts)
+        left.subtract(parts)
+    few = sorted(label for label, count in left.items() if count < FEWEST)
+    if few:
+        raise DataError(
+            f"class {few[0]!r} has {left[few[0]]} images before the time that {into} begins, and "
+            f"train needs {FEWEST}",
+            f"add older images of {few[0]!r}, or build with --set data.split=random",
+        )
+    return chosen
 
 
 def draw(labels: Sequence[int], count: int, seed: int) -> list[int]:

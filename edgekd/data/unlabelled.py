@@ -29,6 +29,7 @@ from edgekd.data.decoding import ReadImage
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.folder_walk import FolderWalk
 from edgekd.data.images import header_size
+from edgekd.data.left_out import places
 from edgekd.data.sources import UNLABELLED, Item, Source
 
 # Prefix of these images' names, so that none is equal to the name of a labelled image.
@@ -65,6 +66,14 @@ class WithUnlabelled:
     def items(self) -> list[Item]:
         """The source's images, then the images without labels."""
         return [*self.source.items(), *(Item(name, "", UNLABELLED) for name in self._paths)]
+
+    def file(self, item: Item) -> Path | None:
+        """Where an image lies; None when the source has no files."""
+        if item.split == UNLABELLED:
+            return self._paths[item.name]
+        find = getattr(self.source, "file", None)
+        found: Path | None = None if find is None else find(item)
+        return found
 
     def load(self, item: Item) -> bytes | NDArray[np.uint8]:
         """The file's bytes, or what the source loads. Raises DataError when it cannot be read."""
@@ -116,6 +125,19 @@ class UnlabelledCounts(Record, frozen=True):
     in_val_or_test: int
     in_train: int
     repeated: int
+
+
+def of_other_groups(
+    images: Sequence[ReadImage], labelled: Sequence[ReadImage]
+) -> tuple[list[ReadImage], list[str]]:
+    """The images without labels whose group (a patient) is in neither val nor test, and a sentence
+    about the others: to train on them would flatter the test.
+    """
+    held = {image.item.group for image in labelled if image.split in ("val", "test")} - {None}
+    stay = [image for image in images if image.item.group not in held]
+    left = [image.item.name for image in images if image.item.group in held]
+    said = f"{len(left)} images without a label are of groups in val or test and are not used"
+    return stay, [f"{said}: {places(left)}"] if left else []
 
 
 def without_copies(

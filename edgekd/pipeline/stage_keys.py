@@ -25,9 +25,15 @@ PACKAGE = Path(__file__).resolve().parent.parent
 NOT_HASHED = frozenset({"core", "settings"})
 # The distribution on PyPI that provides a top-level module, where their names differ by more than
 # "-" for "_".
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "libjpeg": "pylibjpeg-libjpeg",
+    "openjpeg": "pylibjpeg-openjpeg",
+    "rle": "pylibjpeg-rle",
+}
 # Libraries that a module imports by a computed name, where the source does not show them.
 IMPORTED_BY_NAME = {
+    "data.dicom_file": frozenset({"pylibjpeg", "libjpeg", "openjpeg", "rle"}),  # by pydicom
     "device.edgebench": frozenset({"ai_edge_litert", "tflite_runtime", "tensorflow"}),
     "tflite.runtime": frozenset({"ai_edge_litert", "tflite_runtime", "tensorflow"}),
 }

@@ -87,6 +87,7 @@ class DataBlock(Record, frozen=True, kw_only=True):
     depth: Depth | UnsetType = UNSET  # of images of more than 8 bits
     groups_by: str | UnsetType = UNSET  # what names the groups, such as "column 'patient_id'"
     uncertain: Uncertain | UnsetType = UNSET
+    years: dict[str, list[int]] | UnsetType = UNSET  # first and last year of each split
 
 
 class StageBlock(Record, frozen=True):

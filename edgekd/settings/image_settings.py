@@ -95,6 +95,14 @@ class DataConfig:
         int,
         Meta(ge=1, le=99, description="Which of the windows in a DICOM file is used."),
     ] = 1
+    split: Annotated[
+        Literal["random", "time"],
+        Meta(
+            description="How images are split if the source does not divide them. "
+            '"random": stratified by class. "time": the patients of the latest studies are tested '
+            "(StudyDate of DICOM)."
+        ),
+    ] = "random"
     val_share: Annotated[
         float,
         Meta(ge=0.01, le=0.5, description="Share of the training images used for validation."),

@@ -251,6 +251,10 @@ def _data_facts(block: DataBlock) -> list[tuple[str, str]]:
                 + (f" ({fmt.whole(dropped)} copies dropped)" if dropped else ""),
             )
         )
+    years = present(block.years) or {}
+    told = [f"{low} to {high} in {split}" for split, (low, high) in years.items()]
+    if told:
+        facts.append(("years of the images", ", ".join(told)))
     depth = present(block.depth)
     if depth is not None:
         clipped = f", {fmt.whole(depth.clipped)} clipped" if depth.clipped else ""
