@@ -5,6 +5,7 @@ A table's author chooses case, spaces, underscores and hyphens; `key` leaves the
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -49,6 +50,7 @@ ABOUT = {
 FRONTAL, DIRECTION = "frontallateral", "appa"
 
 
+@functools.lru_cache(maxsize=1024)
 def key(name: str) -> str:
     """A column's name without case, spaces and punctuation, for comparison."""
     plain = unicodedata.normalize("NFKC", name).casefold()

@@ -194,7 +194,8 @@ class FolderSource:
             what = f"holds {loose} images but no class folders" if loose else "has no class folders"
             raise DataError(
                 f"{parent}: {what}",
-                f"put the images of each class into a folder of its own; {EXPECTED}",
+                _csv_beside(parent)
+                + f"put the images of each class into a folder of its own; {EXPECTED}",
             )
         found = []
         for folder in classes:
@@ -233,6 +234,12 @@ class FolderSource:
                     f"{self.root}: train/ and {split}/ hold different classes; " + "; ".join(parts),
                     hint + "every split needs the same class folders, spelt alike",
                 )
+
+
+def _csv_beside(folder: Path) -> str:
+    """The beginning of a next step: the CSV in a folder that may name the images' classes."""
+    found = [path for path in listed(folder) if path.suffix.lower() == ".csv"]
+    return f"if {found[0].name} holds the labels, --data {found[0]}; else " if found else ""
 
 
 def _unwrapped(root: Path) -> Path:

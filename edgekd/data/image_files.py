@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from edgekd.core.errors import DataError
-from edgekd.core.files import is_file
+from edgekd.core.files import is_file, problem
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.label_table import LabelTable
 from edgekd.data.shown_names import SHOWN, shown
@@ -29,7 +29,8 @@ def locate(root: Path, named: Mapping[str, str]) -> tuple[dict[str, Path], list[
     A name is looked for below `root`; then without its first folder, where that is `root` itself or
     is left out on disk; then by its last part (without a suffix: its stem) anywhere below `root`.
 
-    Raises DataError for a last part that fits several files.
+    Raises DataError for a last part that fits several files, and PathError for a folder that cannot
+    be read.
     """
     found = {name: _direct(root, name, where) for name, where in named.items()}
     missing = [name for name, path in found.items() if path is None]
@@ -71,7 +72,7 @@ def _index(root: Path, missing: list[str]) -> dict[str, list[Path]]:
     """{last part: the files below `root` that have it}, for the missing names alone."""
     wanted = {_last(name) for name in missing}
     found: dict[str, list[Path]] = defaultdict(list)
-    for here, folders, files in os.walk(root):
+    for here, folders, files in os.walk(root, onerror=_refuse_unreadable):
         depth = len(Path(here).relative_to(root).parts)
         folders[:] = [
             name for name in folders if not name.startswith((".", "__")) and depth < _DEPTH
@@ -82,6 +83,10 @@ def _index(root: Path, missing: list[str]) -> dict[str, list[Path]]:
                 for part in {file, path.stem} & wanted:
                     found[part].append(path)
     return found
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise problem(error, Path(error.filename))
 
 
 def refused(missing: Sequence[str], table: LabelTable, root: Path) -> DataError:

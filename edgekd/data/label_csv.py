@@ -32,7 +32,7 @@ from pathlib import Path, PurePosixPath
 from edgekd.core.errors import DataError, UnknownName, nearest
 from edgekd.data import column_names, grouping, tables
 from edgekd.data.class_names import normal
-from edgekd.data.label_table import LabelRow, LabelTable, about, split_of
+from edgekd.data.label_table import AboutColumns, LabelRow, LabelTable, split_of
 from edgekd.data.shown_names import SHOWN, shown
 from edgekd.settings.recipe import DataConfig
 from edgekd.settings.recipe_toml import spelled
@@ -44,6 +44,9 @@ _NO = frozenset({"0", "0.0", "0.00", ""})
 _UNCERTAIN = frozenset({"-1", "-1.0", "-1.00"})
 # A cell of labels that means none, in lower case.
 _NONE = frozenset({"", "no finding"})
+
+# Names of groups that may also be those of labels.
+_WORDS = frozenset({*column_names.GROUP_WORDS, *column_names.LIKELY_GROUP_WORDS})
 
 Numbered = list[tuple[int, dict[str, str]]]
 
@@ -83,6 +86,7 @@ def read(path: Path, config: DataConfig) -> LabelTable:
         [*columns.taken, *(labels or ())],
         [_below(name, own) for name, own in zip(names, said, strict=True)],
     )
+    about = AboutColumns.of(header)
     found = [
         LabelRow(
             image=name,
@@ -93,7 +97,7 @@ def read(path: Path, config: DataConfig) -> LabelTable:
             if columns.split is None
             else split_of(row[columns.split], where(path, line)),
             group=tied,
-            cells={**row, **about(row)},
+            cells={**row, **about.read(row)},
         )
         for (line, row), name, own, unsure, tied in zip(
             rows, names, said, uncertain, grouped.groups, strict=True
@@ -194,7 +198,12 @@ def _not_labels(rows: Numbered, config: DataConfig) -> list[str]:
         *known,
         *([asked] if asked else []),
         # A label may be called "Subject" or "Case"; its cells then hold nothing but marks.
-        *(name for name in likely if not all(row[name].strip() in marks for _, row in rows)),
+        *(
+            name
+            for name in likely
+            if column_names.key(name) not in _WORDS
+            or not all(row[name].strip() in marks for _, row in rows)
+        ),
     ]
 
 
@@ -234,9 +243,10 @@ def marked(
     -1 when data.uncertain is "refuse".
     """
     said, uncertain = [], []
+    marks = _YES | _NO | _UNCERTAIN
     for line, row in rows:
         for name in labels:
-            if row[name].strip() not in _YES | _NO | _UNCERTAIN:
+            if row[name].strip() not in marks:
                 raise DataError(
                     f"{where(path, line)}: {name} is {row[name]!r}, expected 1, 0 or nothing",
                     "correct the line",

@@ -70,23 +70,40 @@ def joined(first: LabelTable, parts: Sequence[tuple[str, LabelTable]]) -> LabelT
     )
 
 
-def about(cells: Mapping[str, str]) -> dict[str, str]:
-    """What the cells of a row say of sex, age (whole years) and view, by these three names."""
-    found: dict[str, str] = {}
-    for name, keys in column_names.ABOUT.items():
-        column = column_names.find(cells, keys)
-        if column is not None and cells[column].strip():
-            found[name] = cells[column].strip()
-    if years := _YEARS.fullmatch(found.get("age", "")):
-        found["age"] = years[1]
-    frontal = column_names.find(cells, (column_names.FRONTAL,))
-    direction = column_names.find(cells, (column_names.DIRECTION,))
-    if frontal is not None and "view" not in found:
-        told = (cells[direction].strip() if direction is not None else "") or cells[frontal].strip()
-        if cells[frontal].strip().lower() == _LATERAL:
-            told = cells[frontal].strip()
-        found |= {"view": told} if told else {}
-    return found
+@dataclasses.dataclass(frozen=True)
+class AboutColumns:
+    """The columns that say something of a patient or a picture. Found once for a table, since a
+    table may have hundreds of thousands of rows.
+    """
+
+    facts: Mapping[str, str]  # {"sex", "age" or "view": column}
+    frontal: str | None
+    direction: str | None
+
+    @classmethod
+    def of(cls, header: Sequence[str]) -> AboutColumns:
+        """The columns of a header."""
+        found = {
+            name: column
+            for name, keys in column_names.ABOUT.items()
+            if (column := column_names.find(header, keys)) is not None
+        }
+        return cls(
+            found,
+            column_names.find(header, (column_names.FRONTAL,)),
+            column_names.find(header, (column_names.DIRECTION,)),
+        )
+
+    def read(self, cells: Mapping[str, str]) -> dict[str, str]:
+        """What a row says of sex, age (whole years) and view, by these three names."""
+        found = {name: cells[column].strip() for name, column in self.facts.items()}
+        if years := _YEARS.fullmatch(found.get("age", "")):
+            found["age"] = years[1]
+        if self.frontal is not None and "view" not in found:
+            lateral = cells[self.frontal].strip().lower() == _LATERAL
+            direction = "" if lateral or self.direction is None else cells[self.direction].strip()
+            found["view"] = direction or cells[self.frontal].strip()
+        return {name: value for name, value in found.items() if value}
 
 
 def split_of(cell: str, where: str) -> str:

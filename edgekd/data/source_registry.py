@@ -21,6 +21,8 @@ from edgekd.data.shards import ShardSource
 from edgekd.data.sources import Source
 from edgekd.settings.recipe import DataConfig
 
+# What stands before the ":" or "@" of a built-in source.
+_KINDS = frozenset({"phantom", "phantom-multi", "elpv", "fashion-mnist", "shards", "medmnist"})
 _BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
 
@@ -66,7 +68,9 @@ def open_source(text: str, config: DataConfig | None = None) -> Source:
     config = config or DataConfig()
     if text.lower().endswith((".csv", ".csv.gz")):
         return _labelled(files.expanded(text, "--data"), config)
-    published = formats.find_in(files.expanded(text, "--data"))
+    name, _, size = text.partition("@")
+    kind, _, rest = name.partition(":")
+    published = None if kind in _KINDS else formats.find_in(files.expanded(text, "--data"))
     if published is not None:
         return _labelled(published, config)
     if config.labels or config.images:
@@ -75,8 +79,6 @@ def open_source(text: str, config: DataConfig | None = None) -> Source:
             f"--data is {text}",
             "leave it out, or give --data FILE.csv",
         )
-    name, _, size = text.partition("@")
-    kind, _, rest = name.partition(":")
     if kind in ("phantom", "phantom-multi"):
         options = {"count": _whole(rest, text)} if rest else {}
         options |= {"px": _whole(size, text)} if size else {}

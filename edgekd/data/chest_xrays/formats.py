@@ -53,7 +53,10 @@ def read(path: Path, config: DataConfig) -> LabelTable | None:
 
 
 def find_in(folder: Path) -> Path | None:
-    """The published label file in the folder of a release; None when there is none."""
+    """The published label file in the folder of a release; None when there is none.
+
+    Raises PathError when the folder cannot be looked at.
+    """
     if not files.is_folder(folder, "--data"):
         return None
     for form in FORMATS:
