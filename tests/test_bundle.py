@@ -97,6 +97,10 @@ def test_what_lies_in_it(out: Path, files: Files) -> None:
     assert told["sha256"] == body(files, "lineage.json")["head"]
     assert told["sha256"] in (out / "report.html").read_text()
     assert not [name for name in files if name.startswith(samples.FOLDER) and b"@@" in files[name]]
+    study = body(files, "report.json")["medical"]  # the phantom counts as medical
+    points = [point["threshold"] for row in study["findings"] for point in row["points"]]
+    assert points
+    assert all(f"| {point:.3f} |" in files["README.md"].decode() for point in points)
     use = files["README.md"].decode().partition("## Use")[2]
     named = re.findall(r"`(?:python3 )?([A-Za-z_0-9]+(?:/[A-Za-z_0-9]+)*\.[a-zA-Z_0-9]+)[ `]", use)
     assert {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgekd.app import medical_figures
 from edgekd.core.errors import DataError, RecipeError, UnknownName
 from edgekd.data import answer_logs, tables
 from edgekd.data.sources import UNLABELLED
@@ -38,6 +39,7 @@ def check_job(job: Job) -> None:
     range_pins.parse(job.recipe.qat.pin)
     if job.recipe.subgroups.column:
         subgroup_values(job)
+    medical_figures.check_columns(job)
     for teacher in job.teachers:
         model_specs.check_frozen(job.recipe.teacher.mode, teacher.weights, teacher.spec)
     _check_tables(job)

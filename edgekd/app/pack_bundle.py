@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from edgekd.app import early_checks, provenance
+from edgekd.app import early_checks, medical_figures, provenance
 from edgekd.bundle import assemble, bundle_files, hash_chain, licences
 from edgekd.bundle.lineage_record import ChainLink
 from edgekd.bundle.model_card import CardFacts
@@ -18,6 +18,7 @@ from edgekd.data import datasets
 from edgekd.evaluation import confidence_record, subgroups
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.examples import Example
+from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
@@ -30,11 +31,15 @@ RETOLD = (*NEEDED, "bench")
 
 
 def with_blocks(job: Job, done: Mapping[str, Done], report: Report) -> Report:
-    """The report with licences, and with confidence and subgroups when the build got that far."""
+    """The report with licences, and with confidence, medical figures and subgroups when the build
+    got that far.
+    """
     confidence: confidence_record.Confidence | UnsetType = UNSET
     groups: Subgroups | UnsetType = UNSET
+    study: Medical | UnsetType = UNSET
     if "confidence" in done:
         confidence = confidence_block(load(done, "confidence"))
+        study = medical_figures.block(job, done, report, confidence) or UNSET
     if "evaluate" in done and job.recipe.subgroups.column:
         values = column_values(job, load(done, "data"))
         groups = subgroups.report(
@@ -45,6 +50,7 @@ def with_blocks(job: Job, done: Mapping[str, Done], report: Report) -> Report:
         licences=provenance.licence_chain(job, done),
         confidence=confidence,
         subgroups=groups,
+        medical=study,
     )
 
 
@@ -149,6 +155,7 @@ def card_facts(
         networks=accuracy.waterfall,
         confidence=confidence,
         subgroups=present(report.subgroups),
+        medical=present(report.medical),
     )
 
 

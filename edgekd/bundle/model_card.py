@@ -7,20 +7,19 @@ import json
 import re
 from collections.abc import Sequence
 
+from edgekd.bundle import medical_card
 from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.licences_record import LicenceChain
+from edgekd.bundle.markdown import plain
 from edgekd.core.artifacts import Json
 from edgekd.core.records import present
+from edgekd.data.patient_columns import MEDICAL
 from edgekd.evaluation.accuracy_record import StageRow
 from edgekd.evaluation.confidence_record import ClassConfidence, Confidence, LabelConfidence
+from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Group, Subgroups
 from edgekd.settings.recipe import CardConfig
 
-# Names of data by which medical images are recognised.
-MEDICAL = re.compile(
-    r"x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient|derma|retina|path(o|mnist)|phantom",
-    re.IGNORECASE,
-)
 NOT_FOR_DIAGNOSIS = (
     "NOT for diagnosis, triage or any other clinical use: it is no medical device and was never "
     "tested as one."
@@ -54,6 +53,7 @@ class CardFacts:
     networks: list[StageRow]
     confidence: Confidence
     subgroups: Subgroups | None
+    medical: Medical | None = None
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -78,13 +78,14 @@ def card(
     several = isinstance(facts.confidence, LabelConfidence)
     parts = [
         ["---", *_front(licences, contract.name, facts), "---"],
-        [f"# {_plain(contract.name)}"],
+        [f"# {plain(contract.name)}"],
         [_summary(facts, "labels that may occur together" if several else "classes")],
-        ["## Intended use", "", _plain(settings.intended_use) or "Not stated by its author."],
-        ["## Limits", "", _plain(contract.limits)],
+        ["## Intended use", "", plain(settings.intended_use) or "Not stated by its author."],
+        ["## Limits", "", plain(contract.limits)],
         ["## Use", "", *_use(contract.input)],
         ["## Accuracy", "", *_accuracy(facts, several)],
         ["## Confidence", "", *_confidence(facts.confidence, facts.classes)],
+        medical_card.lines(facts.medical) if facts.medical else [],
         ["## Groups", "", *_groups(facts.subgroups)] if facts.subgroups else [],
         ["## Training data and licences", "", *_licences(licences)],
         ["## Proof", "", PROOF],
@@ -93,7 +94,7 @@ def card(
 
 
 def _summary(facts: CardFacts, kind: str) -> str:
-    named = ", ".join(_plain(label) for label in facts.classes[:MOST_CLASSES])
+    named = ", ".join(plain(label) for label in facts.classes[:MOST_CLASSES])
     return (
         f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), distilled, quantized "
         f"and certified by EdgeKD {facts.edgekd} for `{facts.profile}`."
@@ -161,7 +162,7 @@ def _accuracy(facts: CardFacts, several: bool) -> list[str]:
     metric, area = ("labels right", "mean AUC") if several else ("top-1", "AUC")
     synthetic = " (SYNTHETIC images)" if facts.synthetic else ""
     lines = [
-        f"On {facts.images} test images of {_plain(facts.data_name)}{synthetic}:",
+        f"On {facts.images} test images of {plain(facts.data_name)}{synthetic}:",
         "",
         f"| network | {metric} | 95 % | {area} |",
         "|---|---|---|---|",
@@ -201,7 +202,7 @@ def _of_classes(confidence: ClassConfidence, classes: Sequence[str]) -> list[str
         "",
         "| class | images | label in its set |",
         "|---|---|---|",
-        *(f"| {_plain(label)} | {row.n} | {_share(row.coverage)} |" for label, row in rows),
+        *(f"| {plain(label)} | {row.n} | {_share(row.coverage)} |" for label, row in rows),
     ]
 
 
@@ -219,7 +220,7 @@ def _of_labels(confidence: LabelConfidence) -> list[str]:
         "| label | threshold | images with it | found (sensitivity) | left out (specificity) |",
         "|---|---|---|---|---|",
         *(
-            f"| {_plain(fitted.label)} | {fitted.threshold:.3f} | {row.positives} | "
+            f"| {plain(fitted.label)} | {fitted.threshold:.3f} | {row.positives} | "
             f"{_share(row.sensitivity)} | {_share(row.specificity)} |"
             for fitted, row in rows
         ),
@@ -229,7 +230,7 @@ def _of_labels(confidence: LabelConfidence) -> list[str]:
 def _groups(body: Subgroups) -> list[str]:
     """Each group of the column of `subgroups.column`, in the float student and in the .tflite."""
     return [
-        f"By `{_plain(body.column)}`, {body.metric} on test images:",
+        f"By `{plain(body.column)}`, {body.metric} on test images:",
         "",
         "| group | images | student | int8 | change | 95 % |",
         "|---|---|---|---|---|---|",
@@ -245,7 +246,7 @@ def _group(row: Group) -> str:
         low, high = row.change.ci95
         interval = f"{low:+.3f} to {high:+.3f}"
     return (
-        f"| {_plain(row.group)} | {row.n} | {_figure(student)} | {_figure(final)} | {change} | "
+        f"| {plain(row.group)} | {row.n} | {_figure(student)} | {_figure(final)} | {change} | "
         f"{interval} |"
     )
 
@@ -253,11 +254,11 @@ def _group(row: Group) -> str:
 def _licences(licences: LicenceChain) -> list[str]:
     """The parts of the model with their terms, and what follows for the bundle."""
     named = [
-        f"Bundle: **{_plain(licences.result)}**.",
-        *(f"Tainted by {_plain(row)}." for row in licences.tainted_by),
-        *(f"Not known: {_plain(row)}." for row in licences.unknown),
+        f"Bundle: **{plain(licences.result)}**.",
+        *(f"Tainted by {plain(row)}." for row in licences.tainted_by),
+        *(f"Not known: {plain(row)}." for row in licences.unknown),
         *(
-            f"What {_plain(row.name)} taught may be used for: {row.outputs} ({_plain(told)})."
+            f"What {plain(row.name)} taught may be used for: {row.outputs} ({plain(told)})."
             for row in licences.links
             if (told := present(row.terms))
         ),
@@ -266,7 +267,7 @@ def _licences(licences: LicenceChain) -> list[str]:
         "| part | name | licence | source |",
         "|---|---|---|---|",
         *(
-            f"| {row.role} | {_plain(row.name)} | {_plain(row.licence)} | {_plain(row.source)} |"
+            f"| {row.role} | {plain(row.name)} | {plain(row.licence)} | {plain(row.source)} |"
             for row in licences.links
             if row.part == "model"
         ),
@@ -281,9 +282,3 @@ def _share(value: float | None) -> str:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _plain(text: str) -> str:
-    """One line of text that Markdown and HTML show as it is."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", clean)

@@ -87,7 +87,7 @@ def report(
     labels = np.asarray(evaluation.labels, np.int64)
     every = _logits(evaluation)
     answers = {name: every[name] for name in NETWORKS if name in every}
-    groups = _groups([value or NOWHERE for value in values])
+    groups = rows_by_value(values)
     large = {name for name, rows in groups.items() if len(rows) >= config.min_images}
     judging = _judging([groups[name] for name in large], answers["tflite"], labels)
 
@@ -190,9 +190,10 @@ def _failure(every: Mapping[str, Array], loss: _Loss, labels: Array, rows: Array
     )
 
 
-def _groups(values: list[str]) -> dict[str, Array]:
+def rows_by_value(values: Sequence[str | None]) -> dict[str, Array]:
     """{group: image rows}, largest first; beyond MOST_GROUPS the smallest are one group."""
-    found = {name: np.flatnonzero(np.asarray(values) == name) for name in sorted(set(values))}
+    named = [value or NOWHERE for value in values]
+    found = {name: np.flatnonzero(np.asarray(named) == name) for name in sorted(set(named))}
     ordered = sorted(found, key=lambda name: (-len(found[name]), name))
     groups = {name: found[name] for name in ordered[:MOST_GROUPS]}
     if ordered[MOST_GROUPS:]:

@@ -19,6 +19,7 @@ from edgekd.evaluation.confidence_record import (
     LogitConfidence,
     ProbabilityConfidence,
 )
+from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
@@ -185,6 +186,7 @@ class Report(Record, frozen=True, kw_only=True):
     licences: LicenceChain | UnsetType = UNSET
     confidence: LogitConfidence | ProbabilityConfidence | LabelConfidence | UnsetType = UNSET
     subgroups: Subgroups | UnsetType = UNSET
+    medical: Medical | UnsetType = UNSET
     why: SensitivityReport | UnsetType = UNSET
     gates: list[str] | UnsetType = UNSET
     undecided: list[str] | UnsetType = UNSET

@@ -29,6 +29,7 @@ from edgekd.settings.verdict_settings import (
     CardConfig,
     CertifyConfig,
     ConfidenceConfig,
+    MedicalConfig,
     SubgroupConfig,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "DistilConfig",
     "EditsConfig",
     "FederatedConfig",
+    "MedicalConfig",
     "PruneConfig",
     "QatConfig",
     "Recipe",
@@ -74,6 +76,7 @@ class Recipe:
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     confidence: ConfidenceConfig = dataclasses.field(default_factory=ConfidenceConfig)
     subgroups: SubgroupConfig = dataclasses.field(default_factory=SubgroupConfig)
+    medical: MedicalConfig = dataclasses.field(default_factory=MedicalConfig)
     card: CardConfig = dataclasses.field(default_factory=CardConfig)
     bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
     seed: Annotated[Seed, Meta(description="Seed of everything random in a build.")] = 0

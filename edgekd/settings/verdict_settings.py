@@ -1,6 +1,6 @@
 """The recipe's tables about what a build must reach, and about its documents.
 
-[certify], [budget], [confidence], [subgroups], [card] and [bench].
+[certify], [budget], [confidence], [subgroups], [medical], [card] and [bench].
 """
 
 from __future__ import annotations
@@ -105,6 +105,14 @@ class SubgroupConfig:
             "group."
         ),
     ] = ""
+    columns: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Columns by whose groups the medical report gives the AUC. auto: sex, age "
+            "and view, as far as the data have them. Ages are put together in decades. Unlike "
+            "column, these fail no build."
+        ),
+    ] = ("auto",)
     max_drop: Annotated[
         Share,
         Meta(
@@ -120,6 +128,33 @@ class SubgroupConfig:
             description="Groups with fewer test images are shown, but not judged.",
         ),
     ] = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class MedicalConfig:
+    """The report's figures for medical data: operating points, AUC by group, calibration."""
+
+    report: Annotated[
+        Literal["auto", "yes", "no"],
+        Meta(
+            description="Whether the report has them. auto: for data that name patients' sex, age "
+            "or view, or whose name or source says that they are medical."
+        ),
+    ] = "auto"
+    sensitivity: Annotated[
+        Share,
+        Meta(
+            description="Sensitivity of the first operating point: the highest threshold that "
+            "reaches it on the validation images."
+        ),
+    ] = 0.95
+    specificity: Annotated[
+        Share,
+        Meta(
+            description="Specificity of the second operating point: the lowest threshold that "
+            "reaches it on the validation images."
+        ),
+    ] = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
