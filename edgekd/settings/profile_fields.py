@@ -39,7 +39,13 @@ class DeviceProfile:
 
     name: Annotated[str, Meta(description="The name for --profile.")]
     title: Annotated[str, Meta(description="The device's full name.")]
-    runtime: Annotated[str, Meta(description="The package that runs models on the device.")]
+    runtime: Annotated[
+        str,
+        Meta(
+            description="The package that runs models on the device, with its version where that "
+            'is not the newest: "tflite-runtime 2.7.0".'
+        ),
+    ]
     machine: Annotated[str, Meta(description="What `uname -m` prints there; empty for any.")]
     board: Annotated[
         str, Meta(description="Text that the device's own name contains; empty for any.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgekd.app.terminal.text import Say, safe, say_lines
+from edgekd.app.terminal.text import Lines, Say, safe
 from edgekd.assessment.check_record import (
     CompilerReport,
     DeviceCheck,
@@ -28,7 +28,7 @@ def show_check(say: Say, check: DeviceCheck) -> None:
     """Print what a device makes of a model."""
     verdict = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
     say(f"[bold]{safe(check.model)}[/] on [bold]{safe(check.profile)}[/]: {verdict}")
-    say_lines(say, _lines(check))
+    say(Lines(list(_lines(check))))
 
 
 def _lines(check: DeviceCheck) -> Iterator[Line]:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import rich.box
 import rich.console
 import rich.markup
 import rich.table
+import rich.text
+
+MARGIN = 2  # columns before a label, and between the longest label and its text
 
 type Say = Callable[[rich.console.RenderableType], None]
 
 
-def say_lines(say: Say, lines: Iterable[tuple[str, str]]) -> None:
-    """Print (what it is about, text) pairs; long texts go on below their own beginning."""
-    table = rich.table.Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for about, text in lines:
-        table.add_row(f"  {about}", text)
-    say(table)
+@dataclass(frozen=True)
+class Lines:
+    """(what it is about, text) pairs with markup; a long text goes on below its own beginning."""
+
+    pairs: Sequence[tuple[str, str]]
+
+    def __rich_console__(
+        self, console: rich.console.Console, options: rich.console.ConsoleOptions
+    ) -> rich.console.RenderResult:
+        """The pairs as lines of the console's width."""
+        labels = [rich.text.Text.from_markup(about) for about, _ in self.pairs]
+        indent = max((len(label) for label in labels), default=0) + 2 * MARGIN
+        for label, (_, text) in zip(labels, self.pairs, strict=True):
+            body = rich.text.Text.from_markup(text)
+            for row in body.wrap(console, max(options.max_width - indent, 1)):
+                row.rstrip()
+                line = rich.text.Text(" " * MARGIN) + label
+                line.pad_right(indent - len(line))
+                yield line + row
+                label = rich.text.Text()
 
 
 def safe(text: str) -> str:
