@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from edgekd.app import cli
+from edgekd.app.terminal.medical import show_medical
 from edgekd.bundle import medical_card
 from edgekd.core.errors import UnknownName
 from edgekd.core.intervals import wilson
@@ -238,6 +239,17 @@ def test_report_and_card_show_all_of_it(study: Medical, many: Medical):
         assert "Some patients have several test images" in read.text
         assert "female" in card
         assert "(no value)" in read.text
+
+
+def test_the_terminal_shows_the_first_findings(study: Medical, many: Medical):
+    said: list[str] = []
+    show_medical(lambda text, *_, **__: said.append(str(text)), many)
+    assert len(said) == 3 * 4
+    assert "Edema" in said[0]
+    assert "sensitivity of at least 95%" in said[1]
+    four = msgspec.structs.replace(many, findings=[*many.findings, *study.findings])
+    show_medical(lambda text, *_, **__: said.append(str(text)), four)
+    assert "1 more finding in" in said[-1]
 
 
 # Columns about patients ---------------------------------------------------------------------------

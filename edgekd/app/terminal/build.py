@@ -8,6 +8,7 @@ import rich.box
 import rich.table
 
 from edgekd.app.terminal.bench import show_bench
+from edgekd.app.terminal.medical import show_medical
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
 from edgekd.core.intervals import Interval
@@ -47,6 +48,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)
+    if study := present(report.medical):
+        show_medical(say, study)
     if why := present(report.why):
         show_why(say, why)
     _artifact(say, report)
