@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.once import once
+
 # Tests must not read or write the sketch cache of the user who runs them.
 os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(prefix="edgekd-sketches-")
 atexit.register(shutil.rmtree, os.environ["EDGEKD_SKETCHES"], ignore_errors=True)
@@ -76,4 +78,4 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder of a small real build with a bundle. Tests leave it as it is."""
     from tests.small_bundle import build  # torch: only for tests that ask for a build
 
-    return build(tmp_path_factory.mktemp("bundle") / "out")
+    return once(tmp_path_factory, "small_bundle", build)

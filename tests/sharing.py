@@ -122,7 +122,7 @@ def ranges(dataset: Dataset, network: Network) -> list[float]:
 def found(among: processes.Team) -> dict[str, Any]:
     """The results of this process, by name."""
     with among.at_work():
-        dataset = dataset_builder.build_dataset(PhantomSource(120, 40), DataConfig())
+        dataset = dataset_builder.build_dataset(PhantomSource(100, 40), DataConfig())
         known = teacher.run(
             dataset,
             settings=TeacherSettings(

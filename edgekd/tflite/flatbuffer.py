@@ -99,7 +99,9 @@ def schema() -> ModuleType:
 
 
 @functools.cache
+@functools.cache
 def _names(enum: type) -> dict[int, str]:
+    """{value: name} of one of the schema's enumerations, which have up to 200 members."""
     return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
 
 
