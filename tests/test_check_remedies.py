@@ -266,6 +266,17 @@ def test_other_things_are_named(
     assert "did you mean" not in text
 
 
+def test_a_folder_with_a_networks_name_does_not_hide_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mobilenetv2_035", "built"):
+        (tmp_path / name).mkdir()
+    assert cli.main(["check", "mobilenetv2_035", "--set", "data.input_px=32"]) == 0
+    assert cli.main(["check", "built"]) == 2
+    assert "built is a folder without model.tflite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["out", "out/model.tflite", "MODEL.TFLITE", "renamed.bin"])
 def test_files_and_folders_that_hold_a_model(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

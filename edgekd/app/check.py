@@ -7,7 +7,8 @@ from edgekd.app.results import CheckResult
 from edgekd.app.settings import recipe_of
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
-from edgekd.assessment.checked_file import refuse_settings, tflite_of
+from edgekd.assessment.checked_file import refuse_folder, refuse_settings, tflite_of
+from edgekd.core.errors import UnknownName
 from edgekd.core.records import present
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import Recipe
@@ -41,4 +42,8 @@ def answer(asked: Check) -> DeviceCheck:
         asked.settings,
         {} if is_recipe else {"distil.student": name},
     )
-    return student_check.check_recipe(settings, profile)
+    try:
+        return student_check.check_recipe(settings, profile)
+    except UnknownName:
+        refuse_folder(name)
+        raise

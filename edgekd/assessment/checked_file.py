@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,22 +14,24 @@ from edgekd.tflite.flatbuffer import IDENTIFIER
 
 SUFFIX = ".tflite"
 RECIPE = "recipe.toml"  # in the out folder of every build
-# Kinds of files that people give in place of a .tflite, by the end of their names.
-KINDS = {
-    ".onnx": "an ONNX file",
-    ".pt": "a PyTorch file",
-    ".pth": "a PyTorch file",
-    ".safetensors": "a file of weights",
-    ".h5": "a Keras file",
-    ".keras": "a Keras file",
-    ".pb": "a TensorFlow graph",
-    ".zip": "an archive",
-    ".json": "a JSON file",
-    ".lite": "a file of another kind",
-    ".csv": "a table",
-}
 TAKES = "give a .tflite, the out folder of a build, a recipe (.toml), or a network's name"
 CONVERT = "convert it to .tflite first, or give the network's name (edgekd models)"
+NAME = "give the name of the network that it is of (edgekd models)"
+# What people give in place of a .tflite, by the end of its name: what it is, and the next step.
+KINDS = {
+    ".onnx": ("an ONNX file", CONVERT),
+    ".h5": ("a Keras file", CONVERT),
+    ".keras": ("a Keras file", CONVERT),
+    ".pb": ("a TensorFlow graph", CONVERT),
+    ".pt": ("a PyTorch file", NAME),
+    ".pth": ("a PyTorch file", NAME),
+    ".safetensors": ("a file of weights", NAME),
+    ".zip": ("an archive", "unpack it, and check its model.tflite"),
+    ".json": ("a JSON file", TAKES),
+    ".csv": ("a table", TAKES),
+    ".lite": ("a file of another kind", TAKES),
+}
+OTHER = ("a file of another kind", TAKES)
 
 
 def tflite_of(text: str) -> Path | None:
@@ -50,17 +53,24 @@ def tflite_of(text: str) -> Path | None:
             raise
         return None  # a name that no file can have
     if is_folder:
-        return _in_folder(path)
+        # A folder without a model may happen to have the name of a network.
+        plain = os.sep not in text and not path.suffix
+        return None if plain and not files.is_file(path / MODEL) else _in_folder(path)
     if is_file:
         if _begins_like_a_tflite(path):
             return path
-        what = kind or "a file of another kind"
-        raise ModelFileError(
-            f"{text} is {what}, and check reads .tflite files", CONVERT if kind else TAKES
-        )
+        what, step = kind or OTHER
+        raise ModelFileError(f"{text} is {what}, and check reads .tflite files", step)
     if kind or os.sep in text:
         raise ModelFileError(f"{text} does not exist", TAKES)
     return None
+
+
+def refuse_folder(text: str) -> None:
+    """Raise ModelFileError where the text, which is no network's name, names a folder."""
+    with contextlib.suppress(PathError):  # a name that no folder can have
+        if files.is_folder(Path(text)):
+            _in_folder(Path(text))
 
 
 def _in_folder(folder: Path) -> Path:

@@ -53,6 +53,9 @@ def _lines(check: DeviceCheck) -> Iterator[Line]:
 
 def _loading(loading: LoadBlock) -> Iterator[Line]:
     """Which runtimes load the file."""
+    if loading.words:
+        yield "loads", "[red]not in the interpreter of this machine[/]"
+        return
     known = ", ".join(f"{name} {version}" for name, version in loading.oldest.items() if version)
     since = f"; oldest that can: {known}" if known else "; no runtime that EdgeKD knows can"
     if loading.loads:

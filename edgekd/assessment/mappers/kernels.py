@@ -14,7 +14,7 @@ from edgekd.assessment.op_placement import OpPlacement, Refusal, place_each
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 
-NO_KERNEL = "no kernel for this op"
+NOT_LISTED = "not among the profile's operators"
 
 
 class KernelList(Mapper):
@@ -32,7 +32,7 @@ class KernelList(Mapper):
         def judge(_graph: LiteGraph, op: LiteOp) -> Refusal | None:
             if op.name in profile.ops:
                 return None
-            return NO_KERNEL, f"{op.name} is not in the profile's [ops.legal]"
+            return NOT_LISTED, f"[ops.legal] has no {op.name}"
 
         return [
             dataclasses.replace(one, status=profile.ops[one.op]) if one.mapped else one
