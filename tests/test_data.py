@@ -178,6 +178,21 @@ def test_an_empty_class_is_named_with_what_was_ignored_in_it(plain: Path) -> Non
     assert "1 not an image" in error.what
 
 
+def test_a_folder_that_an_archive_left_inside_itself_is_read(tmp_path: Path) -> None:
+    """Kaggle's chest_xray/chest_xray/train, with what a Mac leaves beside it."""
+    counts = {"train/a": 20, "train/b": 20, "test/a": 6, "test/b": 6}
+    inner = folder(tmp_path / "xrays" / "xrays", counts)
+    (tmp_path / "xrays" / "__MACOSX" / "xrays").mkdir(parents=True)
+    (tmp_path / "xrays" / ".DS_Store").write_bytes(b"junk")
+    doubled, plain = open_source(str(tmp_path / "xrays")), open_source(str(inner))
+    assert doubled.items() == plain.items()
+    assert len(doubled.load(doubled.items()[0])) > 50
+    for name in ("train", "cat"):  # a split alone, and a class alone, are what they were
+        one = folder(tmp_path / f"one {name}", {f"{name}/x" if name == "train" else name: 6})
+        with pytest.raises(DataError, match="no class folders|one class only|has no|need"):
+            open_source(str(one))
+
+
 def test_images_without_class_folders_are_counted(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "flat" / f"{number}.png", number)
