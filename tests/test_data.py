@@ -189,7 +189,7 @@ def test_a_folder_that_an_archive_left_inside_itself_is_read(tmp_path: Path) -> 
     assert len(doubled.load(doubled.items()[0])) > 50
     for name in ("train", "cat"):  # a split alone, and a class alone, are what they were
         one = folder(tmp_path / f"one {name}", {f"{name}/x" if name == "train" else name: 6})
-        with pytest.raises(DataError, match="no class folders|one class only|has no|need"):
+        with pytest.raises(DataError, match=r"no class folders|one class only"):
             open_source(str(one))
 
 

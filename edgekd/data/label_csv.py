@@ -168,7 +168,8 @@ def _labels(
     labels = chosen(path, config.labels, [name for name in rows[0][1] if name not in own])
     if not config.labels:
         _refuse_other_values(path, rows, labels)
-    return *marked(path, rows, labels, config, sorted(own - set(columns.taken))), labels
+    others = [name for name in rows[0][1] if name in own]
+    return *marked(path, rows, labels, config, others), labels
 
 
 def _classes(path: Path, rows: Numbered, column: str, config: DataConfig) -> list[tuple[str, ...]]:
@@ -239,7 +240,7 @@ def marked(
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """The labels whose column says 1, and those whose column says -1, of each row.
 
-    `others`: columns that were taken for no labels. Raises DataError for another value, and for
+    `others`: the columns that are no labels. Raises DataError for another value, and for
     -1 when data.uncertain is "refuse".
     """
     said, uncertain = [], []
@@ -258,7 +259,7 @@ def marked(
         line, name = rows[first][0], uncertain[first][0]
         counts = Counter(name for names in uncertain for name in names)
         each = [f"{name} {count}" for name, count in counts.most_common()]
-        apart = f"; taken for no labels: {', '.join(others)}" if others else ""
+        apart = f"; columns that are no labels: {', '.join(others)}" if others else ""
         raise DataError(
             f"{where(path, line)}: {name} is {rows[first][1][name].strip()!r}, which means "
             f"uncertain; cells that say so: {counts.total()} ({shown(each)}){apart}",
