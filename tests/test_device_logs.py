@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from edgekd.device import benchmark_output, benchmark_tool
 from edgekd.device.android_delegate import AndroidDelegate
 from edgekd.device.delegation import Extent, read_delegation
 from edgekd.device.log_lines.reader import first_error
+from edgekd.device.log_lines.table import TABLE
 from edgekd.device.thermal_service import Thermal, read_thermal, throttled_note
 
 LOGS = Path(__file__).parent / "data" / "device_logs"
@@ -226,3 +228,23 @@ def test_the_thermal_service_of_a_phone():
     assert throttled_note(Thermal(0), Thermal(0)) is None
     assert throttled_note(Thermal(), Thermal()) is None
     assert read_thermal("Can't find service: thermalservice") == Thermal()
+
+
+NASTY = ("", "-1", "1e999", "9" * 400, "1.2.3", "nan", "٣", "\x1b[2J", "1,5", "(", "0x", "\u2028")
+
+
+def test_lines_with_anything_in_the_place_of_a_number_are_survived():
+    """Every example of the table, with nasty numbers in turn, through every reader of logs."""
+    for word in NASTY:
+        lines = [re.sub(r"\d+(\.\d+)?", lambda _, word=word: word, row.example) for row in TABLE]
+        text = "\n".join(["Operator Count Status", *lines])
+        compiler_log.parse(text)
+        read_delegation(text)
+        read_thermal(text)
+        first_error(text)
+        try:
+            found = benchmark_output.figures(None, text)
+        except DeviceError:
+            continue
+        benchmark_output.memory(found)
+        benchmark_output.latency(found)

@@ -6,14 +6,13 @@ log_lines/ (the lines of the log). The output comes from a device, so sizes and 
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Mapping
 
 from edgekd.core.errors import DeviceError
 from edgekd.core.records import UNSET
-from edgekd.device.bench_record import LatencyMs, MemoryKib
+from edgekd.device.bench_record import MOST, LatencyMs, MemoryKib
 from edgekd.device.benchmark_tool import told_cause
 from edgekd.device.log_lines import benchmark_lines
 from edgekd.device.log_lines.line import NUMBER, Says, number
@@ -70,7 +69,7 @@ def figures(proto: bytes | None, log: str) -> dict[str, float]:
             f"benchmark_model told no time{told_cause(log)}",
             "run it by hand in adb shell and read its log",
         )
-    if any(not math.isfinite(value) or value < 0 for value in found.values()):
+    if not all(0 <= value <= MOST for value in found.values()):  # NaN is in no order
         raise DeviceError(
             "benchmark_model's figures are not numbers",
             "run it by hand in adb shell and read its log",

@@ -14,6 +14,7 @@ from edgekd.device.log_lines.reader import read_log
 
 # PowerManager.THERMAL_STATUS_*; from "light" on, Android may slow the processor down
 STATUSES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+HOTTEST = 300.0  # degrees Celsius: no chip works there
 CPU_SENSOR = 0  # Temperature.TYPE_CPU
 
 
@@ -49,7 +50,7 @@ def read_thermal(text: str) -> Thermal:
         elif found.line is board_lines.TEMPERATURE and int(found.groups["type"]) == CPU_SENSOR:
             celsius = number(found.groups["celsius"])
             # a sensor that is not there has 0.0 or -99.9
-            if celsius is not None and celsius > 0:
+            if celsius is not None and 0 < celsius < HOTTEST:
                 readings.append(celsius)
     return Thermal(status, max(live or cached, default=None))
 

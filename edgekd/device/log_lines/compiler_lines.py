@@ -6,7 +6,7 @@ from edgekd.device.log_lines.line import LogLine, Says, Tool
 
 DOCS = "coral.ai/docs/edgetpu/compiler"
 ISSUES = "github.com/google-coral/edgetpu/issues"
-SIZE = r"\d[\d.]* ?(?:B|KiB|MiB|GiB)"
+SIZE = r"\d{1,12}(?:\.\d{1,9})? ?(?:B|KiB|MiB|GiB)"
 
 
 def _line(
@@ -64,7 +64,7 @@ CUT = _line(
 )
 COMPILED = _line(
     Says.FIGURE,
-    r"Models? compiled successfully in (?P<milliseconds>\d+) ms[.!]?",
+    r"Models? compiled successfully in (?P<milliseconds>\d{1,12}) ms[.!]?",
     "Model compiled successfully in 542 ms.",
     "The attempt succeeded. `Models` when several share the cache.",
 )
