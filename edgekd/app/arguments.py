@@ -40,10 +40,11 @@ SETTING = "change one setting of the recipe; may be repeated"
 
 
 class Arguments:
-    """Base class of the arguments of a verb. An empty text is refused where a name is expected.
+    """Base class of the arguments of a verb. An empty text is refused where a name is expected, and
+    so is a NUL character.
 
-    It is most often a shell variable that is not set. As a path it would mean the folder that the
-    command runs in.
+    An empty text is most often a shell variable that is not set. As a path it would mean the folder
+    that the command runs in.
     """
 
     def __post_init__(self) -> None:
@@ -54,6 +55,11 @@ class Arguments:
                 continue
             value = getattr(self, field_.name)
             parts = value if isinstance(value, list | tuple) else (value,)
+            if any(isinstance(part, str) and "\0" in part for part in parts):
+                raise RecipeError(
+                    f"{option_.called(field_.name)} holds a NUL character",
+                    "remove it: no name of a file has one",
+                )
             if any(part == "" for part in parts):
                 raise RecipeError(
                     f"{option_.called(field_.name)} is empty",

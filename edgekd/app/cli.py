@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
 import signal
@@ -115,6 +116,7 @@ def _failed(error: EdgeKDError) -> int:
     return error.exit_code
 
 
+@functools.cache
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. `namespace.verb` is None where no command is given."""
     parser = _Parser(

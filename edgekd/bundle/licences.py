@@ -10,6 +10,7 @@ read from texts: it is not legal advice.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Iterable
 
@@ -182,16 +183,17 @@ def _with_outputs(found: LicenceLink, terms: OutputTerms) -> LicenceLink:
 
 def package_links(names: Iterable[str] = PACKAGES) -> list[LicenceLink]:
     """Links of those packages among `names` that are installed, from their own metadata."""
-    links = []
-    for name in names:
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        links.append(
-            link("package", name, package_licence(found), "PyPI", "tool", version=found.version)
-        )
-    return links
+    return [found for name in names if (found := _package_link(name)) is not None]
+
+
+@functools.cache
+def _package_link(name: str) -> LicenceLink | None:
+    """The link of a package, or None when it is not installed. Metadata are slow to read."""
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return link("package", name, package_licence(found), "PyPI", "tool", version=found.version)
 
 
 def model_links(parts: Parts, card: CardConfig) -> list[LicenceLink]:

@@ -158,7 +158,7 @@ def _checked(path: Path, key: str, field: Setting, value: Toml) -> Any:
     """The value as the field's type. Raises ProfileError that says what was expected."""
     try:
         return field.check(value)
-    except (msgspec.ValidationError, OverflowError):
+    except msgspec.ValidationError:
         auto = f', or "{AUTO}"' if field.key in COUNTED else ""
         raise ProfileError(
             f"{path}: {key} is {spoken(value)}, expected {field.expected}{auto}", f"correct {key}"

@@ -189,7 +189,7 @@ def read(path: Path) -> ModelSpec:
             )
         try:
             values[key] = KEYS[key].check(value)
-        except (msgspec.ValidationError, OverflowError):
+        except msgspec.ValidationError:
             raise RecipeError(
                 f"model file {path}: {key} is {spoken(value)}, expected {KEYS[key].expected}",
                 example,

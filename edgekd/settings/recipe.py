@@ -213,7 +213,7 @@ def _checked(setting: Setting, value: Toml, where: str) -> Any:
     """
     try:
         found = setting.check(value)
-    except (msgspec.ValidationError, OverflowError):
+    except msgspec.ValidationError:
         pass
     else:
         _check_text(setting.key, found, where)

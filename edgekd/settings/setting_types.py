@@ -52,9 +52,13 @@ class Setting:
         Raises msgspec.ValidationError for a value of another type or out of bounds. NaN and
         infinity are out of bounds.
         """
-        if self.choices and type(value) is int:
+        if self.choices and type(value) is int and 0 <= value <= 9:
             value = str(value)  # `channels = 3` means the choice "3"
-        return msgspec.convert(value, self.hint)
+        try:
+            return msgspec.convert(value, self.hint)
+        # A number beyond float64, and a text that is not UTF-8 where a number is expected.
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise msgspec.ValidationError(str(error)) from None
 
     def accepts(self, value: Toml) -> bool:
         """Whether `check` accepts a value."""
