@@ -99,23 +99,16 @@ def test_the_limits_that_a_failure_names_can_be_changed(tmp_path: Path) -> None:
     assert check_graph(graph, wide, "x", file_bytes=2**22, finished=True).passed
 
 
-def test_each_edit_of_a_student_does_what_it_promises(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The text beside the edit is typed as it stands; tests/test_auto_fix.py has the third."""
+def test_the_edit_of_a_student_does_what_it_promises() -> None:
+    """The text beside the edit is typed as it stands; tests/test_auto_fix.py has the others."""
     from edgekd.assessment.student_check import check_named
 
-    sets = ["data.input_px=64"]
-    before = check_named("mobilenetv3_small_050", "coral-usb", sets)
-    assert "--fix does it" in str(before.next_step)
-    ways = [edit for edit in before.edits if edit.sets]
-    assert {edit.key for edit in ways} == {"hard_swish", "squeeze_excite", "input"}
-    for edit in (edit for edit in ways if edit.key != "hard_swish"):
-        typed = [word for word in shlex.split(edit.how) if word != "--set"]
-        after = check_named("mobilenetv3_small_050", "coral-usb", [*sets, *typed])
-        assert after.mapped.mapped >= min(edit.mapped, before.mapped.mapped)
-        assert after.predicted.latency_ms < before.predicted.latency_ms
-    capsys.readouterr()
+    before = check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64"])
+    edit = next(edit for edit in before.edits if edit.key == "input")
+    typed = [word for word in shlex.split(edit.how) if word != "--set"]
+    after = check_named("mobilenetv2_035", "coral-usb", ["data.input_px=64", *typed])
+    assert after.model == "mobilenetv2_035 at 32 px"
+    assert after.predicted.latency_ms == pytest.approx(edit.latency_ms, rel=0.02)
 
 
 COMPILER = """#!{python}
