@@ -69,6 +69,15 @@ def test_a_measured_bundle_still_verifies(bundle: Path, result: Path, capsys):
     assert "noise" in capsys.readouterr().out
 
 
+def test_a_measurement_inside_a_bundle_is_named_as_one(bundle: Path):
+    """As `edgekd bench` of version 0.1 left it."""
+    (bundle / "bench").mkdir()
+    (bundle / "bench" / "host-local.json").write_text("{}")
+    (row,) = (row for row in verify.verify(bundle) if row.check == "manifest")
+    assert not row.passed
+    assert "bench/host-local.json is not in the list (a measurement: move" in row.found
+
+
 def test_from_inside_the_bundle(bundle: Path, result: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(bundle)
     assert measure(Path(), result) == 0
