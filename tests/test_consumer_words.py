@@ -6,8 +6,10 @@ edgetpu_compiler logs. NNAPI: Validate of nnapi_delegate.cc, by operator and API
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekd.assessment import nnapi_rules
@@ -240,7 +242,9 @@ def test_nnapis_words(words: str) -> None:
     net, last, first = WORDS_OF_NNAPI[words]
     graph = net.read()
     if words == "kUnsupportedOperandValue":
-        graph.tensors[graph.ops[0].inputs[0]].zero_point[:] = 3
+        source = graph.ops[0].inputs[0]
+        moved = np.full_like(graph.tensors[source].zero_point, 3)
+        graph.tensors[source] = dataclasses.replace(graph.tensors[source], zero_point=moved)
     judged = {
         level: place_each(graph, nnapi_rules.judge_for(level), "ok")[0] for level in range(27, 35)
     }

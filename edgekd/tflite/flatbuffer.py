@@ -70,15 +70,18 @@ class LiteOp:
 
 @dataclasses.dataclass(frozen=True)
 class LiteGraph:
-    """The one subgraph of a model, checked. `model`: the schema's own object, for passes that
-    change it.
-    """
+    """The one subgraph of a model, checked. `data`: the file."""
 
     tensors: list[LiteTensor]
     ops: list[LiteOp]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    model: Any
+    data: bytes = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The schema's own object, this graph's alone, for passes that change it."""
+        return _unpacked(self.data)
 
     def counts(self) -> dict[str, int]:
         """{operator: how many}, sorted by name."""
@@ -112,18 +115,25 @@ def read(data: bytes | memoryview) -> LiteGraph:
     Raises ModelFileError for a file that is truncated, of another kind, or has not exactly one
     subgraph.
     """
-    data = bytes(data)
+    graph = _checked(bytes(data))
+    return dataclasses.replace(graph, tensors=[*graph.tensors], ops=[*graph.ops])
+
+
+# A build reads each of its files several times, and reading takes 20 ms. Four are the trained file,
+# and those with metadata, with other ports and in float.
+@functools.lru_cache(maxsize=4)
+def _checked(data: bytes) -> LiteGraph:
+    """`read`, of a graph that nobody changes."""
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise ModelFileError(
             f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
             f"{IDENTIFIER!r}",
             "give a file written by a TFLite converter",
         )
-    parts = schema()
     if struct.unpack_from("<I", data)[0] + 4 > len(data):
         raise _broken("its root lies outside the file")
     try:
-        model = parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
+        model = _unpacked(data)
     except Exception as error:  # a broken offset leads to struct, index and unicode errors
         raise _broken(f"{type(error).__name__}: {error}") from error
     if not model.subgraphs or len(model.subgraphs) != 1:
@@ -149,7 +159,12 @@ def read(data: bytes | memoryview) -> LiteGraph:
         )
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise _broken(f"{type(error).__name__}: {error}") from error
-    return LiteGraph(tensors, ops, inputs, outputs, model)
+    return LiteGraph(tensors, ops, inputs, outputs, data)
+
+
+def _unpacked(data: bytes) -> Any:
+    parts = schema()
+    return parts.ModelT.InitFromObj(parts.Model.GetRootAs(data, 0))
 
 
 def _broken(why: str) -> ModelFileError:
@@ -195,6 +210,7 @@ def _tensor(model: Any, file: bytes, index: int, tensor: Any) -> LiteTensor:
     quant = tensor.quantization
     scale = np.asarray(_listed(quant.scale) if quant else [], np.float32)
     zero = np.asarray(_listed(quant.zeroPoint) if quant else [], np.int64)
+    scale.flags.writeable = zero.flags.writeable = False  # several graphs share them
     axis = int(quant.quantizedDimension) if quant else 0
     if len(scale) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scale)):
         raise ValueError(f"tensor {index} has {len(scale)} scales on axis {axis} of {shape}")
