@@ -132,15 +132,13 @@ class Unruly(nn.Module):
 @pytest.mark.parametrize(
     ("odd", "op"),
     [
-        (nn.GELU(), "gelu"),
         (nn.Mish(), "mish"),
-        (nn.LeakyReLU(), "leaky_relu"),
-        (nn.GroupNorm(2, 8), "group_norm"),
+        (nn.Tanh(), "tanh"),
         (nn.MaxPool2d(3, 1, 1, dilation=2), "max pooling with dilation"),
         (nn.Hardtanh(0, 4), "hardtanh(0, 4)"),
         (nn.AvgPool2d(3, 2, 1, count_include_pad=False), "TFLite's SAME is [0, 0, 1, 1]"),
-        (nn.LayerNorm(30), "layer_norm"),
-        (nn.AdaptiveAvgPool2d(4), "adaptive average pooling"),
+        (nn.LayerNorm([30, 30]), "a layer norm"),
+        (nn.AdaptiveMaxPool2d(4), "adaptive_max_pool2d"),
         (nn.ReflectionPad2d(1), "pad"),
     ],
 )
@@ -164,24 +162,9 @@ class Joined(nn.Module):
         return self.head(torch.cat([x, torch.sigmoid(x)], 1).mean((2, 3)))
 
 
-class FlatConv(nn.Module):
-    """A flattened map that goes into an addition: its order cannot be folded into any weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 1, 3, 16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x).flatten(1)
-        return x + x
-
-
-@pytest.mark.parametrize(
-    ("model", "words"), [(Joined(), "range is fixed"), (FlatConv(), "flattened in the network")]
-)
-def test_a_form_without_a_rule_is_refused(model: nn.Module, words: str) -> None:
-    with pytest.raises(UnsupportedNetwork, match=words) as caught:
-        prepare(model, PX, HALF, HALF)
+def test_a_form_without_a_rule_is_refused() -> None:
+    with pytest.raises(UnsupportedNetwork, match="range is fixed") as caught:
+        prepare(Joined(), PX, HALF, HALF)
     assert caught.value.next_step
 
 

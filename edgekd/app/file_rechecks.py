@@ -18,10 +18,10 @@ import numpy.typing as npt
 from edgekd.app.published_files import PublishedFiles
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, ModelFileError
-from edgekd.core.records import Record, to_json
+from edgekd.core.records import Record, present, to_json
 from edgekd.proof import answer_agreement, companion_files, expected_model
 from edgekd.proof.certificate import OP_LOCAL_IMAGES
-from edgekd.proof.code_checks import check_layers
+from edgekd.proof.code_checks import check_layers, check_operands
 from edgekd.proof.companion_files import AGAIN
 from edgekd.proof.failures import Failures
 from edgekd.proof.form_checks import check_form
@@ -110,7 +110,10 @@ def ranges(files: PublishedFiles, failures: Failures) -> str:
 
 def codes(files: PublishedFiles, failures: Failures) -> str:
     """Codes of weights and biases equal the rounded values of model.onnx."""
-    found = check_layers(expected_model.from_onnx(files.onnx), files.graph, failures)
+    claims, stored = expected_model.from_onnx(files.onnx), files.certificate
+    found = check_layers(claims, files.graph, failures)
+    orders = present(stored.orders) or {}
+    check_operands(claims, stored.correspondence, orders, files.graph, failures)
     _same("weights", found.weights, files.certificate.weights, failures)
     _same("biases", found.biases, files.certificate.biases, failures)
     return "; ".join(
@@ -122,7 +125,8 @@ def codes(files: PublishedFiles, failures: Failures) -> str:
 def edges(files: PublishedFiles, failures: Failures) -> str:
     """Each trained operator of model.onnx gives the file's answers, on the file's own inputs."""
     images = files.golden["inputs"][:OP_LOCAL_IMAGES]
-    found = check_edges(files.onnx, files.model, images, failures)
+    orders = present(files.certificate.orders)
+    found = check_edges(files.onnx, files.model, images, failures, orders)
     if not found:
         return NOT_RUN
     return f"{found.edges} trained ops, largest difference {found.max_lsb} LSB"

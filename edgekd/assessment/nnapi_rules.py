@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from edgekd.assessment.op_placement import Judge, Refusal
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
-from edgekd.tflite.operators import operator_group, operator_table
+from edgekd.tflite.operators import Operator, operator_group, operator_table
 
 LEVELS = range(27, 35)
 MAPPED = "delegated to NNAPI"
@@ -102,8 +102,17 @@ RULES: dict[str, Rule] = {
     "LOG": Rule(1, since=29, quantized_since=0),
     "ABS": Rule(1, since=29, quantized_since=0),
     "POW": Rule(1, since=29, quantized_since=0),
+    "ELU": Rule(1, since=30, quantized_since=0),
+    "L2_NORMALIZATION": Rule(2, quantized_since=29, plain=True),
 }
-operator_table(f"{__name__}.RULES", RULES)
+operator_table(
+    f"{__name__}.RULES",
+    RULES,
+    absent={
+        Operator.GELU: "the delegate has no mapping for it",
+        Operator.BATCH_MATMUL: "the delegate takes it from feature level 6 on, which no rule uses",
+    },
+)
 # Operators whose signed int8 form needs a later level than uint8. Before NNAPI 1.3 the delegate
 # turns int8 into uint8 where it can (NeedInt8Conversion), and per-channel weights have no uint8
 # form.

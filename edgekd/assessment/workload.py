@@ -38,16 +38,20 @@ BYTES = {  # of one element, by dtype
 VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 operator_group(f"{__name__}.VIEWS", VIEWS, "it reads and writes bytes")
 # The operators that multiply; every other one has no MACs.
-MULTIPLYING = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+MULTIPLYING = frozenset(
+    {"BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
 _WITHOUT_WEIGHTS = "no weights: its work is counted as one operator and as bytes moved"
 operator_table(
     f"{__name__}.MULTIPLYING",
     MULTIPLYING,
     absent=dict.fromkeys(
         [
-            *("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D"),
-            *("MEAN", "MUL", "PAD", "PADV2", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "SLICE"),
-            "SOFTMAX",
+            *("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "ELU", "GELU", "HARD_SWISH"),
+            *("L2_NORMALIZATION", "LEAKY_RELU", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD"),
+            *("PADV2", "PRELU", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR"),
+            *("RESIZE_NEAREST_NEIGHBOR", "RSQRT", "SLICE", "SOFTMAX", "STRIDED_SLICE", "SUB"),
+            "TRANSPOSE",
         ],
         _WITHOUT_WEIGHTS,
     ),
@@ -113,6 +117,11 @@ def _macs(op: LiteOp, graph: LiteGraph) -> tuple[str, int]:
     if not _ranks_fit(op, graph, weights, output):
         return "", 0
     size = math.prod(weights)
+    if op.name == "BATCH_MATMUL":
+        inner = weights[-1] if op.options.get("adjY") else weights[-2]
+        return "pointwise", math.prod(output) * inner
+    if op.name == "FULLY_CONNECTED" and math.prod(output[:-1]) > 1:  # a row for each token
+        return "pointwise", math.prod(output) * weights[1]
     if op.name == "FULLY_CONNECTED":
         return "fc", size * (math.prod(output) // max(output[-1], 1))
     if op.name == "TRANSPOSE_CONV":  # every input position meets every weight

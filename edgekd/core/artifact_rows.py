@@ -69,11 +69,17 @@ class ExportedWeight(TypedDict):
 
 
 class TensorOrigin(TypedDict):
-    """Which learned range a TFLite tensor was given. `kind`: "activation", "weight" or "bias"."""
+    """Which learned range a TFLite tensor was given.
+
+    `kind`: "activation", "weight", "bias" or "constant". `order`: the axes of the ONNX tensor in
+    the order in which they lie in the file, where that is not NHWC for four dimensions and the
+    same order for others.
+    """
 
     tensor: str
     edge: str
     kind: str
+    order: NotRequired[list[int]]
 
 
 class PortFacts(TypedDict):

@@ -1,37 +1,37 @@
 """The state of one lowering from ONNX to TFLite: the ONNX graph and the model under construction.
 
-ONNX is NCHW, TFLite is NHWC. Every tensor of the ONNX graph is named after its edge, so its learned
-range is found by name.
+ONNX is NCHW, TFLite is NHWC, and attention has more orders of axes (`axis_orders`). Every tensor
+of the ONNX graph is named after its edge, so its learned range is found by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core.artifact_rows import TensorOrigin
 from edgekd.core.artifacts import Exported
 from edgekd.core.errors import ModelFileError, UnsupportedNetwork
+from edgekd.export.axis_orders import MAP, file_shape
 from edgekd.export.model_builder import ModelBuilder
+from edgekd.export.onnx_graph import INSIDE
+from edgekd.export.tensor_places import Places, Stored
 from edgekd.tflite import int8_rules
 from edgekd.tflite.int8_rules import SATURATION
 from edgekd.tflite.operators import Operator
 
+REPORT = "take a student that `edgekd models` lists, and report the name of this one"
 # schema.fbs, enum ActivationFunctionType. SATURATION, a clamp to [0, 1], needs none: int8
 # saturation carries it out.
 FUSED = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, SATURATION: 0}
-# Suffix of the int8 tensor behind a uint8 input, or before a uint8 output, on the other side of its
-# QUANTIZE.
-INNER = "/int8"
 # How far, in steps, a weight may lie from its code. float32 of code * scale is off by less than
 # 1e-5.
 ON_GRID = 1e-3
 
 
-class Lowering:
+class Lowering(Places):
     """The ONNX graph, the TFLite model under construction, and the rows that say which tensor is
     which edge.
     """
@@ -49,7 +49,7 @@ class Lowering:
         graph = model.graph
         self.exported = exported
         self.builder = ModelBuilder()
-        self.rows: list[TensorOrigin] = []
+        self.rows = []
         self.nodes: list[Any] = list(graph.node)
         self.constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
         self.shapes = {
@@ -65,8 +65,8 @@ class Lowering:
         self.done: set[str] = set()  # outputs of nodes that became part of an earlier one
         # Output of a Pad that the Conv behind it takes over: (input, pads).
         self.pad_of: dict[str, tuple[str, list[int]]] = {}
-        # Output of a Transpose to the file's order: its input, which is the same tensor there.
-        self.stored: dict[str, str] = {}
+        self.stored: dict[str, Stored] = {}
+        self.writer = {output: node for node in graph.node for output in node.output}
         self.attributes = {
             node.output[0]: {
                 item.name: onnx.helper.get_attribute_value(item) for item in node.attribute
@@ -74,32 +74,30 @@ class Lowering:
             for node in graph.node
         }
 
-    def lite_shape(self, name: str) -> list[int]:
-        """A tensor's shape in the file: NHWC where it has four dimensions."""
-        shape = self.shapes[name]
-        return [shape[0], shape[2], shape[3], shape[1]] if len(shape) == 4 else list(shape)
+    def inside(self, node: Any) -> bool:
+        """Whether a node computes a part of an operator that needs several ONNX nodes."""
+        return INSIDE in str(node.output[0])
 
-    def activation(self, edge: str, name: str = "", shape: Sequence[int] | None = None) -> int:
-        """The index of an edge's tensor; with `name`, of another tensor in the same range.
+    def source(self, node: Any) -> str:
+        """The tensor that an operator reads first, through the nodes inside it."""
+        for part in [*reversed(self.parts(node)), node]:
+            for name in part.input:
+                writer = self.writer.get(name)
+                if name not in self.constants and not (writer and self.inside(writer)):
+                    return str(name)
+        raise UnsupportedNetwork(f"{node.output[0]!r} reads constants alone", REPORT)
 
-        It is added when it is new.
-        """
-        learned = self.exported.ranges.get(edge)
-        if learned is None:
-            raise UnsupportedNetwork(
-                f"the tensor {edge!r} has no learned range",
-                "take a student that `edgekd models` lists, and report the name of this one",
-            )
-        name = name or (f"{edge}{INNER}" if edge in self.ports else edge)
-        if name not in self.builder.indices:
-            self.rows.append({"tensor": name, "edge": edge, "kind": "activation"})
-        return self.builder.tensor(
-            name,
-            self.lite_shape(edge) if shape is None else shape,
-            "INT8",
-            scale=[learned["scale"]],
-            zero_point=[learned["zero_point"]],
-        )
+    def parts(self, node: Any) -> list[Any]:
+        """The nodes inside the operator whose last node this is, without it. None for most."""
+        found: list[Any] = []
+        pending = [node]
+        while pending:
+            for name in pending.pop(0).input:
+                before = self.writer.get(name)
+                if before is not None and self.inside(before) and before not in found:
+                    found.append(before)
+                    pending.append(before)
+        return found
 
     def port(self, edge: str) -> int:
         """The index of the uint8 tensor outside an int8 edge: the same real numbers, codes 128
@@ -115,6 +113,20 @@ class Lowering:
             zero_point=[learned["zero_point"] - int8_rules.INT8_MIN],
         )
 
+    def write_output(self) -> None:
+        """Give the output a tensor of its own in torch's order, where a view wrote it last."""
+        sizes = self.shapes[self.output]
+        order = range(len(sizes))
+        if self.stored[self.output].edge == self.output and (
+            list(self.stored[self.output].axes) == list(order) or len(sizes) == len(MAP)
+        ):
+            return
+        index = self.read(self.output, order)
+        shape = np.array(file_shape(sizes, order), np.int32)
+        vector = self.builder.tensor("output_shape", shape.shape, "INT32", data=shape)
+        target = self.result_of(self.output, order)
+        self.builder.op(Operator.RESHAPE, [index, vector], [target], None)
+
     def weights(
         self, edge: str, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], op: str
     ) -> list[int]:
@@ -127,7 +139,7 @@ class Lowering:
         if layer is None or layer["op"] != op:
             raise UnsupportedNetwork(
                 f"{op} -> {edge}: no trained layer of this kind writes it",
-                "take a student that `edgekd models` lists, and report the name of this one",
+                REPORT,
             )
         axis, scale = int8_rules.WEIGHTED_OPS[op], np.asarray(layer["scale"], np.float32)
         codes = int8_rules.weight_codes(weight, scale, axis)
@@ -183,7 +195,7 @@ class Lowering:
         if kind is None:
             raise UnsupportedNetwork(
                 f"the tensor {name!r} has no learned range",
-                "take a student that `edgekd models` lists, and report the name of this one",
+                REPORT,
             )
         edge = str(readers[0].output[0])
         self.done.add(edge)
@@ -223,5 +235,8 @@ class Lowering:
         grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]
         output = self.activation(source, name, grown)
         pads = self.builder.tensor(f"{name}_amounts", (4, 2), "INT32", data=amounts)
-        self.builder.op(Operator.PAD, [self.activation(source), pads], [output], {})
+        self.builder.op(Operator.PAD, [self.read(source), pads], [output], {})
         return output
+
+
+Lower = Callable[[Lowering, Any], None]  # writes the operators of one ONNX node

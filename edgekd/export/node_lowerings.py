@@ -1,25 +1,22 @@
-"""How each kind of ONNX node becomes TFLite operators: one function for each kind, and the table
-LOWERINGS.
+"""How each kind of ONNX node becomes TFLite operators: the tables LOWERINGS and COMPOSITES.
+
+Layers with windows are in `window_lowerings`, views in `shape_lowerings`. Here are the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.export.lowering_state import Lowering
-from edgekd.tflite import int8_rules
-from edgekd.tflite.int8_rules import PADDING_SAME, windows
+from edgekd.export.axis_orders import file_axes, file_shape, long_axes
+from edgekd.export.lowering_state import REPORT, Lower, Lowering
+from edgekd.export.shape_lowerings import concat, pad, reshape, resize, slice_, transpose
+from edgekd.export.window_lowerings import conv, pool
 from edgekd.tflite.operators import Operator, operator_table
-
-PADDING_VALID = 1  # schema.fbs, enum Padding
-REPORT = "take a student that `edgekd models` lists, and report the name of this one"
-
-Lower = Callable[[Lowering, Any], None]  # writes the operators of one ONNX node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,86 +27,78 @@ class NodeLowering:
     operators: tuple[Operator, ...]
 
 
-def _window(
-    state: Lowering, node: Any, source: str, pads: Sequence[int], edge: str
-) -> tuple[int, int]:
-    """(input tensor, padding) of a window: SAME where it means these pads, VALID, or a PAD and
-    VALID.
-    """
-    before, after = list(pads[:2]), list(pads[2:])
-    if not any(pads):
-        return state.activation(source), PADDING_VALID
-    attributes = state.attributes[node.output[0]]
-    sizes = state.lite_shape(source)[1:3]
-    dilations = attributes.get("dilations", [1, 1])
-    same = [
-        windows(
-            sizes[axis],
-            attributes["kernel_shape"][axis],
-            attributes["strides"][axis],
-            dilations[axis],
-            PADDING_SAME,
-        )[1:]
-        for axis in (0, 1)
-    ]
-    if same == [(before[axis], after[axis]) for axis in (0, 1)]:
-        return state.activation(source), PADDING_SAME
-    return state.padded(source, f"{edge}/pad", before, after), PADDING_VALID
-
-
-def _conv(state: Lowering, node: Any) -> None:
-    attributes = state.attributes[node.output[0]]
-    edge, fused = state.result(node)
-    source, pads = node.input[0], list(attributes["pads"])
-    if source in state.pad_of:
-        source, extra = state.pad_of[source]
-        pads = [own + before for own, before in zip(pads, extra, strict=True)]
-    tensor, padding = _window(state, node, source, pads, edge)
-    weight, bias = state.constants[node.input[1]], state.constants[node.input[2]]
-    options = {
-        "padding": padding,
-        "strideH": attributes["strides"][0],
-        "strideW": attributes["strides"][1],
-        "dilationHFactor": attributes["dilations"][0],
-        "dilationWFactor": attributes["dilations"][1],
-        "fusedActivationFunction": fused,
-    }
-    if attributes["group"] == 1 or weight.shape[1] > 1:
-        # OIHW -> OHWI. The kernel works out the number of groups from I.
-        op, layout = Operator.CONV_2D, weight.transpose(0, 2, 3, 1)
-    else:
-        op, layout = Operator.DEPTHWISE_CONV_2D, weight.transpose(1, 2, 3, 0)  # O1HW -> 1HWO
-        options["depthMultiplier"] = weight.shape[0] // attributes["group"]
-    state.builder.op(
-        op, [tensor, *state.weights(edge, layout, bias, op)], [state.activation(edge)], options
-    )
-
-
 def _gemm(state: Lowering, node: Any) -> None:
     edge, fused = state.result(node)
-    weight, bias = state.constants[node.input[1]], state.constants[node.input[2]]
-    layer = state.weights(edge, weight, bias, Operator.FULLY_CONNECTED)
+    layer = _matrix(state, node, edge)
     state.builder.op(
         Operator.FULLY_CONNECTED,
-        [state.activation(node.input[0]), *layer],
-        [state.activation(edge)],
+        [state.read(node.input[0]), *layer],
+        [state.result_of(edge)],
         {"fusedActivationFunction": fused},
     )
+
+
+def _matrix(state: Lowering, node: Any, edge: str) -> list[int]:
+    weight, bias = state.constants[node.input[1]], state.constants[node.input[2]]
+    return state.weights(edge, weight, bias, Operator.FULLY_CONNECTED)
+
+
+def _linear(state: Lowering, node: Any) -> None:
+    """A layer over the last axis of any tensor: the Gemm between two Reshapes."""
+    edge, fused = state.result(node)
+    (product,) = (part for part in state.parts(node) if part.op_type == "Gemm")
+    source = state.source(node)
+    sizes = state.shapes[source]
+    axes = _ending_with(state, source, len(sizes) - 1)
+    rows = file_shape(sizes, axes)
+    layer = _matrix(state, product, edge)
+    options: dict[str, Any] = {"fusedActivationFunction": fused}
+    if len(rows) > 2:
+        options["keepNumDims"] = True
+    target = state.result_of(edge, axes, [*rows[:-1], state.shapes[edge][-1]])
+    state.builder.op(
+        Operator.FULLY_CONNECTED, [state.read(source, axes), *layer], [target], options
+    )
+
+
+def _ending_with(state: Lowering, name: str, axis: int) -> tuple[int, ...]:
+    """The order of a tensor in the file, with one axis moved to its end."""
+    return (*(other for other in state.find(name).axes if other != axis), axis)
 
 
 def _pairwise(op: Operator) -> Lower:
     def run(state: Lowering, node: Any) -> None:
         edge, fused = state.result(node)
-        if len({len(state.shapes[name]) for name in node.input}) != 1:
-            raise UnsupportedNetwork(f"{op} -> {edge}: its inputs have different ranks", REPORT)
-        state.builder.op(
-            op,
-            [state.activation(name) for name in node.input],
-            [state.activation(edge)],
-            {"fusedActivationFunction": fused},
-        )
+        inputs, target = _broadcast(state, edge, list(node.input))
+        options = None if op == Operator.PRELU else {"fusedActivationFunction": fused}
+        state.builder.op(op, inputs, [target], options)
 
     return run
+
+
+def _broadcast(state: Lowering, edge: str, names: list[str]) -> tuple[list[int], int]:
+    """(the operands, the output) in one order: that of the operand that is as large as the output,
+    or the natural one.
+    """
+    sizes = state.shapes[edge]
+    rank = len(sizes)
+    whole = [
+        name
+        for name in names
+        if name not in state.constants and state.find_sizes(name) == list(sizes)
+    ]
+    axes = state.find(whole[0]).axes if whole else None
+    target = state.result_of(edge, axes)
+    kept = file_axes(sizes, state.find(edge).axes)
+    if len(kept) > 4:
+        raise UnsupportedNetwork(f"{edge}: {len(kept)} dimensions, and a kernel has 4", REPORT)
+    inputs = []
+    for name in names:
+        offset = rank - len(state.find_sizes(name))
+        padded = [1] * offset + state.find_sizes(name)
+        own = [axis - offset for axis in state.find(edge).axes if axis >= offset]
+        inputs.append(state.read(name, own, [padded[axis] for axis in kept]))
+    return inputs, target
 
 
 def _activation(state: Lowering, node: Any) -> None:
@@ -118,203 +107,149 @@ def _activation(state: Lowering, node: Any) -> None:
         raise UnsupportedNetwork(
             f"{node.op_type} -> {node.output[0]}: neither ReLU nor ReLU6", "use relu or relu6"
         )
-    state.builder.op(
-        Operator(kind), [state.activation(node.input[0])], [state.activation(node.output[0])], None
-    )
+    _unary(Operator(kind))(state, node)
 
 
-def _unary(op: Operator) -> Lower:
+Options = Callable[[Lowering, Any], dict[str, Any]]
+
+
+def _unary(op: Operator, options: Options | None = None) -> Lower:
+    """An operator that computes each element by itself, in any order of the axes."""
+
     def run(state: Lowering, node: Any) -> None:
-        state.builder.op(
-            op, [state.activation(node.input[0])], [state.activation(node.output[0])], None
-        )
+        source, edge = state.find(state.source(node)), node.output[0]
+        target = state.result_of(edge, source.axes, source.shape)
+        given = options(state, node) if options else None
+        state.builder.op(op, [source.index], [target], given)
 
     return run
 
 
-def _transpose(state: Lowering, node: Any) -> None:
-    """NCHW to NHWC before a flatten. In the file both names mean one tensor, which is NHWC."""
-    readers = state.consumers.get(node.output[0], [])
-    if state.attributes[node.output[0]]["perm"] != [0, 2, 3, 1] or any(
-        reader.op_type != "Reshape" for reader in readers
-    ):
-        raise UnsupportedNetwork(f"TRANSPOSE -> {node.output[0]}: only before a flatten", REPORT)
-    state.stored[node.output[0]] = node.input[0]
+def _slope(state: Lowering, node: Any) -> dict[str, Any]:
+    return {"alpha": float(state.attributes[node.output[0]]["alpha"])}
 
 
-def _slice(state: Lowering, node: Any) -> None:
-    edge, source = node.output[0], node.input[0]
-    start, _, axis = (int(state.constants[name][0]) for name in node.input[1:])
-    begin = [
-        start if index == _lite_axis(axis, len(state.shapes[edge])) else 0
-        for index in range(len(state.shapes[edge]))
-    ]
-    vectors = [
-        state.builder.tensor(
-            f"{edge}_{part}", (len(value),), "INT32", data=np.array(value, np.int32)
-        )
-        for part, value in (("begin", begin), ("size", state.lite_shape(edge)))
-    ]
-    state.builder.op(
-        Operator.SLICE, [state.activation(source), *vectors], [state.activation(edge)], {}
-    )
-
-
-def _lite_axis(axis: int, rank: int) -> int:
-    """An axis of an NCHW tensor in the file's NHWC."""
-    return {1: 3, 2: 1, 3: 2}.get(axis, 0) if rank == 4 else axis
+def _gelu_form(state: Lowering, node: Any) -> dict[str, Any]:
+    return {"approximate": any(part.op_type == "Tanh" for part in state.parts(node))}
 
 
 def _global_pool(state: Lowering, node: Any) -> None:
     edge = node.output[0]
     axes = state.builder.tensor(f"{edge}_axes", (2,), "INT32", data=np.array([1, 2], np.int32))
-    state.builder.op(
-        Operator.MEAN,
-        [state.activation(node.input[0]), axes],
-        [state.activation(edge)],
-        {"keepDims": True},
-    )
+    source = state.read(node.input[0])
+    state.builder.op(Operator.MEAN, [source, axes], [state.result_of(edge)], {"keepDims": True})
 
 
-def _pool(op: Operator) -> Lower:
+def _mean(state: Lowering, node: Any) -> None:
+    edge, source = node.output[0], node.input[0]
+    attributes, sizes = state.attributes[edge], state.shapes[source]
+    over = {int(axis) % len(sizes) for axis in attributes["axes"]}
+    keep, axes = bool(attributes.get("keepdims", 1)), state.find(source).axes
+    kept = file_axes(sizes, axes)
+    tensor = state.read(source, axes)
+    places = [index for index, axis in enumerate(kept) if axis in over]
+    shape = [1 if axis in over else sizes[axis] for axis in kept if keep or axis not in over]
+    if not keep:
+        left = [axis for axis in range(len(sizes)) if axis not in over]
+        axes = tuple(left.index(axis) for axis in axes if axis in left)
+    values = np.array(places, np.int32)
+    vector = state.builder.tensor(f"{edge}_axes", values.shape, "INT32", data=values)
+    target = state.result_of(edge, axes, shape)
+    state.builder.op(Operator.MEAN, [tensor, vector], [target], {"keepDims": keep})
+
+
+def _matmul(state: Lowering, node: Any) -> None:
+    """MatMul: BATCH_MATMUL. A transposed operand costs nothing where it lies so already."""
+    edge = node.output[0]
+    rank = len(state.shapes[edge])
+    names = list(node.input)
+    padded = [[1] * (rank - len(state.find_sizes(name))) + state.find_sizes(name) for name in names]
+    spare = max(rank - 4, 0)  # dimensions in front, which must all be 1
+    if any(size != 1 for sizes in padded for size in sizes[:spare]):
+        raise UnsupportedNetwork(f"{edge}: {rank} dimensions, and BATCH_MATMUL has 4", REPORT)
+    inputs, turned = [], []
+    for name, sizes in zip(names, padded, strict=True):
+        own = state.find_sizes(name)
+        straight = list(range(len(own)))
+        other = [*straight[:-2], straight[-1], straight[-2]]
+        lies_turned = long_axes(state.find(name).axes, own) == long_axes(other, own)
+        lies_straight = long_axes(state.find(name).axes, own) == long_axes(straight, own)
+        turn = lies_turned and not lies_straight
+        shape = [*sizes[spare:-2], *(sizes[:-3:-1] if turn else sizes[-2:])]
+        inputs.append(state.read(name, other if turn else straight, shape))
+        turned.append(turn)
+    target = state.result_of(edge, range(rank), state.shapes[edge][spare:])
+    options = {"adjX": turned[0], "adjY": turned[1]}
+    state.builder.op(Operator.BATCH_MATMUL, inputs, [target], options)
+
+
+def _along_last(op: Operator, options: Options) -> Lower:
+    """An operator over the last axis, which must be the last in the file, too."""
+
     def run(state: Lowering, node: Any) -> None:
-        attributes, edge, source = state.attributes[node.output[0]], node.output[0], node.input[0]
-        kernel, strides, pads = (
-            attributes["kernel_shape"],
-            attributes["strides"],
-            list(attributes["pads"]),
-        )
-        lowest_is_zero = state.exported.ranges[source]["zero_point"] == int8_rules.INT8_MIN
-        border_is_zero = lowest_is_zero or op == Operator.AVERAGE_POOL_2D or not any(pads)
-        tensor, padding = (
-            _window(state, node, source, pads, edge)
-            if border_is_zero
-            else (_padded_with_lowest(state, source, pads, edge), PADDING_VALID)
-        )
-        if op == Operator.AVERAGE_POOL_2D and any(pads) and padding != PADDING_SAME:
-            raise UnsupportedNetwork(
-                f"{op} -> {edge}: a border of {pads} is not TFLite's SAME",
-                REPORT,
-            )
-        state.builder.op(
-            op,
-            [tensor],
-            [state.activation(edge)],
-            {
-                "padding": padding,
-                "strideH": strides[0],
-                "strideW": strides[1],
-                "filterHeight": kernel[0],
-                "filterWidth": kernel[1],
-                "fusedActivationFunction": 0,
-            },
-        )
+        edge, source = node.output[0], state.source(node)
+        axes = _ending_with(state, source, len(state.shapes[source]) - 1)
+        index = state.read(source, axes)
+        target = state.result_of(edge, axes)
+        state.builder.op(op, [index], [target], options(state, node))
 
     return run
 
 
-def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge: str) -> int:
-    """A PADV2 with the lowest code, which never wins a maximum.
-
-    It stands before a max pool whose input can be negative.
-    """
-    shape, learned = state.lite_shape(source), state.exported.ranges[source]
-    amounts = np.array([[0, 0], [pads[0], pads[2]], [pads[1], pads[3]], [0, 0]], np.int32)
-    grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]
-    inputs = [
-        state.activation(source),
-        state.builder.tensor(f"{edge}/pad_amounts", (4, 2), "INT32", data=amounts),
-        state.builder.tensor(
-            f"{edge}/pad_lowest",
-            (),
-            "INT8",
-            data=np.array(int8_rules.INT8_MIN, np.int8),
-            scale=[learned["scale"]],
-            zero_point=[learned["zero_point"]],
-        ),
-    ]
-    output = state.activation(source, f"{edge}/pad", grown)
-    state.builder.op(Operator.PADV2, inputs, [output], {})
-    return output
-
-
-def _pad(state: Lowering, node: Any) -> None:
-    edge, source, amounts = (
-        node.output[0],
-        node.input[0],
-        [int(value) for value in state.constants[node.input[1]]],
-    )
-    if len(amounts) != 8 or any(amounts[axis] or amounts[4 + axis] for axis in (0, 1)):
-        raise UnsupportedNetwork(f"PAD -> {edge}: only height and width can be padded", REPORT)
-    readers = state.consumers.get(edge, [])
-    pads = [amounts[2], amounts[3], amounts[6], amounts[7]]
-    if len(readers) == 1 and readers[0].op_type == "Conv":
-        state.pad_of[edge] = (source, pads)
-        return
-    state.padded(source, edge, pads[:2], pads[2:])
-
-
-def _reshape(state: Lowering, node: Any) -> None:
-    edge = node.output[0]
-    stored = node.input[0] in state.stored
-    source = state.stored.get(node.input[0], node.input[0])
-    tensor = state.activation(source)
-    before, after = state.shapes[source], state.shapes[edge]
-    if len(after) == 4 and after[2:] != [1, 1]:
-        raise UnsupportedNetwork(f"RESHAPE -> {edge}: reshaping to a map", REPORT)
-    if len(before) == 4 and before[2:] != [1, 1] and not stored:
-        raise UnsupportedNetwork(f"RESHAPE -> {edge}: a map beyond 1x1 in torch's order", REPORT)
-    shape = np.array(state.lite_shape(edge), np.int32)
-    target = state.builder.tensor(f"{edge}_shape", shape.shape, "INT32", data=shape)
-    state.builder.op(Operator.RESHAPE, [tensor, target], [state.activation(edge)], None)
-
-
-def _concat(state: Lowering, node: Any) -> None:
-    edge = node.output[0]
-    rank = len(state.shapes[edge])
-    axis = int(state.attributes[edge]["axis"]) % rank
-    state.builder.op(
-        Operator.CONCATENATION,
-        [state.activation(name) for name in node.input],
-        [state.activation(edge)],
-        {"axis": _lite_axis(axis, rank), "fusedActivationFunction": 0},
-    )
-
-
-def _softmax(state: Lowering, node: Any) -> None:
-    edge = node.output[0]
-    if len(state.shapes[edge]) != 2:
-        raise UnsupportedNetwork(f"SOFTMAX -> {edge}: only over the classes", REPORT)
-    state.builder.op(
-        Operator.SOFTMAX, [state.activation(node.input[0])], [state.activation(edge)], {"beta": 1.0}
-    )
+def _beta(state: Lowering, node: Any) -> dict[str, Any]:
+    factors = [name for part in state.parts(node) for name in part.input if name in state.constants]
+    return {"beta": float(state.constants[factors[0]]) if factors else 1.0}
 
 
 PADDED = (Operator.PAD,)  # before a window whose border is not TFLite's SAME
+SOFTMAX = NodeLowering(_along_last(Operator.SOFTMAX, _beta), (Operator.SOFTMAX,))
 LOWERINGS: Mapping[str, NodeLowering] = {
-    "Conv": NodeLowering(_conv, (Operator.CONV_2D, Operator.DEPTHWISE_CONV_2D, *PADDED)),
+    "Conv": NodeLowering(conv, (Operator.CONV_2D, Operator.DEPTHWISE_CONV_2D, *PADDED)),
     "Gemm": NodeLowering(_gemm, (Operator.FULLY_CONNECTED,)),
+    "MatMul": NodeLowering(_matmul, (Operator.BATCH_MATMUL,)),
     "Add": NodeLowering(_pairwise(Operator.ADD), (Operator.ADD,)),
+    "Sub": NodeLowering(_pairwise(Operator.SUB), (Operator.SUB,)),
     "Mul": NodeLowering(_pairwise(Operator.MUL), (Operator.MUL,)),
+    "PRelu": NodeLowering(_pairwise(Operator.PRELU), (Operator.PRELU,)),
     "Relu": NodeLowering(_activation, (Operator.RELU,)),
     "Clip": NodeLowering(_activation, (Operator.RELU6,)),
     "Sigmoid": NodeLowering(_unary(Operator.LOGISTIC), (Operator.LOGISTIC,)),
     "HardSwish": NodeLowering(_unary(Operator.HARD_SWISH), (Operator.HARD_SWISH,)),
+    "LeakyRelu": NodeLowering(_unary(Operator.LEAKY_RELU, _slope), (Operator.LEAKY_RELU,)),
+    "Elu": NodeLowering(_unary(Operator.ELU), (Operator.ELU,)),
     "GlobalAveragePool": NodeLowering(_global_pool, (Operator.MEAN,)),
-    "AveragePool": NodeLowering(_pool(Operator.AVERAGE_POOL_2D), (Operator.AVERAGE_POOL_2D,)),
-    "MaxPool": NodeLowering(
-        _pool(Operator.MAX_POOL_2D), (Operator.MAX_POOL_2D, Operator.PADV2, *PADDED)
+    "ReduceMean": NodeLowering(_mean, (Operator.MEAN,)),
+    "LpNormalization": NodeLowering(
+        _along_last(Operator.L2_NORMALIZATION, lambda _state, _node: {}),
+        (Operator.L2_NORMALIZATION,),
     ),
-    "Pad": NodeLowering(_pad, PADDED),
-    "Reshape": NodeLowering(_reshape, (Operator.RESHAPE,)),
-    "Concat": NodeLowering(_concat, (Operator.CONCATENATION,)),
-    "Softmax": NodeLowering(_softmax, (Operator.SOFTMAX,)),
-    "Slice": NodeLowering(_slice, (Operator.SLICE,)),
-    "Transpose": NodeLowering(_transpose, ()),  # the file's maps lie in that order already
+    "AveragePool": NodeLowering(pool(Operator.AVERAGE_POOL_2D), (Operator.AVERAGE_POOL_2D,)),
+    "MaxPool": NodeLowering(
+        pool(Operator.MAX_POOL_2D), (Operator.MAX_POOL_2D, Operator.PADV2, *PADDED)
+    ),
+    "Pad": NodeLowering(pad, (Operator.PAD, Operator.PADV2)),
+    "Reshape": NodeLowering(reshape, (Operator.RESHAPE,)),
+    "Concat": NodeLowering(concat, (Operator.CONCATENATION,)),
+    "Softmax": SOFTMAX,
+    "Slice": NodeLowering(slice_, (Operator.SLICE, Operator.STRIDED_SLICE)),
+    "Resize": NodeLowering(resize, (Operator.RESIZE_BILINEAR, Operator.RESIZE_NEAREST_NEIGHBOR)),
+    "Transpose": NodeLowering(transpose, (Operator.TRANSPOSE,)),
+}
+# The kinds of all nodes of an operator that needs several, sorted.
+COMPOSITES: Mapping[tuple[str, ...], NodeLowering] = {
+    ("Gemm", "Reshape", "Reshape"): NodeLowering(_linear, (Operator.FULLY_CONNECTED,)),
+    ("Add", "Erf", "Mul", "Mul", "Mul"): NodeLowering(
+        _unary(Operator.GELU, _gelu_form), (Operator.GELU,)
+    ),
+    ("Add", "Add", *("Mul",) * 6, "Tanh"): NodeLowering(
+        _unary(Operator.GELU, _gelu_form), (Operator.GELU,)
+    ),
+    ("Max", "Reciprocal", "Sqrt"): NodeLowering(_unary(Operator.RSQRT), (Operator.RSQRT,)),
+    ("Mul", "Softmax"): SOFTMAX,
 }
 operator_table(
     f"{__name__}.LOWERINGS",
-    (op for rule in LOWERINGS.values() for op in rule.operators),
+    (op for rule in [*LOWERINGS.values(), *COMPOSITES.values()] for op in rule.operators),
     absent={
         Operator.QUANTIZE: "stands at uint8 ports only, where no ONNX node is: `lower` writes it"
     },

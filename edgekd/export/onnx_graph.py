@@ -16,6 +16,10 @@ from edgekd.quantization.qat_network import QatNetwork
 from edgekd.quantization.qat_structure import Layer
 from edgekd.tflite import int8_rules
 
+# Between the name of an operator's output and the name of an inner result, where an operator needs
+# several ONNX nodes (GELU at this opset). No edge has it in its name.
+INSIDE = "//"
+
 
 class OnnxForm(enum.StrEnum):
     """How the int8 network is written in ONNX."""
@@ -89,8 +93,34 @@ class OnnxGraph:
             axis=0,
         )
 
+    def inner(self, op: str, inputs: list[str], output: str, part: str, **attributes: Any) -> str:
+        """Add a node inside an operator that needs several ONNX nodes; returns its output's name.
+
+        `output`: the tensor that the operator writes. `part`: what this node computes of it.
+        """
+        return self.emit(op, inputs, f"{output}{INSIDE}{part}", **attributes)
+
+    def operand(self, edge: str) -> str:
+        """The ONNX tensor of a constant operand, on the int8 grid."""
+        found = self.network.edge(edge).range
+        codes = found.quantize(self.state[f"{edge}.constant"])
+        if self.form is OnnxForm.FLOAT:
+            return self.constant(edge, found.dequantize(codes), np.float32)
+        return self.emit(
+            "DequantizeLinear",
+            [
+                self.constant(f"{edge}_int8", codes, np.int8),
+                self.constant(f"{edge}_scale", found.scale, np.float32),
+                self.constant(f"{edge}_zero_point", found.zero_point, np.int8),
+            ],
+            edge,
+        )
+
     def edge(self, node: Node) -> None:
         """Write a fake-quantizer of an activation: nothing, or (QDQ) a pair of nodes."""
+        if node.args[0].op == "get_attr":
+            self.names[node] = self.operand(str(node.meta["edge"]))
+            return
         source, name = self.names[node.args[0]], str(node.meta["edge"])
         if self.form is OnnxForm.FLOAT or name == "input":
             self.names[node] = source

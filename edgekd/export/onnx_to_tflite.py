@@ -11,7 +11,7 @@ from edgekd.core.artifact_rows import TensorOrigin
 from edgekd.core.artifacts import Exported
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.lowering_state import Lowering
-from edgekd.export.node_lowerings import LOWERINGS
+from edgekd.export.node_lowerings import COMPOSITES, LOWERINGS
 from edgekd.tflite.operators import Operator
 
 
@@ -23,20 +23,23 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[TensorOrigi
     """
     state = Lowering(exported)
     if state.ports:
-        state.builder.op(
-            Operator.QUANTIZE, [state.port(state.input)], [state.activation(state.input)], None
-        )
-    state.activation(state.input)
+        inside = state.result_of(state.input)
+        state.builder.op(Operator.QUANTIZE, [state.port(state.input)], [inside], None)
+    else:
+        state.result_of(state.input)
     for node in state.nodes:
-        if node.output[0] in state.done:
+        if node.output[0] in state.done or state.inside(node):
             continue
-        rule = LOWERINGS.get(node.op_type)
+        parts = [part.op_type for part in state.parts(node)]
+        kinds = tuple(sorted([*parts, node.op_type]))
+        rule = COMPOSITES.get(kinds) if parts else LOWERINGS.get(node.op_type)
         if rule is None:
             raise UnsupportedNetwork(
                 f"the ONNX op {node.op_type} -> {node.output[0]!r} has no int8 lowering",
                 "take a student of the models that `edgekd models` lists",
             )
         rule.lower(state, node)
+    state.write_output()
     if state.ports:
         inner = state.activation(state.output)
         state.builder.op(Operator.QUANTIZE, [inner], [state.port(state.output)], None)

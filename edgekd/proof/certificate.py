@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from edgekd.core.artifacts import Blob, Labels, LiteModel, QuantNetwork, sha256
 from edgekd.core.errors import DataError
+from edgekd.core.records import UNSET
 from edgekd.proof import companion_files, expected_model
 from edgekd.proof.answer_agreement import by_family, check_answers, second_runtime
 from edgekd.proof.certificate_record import (
@@ -38,7 +39,7 @@ from edgekd.proof.certificate_record import (
     OpLocal,
     Reference,
 )
-from edgekd.proof.code_checks import check_layers
+from edgekd.proof.code_checks import check_layers, check_operands
 from edgekd.proof.failures import Failures
 from edgekd.proof.form_checks import check_form, check_ports
 from edgekd.proof.kernel_check import check_ops
@@ -103,19 +104,18 @@ def certify(
         )
     graph, failures = read(lite.tflite), Failures()
     trained = expected_model.from_trained(qnet)
-    named = {
-        row["tensor"]: row["edge"] for row in lite.correspondence if row["kind"] == "activation"
-    }
+    named, orders = _places(lite)
     form = check_form(lite.tflite, graph, failures)
     shapes = check_shapes(graph, failures)
     ranges = check_ranges(trained, named, graph, failures)
     codes = check_layers(trained, graph, failures)
+    check_operands(trained, named, orders, graph, failures)
     check_ports(str(qnet.rules.get("io_dtype", "int8")), graph, failures)
     runnable = not failures.of("shapes")
     companion_files.check_input(qnet.mean, qnet.std, graph.tensors[graph.inputs[0]], failures)
     beside = _Beside(few=images[:OP_LOCAL_IMAGES])
     if published is not None:
-        beside = _check_published(published, lite, graph, named, runnable, failures)
+        beside = _check_published(published, lite, graph, named, orders, runnable, failures)
     figures = _Figures(OpLocal(by_op=[]), EndToEnd(), Reference())
     if runnable:
         figures = _run(lite, beside, images, qat_logits, gates, failures)
@@ -125,6 +125,7 @@ def certify(
         runtime=load_runtime()[0],
         bound=beside.bound,
         correspondence={tensor: edge for tensor, edge in named.items() if tensor != edge},
+        orders=orders or UNSET,
         canonical=form,
         shapes=shapes,
         ranges=ranges,
@@ -139,6 +140,16 @@ def certify(
         failures_total=failures.count,
         passed=failures.count == 0,
     )
+
+
+def _places(lite: LiteModel) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """{tensor: its edge} of activations and constant operands, and {tensor: order of its axes}."""
+    named = {
+        row["tensor"]: row["edge"]
+        for row in lite.correspondence
+        if row["kind"] in ("activation", "constant")
+    }
+    return named, {row["tensor"]: row["order"] for row in lite.correspondence if "order" in row}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +168,7 @@ def _check_published(
     lite: LiteModel,
     graph: LiteGraph,
     named: dict[str, str],
+    orders: dict[str, list[int]],
     runnable: bool,
     failures: Failures,
 ) -> _Beside:
@@ -168,7 +180,9 @@ def _check_published(
         labels=companion_files.labels_of(golden),
         bound=companion_files.bind(published.labels, golden),
         structure=check_structure(claims, named, graph, failures),
-        edges=check_edges(published.onnx, lite.tflite, few, failures) if runnable else None,
+        edges=(
+            check_edges(published.onnx, lite.tflite, few, failures, orders) if runnable else None
+        ),
     )
 
 

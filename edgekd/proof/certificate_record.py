@@ -245,7 +245,9 @@ class Reference(Record, frozen=True, kw_only=True):
 class CertificateBody(Record, frozen=True, kw_only=True):
     """The whole file.
 
-    `correspondence`: {tensor of the file: trained edge}, where the names differ. `bound`,
+    `correspondence`: {tensor of the file: trained edge}, where the names differ. `orders`:
+    {tensor of the file: the axes of the trained tensor in the file's order}, where that is neither
+    NHWC for a map of NCHW nor the order of the trained tensor. `bound`,
     `structure` and `edges` are None when the .tflite was certified without the files that are
     published beside it. `failures` holds the first `failures.MAX_FAILURES` of `failures_total`.
     """
@@ -256,6 +258,7 @@ class CertificateBody(Record, frozen=True, kw_only=True):
     runtime: str
     bound: Bound | None
     correspondence: dict[str, str]
+    orders: dict[str, list[int]] | UnsetType = UNSET
     canonical: Form
     shapes: CheckedOps
     ranges: Ranges

@@ -6,6 +6,7 @@ weight scale)). Scales are compared bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.proof.certificate_record import CodeCounts
-from edgekd.proof.expected_model import Claims
+from edgekd.proof.expected_model import Claims, natural
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor
 from edgekd.tflite.int8_rules import WEIGHTED_OPS
@@ -69,6 +70,45 @@ def check_layers(claims: Claims, graph: LiteGraph, failures: Failures) -> LayerC
     return LayerCodes(
         _counts("weights", expected, identical), _counts("biases", expected, identical)
     )
+
+
+def check_operands(
+    claims: Claims,
+    correspondence: Mapping[str, str],
+    orders: Mapping[str, Sequence[int]],
+    graph: LiteGraph,
+    failures: Failures,
+) -> None:
+    """Compare every constant operand in the file with its trained codes, bit for bit.
+
+    A file may hold an operand in several orders of its axes (`orders`, by the tensor's name). No
+    other constant may hold int8 codes in a range.
+    """
+    known = {claim.name: claim for claim in claims.operands}
+    layers = {f"{layer.name}.weight" for layer in claims.layers}
+    lowest = {op.inputs[2] for op in graph.ops if op.name == "PADV2"}
+    seen: set[str] = set()
+    for tensor in graph.tensors:
+        if tensor.data is None or tensor.dtype != "INT8" or tensor.index in lowest:
+            continue
+        claim = known.get(correspondence.get(tensor.name, tensor.name))
+        if claim is None:
+            if tensor.name not in layers:
+                failures.add("weights", "tensor", tensor.name, "a trained constant", "none")
+            continue
+        seen.add(claim.name)
+        axes = orders.get(tensor.name, natural(claim.codes.ndim))
+        codes = claim.codes.transpose(axes).reshape(-1)
+        found = tensor.data.reshape(-1)
+        same = found.size == codes.size and bool((found == codes).all())
+        learned = {"scale": claim.range.scale, "zero_point": claim.range.zero_point}
+        stated = {"scale": tensor.scale.tolist(), "zero_point": tensor.zero_point.tolist()}
+        if not same:
+            failures.add("weights", "tensor", tensor.name, "its trained codes", "other codes")
+        if stated != {"scale": [learned["scale"]], "zero_point": [learned["zero_point"]]}:
+            failures.add("ranges", "tensor", tensor.name, learned, stated)
+    for name in known.keys() - seen:
+        failures.add("weights", "tensor", name, "a constant in the file", "none")
 
 
 def _counts(part: Part, expected: list[_Constant], identical: list[int]) -> CodeCounts:

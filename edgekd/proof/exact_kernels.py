@@ -8,75 +8,16 @@ or two roundings; `kernel_tolerances` says how far each may differ.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from edgekd.proof import more_kernels
+from edgekd.proof.operands import Codes, Kernel, Operand, Real, to_codes
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
-from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN, windows
+from edgekd.tflite.int8_rules import windows
 from edgekd.tflite.operators import operator_table
-
-Codes = npt.NDArray[np.int64]
-Real = npt.NDArray[np.float64]
-
-# schema.fbs: enum ActivationFunctionType
-ACTIVATION_BOUNDS: dict[int, tuple[float, float]] = {
-    0: (-np.inf, np.inf),
-    1: (0.0, np.inf),
-    2: (-1.0, 1.0),
-    3: (0.0, 6.0),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Operand:
-    """One input of an operator: its tensor, and its codes (int8, uint8 or int32, in its shape)."""
-
-    tensor: LiteTensor
-    codes: npt.NDArray[Any]
-
-    @property
-    def scale(self) -> float:
-        """Per-tensor scale, as float64."""
-        return float(self.tensor.scale[0])
-
-    @property
-    def zero_point(self) -> int:
-        """Per-tensor zero point."""
-        return int(self.tensor.zero_point[0])
-
-    @property
-    def centred(self) -> Real:
-        """Codes minus zero point, float64."""
-        return self.codes.astype(np.float64) - self.zero_point
-
-    @property
-    def real(self) -> Real:
-        """Scale times centred codes, float64."""
-        return self.centred * self.scale
-
-
-# (the operator, its inputs, its output tensor) -> the output codes
-Kernel = Callable[[LiteOp, Sequence[Operand], LiteTensor], Codes]
-
-
-def to_codes(real: Real, output: LiteTensor, activation: int = 0) -> Codes:
-    """Codes of real numbers in the range of `output`, after a fused activation.
-
-    Rounds half to even, then saturates. `activation` is schema.fbs's ActivationFunctionType, as a
-    number.
-    """
-    scale, zero_point = float(output.scale[0]), int(output.zero_point[0])
-    low, high = (
-        np.rint(bound / scale) + zero_point if np.isfinite(bound) else bound
-        for bound in ACTIVATION_BOUNDS[int(activation)]
-    )
-    lowest, highest = (0, INT8_MAX - INT8_MIN) if output.dtype == "UINT8" else (INT8_MIN, INT8_MAX)
-    codes = np.rint(real / scale) + zero_point
-    return np.clip(codes, max(low, lowest), min(high, highest)).astype(np.int64)
 
 
 def _taps(
@@ -291,5 +232,16 @@ KERNELS: dict[str, Kernel] = {
     "QUANTIZE": quantize,
     "RELU": _lone_activation(1),
     "RELU6": _lone_activation(3),
+    "SUB": more_kernels.sub,
+    "BATCH_MATMUL": more_kernels.batch_matmul,
+    "GELU": more_kernels.gelu,
+    "ELU": more_kernels.elu,
+    "LEAKY_RELU": more_kernels.leaky_relu,
+    "PRELU": more_kernels.prelu,
+    "RSQRT": more_kernels.rsqrt,
+    "L2_NORMALIZATION": more_kernels.l2_normalization,
+    "RESIZE_NEAREST_NEIGHBOR": more_kernels.resize_nearest,
+    "RESIZE_BILINEAR": more_kernels.resize_bilinear,
+    "STRIDED_SLICE": more_kernels.strided_slice,
 }
 operator_table(f"{__name__}.KERNELS", KERNELS)

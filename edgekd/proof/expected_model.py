@@ -16,13 +16,22 @@ import safetensors.numpy
 
 from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import ModelFileError
-from edgekd.tflite.int8_rules import INT8_MIN, SATURATION, Range
-from edgekd.tflite.operators import operator_table
+from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN, SATURATION, Range
+from edgekd.tflite.operators import operator_group, operator_table
 
 GIVEN_SUFFIX = "_int8"  # of the codes that an edge's QuantizeLinear writes
 INNER_SUFFIX = "/int8"  # of the int8 tensor behind a uint8 input, or before a uint8 output
+CONSTANT = "CONSTANT"  # the writer of an edge that is a constant operand
 # Operators that the file may merge into a neighbour.
 MAY_VANISH = frozenset({"PAD", "RESHAPE", "TRANSPOSE"})
+operator_group(f"{__name__}.MAY_VANISH", MAY_VANISH, "it stays in the file")
+
+
+def natural(rank: int) -> tuple[int, ...]:
+    """The order of the axes of a tensor in the file, where nothing else is stated: NHWC for a map
+    of NCHW.
+    """
+    return (0, 2, 3, 1) if rank == 4 else tuple(range(rank))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +66,25 @@ class LayerClaim:
 
 
 @dataclasses.dataclass(frozen=True)
+class OperandClaim:
+    """A constant operand (a position embedding, a slope): its edge, its range, and its int8 codes
+    in torch's layout.
+    """
+
+    name: str
+    range: Range
+    codes: npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Claims:
-    """Everything that the file must hold: {edge: EdgeClaim}, and the layers in order."""
+    """Everything that the file must hold: {edge: EdgeClaim}, the layers in order, and the constant
+    operands.
+    """
 
     edges: dict[str, EdgeClaim]
     layers: list[LayerClaim]
+    operands: list[OperandClaim] = dataclasses.field(default_factory=list)
 
 
 def from_trained(qnet: QuantNetwork) -> Claims:
@@ -71,30 +94,33 @@ def from_trained(qnet: QuantNetwork) -> Claims:
     converter uses.
     """
     state = safetensors.numpy.load(bytes(qnet.state))
-    edges = {
-        row["edge"]: EdgeClaim(
-            Range(float(np.float32(row["scale"])), int(row["zero_point"])), row["op"]
-        )
-        for row in qnet.ranges
-    }
+    edges, operands = {}, []
+    for row in qnet.ranges:
+        learned = Range(float(np.float32(row["scale"])), int(row["zero_point"]))
+        if row["op"] == CONSTANT:
+            held = state[f"{row['edge']}.constant"].astype(np.float64)
+            codes = np.clip(np.rint(held / learned.scale) + learned.zero_point, INT8_MIN, INT8_MAX)
+            operands.append(OperandClaim(row["edge"], learned, codes))
+        else:
+            edges[row["edge"]] = EdgeClaim(learned, row["op"])
     layers = []
-    for row in qnet.layers:
-        name = row["name"]
+    for layer in qnet.layers:
+        name = layer["name"]
         scale = state[f"{name}.scale"].astype(np.float32)
         weight = state[f"{name}.weight"].astype(np.float32)
-        step = np.float64(edges[row["source"]].range.scale) * scale.astype(np.float64)
+        step = np.float64(edges[layer["source"]].range.scale) * scale.astype(np.float64)
         codes = np.clip(np.rint(weight / scale.reshape([-1] + [1] * (weight.ndim - 1))), -127, 127)
         layers.append(
             LayerClaim(
                 name,
-                row["op"],
+                layer["op"],
                 codes,
                 scale,
                 np.rint(state[f"{name}.bias"].astype(np.float64) / step),
                 step.astype(np.float32),
             )
         )
-    return Claims(edges, layers)
+    return Claims(edges, layers, operands)
 
 
 # ONNX node -> TFLite's activation. A Clip depends on its bounds.
@@ -118,16 +144,34 @@ OPS = {
     "Softmax": "SOFTMAX",
     "Slice": "SLICE",
     "Transpose": "TRANSPOSE",
+    "MatMul": "BATCH_MATMUL",
+    "ReduceMean": "MEAN",
+    "LeakyRelu": "LEAKY_RELU",
+    "LpNormalization": "L2_NORMALIZATION",
+}
+# A Resize depends on its mode, by this attribute.
+RESIZES = {b"linear": "RESIZE_BILINEAR", b"nearest": "RESIZE_NEAREST_NEIGHBOR"}
+# The kinds of ONNX nodes, sorted, that together compute one TFLite operator between two edges.
+COMPOSITES = {
+    ("Gemm", "Reshape", "Reshape"): "FULLY_CONNECTED",  # a layer over tokens
+    ("Add", "Erf", "Mul", "Mul", "Mul"): "GELU",
+    ("Add", "Add", *("Mul",) * 6, "Tanh"): "GELU",
+    ("Max", "Reciprocal", "Sqrt"): "RSQRT",
+    ("Mul", "Softmax"): "SOFTMAX",  # with a beta
 }
 operator_table(
     f"{__name__}.OPS",
-    OPS.values(),
+    [*OPS.values(), *RESIZES.values(), *COMPOSITES.values()],
     absent={
         "ADD": "ONNX calls it Add: the name in capitals is TFLite's",
+        "ELU": "ONNX calls it Elu: the name in capitals is TFLite's",
+        "PRELU": "ONNX calls it PRelu: the name in capitals is TFLite's",
+        "STRIDED_SLICE": "an ONNX Slice with steps",
+        "SUB": "ONNX calls it Sub: the name in capitals is TFLite's",
         "CONV_2D": "an ONNX Conv: its weight tells which convolution it is",
         "DEPTHWISE_CONV_2D": "an ONNX Conv: its weight tells which convolution it is",
         "MUL": "ONNX calls it Mul: the name in capitals is TFLite's",
-        "PADV2": "not in the ONNX graph: part of a MaxPool",
+        "PADV2": "part of a MaxPool, or an ONNX Pad with a number of its own",
         "QUANTIZE": "not in the ONNX graph: it stands at uint8 ports only",
         "RELU6": "an ONNX Clip: its bounds tell which activation it is",
     },
@@ -165,6 +209,7 @@ class _Reader:
     def claims(self) -> Claims:
         edges: dict[str, EdgeClaim] = {}
         layers: list[LayerClaim] = []
+        operands: list[OperandClaim] = []
         for node in self.graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] == self.graph.input[0].name:
                 scale, zero = (self.constants[name] for name in node.input[1:3])
@@ -175,6 +220,9 @@ class _Reader:
                 )
             elif node.op_type == "QuantizeLinear":
                 edges[node.output[0].removesuffix(GIVEN_SUFFIX)] = self._edge(node)
+            elif self._is_operand(node):
+                codes, scale, zero = (self.constants[name] for name in node.input[:3])
+                operands.append(OperandClaim(node.output[0], Range(float(scale), int(zero)), codes))
             elif len(node.input) > 2 and self._weight(node.input[1]) is not None:
                 layers.append(self._layer(node))
         if "input" not in edges or not layers:
@@ -182,7 +230,14 @@ class _Reader:
                 "model.onnx is not an EdgeKD int8 network: it has no quantized input or no layer",
                 "give the model.onnx that `edgekd build` wrote",
             )
-        return Claims(edges, layers)
+        return Claims(edges, layers, operands)
+
+    def _is_operand(self, node: Any) -> bool:
+        """Whether a node is a constant operand: int8 codes with one scale. A weight has several."""
+        if node.op_type != "DequantizeLinear" or node.input[0] not in self.constants:
+            return False
+        codes, scale = (self.constants[name] for name in node.input[:2])
+        return bool(codes.dtype == np.int8 and scale.ndim == 0)
 
     def _weight(self, name: str) -> Any:
         """The DequantizeLinear of a constant, or None."""
@@ -199,15 +254,33 @@ class _Reader:
         scale, zero = (self.constants[name] for name in node.input[1:3])
         made, activation = self.maker[node.input[0]], "NONE"
         kind = self._activation(made)
-        before = self.maker.get(made.input[0])
-        if (
-            kind is not None
-            and before is not None
-            and before.op_type not in ("DequantizeLinear", "QuantizeLinear")
-        ):
-            made, activation = before, kind  # fused into the operator before it
-        reads = tuple(name for name in map(self._edge_read, made.input) if name)
-        return EdgeClaim(Range(float(scale), int(zero)), self._op(made), activation, reads)
+        if kind is not None and self._computed(made.input[0]):
+            made, activation = self.maker[made.input[0]], kind  # fused into the operator before it
+        nodes, reads = self._between(made)
+        kinds = tuple(sorted(part.op_type for part in nodes))
+        op = self._op(made) if len(nodes) == 1 else COMPOSITES.get(kinds, " + ".join(kinds))
+        return EdgeClaim(Range(float(scale), int(zero)), op, activation, tuple(reads))
+
+    def _computed(self, name: str) -> bool:
+        """Whether a node writes this tensor that neither quantizes nor dequantizes."""
+        node = self.maker.get(name)
+        return node is not None and node.op_type not in ("DequantizeLinear", "QuantizeLinear")
+
+    def _between(self, last: Any) -> tuple[list[Any], list[str]]:
+        """The nodes between the edges before a node and the node itself; the edges that they read.
+
+        Edges come in the order in which the nodes read them.
+        """
+        nodes, reads = [last], []
+        for name in last.input:
+            if self._computed(name):
+                inner, found = self._between(self.maker[name])
+                nodes += [node for node in inner if node not in nodes]
+            else:
+                found = [edge for edge in (self._edge_read(name),) if edge]
+            repeats = len(nodes) == 1  # x * x reads x twice, a GELU once
+            reads += [edge for edge in found if repeats or edge not in reads]
+        return nodes, reads
 
     def _activation(self, node: Any) -> str | None:
         if node.op_type == "Clip":
@@ -229,6 +302,13 @@ class _Reader:
     def _op(self, node: Any) -> str:
         if node.op_type == "Clip":
             return self._activation(node) or "CLIP"
+        if node.op_type == "Resize":
+            mode = next((item.s for item in node.attribute if item.name == "mode"), b"nearest")
+            return RESIZES.get(mode, "RESIZE")
+        if node.op_type == "Slice" and len(node.input) > 4:
+            return "STRIDED_SLICE"
+        if node.op_type == "Pad" and len(node.input) > 2:
+            return "PADV2"
         if node.op_type != "Conv":
             return OPS.get(node.op_type, str(node.op_type).upper())
         groups = next((item.i for item in node.attribute if item.name == "group"), 1)

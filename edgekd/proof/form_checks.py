@@ -9,10 +9,6 @@ from edgekd.tflite.canonical import deviations
 from edgekd.tflite.flatbuffer import INTEGER_TYPES, LiteGraph, is_port_conversion
 from edgekd.tflite.int8_rules import FLOAT_OPS
 
-# Operators that an EdgeKD file does not need. It needs no TRANSPOSE, because the converter permutes
-# the columns of the next weight instead.
-UNWANTED = frozenset({*FLOAT_OPS, "TRANSPOSE"})
-
 
 def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -> Form:
     """Check that the file is full integer and in canonical form.
@@ -25,8 +21,10 @@ def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -
         tensor = graph.tensors[index]
         if tensor.dtype not in INTEGER_TYPES:
             failures.add("full_integer", "tensor", tensor.name, "an integer type", tensor.dtype)
+    writers = {output: op.name for op in graph.ops for output in op.outputs}
     for op in graph.ops:
-        if op.name in UNWANTED and not is_port_conversion(op, graph):
+        twice = op.name == writers.get(op.inputs[0]) == "TRANSPOSE"  # one order would do
+        if (op.name in FLOAT_OPS and not is_port_conversion(op, graph)) or twice:
             failures.add(
                 "full_integer",
                 "op",

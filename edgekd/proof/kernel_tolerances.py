@@ -32,7 +32,23 @@ The arithmetic of each operator in the three kernel families (`kernel_check.FAMI
         file beyond that ratio; training keeps it under 64.
     RELU, RELU6 as operators of their own
         Rescaling by one multiplier: 1 LSB.
-    MAX_POOL_2D, PAD, PADV2, RESHAPE, SQUEEZE, TRANSPOSE, SLICE, CONCATENATION of one range,
+    GELU, ELU, LEAKY_RELU
+        GELU and ELU are tables of 256 float results in every family. LEAKY_RELU rescales each side
+        of zero by one multiplier. All round once: 1 LSB.
+    PRELU, SUB
+        As MUL and ADD: fixed-point multipliers and one rounding: 1 LSB.
+    BATCH_MATMUL
+        The int32 sums are exact, as in a convolution: 1 LSB.
+    L2_NORMALIZATION
+        The sum of squares is exact in int32. Its inverse root has 31 bits, from Newton's
+        iterations in fixed point, and each code is multiplied by it once: 1 LSB.
+    RSQRT
+        The inverse root of a code has 31 bits, is shifted to 20, and is rescaled by one
+        multiplier: 1 LSB.
+    RESIZE_BILINEAR
+        The shares of the four pixels have 10 bits each in the integer kernels: 1 LSB.
+    MAX_POOL_2D, PAD, PADV2, RESHAPE, SQUEEZE, TRANSPOSE, SLICE, STRIDED_SLICE,
+    RESIZE_NEAREST_NEIGHBOR, CONCATENATION of one range,
     QUANTIZE between uint8 and int8
         Codes are moved and not computed: exact.
 """
@@ -74,6 +90,17 @@ TOLERANCES: dict[str, Tolerance] = {
     "LOGISTIC": Tolerance(1, "a table of float results here, fixed-point exponentials there"),
     "SOFTMAX": Tolerance(1, "exponentials from a table or in fixed point"),
     "HARD_SWISH": Tolerance(1, "two factors of 15 bits and one rounding against real numbers"),
+    "SUB": ROUNDING,
+    "PRELU": ROUNDING,
+    "BATCH_MATMUL": ROUNDING,
+    "LEAKY_RELU": ROUNDING,
+    "GELU": Tolerance(1, "a table of float32 results, each rounded once"),
+    "ELU": Tolerance(1, "a table of float32 results, each rounded once"),
+    "RSQRT": Tolerance(1, "an inverse root of 20 bits, and one multiplier"),
+    "L2_NORMALIZATION": Tolerance(1, "an inverse root of 31 bits, and one rounding"),
+    "RESIZE_BILINEAR": Tolerance(1, "shares of 10 bits for each of four pixels"),
+    "RESIZE_NEAREST_NEIGHBOR": MOVES_CODES,
+    "STRIDED_SLICE": MOVES_CODES,
     "MAX_POOL_2D": MOVES_CODES,
     "PAD": MOVES_CODES,
     "PADV2": MOVES_CODES,

@@ -70,12 +70,40 @@ def _concatenation(op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) ->
     return [*source[:axis], sum(tensor.shape[axis] for tensor in inputs), *source[axis + 1 :]]
 
 
-def _fully_connected(_op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
+def _fully_connected(op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
     source, weight = inputs[0].shape, inputs[1].shape
     rows, left = divmod(math.prod(source), weight[1])
-    if left:
+    if left or (op.options.get("keepNumDims") and source[-1] != weight[1]):
         raise ValueError(f"{list(source)} into rows of {weight[1]}")
-    return [rows, weight[0]]
+    return [*source[:-1], weight[0]] if op.options.get("keepNumDims") else [rows, weight[0]]
+
+
+def _batch_matmul(op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
+    left, right = (list(tensor.shape) for tensor in inputs[:2])
+    rows, inner = left[:-3:-1] if op.options["adjX"] else left[-2:]
+    other, columns = right[:-3:-1] if op.options["adjY"] else right[-2:]
+    if inner != other:
+        raise ValueError(f"a product of {left} and {right}")
+    return [*np.broadcast_shapes(tuple(left[:-2]), tuple(right[:-2])), rows, columns]
+
+
+def _resize(_op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
+    source = inputs[0].shape
+    return [source[0], *_constant(inputs[1], 2), source[3]]
+
+
+def _strided_slice(op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
+    source = inputs[0].shape
+    begin, end, steps = (_constant(tensor, len(source)) for tensor in inputs[1:4])
+    shape = []
+    for first, last, step, whole in zip(begin, end, steps, source, strict=True):
+        if not 0 <= first < last <= whole or step < 1:
+            raise ValueError(f"from {begin} to {end} in steps of {steps}, of {list(source)}")
+        shape.append(-(-(last - first) // step))
+    masks = [name for name, value in op.options.items() if name.endswith("Mask") and value]
+    if masks:
+        raise ValueError(f"the masks {masks}")
+    return shape
 
 
 def _reshape(_op: LiteOp, inputs: list[LiteTensor], target: LiteTensor) -> None:
@@ -172,6 +200,17 @@ SHAPES: dict[str, ShapeRule] = {
     "MEAN": _mean,
     "PAD": _pad,
     "PADV2": _pad,
+    "SUB": _broadcast,
+    "PRELU": _broadcast,
+    "BATCH_MATMUL": _batch_matmul,
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "STRIDED_SLICE": _strided_slice,
+    "GELU": _same,
+    "ELU": _same,
+    "LEAKY_RELU": _same,
+    "RSQRT": _same,
+    "L2_NORMALIZATION": _same,
     "RESHAPE": _reshape,
     "TRANSPOSE": _transpose,
     "SLICE": _slice,

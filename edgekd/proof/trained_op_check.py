@@ -9,6 +9,7 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from edgekd.core.errors import DataError, DeviceError, ModelFileError
 from edgekd.proof.certificate_record import Edges, WorstOp
-from edgekd.proof.expected_model import GIVEN_SUFFIX, INNER_SUFFIX
+from edgekd.proof.expected_model import GIVEN_SUFFIX, INNER_SUFFIX, natural
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 from edgekd.tflite.onnx_runner import open_session
@@ -102,14 +103,17 @@ def check_edges(
     tflite: bytes | memoryview,
     images: npt.NDArray[np.uint8],
     failures: Failures,
+    orders: Mapping[str, Sequence[int]] | None = None,
 ) -> Edges | None:
     """Check every edge that both graphs have, in the built-in kernels.
 
-    `images`: uint8 [n, px, px, channels]. None, and a failure, when no runtime takes the file.
+    `images`: uint8 [n, px, px, channels]. `orders`: by the tensor's name, the order of its axes in
+    the file. A wrong order gives wrong codes, so it need not be trusted. None, and a failure, when
+    no runtime takes the file.
     """
     try:
         runner = LiteRunner(tflite, kernels="builtin", keep="everything")
-        return _compare(onnx_bytes, runner, images, failures)
+        return _compare(onnx_bytes, runner, images, failures, orders or {})
     except (ModelFileError, DeviceError, DataError) as error:
         failures.add(
             "edges", "op", "the whole graph", "a runtime that runs it", error.what, error.next_step
@@ -136,6 +140,7 @@ def _compare(
     runner: LiteRunner,
     images: npt.NDArray[np.uint8],
     failures: Failures,
+    orders: Mapping[str, Sequence[int]],
 ) -> Edges:
     graph = runner.graph
     writers = {
@@ -147,15 +152,20 @@ def _compare(
     seen: dict[str, _Differences] = {}
     for image in images:
         runner.invoke(quantize_pixels(image[None], runner.input))
-        codes = {name: _nchw(runner.value(writers[name].outputs[0])) for name in network.shapes}
-        wrong = [name for name, value in codes.items() if list(value.shape) != network.shapes[name]]
+        values = {name: runner.value(writers[name].outputs[0]) for name in network.shapes}
+        codes = {
+            name: _as_trained(value, network.shapes[name], orders.get(name))
+            for name, value in values.items()
+        }
+        wrong = [name for name, value in codes.items() if value is None]
         for name in wrong:
-            label, found = writers[name].label(graph.tensors), list(codes[name].shape)
+            label, found = writers[name].label(graph.tensors), list(values[name].shape)
             failures.add("edges", "op", label, network.shapes[name], found, NEXT)
         if wrong:
             break
-        for name, expected in network.run(image.transpose(2, 0, 1)[None].copy(), codes).items():
-            lsb = np.abs(codes[name].astype(np.int64) - expected)
+        given = {name: value for name, value in codes.items() if value is not None}
+        for name, expected in network.run(image.transpose(2, 0, 1)[None].copy(), given).items():
+            lsb = np.abs(given[name].astype(np.int64) - expected)
             seen.setdefault(name, _Differences()).add(lsb)
     for name, differences in seen.items():
         allowed = 1 + int(multiplier(graph, writers[name]) / STEP_SHARE)
@@ -198,5 +208,16 @@ def multiplier(graph: LiteGraph, op: LiteOp) -> float:
     return float(source.scale[0] * weight.scale.max() / graph.tensors[op.outputs[0]].scale[0])
 
 
-def _nchw(value: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
-    return np.ascontiguousarray(value.transpose(0, 3, 1, 2) if value.ndim == 4 else value)
+def _as_trained(
+    value: npt.NDArray[Any], shape: Sequence[int], order: Sequence[int] | None
+) -> npt.NDArray[np.int8] | None:
+    """A tensor of the file in the order and shape of the trained graph; None if it does not fit.
+
+    The file may leave out axes of one element.
+    """
+    axes = natural(len(shape)) if order is None else tuple(order)
+    sizes = [shape[axis] for axis in axes]
+    if [size for size in value.shape if size > 1] != [size for size in sizes if size > 1]:
+        return None
+    inverse = [axes.index(axis) for axis in range(len(axes))]
+    return np.ascontiguousarray(value.reshape(sizes).transpose(inverse))

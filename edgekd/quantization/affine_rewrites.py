@@ -16,39 +16,26 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.folding import bias_of, set_bias
+from edgekd.quantization.graph_edits import call_like, held, pointwise_parameters, replace
+from edgekd.quantization.graph_edits import constant as new_constant
 from edgekd.quantization.graphs import (
     Node,
     clean,
     getattr_path,
-    has_path,
     is_layer,
-    module_of,
     nodes_of,
-    op_name,
-    place,
     shape_of,
-    where,
 )
+from edgekd.quantization.reader_folding import pointwise_along
 
 aten = torch.ops.aten
 
 # Gain and offset of relu6(x + 3) / 6 = clamp(x/6 + 1/2, 0, 1) (Howard et al. 2019,
 # arXiv:1905.02244).
 HARD_SIGMOID = (1.0 / 6.0, 0.5)
-
-
-def call_like(
-    network: fx.GraphModule, node: Node, target: Any, args: tuple[Any, ...], value: Any = None
-) -> Node:
-    """A new call before `node`, in its module. `value`: its meta value, by default `node`'s."""
-    with network.graph.inserting_before(node):
-        new = network.graph.call_function(target, args)
-    new.meta = {**node.meta, "val": node.meta["val"] if value is None else value}
-    return new
 
 
 def pointwise(
@@ -60,17 +47,8 @@ def pointwise(
     int8 weight is 127 or -127 at a scale of its own, so no precision is lost.
     """
     channels = gain.numel()
-    stem = f"{module_of(node)}.affine" if module_of(node) else "affine"
-    name, count = stem, 1
-    while has_path(network, name):
-        count += 1
-        name = f"{stem}{count}"
-    place(network, f"{name}.weight", nn.Parameter(gain.float().reshape(channels, 1, 1, 1)))
-    place(network, f"{name}.bias", nn.Parameter(offset.float()))
-    with network.graph.inserting_before(node):
-        weight, bias = (network.graph.get_attr(f"{name}.{part}") for part in ("weight", "bias"))
-    weight.meta["val"], bias.meta["val"] = (
-        getattr_path(network, f"{name}.{part}") for part in ("weight", "bias")
+    weight, bias = pointwise_parameters(
+        network, node, gain.float().reshape(channels, 1, 1, 1), offset.float()
     )
     args = (source, weight, bias, [1, 1], [0, 0], [1, 1], channels)
     return call_like(network, node, aten.conv2d.default, args, source.meta["val"])
@@ -85,8 +63,8 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
     """gain_c * x + offset_c, folded into the layer `source`, or else as a 1x1 depthwise
     convolution.
 
-    `gain`, `offset`: float64 [channels]. Raises UnsupportedNetwork where `source` is neither a
-    layer nor a map [n, c, h, w].
+    `gain`, `offset`: float64 [channels]. The channels are axis 1 of a map [n, c, h, w], and else
+    the last axis.
     """
     if own_layer(source):
         weight, bias = getattr_path(network, source.args[1].target), bias_of(network, source)
@@ -98,18 +76,9 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
         set_bias(network, source, (gain * old + offset).to(weight.dtype))
         return source
     if len(shape_of(source)) != 4:
-        raise UnsupportedNetwork(
-            f"the op {op_name(node)} {where(node)} follows neither a layer of its own nor a map, "
-            "so it has no int8 rule",
-            "take a student of the models that `edgekd models` lists",
-        )
+        axis = len(shape_of(source)) - 1
+        return pointwise_along(network, node, source, gain, offset, axis)
     return pointwise(network, node, source, gain, offset)
-
-
-def replace(network: fx.GraphModule, node: Node, new: Node) -> None:
-    """Let the readers of `node` read `new`, and erase `node`."""
-    node.replace_all_uses_with(new)
-    network.graph.erase_node(node)
 
 
 def lone_batch_norms(network: fx.GraphModule) -> None:
@@ -121,17 +90,15 @@ def lone_batch_norms(network: fx.GraphModule) -> None:
             None if arg is None else getattr_path(network, arg.target).detach().double()
             for arg in node.args[1:5]
         )
-        if len(shape_of(node)) != 4:
-            raise UnsupportedNetwork(
-                f"the batch norm {where(node)} follows neither a layer of its own nor a map, so it "
-                "has no int8 rule",
-                "take a student whose batch norms directly follow convolutions",
-            )
         assert variance is not None
         assert mean is not None
         gain = (variance + float(node.args[7])).rsqrt() * (1.0 if gamma is None else gamma)
         offset = -mean * gain + (0.0 if beta is None else beta)
-        replace(network, node, pointwise(network, node, node.args[0], gain, offset))
+        if len(shape_of(node)) == 4:
+            line = pointwise(network, node, node.args[0], gain, offset)
+        else:
+            line = pointwise_along(network, node, node.args[0], gain, offset, 1)
+        replace(network, node, line)
     clean(network)
 
 
@@ -145,40 +112,65 @@ AFFINE: dict[Any, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def scalars(network: fx.GraphModule) -> None:
-    """Additions and products with a number, or with a parameter for each channel (layer scale)."""
+    """Additions and products with a number, or with a parameter for each channel (layer scale).
+
+    Others become operators with a constant operand: TFLite's ADD and MUL have such.
+    """
     for node in nodes_of(network.graph):
         if node.target not in AFFINE or node.kwargs or len(node.args) != 2:
             continue
         first, second = node.args
         if node.target in (aten.add.Tensor, aten.mul.Tensor) and not _varies(first):
             first, second = second, first
-        constant = _constant(network, second, node)
-        if _varies(first) and constant is not None:
+        if not _varies(first):
+            _subtracted(network, node)
+            continue
+        constant = _constant(network, second, node, first)
+        if constant is not None:
             gain, offset = AFFINE[node.target](constant)
             replace(network, node, affine(network, node, first, gain, offset))
+        elif node.target is aten.div.Tensor and not _varies(second):
+            inverse = 1.0 / held(network, second)
+            node.target = aten.mul.Tensor
+            node.args = (first, new_constant(network, node, "inverse", inverse))
     clean(network)
+
+
+def _subtracted(network: fx.GraphModule, node: Node) -> None:
+    """C - x as (-1) * x + c, where c is a number."""
+    first, second = node.args
+    if node.target is not aten.sub.Tensor or not isinstance(first, (int, float)):
+        return
+    channels = _channels(second) if len(shape_of(second)) == 4 else shape_of(second)[-1]
+    gain, offset = (
+        torch.full((channels,), value, dtype=torch.float64) for value in (-1.0, float(first))
+    )
+    replace(network, node, affine(network, node, second, gain, offset))
 
 
 def _varies(value: Any) -> bool:
     return isinstance(value, fx.Node) and value.op != "get_attr"
 
 
-def _constant(network: fx.GraphModule, value: Any, node: Node) -> Tensor | None:
+def _constant(network: fx.GraphModule, value: Any, node: Node, source: Node) -> Tensor | None:
     """A number, or a parameter that is constant within each channel, as float64 [channels]; else
     None.
     """
     shape = shape_of(node)
+    axis = 1 if len(shape) == 4 and source.target is not aten.linear.default else len(shape) - 1
     if isinstance(value, (int, float)) and len(shape) >= 2:
-        return torch.full((shape[1],), float(value), dtype=torch.float64)
+        return torch.full((shape[axis],), float(value), dtype=torch.float64)
     if not (isinstance(value, fx.Node) and value.op == "get_attr") or len(shape) < 2:
         return None
-    held = getattr_path(network, str(value.target)).detach().double()
-    full = held.reshape([1] * (len(shape) - held.ndim) + list(held.shape))
+    constant = held(network, value).double()
+    full = constant.reshape([1] * (len(shape) - constant.ndim) + list(constant.shape))
     if full.ndim != len(shape) or any(
-        size != 1 for axis, size in enumerate(full.shape) if axis != 1
+        size != 1 for index, size in enumerate(full.shape) if index != axis
     ):
         return None
-    return full.reshape(-1).expand(shape[1]).clone()
+    if shape_of(source) != shape:
+        return None  # the constant widens the tensor
+    return full.reshape(-1).expand(shape[axis]).clone()
 
 
 def _channels(node: Node) -> int:

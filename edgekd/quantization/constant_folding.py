@@ -29,6 +29,7 @@ from edgekd.quantization.graphs import (
 
 aten = torch.ops.aten
 
+BROADCASTING = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor})
 BATCH_NORM_PARAMETERS = (
     "weight",
     "bias",
@@ -45,17 +46,22 @@ def fold_constants(network: fx.GraphModule) -> None:
     layer had stored them. Raises UnsupportedNetwork, naming the module, for a layer whose weight or
     bias depends on the image, and for a batch norm without running statistics.
     """
-    constant = _constant_nodes(network)
-    values: dict[Node, Any] = {}
+    constant, for_one = _constant_nodes(network, set()), _batch_sizes(network)
+    # Tensors that a batch of one repeats for each image, such as position embeddings that are
+    # computed for the whole batch. What adds or multiplies them broadcasts.
+    repeated = _constant_nodes(network, for_one) - constant if for_one else set()
+    values: dict[Node, Any] = dict.fromkeys(for_one, 1)
     folded: list[tuple[Node, Tensor]] = []
     for node in nodes_of(network.graph):
-        varying_readers = [user for user in node.users if user not in constant]
-        is_tensor = isinstance(node.meta.get("val"), Tensor)
-        if node in constant and node.op == "call_function" and varying_readers and is_tensor:
+        if node.op != "call_function" or not isinstance(node.meta.get("val"), Tensor):
+            continue
+        varying = [user for user in node.users if user not in constant and user not in repeated]
+        fits = node in constant or all(user.target in BROADCASTING for user in varying)
+        if varying and fits and (node in constant or node in repeated):
             folded.append((node, _value(network, node, values).detach().clone()))
     stored = [(_read_instead(network.graph, node, value), value) for node, value in folded]
     for node in reversed(nodes_of(network.graph)):
-        if node in constant and not node.users:
+        if (node in constant or node in repeated or node in for_one) and not node.users:
             network.graph.erase_node(
                 node
             )  # so that the path of a parameter that nothing reads now is free
@@ -67,9 +73,9 @@ def fold_constants(network: fx.GraphModule) -> None:
     clean(network)
 
 
-def _constant_nodes(network: fx.GraphModule) -> set[Node]:
-    """The nodes whose value is the same for every image."""
-    constant: set[Node] = set()
+def _constant_nodes(network: fx.GraphModule, given: set[Node]) -> set[Node]:
+    """The nodes whose value is the same for every image, where that of `given` is."""
+    constant = set(given)
     for node in nodes_of(network.graph):
         computed = node.op == "call_function" and _repeatable(node.target)
         if node.op == "get_attr" or (
@@ -77,6 +83,17 @@ def _constant_nodes(network: fx.GraphModule) -> set[Node]:
         ):
             constant.add(node)
     return constant
+
+
+def _batch_sizes(network: fx.GraphModule) -> set[Node]:
+    """The nodes that read the number of images."""
+    return {
+        node
+        for node in nodes_of(network.graph)
+        if node.target is aten.sym_size.int
+        and node.args[0].op == "placeholder"
+        and int(node.args[1]) == 0
+    }
 
 
 def _repeatable(target: Any) -> bool:

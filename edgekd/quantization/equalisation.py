@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekd.quantization import graphs
-from edgekd.quantization.fakequant_placement import activation_of
+from edgekd.quantization.op_limits import activation_of
 from edgekd.quantization.qat_network import QatNetwork, calibrate, set_phase
 from edgekd.quantization.qat_structure import Layer
 

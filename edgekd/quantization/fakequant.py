@@ -23,6 +23,7 @@ from edgekd.tflite.int8_rules import (
     WEIGHT_LIMIT,
     Range,
     range_from_minmax,
+    symmetric_range,
 )
 from edgekd.training.processes import team
 
@@ -42,7 +43,8 @@ class ActivationFakeQuant(nn.Module):
     """Fake-quantizes one edge of the graph: int8, per tensor, asymmetric.
 
     Input and output: float32, any shape. `fixed`: a range that never changes (the image, a
-    softmax). The property `range` raises ValueError before anything was observed.
+    softmax). `symmetric`: whether the zero point is 0. The property `range` raises ValueError
+    before anything was observed.
     """
 
     low: Tensor
@@ -50,10 +52,11 @@ class ActivationFakeQuant(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, fixed: Range | None = None) -> None:
+    def __init__(self, fixed: Range | None = None, symmetric: bool = False) -> None:
         super().__init__()
         self.phase = "float"
         self.fixed = fixed
+        self.symmetric = symmetric
         self.register_buffer("low", torch.tensor(float("inf"), dtype=torch.float64))
         self.register_buffer("high", torch.tensor(float("-inf"), dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(1.0, dtype=torch.float32))
@@ -61,6 +64,7 @@ class ActivationFakeQuant(nn.Module):
         # (edge, share): the scale is at least `share` times that edge's. In a tuple, so that
         # nn.Module does not register the edge twice.
         self.least: tuple[ActivationFakeQuant, float] | None = None
+        self.root_of: tuple[ActivationFakeQuant] | None = None  # in a tuple as well
         if fixed is not None:
             self.set_range(fixed)
 
@@ -70,12 +74,25 @@ class ActivationFakeQuant(nn.Module):
         """
         self.least = (source, share)
 
+    def keep_below_root(self, source: ActivationFakeQuant) -> None:
+        """Keep the range within the inverse roots of the codes of another edge.
+
+        The smallest code above zero is one step, so no larger root occurs. Values that int8 rounds
+        to zero have roots that would make the range useless.
+        """
+        self.root_of = (source,)
+
     @property
     def range(self) -> Range:
         """The present range, as the file will hold it."""
         if self.fixed is None and not torch.isfinite(self.low):
             raise ValueError("this edge has no range yet: calibrate first")
         return Range(float(self.scale), int(self.zero_point))
+
+    def _largest_root(self) -> Tensor:
+        """The inverse root of the smallest code above zero of the edge that RSQRT reads."""
+        assert self.root_of is not None
+        return self.root_of[0].scale.double().rsqrt()
 
     def set_range(self, value: Range) -> None:
         """Use this range from now on."""
@@ -111,7 +128,10 @@ class ActivationFakeQuant(nn.Module):
                 high = torch.maximum(
                     high, low.clamp(max=0.0) + (INT8_MAX - INT8_MIN) * share * source.scale.double()
                 )
-            found = range_from_minmax(float(low), float(high))
+            if self.root_of is not None:
+                high = torch.minimum(high, self._largest_root())
+            made = symmetric_range if self.symmetric else range_from_minmax
+            found = made(float(low), float(high))
             self.scale.fill_(found.scale)
             self.zero_point.fill_(found.zero_point)
 
@@ -122,7 +142,8 @@ class ActivationFakeQuant(nn.Module):
         if self.fixed is None and self.phase in ("calibrate", "observe"):
             self.observe(x)
         if self.phase == "calibrate":
-            return x
+            # What follows must be observed as int8 will have it, without the roots that saturate.
+            return x if self.root_of is None else x.clamp(max=float(self._largest_root()))
         return torch.fake_quantize_per_tensor_affine(
             x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX
         )

@@ -13,6 +13,18 @@ aten = torch.ops.aten
 # An fx.Node. The type of its arguments is a union of twenty kinds, which no code here can narrow.
 Node = Any
 CONVOLUTIONS = frozenset({aten.conv2d.default, aten.conv2d.padding})
+# Operators that give the same elements another shape, and those that give them another order.
+RESHAPES = frozenset(
+    {
+        aten.flatten.using_ints,
+        aten.unflatten.int,
+        aten.view.default,
+        aten.reshape.default,
+        aten.squeeze.dim,
+        aten.unsqueeze.default,
+    }
+)
+PERMUTATIONS = frozenset({aten.permute.default, aten.transpose.int})
 
 
 def getattr_path(root: nn.Module, path: str) -> Any:
@@ -40,6 +52,11 @@ def place(root: nn.Module, path: str, value: Tensor) -> None:
         module.register_parameter(name, value)
     else:
         module.register_buffer(name, value)
+
+
+def is_node(value: Any) -> bool:
+    """Whether an argument of a node is a node itself, and not a number, a list or None."""
+    return isinstance(value, fx.Node)
 
 
 def output_of(graph: fx.Graph) -> Node:
@@ -74,17 +91,25 @@ def where(node: Node) -> str:
 
 
 def shape_of(node: Node) -> list[int]:
-    """The shape of a node's value, with 1 as the batch. A fake-quantizer has that of its input."""
+    """The shape of a node's value for a batch of one. A fake-quantizer has that of its input."""
     node = node.args[0] if node.op == "call_module" else node
-    dims = list(node.meta["val"].shape)
-    return [
-        1 if index == 0 and not isinstance(dim, int) else int(dim) for index, dim in enumerate(dims)
-    ]
+    return [int(dim) for dim in node.meta["val"].shape]
 
 
 def is_layer(node: Node) -> bool:
     """Whether a node is a convolution or a linear layer."""
     return node.target in CONVOLUTIONS or node.target is aten.linear.default
+
+
+def permutation(node: Node) -> list[int]:
+    """The order of the input's axes in the output of a node of PERMUTATIONS."""
+    rank = len(shape_of(node.args[0]))
+    if node.target is aten.permute.default:
+        return [int(axis) % rank for axis in node.args[1]]
+    order = list(range(rank))
+    one, other = int(node.args[1]) % rank, int(node.args[2]) % rank
+    order[one], order[other] = order[other], order[one]
+    return order
 
 
 def clean(network: fx.GraphModule) -> None:

@@ -39,6 +39,9 @@ OUT_OF_PLACE: dict[Any, Any] = {
     aten.silu_.default: aten.silu.default,
     aten.sub_.Tensor: aten.sub.Tensor,
     aten.div_.Tensor: aten.div.Tensor,
+    aten.leaky_relu_.default: aten.leaky_relu.default,
+    aten.elu_.default: aten.elu.default,
+    aten.gelu_.default: aten.gelu.default,
 }
 
 

@@ -33,6 +33,7 @@ from edgekd.quantization.fakequant import (
 from edgekd.quantization.fakequant_placement import insert, refuse_unknown
 from edgekd.quantization.qat_structure import (
     before_softmax,
+    constants_in,
     find_layers,
     name_edges,
     round_biases,
@@ -61,8 +62,9 @@ class QatNetwork(nn.Module):
     on the device. A softmax that the rules append runs only in `predict`.
 
     `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator
-    that writes it}. `layers`: the layers with weights. train() and eval() change nothing, since
-    neither dropout nor batch norm is left.
+    that writes it}. `layers`: the layers with weights. `constants`: {edge name: path of its
+    constant operand}. train() and eval() change nothing, since neither dropout nor batch norm is
+    left.
     """
 
     _mean: Tensor
@@ -90,6 +92,7 @@ class QatNetwork(nn.Module):
         self.edges = name_edges(graph)
         self.writers = writers_of(graph)
         self.layers = find_layers(graph)
+        self.constants = constants_in(graph)
         for layer in self.layers:
             quantizer = graph.get_submodule(layer.quantizer)
             assert isinstance(quantizer, PerChannelWeightFakeQuant)
@@ -102,6 +105,8 @@ class QatNetwork(nn.Module):
         for name, op in self.writers.items():
             if op == "HARD_SWISH":
                 self.edge(name).keep_above(self.edge(self._source_of(name)), 1.0 / HARD_SWISH_RATIO)
+            elif op == "RSQRT":
+                self.edge(name).keep_below_root(self.edge(self._source_of(name)))
         round_biases(
             graph,
             {layer.bias: (layer.quantizer, self.edges[layer.source]) for layer in self.layers},
@@ -125,15 +130,22 @@ class QatNetwork(nn.Module):
     def _check_fixed(self) -> None:
         """Raise UnsupportedNetwork where one range would have to be fixed and learned."""
         for name, op in self.writers.items():
-            fixed = self.edge(name).fixed
+            edge = self.edge(name)
             own = self.input_range if op == "INPUT" else FIXED_OUTPUT.get(op)
-            if fixed != own and not (op in SAME_SCALE_OPS and op != "CONCATENATION"):
-                raise UnsupportedNetwork(
-                    f"{op} in module {name!r} joins a tensor whose range is fixed (pixels, a "
-                    "sigmoid or a softmax) with one whose range is learned. It has no int8 rule, "
-                    "since TFLite needs one range for both",
-                    "take a student that concatenates feature maps only",
-                )
+            if edge.fixed == own or op in SAME_SCALE_OPS:
+                continue
+            joins = [
+                (other, writer)
+                for other, writer in self.writers.items()
+                if writer == "CONCATENATION" and self.edge(other) is edge
+            ]
+            where, joint = joins[0] if joins else (name, op)
+            raise UnsupportedNetwork(
+                f"{joint} in module {where!r} joins a tensor whose range is fixed (pixels, a "
+                "sigmoid or a softmax) with one whose range is learned. It has no int8 rule, since "
+                "TFLite needs one range for both",
+                "take a student that concatenates feature maps only",
+            )
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """Pixels 0..255 (float32 or uint8, NCHW) as the graph's input: scale * (pixel - 128 -
@@ -240,7 +252,7 @@ class Finished:
 
     `state`: safetensors with, for each layer, `NAME.weight` (float32 as trained), `NAME.bias`
     (float32 [out]) and `NAME.scale` (float32 [out] or [1]). The int8 codes are round(weight /
-    scale).
+    scale). For each constant operand it holds `EDGE.constant` (float32), whose range is the edge's.
     """
 
     ranges: list[EdgeRange]
@@ -262,6 +274,8 @@ def finish(network: QatNetwork) -> Finished:
         state[f"{layer.name}.weight"] = weight
         state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
         state[f"{layer.name}.scale"] = quantizer.scales(weight)
+    for edge, path in network.constants.items():
+        state[f"{edge}.constant"] = graphs.getattr_path(network.graph, path).detach()
     ranges: list[EdgeRange] = []
     for name in network.edges:
         found = network.edge(name).range

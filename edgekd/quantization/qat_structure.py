@@ -13,8 +13,9 @@ from edgekd.quantization.fakequant import (
     BiasFakeQuant,
     PerChannelWeightFakeQuant,
 )
-from edgekd.quantization.fakequant_placement import activation_of, is_compute, tflite_op
+from edgekd.quantization.fakequant_placement import CONSTANT, is_compute, tflite_op
 from edgekd.quantization.graphs import Node, module_of, nodes_of, output_of
+from edgekd.quantization.op_limits import activation_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ def name_edges(graph: fx.GraphModule) -> dict[str, str]:
             name = "input"
         elif node is output:
             name = "output"
+        elif made_by.op == "get_attr":
+            name = str(made_by.target)
         else:
             name = module_of(made_by) or made_by.name
         while name in edges:
@@ -79,7 +82,9 @@ def name_edges(graph: fx.GraphModule) -> dict[str, str]:
 
 
 def writers_of(graph: fx.GraphModule) -> dict[str, str]:
-    """{edge name: the TFLite operator that writes it}, "INPUT" for the image."""
+    """{edge name: the TFLite operator that writes it}, "INPUT" for the image, and CONSTANT for
+    a constant operand.
+    """
     writers: dict[str, str] = {}
     for node in nodes_of(graph.graph):
         if "edge" not in node.meta:
@@ -87,6 +92,9 @@ def writers_of(graph: fx.GraphModule) -> dict[str, str]:
         made_by = node.args[0]
         if made_by.op == "placeholder":
             writers[node.meta["edge"]] = "INPUT"
+            continue
+        if made_by.op == "get_attr":
+            writers[node.meta["edge"]] = CONSTANT
             continue
         before = made_by.args[0]
         fused = activation_of(made_by) is not None and before.op == "call_function"
@@ -127,6 +135,15 @@ def find_layers(graph: fx.GraphModule) -> list[Layer]:
                 "take a student that shares no weights between layers",
             )
     return layers
+
+
+def constants_in(graph: fx.GraphModule) -> dict[str, str]:
+    """{edge name: path of the parameter or buffer} of every constant operand."""
+    return {
+        str(node.meta["edge"]): str(node.args[0].target)
+        for node in nodes_of(graph.graph)
+        if "edge" in node.meta and node.args[0].op == "get_attr"
+    }
 
 
 def round_biases(graph: fx.GraphModule, layers: dict[str, tuple[str, str]]) -> None:

@@ -60,6 +60,7 @@ def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:
     learned = {row["edge"]: Range(row["scale"], row["zero_point"]) for row in qnet.ranges}
     names = [layer.name for layer in network.layers]
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
+    expected |= {f"{edge}.constant" for edge in network.constants}
     if learned.keys() != network.edges.keys() or state.keys() != expected:
         odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
         raise WeightsError(
@@ -69,19 +70,18 @@ def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:
         )
     for name, value in learned.items():
         network.edge(name).set_range(value)
+    held = {f"{edge}.constant": path for edge, path in network.constants.items()}
     for layer in network.layers:
-        for path, part in ((layer.weight, "weight"), (layer.bias, "bias")):
-            parameter, trained = (
-                graphs.getattr_path(network.graph, path),
-                state[f"{layer.name}.{part}"],
+        held |= {f"{layer.name}.weight": layer.weight, f"{layer.name}.bias": layer.bias}
+    for key, path in held.items():
+        parameter, trained = graphs.getattr_path(network.graph, path), state[key]
+        if parameter.shape != trained.shape:
+            raise WeightsError(
+                f"{key} is {list(trained.shape)} in the artifact and {list(parameter.shape)} in "
+                "the network",
+                "build again from the qat stage",
             )
-            if parameter.shape != trained.shape:
-                raise WeightsError(
-                    f"{layer.name}.{part} is {list(trained.shape)} in the artifact and "
-                    f"{list(parameter.shape)} in the network",
-                    "build again from the qat stage",
-                )
-            with torch.no_grad():
-                parameter.copy_(trained)
+        with torch.no_grad():
+            parameter.copy_(trained)
     set_phase(network, "frozen")
     return network.eval()

@@ -44,6 +44,7 @@ SAME_SCALE_OPS = frozenset(
         "CONCATENATION",
         "RESHAPE",
         "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
         "SPACE_TO_DEPTH",
         "PAD",
         "PADV2",
@@ -55,23 +56,36 @@ SAME_SCALE_OPS = frozenset(
         "MAXIMUM",
         "MINIMUM",
         "SLICE",
+        "STRIDED_SLICE",
     }
 )
 # The output has a range of its own, learned in training.
 OWN_RANGE_OPS = frozenset(
     {
         "ADD",
+        "BATCH_MATMUL",
         "CONV_2D",
         "DEPTHWISE_CONV_2D",
+        "ELU",
         "FULLY_CONNECTED",
+        "GELU",
         "HARD_SWISH",
+        "LEAKY_RELU",
         "MEAN",
         "MUL",
+        "PRELU",
         "QUANTIZE",
         "RELU",
         "RELU6",
+        "RSQRT",
+        "SUB",
     }
 )
+# Operator -> the inputs whose zero point must be 0. XNNPACK's BATCH_MATMUL leaves out that of its
+# second operand: with ai-edge-litert 2.1.2 a zero point of 7 gave results that were off by 60
+# codes. TFLite's own kernels take any.
+SYMMETRIC_INPUTS: dict[str, tuple[int, ...]] = {"BATCH_MATMUL": (1,)}
+operator_group(f"{__name__}.SYMMETRIC_INPUTS", SYMMETRIC_INPUTS, "its inputs may have any range")
 # Operator -> the axis of its TFLite weight tensor that holds the output channels.
 WEIGHTED_OPS: dict[str, int] = {
     "CONV_2D": 0,  # OHWI
@@ -122,6 +136,7 @@ FIXED_OUTPUT: dict[str, Range] = {
     "L2_NORMALIZATION": Range(1 / 128, 0),
     "LOG_SOFTMAX": Range(16 / 256, 127),
 }
+operator_group(f"{__name__}.FIXED_OUTPUT", FIXED_OUTPUT, "its output range is not fixed")
 # Each operator's output range is one of three kinds.
 OUTPUT_RANGES = {"same": SAME_SCALE_OPS, "own": OWN_RANGE_OPS, "fixed": frozenset(FIXED_OUTPUT)}
 for _name, _ops in (("SAME_SCALE_OPS", SAME_SCALE_OPS), ("OWN_RANGE_OPS", OWN_RANGE_OPS)):
@@ -164,6 +179,14 @@ def range_from_minmax(low: float, high: float) -> Range:
     scale = float32(max((high - low) / (INT8_MAX - INT8_MIN), SCALE_FLOOR))
     zero_point = round_away(INT8_MIN - low / scale)
     return Range(scale, min(max(zero_point, INT8_MIN), INT8_MAX))
+
+
+def symmetric_range(low: float, high: float) -> Range:
+    """The int8 range that covers [low, high] and whose zero point is 0. Units and errors are those
+    of `range_from_minmax`.
+    """
+    limit = max(-low, high)
+    return range_from_minmax(limit * INT8_MIN / INT8_MAX, limit)
 
 
 def input_range(mean: Sequence[float], std: Sequence[float]) -> Range:

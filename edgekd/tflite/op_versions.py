@@ -26,17 +26,24 @@ class OpVersion:
     runtime: str = OLDEST_RUNTIME
 
 
+# (operator, its inputs, its outputs) -> its version, or None where INT8 holds
+Rule = Callable[[LiteOp, Sequence[LiteTensor], Sequence[LiteTensor]], OpVersion | None]
+
 # Operators whose version depends only on whether their first input is int8.
 INT8: dict[str, OpVersion] = {
     "ADD": OpVersion(2, "1.14.0"),
     "AVERAGE_POOL_2D": OpVersion(2, "1.14.0"),
+    "BATCH_MATMUL": OpVersion(2, "2.3.0"),
     "CONCATENATION": OpVersion(2, "1.14.0"),
     "CONV_2D": OpVersion(3, "1.14.0"),
     "DEPTHWISE_CONV_2D": OpVersion(3, "1.14.0"),  # dilation has no version of its own in int8
     "DEQUANTIZE": OpVersion(2, "1.14.0"),
+    "ELU": OpVersion(1, "1.14.0"),
     "FULLY_CONNECTED": OpVersion(4, "1.14.0"),  # per-channel weights included
     "GELU": OpVersion(2, "2.9.0"),
     "HARD_SWISH": OpVersion(1, "1.15.0"),
+    "L2_NORMALIZATION": OpVersion(2, "1.14.0"),
+    "LEAKY_RELU": OpVersion(1, "1.13.1"),  # version 2 is int16's
     "LOGISTIC": OpVersion(2, "1.14.0"),
     "MAX_POOL_2D": OpVersion(2, "1.14.0"),
     "MAXIMUM": OpVersion(2, "1.14.0"),
@@ -44,11 +51,15 @@ INT8: dict[str, OpVersion] = {
     "MUL": OpVersion(2, "1.14.0"),
     "PAD": OpVersion(2, "1.14.0"),
     "PADV2": OpVersion(2, "1.14.0"),
+    "PRELU": OpVersion(1, "1.8.0"),
     "QUANTIZE": OpVersion(1, "1.14.0"),
     "REDUCE_MAX": OpVersion(2, "1.14.0"),
     "RELU": OpVersion(2, "2.1.0"),
     "RELU6": OpVersion(2, "1.14.0"),
     "RESHAPE": OpVersion(1),
+    "RESIZE_BILINEAR": OpVersion(2, "1.14.0"),
+    "RESIZE_NEAREST_NEIGHBOR": OpVersion(2, "1.14.0"),
+    "RSQRT": OpVersion(2, "2.5.0"),
     "SLICE": OpVersion(2, "1.14.0"),
     "SOFTMAX": OpVersion(2, "1.14.0"),
     "SPLIT": OpVersion(2, "1.14.0"),
@@ -87,13 +98,35 @@ def _mul(
     )
 
 
+def _resize(
+    op: LiteOp, _inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]
+) -> OpVersion | None:
+    """Half pixels came with version 3."""
+    if not op.options.get("halfPixelCenters"):
+        return None
+    return OpVersion(3, "2.2.0" if op.name == "RESIZE_BILINEAR" else "2.3.0")
+
+
+def _deep(number: int, runtime: str) -> Rule:
+    """More than four dimensions came with a later version."""
+
+    def rule(
+        _op: LiteOp, inputs: Sequence[LiteTensor], _outputs: Sequence[LiteTensor]
+    ) -> OpVersion | None:
+        return OpVersion(number, runtime) if len(inputs[0].shape) > 4 else None
+
+    return rule
+
+
 # Operators whose version depends on more. The rule returns None where INT8 holds.
-BY_OPERANDS: dict[
-    str, Callable[[LiteOp, Sequence[LiteTensor], Sequence[LiteTensor]], OpVersion | None]
-] = {
+BY_OPERANDS: dict[str, Rule] = {
     "CONV_2D": _conv,
     "FULLY_CONNECTED": _fully_connected,
     "MUL": _mul,
+    "RESIZE_BILINEAR": _resize,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "SLICE": _deep(5, "2.5.0"),
+    "TRANSPOSE": _deep(4, "2.3.0"),
 }
 operator_group(f"{__name__}.BY_OPERANDS", BY_OPERANDS, "its version depends on int8 alone")
 # The same version for int8, uint8 and float inputs.

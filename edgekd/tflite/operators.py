@@ -25,23 +25,35 @@ class Operator(enum.StrEnum):
 
     ADD = "ADD"
     AVERAGE_POOL_2D = "AVERAGE_POOL_2D"
+    BATCH_MATMUL = "BATCH_MATMUL"
     CONCATENATION = "CONCATENATION"
     CONV_2D = "CONV_2D"
     DEPTHWISE_CONV_2D = "DEPTHWISE_CONV_2D"
+    ELU = "ELU"
     FULLY_CONNECTED = "FULLY_CONNECTED"
+    GELU = "GELU"
     HARD_SWISH = "HARD_SWISH"
+    L2_NORMALIZATION = "L2_NORMALIZATION"
+    LEAKY_RELU = "LEAKY_RELU"
     LOGISTIC = "LOGISTIC"
     MAX_POOL_2D = "MAX_POOL_2D"
     MEAN = "MEAN"
     MUL = "MUL"
     PAD = "PAD"
     PADV2 = "PADV2"  # a pad with a value of its own, before a max pool
+    PRELU = "PRELU"
     QUANTIZE = "QUANTIZE"  # at a uint8 input or output only
     RELU = "RELU"
     RELU6 = "RELU6"
     RESHAPE = "RESHAPE"
+    RESIZE_BILINEAR = "RESIZE_BILINEAR"
+    RESIZE_NEAREST_NEIGHBOR = "RESIZE_NEAREST_NEIGHBOR"
+    RSQRT = "RSQRT"
     SLICE = "SLICE"
     SOFTMAX = "SOFTMAX"
+    STRIDED_SLICE = "STRIDED_SLICE"
+    SUB = "SUB"
+    TRANSPOSE = "TRANSPOSE"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,9 @@ _NOT_SUPPORTED = "not in the compiler's list of supported operators: it runs on 
 operator_table(
     f"{__name__}.SUPPORTED",
     SUPPORTED,
-    absent={"HARD_SWISH": _NOT_SUPPORTED, "PADV2": _NOT_SUPPORTED},
+    absent=dict.fromkeys(
+        ("BATCH_MATMUL", "ELU", "GELU", "HARD_SWISH", "LEAKY_RELU", "PADV2"), _NOT_SUPPORTED
+    ),
 )
 # Operator -> how many inputs, from the second on, must be constants.
 PARAMETERS: dict[str, int] = {
