@@ -12,7 +12,6 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.graphs import getattr_path, nodes_of, output_of
 from edgekd.quantization.plain_graph import plain
 
-
 aten = torch.ops.aten
 
 # Calls of a graph of its own: its code ran under a context that changes nothing for float32.
