@@ -86,8 +86,9 @@ def _inline_parts(captured: nn.Module) -> None:
         for user in list(node.users):
             user.replace_all_uses_with(results[user.args[1]])
             graph.erase_node(user)
+        called = node.args[place_of_part]
         graph.erase_node(node)
-    graph.eliminate_dead_code()
+        graph.erase_node(called)
 
 
 def _for_one_image(value: Any) -> Any:
