@@ -1,5 +1,5 @@
 """Writes docs/reference/ from the code: settings, losses, device profiles, models, errors,
-and the terms of providers.
+the terms of providers, and the lines of device tools.
 
     python tools/write_reference.py
 
@@ -10,6 +10,7 @@ when the files differ from what the code says.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from edgekd.bundle import provider_terms
 from edgekd.core import errors
 from edgekd.core.errors import EdgeKDError
 from edgekd.core.resources import folder
+from edgekd.device.log_lines.line import Tool
+from edgekd.device.log_lines.table import TABLE
 from edgekd.settings import device_profiles, model_specs, recipe
 from edgekd.settings.loss_catalogue import RAMP, WEIGHT
 from edgekd.settings.loss_methods import METHODS, Method, Parameter
@@ -36,8 +39,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def code(value: object) -> str:
     """A value as it is written in TOML."""
-    if value == ():
-        return "`[]`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(json.dumps(each) for each in value)}]`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
@@ -269,6 +272,33 @@ def page(parts: Iterable[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def device_logs() -> str:
+    """Every line of a device's tool that EdgeKD reads."""
+    parts = [
+        "# Lines of device tools",
+        NOTE,
+        (
+            "`edgekd bench` and `edgekd check` read these lines of the tools that they run. Other\n"
+            "lines are kept for messages, and ignored otherwise. Prefixes of loggers (`INFO: `,\n"
+            "logcat's, absl's) are taken off first.\n\n"
+            "Errors come as a chain: the first line that tells why something failed is reported."
+        ),
+    ]
+    for tool in Tool:
+        rows = [row for row in TABLE if row.tool == tool]
+        parts += [
+            f"## {tool}",
+            table(
+                ["line", "versions", "it tells", "meaning", "source"],
+                [
+                    [f"`{row.example}`", row.versions, row.says.value, row.meaning, row.source]
+                    for row in rows
+                ],
+            ),
+        ]
+    return page(parts)
+
+
 PAGES = {
     "settings.md": settings,
     "losses.md": losses,
@@ -276,6 +306,7 @@ PAGES = {
     "models.md": models,
     "messages.md": messages,
     "providers.md": providers,
+    "device_logs.md": device_logs,
 }
 
 

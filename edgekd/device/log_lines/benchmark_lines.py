@@ -38,7 +38,7 @@ TIMINGS = LogLine(
     rf"Inference timings in us: Init: (?P<init>{NUMBER}), "
     rf"First inference: (?P<first_inference>{NUMBER}), "
     rf"Warmup \(avg\): (?P<average_warm_up>{NUMBER}), Inference \(avg\): (?P<avg>{NUMBER})",
-    "TensorFlow 2.2 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     "Inference timings in us: Init: 224228, First inference: 151333, Warmup (avg): 113841, "
     "Inference (avg): 1.04012e+06",
     "The summary, in microseconds; means have six digits, and an exponent from 1e+06 on.",
@@ -49,10 +49,10 @@ OLD_TIMINGS = LogLine(
     Says.FIGURE,
     rf"Average inference timings in us: Warmup: (?P<average_warm_up>{NUMBER}), "
     rf"Init: (?P<init>{NUMBER}), (?:Inference|no stats): (?P<avg>{NUMBER})(?:Overall.*)?",
-    "TensorFlow 1.9 to 2.1, and the Android app of that time",
+    "TensorFlow 1 and the first of 2, and the Android app of that time",
     "Average inference timings in us: Warmup: 83235, Init: 38467, no stats: 79760.9",
     "The summary, in microseconds. The app adds its memory to the same line.",
-    "tensorflow/lite/tools/benchmark/benchmark_model.cc and android/jni at 1.9 to 2.1",
+    "tensorflow/lite/tools/benchmark/benchmark_model.cc and android/jni, early releases",
 )
 SESSION = LogLine(
     Tool.BENCHMARK_MODEL,
@@ -67,7 +67,7 @@ MODEL_SIZE = LogLine(
     Tool.BENCHMARK_MODEL,
     Says.FIGURE,
     rf"The input model file size \(MB\): (?P<model_size_mb>{NUMBER})",
-    "TensorFlow 2.2 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     "The input model file size (MB): 13.6828",
     "Size of the .tflite, in MB of 10^6 bytes.",
     CLASSIC,
@@ -76,7 +76,7 @@ NO_MODEL_SIZE = LogLine(
     Tool.BENCHMARK_MODEL,
     Says.HARMLESS,
     r"Failed to get the input model file size\.",
-    "TensorFlow 2.2 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     "Failed to get the input model file size.",
     "The model came from a file descriptor; nothing is wrong with it.",
     CLASSIC,
@@ -85,7 +85,7 @@ MEMORY_NOTE = LogLine(
     Tool.BENCHMARK_MODEL,
     Says.PROGRESS,
     r"Note: as the benchmark tool itself affects memory footprint, .*",
-    "TensorFlow 2.2 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     "Note: as the benchmark tool itself affects memory footprint, the following is only "
     "APPROXIMATE to the actual memory footprint of the model at runtime. Take the information at "
     "your discretion.",
@@ -97,7 +97,7 @@ MEMORY_GROWTH = LogLine(
     Says.FIGURE,
     r"Memory footprint delta from the start of the tool \(MB\): "
     rf"init=(?P<init_footprint_mb>{NUMBER}) overall=(?P<overall_footprint_mb>{NUMBER})",
-    "TensorFlow 2.7 and later, LiteRT",
+    "TensorFlow 2.7 and later (end of 2021), LiteRT",
     "Memory footprint delta from the start of the tool (MB): init=31 overall=65.6094",
     "How much the process grew until the model was loaded, and until the end.",
     CLASSIC,
@@ -107,10 +107,10 @@ OLD_MEMORY_GROWTH = LogLine(
     Says.FIGURE,
     rf"Peak memory footprint \(MB\): init=(?P<init_footprint_mb>{NUMBER}) "
     rf"overall=(?P<overall_footprint_mb>{NUMBER})",
-    "about TensorFlow 2.2 to 2.6",
+    "TensorFlow 2 until 2021",
     "Peak memory footprint (MB): init=4.92969 overall=138.809",
     "The same figures under another name: both are counted from the start of the tool.",
-    "tensorflow/lite/tools/benchmark/benchmark_model.cc at 2.2 to 2.6",
+    "tensorflow/lite/tools/benchmark/benchmark_model.cc of 2021",
 )
 OLDEST_MEMORY = LogLine(
     Tool.BENCHMARK_MODEL,
@@ -118,11 +118,11 @@ OLDEST_MEMORY = LogLine(
     rf"\[Overall\] - Memory usage: max resident set size = (?P<overall_footprint_mb>{NUMBER}) MB, "
     rf"total malloc-ed size = {NUMBER} MB"
     rf"(?:, in-use allocated/mmapped size = {NUMBER} MB)?",
-    "TensorFlow 1.14 to 2.1",
+    "TensorFlow 1 and the first of 2",
     "[Overall] - Memory usage: max resident set size = 6.25 MB, total malloc-ed size = 0 MB, "
     "in-use allocated/mmapped size = 1.5 MB",
     "How much the process grew until the end.",
-    "tensorflow/lite/profiling/memory_info.cc at 1.14 to 2.1",
+    "tensorflow/lite/profiling/memory_info.cc, early releases",
 )
 PEAK_MEMORY = LogLine(
     Tool.BENCHMARK_MODEL,
@@ -155,7 +155,7 @@ ACCELERATORS = LogLine(
     Tool.BENCHMARK_MODEL,
     Says.DELEGATE,
     r"NNAPI accelerators available: \[(?P<names>[^\]]{0,500})\]",
-    "TensorFlow 2.2 and later, LiteRT; on Android 10 and later",
+    "TensorFlow 2, LiteRT; on Android 10 and later",
     "NNAPI accelerators available: [acme-npu,nnapi-reference]",
     "The accelerators by name; nnapi-reference is the CPU.",
     "tflite/tools/delegates/nnapi_delegate_provider.cc",

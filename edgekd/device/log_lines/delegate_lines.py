@@ -47,7 +47,7 @@ COMPLETELY = _line(
     "delegate.",
     "Every operator is in one node of the delegate.",
     BENCHMARK,
-    "TensorFlow 2.1 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     tool=Tool.BENCHMARK_MODEL,
 )
 PARTIALLY = _line(
@@ -57,7 +57,7 @@ PARTIALLY = _line(
     "delegate w/ 2 delegate kernels.",
     "The delegate runs a part of the operators, in so many pieces.",
     BENCHMARK,
-    "TensorFlow 2.1 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     tool=Tool.BENCHMARK_MODEL,
 )
 NOT_AT_ALL = _line(
@@ -67,7 +67,7 @@ NOT_AT_ALL = _line(
     "delegate.",
     "The delegate was created and runs nothing: the times are those of the CPU.",
     BENCHMARK,
-    "TensorFlow 2.1 and later, LiteRT",
+    "TensorFlow 2, LiteRT",
     tool=Tool.BENCHMARK_MODEL,
 )
 CREATED = _line(
