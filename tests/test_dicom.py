@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from edgekd.app import cli
 from edgekd.core.artifacts import Dataset as Images
 from edgekd.core.errors import DataError, MissingExtra
-from edgekd.data import datasets, images, source_registry
+from edgekd.data import datasets, images, patient_columns, source_registry
 from edgekd.data.bit_depth import Wide, scaled
 from edgekd.data.dataset_builder import build_dataset
 from edgekd.data.depth_record import WindowKind
@@ -217,6 +217,15 @@ def test_a_study_in_time_keeps_patients_apart_and_only_years(study: Path) -> Non
     assert sorted(splits) == [f"patient-{number + 1:04}" for number in range(40)]
     assert all(len(found) == 1 for found in splits.values())
     assert data.facts["years"] == {"train": [2010, 2016], "val": [2016, 2018], "test": [2018, 2019]}
+
+
+def test_sex_age_and_view_come_from_the_headers(tmp_path: Path) -> None:
+    tags = {"PatientSex": "F", "PatientAge": "058Y", "ViewPosition": "PA"}
+    source = source_registry.open_all(DataConfig(source=str(clinic(tmp_path / "a", tags, 1, 4))))
+    assert patient_columns.known(source) == ["sex", "age", "view"]
+    assert set((patient_columns.values(source, "age") or {}).values()) == {"058Y"}
+    assert patient_columns.values(source, "PatientWeight") is None
+    assert patient_columns.is_medical(source.name, source.facts.source, [])
 
 
 def test_a_split_in_time_tests_the_latest_patients() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import images
+from edgekd.data.bit_depth import Wide
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -253,3 +255,38 @@ def test_fit_refuses_unknown_modes_and_sizes() -> None:
     assert "squash" in error.value.next_step
     with pytest.raises(DataError, match="0 px"):
         images.fit(ramp(), 0)
+
+
+def test_jpeg_2000_avif_and_heic_are_read() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    lossless = images.decode(encoded(Image.fromarray(colours()), "JPEG2000"), "a.jp2")
+    np.testing.assert_array_equal(lossless, colours())
+    smooth = Image.fromarray(colours(64, 64))
+    found = [images.decode(encoded(smooth, "AVIF", quality=95), "a.avif")]
+    heic = pillow_heif.from_pillow(smooth)
+    file = io.BytesIO()
+    heic.save(file, quality=95)
+    found.append(images.decode(file.getvalue(), "a.heic"))
+    for picture in found:
+        assert np.abs(picture.astype(int) - colours(64, 64)).mean() < 6
+
+
+def test_twelve_bits_of_jpeg_2000_are_not_shifted() -> None:
+    encoder = pytest.importorskip("openjpeg.utils")
+    wide = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    data = encoder.encode_array(wide, bits_stored=12, photometric_interpretation=2)
+    found = images.read(data, "a.j2k")
+    assert isinstance(found, Wide)
+    assert found.white == 4095
+    np.testing.assert_array_equal(found.values, wide)
+
+
+def test_without_its_package_a_heic_file_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images._formats.cache_clear()
+    try:
+        with pytest.raises(DataError, match=r"photo\.heic: .*pillow-heif") as error:
+            images.read(b"\0\0\0\x18ftypheic" + b"\0" * 40, "photo.heic")
+    finally:
+        images._formats.cache_clear()
+    assert error.value.next_step == "pip install 'edgekd[heif]'"

@@ -149,6 +149,7 @@ def card_facts(
         profile=report.profile,
         data_name=report.data.name,
         data_source=report.data.source,
+        depth=report.data.depth,
         synthetic=report.data.synthetic,
         classes=report.data.classes,
         images=accuracy.n,

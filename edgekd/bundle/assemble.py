@@ -126,6 +126,7 @@ def _facts(parts: Parts) -> deployment.Facts:
         px=height,
         channels=channels,
         fit=parts.fit,
+        depth=parts.results.depth,
         grid_in=runtime.tensor_range(runner.input),
         grid_out=runtime.tensor_range(runner.output),
         confidence=parts.confidence,

@@ -20,7 +20,8 @@ from edgekd.bundle.deployment_record import (
     ModelOutput,
 )
 from edgekd.core.errors import ModelFileError
-from edgekd.core.records import UnsetType
+from edgekd.core.records import UNSET, UnsetType
+from edgekd.data.depth_record import Depth
 from edgekd.data.sources import together
 from edgekd.evaluation import conformal, label_thresholds
 from edgekd.evaluation.confidence_record import Confidence, LabelConfidence, OutputKind
@@ -46,6 +47,7 @@ class Facts:
 
     `px`, `channels`: of its input. `fit`: how images were brought to that size. `grid_in`,
     `grid_out`: its int8 input and output ranges. `confidence`: the confidence stage's record.
+    `depth`: of images of more than 8 bits, UNSET where there are none.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Facts:
     grid_out: Range
     confidence: Confidence
     limits: str
+    depth: Depth | UnsetType = UNSET
 
 
 def normalisation(facts: Facts) -> tuple[float, float]:
@@ -89,6 +92,7 @@ def deployment(facts: Facts) -> Deployment:
             zero_point=facts.grid_in.zero_point + SHIFT,
             mean=[mean] * facts.channels,
             std=[std] * facts.channels,
+            depth=facts.depth,
         ),
         output=ModelOutput(
             dtype="uint8",

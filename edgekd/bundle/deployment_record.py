@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.data.depth_record import Depth
 from edgekd.evaluation.confidence_record import OutputKind
 
 SCHEMA = "edgekd.deployment/1"
@@ -14,7 +15,8 @@ class ImageInput(Record, frozen=True):
 
     Fit the image to `px` x `px` by `fit` with the filter `resample`, and put its channels into the
     order `order`. `scale` and `zero_point` are the uint8 tensor's. `mean` and `std`, one for each
-    channel, normalise pixels that are scaled to 0..1; the float model takes these.
+    channel, normalise pixels that are scaled to 0..1; the float model takes these. `depth`: how the
+    training images became 0..255, where they had more than 8 bits; an app does the same.
     """
 
     px: int
@@ -27,6 +29,7 @@ class ImageInput(Record, frozen=True):
     zero_point: int
     mean: list[float]
     std: list[float]
+    depth: Depth | UnsetType = UNSET
 
 
 class ModelOutput(Record, frozen=True):

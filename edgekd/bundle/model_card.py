@@ -12,7 +12,8 @@ from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.markdown import plain
 from edgekd.core.artifacts import Json
-from edgekd.core.records import present
+from edgekd.core.records import UNSET, UnsetType, present
+from edgekd.data.depth_record import Depth
 from edgekd.data.patient_columns import MEDICAL
 from edgekd.evaluation.accuracy_record import StageRow
 from edgekd.evaluation.confidence_record import ClassConfidence, Confidence, LabelConfidence
@@ -40,7 +41,8 @@ class CardFacts:
     """What the card tells of the build.
 
     `edgekd`: the version. `data_source`: where the data come from, for a reader. `images`: test
-    images. `networks`: the waterfall's rows, the .tflite last.
+    images. `networks`: the waterfall's rows, the .tflite last. `depth`: of images of more than 8
+    bits.
     """
 
     edgekd: str
@@ -54,6 +56,7 @@ class CardFacts:
     confidence: Confidence
     subgroups: Subgroups | None
     medical: Medical | None = None
+    depth: Depth | UnsetType = UNSET
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -130,6 +133,12 @@ def _front(licences: LicenceChain, name: str, facts: CardFacts) -> list[str]:
 
 def _use(source: ImageInput) -> list[str]:
     """Where to start on each platform."""
+    depth = present(source.depth)
+    deep = (
+        f" The training images had more than 8 bits ({depth}). Bring an app's images to 0..255 in "
+        "the same way (DICOM: by the same window); a picture that a viewer has brightened is "
+        "another input."
+    )
     return [
         "| for | start with |",
         "|---|---|",
@@ -152,7 +161,7 @@ def _use(source: ImageInput) -> list[str]:
             "pixels as they are (uint8), `model_float32.tflite` takes them normalised. Another way "
             "of resizing gives other answers, so the samples run the golden images first and "
             "refuse to work when an answer differs. `golden/pattern.png` helps to find such "
-            "mistakes."
+            "mistakes." + (deep if depth is not None else "")
         ),
     ]
 

@@ -49,11 +49,13 @@ _TAGS = [
     "Rows",
     "Columns",
     "BurnedInAnnotation",
+    *("PatientSex", "PatientAge", "ViewPosition"),
     "WindowCenter",
     "WindowWidth",
     "VOILUTSequence",
 ]
 _WORD = r"[^\W_]+"
+_ABOUT = {"sex": "PatientSex", "age": "PatientAge", "view": "ViewPosition"}
 # A word of this many letters is searched for inside other words. Shorter ones would be found
 # everywhere.
 _LONG = 4
@@ -67,6 +69,7 @@ class Header:
 
     `patient`: PatientID, or the study where the file has none; "" for neither. `study`:
     StudyInstanceUID or "". `date`: StudyDate, or None. `image`: whether it holds an image.
+    `about`: {"sex", "age" and "view": value} where the file has them, for accuracy by subgroup.
     `windowed`: whether it brings a window or a VOI LUT. `burned_in`: whether it says that a
     person's data is written into the picture. `words`: the words of identifying values, in lower
     case.
@@ -79,6 +82,7 @@ class Header:
     windowed: bool
     burned_in: bool
     words: frozenset[str]
+    about: Mapping[str, str]
 
     def identifies(self, text: str) -> bool:
         """Whether a text, such as a file's name, holds one of the identifying words."""
@@ -139,6 +143,7 @@ def _header(found: Dataset) -> Header:
         windowed=dicom_file.has_window(found),
         burned_in=_text(found, "BurnedInAnnotation").upper() == "YES",
         words=frozenset(_identifying_words(found)) - {""},
+        about={name: text for name, tag in _ABOUT.items() if (text := _text(found, tag))},
     )
 
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.errors import DataError
+from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import dicom_headers
 from edgekd.data.anonymous_names import AnonymousNames
 from edgekd.data.dicom_headers import Header
@@ -79,6 +79,7 @@ class DicomSource:
         named = any(item.group is None and item.name in groups for item in every)
         self.facts = msgspec.structs.replace(
             source.facts,
+            source=f"{source.facts.source} (DICOM)",
             groups_by="PatientID" if named else source.facts.groups_by,
             ignored={**source.facts.ignored, **left_out.counts},
             warnings=[
@@ -121,11 +122,24 @@ class DicomSource:
         return self.source.fingerprint()
 
     def column(self, name: str) -> dict[str, str]:
-        """A column of the source's table by anonymous names. Raises DataError without a table."""
+        """A column of the source's table by anonymous names.
+
+        "sex", "age" and "view" are taken from the headers where the table has none. Raises
+        DataError or UnknownName for any other name that the table does not have.
+        """
+        values = {
+            file: header.about[name]
+            for file, header in self._headers.items()
+            if name in header.about
+        }
         read: Any = getattr(self.source, "column", None)
-        if read is None:
-            raise DataError(f"{self.name} has no table with a column {name!r}", "give a CSV")
-        values: dict[str, str] = read(name)
+        try:
+            if read is None:
+                raise DataError(f"{self.name} has no table with a column {name!r}", "give a CSV")
+            values = read(name)
+        except (DataError, UnknownName):
+            if not values:
+                raise
         return {
             anonymous: values[item.name]
             for anonymous, item in self._originals.items()

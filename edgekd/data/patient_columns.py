@@ -16,7 +16,7 @@ from edgekd.data.sources import Source
 
 # Words by which medical images are recognised in a data set's name or in its source.
 MEDICAL = re.compile(
-    r"x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient|derma|retina|path(o|mnist)|phantom",
+    r"dicom|x-?ray|radiograph|chest|pneumon|ct\b|mri\b|lesion|patient|derma|retina|path(o|mnist)|phantom",
     re.IGNORECASE,
 )
 PATIENT = tuple(column_names.ABOUT)  # "sex", "age", "view"
