@@ -17,7 +17,7 @@ from edgekd.export.node_lowerings import NodeLowering
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.proof import exact_kernels
-from edgekd.proof.exact_kernels import Operand, to_codes
+from edgekd.proof.operands import Operand, to_codes
 from edgekd.quantization import fakequant_placement
 from edgekd.quantization.fakequant_placement import OpRule
 from edgekd.quantization.qat_network import calibrate, predict, prepare

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from edgekd.core.errors import RecipeError, UnsupportedNetwork
-from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.proof.exact_kernels import KERNELS
+from edgekd.proof.operands import Operand
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
 from edgekd.tflite.int8_rules import (

@@ -12,10 +12,11 @@ import pytest
 
 from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
-from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.proof.exact_kernels import KERNELS
 from edgekd.proof.failures import Failures
 from edgekd.proof.kernel_check import FAMILIES, check_ops
 from edgekd.proof.kernel_tolerances import TOLERANCES
+from edgekd.proof.operands import Operand
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.int8_rules import Range, range_from_minmax
 from edgekd.tflite.runtime import LiteRunner

@@ -12,8 +12,9 @@ from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
 from edgekd.proof import exact_kernels
-from edgekd.proof.exact_kernels import ACTIVATION_BOUNDS, KERNELS, Operand
+from edgekd.proof.exact_kernels import KERNELS
 from edgekd.proof.kernel_check import FAMILIES
+from edgekd.proof.operands import ACTIVATION_BOUNDS, Operand
 from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, WEIGHTED_OPS, Range, range_from_minmax
 from edgekd.tflite.runtime import LiteRunner
 from tests.requantize import ARITHMETIC, exact, fixed_point, hard_swish, quantize_multiplier

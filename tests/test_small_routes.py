@@ -10,7 +10,8 @@ from torch import nn
 from edgekd.core.artifacts import LiteModel
 from edgekd.core.records import to_json
 from edgekd.proof.certificate import certify
-from edgekd.proof.exact_kernels import KERNELS, Operand
+from edgekd.proof.exact_kernels import KERNELS
+from edgekd.proof.operands import Operand
 from edgekd.quantization.qat_network import calibrate, prepare
 from edgekd.tflite import flatbuffer, onnx_runner
 from edgekd.tflite import runtime as lite
