@@ -28,7 +28,16 @@ def grouped(
 
 def test_columns_that_hold_groups_are_used() -> None:
     for column in (
-        *("group", "Group", "GROUP_ID", "patientid", "PatientID", "patient_id", "PATIENT-ID"),
+        *(
+            "group",
+            "Group",
+            "GROUP_ID",
+            "patientid",
+            "PatientID",
+            "patient_id",
+            "PATIENT-ID",
+            "MRN",
+        ),
         *("Patient ID", "patient", "PatientKey", "patient_key", "patient_number", "Patient Name"),
         *("subject_id", "SubjectID", "subject", "participant_id", "person", "Person_No"),
         *("study_id", "StudyID", "study", "case_id", "donor", "animal"),

@@ -36,7 +36,12 @@ LIKELY_GROUP_WORDS = ("individual", "donor", "animal", "case", "study", "exam")
 GROUP_ENDINGS = (
     *("key", "id", "ids", "uid", "identifier", "no", "nr", "num", "number", "code", "name"),
 )
-GROUP = tuple(f"{word}{ending}" for word in GROUP_WORDS for ending in ("", *GROUP_ENDINGS))
+# A patient's number in a hospital, which clinical exports call by its abbreviation.
+RECORD_NUMBERS = ("mrn", "medicalrecordnumber", "medicalrecord")
+GROUP = (
+    *(f"{word}{ending}" for word in GROUP_WORDS for ending in ("", *GROUP_ENDINGS)),
+    *RECORD_NUMBERS,
+)
 LIKELY_GROUP = tuple(
     f"{word}{ending}" for word in LIKELY_GROUP_WORDS for ending in ("", *GROUP_ENDINGS)
 )

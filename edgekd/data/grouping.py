@@ -33,7 +33,7 @@ _HINTS = re.compile(
 # A number this short is a measurement, such as a weight, rather than an identifier.
 _MEASURED = re.compile(r"-?\d{1,3}(?:\.\d*)?")
 # A value that looks like an identifier: letters with digits, or a long number.
-_IDENTIFIER = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.-]{3,}|\d{6,}")
+_IDENTIFIER = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.-]{2,}|\d{6,}")
 _DATE = re.compile(r"(19|20)\d{2}-?(0\d|1[0-2])-?[0-3]\d")
 # Of a column that is a group by its values alone: fewest values, and images of each on average.
 _FEWEST_VALUES, _REPEATED = 5, 1.5
