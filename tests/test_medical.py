@@ -188,6 +188,17 @@ def test_each_label_has_its_points_and_keeps_its_youden_threshold(many: Medical)
     assert [each.label for each in many.groups[0].groups[0].findings] == ["Edema", "Mass", "Cyst"]
 
 
+def test_very_many_findings_are_cut(monkeypatch: pytest.MonkeyPatch, many: Medical):
+    assert many.left_out == 0
+    monkeypatch.setattr(medical, "MOST_FINDINGS", 2)
+    found = label_thresholds.fit(MANY_VAL.codes, MANY_VAL.labels, ["Edema", "Mass", "Cyst"], GRID)
+    test = label_thresholds.judge(found, MANY_TEST.codes, MANY_TEST.labels, GRID)
+    confidence = label_thresholds.record(found, test, GRID)
+    cut = medical.report(confidence, [], MANY_VAL, MANY_TEST, PATIENTS, MedicalConfig())
+    assert (len(cut.findings), cut.left_out) == (2, 1)
+    assert len(cut.groups[0].groups[0].findings) == 2
+
+
 def test_validation_images_of_one_kind_give_no_threshold():
     val = dataclasses.replace(VAL, labels=np.zeros_like(VAL.labels))
     found = medical.report(fitted(), ["a", "b"], val, TEST, PATIENTS, MedicalConfig())

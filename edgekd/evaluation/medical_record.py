@@ -121,11 +121,15 @@ class Methods(Record, frozen=True):
 
 
 class Medical(Record, frozen=True, kw_only=True):
-    """The block "medical". `patients`: of the `n` test images, None where they are not known."""
+    """The block "medical". `patients`: of the `n` test images, None where they are not known.
+
+    `left_out`: findings beyond those that are listed.
+    """
 
     n: int
     validation_n: int
     patients: int | None
     findings: list[Finding]
+    left_out: int
     groups: list[PatientGroups]
     methods: Methods
