@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time, `__getattr__` finds 
     from edgekd.app.api import bench as bench
     from edgekd.app.api import build as build
     from edgekd.app.api import check as check
+    from edgekd.app.api import convert as convert
     from edgekd.app.api import report as report
     from edgekd.app.api import verify as verify
     from edgekd.app.progress import Advanced as Advanced
@@ -50,7 +51,7 @@ __version__ = "0.2.0"
 
 # The public names, by the module that defines them.
 _NAMES = {
-    "edgekd.app.api": "bench build check report verify",
+    "edgekd.app.api": "bench build check convert report verify",
     "edgekd.app.progress": "Advanced Note Progress StageFinished StageStarted Update",
     "edgekd.app.results": (
         "BenchFailure BenchResult BuildResult CheckResult ReportResult VerifyResult"

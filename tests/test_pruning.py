@@ -22,6 +22,7 @@ from edgekd.networks import (
     channel_groups,
     network_size,
     pruning_plan,
+    watching,
     weight_files,
     widths,
 )
@@ -254,7 +255,7 @@ def test_what_must_stay_whole_stays() -> None:
     channel_groups.cut(
         found, pruning_plan.by_ratio(found.groups, found.layers, limits(found), 0.5), model
     )
-    with torch.inference_mode(), builders.watch(model, [*taps, "blocks.6"]) as seen:
+    with torch.inference_mode(), watching.watch(model, [*taps, "blocks.6"]) as seen:
         assert model(images()).shape == (2, 3)
     assert [seen[tap].shape[1] for tap in taps] == [16, 48]
     assert seen["blocks.6"].shape[1] == 80

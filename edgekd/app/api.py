@@ -1,4 +1,4 @@
-"""The Python API: `edgekd.build`, `check`, `bench`, `verify` and `report`.
+"""The Python API: `edgekd.build`, `convert`, `check`, `bench`, `verify` and `report`.
 
 Each function takes the fields of its dataclass in edgekd.app.arguments as keyword arguments, and
 returns a typed result of edgekd.app.results. Bad input raises a subclass of edgekd.EdgeKDError. A
@@ -61,6 +61,18 @@ def build(asked: arguments.Build) -> BuildResult:
     that fails, before or after training, is part of the result.
     """
     from edgekd.app import build as verb
+
+    return verb.run(asked)
+
+
+@_takes(arguments.Convert)
+def convert(asked: arguments.Convert) -> BuildResult:
+    """Bring a network that is trained already to a certified int8 .tflite.
+
+    It is calibrated, or trained on with int8 in the loop, and then certified, measured and bundled
+    as a build is. Images need no labels: without them, agreement with the float network is shown.
+    """
+    from edgekd.app import convert as verb
 
     return verb.run(asked)
 

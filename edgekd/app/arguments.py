@@ -129,6 +129,73 @@ class Build(Arguments):
 
 
 @dataclass(frozen=True)
+class Convert(Arguments):
+    """Bring a network that is trained already to a certified int8 .tflite."""
+
+    model: str = field(
+        metadata=positional(
+            "MODEL.onnx, MODEL.pt2, package.module:function, NAME@WEIGHTS, "
+            "torchvision:NAME[@WEIGHTS] or hf-hub:REPO",
+            "MODEL",
+        )
+    )
+    _: KW_ONLY
+    profile: str = field(default=DEFAULT_PROFILE, metadata=option(DEVICE))
+    data: PathLike | None = field(
+        default=None,
+        metadata=option(
+            "images to calibrate and test with: a folder, with labels or without, or any --data of "
+            "`build`",
+            "DIR",
+        ),
+    )
+    qat: int | None = field(
+        default=None,
+        metadata=option(
+            "train so many epochs with int8 in the loop, with the float network as the teacher "
+            "(default: calibrate only)",
+            "EPOCHS",
+            parse=int,
+        ),
+    )
+    px: int | None = field(
+        default=None,
+        metadata=option("side of the input in pixels, for a model of any size", parse=int),
+    )
+    mean: str | None = field(
+        default=None, metadata=option("mean of each channel for pixels in 0..1", "R,G,B")
+    )
+    std: str | None = field(
+        default=None,
+        metadata=option("standard deviation of each channel for pixels in 0..1", "R,G,B"),
+    )
+    order: str | None = field(
+        default=None, metadata=option("order of the colours: rgb (default) or bgr", "ORDER")
+    )
+    layout: str | None = field(
+        default=None, metadata=option("order of the axes: nchw or nhwc", "LAYOUT")
+    )
+    trust: bool = field(
+        default=False, metadata=option("let code inside MODEL run, as a pickle holds it")
+    )
+    out: PathLike | None = field(
+        default=None, metadata=option("out folder (default: builds/DATA-MODEL-PROFILE)", "DIR")
+    )
+    store: PathLike | None = field(
+        default=None, metadata=option("keep finished stages here, to share them", "DIR")
+    )
+    until: str | None = field(default=None, metadata=option("stop after this stage", "STAGE"))
+    settings: Settings = field(
+        default=(),
+        metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
+    )
+    seed: int | None = field(
+        default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
+    )
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
 class Check(Arguments):
     """Predict, before any training, what a device makes of a model: operators, memory, latency."""
 

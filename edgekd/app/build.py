@@ -15,6 +15,7 @@ from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, ste
 from edgekd.app.results import BuildResult
 from edgekd.app.settings import recipe_of
 from edgekd.assessment import build_gate
+from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import bundle_paths, use_check
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.core.records import present, to_json
@@ -114,6 +115,10 @@ def job(settings: Recipe, profile: str) -> Job:
     Raises UnknownName, RecipeError, ProfileError or DataError.
     """
     device = device_profiles.load_profile(profile).with_edits(settings.edits)
+    if settings.convert.model:
+        from edgekd.app import given_job  # torch
+
+        return given_job.job(settings, device)
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
         names.append(("teacher", settings.teacher.name))
@@ -161,9 +166,7 @@ def build(
     with store.lock():
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         if until not in BEFORE_TRAINING:
-            checked = build_gate.before_build(
-                job.student, job.recipe, job.profile, out / "check.json"
-            )
+            checked = _checked(job, out / "check.json")
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
         done = run_stages(
@@ -187,6 +190,15 @@ def build(
             undecided=limits.undecided,
         )
         return publish.publish(store, job, done, report)
+
+
+def _checked(job: Job, kept: Path) -> DeviceCheck:
+    """What the device makes of the network, before anything is trained or calibrated."""
+    if not job.given:
+        return build_gate.before_build(job.student, job.recipe, job.profile, kept)
+    from edgekd.app import given_job
+
+    return given_job.check(job.recipe.convert, job.profile)
 
 
 def follow(job: Job, out: Path, shared: Path | None, until: str | None) -> None:

@@ -10,6 +10,7 @@ from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.checked_file import refuse_folder, refuse_settings, tflite_of
 from edgekd.core.errors import UnknownName
 from edgekd.core.records import present
+from edgekd.networks.foreign.forms import is_foreign
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import Recipe
 
@@ -32,6 +33,11 @@ def answer(asked: Check) -> DeviceCheck:
     if isinstance(model, Recipe):
         return student_check.check_recipe(recipe_of(model, asked.settings, {}), profile)
     name = str(model)
+    if is_foreign(name):
+        from edgekd.app import given_job  # torch
+
+        values = {"convert.model": name}
+        return given_job.check(recipe_of(None, asked.settings, values).convert, profile)
     file = tflite_of(name)
     if file is not None:
         refuse_settings(file, asked.settings)

@@ -45,6 +45,11 @@ VERBS = (
         commands.BuildCommand,
     ),
     Verb(
+        "convert",
+        "a network that is trained already -> int8 .tflite, certificate, benchmark, report",
+        commands.ConvertCommand,
+    ),
+    Verb(
         "check",
         "before training: operators, memory, latency and possible edits for a device",
         commands.CheckCommand,

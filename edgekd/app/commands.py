@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from edgekd.app.arguments import Arguments, Bench, Build, Check, PathLike, Report, Verify
+from edgekd.app.arguments import Arguments, Bench, Build, Check, Convert, PathLike, Report, Verify
 from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
 
 WHOLE_JSON = "print the result as JSON"
@@ -17,6 +17,13 @@ WHOLE_JSON = "print the result as JSON"
 @dataclass(frozen=True)
 class BuildCommand(Build):
     """`edgekd build`."""
+
+    json: bool = field(default=False, metadata=option("print report.json"))
+
+
+@dataclass(frozen=True)
+class ConvertCommand(Convert):
+    """`edgekd convert`."""
 
     json: bool = field(default=False, metadata=option("print report.json"))
 

@@ -14,13 +14,14 @@ from edgekd.core.errors import DataError, RecipeError, UnknownName
 from edgekd.data import answer_logs, tables
 from edgekd.data.sources import UNLABELLED
 from edgekd.pipeline.jobs import Job
+from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
     ClientSettings,
     DistilSettings,
     PruneSettings,
     TeacherSettings,
 )
-from edgekd.pipeline.stage_table import Stage, stages
+from edgekd.pipeline.stage_table import stages
 from edgekd.settings import model_specs, range_pins
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe

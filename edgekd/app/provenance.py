@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -86,8 +87,21 @@ def _networks(
             weight_licences.of_weights(spec, teacher.weights),
             stated.get(teacher.stage),
         )
+    if job.given:
+        yield _given(job)
+        return
     licence = weight_licences.of_weights(job.student, job.recipe.distil.weights)
     yield NetworkTerms("student", job.student, _origin(done, "distil"), licence)
+
+
+def _given(job: Job) -> NetworkTerms:
+    """The user's own network, with the licence that its file or its weights state."""
+    from edgekd.quantization import given_network  # torch
+
+    found = given_network.foreign(dataclasses.replace(job.recipe.convert, labels="auto"))
+    licence = found.licence or f"not stated by {found.origin}"
+    spec = dataclasses.replace(job.student, name=found.name, source="the user's own network")
+    return NetworkTerms("student", spec, found.origin, licence)
 
 
 def _log(path: Path, stated: Mapping[str, OutputTerms], licence: str) -> LogTerms:

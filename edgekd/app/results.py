@@ -51,11 +51,13 @@ class Judged:
 class BuildResult(Judged):
     """A build: the folder with its files, and its report.
 
-    `made` is the report, or None when a gate failed before the first file was written.
+    `made` is the report, or None when a gate failed before the first file was written. `file`: the
+    .tflite where there is no report, as for a model.onnx that EdgeKD published.
     """
 
     out: Path
     made: Report | None
+    file: Path | None = None
 
     @property
     def report(self) -> Report:
@@ -70,6 +72,8 @@ class BuildResult(Judged):
 
         Raises ModelFileError when the build stopped before it.
         """
+        if self.file is not None:
+            return self.file
         artifact = present(self.report.artifact)
         if artifact is None:
             raise self._unfinished("a .tflite")

@@ -36,10 +36,10 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     """`Dataset.facts`: what the source says, and what was found while the data set was built.
 
     `counts`: images of each class, or with each label, by split. `skipped`: a message for each
-    image that could not be read. `labels`: "many" when an image may have several. `depth`: how
-    images of more than 8 bits became pixels, where there are any. `years`: the first and the last
-    year of each split, where images have dates. `uncertain`: absent when no
-    label is.
+    image that could not be read. `labels`: "many" when an image may have several. `labels_by`:
+    "network" when the labels are the answers of the float network. `depth`: how images of more
+    than 8 bits became pixels, where there are any. `years`: the first and the last year of each
+    split, where images have dates. `uncertain`: absent when no label is.
     """
 
     fit: str
@@ -49,6 +49,7 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     duplicates: Copies
     skipped: list[str]
     labels: Literal["many"] | UnsetType = UNSET
+    labels_by: Literal["network"] | UnsetType = UNSET
     depth: Depth | UnsetType = UNSET
     years: dict[str, list[int]] | UnsetType = UNSET
     unlabelled: UnlabelledCounts | UnsetType = UNSET
@@ -78,7 +79,7 @@ def build_dataset(
 
     labelled = [image for image in reading.images if image.split != UNLABELLED]
     labelled, copies = data_checks.without_copies(source.name, labelled, config.duplicates)
-    divided = _split(labelled, config, seed)
+    divided = split(labelled, config, seed)
     labelled = uncertain.measurable(divided)
     data_checks.enough(source.name, labelled, classes)
     groups = data_checks.group_counts(labelled)
@@ -113,7 +114,7 @@ def build_dataset(
         if unsure
         else UNSET,
     )
-    return _assemble(source.name, classes, px, reading, labelled + new, facts)
+    return assemble(source.name, classes, px, reading, labelled + new, facts)
 
 
 def _collect(
@@ -125,7 +126,7 @@ def _collect(
     every = class_names.checked(source.items(), source.labels, source.name)
     unsure = uncertain.counts(every)
     every = uncertain.decided(every, config.uncertain, source.name)
-    items = _limited([item for item in every if item.split != UNLABELLED], config.limit, seed)
+    items = limited([item for item in every if item.split != UNLABELLED], config.limit, seed)
     classes = list(dict.fromkeys(map(class_names.normal, source.labels or ())))
     classes = classes or sorted({item.label for item in items})
     if len(classes) < 2:
@@ -137,7 +138,7 @@ def _collect(
     return items + [item for item in every if item.split == UNLABELLED], classes, unsure
 
 
-def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
+def limited(items: list[Item], limit: int, seed: int) -> list[Item]:
     """At most `limit` images of each class and split (0: all), drawn by the seed, in order."""
     if not limit:
         return items
@@ -149,7 +150,7 @@ def _limited(items: list[Item], limit: int, seed: int) -> list[Item]:
     return [item for index, item in enumerate(items) if index in chosen]
 
 
-def _split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
+def split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
     """The images with their splits; test and val are taken where the source has none."""
     groups = _tied(images)
     for into, share, stream in (
@@ -265,7 +266,7 @@ def _warnings(
     return said + reading.warnings
 
 
-def _assemble(
+def assemble(
     name: str,
     classes: list[str],
     px: int,
@@ -296,7 +297,7 @@ def _row(image: ReadImage, numbers: Mapping[str, int], facts: DatasetFacts) -> I
 
 def _label(item: Item, numbers: Mapping[str, int]) -> int | list[int] | None:
     """The number of the class, the numbers of the labels, or None for an image without a label."""
-    if item.split == UNLABELLED:
+    if item.split == UNLABELLED or (item.findings is None and not item.label):
         return None
     if item.findings is None:
         return numbers[item.label]

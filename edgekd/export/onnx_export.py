@@ -4,6 +4,8 @@ ranges.
 
 from __future__ import annotations
 
+import dataclasses
+
 import safetensors.numpy
 from torch import nn
 
@@ -11,6 +13,7 @@ from edgekd.core.artifact_rows import ExportedRange, ExportedWeight
 from edgekd.core.artifacts import Exported, QuantNetwork
 from edgekd.export.onnx_graph import OnnxForm
 from edgekd.export.onnx_writer import write_onnx
+from edgekd.export.published_onnx import with_recipe
 from edgekd.quantization.qat_network import QatNetwork
 from edgekd.quantization.restoring import restore
 
@@ -41,11 +44,13 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         }
         for row in qnet.layers
     }
-    return Exported(
+    exported = Exported(
         px=qnet.px,
         ranges=ranges,
         weights=weights,
         io_dtype=network.rules.io_dtype,
         onnx=write_onnx(network, state, OnnxForm.FLOAT),
-        qdq=write_onnx(network, state, OnnxForm.QDQ),
+        qdq=b"",
     )
+    qdq = with_recipe(write_onnx(network, state, OnnxForm.QDQ), exported)
+    return dataclasses.replace(exported, qdq=qdq)

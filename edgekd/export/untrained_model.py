@@ -8,8 +8,9 @@ depend on the weights, so what `edgekd check` says about this file holds for the
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from edgekd.core.artifacts import QuantNetwork
+from edgekd.core.artifacts import Json, Network, QuantNetwork
 from edgekd.core.errors import EdgeKDError, UnsupportedNetwork
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
@@ -47,11 +48,35 @@ def _untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) 
         options = {**spec.options, "num_classes": classes}
         model = builders.create(spec.arch, options)
         mean, std = builders.normalisation(spec, model)
-        network = qat_network.prepare(model, px, mean, std, rules, recording.record)
-        qat_network.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
-        done = qat_network.finish(network)
+        return _calibrated_on_noise(model, spec.arch, options, px, (mean, std), rules)
+
+
+def given_tflite(network: Network, rules: Int8Rules) -> bytes:
+    """The int8 .tflite of a network that a user gave, with ranges that one random image sets.
+
+    Raises UnsupportedNetwork.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = builders.restore(network)
+        grids = (network.mean, network.std)
+        return _calibrated_on_noise(model, network.arch, network.options, network.px, grids, rules)
+
+
+def _calibrated_on_noise(
+    model: nn.Module,
+    arch: str,
+    options: dict[str, Json],
+    px: int,
+    normalisation: tuple[list[float], list[float]],
+    rules: Int8Rules,
+) -> bytes:
+    mean, std = normalisation
+    network = qat_network.prepare(model, px, mean, std, rules, recording.record)
+    qat_network.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
+    done = qat_network.finish(network)
     qnet = QuantNetwork(
-        arch=spec.arch,
+        arch=arch,
         options=options,
         px=px,
         mean=mean,

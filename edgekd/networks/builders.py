@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, student_edits, widths
+from edgekd.networks import hub_weights, recorded_graph, student_edits, widths
 from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import CHANNELS, RANDOM_WEIGHTS, ModelSpec, check_name
@@ -42,6 +41,8 @@ def create(arch: str, options: Options) -> nn.Module:
     Raises UnknownName for a name that timm does not have, and RecipeError for a size or an option
     that the network refuses.
     """
+    if arch == recorded_graph.ARCH:
+        return recorded_graph.build(options[recorded_graph.GRAPH]).eval()
     model_specs.register(arch)
     check_name(arch, "network", timm.list_models())
     _check_tag(arch)
@@ -179,6 +180,30 @@ def finished(
     return _filled(spec.arch, state, origin, num_classes, options), origin
 
 
+def complete(spec: ModelSpec, weights: str, options: Options) -> tuple[nn.Module, str]:
+    """A trained network with its own classifier, however many outputs it has, and where its weights
+    came from.
+
+    `weights`: as in `finished`. Raises WeightsError.
+    """
+    if weights == "hub":
+        return _edited(_from_hub(spec, options), options), "hub"
+    state, origin = _named_weights(spec, weights)
+    return _filled(spec.arch, state, origin, _outputs(spec.arch, state), options), origin
+
+
+def from_repository(text: str) -> nn.Module:
+    """The network of a repository, "hf-hub:OWNER/NAME". Raises WeightsError if it cannot be had."""
+    try:
+        with hub_weights.cache_alone_if_offline():
+            return timm.create_model(text, pretrained=True).eval()
+    except Exception as error:  # no network, no such repository, a proxy: these share no type
+        raise WeightsError(
+            f"{text} could not be fetched ({type(error).__name__})",
+            "connect this machine, or give the weights as a file: NAME@FILE.safetensors",
+        ) from None
+
+
 def check_outputs(spec: ModelSpec, weights: str, classes: int) -> None:
     """Raise WeightsError unless the classifier in a file, or in the package, has so many outputs.
 
@@ -311,37 +336,3 @@ def taps(spec: ModelSpec, model: nn.Module) -> list[str]:
     table = getattr(model, "feature_info", None)
     rows = table if isinstance(table, list) else table.get_dicts() if table is not None else []
     return [row["module"] for row in rows]
-
-
-@contextmanager
-def watch(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of the named modules at each forward pass, as {name: output}.
-
-    Raises UnknownName for a name that is no module of the network.
-    """
-    seen: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
-    handles = []
-    for name in names:
-        if name not in modules:
-            raise _unknown_tap(model, type(model).__name__, name)
-
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-            seen[name] = output
-
-        handles.append(modules[name].register_forward_hook(keep))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _unknown_tap(model: nn.Module, arch: str, tap: str) -> UnknownName:
-    """The error for a tap that is no module of the network."""
-    return UnknownName(
-        f"tap of {arch}",
-        tap,
-        [name for name, _ in model.named_modules() if name],
-        f"correct taps in models/{arch}.toml",
-    )

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch_pruning.ops import OPTYPE
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import builders, network_size, widths
+from edgekd.networks import network_size, watching, widths
 from edgekd.networks.pruning_plan import Group, Layer, Member, Plan, Side
 
 # How the worth of a channel is computed. A channel's score is the mean over the layers of its
@@ -134,7 +134,7 @@ def _traced(
     model: nn.Module, blank: Tensor, outputs: list[str]
 ) -> tuple[tp.DependencyGraph, dict[str, tp.dependency.Node]]:
     """The dependency graph, and the node that makes the output of each named module."""
-    with torch.enable_grad(), builders.watch(model, outputs) as seen:
+    with torch.enable_grad(), watching.watch(model, outputs) as seen:
         try:
             graph = tp.DependencyGraph().build_dependency(
                 model, blank, forward_fn=lambda net, x: net(x), verbose=False

@@ -55,6 +55,11 @@ class Job:
     source: Source
 
     @property
+    def given(self) -> bool:
+        """Whether a finished network of the user's takes the place of a student to train."""
+        return bool(self.recipe.convert.model)
+
+    @property
     def teachers(self) -> tuple[Teacher, ...]:
         """Every teacher in order, the first of which is called "teacher".
 
@@ -63,6 +68,8 @@ class Job:
         """
         config = self.recipe.teacher
         if config.name == "none" or self.recipe.distil.logs or self.recipe.federated.on:
+            return ()
+        if self.given:
             return ()
         further = [other.partition("@") for other in config.others]
         return (

@@ -13,9 +13,10 @@ from edgekd.core.context import Context, Progress, mute, silent
 from edgekd.core.errors import StoreError, UnknownName
 from edgekd.core.store import Entry, Store
 from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
-from edgekd.pipeline.stage_table import Stage, stages
+from edgekd.pipeline.stage_table import stages
 from edgekd.training.processes import Team, launched
 
 OnStage = Callable[[str, Done | None], None]

@@ -17,6 +17,7 @@ from edgekd.settings.recipe import (
     BenchConfig,
     CertifyConfig,
     ConfidenceConfig,
+    ConvertConfig,
     DataConfig,
     DistilConfig,
     FederatedConfig,
@@ -122,6 +123,26 @@ class DistilSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class GivenSettings:
+    """Settings of the stage "distil" when a finished network of the user's takes the student's
+    place.
+
+    `digest`: of its contents.
+    """
+
+    config: ConvertConfig
+    digest: HashedOnly[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class AnsweredSettings:
+    """Settings of the stage "data" when the float network's answers take the labels' place."""
+
+    config: DataConfig
+    fingerprint: HashedOnly[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class PruneSettings:
     """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`: as in
     `DistilSettings`.
@@ -214,6 +235,8 @@ StageSettings = (
     | LogSettings
     | ClientSettings
     | DistilSettings
+    | GivenSettings
+    | AnsweredSettings
     | PruneSettings
     | QatSettings
     | TeacherPrecision

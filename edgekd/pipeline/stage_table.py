@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
 from edgekd.device import edgebench
+from edgekd.pipeline import given_stages
 from edgekd.pipeline.jobs import Job, file_digest, teacher_px, weights_content
+from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
     CertifySettings,
     ClientSettings,
@@ -26,7 +27,6 @@ from edgekd.pipeline.stage_settings import (
     LogSettings,
     PruneSettings,
     QatSettings,
-    StageSettings,
     TeacherPrecision,
     TeacherSettings,
 )
@@ -34,32 +34,6 @@ from edgekd.settings import loss_catalogue
 from edgekd.training.oracle_settings import OracleSettings
 
 STRIDE = 32  # input pixels for each cell of a student's last feature map, per side
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One row of the table.
-
-    `settings(job)` is hashed into the stage's key and passed to `function`; a stage without
-    settings has None. The function's other inputs are the artifacts of `parents`, in this order; a
-    parent that the job does not have is None. `wanted(job)` says whether the recipe asks for the
-    stage. All processes of a launcher work on a `shared` stage together; any other stage runs in
-    the main process alone.
-    """
-
-    name: str
-    version: int
-    function: str
-    produces: type
-    parents: tuple[str, ...]
-    settings: Callable[[Job], StageSettings] | None
-    wanted: Callable[[Job], bool] = lambda _job: True
-    shared: bool = False
-
-    @property
-    def module(self) -> str:
-        """The module of `function`, without "edgekd."."""
-        return self.function.partition(":")[0].removeprefix("edgekd.")
 
 
 def _data(job: Job) -> DataSettings:
@@ -311,6 +285,8 @@ def stages(job: Job) -> tuple[Stage, ...]:
 
     Raises RecipeError for further teachers together with a teacher that is asked during training.
     """
+    if job.given:
+        return given_stages.of_given(job, tuple(row for row in STAGES if row.wanted(job)))
     rows: list[Stage] = []
     for stage in STAGES:
         if stage.name == "knowledge":

@@ -84,6 +84,7 @@ class DataBlock(Record, frozen=True, kw_only=True):
     ignored: dict[str, int]
     warnings: list[str]
     labels: Literal["many"] | UnsetType = UNSET  # where an image may have several labels
+    labels_by: Literal["network"] | UnsetType = UNSET  # labels are the float network's own answers
     unlabelled: Unlabelled | UnsetType = UNSET
     depth: Depth | UnsetType = UNSET  # of images of more than 8 bits
     groups_by: str | UnsetType = UNSET  # what names the groups, such as "column 'patient_id'"

@@ -20,6 +20,7 @@ from msgspec import Meta
 from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.settings import loss_catalogue, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
+from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
@@ -42,6 +43,7 @@ __all__ = [
     "CardConfig",
     "CertifyConfig",
     "ConfidenceConfig",
+    "ConvertConfig",
     "DataConfig",
     "DistilConfig",
     "EditsConfig",
@@ -79,6 +81,7 @@ class Recipe:
     medical: MedicalConfig = dataclasses.field(default_factory=MedicalConfig)
     card: CardConfig = dataclasses.field(default_factory=CardConfig)
     bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
+    convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
     seed: Annotated[Seed, Meta(description="Seed of everything random in a build.")] = 0
 
 
@@ -270,8 +273,7 @@ def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> No
 
 def _add_term(teacher: dict[str, Any], name: str, value: Toml, where: str) -> None:
     """Put `teacher.terms.NAME = value` over the terms that earlier values give."""
-    before = teacher.get("terms", {})
-    table = before if isinstance(before, dict) else {}
+    table = teacher["terms"] if isinstance(teacher.get("terms"), dict) else {}
     teacher["terms"] = _checked(SETTINGS[TERMS], {**table, name: value}, where)
 
 

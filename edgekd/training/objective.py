@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
-from edgekd.networks import builders
+from edgekd.networks import watching
 from edgekd.networks.inference import classify
 from edgekd.settings import loss_catalogue
 from edgekd.settings.recipe import DistilConfig
@@ -150,7 +150,7 @@ class Objective(nn.Module):
 
     def see(self, images: Tensor) -> Seen:
         """One forward pass of the student, with the maps that the losses read."""
-        with builders.watch(self.student, self.at.taps if len(self.terms) else []) as taps:
+        with watching.watch(self.student, self.at.taps if len(self.terms) else []) as taps:
             last = self.student.forward_features(images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
         dropped = F.dropout(pooled, self.config.drop, self.training)
@@ -212,7 +212,7 @@ class Objective(nn.Module):
 
 def shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> Mapping[str, torch.Size]:
     """Shapes of what `Objective.see` gives for one image: "pooled", "last" and each tap."""
-    with torch.inference_mode(), builders.watch(student, taps) as seen:
+    with torch.inference_mode(), watching.watch(student, taps) as seen:
         last = student.forward_features(torch.zeros(1, channels, px, px))  # type: ignore[operator]
         pooled = student.forward_head(last, pre_logits=True)  # type: ignore[operator]
     return {"pooled": pooled.shape, "last": last.shape, **{tap: seen[tap].shape for tap in taps}}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError
-from edgekd.networks import builders
+from edgekd.networks import builders, watching
 from edgekd.networks.inference import autocast, classify, precision
 from edgekd.training import views
 from edgekd.training.adapters import resize_map, tokens_to_map
@@ -66,7 +66,7 @@ class Oracle:
     def _block(self, rows: Tensor, drawn: views.Views) -> Answers:
         images = self.render.views(rows, drawn)
         with (
-            builders.watch(self.net, [self.tap] if self.grid_side else []) as seen,
+            watching.watch(self.net, [self.tap] if self.grid_side else []) as seen,
             autocast(self.dtype),
         ):
             last = self.net.forward_features(images)  # type: ignore[operator]

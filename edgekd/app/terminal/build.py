@@ -45,7 +45,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
     if accuracy := present(report.accuracy):
-        say(_waterfall(accuracy))
+        say(_waterfall(accuracy, present(report.data.labels_by) == "network"))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)
     if study := present(report.medical):
@@ -78,10 +78,12 @@ def _data(data: DataBlock) -> str:
     )
 
 
-def _waterfall(accuracy: Accuracy) -> rich.table.Table:
+def _waterfall(accuracy: Accuracy, answered: bool) -> rich.table.Table:
+    """A row for each stage. `answered`: the labels are the float network's own answers."""
+    what = "agreement with the float network" if answered else "accuracy"
     table = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
-        title=f"accuracy on {accuracy.n} test images",
+        title=f"{what} on {accuracy.n} test images",
         title_justify="left",
     )
     for name in ("stage", metric(accuracy), *COLUMNS):

@@ -1,0 +1,85 @@
+"""A build of a network that is trained already: its images, its labels, and its check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.app import preprocessing, provenance
+from edgekd.assessment import student_check
+from edgekd.assessment.check_record import DeviceCheck
+from edgekd.bundle import use_check
+from edgekd.core.artifacts import Network
+from edgekd.core.errors import DataError
+from edgekd.data import source_registry, unsorted
+from edgekd.data.sources import Source
+from edgekd.export.untrained_model import given_tflite
+from edgekd.pipeline.jobs import Job
+from edgekd.quantization import given_network
+from edgekd.settings import recipe
+from edgekd.settings.device_profiles import DeviceProfile
+from edgekd.settings.recipe import ConvertConfig, DataConfig, Recipe
+from edgekd.tflite.int8_rules import Int8Rules
+
+
+def job(settings: Recipe, device: DeviceProfile) -> Job:
+    """The job of a network that the recipe's table [convert] names.
+
+    Raises what loading the network and opening the images raise, and RecipeError where the
+    network's answers show that the preprocessing is wrong.
+    """
+    network = given_network.network(settings.convert)
+    source, labels = _source(settings, network)
+    settings = recipe.changed(
+        settings,
+        {
+            "data.input_px": network.px,
+            "data.channels": str(len(network.mean)),
+            "distil.student": str(network.facts["name"]),
+            "teacher.name": "none",
+            "convert.labels": labels,
+        },
+    )
+    made = Job(settings, device, source)
+    use_check.check(provenance.made_of(made, {}), settings.card)
+    if labels == "own":
+        preprocessing.check(source, network, settings)
+    return made
+
+
+def _source(settings: Recipe, network: Network) -> tuple[Source, str]:
+    """The images, and whether they have labels of their own. Raises DataError."""
+    wanted, outputs = settings.convert.labels, len(given_network.classes(network))
+    source, labelled = _opened(settings.data)
+    found = sorted({item.label for item in source.items()}) if labelled else []
+    fits = len(found) == outputs and source.labels is None
+    if wanted == "own" and not fits:
+        raise DataError(
+            f"{source.name} has {len(found)} classes, and {network.facts['name']} has {outputs} "
+            "outputs, so its labels cannot be used",
+            f"give images of {outputs} classes, in the order of the outputs, or leave "
+            "convert.labels out: answers are then compared with the float network's",
+        )
+    if fits and wanted != "network":
+        return source, "own"
+    return (unsorted.without_labels(source) if labelled else source), "network"
+
+
+def _opened(config: DataConfig) -> tuple[Source, bool]:
+    """The source, and whether its images have labels."""
+    folder = Path(config.source).expanduser()
+    try:
+        source = source_registry.open_all(config)
+        if len({item.label for item in source.items()}) > 1 or not folder.is_dir():
+            return source, True
+    except DataError:
+        if not folder.is_dir():
+            raise
+    return unsorted.FolderOfImages(folder), False
+
+
+def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
+    """What a device makes of a network of the user's. Raises UnsupportedNetwork."""
+    network = given_network.network(config)
+    data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)))
+    name = f"{network.facts['name']} at {network.px} px"
+    return student_check.check_given(name, data, profile)

@@ -1,0 +1,179 @@
+"""Images without labels of their own, for measuring a network against its own float answers.
+
+photos/a.jpg  photos/2024/b.png       a folder of images, at any depth
+cats/train/... dogs/...               a labelled source whose classes are not the network's
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.core.artifact_rows import ImageRow
+from edgekd.core.artifacts import Dataset, Json
+from edgekd.core.errors import DataError
+from edgekd.core.records import UNSET
+from edgekd.data import data_checks, dataset_builder, pixel_rules
+from edgekd.data.decoding import Progress, read_all
+from edgekd.data.file_kinds import IMAGE_SUFFIXES
+from edgekd.data.folder_walk import FolderWalk
+from edgekd.data.images import header_size
+from edgekd.data.sources import SPLITS, Item, Source, SourceFacts
+from edgekd.settings.recipe import DataConfig
+
+# With fewer images no range can be learned, and no agreement be measured: at 0.5 % of wrong
+# answers, 16 images for a test say nothing, but show a network that is broken.
+FEWEST = 16
+
+# What a reader has to know of figures that rest on no labels.
+AGREEMENT = (
+    "the images have no labels of this network's classes: every figure is the agreement with the "
+    "float network's own answers, and not its accuracy"
+)
+
+
+class FolderOfImages:
+    """Every image in a folder, at any depth; hidden files are left out.
+
+    Raises DataError when the folder holds no images.
+    """
+
+    labels = None
+
+    def __init__(self, folder: Path) -> None:
+        walker = FolderWalk(folder)
+        found = sorted(walker.images(folder))
+        if not found:
+            raise DataError(
+                f"{folder}: no images in it",
+                f"name a folder of images; they end in {', '.join(sorted(IMAGE_SUFFIXES))}",
+            )
+        self.name = folder.resolve().name or "images"
+        self._paths = {walker.name(path): path for path in found}
+        self.facts = SourceFacts(
+            licence="not stated: a folder carries no licence; check before you ship",
+            source=self.name,
+            synthetic=False,
+            warnings=walker.left_out.warnings(),
+        )
+
+    def items(self) -> list[Item]:
+        """Every image, without a label."""
+        return [Item(name, "") for name in self._paths]
+
+    def load(self, item: Item) -> bytes | NDArray[np.uint8]:
+        """The file's bytes. Raises DataError when it cannot be read."""
+        try:
+            return self._paths[item.name].read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{item.name}: cannot be read ({error.strerror})", "check the file"
+            ) from error
+
+    def native_px(self) -> int:
+        """The longest side of any image in pixels."""
+        return max(max(header_size(path)) for path in self._paths.values())
+
+    def fingerprint(self) -> str:
+        """The name, size and modification time of each file, hashed."""
+        digest = hashlib.sha256()
+        for name, path in self._paths.items():
+            state = path.stat()
+            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def build(
+    source: Source,
+    config: DataConfig,
+    classes: list[str],
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The images of a source without their labels, split into train, val and test.
+
+    `classes`: the names of what a network answers; no image has one of them yet. Raises DataError
+    for fewer than FEWEST images, and for images as `build_dataset` does.
+    """
+    items = dataset_builder.limited(source.items(), config.limit, seed)
+    native = source.native_px()
+    px = min(config.cache_px, native) if native else config.cache_px
+    reading = read_all(source, items, pixel_rules.from_settings(config, px), progress)
+    if reading.failures and config.on_error == "refuse":
+        raise data_checks.unreadable(source.name, reading.failures)
+    images, copies = data_checks.without_copies(source.name, reading.images, config.duplicates)
+    if len(images) < FEWEST:
+        raise DataError(
+            f"{source.name}: {len(images)} images; at least {FEWEST} are needed to calibrate a "
+            "network and to test it, and 128 or more are advised",
+            "add images of the kind that the network will see",
+        )
+    images = dataset_builder.split(images, config, seed)
+    groups = data_checks.group_counts(images)
+    facts = dataset_builder.DatasetFacts(
+        licence=source.facts.licence,
+        source=source.facts.source,
+        synthetic=source.facts.synthetic,
+        generator=source.facts.generator,
+        groups_by=source.facts.groups_by,
+        ignored=source.facts.ignored,
+        warnings=[*source.facts.warnings, *reading.warnings, AGREEMENT],
+        fit=config.fit,
+        seed=seed,
+        counts={},
+        groups=groups,
+        duplicates=copies,
+        skipped=[failure.what for failure in reading.failures],
+        depth=UNSET if reading.depth is None else reading.depth,
+        labels_by="network",
+    )
+    return dataset_builder.assemble(source.name, classes, px, reading, images, facts)
+
+
+def counted(found: Dataset, rows: Sequence[ImageRow]) -> dict[str, Json]:
+    """The data set's facts with the images of each class counted, as the network answers them."""
+    counts: dict[str, Json] = {}
+    for split in SPLITS:
+        number = Counter(int(row["label"]) for row in rows if row["split"] == split)
+        counts[split] = {found.classes[label]: number[label] for label in sorted(number)}
+    return {**found.facts, "counts": counts}
+
+
+def without_labels(source: Source) -> Source:
+    """The source with labels left out of its items."""
+    return _WithoutLabels(source)
+
+
+@dataclasses.dataclass
+class _WithoutLabels:
+    """A source whose labels are not the network's."""
+
+    source: Source
+
+    def __post_init__(self) -> None:
+        self.name, self.facts, self.labels = self.source.name, self.source.facts, None
+
+    def items(self) -> list[Item]:
+        """The source's items, without labels."""
+        return [
+            dataclasses.replace(item, label="", findings=None, split=item.split)
+            for item in self.source.items()
+        ]
+
+    def load(self, item: Item) -> bytes | NDArray[np.uint8]:
+        """As the source loads it."""
+        return self.source.load(item)
+
+    def native_px(self) -> int:
+        """As the source says."""
+        return self.source.native_px()
+
+    def fingerprint(self) -> str:
+        """The source's, marked."""
+        return f"without labels {self.source.fingerprint()}"

@@ -1,0 +1,84 @@
+"""What every form of a user's network gives: a module, its input, and what its author says."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from edgekd.core.errors import ModelFileError, RecipeError
+
+
+class Layout(enum.StrEnum):
+    """The order of an image's axes in the network's input."""
+
+    AUTO = "auto"  # as the model's file says
+    NCHW = "nchw"
+    NHWC = "nhwc"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a user says of a model. `px`: the side of its input, 0 for the model's own.
+
+    `trust`: code inside the file may run.
+    """
+
+    px: int = 0
+    layout: Layout = Layout.AUTO
+    trust: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """A network that a user brings.
+
+    `module`: in eval form, from images float32 [n, channels, px, px] to logits float32 [n,
+    classes]. `px`: the side of its input, 0 where it takes any. `mean`, `std`: of each channel for
+    pixels in 0..1, as the model says; empty where it does not. `classes`: the names of its outputs,
+    empty where it does not say. `origin`: where the weights come from, without a folder. `licence`:
+    as the model states it, else "". `digest`: a hash or a text that changes with the contents.
+    """
+
+    name: str
+    module: nn.Module
+    px: int
+    channels: int
+    origin: str
+    digest: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    licence: str = ""
+
+
+class FromNhwc(nn.Module):
+    """A network whose input is [n, px, px, channels], fed with [n, channels, px, px]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images float32 [n, channels, px, px]."""
+        found: Tensor = self.network(images.permute(0, 2, 3, 1))
+        return found
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a model's file. Raises ModelFileError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path}: {error.strerror or error}", "name a model file that exists and can be read"
+        ) from None
+
+
+def no_size(name: str) -> RecipeError:
+    """The error for a model that does not say the size of its input."""
+    return RecipeError(
+        f"{name} does not say the size of its input image", "name it, for example --px 224"
+    )

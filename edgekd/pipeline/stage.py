@@ -1,0 +1,35 @@
+"""One row of the table of stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from edgekd.pipeline.jobs import Job
+from edgekd.pipeline.stage_settings import StageSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One row of the table.
+
+    `settings(job)` is hashed into the stage's key and passed to `function`; a stage without
+    settings has None. The function's other inputs are the artifacts of `parents`, in this order; a
+    parent that the job does not have is None. `wanted(job)` says whether the recipe asks for the
+    stage. All processes of a launcher work on a `shared` stage together; any other stage runs in
+    the main process alone.
+    """
+
+    name: str
+    version: int
+    function: str
+    produces: type
+    parents: tuple[str, ...]
+    settings: Callable[[Job], StageSettings] | None
+    wanted: Callable[[Job], bool] = lambda _job: True
+    shared: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module of `function`, without "edgekd."."""
+        return self.function.partition(":")[0].removeprefix("edgekd.")

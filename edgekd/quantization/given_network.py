@@ -1,0 +1,124 @@
+"""The network that `convert.model` names: loaded, normalised, recorded, and kept for this process.
+
+A job needs to know the network before its first stage (its size, its outputs, its digest), and a
+stage needs it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import nn
+
+from edgekd.core.artifacts import Json, Network
+from edgekd.core.errors import RecipeError, UnsupportedNetwork
+from edgekd.networks import recorded_graph, weight_files
+from edgekd.networks.foreign import loader
+from edgekd.networks.foreign.model import Asked, Foreign, Layout
+from edgekd.networks.foreign.preprocessings import IMAGENET_MEAN, IMAGENET_STD
+from edgekd.quantization import foreign_graph
+from edgekd.settings.recipe import ConvertConfig
+
+NAMES = "classes"  # in the artifact's facts: the names of the outputs
+
+
+@functools.lru_cache(maxsize=2)
+def foreign(config: ConvertConfig) -> Foreign:
+    """The user's network as its form gives it."""
+    asked = Asked(config.px, Layout(config.layout), config.trust)
+    return loader.load(config.model, asked)
+
+
+def states_normalisation(config: ConvertConfig) -> bool:
+    """Whether the user or the model says how pixels are normalised."""
+    return bool(config.mean or config.std or foreign(config).mean)
+
+
+def normalisation(config: ConvertConfig) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in RGB order, for pixels in 0..1.
+
+    Raises RecipeError for another number of values than the network has channels.
+    """
+    found = foreign(config)
+    default: tuple[tuple[float, ...], tuple[float, ...]] = (IMAGENET_MEAN, IMAGENET_STD)
+    if found.channels == 1:
+        default = ((sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
+    mean = config.mean or found.mean or default[0]
+    std = config.std or found.std or default[1]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, found.channels) or (key == "std" and min(values) <= 0):
+            raise RecipeError(
+                f"convert.{key} is {list(values)}, expected {found.channels} numbers"
+                + (" above 0" if key == "std" else ""),
+                f"give one for each channel: --{key} {' '.join(['0.5'] * found.channels)}",
+            )
+    mean, std = (values * (found.channels // len(values)) for values in (mean, std))
+    if config.order == "bgr":
+        mean, std = mean[::-1], std[::-1]
+    return list(mean), list(std)
+
+
+def network(config: ConvertConfig) -> Network:
+    """The user's network as an artifact.
+
+    Raises what loading it raises, and UnsupportedNetwork for one that cannot be recorded.
+    """
+    # What the images are measured against does not change the network.
+    return _network(dataclasses.replace(config, labels="auto"))
+
+
+@functools.lru_cache(maxsize=2)
+def _network(config: ConvertConfig) -> Network:
+    found = foreign(config)
+    mean, std = normalisation(config)
+    side = found.px
+    graph = _recorded(found, config)
+    outputs = _outputs(found, graph, side)
+    names: list[Json] = [*found.classes] if len(found.classes) == outputs else []
+    return Network(
+        arch=recorded_graph.ARCH,
+        options={recorded_graph.GRAPH: recorded_graph.to_json(graph), "num_classes": outputs},
+        px=side,
+        mean=mean,
+        std=std,
+        history=[],
+        facts={
+            "name": found.name,
+            "weights": found.origin,
+            "licence": found.licence,
+            NAMES: names or [str(number) for number in range(outputs)],
+            "params": sum(value.numel() for value in graph.parameters()),
+            "macs": foreign_graph.macs(graph),
+        },
+        state=weight_files.to_bytes(graph.state_dict()),
+    )
+
+
+def _recorded(found: Foreign, config: ConvertConfig) -> torch.fx.GraphModule:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        example = torch.randn(2, found.channels, found.px, found.px)
+    graph = foreign_graph.recorded(found.module, example)
+    if config.order == "bgr":
+        foreign_graph.reverse_channels(graph)
+    return graph
+
+
+@torch.inference_mode()
+def _outputs(found: Foreign, graph: nn.Module, px: int) -> int:
+    """The number of the network's outputs. Raises UnsupportedNetwork for what is no classifier."""
+    answer = graph(torch.zeros(1, found.channels, px, px))
+    if answer.ndim != 2 or answer.shape[1] < 2:
+        raise UnsupportedNetwork(
+            f"{found.name} gives {list(answer.shape)} for one image; logits [1, classes] of two or "
+            "more classes are expected",
+            "give a classifier: for another network, export its part up to the logits",
+        )
+    return int(answer.shape[1])
+
+
+def classes(student: Network) -> list[str]:
+    """The names of the outputs of a network that was given."""
+    return [str(name) for name in student.facts[NAMES]]

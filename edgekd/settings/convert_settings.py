@@ -1,0 +1,54 @@
+"""The recipe's table about converting a network that is trained already: [convert]."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    """A network of the user's own in place of a student that is trained. `edgekd convert` fills
+    this in. Off if `model` is empty.
+    """
+
+    model: Annotated[
+        str,
+        Meta(
+            description="MODEL.onnx, MODEL.pt2, package.module:function, NAME@WEIGHTS, "
+            "torchvision:NAME[@WEIGHTS] or hf-hub:REPO."
+        ),
+    ] = ""
+    px: Annotated[
+        int, Meta(ge=0, le=1024, description="Side of its input in pixels. 0: the model's own.")
+    ] = 0
+    mean: Annotated[
+        tuple[float, ...],
+        Meta(
+            description="Mean of each input channel, for pixels in 0..1. Empty: as the model says, "
+            "else ImageNet's."
+        ),
+    ] = ()
+    std: Annotated[
+        tuple[float, ...],
+        Meta(description="Standard deviation of each input channel. Empty: as for mean."),
+    ] = ()
+    order: Annotated[
+        Literal["rgb", "bgr"], Meta(description="Order of the colours in the model's input.")
+    ] = "rgb"
+    layout: Annotated[
+        Literal["auto", "nchw", "nhwc"],
+        Meta(description='Order of the axes of the model\'s input. "auto": by its shape.'),
+    ] = "auto"
+    labels: Annotated[
+        Literal["auto", "own", "network"],
+        Meta(
+            description='What the images are measured against: "own" labels, or the answers of the '
+            'float "network" itself. "auto": own labels where there are as many classes as outputs.'
+        ),
+    ] = "auto"
+    trust: Annotated[
+        bool, Meta(description="Whether code inside the model's file may run. A pickle can do all.")
+    ] = False

@@ -1,0 +1,299 @@
+"""Networks that users bring: every form, and one clear message for what cannot be used."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from edgekd.core.errors import EdgeKDError
+from edgekd.networks import builders, recorded_graph
+from edgekd.networks.foreign import loader
+from edgekd.networks.foreign.model import Asked, Layout
+from edgekd.quantization import foreign_graph
+
+PX, CLASSES = 32, 4
+
+
+class Small(nn.Module):
+    """A classifier with what exporters write differently: hard-swish, a clamp, a max pool, a
+    reshape.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 16, 3, 2, 1, groups=2)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.hardswish(self.norm(self.first(images)))
+        x = torch.clamp(nn.functional.max_pool2d(self.second(x), 2), 0, 6)
+        return self.head(x.mean((2, 3), keepdim=True).view(x.shape[0], 16))
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+def export(file: Path, opset: int = 13, batch: bool = True, **more: Any) -> Path:
+    """The small network as ONNX, by the exporter that writes old opsets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            small(),
+            (torch.zeros(1, 3, PX, PX),),
+            str(file),
+            opset_version=opset,
+            dynamo=False,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": {0: "n"}} if batch else None,
+            **more,
+        )
+    return file
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(tmp_path_factory.mktemp("onnx") / "small.onnx")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("pt2") / "small.pt2"
+    torch.export.save(torch.export.export(small(), (torch.zeros(2, 3, PX, PX),)), file)
+    return file
+
+
+def images(count: int = 2) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(count, 3, PX, PX)
+
+
+def recorded(text: str | Path, asked: Asked | None = None) -> torch.fx.GraphModule:
+    found = loader.load(str(text), asked or Asked())
+    assert found.px == PX
+    return foreign_graph.recorded(found.module, images())
+
+
+def test_a_recorded_network_is_kept_as_json_and_serves_any_batch() -> None:
+    graph = foreign_graph.recorded(small(), images())
+    body = json.loads(json.dumps(recorded_graph.to_json(graph)))
+    again = builders.create(recorded_graph.ARCH, {recorded_graph.GRAPH: body})
+    again.load_state_dict(graph.state_dict())
+    assert torch.allclose(again(images(3)), small()(images(3)), atol=1e-5)
+    assert foreign_graph.macs(graph) > 0
+    body["nodes"][1][2] = "os.system"
+    with pytest.raises(EdgeKDError, match=r"os\.system"):
+        recorded_graph.build(
+            {
+                **body,
+                "nodes": [[*body["nodes"][0]], ["x", "call_function", "os.system", [], {}, ""]],
+            }
+        )
+
+
+def test_the_order_of_colours_is_folded_into_the_first_convolution() -> None:
+    graph = foreign_graph.recorded(small(), images())
+    foreign_graph.reverse_channels(graph)
+    assert torch.allclose(graph(images().flip(1)), small()(images()), atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_onnx(tmp_path: Path, opset: int) -> None:
+    pytest.importorskip("onnx2pytorch")
+    file = export(tmp_path / "small.onnx", opset)
+    session = onnxruntime.InferenceSession(str(file))
+    wanted = session.run(None, {"image": images().numpy()})[0]
+    graph = recorded(file)
+    assert np.allclose(graph(images()).detach().numpy(), wanted, atol=1e-5)
+    ops = {str(node.target) for node in graph.graph.nodes}
+    assert {"aten.hardswish.default", "aten.hardtanh.default", "aten.max_pool2d.default"} <= ops
+
+
+def test_onnx_of_the_other_layout(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2pytorch")
+    model = onnx.load(export(tmp_path / "small.onnx", batch=False))
+    model.graph.node.insert(
+        0, helper.make_node("Transpose", ["nhwc"], ["image"], perm=[0, 3, 1, 2])
+    )
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("nhwc", TensorProto.FLOAT, ["n", "h", "w", 3])
+    )
+    onnx.save(model, tmp_path / "nhwc.onnx")
+    graph = recorded(tmp_path / "nhwc.onnx", Asked(px=PX))
+    assert torch.allclose(graph(images()), small()(images()), atol=1e-5)
+    assert "aten.permute.default" not in {str(node.target) for node in graph.graph.nodes}
+    with pytest.raises(EdgeKDError, match="--px 224"):
+        loader.load(str(tmp_path / "nhwc.onnx"), Asked())
+    with pytest.raises(EdgeKDError, match="--layout"):
+        loader.load(str(tmp_path / "nhwc.onnx"), Asked(PX, Layout.NCHW))
+
+
+def test_a_torch_export_program(program: Path) -> None:
+    assert torch.allclose(recorded(program)(images()), small()(images()), atol=1e-5)
+
+
+def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_networks.py").write_text(
+        "from torch import nn\n"
+        "def net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), "
+        "nn.Flatten())\n"
+        "def number():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = loader.load("their_networks:net", Asked(px=PX))
+    assert (found.px, found.channels, found.name) == (PX, 3, "net")
+    for text, part in (
+        ("their_networks:number", "expected a torch.nn.Module"),
+        ("their_networks:other", "AttributeError"),
+        ("no_such_module:net", "ModuleNotFoundError"),
+    ):
+        with pytest.raises(EdgeKDError, match=part):
+            loader.load(text, Asked(px=PX))
+    with pytest.raises(EdgeKDError, match="--px"):
+        loader.load("their_networks:net", Asked())
+    sys.modules.pop("their_networks")
+
+
+def test_torchvision_and_timm(tmp_path: Path) -> None:
+    assert loader.load("torchvision:squeezenet1_1", Asked()).px == 224
+    state = builders.create("mobilenetv2_035", {"num_classes": 3}).state_dict()
+    torch.save(state, tmp_path / "mine.pt")
+    found = loader.load(f"mobilenetv2_035@{tmp_path / 'mine.pt'}", Asked())
+    assert found.module(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    assert found.origin == "mine.pt"
+    for text, part in (
+        ("torchvision:resnet19", "did you mean 'resnet18'"),
+        ("mobilenetv2_035", "name without weights"),
+        ("resnet19x@mine.pt", "unknown network"),
+    ):
+        with pytest.raises(EdgeKDError, match=part):
+            loader.load(text, Asked())
+
+
+def two_inputs(file: Path, model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+    onnx.save(model, file)
+
+
+def strange_operator(file: Path, model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = "FusedThing"
+    model.graph.node[0].domain = "com.acme"
+    onnx.save(model, file)
+
+
+def weights_elsewhere(file: Path, model: onnx.ModelProto) -> None:
+    onnx.save(model, file, save_as_external_data=True, location="w.bin", size_threshold=0)
+    (file.parent / "w.bin").unlink()
+
+
+def old_opset(file: Path, model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 9
+    onnx.save(model, file)
+
+
+def truncated(file: Path, model: onnx.ModelProto) -> None:
+    file.write_bytes(model.SerializeToString()[:700])
+
+
+def quantized(file: Path, model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "s"))
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["logits", "s"], ["q"]))
+    onnx.save(model, file)
+
+
+def integers(file: Path, model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (two_inputs, ("2 inputs ('image', 'mask')", "one image input")),
+        (strange_operator, ("FusedThing of com.acme", "ONNX's own operators")),
+        (weights_elsewhere, ("w.bin", "as one file")),
+        (old_opset, ("opset 9, expected 13 to 22", "opset_version")),
+        (truncated, ("truncated", "copy the file again")),
+        (quantized, ("quantized model", "float model")),
+        (integers, ("UINT8 with 4 axes", "float32 images")),
+    ],
+)
+def test_an_onnx_file_that_cannot_be_used(
+    exported: Path, tmp_path: Path, spoil: Any, parts: tuple[str, ...]
+) -> None:
+    file = tmp_path / "bad.onnx"
+    spoil(file, onnx.load(exported))
+    with pytest.raises(EdgeKDError) as refused:
+        loader.load(str(file), Asked())
+    assert refused.value.exit_code == 2
+    for part in ("bad.onnx", *parts):
+        assert part in str(refused.value)
+
+
+class Bomb:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.file,))
+
+
+def test_nothing_is_unpickled_without_trust(program: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    bare = tmp_path / "bare.pt2"
+    bare.write_bytes(pickle.dumps(Bomb(mark)))
+    saved = tmp_path / "saved.pt2"
+    torch.save({"model": Bomb(mark)}, saved)
+    hidden = tmp_path / "hidden.pt2"
+    stream = io.BytesIO()
+    torch.save((Bomb(mark),), stream)
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(hidden, "w") as copy:
+        for name in source.namelist():
+            inside = "sample_inputs" in name
+            copy.writestr(name, stream.getvalue() if inside else source.read(name))
+    for file, part in (
+        (bare, "a pickle"),
+        (saved, "torch.save"),
+        (hidden, "--trust"),
+    ):
+        with pytest.raises(EdgeKDError, match=part) as refused:
+            loader.load(str(file), Asked())
+        assert file.name in str(refused.value)
+        assert refused.value.exit_code == 2
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("none.onnx", "none.onnx"),
+        ("none.pt2", "none.pt2"),
+        ("weights.pth", "weights alone"),
+        ("model.tflite", "edgekd check model.tflite"),
+        ("model.h5", "tf2onnx"),
+        (".", "is a folder"),
+    ],
+)
+def test_other_files(tmp_path: Path, name: str, part: str) -> None:
+    with pytest.raises(EdgeKDError, match=part):
+        loader.load(str(tmp_path / name), Asked())
