@@ -339,6 +339,8 @@ def test_a_study_builds_certifies_and_leaks_no_name(
     assert report["certificate"]["passed"]
     assert report["data"]["groups"]["train_and_test"] == 0
     assert report["data"]["groups"]["train_and_val"] == 0
+    assert report["data"]["groups_by"] == "PatientID"
+    assert len(report["data"]["warnings"]) == 2
     assert "80 file names" in " ".join(report["data"]["warnings"])
     files = list(written(out))
     assert any(name.startswith("bundle.zip/") for name, _ in files)

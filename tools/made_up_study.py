@@ -113,6 +113,7 @@ def study(folder: Path, patients: int, px: int, seed: int = 0) -> int:
     for patient in range(patients):
         label = CLASSES[patient % len(CLASSES)]
         name = f"{FAMILIES[patient % 8]}^{GIVEN[patient // 8 % 8]}"
+        number = f"MRN{100_000 + 37 * patient}"
         first = dt.date(2015, 1, 1) + dt.timedelta(days=int(rng.integers(0, 3000)))
         study_uid = generate_uid()
         for visit in range(int(rng.integers(1, 4))):
@@ -120,13 +121,14 @@ def study(folder: Path, patients: int, px: int, seed: int = 0) -> int:
             # The device inverts, and its values use a part of the 12 bits.
             grain = rng.normal(0, 4, picture.shape)
             values = np.clip(np.rint(3600 - picture * 12 + grain), 0, 2**BITS - 1)
+            person = f"{name.replace('^', '_').upper()}_{number}"
             write(
-                folder / label / f"{name.replace('^', '_').upper()}_{visit + 1}" / "IM0001",
+                folder / label / person / f"{visit + 1}" / "IM0001",
                 values.astype(np.uint16),
                 {
                     "PhotometricInterpretation": "MONOCHROME1",
                     "PatientName": name,
-                    "PatientID": f"MRN{100_000 + 37 * patient}",
+                    "PatientID": number,
                     "PatientBirthDate": f"19{30 + patient % 60}0{1 + patient % 9}11",
                     "StudyInstanceUID": study_uid,
                     "StudyDate": (first + dt.timedelta(days=90 * visit)).strftime("%Y%m%d"),

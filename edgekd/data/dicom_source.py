@@ -26,6 +26,7 @@ from edgekd.data import dicom_headers
 from edgekd.data.anonymous_names import AnonymousNames
 from edgekd.data.dicom_headers import Header
 from edgekd.data.file_kinds import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from edgekd.data.grouping import NO_GROUPS
 from edgekd.data.left_out import LeftOut, Why, places
 from edgekd.data.sources import Item, Source
 
@@ -77,6 +78,8 @@ class DicomSource:
             self._originals[name] = item
         self._warn(list(self._originals.values()), names.changed)
         named = any(item.group is None and item.name in groups for item in every)
+        # What a table or a path might say of groups matters no more where PatientID says it.
+        told = [text for text in source.facts.warnings if not named or NO_GROUPS not in text]
         self.facts = msgspec.structs.replace(
             source.facts,
             source=f"{source.facts.source} (DICOM)",
@@ -84,7 +87,7 @@ class DicomSource:
             ignored={**source.facts.ignored, **left_out.counts},
             warnings=[
                 names.sentence(self._with_new_names(text))
-                for text in [*source.facts.warnings, *left_out.warnings(), *self._said]
+                for text in [*told, *left_out.warnings(), *self._said]
             ],
         )
 
