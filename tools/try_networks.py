@@ -224,7 +224,8 @@ def main() -> int:
     arguments = parser.parse_args()
     images = waves(CALIBRATION, arguments.px)
     if arguments.data:
-        files = sorted(path for path in arguments.data.rglob("*") if path.is_file())
+        kinds = {".jpg", ".jpeg", ".png"}
+        files = sorted(path for path in arguments.data.rglob("*") if path.suffix.lower() in kinds)
         step = max(len(files) // CALIBRATION, 1)
         chosen = files[::step][:CALIBRATION]
         pictures = [as_rgb(decode(path.read_bytes(), path.name)) for path in chosen]

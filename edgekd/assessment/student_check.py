@@ -60,7 +60,8 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
     """Check the student that these settings ask for."""
     profile = profile.with_edits(settings.edits)
-    student = of_channels(spec(settings.distil.student), 1 if settings.data.channels == "1" else 3)
+    student = spec(settings.distil.student).with_options(settings.distil.options)
+    student = of_channels(student, 1 if settings.data.channels == "1" else 3)
     return check_student(student.edited(profile.edits), settings, profile, CLASSES)
 
 

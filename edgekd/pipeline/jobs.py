@@ -91,7 +91,8 @@ class Job:
 
         With `data.channels = "auto"` the number of input channels is decided later, by the images.
         """
-        spec = model_specs.spec(self.recipe.distil.student)
+        distil = self.recipe.distil
+        spec = model_specs.spec(distil.student).with_options(distil.options)
         if self.recipe.data.channels == "1":
             spec = model_specs.of_channels(spec, 1)
         return spec.edited(self.profile.edits)

@@ -74,9 +74,25 @@ def chosen(job: Job, last: str | None) -> tuple[Stage, ...]:
 def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[str, Done]) -> str:
     """A stage's key: equal keys mean that the stage would make the same result."""
     parents = {name: done[name].entry.digest for name in stage.parents if name in done}
-    config = {} if settings is None else dataclasses.asdict(settings)
+    config = {} if settings is None else _without_later(dataclasses.asdict(settings))
     code = source_digest(stage.module)
     return artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, code)
+
+
+# Settings that came after builds were stored. They stand in a key only where they are given, so
+# that these builds keep their keys.
+LATER: dict[str, Any] = {"options": {}}
+
+
+def _without_later(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stage, without those of LATER in its recipe table that are not given."""
+    table = config.get("config")
+    if not isinstance(table, dict):
+        return config
+    given = {
+        name: value for name, value in table.items() if name not in LATER or value != LATER[name]
+    }
+    return {**config, "config": given}
 
 
 class _Run:

@@ -24,6 +24,13 @@ from edgekd.settings.setting_types import Setting, Share, settings_of, spoken
 RANDOM_WEIGHTS = "random"  # where a network's weights came from, if they were drawn
 CHANNELS = "in_chans"  # timm's option for the number of input channels
 GROUP: plugins.Group = "edgekd.students"
+# Arguments of a builder that follow from other settings.
+OWN_OPTIONS: dict[str, str] = {
+    "num_classes": "the images have as many classes as they have",
+    CHANNELS: "data.channels sets it",
+    "pretrained": "distil.weights names the weights",
+    "features_only": "a student is a classifier",
+}
 Role = Literal["student", "teacher"]
 ROLES: tuple[Role, ...] = ("student", "teacher")
 
@@ -96,6 +103,18 @@ class ModelSpec:
     # that use it.
     provider: str = ""
 
+    def with_options(self, options: Mapping[str, Any]) -> ModelSpec:
+        """The same network with these arguments of its builder over its own.
+
+        Raises RecipeError for an argument that EdgeKD sets itself.
+        """
+        for name in options.keys() & OWN_OPTIONS.keys():
+            raise RecipeError(
+                f"distil.options.{name} cannot be set: {OWN_OPTIONS[name]}",
+                "remove it from distil.options",
+            )
+        return dataclasses.replace(self, options={**self.options, **options}) if options else self
+
     def edited(self, edits: Mapping[str, str]) -> ModelSpec:
         """The same network with `edgekd.networks.student_edits` in its builder's options."""
         if not edits:
@@ -114,9 +133,21 @@ def names() -> list[str]:
     return sorted({*_files(), *plugins.installed(GROUP)})
 
 
-def _files() -> list[str]:
-    """Names of the networks in models/."""
-    return [path.stem for path in folder("models").glob("*.toml")]
+def look_beside(recipe: Path | None) -> None:
+    """Take the model files in the folder `models` beside a recipe as well, from now on.
+
+    They come before EdgeKD's own of the same name. None: only EdgeKD's own.
+    """
+    _beside[:] = [] if recipe is None else [recipe.parent / "models"]
+
+
+_beside: list[Path] = []  # the folder beside the recipe that was read last
+
+
+def _files() -> dict[str, Path]:
+    """The model files by the name of their network."""
+    places = [folder("models"), *_beside]
+    return {path.stem: path for place in places for path in place.glob("*.toml")}
 
 
 def split_tag(name: str) -> tuple[str, str]:
@@ -139,8 +170,9 @@ def spec(name: str) -> ModelSpec:
     if tag and base:
         found = spec(base)
         return dataclasses.replace(found, name=name, arch=f"{found.arch}.{tag}")
-    if name in _files():
-        return read(folder("models") / f"{name}.toml")
+    files = _files()
+    if name in files:
+        return read(files[name])
     plugin = plugins.find(GROUP, name)
     if plugin is None:
         return ModelSpec(name=name, title=name, arch=name, roles=ROLES)

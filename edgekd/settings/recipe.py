@@ -18,11 +18,11 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
-from edgekd.settings import loss_catalogue, recipe_toml
+from edgekd.settings import loss_catalogue, model_specs, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
-from edgekd.settings.setting_types import Seed, Setting, Toml, settings_of, spoken
+from edgekd.settings.setting_types import Seed, Setting, Toml, check_text, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
     BenchConfig,
@@ -89,7 +89,7 @@ SECTIONS: dict[str, type] = {
     name: table for name, table in get_type_hints(Recipe).items() if name != "seed"
 }
 LOSSES = "distil.losses"  # a table inside a section
-TERMS = "teacher.terms"  # a text, or a table inside a section
+TABLES = ("teacher.terms", "distil.options")  # settings that are, or may be, tables
 
 # Every setting by its full name, such as "data.input_px".
 SETTINGS: dict[str, Setting] = {
@@ -112,6 +112,7 @@ def load(
 
     Raises RecipeError or UnknownName with the file or the key in the message.
     """
+    model_specs.look_beside(path)
     read = {} if path is None else recipe_toml.read(path)
     typed = parse(sets)
     values = {**read, **typed, **(overrides or {})}
@@ -169,8 +170,8 @@ def _build(values: Mapping[str, Toml], places: Mapping[str, str], where: str) ->
             seed = _checked(SETTINGS[key], value, places[key])
         elif key == LOSSES or key.startswith(f"{LOSSES}."):
             _add_loss(losses, key.removeprefix(LOSSES).lstrip("."), value, places[key])
-        elif key.startswith(f"{TERMS}."):
-            _add_term(tables["teacher"], key.removeprefix(f"{TERMS}."), value, places[key])
+        elif table := next((name for name in TABLES if key.startswith(f"{name}.")), ""):
+            _add_to_table(tables, table, key.removeprefix(f"{table}."), value, places[key])
         else:
             setting = _setting(key, places[key])
             section, _, name = key.partition(".")
@@ -219,7 +220,7 @@ def _checked(setting: Setting, value: Toml, where: str) -> Any:
     except msgspec.ValidationError:
         pass
     else:
-        _check_text(setting.key, found, where)
+        check_text(setting.key, found, where)
         return found
     if setting.choices:
         raise UnknownName(
@@ -233,24 +234,6 @@ def _checked(setting: Setting, value: Toml, where: str) -> Any:
         f"{where}: {setting.key} is {spoken(value)}, expected {setting.expected}",
         f"--set {setting.key}=VALUE sets it, for example --set {setting.key}={example}",
     )
-
-
-def _check_text(key: str, value: Any, where: str) -> None:
-    """Raise RecipeError for a text that recipe.toml and report.json could not hold."""
-    for text in value if isinstance(value, tuple) else (value,):
-        if isinstance(text, str):
-            if "\0" in text:
-                raise RecipeError(
-                    f"{where}: {key} is {spoken(text)}, which holds a NUL character",
-                    "remove it: no name of a file has one",
-                )
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise RecipeError(
-                    f"{where}: {key} is {spoken(text)}, which is not UTF-8",
-                    "rename the file or the folder: recipe.toml and report.json are UTF-8",
-                ) from None
 
 
 def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> None:
@@ -271,10 +254,12 @@ def _add_loss(losses: dict[str, Toml], name: str, value: Toml, where: str) -> No
         losses[loss] = {**table, parameter: value}
 
 
-def _add_term(teacher: dict[str, Any], name: str, value: Toml, where: str) -> None:
-    """Put `teacher.terms.NAME = value` over the terms that earlier values give."""
-    table = teacher["terms"] if isinstance(teacher.get("terms"), dict) else {}
-    teacher["terms"] = _checked(SETTINGS[TERMS], {**table, name: value}, where)
+def _add_to_table(tables: _Tables, key: str, name: str, value: Toml, where: str) -> None:
+    """Put `key.NAME = value` over the values that the table has so far."""
+    section, _, field = key.partition(".")
+    before = tables[section].get(field)
+    table = before if isinstance(before, dict) else {}
+    tables[section][field] = _checked(SETTINGS[key], {**table, name: value}, where)
 
 
 def _federate(tables: _Tables, where: str) -> None:

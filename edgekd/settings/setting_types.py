@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, inspect
 
+from edgekd.core.errors import RecipeError
+
 # What a TOML file can hold.
 type Toml = (
     bool | int | float | str | dt.date | dt.time | list[Toml] | tuple[Toml, ...] | dict[str, Toml]
@@ -112,9 +114,14 @@ def settings_of(table: type, within: str = "") -> dict[str, Setting]:
     """The settings that a dataclass declares, by name. `within` is put before each key."""
     hints = get_type_hints(table, include_extras=True)
     return {
-        field.name: Setting(f"{within}{field.name}", hints[field.name], field.default)
+        field.name: Setting(f"{within}{field.name}", hints[field.name], _default(field))
         for field in dataclasses.fields(table)
     }
+
+
+def _default(field: dataclasses.Field[Any]) -> object:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
@@ -166,3 +173,21 @@ def words(kind: inspect.Type) -> str:
         case inspect.DataclassType() | inspect.StructType():
             return f"a table of any of {', '.join(field.encode_name for field in kind.fields)}"
     return "a value of another type"
+
+
+def check_text(key: str, value: Any, where: str) -> None:
+    """Raise RecipeError for a text that recipe.toml and report.json could not hold."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str):
+            if "\0" in text:
+                raise RecipeError(
+                    f"{where}: {key} is {spoken(text)}, which holds a NUL character",
+                    "remove it: no name of a file has one",
+                )
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise RecipeError(
+                    f"{where}: {key} is {spoken(text)}, which is not UTF-8",
+                    "rename the file or the folder: recipe.toml and report.json are UTF-8",
+                ) from None

@@ -123,6 +123,13 @@ class DistilConfig:
         str, Meta(min_length=1, description="The network to train: see `edgekd models`.")
     ] = "mobilenetv2_050"
     weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
+    options: Annotated[
+        dict[str, bool | int | float | str],
+        Meta(
+            description="Arguments of the student's builder in timm, over those of its model file: "
+            'NAME = VALUE, for example act_layer = "relu6".'
+        ),
+    ] = dataclasses.field(default_factory=dict)
     epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 20
     # The value in the runs that chose the optimiser. 64 was not compared.
     batch: Annotated[Batch, Meta(description="Images per step.")] = 32

@@ -155,7 +155,7 @@ class Objective(nn.Module):
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
         dropped = F.dropout(pooled, self.config.drop, self.training)
         logits = classify(self.student, last, dropped)
-        return Seen(logits, pooled, last, taps)
+        return Seen(logits, pooled, watching.channels_first(self.student, last), taps)
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
         """The recipe's loss on one batch. A loss with a ramp grows linearly over its steps."""
@@ -215,4 +215,5 @@ def shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> Mappi
     with torch.inference_mode(), watching.watch(student, taps) as seen:
         last = student.forward_features(torch.zeros(1, channels, px, px))  # type: ignore[operator]
         pooled = student.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        last = watching.channels_first(student, last)
     return {"pooled": pooled.shape, "last": last.shape, **{tap: seen[tap].shape for tap in taps}}

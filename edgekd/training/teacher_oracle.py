@@ -80,7 +80,9 @@ class Oracle:
                 tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side
             )
         if self.cam_side:
-            answers["cams"] = resize_map(self._cams(last.float()), self.cam_side)
+            answers["cams"] = resize_map(
+                self._cams(watching.channels_first(self.net, last.float())), self.cam_side
+            )
         return {name: value.half() for name, value in answers.items()}
 
     def _cams(self, last: Tensor) -> Tensor:
