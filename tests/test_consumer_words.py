@@ -152,6 +152,8 @@ NNAPI: dict[
     "REDUCE_PROD": ([AXES], (1, 1, 1, 8), 1, 1, 29, None, None),
     "PRELU": ([], IMAGE, 1, 1, 29, 29, 29),
     "LEAKY_RELU": ([], IMAGE, 1, 1, 29, 29, 29),
+    "ELU": ([], IMAGE, 1, 1, 30, None, None),
+    "L2_NORMALIZATION": ([], IMAGE, 1, 2, 27, 29, 29),
     "RSQRT": ([], IMAGE, 2, 2, 29, None, None),
     "SQRT": ([], IMAGE, 1, 1, 29, None, None),
     "EXP": ([], IMAGE, 1, 1, 29, None, None),

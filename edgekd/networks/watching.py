@@ -15,7 +15,8 @@ from edgekd.core.errors import UnknownName
 def watch(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
     """Record the outputs of the named modules at each forward pass, as {name: output}.
 
-    Maps are [n, channels, height, width]: see `channels_first`. Raises UnknownName for a name that is no module of the network.
+    Maps are [n, channels, height, width]: see `channels_first`. Raises UnknownName for a name that
+    is no module of the network.
     """
     seen: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
