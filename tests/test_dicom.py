@@ -134,6 +134,7 @@ def test_sixteen_stated_bits_are_decided_by_the_whole_set(tmp_path: Path) -> Non
         ({"NumberOfFrames": 3}, "3 frames", "on_error=skip"),
         ({**WINDOWS, "WindowCenter": 5, "WindowWidth": 9}, "the file has 1", "percentiles"),
         ({**WINDOWS, "WindowWidth": [0, 0]}, "its window", "data.window=bits"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 5}, "rescaling", "data.window=bits"),
         ({"Rows": 40_000, "Columns": 40_000}, "megapixels", "on_error=skip"),
         ({"Rows": 900}, "damaged pixels", "on_error=skip"),
     ],

@@ -65,6 +65,11 @@ _PIXEL_TAGS = [
 ]
 
 
+# What pydicom and numpy raise for tags whose values do not fit together.
+_INVALID = (
+    *(ValueError, IndexError, KeyError, TypeError, AttributeError),
+    *(ArithmeticError, NotImplementedError),
+)
 # Values of Modality for reports, presentation states, plans, signals and the like (PS3.3,
 # C.7.3.1.1.1).
 _DOCUMENTS = frozenset(
@@ -100,7 +105,7 @@ def read(
         return stored if stored.dtype == np.uint8 else (stored >> 8).astype(np.uint8)
     try:
         return _grey(stored, found, window, name)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, NotImplementedError):
+    except _INVALID:
         raise DataError(
             f"{name}: its window, its rescaling or a lookup table is not valid DICOM",
             "build with --set data.window=bits, or correct the file",
@@ -167,6 +172,8 @@ def _grey(
         white = None if bits == 16 else float(2**bits - 1)
         return Wide(stored, white, group=INTEGERS, inverted=inverted)
     values, black, white_value = display_values(stored, found, window)
+    if black == white_value or not np.isfinite(values).all():
+        raise ValueError("no range, as with a rescale slope of 0")
     share = (np.asarray(values, np.float64) - black) / (white_value - black)
     levels = np.rint(np.clip(share, 0.0, 1.0) * FULL).astype(np.uint16)
     return Wide(levels, float(FULL), group=SCALED, inverted=inverted)
@@ -215,7 +222,7 @@ def _palette(stored: NDArray[Any], found: Dataset, name: str) -> NDArray[np.uint
 
     try:
         coloured = pixels.apply_color_lut(stored, found)
-    except (ValueError, IndexError, AttributeError, NotImplementedError):
+    except _INVALID:
         raise DataError(f"{name}: its palette is not valid DICOM", _SKIP) from None
     wide = coloured.dtype.itemsize > 1
     return np.ascontiguousarray(coloured >> 8 if wide else coloured, np.uint8)
