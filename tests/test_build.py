@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from edgekd.app import cli
 from edgekd.core.artifacts import sha256
 from edgekd.tflite import runtime
 from tests.conftest import REPOSITORY
+from tests.forking import Forking
 from tests.small_build import SMALL
 
 
@@ -358,35 +357,25 @@ def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str])
 def test_twenty_kills(tmp_path: Path) -> None:
     """After SIGKILL at a random moment, the next run resumes, and no finished stage changes."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "edgekd", *SMALL, "--out", str(out)]
+    command = [*SMALL, "--out", str(out)]
     seen: dict[str, str] = {}
     moments = random.Random(0)
     kills = 0
-    while kills < 20:
-        if (out / "report.json").exists():
-            shutil.rmtree(out)  # the build got through: start over from nothing
-            seen.clear()
-        child = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            child.wait(timeout=moments.uniform(1.5, 5.0))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            kills += 1
-        entries = {
-            path.name: json.loads((path / "entry.json").read_text())["digest"]
-            for path in (out / "store").glob("[a-z]*-*")
-            if path.is_dir()
-        }
-        for name, digest in seen.items():
-            assert entries.get(name) == digest, f"{name} changed after a kill"
-        seen.update(entries)
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    with Forking() as process:
+        while kills < 20:
+            if (out / "report.json").exists():
+                shutil.rmtree(out)  # the build got through: start over from nothing
+                seen.clear()
+            kills += process.run(command, kill_after=moments.uniform(0.2, 2.0)) == -signal.SIGKILL
+            entries = {
+                path.name: json.loads((path / "entry.json").read_text())["digest"]
+                for path in (out / "store").glob("[a-z]*-*")
+                if path.is_dir()
+            }
+            for name, digest in seen.items():
+                assert entries.get(name) == digest, f"{name} changed after a kill"
+            seen.update(entries)
+        assert process.run(command) == 0
     assert not list(out.rglob(".tmp-*"))
     assert not list(out.rglob(".broken-*"))
     final = {row["stage"]: row["digest"] for row in report(out)["stages"]}
