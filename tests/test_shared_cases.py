@@ -98,8 +98,8 @@ def check(tried: Try, code: int, said: str, where: Path) -> None:
     for word in tried.absent:
         assert word.lower() not in said.lower(), (tried.command, said)
     assert "Traceback" not in said
-    if code == 2:
-        assert "next: " in said
+    for word in tried.refused if code == 2 else ():
+        assert word in said, (tried.command, said)
     if tried.unwritten:
         assert not (where / tried.unwritten).exists() or not any(
             (where / tried.unwritten).iterdir()

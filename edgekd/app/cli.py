@@ -12,12 +12,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import edgekd
 from edgekd.app import argument_parser, commands, crash_log, library_warnings, streams
 from edgekd.app.printing import printable
+from edgekd.core import files
 from edgekd.core.errors import EdgeKDError, GateFailed
 from edgekd.training import processes
 
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
     library_warnings.hide()
     try:
+        _check_working_folder()
         code = next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace)
         streams.finish()
     except EdgeKDError as error:
@@ -106,6 +109,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _failed(crash_log.as_expected(error, namespace.verb, words))
     return code
+
+
+def _check_working_folder() -> None:
+    """Raise EdgeKDError when the folder that the command runs in is gone. Some libraries crash."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise EdgeKDError(
+            f"the working folder: {files.reason(error)}", "cd to a folder that exists"
+        ) from None
 
 
 def _failed(error: EdgeKDError) -> int:

@@ -6,6 +6,7 @@ command, and the versions. That file can be attached to a bug report.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
@@ -54,6 +55,8 @@ def _told(error: Exception) -> tuple[str, str]:
             f"the memory is full: {text or type(error).__name__}",
             "take a smaller distil.batch or data.input_px, or a machine with more memory",
         )
+    if isinstance(error, ImportError):
+        return f"a library cannot be loaded: {text}", "install edgekd again"
     if isinstance(error, RecursionError):
         return "the input is nested too deeply", "give a file that is nested less deeply"
     return f"{type(error).__name__}: {text}", "this is a fault in EdgeKD: please report it"
@@ -69,8 +72,10 @@ def _write(error: Exception, argv: Sequence[str]) -> Path | None:
     trace = "".join(traceback.format_exception(error))
     text = (
         f"edgekd {edgekd.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-        f"command: edgekd {shlex.join(argv)}\nfolder: {Path.cwd()}\n\n{trace}"
+        f"command: edgekd {shlex.join(argv)}\n\n{trace}"
     )
+    with contextlib.suppress(OSError):  # the folder may be gone
+        text = f"folder: {Path.cwd()}\n{text}"
     try:
         handle, name = tempfile.mkstemp(prefix="edgekd-error-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

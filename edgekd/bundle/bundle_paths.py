@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgekd.bundle.bundle_record import SCHEMA
 from edgekd.core.errors import RecipeError
-from edgekd.core.files import is_file, is_folder
+from edgekd.core.files import is_file, is_folder, resolved
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20  # of a file that may be a manifest: a bundle's has about 20 KB
@@ -30,7 +30,7 @@ def measurements_of(bundle: Path) -> Path:
     """The folder beside a bundle that keeps its measurements: `chest_measured` for the folder
     `chest`, and for `chest.zip`.
     """
-    named = bundle if bundle.name not in ("", "..") else bundle.resolve()
+    named = bundle if bundle.name not in ("", "..") else resolved(bundle)
     return named.with_name(f"{named.name if named.is_dir() else named.stem}{BESIDE}")
 
 
@@ -39,7 +39,7 @@ def bundle_around(path: Path) -> Path | None:
 
     The path itself need not exist. Another program's manifest.json does not make a bundle.
     """
-    whole = path.resolve()
+    whole = resolved(path)
     return next((place for place in (whole, *whole.parents) if _unpacked_bundle(place)), None)
 
 

@@ -27,6 +27,7 @@ _NEXT_STEPS = {
     errno.EDQUOT: "free some of your quota, then run the same command again",
     errno.EROFS: "name a folder on a disk that can be written to",
     errno.EMFILE: "allow more open files: ulimit -n 4096",
+    errno.EFBIG: "allow larger files: ulimit -f unlimited",
     errno.EIO: "check the disk",
 }
 
@@ -57,6 +58,11 @@ def expanded(text: str, named: str = "") -> Path:
             f"{named} {text}: this machine has no home folder of that name".lstrip(),
             "write the path in full; ./~NAME is a file whose name starts with ~",
         ) from None
+
+
+def resolved(path: Path) -> Path:
+    """The path without links and "..", as far as it exists. A loop of links stays as it is."""
+    return Path(os.path.realpath(path))
 
 
 def listed(folder: Path, named: str = "") -> list[Path]:

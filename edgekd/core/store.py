@@ -330,7 +330,11 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
         raise ModelFileError(
             f"{path} does not exist", "name the out folder of a finished `edgekd build`"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ModelFileError(
+            f"{path}: {files.reason(error)}", "name the out folder of a finished `edgekd build`"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path} is not readable JSON: {error}", "run the same `edgekd build` again"
         ) from None

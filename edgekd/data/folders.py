@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, nearest
-from edgekd.core.files import is_folder, listed, reason, state_of
+from edgekd.core.files import is_folder, listed, reason, resolved, state_of
 from edgekd.core.records import UNSET
 from edgekd.data import class_names, grouping, manifest
 from edgekd.data.file_kinds import IMAGE_SUFFIXES, is_litter
@@ -66,7 +66,7 @@ class FolderSource:
         if not root.is_dir():
             raise DataError(f"{root}: a file, not a folder", f"unpack it first; {EXPECTED}")
         self.root = _unwrapped(root)
-        self.name = root.resolve().name or "data"
+        self.name = printable(resolved(root).name) or "data"
         self._walker = FolderWalk(self.root)
         self._warnings: list[str] = []
         self._paths: dict[str, Path] = {}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from edgekd.core.errors import DataError
-from edgekd.core.files import is_file, problem
+from edgekd.core.files import is_file, problem, resolved
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.label_table import LabelTable
 from edgekd.data.shown_names import SHOWN, shown
@@ -58,8 +58,8 @@ def _direct(root: Path, name: str, where: str) -> Path | None:
     places = [root / name]
     if rest:
         places.append(root / rest)
-    if first == root.resolve().name:
-        places.append(root.resolve().parent / name)
+    if first == resolved(root).name:
+        places.append(resolved(root).parent / name)
     return next((place for place in places if is_file(place, f"{where}:")), None)
 
 

@@ -29,9 +29,11 @@ from pathlib import Path
 from edgekd.core import files
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import DataError
+from edgekd.core.files import resolved
 from edgekd.core.records import UNSET
 from edgekd.data import grouping
 from edgekd.data.file_kinds import IMAGE_SUFFIXES, FileKind, kind_of_name
+from edgekd.data.folder_walk import printable
 from edgekd.data.images import header_size
 from edgekd.data.left_out import LeftOut, Why
 from edgekd.data.shown_names import shown
@@ -69,7 +71,7 @@ class ShardSource:
         # Splits in the order in which folders are read; inside a split, the order of `text`.
         order = (*SPLITS, None)
         self.shards = sorted(found, key=lambda shard: order.index(_split_of(shard)))
-        self.name = f"shards:{self.shards[0].resolve().parent.name or 'data'}"
+        self.name = f"shards:{printable(resolved(self.shards[0]).parent.name) or 'data'}"
         self._places: dict[str, Place] = {}
         self._items: list[Item] = []
         left_out = LeftOut()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.core.errors import RecipeError
+from edgekd.core.files import resolved
 from edgekd.core.intervals import Interval
 from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import Accuracy, StageRow
@@ -66,7 +67,7 @@ def read(folders: Sequence[Path]) -> list[Build]:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """The last parts of each path, as few as tell different folders apart."""
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [resolved(folder).parts for folder in folders]
     depth = next(
         (
             depth

@@ -177,14 +177,25 @@ def team() -> Team:
 
 
 def _launched() -> bool:
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    size = os.environ.get("WORLD_SIZE", "1")
+    return "RANK" in os.environ and size.isdecimal() and int(size) > 1
 
 
 @functools.cache
 def launched() -> Team:
-    """The processes of the launcher that set RANK and WORLD_SIZE, or this process alone."""
+    """The processes of the launcher that set RANK and WORLD_SIZE, or this process alone.
+
+    Raises RecipeError where a launcher has set these two alone.
+    """
     if not _launched():
         return Team()
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise RecipeError(
+                f"RANK and WORLD_SIZE are set, as by a launcher of several processes, but {name} "
+                "is not",
+                "start it with torchrun or accelerate, or unset RANK and WORLD_SIZE",
+            )
     import torch
     from accelerate import PartialState
 
@@ -208,7 +219,8 @@ def first_to_fail() -> bool:
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=BOARD_WAIT
         )
         return board.compare_set(CLAIM, "", rank) == rank.encode()
-    except RuntimeError:  # no store: the main process, which kept it, is gone
+    # No store: the main process, which kept it, is gone; or no launcher has started this process.
+    except (RuntimeError, KeyError, ValueError):
         return rank == "0"
 
 
