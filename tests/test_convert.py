@@ -61,6 +61,8 @@ def test_a_function_becomes_a_certified_file_and_its_onnx_the_same_again(
     assert report["bundle"]["files"] > 20
     told = capsys.readouterr()
     assert "agreement with the float network on" in told.out
+    assert "ImageNet's mean and standard deviation are assumed" in told.err
+    assert report["data"]["test"] == 20
     assert cli.main(["convert", "out/model.onnx", "--out", "again"]) == 0
     again = (place / "again" / "model.tflite").read_bytes()
     assert again == (place / "out" / "model.tflite").read_bytes()

@@ -75,6 +75,11 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
     made = job(settings, asked.profile)
     for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
         progress(Note(f"edgekd: {told}"))
+    if made.given:
+        from edgekd.app import given_job
+
+        for told in given_job.notes(made):
+            progress(Note(f"edgekd: {told}"))
     return made
 
 

@@ -77,6 +77,17 @@ def _opened(config: DataConfig) -> tuple[Source, bool]:
     return unsorted.FolderOfImages(folder), False
 
 
+def notes(made: Job) -> list[str]:
+    """What is assumed of the network because nothing says it."""
+    if given_network.states_normalisation(made.recipe.convert):
+        return []
+    told = (
+        f"{made.recipe.convert.model} does not say how its pixels are normalised: ImageNet's mean "
+        "and standard deviation are assumed; --mean and --std say otherwise"
+    )
+    return [told]
+
+
 def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
     """What a device makes of a network of the user's. Raises UnsupportedNetwork."""
     network = given_network.network(config)

@@ -31,6 +31,10 @@ from edgekd.settings.recipe import DataConfig
 # answers, 16 images for a test say nothing, but show a network that is broken.
 FEWEST = 16
 
+# Share of the images that measure agreement: the others have no labels to train on, and 256 are
+# enough to calibrate with.
+MEASURED = 0.5
+
 # What a reader has to know of figures that rest on no labels.
 AGREEMENT = (
     "the images have no labels of this network's classes: every figure is the agreement with the "
@@ -114,7 +118,8 @@ def build(
             "network and to test it, and 128 or more are advised",
             "add images of the kind that the network will see",
         )
-    images = dataset_builder.split(images, config, seed)
+    measured = dataclasses.replace(config, test_share=max(config.test_share, MEASURED))
+    images = dataset_builder.split(images, measured, seed)
     groups = data_checks.group_counts(images)
     facts = dataset_builder.DatasetFacts(
         licence=source.facts.licence,
