@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.core.errors import TrainingDiverged
 from edgekd.quantization.gptq_rounding import covariance, round_weights
 
 
@@ -52,6 +53,24 @@ def test_inputs_that_never_move_are_rounded_to_nearest() -> None:
     scale = weight.abs().amax(2) / 127
     done = round_weights(weight, scale, torch.zeros(1, 6, 6, dtype=torch.float64))
     assert torch.allclose(done, (weight / scale[:, :, None]).round() * scale[:, :, None])
+
+
+def test_a_covariance_with_rounding_errors_is_no_obstacle() -> None:
+    """float32 products of inputs around a large mean leave negative eigenvalues."""
+    weight = drawn(1, 4, 6)
+    scale = weight.abs().amax(2) / 127
+    noise = drawn(1, 6, 6, seed=1).double()
+    moments = 1e-8 * (noise + noise.mT)
+    assert torch.linalg.eigvalsh(moments).min() < 0
+    codes = round_weights(weight, scale, moments) / scale[:, :, None]
+    assert torch.allclose(codes, codes.round(), atol=1e-3)
+    assert codes.isfinite().all()
+
+
+def test_inputs_that_are_not_finite_are_refused() -> None:
+    weight = drawn(1, 4, 6)
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        round_weights(weight, weight.abs().amax(2), torch.full((1, 6, 6), float("nan")).double())
 
 
 def test_covariance_is_that_of_the_patches() -> None:

@@ -124,7 +124,7 @@ class GateFailed(EdgeKDError):
 # How similar a known name must be to be worth a hint: difflib's ratio, twice the letters in common
 # over all letters. At 0.6, its default, "model.onnx" is offered "mobilevit_s"; a slip of one or two
 # letters stays above this.
-NEAR = 0.76
+NEAR = 0.75
 # Letters from which the beginning of a known name counts as near: "coral" for "coral-usb".
 BEGINNING = 4
 

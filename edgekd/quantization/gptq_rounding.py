@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.core.errors import TrainingDiverged
 from edgekd.tflite.int8_rules import WEIGHT_LIMIT
 
 # Share of the mean variance that is added to every variance, as in GPTQ. Weights of a constant
@@ -77,9 +78,7 @@ def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
     damped = damped.gather(1, order[:, :, None].expand_as(damped)).gather(
         2, order[:, None, :].expand_as(damped)
     )
-    inverse = torch.linalg.cholesky(
-        torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True
-    )
+    inverse = _root_of_inverse(damped)
     nearest = (left / step).round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
     done = torch.empty_like(left)
     for tap in range(left.shape[2]):
@@ -94,3 +93,28 @@ def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
     return (
         torch.empty_like(done).scatter_(2, order[:, None, :].expand_as(done), done).to(weight.dtype)
     )
+
+
+def _root_of_inverse(covariance: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse, float64 [groups, k, k].
+
+    Where inputs hardly vary around a large mean, float32 products leave a covariance with negative
+    eigenvalues. Such a group gets more damping, tenfold at each try, until it is positive definite:
+    its weights are then rounded almost to nearest. Raises TrainingDiverged for inputs that are not
+    finite.
+    """
+    if not covariance.isfinite().all():
+        raise TrainingDiverged(
+            "a layer's inputs on the calibration images are not finite",
+            "lower the learning rate of the distil stage, or check the network's weights",
+        )
+    size = covariance.diagonal(dim1=1, dim2=2).abs().amax(1).clamp(min=1e-12)
+    extra = DAMPING * size
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        root, again = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+        wrong = (failed != 0) | (again != 0)
+        if not wrong.any():
+            return root
+        covariance = covariance + torch.diag_embed((extra * wrong)[:, None].expand_as(lower[:, 0]))
+        extra = extra * 10
