@@ -83,7 +83,10 @@ def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
             "copy the file again, or export the model again",
         ) from None
     if not model.graph.node or not model.opset_import:
-        raise ModelFileError(f"{path}: an ONNX model without operators", "export the model again")
+        raise ModelFileError(
+            f"{path}: an ONNX model without operators",
+            "export the model again, or give a .tflite, a recipe or a network's name",
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, checker.ValidationError):
