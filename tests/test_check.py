@@ -274,39 +274,22 @@ def test_a_build_keeps_its_answer_and_stops_at_the_floor(tmp_path: Path, student
     assert "next:" in str(caught.value)
 
 
-def test_a_build_below_the_floor_exits_1_and_trains_nothing(tmp_path: Path):
+def test_a_build_below_the_floor_exits_1_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     profile = tmp_path / "greedy.toml"
     profile.write_text(
         'extends = "pi4"\nname = "greedy"\ntitle = "greedy"\nmeasured_on_hardware = false\n'
         'memory_mib = { value = 1, source = "test" }\n'
         'max_memory_share = { value = 0.1, source = "test" }\n'
     )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "edgekd",
-            "build",
-            "--profile",
-            str(profile),
-            "--data",
-            "phantom:120@40",
-            "--teacher",
-            "none",
-            "--student",
-            "mobilenetv2_035",
-            "--set",
-            "data.input_px=32",
-            "--out",
-            str(tmp_path / "out"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "before training" in done.stderr
+    arguments = [
+        *("build", "--profile", str(profile), "--data", "phantom:120@40", "--teacher", "none"),
+        *("--student", "mobilenetv2_035", "--set", "data.input_px=32"),
+        *("--out", str(tmp_path / "out")),
+    ]
+    assert cli.main(arguments) == 1
+    assert "before training" in capsys.readouterr().err
     assert (tmp_path / "out" / "check.json").is_file()
     assert not (tmp_path / "out" / "report.json").exists()
 

@@ -78,7 +78,7 @@ def folder(root: Path, damage: bool) -> Path:
 
 
 def build(
-    data: Path, out: Path, *sets: str, teacher: str = "resnet18", store: Path | None = None
+    data: Path, out: Path, *sets: str, teacher: str = "resnet10t", store: Path | None = None
 ) -> int:
     parts = [part for text in (*SETTINGS, *sets) for part in ("--set", text)]
     shared = ["--store", str(store)] if store else []
@@ -141,7 +141,7 @@ def test_labels_of_one_group_damaged(
             tmp_path / "out",
             "teacher.epochs=1",
             "teacher.lr=1e-12",
-            teacher=f"resnet18@{tmp_path / 'before.safetensors'}",
+            teacher=f"resnet10t@{tmp_path / 'before.safetensors'}",
         )
         == 1
     )
