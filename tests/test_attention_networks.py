@@ -14,6 +14,7 @@ from edgekd.export.onnx_export import export, from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.proof.certificate import Published, certify
 from edgekd.quantization import recording
+from edgekd.quantization.fakequant import ActivationFakeQuant
 from edgekd.quantization.qat_network import calibrate, exact, predict, prepare
 from edgekd.tflite import runtime
 from tests.attention_networks import NETWORKS, PX
@@ -89,6 +90,18 @@ def test_a_second_operand_of_a_product_has_zero_point_zero() -> None:
     for name in products:
         node = next(node for node in network.graph.graph.nodes if node.meta.get("edge") == name)
         assert zero[node.args[0].args[1].meta["edge"]] == 0
+
+
+def test_roots_of_values_that_int8_rounds_to_zero_leave_a_range() -> None:
+    source, root = ActivationFakeQuant(), ActivationFakeQuant()
+    root.keep_below_root(source)
+    for phase, values in (("calibrate", [0.0, 2.55]), ("observe", [1e-9, 1e-8])):
+        source.phase = root.phase = phase
+        x = source(torch.tensor(values))
+        root(torch.tensor(values).clamp_min(1e-12).rsqrt())
+        assert x.isfinite().all()
+    largest = (127 - root.range.zero_point) * root.range.scale
+    assert largest == pytest.approx(float(source.scale) ** -0.5, rel=0.01)
 
 
 def test_more_than_one_axis_in_a_layer_norm_is_refused() -> None:

@@ -51,7 +51,11 @@ def create(arch: str, options: Options) -> nn.Module:
             warnings.simplefilter("ignore")
             model = timm.create_model(arch, pretrained=False, **_for_timm(options))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise RecipeError(f"{arch} cannot be built with {dict(options)}: {error}") from None
+        raise RecipeError(
+            f"{arch} cannot be built with {dict(options)}: {error}",
+            "leave out what its builder in timm does not take: distil.options, or the options of "
+            "its model file",
+        ) from None
     return _edited(model, options)
 
 

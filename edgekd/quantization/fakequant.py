@@ -130,6 +130,7 @@ class ActivationFakeQuant(nn.Module):
                 )
             if self.root_of is not None:
                 high = torch.minimum(high, self._largest_root())
+                low = torch.minimum(low, high)
             made = symmetric_range if self.symmetric else range_from_minmax
             found = made(float(low), float(high))
             self.scale.fill_(found.scale)

@@ -78,7 +78,8 @@ def recorded(model: nn.Module, images: Tensor) -> Recording:
         raise UnsupportedNetwork(
             f"{type(model).__name__} fails on an image of {list(images.shape[1:])}: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
-            "take another input size, or a student of the models that `edgekd models` lists",
+            f"if its builder takes a size, --set distil.options.img_size={images.shape[-1]}; else "
+            "take another data.input_px, or a student of the models that `edgekd models` lists",
         ) from error
     finally:
         for handle in handles:
