@@ -56,7 +56,7 @@ def test_add_a_loss(tmp_path: Path) -> None:
     environment = install(tmp_path, "my_losses", code, entry_points)
     small = """
 [data]
-source = "phantom:120"
+source = "phantom:100@40"
 input_px = 32
 [teacher]
 name = "resnet18"

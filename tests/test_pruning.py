@@ -303,7 +303,7 @@ SMALL = [
     "--profile",
     "pi4",
     "--data",
-    "phantom:120@64",
+    "phantom:120@40",
     "--teacher",
     "resnet18",
     "--student",
@@ -311,7 +311,7 @@ SMALL = [
     *(
         part
         for text in (
-            "data.input_px=64",
+            "data.input_px=32",
             "teacher.epochs=1",
             "distil.epochs=1",
             "qat.epochs=1",
