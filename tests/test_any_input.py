@@ -148,14 +148,14 @@ def assignments(draw: st.DrawFn) -> str:
     return f"{key}{draw(st.sampled_from(['=', '=', '=', '']))}{draw(VALUES)}"
 
 
-@examples(600)
+@examples(400)
 @given(sets=st.lists(assignments(), min_size=1, max_size=3), profile=st.sampled_from(PROFILES))
 def test_settings(here: Path, sets: list[str], profile: str) -> None:
     words = ["build", "--data", "pics", "--until", "data", "--out", "out", "--profile", profile]
     ends_well(*words, *itertools.chain.from_iterable(("--set", text) for text in sets))
 
 
-@examples(250)
+@examples(400)
 @given(
     sections=st.lists(
         st.tuples(st.sampled_from([*recipe.SECTIONS, "x", "distil.losses"]), KEYS, VALUES),
@@ -245,7 +245,7 @@ def tables(draw: st.DrawFn) -> bytes:
     return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])), "replace")
 
 
-@examples(350)
+@examples(300)
 @given(table=tables(), sets=st.lists(assignments(), max_size=1))
 def test_labels(here: Path, table: bytes, sets: list[str]) -> None:
     name = new_name(".csv")
@@ -254,7 +254,7 @@ def test_labels(here: Path, table: bytes, sets: list[str]) -> None:
     ends_well(*words, "--out", "out", *itertools.chain(*(("--set", text) for text in sets)))
 
 
-@examples(200)
+@examples(150)
 @given(
     table=tables(),
     key=st.sampled_from(["distil.groups", "distil.logs", "federated.parts"]),
@@ -345,7 +345,7 @@ def write(root: Path, tree: dict[tuple[str, ...], bytes | None]) -> None:
                 file.write_bytes(content)
 
 
-@examples(100)
+@examples(80)
 @given(tree=trees(), sets=st.lists(assignments(), max_size=1))
 def test_folders_of_images(
     here: Path, tree: dict[tuple[str, ...], bytes | None], sets: list[str]
@@ -356,7 +356,7 @@ def test_folders_of_images(
     ends_well(*words, *itertools.chain(*(("--set", text) for text in sets)))
 
 
-@examples(200)
+@examples(220)
 @given(
     tree=trees(),
     command=st.sampled_from(
@@ -396,7 +396,7 @@ def models(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@examples(150)
+@examples(300)
 @given(
     model=models(),
     profile=st.sampled_from(PROFILES),
