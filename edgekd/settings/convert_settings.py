@@ -24,15 +24,16 @@ class ConvertConfig:
     px: Annotated[
         int, Meta(ge=0, le=1024, description="Side of its input in pixels. 0: the model's own.")
     ] = 0
+    # Beyond these bounds it is a mean of pixels in 0..255, which would need dividing by 255.
     mean: Annotated[
-        tuple[float, ...],
+        tuple[Annotated[float, Meta(ge=-16, le=16)], ...],
         Meta(
             description="Mean of each input channel, for pixels in 0..1. Empty: as the model says, "
             "else ImageNet's."
         ),
     ] = ()
     std: Annotated[
-        tuple[float, ...],
+        tuple[Annotated[float, Meta(ge=1e-6, le=16)], ...],
         Meta(description="Standard deviation of each input channel. Empty: as for mean."),
     ] = ()
     order: Annotated[
