@@ -8,10 +8,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forking import Forking
 from tests.once import once
 
 # Tests must not read or write the sketch cache of the user who runs them.
@@ -80,6 +82,13 @@ def xrays() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist: the real X-rays are not part of the repository")
     return folder
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[Forking]:
+    """A process for commands that need an environment of their own."""
+    with Forking() as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A process that has imported EdgeKD, and runs each command line in a child of its own.
 
-Tests that start a build many times save the imports, which take 4 s. The children end as any
-process does, and can be killed.
+Tests that start many commands save the imports, which take 4 s. The children end as any process
+does, and can be killed. Each has an environment, a folder and an output of its own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from tests.conftest import REPOSITORY
+# Not from conftest, which would make the process a folder that pytest's own processes share.
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Forking:
@@ -45,19 +47,30 @@ class Forking:
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
-    def run(self, arguments: list[str], kill_after: float | None = None) -> int:
-        """Run `edgekd ARGUMENTS`. Returns its exit code, which is negative for a signal.
+    def run(
+        self,
+        arguments: list[str],
+        *,
+        path: list[Path] | None = None,
+        folder: Path = REPOSITORY,
+        kill_after: float | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `edgekd ARGUMENTS` in `folder`. The return code is negative for a signal.
 
-        `kill_after`: seconds until SIGKILL.
+        `path`: where packages are looked for first. `kill_after`: seconds until SIGKILL.
         """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(arguments) + "\n")
-        self._process.stdin.flush()
-        child = int(self._line())
-        if not select.select([self._process.stdout], [], [], kill_after)[0]:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself just now
-                os.kill(child, signal.SIGKILL)
-        return int(self._line())
+        with tempfile.TemporaryDirectory() as place:
+            out, err = (Path(place, name) for name in ("out", "err"))
+            given = [arguments, [str(part) for part in path or []], *map(str, (folder, out, err))]
+            self._process.stdin.write(json.dumps(given) + "\n")
+            self._process.stdin.flush()
+            child = int(self._line())
+            if not select.select([self._process.stdout], [], [], kill_after)[0]:
+                with contextlib.suppress(ProcessLookupError):  # it has ended by itself just now
+                    os.kill(child, signal.SIGKILL)
+            code = int(self._line())
+            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
     def _line(self) -> str:
         """The next line that the process wrote. None is waiting in a buffer when this is called."""
@@ -75,16 +88,24 @@ def serve() -> None:
     importlib.import_module("torch._dynamo")  # torch's optimizers import it
     print("ready", flush=True)
     for line in sys.stdin:
+        arguments, path, folder, out, err = json.loads(line)
+        for name in (out, err):
+            Path(name).touch()  # they are there even if the child is killed at once
         child = os.fork()
         if not child:
-            code = os.EX_SOFTWARE
+            sys.path[:0] = path
+            os.chdir(folder)
+            for number, name in ((1, out), (2, err)):
+                os.dup2(os.open(name, os.O_WRONLY), number)
+            code: int | str | None = os.EX_SOFTWARE
             try:
-                with Path(os.devnull).open("w") as nothing:
-                    os.dup2(nothing.fileno(), 1)
-                    os.dup2(nothing.fileno(), 2)
-                code = cli.main(json.loads(line))
+                code = cli.main(arguments)
+            except SystemExit as end:
+                code = end.code
             finally:
-                os._exit(code)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code if isinstance(code, int) else 0 if code is None else 1)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

@@ -366,7 +366,8 @@ def test_twenty_kills(tmp_path: Path) -> None:
             if (out / "report.json").exists():
                 shutil.rmtree(out)  # the build got through: start over from nothing
                 seen.clear()
-            kills += process.run(command, kill_after=moments.uniform(0.2, 2.0)) == -signal.SIGKILL
+            ended = process.run(command, kill_after=moments.uniform(0.2, 2.0))
+            kills += ended.returncode == -signal.SIGKILL
             entries = {
                 path.name: json.loads((path / "entry.json").read_text())["digest"]
                 for path in (out / "store").glob("[a-z]*-*")
@@ -375,7 +376,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
             for name, digest in seen.items():
                 assert entries.get(name) == digest, f"{name} changed after a kill"
             seen.update(entries)
-        assert process.run(command) == 0
+        assert process.run(command).returncode == 0
     assert not list(out.rglob(".tmp-*"))
     assert not list(out.rglob(".broken-*"))
     final = {row["stage"]: row["digest"] for row in report(out)["stages"]}

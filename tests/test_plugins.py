@@ -15,6 +15,7 @@ import pytest
 from edgekd.core import plugins
 from edgekd.core.errors import PluginError
 from edgekd.core.plugins import Plugin
+from tests.forking import Forking
 
 EXAMPLE = Path(__file__).parent / "plugin_example"
 REPOSITORY = Path(__file__).parent.parent
@@ -43,34 +44,36 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def edgekd(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with the packages in `site`."""
-    paths = os.pathsep.join([str(site), str(REPOSITORY)])
-    return subprocess.run(
-        [sys.executable, "-m", "edgekd", *arguments],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Command:
+    """The command line with the packages in a folder."""
+
+    def __init__(self, forking: Forking) -> None:
+        self._forking = forking
+
+    def edgekd(self, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._forking.run([*arguments], path=[site])
+
+    def build(self, site: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.edgekd(
+            site,
+            *("build", "--data", "disks:120", "--student", STUDENT, "--out", str(out)),
+            *("--teacher", "test_resnet", "--until", "distil"),
+            *("--set", "data.input_px=32", "--set", "teacher.epochs=1"),
+            *("--set", "distil.epochs=1", "--set", "distil.losses.logit_l1.scale=0.5"),
+            *more,
+        )
 
 
-def build(site: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return edgekd(
-        site,
-        *("build", "--data", "disks:120", "--student", STUDENT, "--out", str(out)),
-        *("--teacher", "test_resnet", "--until", "distil"),
-        *("--set", "data.input_px=32", "--set", "teacher.epochs=1", "--set", "distil.epochs=1"),
-        *("--set", "distil.losses.logit_l1.scale=0.5"),
-        *more,
-    )
+@pytest.fixture
+def command(forking: Forking) -> Command:
+    return Command(forking)
 
 
 def test_a_build_uses_a_source_a_loss_and_a_student_of_another_package(
-    site: Path, tmp_path: Path
+    command: Command, site: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = build(site, out)
+    done = command.build(site, out)
     assert done.returncode == 0, done.stderr
     entries = {path.name.partition("-")[0]: path for path in (out / "store").iterdir()}
     data = json.loads((entries["data"] / "entry.json").read_bytes())["facts"]
@@ -80,7 +83,7 @@ def test_a_build_uses_a_source_a_loss_and_a_student_of_another_package(
     assert student["arch"] == STUDENT
     assert student["facts"]["losses"]["logit_l1"] == 0.5
 
-    again = build(site, out)
+    again = command.build(site, out)
     assert again.returncode == 0, again.stderr
     assert {path.name for path in (out / "store").iterdir()} == {p.name for p in entries.values()}
 
@@ -90,13 +93,15 @@ def test_a_build_uses_a_source_a_loss_and_a_student_of_another_package(
     text = (newer / "pyproject.toml").read_text(encoding="utf-8")
     (newer / "pyproject.toml").write_text(text.replace('"1.2.0"', '"1.3.0"'), encoding="utf-8")
     install(newer, tmp_path / "site")
-    after = build(tmp_path / "site", out)
+    after = command.build(tmp_path / "site", out)
     assert after.returncode == 0, after.stderr
     made = {path.name for path in (out / "store").iterdir()} - {p.name for p in entries.values()}
     assert {name.partition("-")[0] for name in made} >= {"data", "distil"}
 
 
-def test_a_check_uses_the_rules_of_another_package(site: Path, tmp_path: Path) -> None:
+def test_a_check_uses_the_rules_of_another_package(
+    command: Command, site: Path, tmp_path: Path
+) -> None:
     board = tmp_path / "board.toml"
     board.write_text(
         'extends = "pi4"\nname = "board"\ntitle = "board"\nmeasured_on_hardware = false\n'
@@ -104,18 +109,18 @@ def test_a_check_uses_the_rules_of_another_package(site: Path, tmp_path: Path) -
         encoding="utf-8",
     )
     arguments = ("check", STUDENT, "--profile", str(board), "--set", "data.input_px=32", "--json")
-    mapped = json.loads(edgekd(site, *arguments).stdout)["mapped"]
+    mapped = json.loads(command.edgekd(site, *arguments).stdout)["mapped"]
     assert mapped["consumer"] == "example accelerator"
     assert {row["op"] for row in mapped["fallback"]} == {"PAD"}
     assert mapped["mapped"] == mapped["ops"] - len(mapped["fallback"]) > 30
 
-    without = edgekd(tmp_path, *arguments)
+    without = command.edgekd(tmp_path, *arguments)
     assert without.returncode == 2
     assert "mapper.value is 'no_pad', expected one of kernels, edgetpu, nnapi" in without.stderr
 
 
-def test_the_models_of_other_packages_are_listed(site: Path) -> None:
-    assert STUDENT in edgekd(site, "models").stdout
+def test_the_models_of_other_packages_are_listed(command: Command, site: Path) -> None:
+    assert STUDENT in command.edgekd(site, "models").stdout
 
 
 @pytest.mark.parametrize(
@@ -129,19 +134,20 @@ def test_the_models_of_other_packages_are_listed(site: Path) -> None:
     ],
 )
 def test_mistakes_are_told_with_the_names_of_other_packages(
-    site: Path, tmp_path: Path, arguments: tuple[str, str], words: str
+    command: Command, site: Path, tmp_path: Path, arguments: tuple[str, str], words: str
 ) -> None:
-    # A teacher that models/ describes: timm, which takes 4 s to import, is not asked for its name.
-    done = build(site, tmp_path / "out", "--teacher", "resnet18", *arguments)
+    done = command.build(site, tmp_path / "out", *arguments)
     assert done.returncode == 2
     assert words in done.stderr
 
 
-def test_a_plug_in_that_does_not_load_names_its_package(site: Path, tmp_path: Path) -> None:
+def test_a_plug_in_that_does_not_load_names_its_package(
+    command: Command, site: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "site"
     shutil.copytree(site, broken)
     (broken / "edgekd_plugin_example" / "catalogue.py").write_text("import a_missing_module\n")
-    done = build(broken, tmp_path / "out", "--teacher", "resnet18")
+    done = command.build(broken, tmp_path / "out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for words in (
