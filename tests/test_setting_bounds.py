@@ -21,6 +21,7 @@ NO_NUMBERS = ("nan", "inf", "-inf", "1" + 400 * "0", "0x" + 5000 * "f", "word", 
 NO_TEXTS = ("3", "nan", "true", '["a"]', "{a = 1}", "2026-01-01", '"a\\u0000b"', "\udcff")
 NO_LISTS = ("3", '"a"', "true", "[1]", '["a", 2]', "{a = 1}", '["a\\u0000b"]')
 NO_NUMBER_LISTS = ("3", '"a"', "true", '["a"]', "{a = 1}", "[nan]", "[inf]", "[-1e300]", "[1e300]")
+NO_TABLES = ("3", '"a"', "true", "[1]", "nan", "{a = [1]}", "{a = 2026-01-01}")
 NO_LOSSES = ("3", '"dkd"', "[1]", "{nosuch = 1}", '{dkd = "x"}', "{dkd = {weight = nan}}")
 
 # Not looked at below: parameters of losses, which have a test of their own, and the arguments of a
@@ -41,7 +42,7 @@ def wrong_values(setting: Setting) -> tuple[str, ...]:
         return ("1", "yes", '"true"', "[true]", "nan")
     if isinstance(setting.default, tuple):
         return NO_NUMBER_LISTS if numbers(setting.hint) else NO_LISTS
-    return NO_TEXTS
+    return NO_TABLES if isinstance(setting.default, dict) else NO_TEXTS
 
 
 @pytest.mark.parametrize("key", recipe.SETTINGS)
