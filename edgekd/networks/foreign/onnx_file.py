@@ -1,8 +1,9 @@
 """A network in an .onnx file: one image in, logits out, opset 13 to 22.
 
-onnxsim folds the shapes, and onnx2pytorch makes the module (docs/explain/convert.md says why these
-two). What this module checks first is what a user can get wrong: the file, its opset, its inputs,
-its weights beside it, and operators that no importer knows.
+onnxsim folds the shapes, and onnx2pytorch makes the module;
+docs/how_to/convert_your_own_network.md says why these two. What this module checks first is what a
+user can get wrong: the file, its opset, its inputs, its weights beside it, and operators that no
+importer knows.
 """
 
 from __future__ import annotations
