@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edgekd.core.errors import ModelFileError
-from edgekd.core.records import from_json, to_json
+from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.proof.certificate import Gates
 from edgekd.proof.certificate_record import CertificateBody, Failure
 from edgekd.proof.failures import MAX_FAILURES, Failures
@@ -26,7 +26,8 @@ def body() -> dict:
 def test_a_certificate_is_read_back_whole(body: dict) -> None:
     read = from_json(CertificateBody, msgspec.json.decode(msgspec.json.encode(body)), "c.json")
     assert to_json(read) == body
-    assert list(body) == list(CertificateBody.__struct_fields__)
+    fields = CertificateBody.__struct_fields__
+    assert list(body) == [name for name in fields if getattr(read, name) is not UNSET]
     assert read.bound is not None
     assert read.edges is not None
     assert set(read.op_local.families) == {"xnnpack", "builtin", "reference"}

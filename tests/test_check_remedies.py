@@ -241,10 +241,10 @@ def test_a_name_with_timms_tag(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: (folder / "a.onnx").write_bytes(b"\x08\x08") and "a.onnx", "an ONNX file"),
+        (lambda folder: (folder / "a.onnx").write_bytes(b"\x08\x08") and "a.onnx", "an ONNX model"),
         (lambda folder: (folder / "a.xyz").write_bytes(b"what") and "a.xyz", "of another kind"),
         (lambda folder: (folder / "d").mkdir() or "d", "is a folder without model.tflite"),
-        (lambda _folder: "none.onnx", "does not exist"),
+        (lambda _folder: "none.onnx", "no such file"),
         (lambda _folder: "no/such.tflite", "no such file"),
     ],
 )

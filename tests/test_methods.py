@@ -132,8 +132,13 @@ def test_the_plan_says_what_it_leaves_out() -> None:
     ],
 )
 def test_each_mode_runs_the_stages_it_needs(
-    sets: list[str], expected: dict[str, tuple[str, ...]]
+    sets: list[str],
+    expected: dict[str, tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log.csv").write_text("image,p:ribs,p:heart\nxyz.png,0.5,0.5\n")
     job = build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
     found = {
         stage.name: stage.parents
@@ -144,16 +149,13 @@ def test_each_mode_runs_the_stages_it_needs(
 
 
 def test_several_teachers_are_heard_from_the_cache_alone() -> None:
-    job = build.job(
-        recipe.load(
-            None,
-            ['teacher.others=["resnet34"]', "distil.answers=live"],
-            {"data.source": "phantom:120@40"},
-        ),
-        "pi4",
+    asked = recipe.load(
+        None,
+        ['teacher.others=["resnet34"]', "distil.answers=live"],
+        {"data.source": "phantom:120@40"},
     )
     with pytest.raises(RecipeError, match=r"teacher\.others"):
-        runner.stages(job)
+        build.job(asked, "pi4")
 
 
 def test_further_teachers_leave_the_first_as_it_is() -> None:

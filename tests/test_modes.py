@@ -212,7 +212,7 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
     it.
     """
     file = tmp_path / "groups.csv"
-    file.write_text("image,group\n")
+    file.write_text("image,group\na.png,b\n")
     job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
 
     def settings() -> dict[str, Any]:

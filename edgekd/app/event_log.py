@@ -14,6 +14,7 @@ from edgekd.app.arguments import PathLike
 from edgekd.app.progress import Advanced, Note, Progress, StageFinished, StageStarted, Update
 from edgekd.app.progress_pace import Pace
 from edgekd.core.errors import RecipeError
+from edgekd.core.files import reason
 
 # Seconds between two lines about one task: enough to draw a loss curve, and little to store.
 STEP_EVERY = 1.0
@@ -50,7 +51,7 @@ def kept(file: PathLike | None, progress: Progress) -> Iterator[Progress]:
         opened = Path(file).open("a", encoding="utf-8")  # noqa: SIM115  # closed below
     except OSError as error:
         raise RecipeError(
-            f"--log {file}: {error.strerror}", "name a file in a folder that exists"
+            f"--log {file}: {reason(error)}", "name a file in a folder that exists"
         ) from None
     with opened:
         yield EventLog(opened, progress)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
+from edgekd.core.files import reason
 from edgekd.core.records import UNSET
 from edgekd.data import data_checks, dataset_builder, pixel_rules
 from edgekd.data.decoding import Progress, read_all
@@ -77,7 +78,7 @@ class FolderOfImages:
             return self._paths[item.name].read_bytes()
         except OSError as error:
             raise DataError(
-                f"{item.name}: cannot be read ({error.strerror})", "check the file"
+                f"{item.name}: cannot be read ({reason(error)})", "check the file"
             ) from error
 
     def native_px(self) -> int:

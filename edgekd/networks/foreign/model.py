@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from edgekd.core.errors import ModelFileError, RecipeError
+from edgekd.core.files import reason
 
 
 class Layout(enum.StrEnum):
@@ -73,7 +74,7 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelFileError(
-            f"{path}: {error.strerror or error}", "name a model file that exists and can be read"
+            f"{path}: {reason(error)}", "name a model file that exists and can be read"
         ) from None
 
 
