@@ -8,6 +8,7 @@ import pytest
 
 from edgekd.app import build
 from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.data import source_registry
 from edgekd.pipeline import runner
 from edgekd.settings import loss_catalogue, recipe
 from edgekd.settings.loss_catalogue import METHODS, Term
@@ -138,7 +139,9 @@ def test_each_mode_runs_the_stages_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("log.csv").write_text("image,p:ribs,p:heart\nxyz.png,0.5,0.5\n")
+    items = source_registry.open_source("phantom:120@40").items()
+    train = next(item.name for item in items if item.split == "train")
+    Path("log.csv").write_text(f"image,class_1,p_1\n{train},normal,0.5\n")
     job = build.job(recipe.load(None, sets, {"data.source": "phantom:120@40"}), "pi4")
     found = {
         stage.name: stage.parents

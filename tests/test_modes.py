@@ -17,7 +17,7 @@ from edgekd.app import build
 from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import DataError, RecipeError
-from edgekd.data import dataset_builder, datasets
+from edgekd.data import dataset_builder, datasets, source_registry
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import builders
 from edgekd.pipeline.stage_settings import DistilSettings, KnowledgeSettings, LogSettings
@@ -211,15 +211,18 @@ def test_other_groups_teach_anew(tmp_path: Path) -> None:
     """The content of the groups' file is in the settings, so in the keys, of every stage that reads
     it.
     """
-    file = tmp_path / "groups.csv"
-    file.write_text("image,group\na.png,b\n")
-    job = build.job(recipe.load(None, [f'distil.groups="{file}"', "prune.ratio=0.3"]), "pi4")
+    file, source = tmp_path / "groups.csv", "phantom:120@40"
+    names = [item.name for item in source_registry.open_source(source).items()]
+    rows = "".join(f"{name},a\n" for name in names)
+    file.write_text(f"image,group\n{rows}")
+    sets = [f'distil.groups="{file}"', "prune.ratio=0.3"]
+    job = build.job(recipe.load(None, sets, {"data.source": source}), "pi4")
 
     def settings() -> dict[str, Any]:
         return {stage.name: stage.settings(job) for stage in stages(job) if stage.settings}
 
     before = settings()
-    file.write_text("image,group\na.png,a\n")
+    file.write_text(f"image,group\n{rows.replace(',a', ',b')}")
     after = settings()
     changed = [name for name in before if before[name] != after[name]]
     assert changed == ["distil", "prune"]
