@@ -10,11 +10,13 @@ import contextlib
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from types import TracebackType
 
@@ -41,7 +43,7 @@ class Forking:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        traceback: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -51,18 +53,22 @@ class Forking:
         self,
         arguments: list[str],
         *,
+        script: Path | None = None,
         path: list[Path] | None = None,
         folder: Path = REPOSITORY,
         kill_after: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run `edgekd ARGUMENTS` in `folder`. The return code is negative for a signal.
 
-        `path`: where packages are looked for first. `kill_after`: seconds until SIGKILL.
+        `script`: a file that is run instead, as `python SCRIPT ARGUMENTS` runs it. `path`: where
+        packages are looked for first. `kill_after`: seconds until SIGKILL.
         """
         assert self._process.stdin is not None
         with tempfile.TemporaryDirectory() as place:
             out, err = (Path(place, name) for name in ("out", "err"))
-            given = [arguments, [str(part) for part in path or []], *map(str, (folder, out, err))]
+            own = str(script) if script else ""
+            search = [str(part) for part in path or []]
+            given = [own, arguments, search, *map(str, (folder, out, err))]
             self._process.stdin.write(json.dumps(given) + "\n")
             self._process.stdin.flush()
             child = int(self._line())
@@ -88,7 +94,7 @@ def serve() -> None:
     importlib.import_module("torch._dynamo")  # torch's optimizers import it
     print("ready", flush=True)
     for line in sys.stdin:
-        arguments, path, folder, out, err = json.loads(line)
+        script, arguments, path, folder, out, err = json.loads(line)
         for name in (out, err):
             Path(name).touch()  # they are there even if the child is killed at once
         child = os.fork()
@@ -99,9 +105,16 @@ def serve() -> None:
                 os.dup2(os.open(name, os.O_WRONLY), number)
             code: int | str | None = os.EX_SOFTWARE
             try:
-                code = cli.main(arguments)
+                if script:
+                    sys.argv = [script, *arguments]
+                    runpy.run_path(script, run_name="__main__")
+                    code = 0
+                else:
+                    code = cli.main(arguments)
             except SystemExit as end:
                 code = end.code
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
+from tests.forking import Forking
 
 EXAMPLES = REPOSITORY / "examples"
 SMALL = (
@@ -21,16 +20,11 @@ SMALL = (
 )
 
 
-def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    forking: Forking, script: str, *arguments: str, cwd: Path
+) -> subprocess.CompletedProcess[str]:
     """Run an example as its docstring says, but in another folder."""
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    return forking.run([*arguments], script=EXAMPLES / script, folder=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +40,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(forking: Forking, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The out folder that examples/own_photos.py makes."""
     out = tmp_path_factory.mktemp("built") / "out"
-    done = run("own_photos.py", str(photos), str(out), *SMALL, cwd=out.parent)
+    done = run(forking, "own_photos.py", str(photos), str(out), *SMALL, cwd=out.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "model.tflite is certified: True" in done.stdout
     assert "top-1" in done.stdout
@@ -61,18 +55,19 @@ def test_own_photos(built: Path) -> None:
     assert (built / "model.tflite").is_file()
 
 
-def test_verify_and_bench(built: Path, tmp_path: Path) -> None:
-    done = run("verify_and_bench.py", str(built), cwd=tmp_path)
+def test_verify_and_bench(forking: Forking, built: Path, tmp_path: Path) -> None:
+    done = run(forking, "verify_and_bench.py", str(built), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "golden answers: 100.0% of 8 agree" in done.stdout
     (built / "labels.txt").write_text("dark\nbright\n")
-    done = run("verify_and_bench.py", str(built), cwd=tmp_path)
+    done = run(forking, "verify_and_bench.py", str(built), cwd=tmp_path)
     assert done.returncode == 1
     assert "FAILED" in done.stdout
 
 
-def test_check_before_training(tmp_path: Path) -> None:
+def test_check_before_training(forking: Forking, tmp_path: Path) -> None:
     done = run(
+        forking,
         "check_before_training.py",
         *("mobilenetv2_035,mobilenetv3_small_050", "pi4,coral-usb", "64"),
         cwd=tmp_path,
