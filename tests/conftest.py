@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.core.allocator import keep_freed_memory
 from tests.forking import Forking
 from tests.once import once
 
@@ -30,6 +31,7 @@ sys.dont_write_bytecode = False
 # jsonschema imports it, if it is installed, to check the format "iri". No schema of EdgeKD has it,
 # and the import takes 2 s.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+keep_freed_memory()  # as builds do, for tests that train without one
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgekd.core import artifacts
+from edgekd.core.allocator import keep_freed_memory
 from edgekd.core.context import Context, Progress, mute, silent
 from edgekd.core.errors import StoreError, UnknownName
 from edgekd.core.store import Entry, Store
@@ -43,6 +44,7 @@ def run(
     Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is;
     the results of the stages before it stay in the store.
     """
+    keep_freed_memory()
     rows = chosen(job, until)
     done: dict[str, Done] = {}
     for number, stage in enumerate(rows):
