@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgekd.core.errors import DataError, nearest
-from edgekd.core.files import is_folder, listed, reason, resolved, state_of
+from edgekd.core.files import is_folder, listed, resolved, state_of
 from edgekd.core.records import UNSET
-from edgekd.data import class_names, grouping, manifest
+from edgekd.data import class_names, grouping, image_bytes, manifest
 from edgekd.data.file_kinds import IMAGE_SUFFIXES, is_litter
 from edgekd.data.folder_walk import FolderWalk, printable
 from edgekd.data.images import header_size
@@ -98,13 +98,7 @@ class FolderSource:
 
     def load(self, item: Item) -> bytes:
         """The file's bytes. Raises DataError when it cannot be read."""
-        try:
-            return self._paths[item.name].read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{item.name}: cannot be read ({reason(error)})",
-                f"check the file under {self.root}",
-            ) from error
+        return image_bytes.read(self._paths[item.name], item.name, str(self.root))
 
     def column(self, name: str) -> dict[str, str]:
         """{image name: value} of a column of manifest.csv.

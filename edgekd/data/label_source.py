@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.core.errors import DataError, UnknownName
-from edgekd.core.files import reason, state_of
+from edgekd.core.files import state_of
 from edgekd.core.records import UNSET
-from edgekd.data import column_names, image_files
+from edgekd.data import column_names, image_bytes, image_files
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.images import header_size
 from edgekd.data.label_table import LabelTable
@@ -75,13 +75,7 @@ class LabelSource:
 
     def load(self, item: Item) -> bytes:
         """The file's bytes. Raises DataError when it cannot be read."""
-        try:
-            return self._paths[item.name].read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{item.name}: cannot be read ({reason(error)})",
-                f"check the file under {self.root}",
-            ) from error
+        return image_bytes.read(self._paths[item.name], item.name, str(self.root))
 
     def column(self, name: str) -> dict[str, str]:
         """{image name: value} of any column, and of sex, age and view where they are known.

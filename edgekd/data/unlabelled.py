@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from edgekd.core import files
 from edgekd.core.errors import DataError
-from edgekd.core.files import reason, state_of
+from edgekd.core.files import state_of
 from edgekd.core.records import Record
+from edgekd.data import image_bytes
 from edgekd.data.data_checks import Policy, lines
 from edgekd.data.decoding import ReadImage
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
@@ -79,13 +80,7 @@ class WithUnlabelled:
         """The file's bytes, or what the source loads. Raises DataError when it cannot be read."""
         if item.split != UNLABELLED:
             return self.source.load(item)
-        try:
-            return self._paths[item.name].read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{item.name}: cannot be read ({reason(error)})",
-                f"check the file under {self.folder}",
-            ) from error
+        return image_bytes.read(self._paths[item.name], item.name, str(self.folder))
 
     def native_px(self) -> int:
         """The longest side of any image in pixels; 0 when the source does not know its own."""

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
-from edgekd.core.files import reason
 from edgekd.core.records import UNSET
-from edgekd.data import data_checks, dataset_builder, pixel_rules
+from edgekd.data import data_checks, dataset_builder, image_bytes, pixel_rules
 from edgekd.data.decoding import Progress, read_all
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.folder_walk import FolderWalk
@@ -59,6 +58,7 @@ class FolderOfImages:
                 f"{folder}: no images in it",
                 f"name a folder of images; they end in {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
+        self._folder = folder
         self.name = folder.resolve().name or "images"
         self._paths = {walker.name(path): path for path in found}
         self.facts = SourceFacts(
@@ -74,12 +74,7 @@ class FolderOfImages:
 
     def load(self, item: Item) -> bytes | NDArray[np.uint8]:
         """The file's bytes. Raises DataError when it cannot be read."""
-        try:
-            return self._paths[item.name].read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{item.name}: cannot be read ({reason(error)})", "check the file"
-            ) from error
+        return image_bytes.read(self._paths[item.name], item.name, str(self._folder))
 
     def native_px(self) -> int:
         """The longest side of any image in pixels."""

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.module_paths import place
 
 ARCH = "recorded"  # of the artifacts Network and QuantNetwork, in place of a builder's name
 GRAPH = "graph"  # the key in their options
@@ -94,7 +95,7 @@ def build(body: Mapping[str, Json]) -> fx.GraphModule:
     root = nn.Module()
     for path, row in body["tensors"].items():
         value = torch.zeros(row["shape"], dtype=getattr(torch, row["dtype"]))
-        _place(root, path, nn.Parameter(value) if row["trained"] else value)
+        place(root, path, nn.Parameter(value) if row["trained"] else value)
     graph, made = fx.Graph(), dict[str, fx.Node]()
     for name, op, target, args, kwargs, module in body["nodes"]:
         given = tuple(_restored(part, made) for part in args)
@@ -140,17 +141,3 @@ def _restored(value: Any, made: Mapping[str, fx.Node]) -> Any:
     if "format" in value:
         return getattr(torch, value["format"])
     return float(value["number"])
-
-
-def _place(root: nn.Module, path: str, value: Tensor) -> None:
-    """Register a parameter or buffer at a dotted path; modules on the way are made."""
-    *parents, name = path.split(".")
-    module = root
-    for parent in parents:
-        if not hasattr(module, parent):
-            module.add_module(parent, nn.Module())
-        module = getattr(module, parent)
-    if isinstance(value, nn.Parameter):
-        module.register_parameter(name, value)
-    else:
-        module.register_buffer(name, value)

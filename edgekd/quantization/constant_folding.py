@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.module_paths import place
 from edgekd.quantization.graphs import (
     Node,
     clean,
@@ -23,7 +24,6 @@ from edgekd.quantization.graphs import (
     module_of,
     nodes_of,
     op_name,
-    place,
     where,
 )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.module_paths import place
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
     Node,
@@ -21,7 +22,6 @@ from edgekd.quantization.graphs import (
     nodes_of,
     op_name,
     output_of,
-    place,
     shape_of,
     where,
 )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.module_paths import place
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
@@ -24,7 +25,6 @@ from edgekd.quantization.graphs import (
     is_layer,
     nodes_of,
     op_name,
-    place,
 )
 from edgekd.quantization.recording import record
 

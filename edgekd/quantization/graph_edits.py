@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgekd.quantization.graphs import Node, getattr_path, has_path, module_of, place
+from edgekd.networks.module_paths import place
+from edgekd.quantization.graphs import Node, getattr_path, has_path, module_of
 
 
 def call(network: fx.GraphModule, before: Node, target: Any, *args: Any) -> Node:

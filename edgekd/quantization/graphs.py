@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 aten = torch.ops.aten
 
@@ -38,20 +38,6 @@ def has_path(root: nn.Module, path: str) -> bool:
         return getattr_path(root, path) is not None
     except AttributeError:
         return False
-
-
-def place(root: nn.Module, path: str, value: Tensor) -> None:
-    """Register a parameter or buffer at a dotted path; modules on the way are made."""
-    *parents, name = path.split(".")
-    module = root
-    for parent in parents:
-        if not hasattr(module, parent):
-            module.add_module(parent, nn.Module())
-        module = getattr(module, parent)
-    if isinstance(value, nn.Parameter):
-        module.register_parameter(name, value)
-    else:
-        module.register_buffer(name, value)
 
 
 def is_node(value: Any) -> bool:

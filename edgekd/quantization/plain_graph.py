@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgekd.quantization.graphs import clean, has_path, nodes_of, place
+from edgekd.networks.module_paths import place
+from edgekd.quantization.graphs import clean, has_path, nodes_of
 
 aten = torch.ops.aten
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import rich.box
 import rich.table
 
+from edgekd.app.printing import print_json
+from edgekd.app.results import BuildResult
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.medical import show_medical
 from edgekd.app.terminal.text import Say, safe
@@ -37,6 +39,18 @@ COLOURS = {
     VerdictState.BAD: "red",
 }
 COLUMNS = ("95 %", "AUC", "change", "95 % ", "agrees", "lost", "gained", "budget")
+
+
+def show_result(say: Say, result: BuildResult, until: str | None, *, json: bool) -> None:
+    """The report of a build as tables, or as JSON, if there is one. Raises GateFailed when a gate
+    failed.
+    """
+    if result.made is not None:
+        if json:
+            print_json(result.made)
+        else:
+            show_report(say, result.made, result.out, until)
+    result.raise_if_failed()
 
 
 def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:

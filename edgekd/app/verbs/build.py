@@ -8,8 +8,7 @@ from pathlib import Path
 from edgekd.app import build
 from edgekd.app.commands import BuildCommand
 from edgekd.app.console import Console
-from edgekd.app.printing import print_json
-from edgekd.app.terminal.build import show_report
+from edgekd.app.terminal.build import show_result
 from edgekd.training import processes
 
 
@@ -23,10 +22,5 @@ def run(command: BuildCommand) -> int:
     console = Console()
     with console:
         result = build.run(dataclasses.replace(command, progress=console))
-    if result.made is not None:
-        if command.json:
-            print_json(result.made)
-        else:
-            show_report(console.say, result.made, result.out, command.until)
-    result.raise_if_failed()
+    show_result(console.say, result, command.until, json=command.json)
     return 0

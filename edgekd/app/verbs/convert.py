@@ -7,8 +7,7 @@ import dataclasses
 from edgekd.app import convert
 from edgekd.app.commands import ConvertCommand
 from edgekd.app.console import Console
-from edgekd.app.printing import print_json
-from edgekd.app.terminal.build import show_report
+from edgekd.app.terminal.build import show_result
 
 
 def run(command: ConvertCommand) -> int:
@@ -16,10 +15,5 @@ def run(command: ConvertCommand) -> int:
     console = Console()
     with console:
         result = convert.run(dataclasses.replace(command, progress=console))
-    if result.made is not None:
-        if command.json:
-            print_json(result.made)
-        else:
-            show_report(console.say, result.made, result.out, command.until)
-    result.raise_if_failed()
+    show_result(console.say, result, command.until, json=command.json)
     return 0
