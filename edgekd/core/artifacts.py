@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from edgekd.core import pages
 from edgekd.core.artifact_rows import (
     EdgeRange,
     ExportedRange,
@@ -48,7 +49,10 @@ def canonical_json(value: Json) -> bytes:
 
 def sha256(data: Blob) -> str:
     """Hex sha256 of some bytes."""
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for part in pages.parts(data):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def stage_key(

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgekd.core import files
+from edgekd.core import files, pages
 from edgekd.core.artifacts import Blob, Json, Packed, artifact_type, canonical_json, pack, unpack
 from edgekd.core.errors import ModelFileError, StoreError
 from edgekd.core.records import Record, to_json
@@ -257,7 +257,8 @@ def replace(target: Path, data: Blob) -> None:
 
 def _write(path: Path, data: Blob) -> None:
     with path.open("wb") as file:
-        file.write(data)
+        for part in pages.parts(data):
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
 

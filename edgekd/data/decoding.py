@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DataError
+from edgekd.core.pages import Resident
 from edgekd.data import images
 from edgekd.data.bit_depth import FULL, Extremes, Grey16, Wide, decide, extremes, scaled
 from edgekd.data.depth_record import Depth
@@ -27,9 +28,9 @@ _THREADS = 2
 # flat.
 _BATCH = 128
 
-# Largest array of pixels, in bytes, that is decoded into memory: half of what a small machine has.
-# Training reads a memory map in any case.
-_IN_MEMORY = 1 << 30
+# Largest array of pixels, in bytes, that is decoded into memory. A larger one lies in a file, so
+# that memory does not grow with the images. Training reads a memory map in any case.
+_IN_MEMORY = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +188,7 @@ class Canvas:
 
     def __init__(self, count: int, px: int) -> None:
         self._pixels = room((count, 1, px, px))
+        self._resident = Resident(self._pixels)
         self._used = 0
 
     @property
@@ -217,21 +219,26 @@ class Canvas:
         self._grow(3 if coloured else self.channels, self.wide or image.dtype == np.uint16)
         levels = image.transpose(2, 0, 1) if coloured else image
         self._pixels[row] = _widened(levels) if self.wide else levels
+        self._resident.used(1, self._pixels[row].nbytes)
 
     def _grow(self, channels: int, wide: bool) -> None:
         """Give the canvas more channels or 16 bits, and keep the rows."""
         if (channels, wide) == (self.channels, self.wide):
             return
         grown = room((len(self._pixels), channels, *self._pixels.shape[2:]), wide)
+        of_grown = Resident(grown)
         for row in range(self._used):  # one by one: a copy of all would double the memory
             grown[row] = _widened(self._pixels[row]) if wide else self._pixels[row]
-        self._pixels = grown
+            self._resident.used(1, grown[row].nbytes)
+            of_grown.used(1, grown[row].nbytes)
+        self._pixels, self._resident = grown, of_grown
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, which must ascend, and close the gaps between them in place."""
         for to, row in enumerate(rows):
             if to != row:
                 self._pixels[to] = self._pixels[row]
+                self._resident.used(2, self._pixels[row].nbytes)
         self._used = len(rows)
 
     def blob(self) -> memoryview:

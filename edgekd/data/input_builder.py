@@ -5,18 +5,19 @@ build_inputs(source, dataset, px, seed)    val, test, calibration and golden ima
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.artifacts import Dataset, Inputs
+from edgekd.core.artifacts import Blob, Dataset, Inputs
 from edgekd.core.errors import DataError
+from edgekd.core.pages import Resident
 from edgekd.data import images, pixel_rules
 from edgekd.data.bit_depth import narrowed
 from edgekd.data.datasets import labels, rows
-from edgekd.data.decoding import Progress, decoded
-from edgekd.data.images import Pixels
+from edgekd.data.decoding import Progress, decoded, room
 from edgekd.data.pixel_rules import PixelRules
 from edgekd.data.shown_names import shown
 from edgekd.data.sources import Item, Source
@@ -54,10 +55,7 @@ def build_inputs(
         "golden": _drawn(dataset, "test", golden, seed).tolist(),
     }
     rules = pixel_rules.from_facts(dataset.facts, px, fit)
-    wanted = sorted({row for part in parts.values() for row in part})
-    pixels = _decode(source, dataset, wanted, rules, progress)
-    place = {row: index for index, row in enumerate(wanted)}
-    blobs = {name: pixels[[place[row] for row in part]].tobytes() for name, part in parts.items()}
+    blobs = _decode(source, dataset, parts, rules, progress)
     return Inputs(px, dataset.channels, parts, **blobs)
 
 
@@ -78,28 +76,42 @@ def _items(source: Source, dataset: Dataset, wanted: Sequence[int]) -> list[Item
 def _decode(
     source: Source,
     dataset: Dataset,
-    wanted: Sequence[int],
+    parts: Mapping[str, Sequence[int]],
     rules: PixelRules,
     progress: Progress | None,
-) -> Pixels:
-    """uint8 [len(wanted), px, px, channels]. Raises DataError when a file is not the data set's."""
-    fitted = np.empty((len(wanted), rules.px, rules.px, dataset.channels), np.uint8)
+) -> dict[str, Blob]:
+    """The images of each part, given by their rows: uint8 [n, px, px, channels].
+
+    Each image is read once. Raises DataError when a file is not the data set's.
+    """
+    shape = (rules.px, rules.px, dataset.channels)
+    fitted = {name: room((len(part), *shape)) for name, part in parts.items()}
+    resident = {name: Resident(array) for name, array in fitted.items()}
+    places: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for name, part in parts.items():
+        for place, row in enumerate(part):
+            places[row].append((name, place))
+    wanted = sorted(places)
     changed: list[str] = []
     found = decoded(source, _items(source, dataset, wanted), rules, progress)
-    for place, (row, (item, image)) in enumerate(zip(wanted, found, strict=True)):
+    for row, (item, image) in zip(wanted, found, strict=True):
         if isinstance(image, DataError) or image.sha256 != dataset.images[row]["sha256"]:
             changed.append(item.name)
             continue
         assert image.pixels is not None  # the data set has decided what is white
         pixels = narrowed(image.pixels)
-        fitted[place] = pixels[..., None] if dataset.channels == 1 else images.as_rgb(pixels)
+        for name, place in places[row]:
+            fitted[name][place] = (
+                pixels[..., None] if dataset.channels == 1 else images.as_rgb(pixels)
+            )
+            resident[name].used(1, pixels.nbytes)
     if changed:
         raise DataError(
             f"{source.name}: {len(changed)} images changed since the dataset was built: "
             f"{shown(changed)}",
             "put the old files back, or run the build again so that the data stage starts over",
         )
-    return fitted
+    return {name: memoryview(array.reshape(-1)) for name, array in fitted.items()}
 
 
 def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.int64]:
