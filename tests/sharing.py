@@ -29,7 +29,8 @@ from edgekd.settings import loss_catalogue, model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, TeacherConfig, ViewsConfig
 from edgekd.training import processes, views
 from edgekd.training.batches import Batch
-from edgekd.training.fit import FitPlan, fit, shuffled
+from edgekd.training.fit import fit, shuffled
+from edgekd.training.fit_plan import FitPlan
 from edgekd.training.lesson import lesson
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers

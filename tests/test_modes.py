@@ -28,7 +28,7 @@ from edgekd.settings.loss_catalogue import METHODS, Term
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.training import objective, robustness, teacher_blend, views
 from edgekd.training.batches import Batch, arrays
-from edgekd.training.fit import Step
+from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import lesson
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses

@@ -11,8 +11,8 @@ from torch import nn
 
 from edgekd.core.context import MemoryCheckpoint
 from edgekd.core.errors import TrainingDiverged
-from edgekd.training import fit
-from edgekd.training.fit import FitPlan, Step, first_rate
+from edgekd.training import fit, optimisers
+from edgekd.training.fit_plan import FitPlan, Step, first_rate, rate
 
 PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9, optimiser="adamw")
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -113,13 +113,13 @@ def test_the_average_forgets_its_first_weights_in_a_short_training() -> None:
 def test_rate_rises_then_falls_to_nothing() -> None:
     for schedule in ("cosine", "onecycle"):
         plan = FitPlan(1, 1.0, 0.0, schedule=schedule)
-        rates = [fit.rate(plan, i / 100) for i in range(100)]
+        rates = [rate(plan, i / 100) for i in range(100)]
         top = rates.index(max(rates))
         assert rates[0] < 0.02
         assert max(rates) == pytest.approx(1, abs=0.02)
         assert rates[:top] == sorted(rates[:top])
         assert rates[-1] < 0.01
-    assert fit.rate(FitPlan(1, 1.0, 0.0, schedule="constant"), 0.9) == 1
+    assert rate(FitPlan(1, 1.0, 0.0, schedule="constant"), 0.9) == 1
 
 
 def test_balanced_weights_give_each_class_its_share() -> None:
@@ -141,7 +141,7 @@ def test_an_epoch_shows_every_row_once() -> None:
 
 def test_norms_and_biases_are_not_decayed() -> None:
     plan = dataclasses.replace(PLAN, weight_decay=0.1)
-    decayed, free = fit._optimiser(network(), plan).param_groups
+    decayed, free = optimisers.optimiser(network(), plan).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in free["params"]} == {1}

@@ -46,7 +46,7 @@ from edgekd.settings.recipe import DistilConfig
 from edgekd.settings.setting_types import Toml
 from edgekd.training import teacher_blend, views
 from edgekd.training.batches import arrays
-from edgekd.training.fit import Step
+from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.losses import label_losses
 from edgekd.training.oracle_settings import OracleSettings

@@ -36,6 +36,7 @@ DEFAULT_PROFILE = "pi4"
 CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
+RUN_ON = option("train on auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if any)", "DEVICE")
 SETTING = "change one setting of the recipe; may be repeated"
 
 
@@ -118,6 +119,7 @@ class Build(Arguments):
     seed: int | None = field(
         default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
     )
+    device: str | None = field(default=None, metadata=RUN_ON)
     fix: bool = field(
         default=False,
         metadata=option("apply the edits that `check --fix` finds; the recipe file stays as it is"),
@@ -192,6 +194,7 @@ class Convert(Arguments):
     seed: int | None = field(
         default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
     )
+    device: str | None = field(default=None, metadata=RUN_ON)
     progress: Progress | None = None
 
 

@@ -101,6 +101,8 @@ def own_settings(asked: Build) -> dict[str, Toml]:
         found["teacher.mode"], found["teacher.epochs"] = "finetune", 0
     if asked.student is not None:
         found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
+    if asked.device is not None:
+        found["run.device"] = asked.device
     if asked.seed is not None:
         found["seed"] = asked.seed
     return found
@@ -144,6 +146,7 @@ def job(settings: Recipe, profile: str) -> Job:
         classes = len(source.labels)
         label_rules.check_several_labels(settings, classes)
     first_weights.check(settings, classes)
+    early_checks.check_device(settings.run)
     made = Job(settings, device, source)
     early_checks.check_job(made)
     use_check.check(provenance.made_of(made, {}), settings.card)

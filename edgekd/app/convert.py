@@ -76,6 +76,7 @@ def as_build(asked: Convert) -> Build:
         store=asked.store,
         until=asked.until,
         settings=[*sets(own), *sets(asked.settings)],
+        device=asked.device,
         seed=asked.seed,
         progress=asked.progress,
     )

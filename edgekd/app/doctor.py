@@ -1,4 +1,6 @@
-"""What `edgekd doctor` examines: the packages that stages need, Python, and the disk."""
+"""What `edgekd doctor` examines: the packages that stages need, Python, the disk, and what
+networks run on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import platform
 import shutil
 import sys
 
+from edgekd.core.context import Hardware
 from edgekd.core.records import Record
 
 # Each package and what it is needed for.
@@ -58,9 +61,20 @@ def examine() -> list[Examined]:
     ]
     rows += [_package(name, f"not installed; needed for {why}") for name, why in REQUIRED.items()]
     rows += [_package(name, why, optional=True) for name, why in OPTIONAL.items()]
+    rows.append(_compute())
     free = shutil.disk_usage(".").free / 2**30
     rows.append(Examined("free disk", free > LOW_DISK_GIB, f"{free:.1f} GiB here", False))
     return rows
+
+
+def _compute() -> Examined:
+    """What a build with `--device auto` trains on."""
+    what = "networks run on"
+    try:
+        from edgekd.networks import compute  # torch, which may be missing
+    except ImportError:
+        return Examined(what, False, "nothing: torch is not installed", True)
+    return Examined(what, True, str(compute.chosen(Hardware("auto"))), True)
 
 
 def _package(name: str, missing: str, optional: bool = False) -> Examined:

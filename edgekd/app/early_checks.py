@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgekd.app import medical_figures
+from edgekd.core.context import Hardware
 from edgekd.core.errors import DataError, RecipeError, UnknownName
 from edgekd.data import answer_logs, tables
 from edgekd.data.sources import UNLABELLED
@@ -24,7 +25,7 @@ from edgekd.pipeline.stage_settings import (
 from edgekd.pipeline.stage_table import stages
 from edgekd.settings import model_specs, range_pins
 from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import Recipe
+from edgekd.settings.recipe import Recipe, RunConfig
 
 # Stages whose settings take time to gather, and name no file that is not checked elsewhere.
 NO_FILES = ("data", "bench")
@@ -44,6 +45,14 @@ def check_job(job: Job) -> None:
     for teacher in job.teachers:
         model_specs.check_frozen(job.recipe.teacher.mode, teacher.weights, teacher.spec)
     _check_tables(job)
+
+
+def check_device(run: RunConfig) -> None:
+    """Raise RecipeError for a device that this machine does not have."""
+    if run.device not in ("auto", "cpu"):
+        from edgekd.networks import compute  # torch, which these devices need anyway
+
+        compute.chosen(Hardware(run.device, run.precision))
 
 
 def subgroup_values(job: Job) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from edgekd.bundle.licences import DataTerms, LogTerms, NetworkTerms, Parts
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import Lineage, LineageSource, LineageStage
 from edgekd.bundle.teacher_terms import LOG, OutputTerms
+from edgekd.core.records import UNSET
 from edgekd.data import answer_logs
 from edgekd.networks import weight_licences
 from edgekd.pipeline.jobs import Done, Job, load
@@ -46,6 +47,7 @@ def lineage_stages(job: Job, done: Mapping[str, Done]) -> list[LineageStage]:
             finished.entry.key,
             finished.entry.digest,
             {parent: done[parent].entry.digest for parent in parents[name] if parent in done},
+            finished.entry.device or UNSET,
         )
         for name, finished in done.items()
     ]

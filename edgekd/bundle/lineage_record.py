@@ -24,13 +24,14 @@ class LineageSource(Record, frozen=True):
 
 class LineageStage(Record, frozen=True):
     """A finished stage. `parents`: {stage: its digest}. Key and digest are those of
-    `edgekd.core.artifacts`.
+    `edgekd.core.artifacts`. `device`: what its networks ran on; absent for a stage that runs none.
     """
 
     stage: str
     key: str
     digest: str
     parents: dict[str, str]
+    device: str | UnsetType = UNSET
 
 
 class Lineage(Record, frozen=True):

@@ -25,6 +25,10 @@ def silent(what: str, done: int, total: int, **figures: float) -> None:
     """A Progress that shows nothing."""
 
 
+def unrecorded(device: str) -> None:
+    """A `ran_on` that keeps no record."""
+
+
 def mute(text: str) -> None:
     """A `say` that prints nothing."""
 
@@ -43,11 +47,26 @@ class MemoryCheckpoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What a stage's networks run on, as `[run]` of a recipe says it.
+
+    `device`: "auto", "cpu", "cuda", "cuda:N" or "mps". `precision`: "auto", "float32", "bfloat16"
+    or "float16". `cuda_graphs`: whether training steps may be captured as CUDA graphs. None of it
+    is part of a stage's key. A stage that is called alone, as in a test, runs on the CPU.
+    """
+
+    device: str = "cpu"
+    precision: str = "auto"
+    cuda_graphs: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
     """What every stage gets.
 
     `source`: the open `data.sources.Source`, which only the stages data and inputs read. `say`:
-    prints a text for the user.
+    prints a text for the user. `hardware`: what networks run on. `ran_on`: is called with the
+    device, in words, by a stage that runs a network.
     """
 
     seed: int = 0
@@ -55,3 +74,5 @@ class Context:
     progress: Progress = silent
     checkpoint: Checkpoint = dataclasses.field(default_factory=MemoryCheckpoint)
     say: Callable[[str], None] = mute
+    hardware: Hardware = Hardware()
+    ran_on: Callable[[str], None] = unrecorded

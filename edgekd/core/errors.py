@@ -11,6 +11,7 @@
     ├── UnsupportedNetwork     a network has an operator without an int8 rule
     ├── StoreError             the out folder is locked, full, or not a folder
     ├── TrainingDiverged       the loss or the weights became NaN or infinite
+    ├── OutOfMemory            a batch does not fit into the memory of a GPU
     ├── DeviceError            a transport, a board or a runtime failed
     ├── MissingExtra           a package is not installed
     ├── PluginError            a plug-in of another package does not work
@@ -92,6 +93,10 @@ class StoreError(EdgeKDError):
 
 class TrainingDiverged(EdgeKDError):
     """The loss or the weights became NaN or infinite. The last good state is kept."""
+
+
+class OutOfMemory(EdgeKDError):
+    """A batch does not fit into the memory of a GPU. The message names one that does."""
 
 
 class DeviceError(EdgeKDError):

@@ -30,8 +30,9 @@ import msgspec
 
 from edgekd.core import files, pages
 from edgekd.core.artifacts import Blob, Json, Packed, artifact_type, canonical_json, pack, unpack
+from edgekd.core.entry_file import EntryFile
 from edgekd.core.errors import ModelFileError, StoreError
-from edgekd.core.records import Record, to_json
+from edgekd.core.records import UNSET, present, to_json
 
 A = TypeVar("A")
 
@@ -39,27 +40,19 @@ A = TypeVar("A")
 KEY_LETTERS = 16
 
 
-class EntryFile(Record, frozen=True, kw_only=True):
-    """entry.json of a finished stage. `blobs`: the names of the files NAME.bin beside it."""
-
-    stage: str
-    key: str
-    digest: str
-    kind: str
-    seconds: float
-    facts: dict[str, Json]
-    blobs: list[str]
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage in the store, whose digest has been checked. `seconds`: how long it ran."""
+    """A finished stage in the store, whose digest has been checked.
+
+    `seconds`: how long it ran. `device`: what its networks ran on, "" where it runs none.
+    """
 
     stage: str
     key: str
     digest: str
     seconds: float
     packed: Packed
+    device: str = ""
 
     def artifact(self) -> Any:
         """The artifact, with its blobs as read-only memory maps."""
@@ -135,7 +128,8 @@ class Store:
             blobs = {name: _map(folder / f"{name}.bin") for name in stored.blobs}
             packed = Packed(stored.kind, stored.facts, blobs)
             if (stored.stage, stored.key, stored.digest) == (stage, key, packed.digest):
-                return Entry(stage, key, stored.digest, stored.seconds, packed)
+                device = present(stored.device) or ""
+                return Entry(stage, key, stored.digest, stored.seconds, packed, device)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             pass
         self._set_aside(folder)
@@ -149,7 +143,7 @@ class Store:
                     folder.rename(target)
                 return
 
-    def put(self, stage: str, key: str, artifact: Any, seconds: float) -> Entry:
+    def put(self, stage: str, key: str, artifact: Any, seconds: float, device: str = "") -> Entry:
         """Write an artifact as a finished entry. A crash leaves either the whole entry or none."""
         packed = pack(artifact)
         stored = EntryFile(
@@ -160,6 +154,7 @@ class Store:
             seconds=seconds,
             facts=dict(packed.facts),
             blobs=sorted(packed.blobs),
+            device=device or UNSET,
         )
         with _disk_errors(self.entries):
             temporary = Path(

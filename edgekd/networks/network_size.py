@@ -7,6 +7,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from edgekd.networks.compute import device_of
+
 
 class Size(TypedDict):
     """Parameters, and multiply-accumulates of one image in convolutions and linear layers."""
@@ -36,7 +38,7 @@ def layer_macs(model: nn.Module, px: int, channels: int = 3) -> dict[str, int]:
     handles = [layer.register_forward_hook(count) for layer in names]
     try:
         with torch.inference_mode():
-            model(torch.zeros(1, channels, px, px))
+            model(torch.zeros(1, channels, px, px, device=device_of(model)))
     finally:
         for handle in handles:
             handle.remove()

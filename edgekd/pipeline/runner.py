@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekd.core import artifacts
 from edgekd.core.allocator import keep_freed_memory
-from edgekd.core.context import Context, Progress, mute, silent
+from edgekd.core.context import Context, Hardware, Progress, mute, silent
 from edgekd.core.errors import StoreError, UnknownName
 from edgekd.core.store import Entry, Store
 from edgekd.pipeline.jobs import Done, Job, load
@@ -134,8 +134,15 @@ class _Run:
         that writes it.
         """
         checkpoint = self.together.checkpoint(self.store.checkpoint(self.stage.name, self.key))
+        run, devices = self.job.recipe.run, list[str]()
         context = Context(
-            self.job.recipe.seed, self.job.source, self.progress, checkpoint, self.say
+            self.job.recipe.seed,
+            self.job.source,
+            self.progress,
+            checkpoint,
+            self.say,
+            Hardware(run.device, run.precision, run.cuda_graphs),
+            devices.append,
         )
         if not (self.stage.shared or self.together.main):
             return None
@@ -143,7 +150,8 @@ class _Run:
             artifact, seconds = self._artifact(context)
         if not self.together.main:
             return None
-        return self.store.put(self.stage.name, self.key, artifact, seconds)
+        device = ", then ".join(dict.fromkeys(devices))
+        return self.store.put(self.stage.name, self.key, artifact, seconds, device)
 
     def _artifact(self, context: Context) -> tuple[Any, float]:
         """The stage's artifact, of the type `stage.produces`, and the seconds that it took."""

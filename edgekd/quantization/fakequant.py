@@ -113,6 +113,9 @@ class ActivationFakeQuant(nn.Module):
         In phase "calibrate" the range grows to hold it; in phase "observe" it follows by a moving
         average.
         """
+        if x.device.type != "cpu":
+            self._observe_there(x)
+            return
         low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))
         if self.phase == "calibrate" or not torch.isfinite(self.low):
             low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
@@ -136,6 +139,30 @@ class ActivationFakeQuant(nn.Module):
             self.scale.fill_(found.scale)
             self.zero_point.fill_(found.zero_point)
 
+    def _observe_there(self, x: Tensor) -> None:
+        """`observe` with the same arithmetic on a GPU, for which the CPU need not wait."""
+        low, high = (bound.double() for bound in team().extremes(*torch.aminmax(x.detach())))
+        wider = torch.minimum(low, self.low), torch.maximum(high, self.high)
+        followed = (
+            self.low + OBSERVE_RATE * (low - self.low),
+            self.high + OBSERVE_RATE * (high - self.high),
+        )
+        widens = ~torch.isfinite(self.low) | (self.phase == "calibrate")
+        low, high = (torch.where(widens, *pair) for pair in zip(wider, followed, strict=True))
+        self.low.copy_(low)
+        self.high.copy_(high)
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        if self.least is not None:
+            source, share = self.least
+            least = (INT8_MAX - INT8_MIN) * share * source.scale.double()
+            high = torch.maximum(high, low.clamp(max=0.0) + least)
+        if self.root_of is not None:
+            high = torch.minimum(high, self._largest_root())
+            low = torch.minimum(low, high)
+        scale, zero_point = grid_of(low, high, self.symmetric)
+        self.scale.copy_(torch.where(finite, scale, self.scale))
+        self.zero_point.copy_(torch.where(finite, zero_point, self.zero_point))
+
     def forward(self, x: Tensor) -> Tensor:
         """`x` on the int8 grid, or as it is in the phases that do not quantize."""
         if self.phase == "float":
@@ -148,6 +175,20 @@ class ActivationFakeQuant(nn.Module):
         return torch.fake_quantize_per_tensor_affine(
             x, self.scale.float(), self.zero_point, INT8_MIN, INT8_MAX
         )
+
+
+def grid_of(low: Tensor, high: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Scale (float32) and zero point (int32) that `int8_rules.symmetric_range`, or else
+    `int8_rules.range_from_minmax`, gives for float64 scalars, computed where they are.
+    """
+    if symmetric:
+        high = torch.maximum(-low, high)
+        low = high * INT8_MIN / INT8_MAX
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    scale = ((high - low) / (INT8_MAX - INT8_MIN)).clamp(min=SCALE_FLOOR).float()
+    place = INT8_MIN - low / scale.double()
+    away = torch.sign(place) * torch.floor(place.abs() + 0.5)
+    return scale, away.clamp(INT8_MIN, INT8_MAX).int()
 
 
 class _RoundToGrid(torch.autograd.Function):

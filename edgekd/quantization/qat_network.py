@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,12 @@ class QatNetwork(nn.Module):
         )
         # In a tuple, so that its modules are not registered twice.
         self._trunk = (before_softmax(graph),)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert the network (`to`, `double`), with the part up to the logits."""
+        super()._apply(fn, recurse)
+        self._trunk = (before_softmax(self.graph),)
+        return self
 
     def edge(self, name: str) -> ActivationFakeQuant:
         """The fake-quantizer of an edge."""

@@ -91,6 +91,7 @@ def _stage(name: str, row: Done) -> StageBlock:
         digest=row.entry.digest,
         seconds=round(row.entry.seconds, 2),
         cached=row.cached,
+        device=row.entry.device or UNSET,
     )
 
 

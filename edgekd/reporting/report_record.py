@@ -95,7 +95,8 @@ class DataBlock(Record, frozen=True, kw_only=True):
 class StageBlock(Record, frozen=True):
     """One stage of the build. `key`: of what would make it; `digest`: of what it made.
 
-    `cached`: whether this run took the result from the store.
+    `cached`: whether this run took the result from the store. `device`: what its networks ran on,
+    such as "cuda:0 (NVIDIA H100 80GB HBM3), bfloat16"; absent for a stage that runs none.
     """
 
     stage: str
@@ -103,6 +104,7 @@ class StageBlock(Record, frozen=True):
     digest: str
     seconds: float
     cached: bool
+    device: str | UnsetType = UNSET
 
 
 class Port(Record, frozen=True):

@@ -22,6 +22,7 @@ from edgekd.settings import loss_catalogue, model_specs, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
+from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, check_text, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
@@ -52,6 +53,7 @@ __all__ = [
     "PruneConfig",
     "QatConfig",
     "Recipe",
+    "RunConfig",
     "SubgroupConfig",
     "TeacherConfig",
     "ViewsConfig",
@@ -82,6 +84,7 @@ class Recipe:
     card: CardConfig = dataclasses.field(default_factory=CardConfig)
     bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
     convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
     seed: Annotated[Seed, Meta(description="Seed of everything random in a build.")] = 0
 
 

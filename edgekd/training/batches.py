@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor
 
 from edgekd.core.artifacts import Knowledge, Labels
+from edgekd.networks.compute import moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
+from edgekd.training.ahead import ahead
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import Team
+
+NO_IMAGES = torch.empty(0)  # of a batch whose views are not rendered yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,19 @@ class Batch:
     others: Tensor | None = None
     rows: Tensor | None = None
     drawn: views.Views | None = None
+
+    def moved(self, device: torch.device) -> Batch:
+        """The batch on a device, but `drawn`, which stays on the CPU."""
+        return self if device.type == "cpu" else self.each(lambda part: moved(part, device))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed, but `drawn`."""
+        parts = {
+            field.name: change(part)
+            for field in dataclasses.fields(self)
+            if isinstance(part := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **parts)  # type: ignore[arg-type]
 
     def gathered(self, together: Team, images: bool) -> Batch:
         """The batch that the processes share; `images`: whether the images are gathered, too."""
@@ -131,7 +149,18 @@ class Feed:
         return len(self.train) // min(self.batch, len(self.train))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Batches with about as many images as there are; epoch e shows view e mod per_image."""
+        """Batches with about as many images as there are; epoch e shows view e mod per_image.
+
+        They are on the device that the views are rendered on. There, all but the rendering is done
+        ahead; a teacher that is asked live needs the device itself.
+        """
+        device = self.render.device
+        early = device.type != "cpu" and self.ask is None
+        for sight, batch in ahead(self._gathered(epoch), early):
+            yield dataclasses.replace(batch.moved(device), images=self.render.draw(sight))
+
+    def _gathered(self, epoch: int) -> Iterator[tuple[views.Sight, Batch]]:
+        """What each view of an epoch is rendered from, and its batch without images."""
         number = epoch % self.config.per_image
         drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
         cells = None if self.cells is None else self.cells[self.train]
@@ -139,13 +168,11 @@ class Feed:
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
             rows = self.train[order]
             said = self._said(number, order, rows, drawn)
-            yield Batch(
-                self.render.views(rows, drawn),
-                self._targets(rows, drawn, said),
-                rows=rows,
-                drawn=drawn,
-                **said,
-            )
+            targets = self._targets(rows, drawn, said)
+            batch = Batch(NO_IMAGES, targets, rows=rows, drawn=drawn, **said)
+            if self.ask is None:
+                batch = batch.each(functools.partial(pinned, device=self.render.device))
+            yield self.render.gather(rows, drawn), batch
 
     def _targets(self, rows: Tensor, drawn: views.Views, said: dict[str, Tensor]) -> Tensor:
         """The target probabilities of each view, float32 [b, k]."""
@@ -161,7 +188,8 @@ class Feed:
         asked = unknown | (unknown_partner & (share < 1)) | torch.tensor(self.withheld)
         if not bool(asked.any()):
             return targets
-        answers = said["logits"].softmax(1) if self.kind == "one" else said["logits"].sigmoid()
+        logits = said["logits"].cpu()
+        answers = logits.softmax(1) if self.kind == "one" else logits.sigmoid()
         return torch.where(asked[:, None], answers, targets)
 
     def _said(

@@ -25,6 +25,7 @@ class Corrector(nn.Module):
     `calls`, `shown`: int64 scalars, views that the teacher was asked about and views in all.
     """
 
+    reads = True  # on the CPU, which images to ask the teacher about
     answers: Tensor
     known: Tensor
     calls: Tensor

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset, Json
-from edgekd.core.context import Checkpoint, Progress
+from edgekd.core.context import Checkpoint, Progress, mute
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, tables
 from edgekd.evaluation import metrics
-from edgekd.networks.inference import logits_of
+from edgekd.networks.compute import Compute
+from edgekd.networks.inference import ON_CPU, logits_of
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import objective, views
 from edgekd.training.batches import Feed, cells
 from edgekd.training.corrector import Corrector
-from edgekd.training.fit import FitPlan, HistoryRow, balanced, fit
+from edgekd.training.fit import HistoryRow, balanced, fit
+from edgekd.training.fit_plan import FitPlan
 from edgekd.training.loss_modules import Setting
 from edgekd.training.losses import label_losses
 from edgekd.training.objective import Objective
@@ -49,7 +51,8 @@ class Lesson:
     `seed`: for the first weights of adapters. `teacher`: widths of the teacher's features, by kind.
     `signed`: whether its pooled features can be negative. `oracle`: the teacher itself, if it is
     asked during training. `origin`: the facts of the stage that made the answers, if the report
-    describes them. `peer()` makes a second student.
+    describes them. `peer()` makes a second student. `compute`: where students are trained; before
+    and after that they are on the CPU. `say`: prints a text for the user.
     """
 
     feed: Feed
@@ -65,6 +68,8 @@ class Lesson:
     groups: Groups | None
     origin: dict[str, Json] | None
     peer: Callable[[], nn.Module] | None
+    compute: Compute = ON_CPU
+    say: Callable[[str], None] = mute
 
     def fit_plan(self, epochs: int, lr: float) -> FitPlan:
         """How long and how fast to train, with the settings of distillation for the rest."""
@@ -80,7 +85,7 @@ class Lesson:
         )
 
     def distiller(self, student: nn.Module) -> Objective:
-        """The student with new adapters, which fit its present shapes."""
+        """The student with new adapters that fit its present shapes, both moved to the device."""
         render, config, feed = self.feed.render, self.config, self.feed
         mean, std = render.mean.flatten().tolist(), render.std.flatten().tolist()
         at = Setting(
@@ -100,7 +105,10 @@ class Lesson:
         corrector = None
         if self.oracle is not None and config.answers == "corrected":
             corrector = Corrector(self.oracle, len(feed.labels), feed.classes, config.top_k)
-        return Objective(config, self.plan, at, self.class_weights, corrector)
+        made = Objective(
+            config, self.plan, at, self.class_weights, corrector, self.compute.training
+        )
+        return self.compute.place(made)
 
     def evaluate(self, kept: nn.Module) -> dict[str, float]:
         """Quick figures on the validation split."""
@@ -158,7 +166,7 @@ class Lesson:
             }
             return self.evaluate(kept) | calls
 
-        return fit(
+        history = fit(
             distiller,
             student,
             lambda epoch: self.feed.epoch(first_epoch + epoch),
@@ -169,7 +177,12 @@ class Lesson:
             checkpoint=checkpoint,
             evaluate=judged,
             progress=progress,
+            compute=self.compute,
+            capturable=distiller.capturable,
+            say=self.say,
         )
+        student.cpu()
+        return history
 
     def facts(self) -> dict[str, Json]:
         """For the report: weights of the losses, notes on losses left out, facts of a log."""
@@ -188,12 +201,14 @@ def lesson(
     taps: list[str],
     renderer: views.Renderer,
     peer: Callable[[], nn.Module] | None = None,
+    compute: Compute = ON_CPU,
+    say: Callable[[str], None] = mute,
 ) -> Lesson:
     """The lesson of a build.
 
     `taps`: the student's modules that feature losses read. `renderer`: draws the views at the
-    student's size. `peer()` makes a second student. `config.seed` is added to the seed of the
-    answers for what belongs to the student.
+    student's size, on the device of `compute`. `peer()` makes a second student. `config.seed` is
+    added to the seed of the answers for what belongs to the student.
 
     Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
@@ -233,6 +248,8 @@ def lesson(
         groups=groups,
         origin=answers.facts if answers.facts.get("source") in REPORTED else None,
         peer=peer,
+        compute=compute,
+        say=say,
     )
 
 

@@ -49,15 +49,20 @@ def _on_logits(loss: Callable[..., Tensor]) -> Maker:
 
 
 def _on_logits_and_targets(loss: Callable[..., Tensor]) -> Maker:
-    """A loss(student's logits, teacher's logits, targets, **parameters)."""
+    """A loss(student's logits, teacher's logits, targets, **parameters), which reads the targets'
+    places on the CPU.
+    """
     return lambda _at, p: Pure(
-        lambda seen, batch: loss(seen.logits, said(batch, "logits"), batch.targets, **p)
+        lambda seen, batch: loss(seen.logits, said(batch, "logits"), batch.targets, **p),
+        reads=True,
     )
 
 
-def _on_pooled(loss: Callable[..., Tensor]) -> Maker:
+def _on_pooled(loss: Callable[..., Tensor], reads: bool = False) -> Maker:
     """A loss(student's pooled features, teacher's pooled features, **parameters)."""
-    return lambda _at, p: Pure(lambda seen, batch: loss(seen.pooled, said(batch, "pooled"), **p))
+    return lambda _at, p: Pure(
+        lambda seen, batch: loss(seen.pooled, said(batch, "pooled"), **p), reads
+    )
 
 
 def _dist_batch(at: Setting, p: Mapping[str, float]) -> nn.Module:
@@ -117,7 +122,7 @@ _MAKERS: dict[str, Maker] = {
     "infonce": lambda at, p: loss_modules.Infonce(at, **p),
     "hcl": lambda at, _p: loss_modules.OnGrid(at, feature_losses.hcl),
     "attention": _attention,
-    "rkd": _on_pooled(relation_losses.rkd),
+    "rkd": _on_pooled(relation_losses.rkd, reads=True),  # which distances are not 0
     "sp": _on_pooled(relation_losses.sp),
     "cat": _cat,
     "e2kd": lambda at, _p: loss_modules.Maps(at, "e2kd", _e2kd),

@@ -84,11 +84,11 @@ def said(batch: Batch, name: str) -> Tensor:
 
 
 class Pure(nn.Module):
-    """A loss without weights of its own."""
+    """A loss without weights of its own. `reads`: whether the CPU reads what a GPU computes."""
 
-    def __init__(self, value: Callable[[Seen, Batch], Tensor]) -> None:
+    def __init__(self, value: Callable[[Seen, Batch], Tensor], reads: bool = False) -> None:
         super().__init__()
-        self.value = value
+        self.value, self.reads = value, reads
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         return self.value(seen, batch)
@@ -190,6 +190,7 @@ class Fair(nn.Module):
     """MFD on a linear projection of the teacher's pooled features; needs each image's group."""
 
     groups: Tensor
+    reads = True  # on the CPU, which classes and groups are in the batch
 
     def __init__(self, at: Setting) -> None:
         super().__init__()
@@ -297,6 +298,7 @@ class Robust(nn.Module):
     """
 
     calls: Tensor
+    reads = True  # `calls` on the CPU, where the attacks' first noise is drawn
 
     def __init__(self, at: Setting, epsilon: float, steps: float, temperature: float) -> None:
         super().__init__()
@@ -318,7 +320,7 @@ class Robust(nn.Module):
             lambda logits: label_losses.kd(logits, teacher, 1.0),
             steps=self.steps,
             stream=stream,
-            **self.box,
+            **{name: bound.to(batch.images.device) for name, bound in self.box.items()},
         )
         attacked = label_losses.kd(self.student[0](moved), teacher, self.temperature)
         return (1 - CLEAN) * attacked + CLEAN * label_losses.kd(

@@ -17,13 +17,14 @@ from torch.nn import functional as F
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
 from edgekd.networks import watching
+from edgekd.networks.compute import autocast, device_of
 from edgekd.networks.inference import classify
 from edgekd.settings import loss_catalogue
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import loss_builder, loss_modules, teacher_blend
 from edgekd.training.batches import Batch
 from edgekd.training.corrector import Corrector
-from edgekd.training.fit import Step
+from edgekd.training.fit_plan import Step
 from edgekd.training.loss_modules import Seen, Setting
 from edgekd.training.losses import feature_losses
 from edgekd.training.processes import Team, team
@@ -116,7 +117,13 @@ def plan(config: DistilConfig, said: Iterable[str], classes: int, labels: Labels
 
 
 class Objective(nn.Module):
-    """A student with the adapters of its losses; `loss` is their weighted sum on one batch."""
+    """A student with the adapters of its losses; `loss` is their weighted sum on one batch.
+
+    `precision`: of the student's matrix products. Losses, adapters, the pooled features that the
+    classifier reads, and the classifier itself are in float32.
+    """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -125,10 +132,12 @@ class Objective(nn.Module):
         at: Setting,
         class_weights: Tensor | None = None,
         corrector: Corrector | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.student = at.student
-        self.config, self.what, self.at, self.class_weights = config, what, at, class_weights
+        self.config, self.what, self.at, self.precision = config, what, at, precision
+        self.register_buffer("class_weights", class_weights, persistent=False)
         keyed = {
             "pooled": lambda: loss_modules.Pooled(at),
             "grid": lambda: loss_modules.OnGrid(at, feature_losses.grid),
@@ -148,13 +157,24 @@ class Objective(nn.Module):
         self.to(memory_format=torch.channels_last)
         self.corrector = corrector
 
+    @property
+    def capturable(self) -> bool:
+        """Whether the loss can be captured as a CUDA graph: nothing in it waits for the GPU."""
+        parts = [self.corrector, *self.terms.values()]
+        return not any(getattr(part, "reads", False) for part in parts)
+
     def see(self, images: Tensor) -> Seen:
         """One forward pass of the student, with the maps that the losses read."""
-        with watching.watch(self.student, self.at.taps if len(self.terms) else []) as taps:
+        with (
+            watching.watch(self.student, self.at.taps if len(self.terms) else []) as taps,
+            autocast(self.precision, images.device),
+        ):
             last = self.student.forward_features(images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        last, pooled = last.float(), pooled.float()
         dropped = F.dropout(pooled, self.config.drop, self.training)
         logits = classify(self.student, last, dropped)
+        taps = {name: tap.float() for name, tap in taps.items()}
         return Seen(logits, pooled, watching.channels_first(self.student, last), taps)
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
@@ -205,15 +225,24 @@ class Objective(nn.Module):
                 else teacher_blend.kd(seen.logits, every, weights, self.config.temperature)
             )
         for (weight, ramp), term in zip(self.schedule, self.terms.values(), strict=True):
-            grown = min(1.0, step.share / ramp) if ramp else 1.0
-            value = value + grown * weight * term(seen, batch)
+            value = value + grown(step, ramp) * weight * term(seen, batch)
         return value
+
+
+def grown(step: Step, ramp: float) -> float | Tensor:
+    """The share of its weight that a loss has, 0 to 1. `ramp`: the share of steps that it takes."""
+    if not ramp:
+        return 1.0
+    if step.clock is not None:
+        return (step.clock / ramp).clamp(max=1.0)
+    return min(1.0, step.share / ramp)
 
 
 def shapes(student: nn.Module, taps: list[str], px: int, channels: int) -> Mapping[str, torch.Size]:
     """Shapes of what `Objective.see` gives for one image: "pooled", "last" and each tap."""
     with torch.inference_mode(), watching.watch(student, taps) as seen:
-        last = student.forward_features(torch.zeros(1, channels, px, px))  # type: ignore[operator]
+        image = torch.zeros(1, channels, px, px, device=device_of(student))
+        last = student.forward_features(image)  # type: ignore[operator]
         pooled = student.forward_head(last, pre_logits=True)  # type: ignore[operator]
         last = watching.channels_first(student, last)
     return {"pooled": pooled.shape, "last": last.shape, **{tap: seen[tap].shape for tap in taps}}

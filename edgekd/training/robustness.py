@@ -34,7 +34,7 @@ def attack(
     """
     training = net.training
     net.eval()
-    noise = torch.randn(images.shape, generator=stream) * START
+    noise = torch.randn(images.shape, generator=stream).to(images.device) * START
     moved = torch.clamp(images + torch.minimum(torch.maximum(noise, -epsilon), epsilon), low, high)
     with torch.enable_grad():
         for _ in range(steps):

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Labels, Network
 from edgekd.data import datasets
+from edgekd.networks.compute import Compute
+from edgekd.networks.inference import ON_CPU
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
 from edgekd.training.batches import arrays
@@ -44,18 +46,20 @@ class TeacherAnswers:
         *,
         teacher: Network | None = None,
         asking: OracleSettings | None = None,
+        compute: Compute = ON_CPU,
     ) -> TeacherAnswers:
         """The answers of a build: cached ones (`knowledge`), or those of `teacher` itself.
 
         `asking`: how the teacher is asked during training (distil.answers "live" or "corrected"),
-        in place of cached answers. With neither, the student learns from the labels alone.
+        in place of cached answers, and `compute` where. With neither, the student learns from the
+        labels alone.
         """
         oracle = None
         if asking is not None and teacher is not None:
             # Building the teacher must not change the first weights of adapters, so that training
             # starts alike from cached and from live answers.
-            with torch.random.fork_rng():
-                oracle = Oracle(teacher, datasets.pixels(dataset), asking)
+            with torch.random.fork_rng(devices=[]):
+                oracle = Oracle(teacher, datasets.pixels(dataset), asking, compute)
         if knowledge is None:
             said, train = {}, torch.from_numpy(datasets.taught(dataset))
         else:
@@ -73,7 +77,9 @@ class TeacherAnswers:
         """Answers about at least one image, by name. `mode`: the setting distil.answers."""
         if self.oracle is None:
             return {name: value[0] for name, value in self.said.items()}
-        found = self.oracle.ask(self.train[:1], self.first)
+        found = {
+            name: value.cpu() for name, value in self.oracle.ask(self.train[:1], self.first).items()
+        }
         # The corrector keeps no features.
         return {"logits": found["logits"]} if mode == "corrected" else found
 
@@ -82,6 +88,6 @@ class TeacherAnswers:
         logits = (
             self.said["logits"][0]
             if self.oracle is None
-            else self.oracle.ask(self.train, self.first)["logits"]
+            else self.oracle.ask(self.train, self.first)["logits"].cpu()
         )
         return logits.float().argmax(1) if kind == "one" else (logits >= 0).long()

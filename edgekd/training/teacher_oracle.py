@@ -1,8 +1,8 @@
 """A teacher that answers about views of images, for the cache and during training.
 
-Cached and live answers are equal bit for bit. Answers are float16 for that reason, and images go
-through the network in blocks of one size: libraries choose their kernels by the size of a batch,
-and kernels round differently.
+On the CPU, cached and live answers are equal bit for bit. Answers are float16 for that reason, and
+images go through the network in blocks of one size: libraries choose their kernels by the size of a
+batch, and kernels round differently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import RecipeError
 from edgekd.networks import builders, watching
-from edgekd.networks.inference import autocast, classify, precision
+from edgekd.networks.compute import Compute, autocast
+from edgekd.networks.inference import ON_CPU, classify, precision
 from edgekd.training import views
 from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
@@ -22,6 +23,8 @@ from edgekd.training.oracle_settings import OracleSettings
 
 # Images in a forward pass. It is the student's default batch, so that live blocks need no filling.
 BLOCK = 32
+# On a GPU, where a block of 32 would not occupy it. Answers there are equal up to rounding.
+GPU_BLOCK = 256
 Answers = dict[str, Tensor]
 
 
@@ -41,10 +44,12 @@ class Oracle:
         teacher: Network,
         pixels: np.ndarray,
         settings: OracleSettings,
+        compute: Compute = ON_CPU,
     ) -> None:
-        self.net = builders.restore(teacher)
-        self.dtype = precision(settings.precision, self.net)
-        self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std)
+        self.net = compute.place(builders.restore(teacher))
+        self.dtype = precision(settings.precision, self.net, compute)
+        self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, compute.device)
+        self.block = BLOCK if compute.is_host else GPU_BLOCK
         self.prefix = getattr(self.net, "num_prefix_tokens", 0)
         self.tap = builders.taps(settings.model, self.net)[-1] if settings.grid_side else ""
         self.grid_side, self.cam_side = settings.grid_side, settings.cam_side
@@ -52,11 +57,12 @@ class Oracle:
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
         """Answers about the given view of images `rows`, int64 [b].
 
-        They are computed in blocks of BLOCK images; the last one is filled with copies.
+        They are computed in blocks; on the CPU the last one is filled with copies.
         """
         found = []
-        for block in rows.split(BLOCK):
-            filled = torch.cat([block, block[-1:].expand(BLOCK - len(block))])
+        for block in rows.split(self.block):
+            short = 0 if self.block == GPU_BLOCK else self.block - len(block)
+            filled = torch.cat([block, block[-1:].expand(short)])
             found.append(
                 {name: value[: len(block)] for name, value in self._block(filled, drawn).items()}
             )
@@ -67,7 +73,7 @@ class Oracle:
         images = self.render.views(rows, drawn)
         with (
             watching.watch(self.net, [self.tap] if self.grid_side else []) as seen,
-            autocast(self.dtype),
+            autocast(self.dtype, images.device),
         ):
             last = self.net.forward_features(images)  # type: ignore[operator]
             pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]

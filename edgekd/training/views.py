@@ -3,12 +3,14 @@
 A view of an image is one row of a table that is drawn from the seed and the number of the view: an
 affine crop, a photometric change, an erased rectangle, a mixup partner. Every batch, in any order
 and at any resolution, renders the same view. Cached answers of a teacher are therefore equal to
-live ones.
+live ones. Views are drawn on the CPU, and rendered by the same functions on every device; devices
+differ in rounding, by less than 1/255.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 
@@ -17,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekd.networks.compute import CPU, moved
 from edgekd.settings.recipe import ViewsConfig
+from edgekd.training.pixels import Pixels, on_device
 
 # Images are first shrunk (antialiased) to this multiple of the target size, so that zooming in
 # stays sharp.
@@ -50,6 +54,24 @@ class Views:
     def at(self, rows: Tensor) -> Views:
         """The same view of some of the images."""
         return Views(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def moved(self, device: torch.device) -> Views:
+        """The same views on a device. On another one than now they take two copies in all."""
+        if self.share.device == device:
+            return self
+        columns = [field.name for field in dataclasses.fields(self) if field.name != "partner"]
+        parts = [
+            getattr(self, name).flatten(1)
+            if name in ("affine", "erase")
+            else getattr(self, name)[:, None]
+            for name in columns
+        ]
+        split = moved(torch.cat(parts, 1), device).split([part.shape[1] for part in parts], 1)
+        found = {
+            name: part.reshape(getattr(self, name).shape)
+            for name, part in zip(columns, split, strict=True)
+        }
+        return Views(**found, partner=moved(self.partner, device))
 
 
 def generator(*parts: object) -> torch.Generator:
@@ -116,10 +138,11 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.float() / (255 if pixels.dtype == torch.uint8 else 65_535)
 
 
-def render(pixels: Tensor, views: Views, px: int) -> Tensor:
+def render(pixels: Tensor, views: Views, px: int, grainy: bool | None = None) -> Tensor:
     """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
 
-    `pixels`: uint8 or uint16 [b, c, h, w].
+    `pixels`: uint8 or uint16 [b, c, h, w], on the device of the views. `grainy`: whether some view
+    has noise; None looks it up.
     """
     base = unit(pixels)
     middle = min(round(px * MARGIN), pixels.shape[-1])
@@ -129,7 +152,9 @@ def render(pixels: Tensor, views: Views, px: int) -> Tensor:
         )
     grid = F.affine_grid(views.affine, [len(base), base.shape[1], px, px], align_corners=False)
     image = F.grid_sample(base, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    image = _photometric(image, views)
+    if grainy is None:
+        grainy = bool(views.noise.max() > 0)
+    image = _photometric(image, views, grainy)
     return _erase(image, views.erase)
 
 
@@ -137,25 +162,28 @@ def _column(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def _photometric(image: Tensor, views: Views) -> Tensor:
+def _photometric(image: Tensor, views: Views, grainy: bool) -> Tensor:
     soft = F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
     image = torch.lerp(image, soft, _column(views.blur))
     # The lower bound keeps pow finite.
     image = image.clamp(1e-4, 1).pow(_column(views.gamma))
     image = (image - 0.5) * _column(views.gain) + 0.5 + _column(views.offset)
-    if bool(views.noise.max() > 0):
-        image = image + _grain(image.shape) * _column(views.noise)
+    if grainy:
+        image = image + _grain(image.shape[-1], image.device) * _column(views.noise)
     return image.clamp(0, 1)
 
 
-def _grain(shape: torch.Size) -> Tensor:
-    """One fixed pattern of unit variance for each resolution, so that no batch order changes it."""
-    return torch.randn(shape[-2:], generator=generator("grain", shape[-1])).expand(shape)
+@functools.lru_cache(maxsize=8)
+def _grain(px: int, device: torch.device) -> Tensor:
+    """One fixed pattern [px, px] of unit variance for each resolution, so that no batch order
+    changes it.
+    """
+    return torch.randn((px, px), generator=generator("grain", px)).to(device)
 
 
 def _erase(image: Tensor, box: Tensor) -> Tensor:
     px = image.shape[-1]
-    place = (torch.arange(px) + 0.5) / px
+    place = (torch.arange(px, device=image.device) + 0.5) / px
     inside_x = (place >= box[:, 0:1]) & (place < box[:, 2:3])
     inside_y = (place >= box[:, 1:2]) & (place < box[:, 3:4])
     hidden = (inside_y[:, None, :, None] & inside_x[:, None, None, :]).to(image.dtype)
@@ -167,39 +195,85 @@ def mix(image: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     return torch.lerp(partner, image, _column(share))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What views of some images are rendered from. It is gathered on the CPU.
+
+    `pixels`: of the images, as `Pixels.gather` gives them. `views`: of each, on the CPU. `partners`
+    and `partner_views`: the same of the images that are mixed in, where some are. `grainy`,
+    `partners_grainy`: whether some view of them has noise.
+    """
+
+    pixels: Tensor
+    views: Views
+    grainy: bool
+    partners: Tensor | None = None
+    partner_views: Views | None = None
+    partners_grainy: bool = False
+
+
 class Renderer:
     """Renders views of one data set, normalised for one network.
 
     `pixels`: uint8 or uint16 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of
-    the network's input. Results are float32 [b, len(mean), px, px] in channels_last; grey is
-    repeated for a network with three channels.
+    the network's input. Results are float32 [b, len(mean), px, px] in channels_last on `device`;
+    grey is repeated for a network with three channels.
+
+    `views` is `gather`, which only looks up and copies, and then `draw`. A thread can gather the
+    next batches while the device draws.
     """
 
-    def __init__(self, pixels: np.ndarray, px: int, mean: list[float], std: list[float]) -> None:
-        self.pixels = pixels
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        px: int,
+        mean: list[float],
+        std: list[float],
+        device: torch.device = CPU,
+    ) -> None:
+        self.pixels: Pixels = on_device(pixels, device)
         self.px = px
-        self.mean = torch.tensor(mean).view(1, -1, 1, 1)
-        self.std = torch.tensor(std).view(1, -1, 1, 1)
-
-    def _take(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.pixels[rows.numpy()])
+        self.device = device
+        self.mean = torch.tensor(mean).view(1, -1, 1, 1).to(device)
+        self.std = torch.tensor(std).view(1, -1, 1, 1).to(device)
 
     def _normalised(self, image: Tensor) -> Tensor:
-        image = image.expand(-1, len(self.mean.flatten()), -1, -1)
+        image = image.expand(-1, self.mean.shape[1], -1, -1)
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def views(self, rows: Tensor, views: Views) -> Tensor:
         """The given view of images `rows`, int64 [b], mixed with that view of their partners."""
-        image = render(self._take(rows), views.at(rows), self.px)
-        share = views.share[rows]
-        if bool((share < 1).any()):
-            partners = views.partner[rows]
-            image = mix(image, render(self._take(partners), views.at(partners), self.px), share)
+        return self.draw(self.gather(rows, views))
+
+    def gather(self, rows: Tensor, views: Views) -> Sight:
+        """What `draw` needs of images `rows`, int64 [b]. `views`: of every image, on the CPU."""
+        rows = rows.cpu()
+        own = views.at(rows)
+        found = Sight(self.pixels.gather(rows), own, bool(own.noise.max() > 0))
+        if not bool((own.share < 1).any()):
+            return found
+        others = views.at(own.partner)
+        return dataclasses.replace(
+            found,
+            partners=self.pixels.gather(own.partner),
+            partner_views=others,
+            partners_grainy=bool(others.noise.max() > 0),
+        )
+
+    def draw(self, sight: Sight) -> Tensor:
+        """The views, rendered on the device."""
+        own = sight.views.moved(self.device)
+        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy)
+        if sight.partners is not None and sight.partner_views is not None:
+            others = sight.partner_views.moved(self.device)
+            taken = self.pixels.take(sight.partners)
+            partner = render(taken, others, self.px, sight.partners_grainy)
+            image = mix(image, partner, own.share)
         return self._normalised(image)
 
     def plain(self, rows: Tensor) -> Tensor:
         """The images `rows` without a random change, resized (antialiased) and normalised."""
-        image = unit(self._take(rows))
+        image = unit(self.pixels.take(self.pixels.gather(rows.cpu())))
         if image.shape[-1] != self.px:
             image = F.interpolate(
                 image, (self.px, self.px), mode="bilinear", antialias=True, align_corners=False

@@ -13,14 +13,14 @@ from edgekd.core.context import Context
 from edgekd.core.intervals import wilson
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, network_size, weight_files
+from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import views
-from edgekd.training.fit import first_rate
+from edgekd.training.fit_plan import first_rate
 from edgekd.training.lesson import Groups, Lesson, lesson
 from edgekd.training.teacher_answers import TeacherAnswers
 
@@ -30,6 +30,7 @@ BATCH = 64  # images a forward pass, for the accuracy of each group
 PEER_SEED = 2**31
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     knowledge: Knowledge | None,
@@ -42,7 +43,7 @@ def run(
 
     Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
     """
-    config, classes = settings.config, len(dataset.classes)
+    config, classes, on = settings.config, len(dataset.classes), compute.of(context)
     channels = datasets.student_channels(dataset, settings.channels)
     model = model_specs.of_channels(settings.model, channels)
     seed = context.seed + config.seed
@@ -56,22 +57,24 @@ def run(
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+        compute=on,
     )
     taught = lesson(
         dataset,
         answers,
         config,
         builders.taps(model, student),
-        views.Renderer(datasets.pixels(dataset), settings.px, mean, std),
+        views.Renderer(datasets.pixels(dataset), settings.px, mean, std, on.device),
         peer=lambda: _peer(model, config, classes, seed),
+        compute=on,
+        say=context.say,
     )
-    lr = first_rate(config.lr, origin)
-    plan = taught.fit_plan(config.epochs, lr)
+    plan = taught.fit_plan(config.epochs, first_rate(config.lr, origin))
     history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
     facts: dict[str, Json] = {
         "name": model.name,
         "weights": origin,
-        "lr": lr,
+        "lr": plan.lr,
         "licence": model.licence,
         **taught.facts(),
         **network_size.size(student, settings.px, len(mean)),
@@ -92,7 +95,7 @@ def run(
 
 def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn.Module:
     """A second student from other first weights. Leaves the stream of random numbers as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + PEER_SEED)
         return builders.pretrained(model, config.weights, classes, model.options)[0]
 
@@ -102,7 +105,8 @@ def _group_accuracy(
 ) -> dict[str, Json]:
     """Accuracy of each group of `distil.groups` on validation and test."""
     labels = torch.from_numpy(datasets.labels(dataset))
-    return {
+    taught.compute.place(student)
+    found: dict[str, Json] = {
         split: _by_group(
             student,
             taught.feed.render,
@@ -112,6 +116,8 @@ def _group_accuracy(
         )
         for split in ("val", "test")
     }
+    student.cpu()
+    return found
 
 
 def _by_group(

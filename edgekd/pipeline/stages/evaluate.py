@@ -22,7 +22,7 @@ from edgekd.core.artifacts import (
 )
 from edgekd.core.context import Context
 from edgekd.data import datasets
-from edgekd.networks import builders
+from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
 from edgekd.quantization.qat_network import exact, predict
@@ -36,6 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.floating]
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     inputs: Inputs,
@@ -51,7 +52,10 @@ def run(
 ) -> Evaluation:
     """Run every network. The teacher sees the images at its own size, the others exactly the
     device's inputs.
+
+    The network with int8 in the loop is computed in float64 on the CPU, as for every build.
     """
+    on = compute.of(context)
     images = datasets.input_images(inputs, "test", len(student.mean))
     total = 4 + (teacher is not None) + (pruned is not None)
     answers: dict[str, Logits] = {}
@@ -61,10 +65,10 @@ def run(
         context.progress("evaluate", len(answers), total)
 
     if teacher is not None:
-        keep("teacher", _teacher_logits(teacher, dataset, settings.precision))
-    keep("student", _float_logits(student, images))
+        keep("teacher", _teacher_logits(teacher, dataset, settings.precision, on))
+    keep("student", _float_logits(student, images, on))
     if pruned is not None:
-        keep("pruned", _float_logits(pruned, images))
+        keep("pruned", _float_logits(pruned, images, on))
     keep("qat", _qat_logits(qat, images))
     keep("onnx", onnx_runner.logits(exported.qdq, images))
     runner = runtime.LiteRunner(model.tflite)
@@ -80,15 +84,19 @@ def run(
     )
 
 
-def _teacher_logits(teacher: Network, dataset: Dataset, wanted: str) -> Logits:
-    net = builders.restore(teacher)
-    render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+def _teacher_logits(teacher: Network, dataset: Dataset, wanted: str, on: compute.Compute) -> Logits:
+    net = on.place(builders.restore(teacher))
+    render = views.Renderer(
+        datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std, on.device
+    )
     rows = torch.from_numpy(datasets.rows(dataset, "test"))
-    return logits_of(net, (render.plain(r) for r in rows.split(BATCH)), precision(wanted, net))
+    shown = (render.plain(part) for part in rows.split(BATCH))
+    return logits_of(net, shown, precision(wanted, net, on))
 
 
-def _float_logits(network: Network, images: Pixels) -> Logits:
-    return logits_of(builders.restore(network), _batches(images, network.mean, network.std))
+def _float_logits(network: Network, images: Pixels, on: compute.Compute) -> Logits:
+    net = on.place(builders.restore(network))
+    return logits_of(net, _batches(images, network.mean, network.std))
 
 
 def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Tensor]:

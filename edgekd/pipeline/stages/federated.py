@@ -23,19 +23,21 @@ from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, weight_files
+from edgekd.networks import builders, compute, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import ClientSettings
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import teacher_blend, views
-from edgekd.training.fit import first_rate, fit
+from edgekd.training.fit import fit
+from edgekd.training.fit_plan import first_rate
 from edgekd.training.lesson import lesson
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 
 
+@compute.in_full_float32
 def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Knowledge:
     """Let each client learn and answer about `view.per_image` views of the shared images, and blend
     the answers.
@@ -115,6 +117,7 @@ class _Client:
         self, own: Dataset, shared: Dataset, settings: ClientSettings, name: str, context: Context
     ) -> None:
         self.own, self.shared, self.name, self.context = own, shared, name, context
+        self.compute = compute.of(context)
         self.model, self.view, self.px = settings.model, settings.view, settings.px
         # A client has no teacher and no groups: its labels are what it learns from.
         self.config = dataclasses.replace(settings.distil, labels="given", groups="", losses=())
@@ -152,7 +155,9 @@ class _Client:
             TeacherAnswers.of(images, said, self.view, self.context.seed),
             config,
             builders.taps(self.model, self.net),
-            views.Renderer(datasets.pixels(images), self.px, self.mean, self.std),
+            self._renderer(images),
+            compute=self.compute,
+            say=self.context.say,
         )
         distiller = taught.distiller(self.net)
         fit(
@@ -165,6 +170,16 @@ class _Client:
             steps=taught.feed.steps,
             checkpoint=MemoryCheckpoint(),
             progress=self.context.progress,
+            compute=self.compute,
+            capturable=distiller.capturable,
+            say=self.context.say,
+        )
+        self.net.cpu()
+
+    def _renderer(self, images: Dataset) -> views.Renderer:
+        """Views of some images at the student's size."""
+        return views.Renderer(
+            datasets.pixels(images), self.px, self.mean, self.std, self.compute.device
         )
 
     def answer(self) -> Tensor:
@@ -183,14 +198,17 @@ class _Client:
             weight_files.to_bytes(self.net.state_dict()),
         )
         oracle = Oracle(
-            network, datasets.pixels(self.shared), OracleSettings("float32", self.model)
+            network,
+            datasets.pixels(self.shared),
+            OracleSettings("float32", self.model),
+            self.compute,
         )
         found = []
         for number in range(self.view.per_image):
             drawn = views.draw(
                 self.view, self.context.seed, number, len(self.shared.images), shared
             )
-            found.append(oracle.ask(shared, drawn)["logits"])
+            found.append(oracle.ask(shared, drawn)["logits"].cpu())
         return torch.stack(found)
 
     def facts(self, dataset: Dataset) -> dict[str, Json]:
@@ -202,9 +220,11 @@ class _Client:
         top1 = None
         if one:
             rows = torch.from_numpy(datasets.rows(dataset, "test"))
-            render = views.Renderer(datasets.pixels(dataset), self.px, self.mean, self.std)
+            render = self._renderer(dataset)
             images = (render.plain(part) for part in rows.split(self.config.batch))
-            top1 = metrics.top1(logits_of(self.net, images), datasets.labels(dataset, "test"))
+            net = self.compute.place(self.net)
+            top1 = metrics.top1(logits_of(net, images), datasets.labels(dataset, "test"))
+            net.cpu()
         return {
             "name": self.name,
             "images": len(self.own.images),

@@ -17,7 +17,7 @@ from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.context import Context
 from edgekd.data import datasets, input_builder, unsorted
-from edgekd.networks import builders
+from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import AnsweredSettings, GivenSettings
 from edgekd.quantization import given_network
@@ -26,6 +26,7 @@ from edgekd.training import views
 BATCH = 32  # images a forward pass: a network at 224 px takes about 1 GB with them
 
 
+@compute.in_full_float32
 def run(*, settings: GivenSettings, context: Context) -> Network:
     """The user's network, recorded. Raises what loading and recording it raise."""
     del context  # nothing here is random

@@ -22,6 +22,7 @@ from edgekd.core.artifacts import Dataset, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.records import to_json
 from edgekd.data import answer_logs, datasets
+from edgekd.networks import compute
 from edgekd.pipeline.stage_settings import KnowledgeSettings, LogSettings
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
@@ -33,6 +34,7 @@ ASKED = 4 * BLOCK  # images between two reports of progress
 Arrays = dict[str, np.ndarray]
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     teacher: Network,
@@ -47,8 +49,9 @@ def run(
     does not have.
     """
     pixels = datasets.pixels(dataset)
-    first = Oracle(teacher, pixels, settings.oracle)
-    more = [Oracle(other, pixels, settings.oracle.without_maps()) for other in others]
+    on = compute.of(context)
+    first = Oracle(teacher, pixels, settings.oracle, on)
+    more = [Oracle(other, pixels, settings.oracle.without_maps(), on) for other in others]
     train = torch.from_numpy(datasets.taught(dataset))
     kept = _ask_all(first, more, train, len(dataset.images), settings.view, context)
     blobs = {
@@ -80,15 +83,16 @@ def _ask_all(
 
     `train`: int64 [n], the rows to ask about, of a data set with `images` images.
     """
+    asked = ASKED * first.block // BLOCK
     kept = _resumed(context.checkpoint.load(), view.per_image, len(train))
     finished = len(kept.pop("views", ()))
     for number in range(finished, view.per_image):
         drawn = views.draw(view, context.seed, number, images, train)
 
         def ask(start: int, drawn: views.Views = drawn) -> Answers:
-            return _ask(first, more, train[start : start + ASKED], drawn)
+            return _ask(first, more, train[start : start + asked], drawn)
 
-        for start, answers in team().spread(ask, range(0, len(train), ASKED)):
+        for start, answers in team().spread(ask, range(0, len(train), asked)):
             for name, value in answers.items():
                 if name not in kept:
                     # One block for all views: small arrays that are kept between large temporary
@@ -98,9 +102,9 @@ def _ask_all(
             if number == finished and start == 0:
                 context.say(_size(kept))
             for name, value in answers.items():
-                kept[name][number, start : start + ASKED] = value.numpy()
-            asked = number * len(train) + min(start + ASKED, len(train))
-            context.progress("teacher views", asked, view.per_image * len(train))
+                kept[name][number, start : start + asked] = value.cpu().numpy()
+            done = number * len(train) + min(start + asked, len(train))
+            context.progress("teacher views", done, view.per_image * len(train))
         if number + 1 < view.per_image:
             context.checkpoint.save(_snapshot(kept, number + 1))
     return kept

@@ -17,6 +17,7 @@ from edgekd.data import datasets
 from edgekd.networks import (
     builders,
     channel_groups,
+    compute,
     network_size,
     pruning_plan,
     weight_files,
@@ -25,13 +26,14 @@ from edgekd.networks import (
 from edgekd.networks.pruning_plan import Limits, Plan
 from edgekd.pipeline.stage_settings import PruneSettings
 from edgekd.settings.recipe import PruneConfig
-from edgekd.training import views
-from edgekd.training.fit import Step
+from edgekd.training import before_step, views
+from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.processes import team
 from edgekd.training.teacher_answers import TeacherAnswers
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     knowledge: Knowledge | None,
@@ -49,6 +51,7 @@ def run(
     be traced, or that has other MACs after a cut than planned.
     """
     # A peer would start from random weights, from which the student has nothing to learn.
+    on = compute.of(context)
     losses = tuple(term for term in settings.distil.losses if term.name != "mutual")
     answers = TeacherAnswers.of(
         dataset,
@@ -57,13 +60,16 @@ def run(
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+        compute=on,
     )
     taught = lesson(
         dataset,
         answers,
         dataclasses.replace(settings.distil, losses=losses),
         builders.taps(settings.model, builders.restore(student)),
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
+        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std, on.device),
+        compute=on,
+        say=context.say,
     )
     work = _Work(student, settings.config, taught, settings.multiple, context)
     work.resume()
@@ -307,8 +313,11 @@ def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
     """
     distiller = taught.distiller(net).eval()
     net.zero_grad()
+    for part in before_step.parts(distiller):
+        part.before_step()
     for _, batch in zip(range(batches), taught.feed.epoch(0), strict=False):
         distiller.loss(batch, Step(0, 1, 0)).backward()
+    net.cpu()  # with its gradients
     team().average_gradients(net)
 
 

@@ -13,7 +13,7 @@ from edgekd.core.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.core.context import Context
 from edgekd.data import datasets, tables
 from edgekd.evaluation import metrics
-from edgekd.networks import builders
+from edgekd.networks import builders, compute
 from edgekd.pipeline.stage_settings import QatSettings
 from edgekd.quantization import range_pinning
 from edgekd.quantization.post_training import quantize
@@ -29,7 +29,8 @@ from edgekd.settings import range_pins
 from edgekd.tflite.int8_rules import Int8Rules
 from edgekd.training import views
 from edgekd.training.batches import Batch, Feed, cells
-from edgekd.training.fit import FitPlan, Step, fit
+from edgekd.training.fit import fit
+from edgekd.training.fit_plan import FitPlan, Step
 from edgekd.training.losses import label_losses, logit_losses
 
 WARMUP = (
@@ -37,6 +38,7 @@ WARMUP = (
 )
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     inputs: Inputs,
@@ -53,6 +55,8 @@ def run(
     follow the training for `config.observe` of its steps, and then freeze, so that the last weights
     are tuned to the final ranges. Without epochs the result is the calibrated network, equalised,
     rounded and corrected on the calibration images.
+
+    All of it is computed in float32 and float64. Only the training runs on a GPU.
 
     Raises UnsupportedNetwork, before any training, for an operator that has no int8 rule.
     """
@@ -77,7 +81,7 @@ def run(
     else:
         quantize(network, batches)
         history = []
-    done = finish(network)
+    done = finish(network.cpu())
     return QuantNetwork(
         arch=student.arch,
         options=student.options,
@@ -114,14 +118,18 @@ def _train(
     """Train the network in place, with the float student as its teacher. Returns a row for each
     epoch.
     """
-    config = settings.config
-    teacher = builders.restore(student)
-    feed = _feed(student, dataset, settings, context.seed)
+    config, on = settings.config, compute.exact_of(context)
+    teacher = on.place(builders.restore(student))
+    on.place(network)
+    feed = _feed(student, dataset, settings, context.seed, on.device)
     frozen_from = round(config.epochs * feed.steps * config.observe)
     label_loss = label_losses.fit(dataset.labels)
 
+    def phase(step: Step) -> str:
+        return "observe" if step.index < frozen_from else "frozen"
+
     def loss(batch: Batch, step: Step) -> Tensor:
-        set_phase(network, "observe" if step.index < frozen_from else "frozen")
+        set_phase(network, phase(step))
         with torch.no_grad():
             said = teacher(batch.images)
         logits = network(batch.images)
@@ -147,10 +155,15 @@ def _train(
         checkpoint=context.checkpoint,
         evaluate=evaluate,
         progress=context.progress,
+        compute=on,
+        variant=phase,
+        say=context.say,
     )
 
 
-def _feed(student: Network, dataset: Dataset, settings: QatSettings, seed: int) -> Feed:
+def _feed(
+    student: Network, dataset: Dataset, settings: QatSettings, seed: int, device: torch.device
+) -> Feed:
     """Batches of augmented training images at the student's input size."""
     labels = torch.from_numpy(datasets.training_labels(dataset))
     groups = None
@@ -159,7 +172,7 @@ def _feed(student: Network, dataset: Dataset, settings: QatSettings, seed: int) 
             tables.groups(Path(settings.groups), [row["name"] for row in dataset.images])[1]
         )
     return Feed(
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std),
+        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std, device),
         torch.from_numpy(datasets.rows(dataset, "train")),
         labels,
         len(dataset.classes),

@@ -14,7 +14,7 @@ from edgekd.core.artifacts import Dataset, Evaluation, Inputs, LiteModel, Networ
 from edgekd.core.context import Context
 from edgekd.data import datasets
 from edgekd.evaluation import examples, occlusion
-from edgekd.networks import builders
+from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
 from edgekd.tflite import runtime
@@ -27,6 +27,7 @@ BATCH = 64  # images a forward pass
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     inputs: Inputs,
@@ -41,13 +42,14 @@ def run(
     """A map for each network and example. The teacher sees the images at its own size, the others
     the device's inputs.
     """
+    on = compute.of(context)
     rows = [row for row, _ in examples.pick(evaluation, dataset.labels)]
     labels = [examples.shown_label(evaluation, row) for row in rows]
     images = datasets.input_images(inputs, "test", len(student.mean))[rows]
     networks: dict[str, tuple[Answer, np.ndarray]] = {}
     if teacher is not None:
-        networks["teacher"] = _teacher(teacher, dataset, rows, settings.precision)
-    networks["student"] = _student(student, images)
+        networks["teacher"] = _teacher(teacher, dataset, rows, settings.precision, on)
+    networks["student"] = _student(student, images, on)
     networks["tflite"] = _file(model, images)
     maps = []
     for number, (answer, shown) in enumerate(networks.values()):
@@ -59,17 +61,19 @@ def run(
 
 
 def _teacher(
-    teacher: Network, dataset: Dataset, rows: list[int], wanted: str
+    teacher: Network, dataset: Dataset, rows: list[int], wanted: str, on: compute.Compute
 ) -> tuple[Answer, np.ndarray]:
-    net = builders.restore(teacher)
+    net = on.place(builders.restore(teacher))
     render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
     seen = render.plain(torch.from_numpy(datasets.rows(dataset, "test")[rows]))
-    return _answers(net, precision(wanted, net)), seen.permute(0, 2, 3, 1).numpy()
+    return _answers(net, precision(wanted, net, on)), seen.permute(0, 2, 3, 1).numpy()
 
 
-def _student(student: Network, images: npt.NDArray[np.uint8]) -> tuple[Answer, np.ndarray]:
+def _student(
+    student: Network, images: npt.NDArray[np.uint8], on: compute.Compute
+) -> tuple[Answer, np.ndarray]:
     seen = builders.normalised(images, student.mean, student.std)
-    answer = _answers(builders.restore(student), torch.float32)
+    answer = _answers(on.place(builders.restore(student)), torch.float32)
     return answer, seen.permute(0, 2, 3, 1).numpy()
 
 

@@ -17,7 +17,7 @@ from edgekd.core.artifacts import Dataset, Inputs, Network, QuantNetwork, Sensit
 from edgekd.core.context import Context
 from edgekd.core.records import to_json
 from edgekd.data import datasets
-from edgekd.networks import builders
+from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import SensitivitySettings
 from edgekd.quantization import remedies, remedy_ranking, rerun, sensitivity
@@ -39,6 +39,7 @@ LARGER = 2.0
 Floats = npt.NDArray[np.floating]
 
 
+@compute.in_full_float32
 def run(
     dataset: Dataset,
     inputs: Inputs,

@@ -17,7 +17,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.records import to_json
 from edgekd.data import datasets
 from edgekd.evaluation import class_order, metrics
-from edgekd.networks import builders, network_size, weight_files
+from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_and_features, logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings import model_specs
@@ -25,7 +25,9 @@ from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.settings.training_settings import AS_IT_IS
 from edgekd.training import linear_head, views
-from edgekd.training.fit import FitPlan, Step, balanced, first_rate, fit, shuffled
+from edgekd.training.ahead import ahead
+from edgekd.training.fit import balanced, fit, shuffled
+from edgekd.training.fit_plan import FitPlan, Step, first_rate
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import team
 
@@ -35,6 +37,7 @@ LABEL_SMOOTHING = 0.1  # of a teacher's labels, the value of Szegedy et al. 2016
 Batch = tuple[Tensor, Tensor]  # images float32 [b, c, px, px], targets float32 [b, k]
 
 
+@compute.in_full_float32
 def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Network:
     """Train the teacher on the training split and evaluate it on validation and test.
 
@@ -50,8 +53,9 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     first = builders.finished if config.as_it_is else builders.pretrained
     net, origin = first(model, config.weights, classes, options)
     mean, std = builders.normalisation(model, net)
-    render = views.Renderer(datasets.pixels(dataset), px, mean, std)
-    training = _Training(net, render, dataset, config, settings.view, context)
+    on = compute.of(context)
+    render = views.Renderer(datasets.pixels(dataset), px, mean, std, on.device)
+    training = _Training(on.place(net), render, dataset, config, settings.view, context, on)
     history: list[dict[str, float]] = []
     how: dict[str, Json]
     if config.as_it_is:
@@ -88,7 +92,7 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
             "licence": model.licence,
             "metrics": team().once(training.judge),
             **how,
-            **network_size.size(net, px),
+            **network_size.size(net.cpu(), px),
         },
         state=weight_files.to_bytes(net.state_dict()),
     )
@@ -105,7 +109,9 @@ class _Training:
         config: TeacherConfig,
         view: ViewsConfig,
         context: Context,
+        on: compute.Compute,
     ) -> None:
+        self.on = on
         self.net, self.render, self.dataset = net, render, dataset
         self.config, self.view, self.context = config, view, context
         self.classes = len(dataset.classes)
@@ -115,7 +121,7 @@ class _Training:
     @functools.cached_property
     def dtype(self) -> torch.dtype:
         """The dtype that the teacher answers in."""
-        return precision(self.config.precision, self.net)
+        return precision(self.config.precision, self.net, self.on)
 
     def _rows(self, split: str) -> Tensor:
         return torch.from_numpy(datasets.rows(self.dataset, split))
@@ -148,13 +154,15 @@ class _Training:
         """
         config, several = self.config, self.dataset.labels == "many"
         known = self.labels[self.train]
-        parts = label_losses.label_weights(known) if several else None
+        parts = label_losses.label_weights(known).to(self.on.device) if several else None
         of_labels = label_losses.fit(self.dataset.labels)
         class_weights = None if several else balanced(known, self.classes)
         val = self._rows("val")
 
         def loss(batch: Batch, _step: Step) -> Tensor:
-            return of_labels(self.net(batch[0]), batch[1], parts)
+            with compute.autocast(self.on.training, batch[0].device):
+                logits = self.net(batch[0])
+            return of_labels(logits.float(), batch[1], parts)
 
         def evaluate(kept: nn.Module) -> dict[str, float]:
             answers = logits_of(kept, (self.render.plain(part) for part in val.split(config.batch)))
@@ -172,10 +180,20 @@ class _Training:
             checkpoint=self.context.checkpoint,
             evaluate=evaluate,
             progress=self.context.progress,
+            compute=self.on,
+            say=self.context.say,
         )
 
     def _batches(self, epoch: int, class_weights: Tensor | None) -> Iterator[Batch]:
         """The batches of an epoch: views of training images with mixed, smoothed labels."""
+        device = self.on.device
+        for sight, targets in ahead(self._gathered(epoch, class_weights), not self.on.is_host):
+            yield self.render.draw(sight), compute.moved(targets, device)
+
+    def _gathered(
+        self, epoch: int, class_weights: Tensor | None
+    ) -> Iterator[tuple[views.Sight, Tensor]]:
+        """What each view of an epoch is rendered from, and its labels."""
         seed = self.context.seed
         drawn = views.draw(self.view, seed, epoch, len(self.labels), among=self.train)
         for order in shuffled(len(self.train), self.config.batch, seed, epoch, class_weights):
@@ -184,7 +202,8 @@ class _Training:
                 label_losses.soften(self.labels[r], self.classes, LABEL_SMOOTHING)
                 for r in (rows, drawn.partner[rows])
             )
-            yield self.render.views(rows, drawn), label_losses.mixed(own, other, drawn.share[rows])
+            targets = label_losses.mixed(own, other, drawn.share[rows])
+            yield self.render.gather(rows, drawn), compute.pinned(targets, self.on.device)
 
     def fit_head(self) -> float:
         """Fit a linear head on the frozen backbone's features of plain and augmented training
@@ -227,7 +246,7 @@ class _Training:
                 images = (
                     self.render.plain(rows) if drawn is None else self.render.views(rows, drawn)
                 )
-                return logits_and_features(self.net, images, self.dtype)[1]
+                return logits_and_features(self.net, images, self.dtype)[1].cpu()
 
             for start, found in team().spread(features, range(0, len(train), config.batch)):
                 x[number, start : start + config.batch] = found

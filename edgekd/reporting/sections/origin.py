@@ -108,6 +108,7 @@ class StageLine:
 
     name: str
     seconds: str
+    device: str
     cached: bool
     key: str
     short_key: str
@@ -268,7 +269,7 @@ def _data_facts(block: DataBlock) -> list[tuple[str, str]]:
 
 
 def stages(report: Report) -> list[StageLine]:
-    """Each stage with its duration, key and digest."""
+    """Each stage with its duration, its device, key and digest."""
     return [_stage(row) for row in report.stages]
 
 
@@ -276,6 +277,7 @@ def _stage(row: StageBlock) -> StageLine:
     return StageLine(
         name=row.stage,
         seconds=fmt.seconds(row.seconds),
+        device=present(row.device) or fmt.NONE,
         cached=row.cached,
         key=row.key,
         short_key=row.key[:DIGEST_LETTERS],

@@ -6,6 +6,7 @@ it averages. On such networks Grad-CAM is its positive part.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -40,6 +41,6 @@ def e2kd(student: Tensor, teacher: Tensor, answers: Tensor) -> Tensor:
     """
 
     def evidence(x: Tensor) -> Tensor:
-        return F.relu(x[range(len(x)), answers]).flatten(1)
+        return F.relu(x[torch.arange(len(x), device=x.device), answers]).flatten(1)
 
     return (1 - F.cosine_similarity(evidence(student), evidence(teacher), dim=1)).mean()

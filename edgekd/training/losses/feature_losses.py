@@ -56,9 +56,10 @@ def infonce(
     """
     alike = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
     if images is not None:
-        same = (images[:, None] == images[None, :]) & ~torch.eye(len(images), dtype=torch.bool)
+        itself = torch.eye(len(images), dtype=torch.bool, device=images.device)
+        same = (images[:, None] == images[None, :]) & ~itself
         alike = alike.masked_fill(same, -torch.inf)
-    return F.cross_entropy(alike, torch.arange(len(alike)))
+    return F.cross_entropy(alike, torch.arange(len(alike), device=alike.device))
 
 
 def _at_each_place(x: Tensor) -> Tensor:

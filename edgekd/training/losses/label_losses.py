@@ -31,12 +31,18 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None
     NaN is not known: it is left out of the mean (U-Ignore of Irvin et al. 2019, arXiv 1901.07031).
     """
     known = ~targets.isnan()
-    if not bool(known.all()):
-        targets = targets.nan_to_num(0.0)
+    # The host would have to wait for a GPU to learn this.
+    if targets.device.type == "cpu" and bool(known.all()):
+        return _each_label(logits, targets, weights).mean()
+    each = _each_label(logits, targets.nan_to_num(0.0), weights)
+    found = each[known] if targets.device.type == "cpu" else each.where(known, 0.0)
+    return found.sum() / known.sum().clamp(min=1)
+
+
+def _each_label(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The terms of `binary_cross_entropy`, [b, k]."""
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    if weights is not None:
-        each = each * torch.lerp(weights[0], weights[1], targets)
-    return each.mean() if bool(known.all()) else each[known].sum() / known.sum().clamp(min=1)
+    return each if weights is None else each * torch.lerp(weights[0], weights[1], targets)
 
 
 def fit(labels: Labels) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:

@@ -203,7 +203,7 @@ def rank(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     depend on a shift of the scores of a class. Scores are float32 [b, k]: `odds` of the logits, or
     the logits themselves where an image may have several labels.
     """
-    first, second = torch.triu_indices(len(student), len(student), 1)
+    first, second = torch.triu_indices(len(student), len(student), 1, device=student.device)
     return (
         per_label(
             student[first] - student[second],
