@@ -57,7 +57,9 @@ HEAVY = {
     "accelerate",
 }
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
-TERMINAL = {f"app.terminal.{name}" for name in ("build", "comparison", "slow", "text", "why")}
+TERMINAL = {
+    f"app.terminal.{name}" for name in ("build", "comparison", "formats", "slow", "text", "why")
+}
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone
 
@@ -164,7 +166,8 @@ def test_what_reaches_devices_is_light() -> None:
         ("timm", {"networks.builders"}),
         ("torch_pruning", {"networks.channel_groups"}),
         ("accelerate", {"training.processes"}),
-        ("onnx2tf", set()),
+        ("onnx2tf", {"export.float_conversion"}),
+        ("ai_edge_quantizer", {"export.float_conversion"}),
         ("PIL", {"data.images", "evaluation.examples"}),
         ("rich", {"app.console", *TERMINAL}),
         ("jinja2", {"reporting.html_report"}),

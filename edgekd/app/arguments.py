@@ -37,6 +37,9 @@ CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 RUN_ON = option("train on auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if any)", "DEVICE")
+FORMATS = option(
+    "also make: float16, float32, dynamic, int16x8 (default: as in the profile)", "A,B"
+)
 SETTING = "change one setting of the recipe; may be repeated"
 
 
@@ -105,6 +108,7 @@ class Build(Arguments):
     student: str | None = field(
         default=None, metadata=option("network to train and ship", "NAME[@FILE]")
     )
+    formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
         default=None, metadata=option("out folder (default: builds/DATA-STUDENT-PROFILE)", "DIR")
     )
@@ -180,6 +184,7 @@ class Convert(Arguments):
     trust: bool = field(
         default=False, metadata=option("let code inside MODEL run, as a pickle holds it")
     )
+    formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
         default=None, metadata=option("out folder (default: builds/DATA-MODEL-PROFILE)", "DIR")
     )

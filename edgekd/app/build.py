@@ -22,6 +22,7 @@ from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
+from edgekd.export import format_packages
 from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
@@ -75,6 +76,8 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
     made = job(settings, asked.profile)
     for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
         progress(Note(f"edgekd: {told}"))
+    if told := format_packages.left_out(settings.convert, made.profile):
+        progress(Note(f"edgekd: {told}"))
     if made.given:
         from edgekd.app import given_job
 
@@ -103,9 +106,16 @@ def own_settings(asked: Build) -> dict[str, Toml]:
         found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
     if asked.device is not None:
         found["run.device"] = asked.device
+    if asked.formats is not None:
+        found["convert.formats"] = [*listed(asked.formats)]
     if asked.seed is not None:
         found["seed"] = asked.seed
     return found
+
+
+def listed(text: str) -> list[str]:
+    """The names of "int8,float16"."""
+    return [part for part in re.split(r"[,\s]+", text) if part]
 
 
 def name_and_file(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from edgekd.app.results import BuildResult
 from edgekd.app.settings import sets
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import RecipeError
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.store import Store
 from edgekd.settings.setting_types import Toml
 
@@ -33,7 +34,17 @@ def run(asked: Convert) -> BuildResult:
 
 
 def _again(asked: Convert, path: Path, data: bytes) -> BuildResult:
-    """Convert a model.onnx that EdgeKD published: its numbers are final, so no image is needed."""
+    """Convert a model.onnx that EdgeKD published: its numbers are final, so no image is needed.
+
+    Raises RecipeError for other formats than int8, since its weights are rounded to int8.
+    """
+    others = [one for one in build.listed(asked.formats or "") if one != NumberFormat.INT8]
+    if others:
+        raise RecipeError(
+            f"{path}: a build's own model.onnx holds the int8 network alone, and --formats asks "
+            f"for {', '.join(others)}",
+            "give --formats to the `edgekd build` that made it; finished stages are not repeated",
+        )
     from edgekd.export import published_onnx, tflite_convert
 
     made = tflite_convert.convert(published_onnx.read(data, str(path)))
@@ -77,6 +88,7 @@ def as_build(asked: Convert) -> Build:
         until=asked.until,
         settings=[*sets(own), *sets(asked.settings)],
         device=asked.device,
+        formats=asked.formats,
         seed=asked.seed,
         progress=asked.progress,
     )

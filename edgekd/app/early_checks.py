@@ -14,6 +14,7 @@ from edgekd.core.context import Hardware
 from edgekd.core.errors import DataError, RecipeError, UnknownName
 from edgekd.data import answer_logs, tables
 from edgekd.data.sources import UNLABELLED
+from edgekd.export import format_packages
 from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
@@ -37,6 +38,7 @@ def check_job(job: Job) -> None:
     Raises RecipeError, UnknownName or DataError that names the key or the file.
     """
     stages(job)
+    format_packages.check_installed(job.formats)
     _check_modes(job)
     range_pins.parse(job.recipe.qat.pin)
     if job.recipe.subgroups.column:

@@ -12,6 +12,7 @@ from edgekd.core.artifacts import Network
 from edgekd.core.errors import DataError
 from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import Source
+from edgekd.export import format_packages
 from edgekd.export.untrained_model import given_tflite
 from edgekd.pipeline.jobs import Job
 from edgekd.quantization import given_network
@@ -40,6 +41,7 @@ def job(settings: Recipe, device: DeviceProfile) -> Job:
         },
     )
     made = Job(settings, device, source)
+    format_packages.check_installed(made.formats)
     use_check.check(provenance.made_of(made, {}), settings.card)
     if labels == "own":
         preprocessing.check(source, network, settings)
@@ -93,4 +95,4 @@ def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
     network = given_network.network(config)
     data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)))
     name = f"{network.facts['name']} at {network.px} px"
-    return student_check.check_given(name, data, profile)
+    return student_check.check_given(name, data, profile, config)

@@ -12,8 +12,10 @@ from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.bundle import archive
 from edgekd.core.artifacts import Dataset, LiteModel
 from edgekd.core.errors import DeviceError
+from edgekd.core.number_formats import NumberFormat, file_name
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
+from edgekd.evaluation import format_accuracy
 from edgekd.evaluation.examples import Example, choose
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.golden import golden_npz
@@ -33,6 +35,7 @@ MODEL_FILES = (
     "model_edgetpu.tflite",
     "model_edgetpu.log",
     "bundle.zip",
+    *(file_name(one) for one in NumberFormat if one is not NumberFormat.INT8),
 )
 
 
@@ -105,6 +108,9 @@ def _model_files(
         files["golden.npz"] = golden_npz(
             load(done, "inputs"), load(done, "evaluate"), load(done, "distil")
         )
+    if "formats" in done:
+        made = format_accuracy.made_files(load(done, "formats"))
+        files |= {file_name(one): bytes(data) for one, data in made.items()}
     if "bench" in done:
         files["bench/local.json"] = facts_json(load(done, "bench").body)
     return files, report

@@ -16,6 +16,7 @@ from edgekd.assessment.student_check import CLASSES, check_student
 from edgekd.core import artifacts
 from edgekd.core.errors import GateFailed, ModelFileError
 from edgekd.core.records import from_json, present
+from edgekd.export import format_packages
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
@@ -39,6 +40,9 @@ def before_build(
         "latency": _digest(profile.latency),
         "compiler": _compiler_of(profile),
     }
+    formats = format_packages.wanted(settings.convert, profile)
+    if len(formats) > 1:  # older answers, of int8 alone, keep their keys
+        asked["formats"] = list(formats)
     key = artifacts.sha256(artifacts.canonical_json(json.loads(json.dumps(asked))))
     answer = _read(kept)
     if answer is not None and answer.key == key:

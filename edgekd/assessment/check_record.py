@@ -9,6 +9,7 @@ import enum
 import math
 from typing import Final, Literal
 
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UNSET, Record, UnsetType
 
 SCHEMA: Final = "edgekd.check/1"
@@ -135,6 +136,13 @@ class Prediction(Record, frozen=True):
     time_by_op: dict[str, float] | UnsetType = UNSET
 
 
+class FormatLatency(Record, frozen=True):
+    """The predicted latency of the network in a number format other than int8."""
+
+    format: NumberFormat
+    predicted: Prediction
+
+
 class EditRow(Record, frozen=True):
     """One edit of the network, and what the device makes of the edited graph.
 
@@ -233,3 +241,4 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     compiled: CompiledBlock | UnsetType = UNSET
     compiler: CompilerReport | UnsetType = UNSET
     key: str | UnsetType = UNSET
+    formats: list[FormatLatency] | UnsetType = UNSET  # only where more than int8 is asked for

@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from edgekd.assessment.arena import Allocation, measure_apart
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.checked_file import refuse_settings, tflite_of
 from edgekd.assessment.compiler_answer import CompilerAnswer, CompilerFailed
 from edgekd.assessment.edgetpu.compiled_file import is_compiled
+from edgekd.assessment.format_latency import format_latencies
 from edgekd.assessment.graph_check import NOT_RUN, check_graph
 from edgekd.assessment.loading import installed_lacks
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.core import files
 from edgekd.core.errors import DeviceError, ModelFileError
+from edgekd.export import format_packages
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
-from edgekd.settings.recipe import Recipe
+from edgekd.settings.recipe import ConvertConfig, Recipe
 from edgekd.tflite.flatbuffer import LiteGraph, read
 
 # Classes of a student that is checked by name. No data says how many there are, and the classifier
@@ -122,20 +126,27 @@ def check_student(
     px = settings.data.input_px
     data = untrained_model(student, px, classes, profile.rules)
     name = f"{student.name} at {px} px"
-    notes = [UNTRAINED]
-    answer = _compiled(data, profile, notes)
-    return check_graph(
-        read(data), profile, name, file_bytes=len(data), compiler=answer, notes=tuple(notes)
-    )
+    return _unfinished(name, data, profile, settings.convert, UNTRAINED)
 
 
-def check_given(name: str, data: bytes, profile: DeviceProfile) -> DeviceCheck:
+def check_given(
+    name: str, data: bytes, profile: DeviceProfile, config: ConvertConfig
+) -> DeviceCheck:
     """Check a network of the user's. `data`: its .tflite, with ranges that mean nothing."""
-    notes = [UNCALIBRATED]
+    return _unfinished(name, data, profile, config, UNCALIBRATED)
+
+
+def _unfinished(
+    name: str, data: bytes, profile: DeviceProfile, config: ConvertConfig, note: str
+) -> DeviceCheck:
+    notes = [note]
     answer = _compiled(data, profile, notes)
-    return check_graph(
-        read(data), profile, name, file_bytes=len(data), compiler=answer, notes=tuple(notes)
+    graph = read(data)
+    check = check_graph(
+        graph, profile, name, file_bytes=len(data), compiler=answer, notes=tuple(notes)
     )
+    latencies = format_latencies(graph, profile, format_packages.wanted(config, profile))
+    return msgspec.structs.replace(check, formats=latencies) if latencies else check
 
 
 def _compiled(model: bytes, profile: DeviceProfile, notes: list[str]) -> CompilerAnswer:

@@ -82,6 +82,18 @@ class TensorOrigin(TypedDict):
     order: NotRequired[list[int]]
 
 
+class FormatRow(TypedDict):
+    """A file in another number format. `format`: a `number_formats.NumberFormat`.
+
+    `message`: why the file could not be made or run, "" where it could. `images`: indices into the
+    test split of the images that it answered; none where it was not made.
+    """
+
+    format: str
+    message: str
+    images: list[int]
+
+
 class PortFacts(TypedDict):
     """The input or the output of a .tflite. Scale and zero point are None for a float tensor."""
 

@@ -23,6 +23,7 @@ from edgekd.core.artifact_rows import (
     EdgeRange,
     ExportedRange,
     ExportedWeight,
+    FormatRow,
     ImageRow,
     LayerRow,
     LiteFacts,
@@ -272,6 +273,22 @@ class LiteModel:
     facts: LiteFacts
     correspondence: list[TensorOrigin]
     tflite: Blob
+
+
+@dataclasses.dataclass(frozen=True)
+class Formats:
+    """Files of the float network in number formats other than int8; b"" for one that is not there.
+
+    `rows`: of the formats that were asked for. `logits`: their answers to test images, float32
+    [images of all rows, classes], C order, in the order of the rows.
+    """
+
+    rows: list[FormatRow]
+    logits: Blob
+    float16: Blob
+    float32: Blob
+    dynamic: Blob
+    int16x8: Blob
 
 
 @dataclasses.dataclass(frozen=True)

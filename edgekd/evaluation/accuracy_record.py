@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 
 from edgekd.core.intervals import Interval
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UNSET, Record, UnsetType
 
 
@@ -167,6 +168,36 @@ class Paired(Record, frozen=True):
     test: str
 
 
+class FormatRow(Record, frozen=True, kw_only=True):
+    """The file of one number format on `n` test images, compared with the float student.
+
+    `agree_with_float`: the share of answers that are the float student's. `change`: what it gains
+    over the float student. `path`: in the out folder. `input`, `output`: types of the tensors.
+    """
+
+    format: NumberFormat
+    n: int
+    top1: float
+    top1_ci95: Interval
+    auc: float | None
+    auc_ci95: Interval | None
+    agree_with_float: float
+    agree_ci95: Interval
+    change: Change
+    path: str
+    sha256: str
+    bytes: int
+    input: str
+    output: str
+
+
+class FailedFormat(Record, frozen=True):
+    """A number format that was asked for and is not there. `message`: of the library."""
+
+    format: NumberFormat
+    message: str
+
+
 class Confusion(Record, frozen=True):
     """Images by true class (rows) and answer (columns), both in the order of `classes`."""
 
@@ -186,6 +217,9 @@ class Accuracy(Record, frozen=True, kw_only=True):
     confusion: Confusion | UnsetType = UNSET  # only where an image has exactly one class
     int8: Change | UnsetType = UNSET  # from the float student to the .tflite
     device: DeviceRow | UnsetType = UNSET
+    # int8 first; both lists are absent where nothing but int8 was asked for
+    formats: list[FormatRow] | UnsetType = UNSET
+    formats_failed: list[FailedFormat] | UnsetType = UNSET
 
     def row(self, stage: str) -> StageRow | None:
         """The row of a stage, or None when its network was not evaluated."""

@@ -22,9 +22,10 @@ INSIDE = "//"
 
 
 class OnnxForm(enum.StrEnum):
-    """How the int8 network is written in ONNX."""
+    """How the network is written in ONNX."""
 
     FLOAT = "float"  # no quantization nodes; weights lie on the int8 grid
+    UNROUNDED = "unrounded"  # no quantization nodes; weights as they were trained in float
     QDQ = "qdq"  # QuantizeLinear and DequantizeLinear at every edge
 
 
@@ -54,12 +55,14 @@ class OnnxGraph:
         return output
 
     def parameter(self, node: Node) -> str:
-        """The ONNX tensor of a layer's weight, on the int8 grid."""
+        """The ONNX tensor of a layer's weight: on the int8 grid, or (UNROUNDED) as it is."""
         layer = self.layers[str(node.args[0].target)]  # the node is the weight's fake-quantizer
-        weight, scale = self.state[f"{layer.name}.weight"], self.state[f"{layer.name}.scale"]
-        scale = np.broadcast_to(scale, (weight.shape[0],))
-        codes = int8_rules.weight_codes(weight, scale, axis=0)
         name = f"{layer.name}.weight"
+        weight = self.state[name]
+        if self.form is OnnxForm.UNROUNDED:
+            return self.constant(name, weight, np.float32)
+        scale = np.broadcast_to(self.state[f"{layer.name}.scale"], (weight.shape[0],))
+        codes = int8_rules.weight_codes(weight, scale, axis=0)
         if self.form is OnnxForm.FLOAT:
             shape = [-1] + [1] * (weight.ndim - 1)
             return self.constant(name, codes.astype(np.float32) * scale.reshape(shape), np.float32)
@@ -76,10 +79,11 @@ class OnnxGraph:
 
     def bias(self, layer: Layer) -> str:
         """The ONNX tensor of a layer's bias: as trained, or (QDQ) int32 at scale s_in * s_w."""
-        values, scale = self.state[f"{layer.name}.bias"], self.state[f"{layer.name}.scale"]
         name = f"{layer.name}.bias"
-        if self.form is OnnxForm.FLOAT:
+        values = self.state[name]
+        if self.form is not OnnxForm.QDQ:
             return self.constant(name, values, np.float32)
+        scale = self.state[f"{layer.name}.scale"]
         source = self.network.edge(layer.source).range.scale
         codes = int8_rules.bias_codes(values, source, scale)
         steps = np.broadcast_to((scale.astype(np.float64) * source), values.shape)
@@ -101,7 +105,9 @@ class OnnxGraph:
         return self.emit(op, inputs, f"{output}{INSIDE}{part}", **attributes)
 
     def operand(self, edge: str) -> str:
-        """The ONNX tensor of a constant operand, on the int8 grid."""
+        """The ONNX tensor of a constant operand: on the int8 grid, or (UNROUNDED) as it is."""
+        if self.form is OnnxForm.UNROUNDED:
+            return self.constant(edge, self.state[f"{edge}.constant"], np.float32)
         found = self.network.edge(edge).range
         codes = found.quantize(self.state[f"{edge}.constant"])
         if self.form is OnnxForm.FLOAT:
@@ -122,7 +128,7 @@ class OnnxGraph:
             self.names[node] = self.operand(str(node.meta["edge"]))
             return
         source, name = self.names[node.args[0]], str(node.meta["edge"])
-        if self.form is OnnxForm.FLOAT or name == "input":
+        if self.form is not OnnxForm.QDQ or name == "input":
             self.names[node] = source
             return
         found = self.network.edge(name).range
@@ -139,7 +145,7 @@ class OnnxGraph:
         """The graph's input: x' in float32, or (QDQ) pixels in uint8."""
         shape = shape_of(node)
         self.names[node] = "input"
-        if self.form is OnnxForm.FLOAT:
+        if self.form is not OnnxForm.QDQ:
             return helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)
         grid = self.network.input_range
         self.names[node] = self.emit(

@@ -1,9 +1,10 @@
-"""Writes the graph of a finished QatNetwork as ONNX, batch 1, in one of two forms.
+"""Writes the graph of a QatNetwork as ONNX, batch 1, in one of three forms.
 
-    FLOAT  no quantization nodes; weights are code * scale, so they lie on the int8 grid; input
-           float32 x'
-    QDQ    QuantizeLinear and DequantizeLinear at every edge, int8 weights, int32 biases; input
-           uint8 pixels
+    FLOAT      no quantization nodes; weights are code * scale, so they lie on the int8 grid; input
+               float32 x'
+    UNROUNDED  as FLOAT, with the weights of the float network
+    QDQ        QuantizeLinear and DequantizeLinear at every edge, int8 weights, int32 biases; input
+               uint8 pixels
 
 x' = scale * (pixel - 128 - zero_point) is what the int8 input tensor means
 (`edgekd.tflite.int8_rules.input_range`).
@@ -33,8 +34,8 @@ IR_VERSION = 9  # belongs to opset 17 to 20; older ONNX Runtimes on boards refus
 def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm) -> bytes:
     """The network as ONNX bytes. Equal arguments give equal bytes.
 
-    `state`: the arrays of `Finished.state`. Tensors are named after their edges: "input", "output",
-    else the name of the module.
+    `state`: the arrays of `Finished.state`, or (UNROUNDED) of `float_network.float_state`. Tensors
+    are named after their edges: "input", "output", else the name of the module.
     """
     writer = OnnxGraph(network, state, form)
     quantized = _edge_after(network)

@@ -15,8 +15,8 @@ REPLACED = ("data", "teacher", "knowledge", "distil")
 def _given(job: Job) -> GivenSettings:
     from edgekd.quantization import given_network  # torch, which other jobs are planned without
 
-    # Where the labels come from does not change the network.
-    config = dataclasses.replace(job.recipe.convert, labels="auto")
+    # Where the labels come from, and what else is made of it, do not change the network.
+    config = dataclasses.replace(job.recipe.convert, labels="auto", formats=())
     return GivenSettings(config, given_network.foreign(config).digest)
 
 

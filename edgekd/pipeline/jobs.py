@@ -10,8 +10,10 @@ from typing import Any
 
 from edgekd.core.errors import WeightsError
 from edgekd.core.files import reason
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.store import Entry
 from edgekd.data.sources import Source
+from edgekd.export import format_packages
 from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
@@ -58,6 +60,11 @@ class Job:
     def given(self) -> bool:
         """Whether a finished network of the user's takes the place of a student to train."""
         return bool(self.recipe.convert.model)
+
+    @property
+    def formats(self) -> tuple[NumberFormat, ...]:
+        """The number formats that the build makes, int8 first."""
+        return format_packages.wanted(self.recipe.convert, self.profile)
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:

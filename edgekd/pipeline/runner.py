@@ -83,7 +83,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 
 # Settings that came after builds were stored. They stand in a key only where they are given, so
 # that these builds keep their keys.
-LATER: dict[str, Any] = {"options": {}}
+LATER: dict[str, Any] = {"options": {}, "formats": ()}
 
 
 def _without_later(config: dict[str, Any]) -> dict[str, Any]:

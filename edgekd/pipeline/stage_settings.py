@@ -12,6 +12,7 @@ import dataclasses
 from typing import Annotated
 
 from edgekd.core.artifacts import Json
+from edgekd.core.number_formats import NumberFormat
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import (
     BenchConfig,
@@ -175,6 +176,14 @@ class QatSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class FormatsSettings:
+    """Settings of the stage "formats". `rules`: as in `QatSettings`."""
+
+    formats: tuple[NumberFormat, ...]
+    rules: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class TeacherPrecision:
     """Settings of the stages "evaluate" and "saliency": the precision that the teacher runs in."""
 
@@ -239,6 +248,7 @@ StageSettings = (
     | AnsweredSettings
     | PruneSettings
     | QatSettings
+    | FormatsSettings
     | TeacherPrecision
     | CertifySettings
     | ConfidenceSettings

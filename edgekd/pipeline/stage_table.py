@@ -11,6 +11,7 @@ import functools
 
 from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
+from edgekd.core.number_formats import NumberFormat
 from edgekd.device import edgebench
 from edgekd.pipeline import given_stages
 from edgekd.pipeline.jobs import Job, file_digest, teacher_px, weights_content
@@ -21,6 +22,7 @@ from edgekd.pipeline.stage_settings import (
     ConfidenceSettings,
     DataSettings,
     DistilSettings,
+    FormatsSettings,
     HostBenchSettings,
     InputsSettings,
     KnowledgeSettings,
@@ -153,6 +155,15 @@ def _qat(job: Job) -> QatSettings:
     )
 
 
+def _formats(job: Job) -> FormatsSettings:
+    others = tuple(one for one in job.formats if one is not NumberFormat.INT8)
+    return FormatsSettings(others, dict(job.profile.rules))
+
+
+def _has_formats(job: Job) -> bool:
+    return job.formats != (NumberFormat.INT8,)
+
+
 def _teacher_precision(job: Job) -> TeacherPrecision:
     return TeacherPrecision(job.recipe.teacher.precision)
 
@@ -221,6 +232,15 @@ STAGES: tuple[Stage, ...] = (
     Stage("export", 1, "edgekd.pipeline.stages.export:run", artifacts.Exported, ("qat",), None),
     Stage(
         "convert", 1, "edgekd.pipeline.stages.convert:run", artifacts.LiteModel, ("export",), None
+    ),
+    Stage(
+        "formats",
+        1,
+        "edgekd.pipeline.stages.formats:run",
+        artifacts.Formats,
+        ("data", "inputs", "distil", "prune"),
+        _formats,
+        wanted=_has_formats,
     ),
     Stage(
         "evaluate",

@@ -65,8 +65,8 @@ def network(config: ConvertConfig) -> Network:
 
     Raises what loading it raises, and UnsupportedNetwork for one that cannot be recorded.
     """
-    # What the images are measured against does not change the network.
-    return _network(dataclasses.replace(config, labels="auto"))
+    # What the images are measured against, and what else is made of it, do not change the network.
+    return _network(dataclasses.replace(config, labels="auto", formats=()))
 
 
 @functools.lru_cache(maxsize=2)

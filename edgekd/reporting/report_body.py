@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 import edgekd
-from edgekd.assessment import assess
+from edgekd.assessment import assess, format_latency
 from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.core.artifacts import (
     Certificate,
     Dataset,
     Evaluation,
+    Formats,
     LiteModel,
     Measurement,
     Network,
@@ -21,7 +22,7 @@ from edgekd.core.artifacts import (
 )
 from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.device.bench_record import Bench
-from edgekd.evaluation import waterfall
+from edgekd.evaluation import format_accuracy, waterfall
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
@@ -113,7 +114,15 @@ def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
         output_scale=load(done, "convert").facts["output"]["scale"],
         seed=job.recipe.seed,
     )
-    return waterfall.accuracy(evaluation, images, job.recipe.budget)
+    found = waterfall.accuracy(evaluation, images, job.recipe.budget)
+    if "formats" not in done:
+        return found
+    formats: Formats = load(done, "formats")
+    return msgspec.structs.replace(
+        found,
+        formats=format_accuracy.rows(evaluation, load(done, "convert"), formats, job.recipe.seed),
+        formats_failed=format_accuracy.failed(formats),
+    )
 
 
 def artifact(model: LiteModel) -> Artifact:
@@ -132,11 +141,13 @@ def device(job: Job, model: LiteModel, compiled: CompiledForDevice | None = None
     if compiled is not None:
         found = assess.assess_compiled(graph, job.profile, found.loading, compiled)
     memory = {**to_json(found.memory), "file_bytes": len(model.tflite)}
+    latencies = format_latency.format_latencies(graph, job.profile, job.formats)
     return DeviceBlock(
         predicted=found.predicted,
         memory=from_json(DeviceMemory, memory, "the memory of the file"),
         mapped=found.mapped.block(),
         compiler=UNSET if compiled is None else compiled.report,
+        formats=latencies or UNSET,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from edgekd.assessment.check_record import CompilerReport, MappedBlock, Prediction
+from edgekd.assessment.check_record import CompilerReport, FormatLatency, MappedBlock, Prediction
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.data.depth_record import Depth
@@ -155,6 +155,7 @@ class DeviceBlock(Record, frozen=True, kw_only=True):
     memory: DeviceMemory
     mapped: MappedBlock
     compiler: CompilerReport | UnsetType | None = UNSET
+    formats: list[FormatLatency] | UnsetType = UNSET  # only where more than int8 was asked for
 
 
 class BundleBlock(Record, frozen=True):

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 
 from edgekd.core.intervals import Interval
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UnsetType, present
 from edgekd.evaluation.accuracy_record import Accuracy, Metric
 
@@ -17,6 +18,13 @@ STAGES = {
     "qat": "After QAT",
     "onnx": "ONNX",
     "tflite": "TFLite int8",
+}
+FORMATS = {
+    NumberFormat.INT8: "int8, certified",
+    NumberFormat.FLOAT16: "float16",
+    NumberFormat.FLOAT32: "float32",
+    NumberFormat.DYNAMIC: "dynamic (int8 weights)",
+    NumberFormat.INT16X8: "int16x8",
 }
 LISTED = 12  # confusions, failures and warnings shown one by one; the rest is only counted
 NONE = "–"  # stands where there is no figure

@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edgekd.core.number_formats import NumberFormat
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
-    """A network of the user's own in place of a student that is trained. `edgekd convert` fills
-    this in. Off if `model` is empty.
+    """A network of the user's own in place of a student that is trained, off if `model` is empty;
+    and, for any student, the number formats of the files. `edgekd convert` fills this in.
     """
 
     model: Annotated[
@@ -50,6 +52,13 @@ class ConvertConfig:
             'float "network" itself. "auto": own labels where there are as many classes as outputs.'
         ),
     ] = "auto"
+    formats: Annotated[
+        tuple[NumberFormat, ...],
+        Meta(
+            description="Number formats to make beside int8, which is always made. Empty: those of "
+            "the device profile."
+        ),
+    ] = ()
     trust: Annotated[
         bool, Meta(description="Whether code inside the model's file may run. A pickle can do all.")
     ] = False

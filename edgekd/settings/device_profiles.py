@@ -40,6 +40,8 @@ FIELDS: dict[str, Setting] = settings_of(DeviceProfile)
 OWN = ("name", "title", "measured_on_hardware")
 PLAIN = (*OWN, "notes", "deprecated")  # stated without a source
 FIGURES = tuple(name for name in FIELDS if name not in (*PLAIN, "ops", "sources"))
+# A file may leave these out.
+DEFAULTS: dict[str, Toml] = {"formats": {"value": [], "source": "EdgeKD's default: int8 alone"}}
 COUNTED: dict[str, Callable[[], int]] = {
     "cores": lambda: os.cpu_count() or 1,
     "threads": lambda: (
@@ -74,7 +76,7 @@ def load_profile(name_or_path: str) -> DeviceProfile:
 
 def read_profile(path: Path) -> DeviceProfile:
     """A profile from its file. Raises ProfileError that names the file and the key."""
-    body = _tables(path)
+    body = {**DEFAULTS, **_tables(path)}
     _check_keys(path, "", body, (*PLAIN, *FIGURES, "ops"))
     # One value per field, each checked against the type of its field.
     values: dict[str, Any] = {key: _checked(path, key, FIELDS[key], body[key]) for key in PLAIN}

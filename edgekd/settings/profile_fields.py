@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.artifacts import Json
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.settings.compression_settings import EditsConfig
 from edgekd.settings.setting_types import Share
@@ -65,6 +66,13 @@ class DeviceProfile:
     classifier_weights: Annotated[
         Literal["per-channel", "per-tensor"],
         Meta(description="Granularity of the weight scales of the last FULLY_CONNECTED."),
+    ]
+    formats: Annotated[
+        tuple[NumberFormat, ...],
+        Meta(
+            description="Number formats that a build makes beside int8 where its recipe names "
+            "none. May be left out of a profile's file."
+        ),
     ]
     pooling: Annotated[
         Literal["mean", "average_pool"], Meta(description="The operator of the global pooling.")

@@ -232,10 +232,9 @@ def _checked(setting: Setting, value: Toml, where: str) -> Any:
             setting.choices,
             f"one of {', '.join(map(repr, setting.choices))} (in {where})",
         )
-    example = """'["A", "B"]'""" if setting.default == () else setting.default
     raise RecipeError(
         f"{where}: {setting.key} is {spoken(value)}, expected {setting.expected}",
-        f"--set {setting.key}=VALUE sets it, for example --set {setting.key}={example}",
+        f"--set {setting.key}=VALUE sets it, for example --set {setting.key}={setting.example}",
     )
 
 

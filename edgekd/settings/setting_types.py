@@ -101,6 +101,17 @@ class Setting:
         return low, high
 
     @property
+    def example(self) -> object:
+        """A value that the setting takes, for messages: its default, or the first of a list."""
+        if self.default != ():
+            return self.default
+        kind = _bare(inspect.type_info(self.hint))
+        item = _bare(kind.item_type) if isinstance(kind, inspect.VarTupleType) else None
+        if isinstance(item, inspect.EnumType):
+            return f"""'["{next(iter(item.cls)).value}"]'"""
+        return """'["A", "B"]'"""
+
+    @property
     def expected(self) -> str:
         """What a value must be, in words: "a whole number from 32 to 1024"."""
         if self.choices:
@@ -155,6 +166,8 @@ def words(kind: inspect.Type) -> str:
             return name if kind.ge is None else f"{name} of at least {number(kind.ge)}"
         case inspect.StrType():
             return "a text" if kind.min_length is None else "a text that is not empty"
+        case inspect.EnumType():
+            return " or ".join(f'"{value.value}"' for value in kind.cls)
         case inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType() | inspect.ListType():

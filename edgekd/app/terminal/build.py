@@ -10,6 +10,7 @@ import rich.table
 from edgekd.app.printing import print_json
 from edgekd.app.results import BuildResult
 from edgekd.app.terminal.bench import show_bench
+from edgekd.app.terminal.formats import show_formats
 from edgekd.app.terminal.medical import show_medical
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
@@ -62,6 +63,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(_waterfall(accuracy, present(report.data.labels_by) == "network"))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)
+        show_formats(say, accuracy, present(report.device))
     if study := present(report.medical):
         show_medical(say, study)
     if why := present(report.why):

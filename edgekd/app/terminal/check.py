@@ -44,7 +44,9 @@ def _lines(check: DeviceCheck) -> Iterator[Line]:
     if rules is not None:
         yield "rules", f"EdgeKD's own rules: {rules.mapped} of {rules.ops} map"
     yield from _memory(check.memory, check.mapped.origin)
-    yield from _latency(check.predicted)
+    yield from _latency("latency", check.predicted)
+    for row in present(check.formats) or []:
+        yield from _latency(row.format, row.predicted)
     for edit in check.edits:
         yield "edit", f"{safe(edit.edit)}: {safe(edit.why)} [dim]({safe(edit.how)})[/]"
     for note in check.notes:
@@ -114,12 +116,12 @@ def _memory(memory: Memory, origin: Origin) -> Iterator[Line]:
     yield "", f"{used}, {streamed:.0f} KiB streamed each time ({links}); {source}"
 
 
-def _latency(predicted: Prediction) -> Iterator[Line]:
+def _latency(what: str, predicted: Prediction) -> Iterator[Line]:
     if predicted.latency_ms is None:
-        yield "latency", f"not predicted: {safe(predicted.basis)}"
+        yield what, f"not predicted: {safe(predicted.basis)}"
     else:
         bounds = f"{predicted.low_ms:.3g} to {predicted.high_ms:.3g}"
-        yield "latency", f"{predicted.latency_ms:.3g} ms, {bounds}; {safe(predicted.basis)}"
+        yield what, f"{predicted.latency_ms:.3g} ms, {bounds}; {safe(predicted.basis)}"
 
 
 def _grouped(fallback: Sequence[OpRow]) -> dict[tuple[str, str], list[str]]:
