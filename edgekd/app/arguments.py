@@ -37,9 +37,7 @@ CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 RUN_ON = option("train on auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if any)", "DEVICE")
-FORMATS = option(
-    "also make: float16, float32, dynamic, int16x8 (default: as in the profile)", "A,B"
-)
+FORMATS = option("also make float16, float32, dynamic, int16x8 (default: the profile's)", "A,B")
 SETTING = "change one setting of the recipe; may be repeated"
 
 
