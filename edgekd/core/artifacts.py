@@ -4,8 +4,8 @@ Every artifact is a frozen dataclass. A field with the type `Blob` holds bytes, 
 memory map when it comes from the store. Every other field is plain JSON. `pack` and `unpack`
 convert an artifact to and from the form that the store writes.
 
-    key     Hash of everything that decides an artifact: the stage, its version and settings, the
-            digests of its parents, the seed, and the code. With an equal key the stage is skipped.
+    key     Hash of all that decides an artifact: the stage, its version and settings, the digests
+            of its parents, the seed, the code. With an equal key the stage is skipped.
     digest  Hash of the artifact's own bytes. Training is not bit-reproducible, so the same key can
             give another digest.
 """
@@ -59,11 +59,10 @@ def sha256(data: Blob) -> str:
 def stage_key(
     stage: str, version: int, config: Json, parents: Mapping[str, str], seed: int, code: str = ""
 ) -> str:
-    """Hex sha256 of everything that decides an artifact.
+    """Hex sha256 of everything that decides an artifact. `code`: digest of what the stage runs.
 
     `parents` maps the name of each parent stage to its *digest*, not to its key. If a teacher is
-    trained again and comes out different, all later stages run again. `code` is the digest of the
-    code that the stage runs.
+    trained again and comes out different, all later stages run again.
     """
     recipe = {
         "stage": stage,
@@ -88,9 +87,8 @@ class Packed:
     def digest(self) -> str:
         """Hex sha256 over the class, the JSON, and the sha256 of each blob."""
         blobs = {name: sha256(blob) for name, blob in self.blobs.items()}
-        return sha256(
-            canonical_json({"kind": self.kind, "facts": dict(self.facts), "blobs": blobs})
-        )
+        whole = {"kind": self.kind, "facts": dict(self.facts), "blobs": blobs}
+        return sha256(canonical_json(whole))
 
 
 def _is_blob(field: dataclasses.Field[Any]) -> bool:
@@ -277,10 +275,8 @@ class LiteModel:
 
 @dataclasses.dataclass(frozen=True)
 class Formats:
-    """Files of the float network in number formats other than int8; b"" for one that is not there.
-
-    `rows`: of the formats that were asked for. `logits`: their answers to test images, float32
-    [images of all rows, classes], C order, in the order of the rows.
+    """The float network in other number formats than int8; b"" for a file that is not there.
+    `logits`: their answers, float32 [images of all rows, classes], C order, in the rows' order.
     """
 
     rows: list[FormatRow]
