@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Hashable
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -126,12 +125,8 @@ class CapturedStep[B]:
 
 
 def tensors(batch: object) -> list[Tensor]:
-    """The tensors of a batch on a GPU: of the fields of a dataclass, or of the items of a tuple."""
-    return [part for part in _parts(batch).values() if _is_input(part)]
-
-
-def _is_input(part: object) -> TypeGuard[Tensor]:
-    return isinstance(part, Tensor) and part.device.type != "cpu"
+    """The tensors of a batch: of the fields of a dataclass, or of the items of a tuple."""
+    return [part for part in _parts(batch).values() if isinstance(part, Tensor)]
 
 
 def _parts(batch: object) -> dict[str, object]:
@@ -142,9 +137,10 @@ def _parts(batch: object) -> dict[str, object]:
 
 
 def mapped[B](batch: B, change: Callable[[Tensor], Tensor]) -> B:
-    """The batch with every tensor that is on a GPU changed."""
+    """The batch with every tensor changed."""
     parts = {
-        name: change(part) if _is_input(part) else part for name, part in _parts(batch).items()
+        name: change(part) if isinstance(part, Tensor) else part
+        for name, part in _parts(batch).items()
     }
     if isinstance(batch, tuple):
         return type(batch)(parts.values())

@@ -131,12 +131,11 @@ class _RatedAdamW(torch.optim.AdamW):
         self.root = torch.zeros((), device=device)
         # What decay leaves of the parameters of each group.
         self.left = [torch.ones((), device=device) for _ in groups]
-        self.steps = torch.zeros(())  # one for all parameters; torch keeps one for each, on the CPU
+        self.count = 0  # of steps; torch keeps one for each parameter
 
     def prepare(self, rate: float) -> None:
-        self.steps += 1
-        count = float(self.steps)
-        first, second = (1 - beta**count for beta in self.betas)
+        self.count += 1
+        first, second = (1 - beta**self.count for beta in self.betas)
         self.rate.fill_(rate / first)
         self.root.fill_(1 / math.sqrt(second))
         for left, group in zip(self.left, self.param_groups, strict=True):
@@ -146,7 +145,6 @@ class _RatedAdamW(torch.optim.AdamW):
         for parameter in parameters:
             state = self.state[parameter]
             if "exp_avg" not in state:
-                state["step"] = self.steps
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
@@ -172,10 +170,12 @@ class _RatedAdamW(torch.optim.AdamW):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self.count = max((int(state["step"]) for state in self.state.values()), default=0)
+
+    def state_dict(self) -> dict[str, Any]:
         for state in self.state.values():
-            if "step" in state:
-                self.steps.copy_(state["step"])
-                state["step"] = self.steps
+            state["step"] = torch.tensor(float(self.count))
+        return super().state_dict()
 
     def tensors(self) -> list[Tensor]:
         parameters = [p for group in self.param_groups for p in _with_gradients(group)[0]]
