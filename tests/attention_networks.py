@@ -156,6 +156,24 @@ class Resized(Stem):
         return F.interpolate(self.point(x), size=9, mode="bilinear", align_corners=True)
 
 
+class Transposed(Stem):
+    """Transposed convolutions: as TFLite's SAME, without a border, and with one that is cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same, self.whole = nn.ConvTranspose2d(8, 6, 4, 2, 1), nn.ConvTranspose2d(6, 5, 2, 3)
+        self.cut, self.norm = nn.ConvTranspose2d(5, 8, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(8)
+        nn.init.uniform_(self.norm.running_mean, -0.2, 0.2)
+        nn.init.uniform_(self.norm.running_var, 0.01, 0.05)
+        with torch.no_grad():
+            for layer in (self.same, self.whole, self.cut):
+                layer.weight.mul_(3)
+
+    def part(self, x: Tensor) -> Tensor:
+        x = self.whole(F.relu(self.same(F.avg_pool2d(x, 4))))
+        return F.relu(self.norm(self.cut(x)))
+
+
 NETWORKS: dict[str, type[Stem]] = {
     cls.__name__: cls
     for cls in (
@@ -166,5 +184,6 @@ NETWORKS: dict[str, type[Stem]] = {
         Windows,
         LinearAttention,
         Resized,
+        Transposed,
     )
 }

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from edgekd.core.artifacts import LiteModel, QuantNetwork
+from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.onnx_export import export, from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.proof.certificate import Published, certify
@@ -65,6 +66,7 @@ def test_a_network_is_rewritten_exactly_and_certifies(name: str) -> None:
         ("Attention", {"BATCH_MATMUL": 2, "SOFTMAX": 1, "L2_NORMALIZATION": 1, "TRANSPOSE": 4}),
         ("Norms", {"L2_NORMALIZATION": 2, "RSQRT": 2, "TRANSPOSE": 0, "RESHAPE": 3}),
         ("Resized", {"RESIZE_BILINEAR": 3, "RESIZE_NEAREST_NEIGHBOR": 1}),
+        ("Transposed", {"TRANSPOSE_CONV": 3, "SLICE": 2, "RELU": 2, "DEPTHWISE_CONV_2D": 0}),
     ],
 )
 def test_operators_are_those_that_the_form_needs(name: str, operators: dict[str, int]) -> None:
@@ -108,3 +110,18 @@ def test_more_than_one_axis_in_a_layer_norm_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.LayerNorm([8, 8]), nn.Flatten())
     with pytest.raises(Exception, match="a layer norm in module '1' over 2 axes"):
         prepare(model.eval(), PX, MEAN, STD)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (nn.ConvTranspose2d(3, 3, 2, 2, groups=3), "with 3 groups in module '0'"),
+        (nn.ConvTranspose2d(3, 3, 3, dilation=2), "with dilation in module '0'"),
+        (nn.ConvTranspose2d(3, 3, 2, 2, output_padding=1), "an output_padding above its padding"),
+    ],
+)
+def test_a_transposed_convolution_that_tflite_has_not_is_refused(
+    layer: nn.Module, said: str
+) -> None:
+    with pytest.raises(UnsupportedNetwork, match=said):
+        prepare(nn.Sequential(layer, nn.Flatten()).eval(), PX, MEAN, STD)

@@ -17,7 +17,7 @@ from edgekd.quantization.qat_network import Capture, calibrate, finish, prepare
 from edgekd.settings import model_specs
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.int8_rules import Int8Rules
-from tests.small_networks import MEAN, PX, STD, ComputedWeights, Head
+from tests.small_networks import MEAN, PX, STD, ComputedWeights, Head, StandardizedConv
 
 
 @pytest.fixture(params=[exporting.export, recording.record], ids=["torch.export", "recording"])
@@ -124,6 +124,6 @@ def test_a_network_without_batch_norm_gets_its_int8_form() -> None:
 
 
 def test_a_standardized_network_is_refused_for_the_op_that_has_no_rule() -> None:
-    message = "the op conv1d in module 'stages.0.0.attn_last.conv' has no int8 rule"
-    with pytest.raises(UnsupportedNetwork, match=message):
-        untrained_tflite(model_specs.spec("eca_nfnet_l0"), 64, 10, Int8Rules())
+    network = nn.Sequential(StandardizedConv(3, 4), nn.Softplus(), nn.Flatten())
+    with pytest.raises(UnsupportedNetwork, match="the op softplus in module '1' has no int8 rule"):
+        prepare(network, PX, MEAN, STD)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from edgekd.assessment.op_placement import Judge, Refusal
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.int8_rules import DATA_INPUT
 from edgekd.tflite.operators import Operator, operator_group, operator_table
 
 LEVELS = range(27, 35)
@@ -185,9 +186,10 @@ def _general(case: Case) -> Refusal | None:
 
 
 def _data_type(case: Case, rule: Rule) -> Refusal | None:
-    """The data type of the first input."""
+    """The data type of the input that holds the data."""
     name, level = case.op.name, case.level
-    dtype = case.inputs[0].dtype if case.inputs else "FLOAT32"
+    data = case.inputs[DATA_INPUT.get(name, 0) :]
+    dtype = data[0].dtype if data else "FLOAT32"
     if dtype in FLOATS or (dtype == "INT32" and level >= INT32_SINCE.get(name, level + 1)):
         return None
     if dtype not in QUANTIZED:

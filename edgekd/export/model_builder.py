@@ -40,6 +40,7 @@ OPTIONS: dict[str, str] = {
     "STRIDED_SLICE": "StridedSliceOptions",
     "SUB": "SubOptions",
     "TRANSPOSE": "TransposeOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
 }
 _NO_OPTIONS = "has no options: its kernel reads nothing but the tensors"
 operator_table(

@@ -15,7 +15,7 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.axis_orders import file_axes, file_shape, long_axes
 from edgekd.export.lowering_state import REPORT, Lower, Lowering
 from edgekd.export.shape_lowerings import concat, pad, reshape, resize, slice_, transpose
-from edgekd.export.window_lowerings import conv, pool
+from edgekd.export.window_lowerings import conv, pool, transposed_conv
 from edgekd.tflite.operators import Operator, operator_table
 
 
@@ -237,6 +237,7 @@ LOWERINGS: Mapping[str, NodeLowering] = {
 }
 # The kinds of all nodes of an operator that needs several, sorted.
 COMPOSITES: Mapping[tuple[str, ...], NodeLowering] = {
+    ("ConvTranspose", "Transpose"): NodeLowering(transposed_conv, (Operator.TRANSPOSE_CONV,)),
     ("Gemm", "Reshape", "Reshape"): NodeLowering(_linear, (Operator.FULLY_CONNECTED,)),
     ("Add", "Erf", "Mul", "Mul", "Mul"): NodeLowering(
         _unary(Operator.GELU, _gelu_form), (Operator.GELU,)

@@ -59,6 +59,21 @@ def _conv(graph: OnnxGraph, node: Node, name: str) -> str:
     )
 
 
+def _transposed_convolution(graph: OnnxGraph, node: Node, name: str) -> str:
+    strides, crop = node.args[3:5]
+    source, weight, bias = _layer(graph, node)
+    turned = graph.inner("Transpose", [weight], name, "weight", perm=[1, 0, 2, 3])
+    kernel = shape_of(node.args[1].args[0])[2:]
+    return graph.emit(
+        "ConvTranspose",
+        [source, turned, bias],
+        name,
+        kernel_shape=kernel,
+        strides=list(strides),
+        pads=list(crop),
+    )
+
+
 def _linear(graph: OnnxGraph, node: Node, name: str) -> str:
     source, weight, bias = _layer(graph, node)
     shape = shape_of(node.args[0])
@@ -259,6 +274,7 @@ def _softmax(graph: OnnxGraph, node: Node, name: str) -> str:
 EMITTERS: dict[Any, Callable[[OnnxGraph, Node, str], str]] = {
     aten.conv2d.default: _conv,
     aten.conv2d.padding: _conv,
+    int8_functions.transposed_convolution: _transposed_convolution,
     aten.linear.default: _linear,
     aten.relu.default: _activation,
     aten.relu6.default: _activation,

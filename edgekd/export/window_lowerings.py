@@ -72,6 +72,30 @@ def conv(state: Lowering, node: Any) -> None:
     )
 
 
+def transposed_conv(state: Lowering, node: Any) -> None:
+    """ConvTranspose: TRANSPOSE_CONV, which takes the shape of its output as its first input."""
+    edge = node.output[0]
+    attributes = state.attributes[edge]
+    (turned,) = state.parts(node)  # the Transpose of the weight, which TFLite has output first
+    weight, bias = state.constants[turned.input[0]], state.constants[node.input[2]]
+    target = state.result_of(edge)
+    sizes = np.array(state.lite_shape(edge), np.int32)
+    shape = state.builder.tensor(f"{edge}_shape", sizes.shape, "INT32", data=sizes)
+    op = Operator.TRANSPOSE_CONV
+    layer, offset = state.weights(edge, weight.transpose(0, 2, 3, 1), bias, op)
+    state.builder.op(
+        op,
+        [shape, layer, state.read(state.source(node)), offset],
+        [target],
+        {
+            "padding": PADDING_SAME if any(attributes["pads"]) else PADDING_VALID,
+            "strideH": attributes["strides"][0],
+            "strideW": attributes["strides"][1],
+            "fusedActivationFunction": 0,
+        },
+    )
+
+
 def pool(op: Operator) -> Lower:
     """AveragePool or MaxPool: `op`, with a PAD or a PADV2 where its border is not TFLite's."""
 

@@ -121,8 +121,11 @@ def _counts(part: Part, expected: list[_Constant], identical: list[int]) -> Code
 
 
 def _to_lite_layout(codes: npt.NDArray[Any], op: str) -> npt.NDArray[Any]:
-    """From torch's OIHW (or O1HW of a depthwise layer) to TFLite's OHWI (or 1HWO)."""
-    if op == "CONV_2D":
+    """From torch's OIHW (or O1HW of a depthwise layer) to TFLite's OHWI (or 1HWO).
+
+    The trained network holds the weight of a transposed convolution as OIHW, too.
+    """
+    if op in ("CONV_2D", "TRANSPOSE_CONV"):
         return codes.transpose(0, 2, 3, 1)
     return codes.transpose(1, 2, 3, 0) if op == "DEPTHWISE_CONV_2D" else codes
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgekd.proof import more_kernels
 from edgekd.proof.operands import Codes, Kernel, Operand, Real, to_codes
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
-from edgekd.tflite.int8_rules import windows
+from edgekd.tflite.int8_rules import PADDING_SAME, windows
 from edgekd.tflite.operators import operator_table
 
 
@@ -85,6 +85,30 @@ def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor)
     for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
         sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
     return _finish_layer(sums, op, inputs, output)
+
+
+def transpose_conv(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
+    """TRANSPOSE_CONV: int8 [n, h, w, c] with weights [o, kh, kw, c], int32 bias [o].
+
+    Its inputs are the output's shape, the weights, the map and the bias. Input pixel i adds to the
+    output pixels i * stride - before + tap. SAME cuts evenly, and the odd row at the end. Source:
+    TFLite, kernels/internal/reference/integer_ops/transpose_conv.h.
+    """
+    weight, x = inputs[1].codes.astype(np.float64), inputs[2].centred
+    strides = (int(op.options["strideH"]), int(op.options["strideW"]))
+    spans = [(x.shape[1 + a] - 1) * strides[a] + 1 for a in (0, 1)]
+    whole = [spans[a] + weight.shape[1 + a] - 1 for a in (0, 1)]
+    sums = np.zeros((x.shape[0], *whole, weight.shape[0]))
+    for row in range(weight.shape[1]):
+        for column in range(weight.shape[2]):
+            rows = slice(row, row + spans[0], strides[0])
+            columns = slice(column, column + spans[1], strides[1])
+            sums[:, rows, columns] += x @ weight[:, row, column].T
+    sizes = output.shape[1:3]
+    same = int(op.options["padding"]) == PADDING_SAME
+    first = [max(whole[a] - sizes[a], 0) // 2 if same else 0 for a in (0, 1)]
+    sums = sums[:, first[0] : first[0] + sizes[0], first[1] : first[1] + sizes[1]]
+    return _finish_layer(sums, op, (inputs[2], inputs[1], *inputs[3:]), output)
 
 
 def fully_connected(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
@@ -243,5 +267,6 @@ KERNELS: dict[str, Kernel] = {
     "RESIZE_NEAREST_NEIGHBOR": more_kernels.resize_nearest,
     "RESIZE_BILINEAR": more_kernels.resize_bilinear,
     "STRIDED_SLICE": more_kernels.strided_slice,
+    "TRANSPOSE_CONV": transpose_conv,
 }
 operator_table(f"{__name__}.KERNELS", KERNELS)

@@ -153,6 +153,7 @@ OPS = {
 RESIZES = {b"linear": "RESIZE_BILINEAR", b"nearest": "RESIZE_NEAREST_NEIGHBOR"}
 # The kinds of ONNX nodes, sorted, that together compute one TFLite operator between two edges.
 COMPOSITES = {
+    ("ConvTranspose", "Transpose"): "TRANSPOSE_CONV",  # whose weight has its outputs first
     ("Gemm", "Reshape", "Reshape"): "FULLY_CONNECTED",  # a layer over tokens
     ("Add", "Erf", "Mul", "Mul", "Mul"): "GELU",
     ("Add", "Add", *("Mul",) * 6, "Tanh"): "GELU",

@@ -2,7 +2,7 @@
 
 The arithmetic of each operator in the three kernel families (`kernel_check.FAMILIES`):
 
-    CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED
+    CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV
         The int32 sums are exact in every family. Only their rounding to int8 differs: 1 LSB
         (`tests/requantize.py` computes it to the bit).
     ADD
@@ -81,6 +81,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "CONV_2D": ROUNDING,
     "DEPTHWISE_CONV_2D": ROUNDING,
     "FULLY_CONNECTED": ROUNDING,
+    "TRANSPOSE_CONV": ROUNDING,
     "MUL": ROUNDING,
     "RELU": ROUNDING,
     "RELU6": ROUNDING,

@@ -15,7 +15,7 @@ import numpy as np
 from edgekd.proof.certificate_record import CheckedOps
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
-from edgekd.tflite.int8_rules import WEIGHTED_OPS, windows
+from edgekd.tflite.int8_rules import PADDING_SAME, WEIGHTED_OPS, windows
 from edgekd.tflite.operators import operator_table
 
 Shape = list[int]
@@ -189,9 +189,30 @@ def _window_channels(op: LiteOp, inputs: list[LiteTensor]) -> int:
     return outputs
 
 
+def _transposed_window(op: LiteOp, inputs: list[LiteTensor], _target: LiteTensor) -> Shape:
+    """The shape that the first input states. SAME and VALID say what it is of the input's size."""
+    stated = _constant(inputs[0], 4)
+    weight, source, options = inputs[1].shape, inputs[2].shape, op.options
+    if source[3] != weight[3] or stated[0] != source[0] or stated[3] != weight[0]:
+        raise ValueError(f"{list(source)} with a weight of {list(weight)} into {stated}")
+    for axis, side in enumerate("HW"):
+        stride, size = int(options[f"stride{side}"]), source[1 + axis]
+        whole = (size - 1) * stride + weight[1 + axis]
+        expected = size * stride if options["padding"] == PADDING_SAME else whole
+        fits = (
+            -(-stated[1 + axis] // stride) == size
+            if options["padding"] == PADDING_SAME
+            else (stated[1 + axis] == whole)
+        )
+        if not fits:
+            raise ValueError(f"{stated[1 + axis]} rows or columns, expected {expected}")
+    return stated
+
+
 SHAPES: dict[str, ShapeRule] = {
     "CONV_2D": _window,
     "DEPTHWISE_CONV_2D": _window,
+    "TRANSPOSE_CONV": _transposed_window,
     "AVERAGE_POOL_2D": _window,
     "MAX_POOL_2D": _window,
     "FULLY_CONNECTED": _fully_connected,

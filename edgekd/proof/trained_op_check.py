@@ -21,6 +21,7 @@ from edgekd.proof.certificate_record import Edges, WorstOp
 from edgekd.proof.expected_model import GIVEN_SUFFIX, INNER_SUFFIX, natural
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
+from edgekd.tflite.int8_rules import DATA_INPUT, WEIGHTED_OPS
 from edgekd.tflite.onnx_runner import open_session
 from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 
@@ -200,9 +201,9 @@ def multiplier(graph: LiteGraph, op: LiteOp) -> float:
     0 for operators without weights.
     """
     tensors = [graph.tensors[index] for index in op.inputs if index >= 0]
-    if len(tensors) < 3 or tensors[2].dtype != "INT32":
+    if len(tensors) < 3 or tensors[-1].dtype != "INT32" or op.name not in WEIGHTED_OPS:
         return 0.0
-    source, weight = tensors[:2]
+    source, weight = tensors[DATA_INPUT.get(op.name, 0)], tensors[1]
     if weight.data is None or not weight.scale.size:
         return 0.0
     return float(source.scale[0] * weight.scale.max() / graph.tensors[op.outputs[0]].scale[0])

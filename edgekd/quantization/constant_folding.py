@@ -193,3 +193,13 @@ def _part_weights(network: fx.GraphModule) -> None:
             place(network, path, getattr_path(network, weight.target))
             weight.target = path
             owner[path.rpartition(".")[0]] = path
+        _keep_bias_beside(network, node)
+
+
+def _keep_bias_beside(network: fx.GraphModule, layer: Node) -> None:
+    """Move a bias to `.bias` of the module that holds its layer's weight, unless one is there."""
+    bias = layer.args[2] if len(layer.args) > 2 else None
+    path = f"{layer.args[1].target.rpartition('.')[0]}.bias".lstrip(".")
+    if bias is not None and bias.target != path and not has_path(network, path):
+        place(network, path, getattr_path(network, bias.target))
+        bias.target = path

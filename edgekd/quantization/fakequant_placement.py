@@ -47,6 +47,8 @@ class OpRule:
 RULES: dict[Any, OpRule] = {
     aten.conv2d.default: OpRule("CONV_2D", "own", fuses=True),
     aten.conv2d.padding: OpRule("CONV_2D", "own", fuses=True),
+    # A fused activation came to the kernel with version 4 (TensorFlow 2.15).
+    int8_functions.transposed_convolution: OpRule("TRANSPOSE_CONV", "own"),
     aten.linear.default: OpRule("FULLY_CONNECTED", "own", fuses=True),
     aten.matmul.default: OpRule("BATCH_MATMUL", "own"),
     aten.add.Tensor: OpRule("ADD", "own", fuses=True),

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.networks.module_paths import place
+from edgekd.quantization.batch_axis import any_batch
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
@@ -31,9 +32,15 @@ from edgekd.quantization.recording import record
 aten = torch.ops.aten
 
 # Operators that take a number in place of a constant tensor of one element.
-SCALAR = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor})
-# Operators whose argument 1 is the shape of their output.
-SHAPED = frozenset({aten.reshape.default, aten.view.default, aten._unsafe_view.default})
+SCALAR = frozenset(
+    {
+        aten.add.Tensor,
+        aten.sub.Tensor,
+        aten.mul.Tensor,
+        aten.div.Tensor,
+        aten.true_divide.Tensor,
+    }
+)
 # Largest difference between an image alone and in a batch, relative to the largest logit: float32
 # rounding of different convolution kernels stays under 1e-4 in the networks that were tried.
 SAME = 1e-3
@@ -71,6 +78,10 @@ def _constant(network: fx.GraphModule, value: Any) -> float | None:
 def numbers_for_constants(network: fx.GraphModule) -> None:
     """Write constants of one element as numbers into the operators that read them."""
     for node in nodes_of(network.graph):
+        if node.target is aten.pow.Tensor_Tensor:
+            exponent = _constant(network, node.args[1])
+            if exponent is not None:
+                node.target, node.args = aten.pow.Tensor_Scalar, (node.args[0], exponent)
         if node.target not in SCALAR:
             continue
         first, second = (_constant(network, part) for part in node.args[:2])
@@ -99,6 +110,8 @@ def clamps_with_numbers(network: fx.GraphModule) -> None:
             node.target, node.args = aten.relu.default, (node.args[0],)
         elif low is not None and high is not None:
             node.target, node.args = aten.hardtanh.default, (node.args[0], low, high)
+        else:
+            node.target, node.args = aten.clamp.default, (node.args[0], low, high)
         node.kwargs = {}
 
 
@@ -132,24 +145,6 @@ def cancel_permutes(network: fx.GraphModule) -> None:
             if [inner[axis] for axis in outer] == list(range(len(outer))):
                 node.replace_all_uses_with(source.args[0])
     network.graph.eliminate_dead_code()
-
-
-def any_batch(network: fx.GraphModule) -> None:
-    """Let shapes that were recorded with a batch of one hold for any batch."""
-    for node in nodes_of(network.graph):
-        if node.target in SHAPED and _of_one(node.args[0]) and _of_one(node):
-            rest = [int(size) for size in node.meta["val"].shape[1:]]
-            node.target, node.args = aten.reshape.default, (node.args[0], [-1, *rest])
-        elif node.target is aten.expand.default and _of_one(node.args[0]):
-            sizes = list(node.args[1])
-            if len(sizes) == node.args[0].meta["val"].ndim and sizes[0] == 1:
-                node.args = (node.args[0], [-1, *sizes[1:]], *node.args[2:])
-
-
-def _of_one(node: Node) -> bool:
-    """Whether a node's value has a first axis of one, which is the batch."""
-    shape = node.meta["val"].shape
-    return len(shape) > 0 and shape[0] == 1
 
 
 def python_names(network: fx.GraphModule) -> None:
@@ -218,7 +213,14 @@ def reverse_channels(network: fx.GraphModule) -> None:
 def _check(graph: fx.GraphModule, model: nn.Module, example: Tensor) -> None:
     """Raise UnsupportedNetwork unless the graph answers two images as the network does each."""
     alone = torch.cat([model(example[row : row + 1]).float() for row in range(2)])
-    together = graph(example[:2])
+    try:
+        together = graph(example[:2])
+    except Exception as error:  # a shape of the graph may fit one image alone
+        raise UnsupportedNetwork(
+            f"{type(model).__name__} was recorded for one image and fails on two: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            "export it with a dynamic batch, or give it as a Python function that returns it",
+        ) from error
     scale = float(alone.abs().max()) or 1.0
     if together.shape != alone.shape or float((together - alone).abs().max()) > SAME * scale:
         raise UnsupportedNetwork(

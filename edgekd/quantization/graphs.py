@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from edgekd.quantization.int8_functions import transposed_convolution
+
 aten = torch.ops.aten
 
 # An fx.Node. The type of its arguments is a union of twenty kinds, which no code here can narrow.
 Node = Any
 CONVOLUTIONS = frozenset({aten.conv2d.default, aten.conv2d.padding})
+# Operators with a trained weight, whose output channels come first, and a bias.
+LAYERS = frozenset({*CONVOLUTIONS, aten.linear.default, transposed_convolution})
 # Operators that give the same elements another shape, and those that give them another order.
 RESHAPES = frozenset(
     {
@@ -83,8 +87,8 @@ def shape_of(node: Node) -> list[int]:
 
 
 def is_layer(node: Node) -> bool:
-    """Whether a node is a convolution or a linear layer."""
-    return node.target in CONVOLUTIONS or node.target is aten.linear.default
+    """Whether a node is a convolution, transposed or not, or a linear layer."""
+    return node.target in LAYERS
 
 
 def permutation(node: Node) -> list[int]:

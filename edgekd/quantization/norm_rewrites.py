@@ -3,8 +3,9 @@
     layer norm, RMS norm   (x - MEAN) through L2_NORMALIZATION, times sqrt(channels)
     group norm             d = x - MEAN, and d * RSQRT(MEAN(d * d))
     L2 normalization       L2_NORMALIZATION
-    GRN                    x * (gamma * n + 1) + beta with n = g / MEAN(g), g = sqrt(MEAN(x * x))
+    GRN                    see `response_norms`
     quotients              a / b = a * RSQRT(b)^2, of b >= 0
+    roots                  sqrt(b) = b * RSQRT(b)
 
 Why layer norm takes this form: int8 has no room for a variance. Over tokens it varies by orders of
 magnitude, and squares of small differences round to zero. L2_NORMALIZATION sums the squares exactly
@@ -19,7 +20,6 @@ variance is one number for each image, so that int8 holds it.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -28,7 +28,8 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.quantization.graph_edits import call, held, replace
 from edgekd.quantization.graphs import Node, clean, is_node, nodes_of, shape_of, where
 from edgekd.quantization.int8_functions import inverse_root, l2_normalize
-from edgekd.quantization.reader_folding import pointwise_along, scale_and_shift
+from edgekd.quantization.reader_folding import scale_and_shift
+from edgekd.quantization.response_norms import response_norms
 
 aten = torch.ops.aten
 
@@ -49,12 +50,12 @@ def norms(network: fx.GraphModule) -> None:
             _rms_norm(network, node)
         elif node.target is aten.group_norm.default:
             _group_norm(network, node)
-        elif node.target is aten.addcmul.default:
-            _response_norm(network, node)
+    response_norms(network)
     for node in nodes_of(network.graph):
         if node.target is aten.div.Tensor and is_node(node.args[1]):
             _quotient(network, node)
     clean(network)
+    roots(network)
 
 
 def _parameter(network: fx.GraphModule, node: Node | None, count: int, default: float) -> Tensor:
@@ -156,53 +157,39 @@ def _norm_axis(divisor: Node, source: Node) -> int | None:
     return int(axes[0])
 
 
-def _response_norm(network: fx.GraphModule, node: Node) -> None:
-    """Global response normalization (Woo et al. 2023, arXiv:2301.00808): the sum
-    x + beta + gamma * (x * n).
+def roots(network: fx.GraphModule) -> None:
+    """Write the Euclidean norms, roots and inverse roots that are left, all of values >= 0.
+
+    sqrt(x) is x * RSQRT(x). An epsilon that is added to x becomes the floor of the root.
     """
-    beta, gamma, product = node.args[:3]
-    found = _response(product) if beta.op == gamma.op == "get_attr" else None
-    total = next(iter(node.users), None)
-    if found is None or total is None or total.target is not aten.add.Tensor:
-        raise UnsupportedNetwork(
-            f"the op addcmul {where(node)} has no int8 rule",
-            "take a student that `edgekd models` lists",
-        )
-    source, over, axis = found
-    if len(node.users) != 1 or source not in total.args:
-        raise UnsupportedNetwork(
-            f"the response norm {where(node)} is no sum with its input, so it has no int8 rule",
-            "take a student that `edgekd models` lists",
-        )
+    for node in nodes_of(network.graph):
+        if node.target is aten.linalg_vector_norm.default and node.args[1] in (None, 2):
+            _norm(network, node)
+        elif node.target in (aten.sqrt.default, aten.rsqrt.default):
+            source, floor = _without_epsilon(node.args[0])
+            root = call(network, node, inverse_root, source, floor)
+            if node.target is aten.sqrt.default:
+                root = call(network, node, aten.mul.Tensor, source, root)
+            replace(network, node, root)
+    clean(network)
+
+
+def _norm(network: fx.GraphModule, node: Node) -> None:
+    source, axes = node.args[0], list(node.args[2])
+    keep = len(node.args) > 3 and bool(node.args[3])
     squares = call(network, node, aten.mul.Tensor, source, source)
-    power = call(network, node, aten.mean.dim, squares, over, True)
-    root = call(network, node, inverse_root, power, FLOOR**2)
-    size = call(network, node, aten.mul.Tensor, power, root)
-    mean = call(network, node, aten.mean.dim, size, [axis], True)
-    share = call(network, node, aten.mul.Tensor, size, _inverse(network, node, mean))
-    scale = held(network, gamma).double().reshape(-1)
-    gate = pointwise_along(network, node, share, scale, torch.ones_like(scale), axis)
-    gated = call(network, node, aten.mul.Tensor, source, gate)
-    total.replace_all_uses_with(gated)
-    network.graph.erase_node(total)
-    offset = held(network, beta).double().reshape(-1)
-    scale_and_shift(network, gated, torch.ones_like(offset), offset, axis)
+    mean = call(network, node, aten.mean.dim, squares, axes, keep)
+    root = call(network, node, inverse_root, mean, FLOOR**2)
+    size = call(network, node, aten.mul.Tensor, mean, root)
+    count = math.prod(shape_of(source)[axis] for axis in axes)
+    replace(network, node, call(network, node, aten.mul.Tensor, size, math.sqrt(count)))
 
 
-def _response(product: Any) -> tuple[Node, list[int], int] | None:
-    """(x, the axes of its norm, the channel axis) of x * n; None for another product."""
-    if product.target is not aten.mul.Tensor:
-        return None
-    for source, share in (product.args, reversed(product.args)):
-        if not is_node(share) or share.target is not aten.div.Tensor:
-            continue
-        norm = share.args[0]
-        if norm.target is aten.linalg_vector_norm.default and norm.args[0] is source:
-            rank = len(shape_of(source))
-            over = [int(dim) % rank for dim in norm.args[2]]
-            (axis,) = set(range(1, rank)) - set(over)
-            return source, over, axis
-    return None
+def _without_epsilon(node: Node) -> tuple[Node, float]:
+    """(x, epsilon) of x + epsilon; (x, FLOOR) of another x."""
+    if node.target is aten.add.Tensor and isinstance(node.args[1], float) and not node.kwargs:
+        return node.args[0], float(node.args[1])
+    return node, FLOOR
 
 
 def _inverse(network: fx.GraphModule, node: Node, positive: Node) -> Node:
@@ -216,7 +203,6 @@ def _quotient(network: fx.GraphModule, node: Node) -> None:
     above, below = node.args
     if below.op == "get_attr":
         return
-    if below.target is aten.add.Tensor and isinstance(below.args[1], float):
-        below = below.args[0]
+    below, _ = _without_epsilon(below)
     inverse = _inverse(network, node, below)
     replace(network, node, call(network, node, aten.mul.Tensor, above, inverse))

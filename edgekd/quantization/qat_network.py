@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
 from edgekd.networks import builders
-from edgekd.quantization import folding, graphs, rewrites
+from edgekd.quantization import folding, graphs, rewrites, transposed_convolutions
 from edgekd.quantization.capture import capture as for_any_batch
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.fakequant import (
@@ -40,6 +40,9 @@ from edgekd.quantization.qat_structure import (
     round_biases,
     writers_of,
 )
+from edgekd.quantization.recognised_activations import recognise_activations
+from edgekd.quantization.recognised_norms import recognise_norms
+from edgekd.quantization.synonyms import write_synonyms
 from edgekd.tflite.int8_rules import (
     FIXED_OUTPUT,
     HARD_SWISH_RATIO,
@@ -192,6 +195,10 @@ def prepare(
     rules = rules or Int8Rules()
     grid = input_range(mean, std)
     graph = capture(builders.reparameterised(model), torch.zeros(2, len(mean), px, px))
+    write_synonyms(graph)
+    recognise_activations(graph)
+    recognise_norms(graph)
+    transposed_convolutions.as_layers(graph)
     fold_constants(graph)
     folding.fold_batch_norms(graph)
     folding.fold_input(graph, *(torch.from_numpy(part) for part in input_fold(mean, std)))

@@ -22,6 +22,7 @@ from edgekd.quantization.graphs import Node, clean, getattr_path, nodes_of, shap
 from edgekd.quantization.int8_functions import prelu
 from edgekd.quantization.norm_rewrites import norms
 from edgekd.quantization.pooling_rewrites import pools, sums
+from edgekd.quantization.transposed_convolutions import write_crops
 from edgekd.quantization.view_rewrites import views
 
 aten = torch.ops.aten
@@ -57,6 +58,7 @@ def rewrite(network: fx.GraphModule) -> None:
     scalars(network)
     hard_sigmoids(network)
     pools(network)
+    write_crops(network)
     flatten_as_stored(network)
 
 
@@ -90,7 +92,7 @@ def flatten_as_stored(network: fx.GraphModule) -> None:
         if node.target not in (aten.flatten.using_ints, aten.reshape.default, aten.view.default):
             continue
         before, after = shape_of(node.args[0]), shape_of(node)
-        if len(before) != 4 or len(after) != 2 or before[2:] == [1, 1]:
+        if len(before) != 4 or len(after) != 2 or before[0] != 1 or before[2:] == [1, 1]:
             continue
         layers = _linear_readers(node)
         if layers is None:

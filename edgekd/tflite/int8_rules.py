@@ -79,6 +79,7 @@ OWN_RANGE_OPS = frozenset(
         "RELU6",
         "RSQRT",
         "SUB",
+        "TRANSPOSE_CONV",
     }
 )
 # Operator -> the inputs whose zero point must be 0. XNNPACK's BATCH_MATMUL leaves out that of its
@@ -91,8 +92,13 @@ WEIGHTED_OPS: dict[str, int] = {
     "CONV_2D": 0,  # OHWI
     "DEPTHWISE_CONV_2D": 3,  # 1HWO
     "FULLY_CONNECTED": 0,  # OI
+    "TRANSPOSE_CONV": 0,  # OHWI
 }
 operator_group(f"{__name__}.WEIGHTED_OPS", WEIGHTED_OPS, "it has no trained weights")
+# Operator -> the index of the input that holds its data, where it is not the first: that is the
+# shape of the output. The weights of TRANSPOSE_CONV are input 1, as everywhere.
+DATA_INPUT: dict[str, int] = {"TRANSPOSE_CONV": 2}
+operator_group(f"{__name__}.DATA_INPUT", DATA_INPUT, "its first input holds the data")
 # Operators that exist only because some tensor is not int8.
 FLOAT_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 PADDING_SAME = 0  # schema.fbs, enum Padding: the border that gives ceil(size / stride) outputs

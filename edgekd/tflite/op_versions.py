@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
+from edgekd.tflite.int8_rules import DATA_INPUT
 from edgekd.tflite.operators import operator_group, operator_table
 
 # What runtime_version.cc gives for version 1 of the operators of such networks.
@@ -67,6 +68,7 @@ INT8: dict[str, OpVersion] = {
     "SUB": OpVersion(2, "1.14.0"),
     "TANH": OpVersion(2, "1.14.0"),
     "TRANSPOSE": OpVersion(2, "1.14.0"),
+    "TRANSPOSE_CONV": OpVersion(3, "2.3.0"),  # with a bias; 2 has none, 4 fuses an activation
 }
 operator_table(f"{__name__}.INT8", INT8)
 
@@ -135,7 +137,8 @@ ANY_TYPE = frozenset({"QUANTIZE", "RESHAPE"})
 
 def has_rule(op: LiteOp, tensors: Sequence[LiteTensor]) -> bool:
     """Whether this file knows the version: of int8 operators, and of those alike for all types."""
-    first = next((tensors[index] for index in op.inputs if index >= 0), None)
+    data = op.inputs[DATA_INPUT.get(op.name, 0) :]
+    first = next((tensors[index] for index in data if index >= 0), None)
     return op.name in INT8 and first is not None and (first.dtype == "INT8" or op.name in ANY_TYPE)
 
 

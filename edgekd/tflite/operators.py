@@ -54,6 +54,7 @@ class Operator(enum.StrEnum):
     STRIDED_SLICE = "STRIDED_SLICE"
     SUB = "SUB"
     TRANSPOSE = "TRANSPOSE"
+    TRANSPOSE_CONV = "TRANSPOSE_CONV"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgekd.core.errors import ModelFileError, RecipeError
+from edgekd.core.errors import ModelFileError, RecipeError, UnsupportedNetwork
 from edgekd.networks.foreign.model import Asked, Foreign, FromNhwc, Layout, no_size, read
 
 CHANNELS = (1, 3)
@@ -59,6 +59,7 @@ def load(path: Path, asked: Asked) -> Foreign:
     inner: Any = program.module(check_guards=False)
     inner._forward_pre_hooks.clear()  # they insist on the batch size of the example
     _any_batch(inner, shape[0])
+    _run_once(path, inner, shape)
     module: nn.Module = _Program(inner)
     return Foreign(
         name=path.stem,
@@ -98,6 +99,20 @@ def _any_batch(program: fx.GraphModule, batch: int) -> None:
             rest = [int(size) for size in node.meta["val"].shape[1:]]
             node.args = (node.args[0], [-1, *rest], *node.args[2:])
     program.recompile()
+
+
+def _run_once(path: Path, program: nn.Module, shape: list[int]) -> None:
+    """Raise UnsupportedNetwork for a program whose shapes hold for its own batch alone."""
+    try:
+        with torch.inference_mode():
+            program(torch.zeros(1, *shape[1:]))
+    except Exception as error:  # whatever an operator raises
+        raise UnsupportedNetwork(
+            f"{path}: made for {shape[0]} images at once, it fails on one: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            "save it for any number of images: torch.export.export(network, (images,), "
+            "dynamic_shapes=({0: torch.export.Dim('n')},))",
+        ) from error
 
 
 def _refuse_pickles(path: Path, data: bytes) -> None:

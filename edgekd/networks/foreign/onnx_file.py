@@ -226,6 +226,7 @@ def _module(path: Path, model: onnx.ModelProto) -> nn.Module:
     except ImportError:
         raise MissingExtra("onnx2pytorch", "", "an .onnx model") from None
     _no_pads_of_zero(model)
+    _no_training_modes(model)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -247,6 +248,14 @@ def _no_pads_of_zero(model: onnx.ModelProto) -> None:
             continue
         if not numpy_helper.to_array(values[node.input[1]]).any():
             _bypass(model, node)
+
+
+def _no_training_modes(model: onnx.ModelProto) -> None:
+    """Take out what says that batch norms do not train, which the importer does not know."""
+    for node in model.graph.node:
+        for item in list(node.attribute):
+            if node.op_type == "BatchNormalization" and item.name == "training_mode" and not item.i:
+                node.attribute.remove(item)
 
 
 def _bypass(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
