@@ -5,6 +5,7 @@ Their answers differ from image to image, as those of a trained teacher do.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -26,3 +27,10 @@ def teacher(arch: str, classes: int, px: int, seed: int = 0) -> Network:
     return Network(
         arch, options, px, [0.5] * 3, [0.5] * 3, [], {}, weight_files.to_bytes(net.state_dict())
     )
+
+
+def with_other_head(network: Network) -> Network:
+    """The same network with other weights in its classifier."""
+    net = builders.restore(network)
+    nn.init.normal_(net.get_classifier().weight, std=0.5)  # type: ignore[operator]
+    return dataclasses.replace(network, state=weight_files.to_bytes(net.state_dict()))

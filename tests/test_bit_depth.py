@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgekd.core.artifacts import Dataset, pack, unpack
+from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError
+from edgekd.core.packing import pack, unpack
 from edgekd.data import bit_depth, images
 from edgekd.data.bit_depth import Wide
 from edgekd.data.dataset_builder import build_dataset
-from edgekd.data.datasets import pixels
+from edgekd.data.datasets import identities, pixels
 from edgekd.data.input_builder import build_inputs
 from edgekd.data.source_registry import open_source
 from edgekd.settings.recipe import DataConfig, ViewsConfig
@@ -187,7 +188,7 @@ def test_precision_is_kept_until_the_networks_input(tmp_path: Path) -> None:
     exact = (level + 3.0).reshape(32, 2, 32, 2).mean((1, 3)) / 4095
     inner = np.s_[2:-2, 2:-2]
     assert np.abs(plain - exact)[inner].max() < 0.2 / 255
-    drawn = views.draw(ViewsConfig(), 0, 0, len(data.images), torch.arange(len(data.images)))
+    drawn = views.draw(ViewsConfig(), 0, 0, identities(data), torch.arange(len(data.images)))
     assert render.views(torch.tensor(rows), drawn).unique().numel() > 200
     inputs = build_inputs(source, data, 32, 0, calibration=8, golden=4)
     golden = np.frombuffer(inputs.golden, np.uint8).reshape(4, 32, 32)

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.core.artifacts import Dataset, Packed, canonical_json, pack, unpack
+from edgekd.core.artifacts import Dataset, canonical_json
 from edgekd.core.errors import DataError, MissingExtra, UnknownName
+from edgekd.core.packing import Packed, pack, unpack
 from edgekd.data import images
 from edgekd.data.dataset_builder import build_dataset
 from edgekd.data.datasets import labels, pixels, rows

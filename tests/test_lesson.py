@@ -22,7 +22,6 @@ from edgekd.pipeline.stages import distil, knowledge, prune
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
 from edgekd.training import adapters, views
-from edgekd.training.batches import arrays
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.lesson import lesson
 from edgekd.training.losses import label_losses
@@ -30,6 +29,7 @@ from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.views import generator
 from tests import teachers
+from tests.answers import arrays, told
 
 PX = 64
 VIEW = ViewsConfig(per_image=2)
@@ -74,15 +74,15 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
     """(1 - alpha) CE + alpha KD + ramped VkD under Nesterov's SGD with warm-up, cosine, clipping
     and averaged weights.
     """
+    answers = arrays(said)
     torch.manual_seed(SEED)
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     nn.init.normal_(student.get_classifier().weight, std=0.01)  # type: ignore[operator]
     nn.init.zeros_(student.get_classifier().bias)  # type: ignore[operator]
-    project = adapters.Orthogonal(1280, said.features, generator("adapter", SEED))
+    project = adapters.Orthogonal(1280, answers["pooled"].shape[-1], generator("adapter", SEED))
     mean, std = builders.normalisation(STUDENT, student)
     render = views.Renderer(datasets.pixels(dataset), PX, mean, std)
     labels, train = torch.from_numpy(datasets.labels(dataset)), torch.tensor(said.rows)
-    answers = arrays(said)
     parameters = [*student.parameters(), *project.parameters()]
     optimiser = torch.optim.SGD(
         [
@@ -98,7 +98,7 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
     for index in range(total):
         epoch, number = divmod(index, steps)
         student.train()
-        drawn = views.draw(VIEW, SEED, epoch, len(labels), train)
+        drawn = views.draw(VIEW, SEED, epoch, datasets.identities(dataset), train)
         orders = shuffled(
             len(train), config.batch, SEED, epoch, balanced(labels[train], len(dataset.classes))
         )
@@ -174,7 +174,7 @@ def test_a_live_teachers_answers_balance_the_classes_where_labels_are_withheld(
 def test_a_class_that_no_answer_names_has_no_weight(dataset: Dataset, cached: Knowledge) -> None:
     logits = arrays(cached)["logits"].clone()
     logits[..., 1] = -20
-    silent = dataclasses.replace(cached, logits=logits.numpy().tobytes())
+    silent = told({"logits": logits, "pooled": arrays(cached)["pooled"]}, cached.rows)
     config = dataclasses.replace(CONFIG, epochs=1, labels="withheld", balance="loss")
     render = views.Renderer(datasets.pixels(dataset), PX, [0.5] * 3, [0.5] * 3)
     answers = TeacherAnswers.of(dataset, silent, VIEW, SEED)

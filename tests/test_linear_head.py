@@ -8,7 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgekd.training import linear_head
-from edgekd.training.linear_head import DECAYS
+from edgekd.training.linear_head import DECAYS, Features, Head
+
+
+def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
+    """A head on features in memory."""
+    return linear_head.fit(Features.of(features), labels, classes, decay, seed)
 
 
 def clouds(
@@ -22,7 +27,7 @@ def clouds(
     return own + 0.3 * torch.randn(2, n, features, generator=draw), labels
 
 
-def cross_entropy(head: linear_head.Head, images: tuple[Tensor, Tensor]) -> float:
+def cross_entropy(head: Head, images: tuple[Tensor, Tensor]) -> float:
     features, labels = images
     return F.cross_entropy(F.linear(features[0], head.weight, head.bias), labels).item()
 
@@ -30,9 +35,9 @@ def cross_entropy(head: linear_head.Head, images: tuple[Tensor, Tensor]) -> floa
 @pytest.mark.parametrize("seed", range(3))
 def test_the_chosen_decay_is_near_the_best_on_images_never_seen(seed: int) -> None:
     train, test = clouds(90, 10 + seed), clouds(3000, 20 + seed)
-    heads = {decay: linear_head.fit(*train, 3, decay, seed) for decay in DECAYS}
+    heads = {decay: fit(*train, 3, decay, seed) for decay in DECAYS}
     lost = {decay: cross_entropy(head, test) for decay, head in heads.items()}
-    chosen = linear_head.fit(*train, 3, 0.0, seed)
+    chosen = fit(*train, 3, 0.0, seed)
     assert chosen.decay in DECAYS
     assert lost[chosen.decay] <= 1.2 * min(lost.values())
     assert (
@@ -42,8 +47,8 @@ def test_the_chosen_decay_is_near_the_best_on_images_never_seen(seed: int) -> No
 
 
 def test_many_images_of_easy_classes_are_decayed_less_than_few_of_hard_ones() -> None:
-    easy = linear_head.fit(*clouds(600, 1, features=5, apart=4), 3, 0.0, 0)
-    hard = linear_head.fit(*clouds(45, 1), 3, 0.0, 0)
+    easy = fit(*clouds(600, 1, features=5, apart=4), 3, 0.0, 0)
+    hard = fit(*clouds(45, 1), 3, 0.0, 0)
     assert easy.decay < hard.decay
 
 
@@ -52,12 +57,12 @@ def test_views_of_an_image_are_held_out_together() -> None:
     features, labels = clouds(
         60, 3, apart=0.0
     )  # nothing to be learnt, but each image to be known again
-    assert linear_head.fit(features, labels, 3, 0.0, 0).decay == max(DECAYS)
+    assert fit(features, labels, 3, 0.0, 0).decay == max(DECAYS)
 
 
 def test_a_given_decay_is_kept_and_the_fit_is_the_minimum() -> None:
     features, labels = clouds(60, 5)
-    head = linear_head.fit(features, labels, 3, 0.05, 0)
+    head = fit(features, labels, 3, 0.05, 0)
     assert head.decay == 0.05
     flat, y = features.flatten(0, 1), labels.repeat(2)
     std = flat.std(0)
@@ -78,8 +83,8 @@ def test_a_given_decay_is_kept_and_the_fit_is_the_minimum() -> None:
 
 def test_scale_and_origin_of_features_change_no_answer() -> None:
     features, labels = clouds(60, 7)
-    plain = linear_head.fit(features, labels, 3, 0.0, 0)
-    moved = linear_head.fit(20 * features - 7, labels, 3, 0.0, 0)
+    plain = fit(features, labels, 3, 0.0, 0)
+    moved = fit(20 * features - 7, labels, 3, 0.0, 0)
     assert plain.decay == moved.decay
     torch.testing.assert_close(
         F.linear(features[0], plain.weight, plain.bias),
@@ -92,7 +97,7 @@ def test_scale_and_origin_of_features_change_no_answer() -> None:
 def test_rare_classes_count_as_much_as_common_ones() -> None:
     features, labels = clouds(600, 9, features=4, classes=2, apart=0.0)
     rare = torch.cat([torch.where(labels == 0)[0][:270], torch.where(labels == 1)[0][:30]])
-    head = linear_head.fit(features[:, rare], labels[rare], 2, 1.0, 0)
+    head = fit(features[:, rare], labels[rare], 2, 1.0, 0)
     assert F.linear(features[0], head.weight, head.bias).softmax(1).mean(
         0
     ).tolist() == pytest.approx([0.5, 0.5], abs=0.05)
@@ -101,7 +106,7 @@ def test_rare_classes_count_as_much_as_common_ones() -> None:
 def test_several_labels_an_image() -> None:
     features, first = clouds(90, 11, classes=2)
     labels = torch.stack([first, 1 - first, torch.arange(90) % 3 // 2], 1)
-    head = linear_head.fit(features, labels, 3, 0.0, 0)
+    head = fit(features, labels, 3, 0.0, 0)
     said = F.linear(features[0], head.weight, head.bias)
     assert head.decay in DECAYS
     assert ((said[:, 0] > 0).long() == first).float().mean() > 0.9
@@ -112,7 +117,7 @@ def test_several_labels_an_image() -> None:
 
 def test_one_image_and_a_class_without_any() -> None:
     features, labels = clouds(1, 13)
-    assert linear_head.fit(features, labels, 3, 0.0, 0).decay == max(DECAYS)
+    assert fit(features, labels, 3, 0.0, 0).decay == max(DECAYS)
     features, labels = clouds(12, 13)
-    head = linear_head.fit(features, labels, 5, 0.0, 0)
+    head = fit(features, labels, 5, 0.0, 0)
     assert bool(head.weight.isfinite().all())

@@ -27,7 +27,7 @@ from edgekd.settings import loss_catalogue, model_specs, recipe
 from edgekd.settings.loss_catalogue import METHODS, Term
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.training import objective, robustness, teacher_blend, views
-from edgekd.training.batches import Batch, arrays
+from edgekd.training.batches import Batch
 from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import lesson
 from edgekd.training.loss_modules import Setting
@@ -36,6 +36,7 @@ from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 from edgekd.training.views import generator
+from tests.answers import arrays
 from tests.teachers import teacher
 
 PX = 64  # a last map of 2 x 2: the fewest places that losses on maps allow
@@ -93,7 +94,7 @@ def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> 
     assert found.keys() == {"logits", "pooled", "grid", "cams"}
     oracle = Oracle(network, datasets.pixels(dataset), asking(arch))
     train = torch.tensor(said.rows)
-    drawn = views.draw(VIEW, 3, 1, len(dataset.images), train)
+    drawn = views.draw(VIEW, 3, 1, datasets.identities(dataset), train)
     for order in (
         torch.tensor([5]),
         torch.tensor([9, 3, 9, 30, 1, 0, 2]),
@@ -281,7 +282,7 @@ def test_further_teachers_are_cached_beside_the_first(
     said = knowledge.run(
         dataset, resnet, other, settings=asked("resnet18"), context=Context(seed=3)
     )
-    assert bytes(said.logits) == bytes(cached.logits)
+    assert torch.equal(arrays(said)["logits"], arrays(cached)["logits"])
     assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
     assert bytes(learn(dataset, said, CONFIG).state) != bytes(learn(dataset, cached, CONFIG).state)
 
@@ -379,10 +380,7 @@ def test_the_size_of_the_answers_is_told_before_they_are_there(
     told: list[str] = []
     context = Context(seed=3, say=told.append, progress=lambda *_, **__: told.append("progress"))
     said = knowledge.run(dataset, resnet, settings=asked("resnet18"), context=context)
-    size = (
-        sum(len(part) for part in (said.logits, said.pooled, said.grid, said.cams, said.others))
-        / 2**20
-    )
+    size = sum(value.nbytes for value in arrays(said).values()) / 2**20
     assert f"{said.views} views of {len(said.rows)} images will take {size:.2f} MiB" in told[0]
     assert "progress" in told[1:]
 

@@ -15,8 +15,9 @@ from edgekd.bundle import hash_chain, licence_texts, licences, sbom, use_check
 from edgekd.bundle.licences import DataTerms, NetworkTerms, Parts
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import ChainLink, LineageStage
-from edgekd.core.artifacts import Packed, sha256
+from edgekd.core.artifacts import sha256
 from edgekd.core.errors import ModelFileError, RecipeError, UnknownName
+from edgekd.core.packing import Packed
 from edgekd.core.records import from_json, to_json
 from edgekd.data.folders import FolderSource
 from edgekd.data.images import encode_png

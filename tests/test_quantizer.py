@@ -12,8 +12,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import QuantNetwork, pack, unpack
+from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
+from edgekd.core.packing import pack, unpack
 from edgekd.quantization import graphs
 from edgekd.quantization.qat_network import (
     QatNetwork,

@@ -14,8 +14,9 @@ import timm
 import torch
 from torch import nn
 
-from edgekd.core.artifacts import Certificate, Exported, LiteModel, QuantNetwork, pack, unpack
+from edgekd.core.artifacts import Certificate, Exported, LiteModel, QuantNetwork
 from edgekd.core.errors import DataError, ModelFileError
+from edgekd.core.packing import pack, unpack
 from edgekd.core.records import to_json
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.core.artifacts import Network, Packed, canonical_json, pack, stage_key, unpack
+from edgekd.core.artifacts import Network, canonical_json, stage_key
 from edgekd.core.errors import StoreError
+from edgekd.core.packing import Packed, pack, unpack
 from edgekd.core.store import Store
 from tests.small_artifact import artifact
 

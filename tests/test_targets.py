@@ -9,7 +9,9 @@ import torch
 
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training.batches import Feed, cells
+from edgekd.training.cached_answers import CachedAnswers
 from edgekd.training.views import Renderer
+from tests.answers import told
 
 N = 12
 
@@ -23,13 +25,14 @@ def feed(repeat: int = 0) -> Feed:
     }  # names the image it speaks of
     return Feed(
         Renderer(pixels, 32, [0.5], [0.5]),
+        numbers.numpy().astype(np.uint64),
         numbers,
         numbers % 2,
         2,
         ViewsConfig(per_image=2),
         seed=5,
         batch=4,
-        knowledge=said,
+        knowledge=CachedAnswers(told(said)),
         repeat=repeat,
     )
 

@@ -12,16 +12,18 @@ from PIL import Image
 from torch.nn import functional as F
 
 from edgekd.app import build, cli
-from edgekd.core.artifacts import Dataset, Knowledge
+from edgekd.core.artifacts import Dataset
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.data import dataset_builder, datasets, input_builder, phantom, source_registry
 from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig, DistilConfig, ViewsConfig
 from edgekd.training import views
 from edgekd.training.batches import Feed
+from edgekd.training.cached_answers import CachedAnswers
 from edgekd.training.fit import balanced
 from edgekd.training.lesson import lesson
 from edgekd.training.teacher_answers import TeacherAnswers
+from tests.answers import told
 
 
 def write(path: Path, picture: np.ndarray) -> None:
@@ -160,15 +162,16 @@ def test_the_teacher_says_what_they_show_and_the_labels_what_the_others_do(
     logits = torch.randn(1, len(rows), 4, generator=torch.Generator().manual_seed(0))
     feed = Feed(
         views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3),
+        datasets.identities(dataset),
         rows,
         labels,
         4,
         view,
         0,
         16,
-        knowledge={"logits": logits},
+        knowledge=CachedAnswers(told({"logits": logits})),
     )
-    drawn = views.draw(view, 0, 0, len(labels), rows)
+    drawn = views.draw(view, 0, 0, datasets.identities(dataset), rows)
     seen = set()
     for batch in feed.epoch(0):
         assert batch.rows is not None
@@ -196,21 +199,7 @@ def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> Non
     )
     numbers = torch.where(labels[rows] < 0, 3, labels[rows])
     numbers[-1] = 1
-    said = Knowledge(
-        views=1,
-        rows=rows.tolist(),
-        classes=4,
-        features=0,
-        grid_shape=[],
-        cam_side=0,
-        teachers=1,
-        facts={},
-        logits=F.one_hot(numbers, 4)[None].half().numpy().tobytes(),
-        pooled=b"",
-        grid=b"",
-        cams=b"",
-        others=b"",
-    )
+    said = told({"logits": F.one_hot(numbers, 4)[None]}, rows.tolist())
     renderer = views.Renderer(datasets.pixels(dataset), 32, [0.5] * 3, [0.5] * 3)
     answers = TeacherAnswers.of(dataset, said, ViewsConfig(), 0)
     feed = lesson(dataset, answers, DistilConfig(pooled=0.0), [], renderer).feed

@@ -14,8 +14,9 @@ import json
 import sys
 from pathlib import Path
 
-from edgekd.core.artifacts import Dataset, Inputs, pack
+from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.errors import DataError, EdgeKDError
+from edgekd.core.packing import pack
 from edgekd.core.records import Record, from_json, to_json
 from edgekd.data.dataset_builder import build_dataset
 from edgekd.data.input_builder import build_inputs

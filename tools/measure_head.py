@@ -62,10 +62,10 @@ def backbone(job: Job, teacher: str, classes: int) -> Backbone:
 def training_features(job: Job, dataset: Dataset, network: Backbone) -> Tensor:
     """Features [views, n, d] of the training images: plain, then `teacher.head_views` views."""
     train = torch.from_numpy(datasets.rows(dataset, "train"))
-    count = len(datasets.labels(dataset))
+    images = datasets.identities(dataset)
     known = [network.features(dataset, train)]
     for number in range(job.recipe.teacher.head_views):
-        drawn = views.draw(job.recipe.views, 0, number, count, train)
+        drawn = views.draw(job.recipe.views, 0, number, images, train)
         known.append(network.features(dataset, train, drawn))
     return torch.stack(known)
 
@@ -101,9 +101,10 @@ def main() -> None:
         f"{len(labels)} training and {len(truth)} test images\n"
     )
     print("| decay | top-1 | cross-entropy | chosen |\n|---|---|---|---|")
-    chosen = [linear_head.fit(known, labels, classes, 0.0, seed).decay for seed in arguments.seeds]
+    every = linear_head.Features.of(known)
+    chosen = [linear_head.fit(every, labels, classes, 0.0, seed).decay for seed in arguments.seeds]
     for decay in linear_head.DECAYS:
-        head = linear_head.fit(known, labels, classes, decay, 0)
+        head = linear_head.fit(every, labels, classes, decay, 0)
         said = F.linear(judged, head.weight, head.bias)
         times = f"{chosen.count(decay)} of {len(chosen)} seeds" if decay in chosen else ""
         print(

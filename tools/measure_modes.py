@@ -32,6 +32,7 @@ from edgekd.app.console import Console
 from edgekd.app.progress import stages_to, steps_to
 from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
 from edgekd.core.context import Context
+from edgekd.core.shard_folders import MemoryShards
 from edgekd.core.store import Store
 from edgekd.data import datasets
 from edgekd.data.providers import FashionMnistSource
@@ -45,7 +46,7 @@ from edgekd.settings import recipe
 from edgekd.settings.recipe import DistilConfig
 from edgekd.settings.setting_types import Toml
 from edgekd.training import teacher_blend, views
-from edgekd.training.batches import arrays
+from edgekd.training.cached_answers import CachedAnswers, knowledge_of
 from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.losses import label_losses
@@ -124,8 +125,8 @@ def _sizes(job: Job, dataset: Dataset, known: Knowledge) -> str:
     train = [image for image in dataset.images if image["split"] == "train"]
     loaded = (job.source.load(Item(image["name"], "", "train")) for image in train)
     files = sum(len(each) if isinstance(each, bytes) else each.nbytes for each in loaded)
-    features = len(known.pooled)
-    whole = len(known.logits) + features + len(known.grid) + len(known.cams)
+    sizes = {name: value.nbytes for name, value in CachedAnswers(known).whole().items()}
+    whole, features = sum(sizes.values()), sizes["pooled"]
     return (
         f"\n{len(train)} training images of {files / len(train) / 1024:.1f} KiB each; "
         f"{known.views} views: logits {(whole - features) / files:.2%} of the images' size, "
@@ -360,7 +361,7 @@ def corrupted(arguments: argparse.Namespace) -> None:
             job, Store(arguments.out, None), "knowledge", steps_to(console), stages_to(console)
         )
     dataset, known = load(done, "data"), load(done, "knowledge")
-    said = arrays(known)
+    said = CachedAnswers(known).whole()
     # Logits [views, n, teachers, k].
     every = torch.cat([said["logits"][:, :, None], said["others"]], 2).float()
     shuffled = torch.randperm(every.shape[1], generator=torch.Generator().manual_seed(0))
@@ -433,12 +434,8 @@ def _mean(every: torch.Tensor) -> torch.Tensor:
 def _with(known: Knowledge, every: torch.Tensor) -> Knowledge:
     """The knowledge with other logits: those of its teachers, [views, n, teachers, k]."""
     first, others = every[:, :, 0], every[:, :, 1:]
-    return dataclasses.replace(
-        known,
-        teachers=every.shape[2],
-        logits=first.half().numpy().tobytes(),
-        others=others.half().contiguous().numpy().tobytes() if others.shape[2] else b"",
-    )
+    answers = {"logits": first.half()} | ({"others": others.half()} if others.shape[2] else {})
+    return knowledge_of(known.rows, known.classes, answers, known.facts, MemoryShards("changed"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.checked_file import tflite_of
 from edgekd.assessment.edit_ranking import fixing_edit
-from edgekd.core import store
+from edgekd.core import atomic_files
 from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.core.files import exists, reason
 from edgekd.settings import recipe, recipe_toml
@@ -85,7 +85,7 @@ class FixedRecipe:
         if not self.diff:
             return
         try:
-            store.replace(self.path, self.text.encode())
+            atomic_files.replace(self.path, self.text.encode())
         except OSError as error:
             values = self.fixed.values.items()
             raise RecipeError(

@@ -14,7 +14,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from edgekd.core import artifacts, store
+from edgekd.core import artifacts, atomic_files
 from edgekd.settings.model_specs import ModelSpec
 
 FOLDER_VARIABLE = "EDGEKD_SKETCHES"
@@ -77,6 +77,6 @@ def _name(key: str, data: bytes) -> str:
 
 
 def _keep(folder: Path, name: str, data: bytes) -> None:
-    store.replace(folder / name, data)
+    atomic_files.replace(folder / name, data)
     for path in sorted(folder.glob("*.tflite"), key=lambda one: one.stat().st_mtime)[:-MOST]:
         path.unlink(missing_ok=True)

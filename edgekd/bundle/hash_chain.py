@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekd.bundle.lineage_record import ChainLink, LineageStage, Payload
-from edgekd.core.artifacts import Json, Packed, canonical_json, sha256
+from edgekd.core.artifacts import Json, canonical_json, sha256
+from edgekd.core.packing import Packed
 from edgekd.core.records import UNSET, UnsetType, to_json
 
 # Files that the bundle link cannot cover: the first holds that link, and the second holds the hash

@@ -25,6 +25,17 @@ class ImageRow(TypedDict):
     uncertain: NotRequired[dict[str, float | None]]
 
 
+class AnswerColumn(TypedDict):
+    """One column of a Knowledge.
+
+    `names`: what each field of its files is called there, {field: name}. Columns that give one name
+    are stacked. `shards`: its files, by FOLDER/SHARD.
+    """
+
+    names: dict[str, str]
+    shards: list[str]
+
+
 class EdgeRange(TypedDict):
     """The learned range of one tensor of the int8 graph. real = scale * (code - zero_point).
 

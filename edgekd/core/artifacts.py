@@ -1,8 +1,9 @@
 """Artifacts: what one stage of a build makes and the next one reads.
 
 Every artifact is a frozen dataclass. A field with the type `Blob` holds bytes, or a read-only
-memory map when it comes from the store. Every other field is plain JSON. `pack` and `unpack`
-convert an artifact to and from the form that the store writes.
+memory map when it comes from the store. A field with the type `Shards` lies in files that other
+artifacts share. Every other field is plain JSON. `packing` converts an artifact to and from the
+form that the store writes.
 
     key     Hash of all that decides an artifact: the stage, its version and settings, the digests
             of its parents, the seed, the code. With an equal key the stage is skipped.
@@ -15,11 +16,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from edgekd.core import pages
 from edgekd.core.artifact_rows import (
+    AnswerColumn,
     EdgeRange,
     ExportedRange,
     ExportedWeight,
@@ -76,50 +78,15 @@ def stage_key(
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed:
-    """An artifact as it is stored: the name of its class, its JSON, and its blobs."""
+class Shards:
+    """A part of an artifact that lies in folders of shards, which grow and which builds share.
 
-    kind: str
-    facts: Mapping[str, Json]
-    blobs: Mapping[str, Blob]
-
-    @property
-    def digest(self) -> str:
-        """Hex sha256 over the class, the JSON, and the sha256 of each blob."""
-        blobs = {name: sha256(blob) for name, blob in self.blobs.items()}
-        whole = {"kind": self.kind, "facts": dict(self.facts), "blobs": blobs}
-        return sha256(canonical_json(whole))
-
-
-def _is_blob(field: dataclasses.Field[Any]) -> bool:
-    return field.type in ("Blob", Blob)
-
-
-def pack(artifact: Any) -> Packed:
-    """Divide an artifact into JSON and blobs. Raises TypeError when a field is neither."""
-    facts: dict[str, Json] = {}
-    blobs: dict[str, Blob] = {}
-    for field in dataclasses.fields(artifact):
-        value = getattr(artifact, field.name)
-        if _is_blob(field):
-            blobs[field.name] = value
-        else:
-            facts[field.name] = json.loads(canonical_json(value))
-    return Packed(type(artifact).__name__, facts, blobs)
-
-
-def unpack[A](cls: type[A], packed: Packed) -> A:
-    """The artifact of a packed form.
-
-    Raises ValueError for another class, and when a field is missing or unknown.
+    `digests`: the hex sha256 of each shard, by FOLDER/SHARD. `open(name)` gives the bytes of a
+    shard; from the store they are a read-only memory map.
     """
-    if packed.kind != cls.__name__:
-        raise ValueError(f"expected an artifact of type {cls.__name__}, found {packed.kind}")
-    values = {**packed.facts, **packed.blobs}
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if values.keys() != names:
-        raise ValueError(f"{cls.__name__}: fields {sorted(values.keys() ^ names)} do not match")
-    return cls(**values)
+
+    digests: dict[str, str]
+    open: Callable[[str], Blob] = dataclasses.field(compare=False)
 
 
 def artifact_type(kind: str) -> type:
@@ -197,30 +164,22 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Knowledge:
-    """The teacher's outputs for `views` views of each training image.
+    """The teachers' answers about `views` views of each training image.
 
-    `rows`: indices of these images in `Dataset.images`.
-    All blobs are float16 in C order, and empty when no loss needs them or the source lacks them:
-
-    `logits` [views, n, classes], `pooled` [views, n, features], `grid` [views, n, channels, side,
-    side], `cams` [views, n, classes, cam_side, cam_side] (class activation maps), and `others`
-    [views, n, teachers - 1, classes] (logits of further teachers). For logged answers `views` is 1,
-    and the answers are used for every view.
+    `rows`: indices of these images in `Dataset.images`. `columns`: the answers come in columns,
+    each from files of its own; see `training.cached_answers`, which reads them. `places`: where the
+    answers of a column about a view of an image lie, uint32 [columns, views, n, 2]: the number of
+    the file in `AnswerColumn.shards`, and the row in it. For logged answers `views` is 1, and the
+    answers are used for every view.
     """
 
     views: int
     rows: list[int]
     classes: int
-    features: int
-    grid_shape: list[int]  # [channels, side, side], or [] without feature maps
-    cam_side: int  # 0 without class activation maps
-    teachers: int
     facts: dict[str, Json]  # where the answers come from, and warnings about them
-    logits: Blob
-    pooled: Blob
-    grid: Blob
-    cams: Blob
-    others: Blob
+    columns: list[AnswerColumn]
+    places: Blob
+    shards: Shards
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+from edgekd.core import artifacts
+from edgekd.core.artifacts import Blob, Json
+from edgekd.core.shard_folders import MemoryShards
 
 
 class Progress(Protocol):
@@ -19,6 +24,28 @@ class Checkpoint(Protocol):
     def save(self, data: bytes) -> None: ...
 
     def load(self) -> bytes | None: ...
+
+
+class Shards(Protocol):
+    """A folder of shards: `shard_folders.ShardFolder`, or `MemoryShards`.
+
+    Any number of processes may fill it. Each claims a shard, makes it, and writes it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def names(self) -> list[str]: ...
+
+    def has(self, name: str) -> bool: ...
+
+    def read(self, name: str) -> Blob: ...
+
+    def write(self, name: str, data: Blob) -> None: ...
+
+    def claim(self, name: str) -> AbstractContextManager[bool]: ...
+
+    def opened(self, names: list[str]) -> artifacts.Shards: ...
 
 
 def silent(what: str, done: int, total: int, **figures: float) -> None:
@@ -46,6 +73,17 @@ class MemoryCheckpoint:
         return self.data
 
 
+class MemoryFolders:
+    """Folders of shards in memory, by what is kept in them."""
+
+    def __init__(self) -> None:
+        self._folders: dict[bytes, MemoryShards] = {}
+
+    def __call__(self, what: Json) -> Shards:
+        text = artifacts.canonical_json(what)
+        return self._folders.setdefault(text, MemoryShards(f"memory-{artifacts.sha256(text)[:16]}"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Hardware:
     """What a stage's networks run on, as `[run]` of a recipe says it.
@@ -67,6 +105,8 @@ class Context:
     `source`: the open `data.sources.Source`, which only the stages data and inputs read. `say`:
     prints a text for the user. `hardware`: what networks run on. `ran_on`: is called with the
     device, in words, by a stage that runs a network.
+    prints a text for the user. `answers(what)`: the folder of shards for the answers of a teacher;
+    `what` is JSON that says what decides them.
     """
 
     seed: int = 0
@@ -76,3 +116,4 @@ class Context:
     say: Callable[[str], None] = mute
     hardware: Hardware = Hardware()
     ran_on: Callable[[str], None] = unrecorded
+    answers: Callable[[Json], Shards] = dataclasses.field(default_factory=MemoryFolders)

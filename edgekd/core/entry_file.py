@@ -9,6 +9,8 @@ from edgekd.core.records import UNSET, Record, UnsetType
 class EntryFile(Record, frozen=True, kw_only=True):
     """entry.json of a finished stage. `blobs`: the names of the files NAME.bin beside it.
 
+    `shards`: for each part of the result that lies in folders of shards, the sha256 of each shard,
+    by FOLDER/SHARD below the store.
     `device`: what the stage's networks ran on, as "cuda:0 (NVIDIA H100), bfloat16"; absent for a
     stage that runs none.
     """
@@ -21,3 +23,4 @@ class EntryFile(Record, frozen=True, kw_only=True):
     facts: dict[str, Json]
     blobs: list[str]
     device: str | UnsetType = UNSET
+    shards: dict[str, dict[str, str]] | UnsetType = UNSET

@@ -4,6 +4,7 @@
       .lock                       locked while a build runs (flock: the kernel unlocks it at exit)
       store/STAGE-KEY16/          one finished stage: entry.json, and one file for each blob
       store/STAGE-KEY16.part      checkpoint of a training that has not finished
+      store/answers-KEY16/        the answers of one teacher, in shards (`shard_folders`)
       model.tflite, report.json   published files
 
 An entry is written under another name, synced to disk, and then renamed. So it is either whole or
@@ -14,25 +15,26 @@ renamed, and its stage runs again.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
-import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from edgekd.core import files, pages
-from edgekd.core.artifacts import Blob, Json, Packed, artifact_type, canonical_json, pack, unpack
+from edgekd.core import atomic_files, files, shard_folders
+from edgekd.core.artifacts import Blob, Json, artifact_type, canonical_json
+from edgekd.core.atomic_files import disk_errors
 from edgekd.core.entry_file import EntryFile
 from edgekd.core.errors import ModelFileError, StoreError
+from edgekd.core.packing import Packed, pack, unpack
 from edgekd.core.records import UNSET, present, to_json
+from edgekd.core.shard_folders import ShardFolder
 
 A = TypeVar("A")
 
@@ -78,23 +80,21 @@ class Store:
                 raise StoreError(
                     f"{folder} is a file, expected a folder", f"name another folder with {option}"
                 )
-            with _disk_errors(folder):
+            with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
     def _sweep(self) -> None:
         """Remove unfinished files of killed processes. Names with .tmp- are never read."""
         for folder in (self.out, self.entries):
-            for left in folder.glob(".tmp-*"):
-                pid = left.name.split("-")[2] if left.name.count("-") >= 3 else ""
-                if not _alive(pid):
-                    with contextlib.suppress(OSError):  # a file of another user: it does no harm
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for left in atomic_files.sweep(folder):
+                with contextlib.suppress(OSError):  # a file of another user: it does no harm
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the out folder. Raises StoreError when another build has locked it."""
-        with _disk_errors(self.out):
+        with disk_errors(self.out):
             handle = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -125,23 +125,19 @@ class Store:
             return None
         try:
             stored = msgspec.json.decode((folder / "entry.json").read_bytes(), type=EntryFile)
-            blobs = {name: _map(folder / f"{name}.bin") for name in stored.blobs}
-            packed = Packed(stored.kind, stored.facts, blobs)
+            blobs = {name: atomic_files.mapped(folder / f"{name}.bin") for name in stored.blobs}
+            shards = {
+                name: shard_folders.opened(self.entries, digests)
+                for name, digests in (present(stored.shards) or {}).items()
+            }
+            packed = Packed(stored.kind, stored.facts, blobs, shards)
             if (stored.stage, stored.key, stored.digest) == (stage, key, packed.digest):
                 device = present(stored.device) or ""
                 return Entry(stage, key, stored.digest, stored.seconds, packed, device)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             pass
-        self._set_aside(folder)
+        atomic_files.set_aside(folder)
         return None
-
-    def _set_aside(self, folder: Path) -> None:
-        for count in range(1000):
-            target = folder.with_name(f".broken-{folder.name}-{count}")
-            if not target.exists():
-                with contextlib.suppress(OSError):
-                    folder.rename(target)
-                return
 
     def put(self, stage: str, key: str, artifact: Any, seconds: float, device: str = "") -> Entry:
         """Write an artifact as a finished entry. A crash leaves either the whole entry or none."""
@@ -155,22 +151,23 @@ class Store:
             facts=dict(packed.facts),
             blobs=sorted(packed.blobs),
             device=device or UNSET,
+            shards={name: part.digests for name, part in packed.shards.items()} or UNSET,
         )
-        with _disk_errors(self.entries):
+        with disk_errors(self.entries):
             temporary = Path(
                 tempfile.mkdtemp(prefix=f".tmp-{stage}-{os.getpid()}-", dir=self.entries)
             )
             try:
                 for name, blob in packed.blobs.items():
-                    _write(temporary / f"{name}.bin", blob)
-                _write(temporary / "entry.json", canonical_json(to_json(stored)))
-                _sync_folder(temporary)
+                    atomic_files.write(temporary / f"{name}.bin", blob)
+                atomic_files.write(temporary / "entry.json", canonical_json(to_json(stored)))
+                atomic_files.sync_folder(temporary)
                 folder = self._folder(stage, key)
                 # Another build that shares this store was faster, or the old entry is damaged.
                 if folder.exists():
-                    self._set_aside(folder)
+                    atomic_files.set_aside(folder)
                 temporary.rename(folder)
-                _sync_folder(self.entries)
+                atomic_files.sync_folder(self.entries)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
@@ -184,6 +181,10 @@ class Store:
         """The checkpoint of a training: its state after the last whole epoch."""
         return Checkpoint(self, self.entries / f"{stage}-{key[:KEY_LETTERS]}.part")
 
+    def shards(self, name: str, key: str) -> ShardFolder:
+        """The folder of shards with this key: results that grow, and that builds share."""
+        return ShardFolder(self.entries / f"{name}-{key[:KEY_LETTERS]}")
+
     def publish(self, name: str, data: Blob) -> Path:
         """Write OUT/name atomically. `name` may contain folders."""
         target = self.out / name
@@ -192,7 +193,7 @@ class Store:
 
     def withdraw(self, name: str) -> None:
         """Remove the published file of an earlier build that this build does not replace."""
-        with _disk_errors(self.out / name):
+        with disk_errors(self.out / name):
             (self.out / name).unlink(missing_ok=True)
 
     def withdraw_below(self, folder: str, keep: Set[str]) -> None:
@@ -205,12 +206,12 @@ class Store:
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
             elif path.relative_to(self.out).as_posix() not in keep:
-                with _disk_errors(path):
+                with disk_errors(path):
                     path.unlink(missing_ok=True)
 
     def _replace(self, target: Path, data: Blob) -> None:
-        with _disk_errors(target):
-            replace(target, data)
+        with disk_errors(target):
+            atomic_files.replace(target, data)
 
 
 class Checkpoint:
@@ -226,7 +227,7 @@ class Checkpoint:
 
     def load(self) -> bytes | None:
         """The last checkpoint, or None."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             try:
                 return self.path.read_bytes()
             except FileNotFoundError:
@@ -234,79 +235,8 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Remove the checkpoint, since the stage has finished."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             self.path.unlink(missing_ok=True)
-
-
-def replace(target: Path, data: Blob) -> None:
-    """Write a file whole or not at all, and make its folders. After an OSError nothing is left."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}-0")
-    try:
-        _write(temporary, data)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, data: Blob) -> None:
-    with path.open("wb") as file:
-        for part in pages.parts(data):
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _map(path: Path) -> Blob:
-    """A file as a read-only memory map, or b"" for an empty file, which cannot be mapped."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return b""
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-AGAIN = "run the same command again: finished stages are kept"
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a StoreError that names the next step."""
-    try:
-        yield
-    except OSError as error:
-        steps: Mapping[int, str] = {
-            errno.ENOSPC: f"free some space, then {AGAIN}",
-            errno.EDQUOT: f"free some of your quota, then {AGAIN}",
-            errno.EACCES: "name a folder that you may write to with --out",
-            errno.EROFS: "name a folder on a writable disk with --out",
-            errno.ENOTDIR: "name another folder with --out",
-            errno.EEXIST: "name another folder with --out",
-            errno.EISDIR: "remove the folder of that name, or name another one with --out",
-        }
-        number = error.errno or 0
-        raise StoreError(
-            f"{error.filename or path}: {files.reason(error)}",
-            steps.get(number) or files.next_step(error) or "check the disk",
-        ) from error
 
 
 def facts_json(value: Json) -> bytes:

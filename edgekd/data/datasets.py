@@ -73,6 +73,15 @@ def pixels(dataset: Dataset) -> Levels:
     )
 
 
+def identities(dataset: Dataset) -> NDArray[np.uint64]:
+    """What stands for each image when its views are drawn, uint64 [n]: the start of its sha256.
+
+    Two of a million images share one with a probability of 3 in 100 million; their views are then
+    drawn alike, as those of copies are.
+    """
+    return np.array([int(row["sha256"][:16], 16) for row in dataset.images], np.uint64)
+
+
 def student_channels(dataset: Dataset, wanted: str) -> int:
     """Channels of the student's input, 1 or 3, for the setting `data.channels`.
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from edgekd.core import artifacts
 from edgekd.core.allocator import keep_freed_memory
+from edgekd.core.artifacts import Json, canonical_json, sha256
 from edgekd.core.context import Context, Hardware, Progress, mute, silent
 from edgekd.core.errors import StoreError, UnknownName
+from edgekd.core.shard_folders import ShardFolder
 from edgekd.core.store import Entry, Store
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.pipeline.stage import Stage
@@ -19,6 +21,9 @@ from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
 from edgekd.training.processes import Team, launched
+
+# The module whose code decides what a teacher answers about an image.
+ASKING = "training.teacher_oracle"
 
 OnStage = Callable[[str, Done | None], None]
 
@@ -143,6 +148,7 @@ class _Run:
             self.say,
             Hardware(run.device, run.precision, run.cuda_graphs),
             devices.append,
+            self._answers,
         )
         if not (self.stage.shared or self.together.main):
             return None
@@ -152,6 +158,11 @@ class _Run:
             return None
         device = ", then ".join(dict.fromkeys(devices))
         return self.store.put(self.stage.name, self.key, artifact, seconds, device)
+
+    def _answers(self, what: Json) -> ShardFolder:
+        """The folder for the answers of a teacher: what decides them, and the code that asks."""
+        whole = {"what": what, "code": source_digest(ASKING)}
+        return self.store.shards("answers", sha256(canonical_json(whole)))
 
     def _artifact(self, context: Context) -> tuple[Any, float]:
         """The stage's artifact, of the type `stage.produces`, and the seconds that it took."""

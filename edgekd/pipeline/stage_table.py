@@ -68,7 +68,11 @@ def _teacher(job: Job, number: int = 0) -> TeacherSettings:
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights, teacher.key)
-    return TeacherSettings(config, teacher.spec, job.recipe.views, px, content)
+    view = job.recipe.views
+    if config.mode != "frozen":
+        # A new view every epoch: how many the student sees does not matter.
+        view = dataclasses.replace(view, per_image=1)
+    return TeacherSettings(config, teacher.spec, view, px, content)
 
 
 def _oracle(job: Job) -> OracleSettings:

@@ -88,10 +88,10 @@ class TeacherConfig:
         Meta(
             ge=0,
             le=1024,
-            description="Frozen teacher: augmented views per training image that the head is "
-            "fitted on, besides the plain image.",
+            description="Frozen teacher: how many of an image's views the head is fitted on. "
+            "0: all that the student sees (views.per_image).",
         ),
-    ] = 2
+    ] = 0
     head_decay: Annotated[
         float,
         Meta(

@@ -6,15 +6,16 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.core.artifacts import Knowledge, Labels
+from edgekd.core.artifacts import Labels
 from edgekd.networks.compute import moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
 from edgekd.training.ahead import ahead
+from edgekd.training.cached_answers import CachedAnswers
+from edgekd.training.counted_random import Numbers
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import Team
@@ -74,26 +75,6 @@ class Batch:
         )
 
 
-def arrays(knowledge: Knowledge) -> dict[str, Tensor]:
-    """The teacher's answers in an artifact, float16 [views, n, ...], copied into memory once."""
-    lead = (knowledge.views, len(knowledge.rows))
-    shapes = {
-        "logits": (*lead, knowledge.classes),
-        "pooled": (*lead, knowledge.features),
-        "grid": (*lead, *knowledge.grid_shape),
-        "cams": (*lead, knowledge.classes, knowledge.cam_side, knowledge.cam_side),
-        "others": (*lead, knowledge.teachers - 1, knowledge.classes),
-    }
-    found = {}
-    for name, shape in shapes.items():
-        blob = getattr(knowledge, name)
-        if len(blob):
-            found[name] = torch.from_numpy(
-                np.frombuffer(bytearray(blob), np.float16).reshape(shape)
-            )
-    return found
-
-
 def cells(balance: str, labels: Tensor, groups: Tensor | None) -> Tensor | None:
     """The cell of each image, int64 [n]; `Feed` draws every cell equally often.
 
@@ -113,7 +94,8 @@ def cells(balance: str, labels: Tensor, groups: Tensor | None) -> Tensor | None:
 class Feed:
     """Batches of seeded views of the training images.
 
-    `train`: rows of the data set. `labels`: int64 [n] for every image of the data set, or 0 and 1
+    `images`: what stands for each image of the data set (`datasets.identities`). `train`: rows of
+    the data set. `labels`: int64 [n] for every image of the data set, or 0 and 1
     for each label, [n, classes]; -1 means no label. Several labels may also be
     float32, with probabilities, and NaN for a label that the loss leaves out. `seed` draws the
     views, and together with `repeat` the order of the images. `cells`: as the function `cells`
@@ -125,6 +107,7 @@ class Feed:
     """
 
     render: views.Renderer
+    images: Numbers
     train: Tensor
     labels: Tensor
     classes: int
@@ -133,7 +116,7 @@ class Feed:
     batch: int
     cells: Tensor | None = None
     smoothing: float = 0.0
-    knowledge: dict[str, Tensor] | None = None
+    knowledge: CachedAnswers | None = None
     repeat: int = 0
     ask: Callable[[Tensor, views.Views], dict[str, Tensor]] | None = None
     withheld: bool = False
@@ -162,7 +145,7 @@ class Feed:
     def _gathered(self, epoch: int) -> Iterator[tuple[views.Sight, Batch]]:
         """What each view of an epoch is rendered from, and its batch without images."""
         number = epoch % self.config.per_image
-        drawn = views.draw(self.config, self.seed, number, len(self.labels), self.train)
+        drawn = views.draw(self.config, self.seed, number, self.images, self.train)
         cells = None if self.cells is None else self.cells[self.train]
         weights = None if cells is None else balanced(cells, int(cells.max()) + 1)
         for order in shuffled(len(self.train), self.batch, self.seed + self.repeat, epoch, weights):
@@ -197,7 +180,6 @@ class Feed:
     ) -> dict[str, Tensor]:
         if self.ask is not None:
             return {name: value.float() for name, value in self.ask(rows, drawn).items()}
-        return {
-            name: array[number % len(array), order].float()
-            for name, array in (self.knowledge or {}).items()
-        }
+        if self.knowledge is None:
+            return {}
+        return {name: value.float() for name, value in self.knowledge.take(number, order).items()}

@@ -221,6 +221,7 @@ def lesson(
     groups = _groups(config.groups, dataset)
     feed = Feed(
         renderer,
+        datasets.identities(dataset),
         train,
         labels,
         len(dataset.classes),
@@ -243,7 +244,7 @@ def lesson(
         class_weights=_class_weights(config.balance, labels[train], feed.classes),
         seed=answers.seed + config.seed,
         teacher={name: example[name].shape[1] for name in ("pooled", "grid") if name in example},
-        signed="pooled" in example and bool((example["pooled"] < 0).any()),
+        signed=answers.signed(example),
         oracle=oracle,
         groups=groups,
         origin=answers.facts if answers.facts.get("source") in REPORTED else None,

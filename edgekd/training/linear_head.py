@@ -8,6 +8,8 @@ accuracy.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -26,6 +28,40 @@ FOLDS = 5
 TRIED = 2000
 
 
+# Bytes of float32 features that are kept in memory. More of them are read again for every step of
+# the fit.
+HELD = 256 << 20
+# Rows that are read at a time.
+PART = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Features of `views` views of `count` images.
+
+    `take(view, order)`: those of some images, float32 [b, d]; `order`: int64 [b].
+    """
+
+    views: int
+    count: int
+    take: Callable[[int, Tensor], Tensor]
+
+    @classmethod
+    def of(cls, features: Tensor) -> Features:
+        """Features in memory, float32 [views, n, d]."""
+        return cls(len(features), features.shape[1], lambda view, order: features[view, order])
+
+    def at(self, order: Tensor) -> Tensor:
+        """All views of some images, float32 [views, b, d]."""
+        return torch.stack([self.take(view, order) for view in range(self.views)])
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All rows, a part at a time: the image of each, int64 [b], and its features [b, d]."""
+        for view in range(self.views):
+            for order in torch.arange(self.count).split(PART):
+                yield order, self.take(view, order)
+
+
 class Head(NamedTuple):
     """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used."""
 
@@ -34,31 +70,41 @@ class Head(NamedTuple):
     decay: float
 
 
-def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
-    """Fit a head on the features of n images, float32 [views, n, d].
+def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
+    """Fit a head on the features of n images.
 
     `labels`: int64 [n], or 0 and 1 for each of several labels, [n, k]. `decay`: L2 weight on
     features scaled to unit variance; 0 means that `best_decay` chooses it.
     """
-    flat = features.flatten(0, 1)
-    mean, std = flat.mean(0), flat.std(0).clamp(min=1e-6)
-    scaled = (features - mean) / std
+    mean, std = _spread(features)
+    scaled = dataclasses.replace(
+        features, take=lambda view, order: (features.take(view, order) - mean) / std
+    )
     decay = decay or best_decay(scaled, labels, classes, seed)
     weight, bias = _logistic(scaled, labels, classes, decay)
     return Head(weight / std, bias - (weight / std) @ mean, decay)
 
 
-def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> float:
+def _spread(features: Features) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, float32 [d], the latter at least 1e-6."""
+    rows = features.views * features.count
+    mean = sum(part.double().sum(0) for _, part in features.parts()) / rows
+    squares = sum((part.double() - mean).square().sum(0) for _, part in features.parts())
+    std = torch.as_tensor(squares / max(1, rows - 1)).sqrt()
+    return torch.as_tensor(mean).float(), std.float().clamp(min=1e-6)
+
+
+def best_decay(features: Features, labels: Tensor, classes: int, seed: int) -> float:
     """The decay of DECAYS with the lowest cross-entropy on held-out images, over FOLDS folds.
 
-    All views of an image are in one fold, and only its plain view (the first) is judged. The
+    All views of an image are in one fold, and only its first view is judged. The
     stronger decay wins a tie, and a single image gets the strongest.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
     if labels.ndim == 1:
         # Sorted by class, so that every fold gets its share of each.
         order = order[labels[order].argsort(stable=True)]
-    features, labels = features[:, order], labels[order]
+    known, labels = features.at(order), labels[order]
     fold = torch.arange(len(order)) % FOLDS
     found = torch.zeros(len(DECAYS))
     for number in range(min(FOLDS, len(order))):
@@ -67,8 +113,8 @@ def best_decay(features: Tensor, labels: Tensor, classes: int, seed: int) -> flo
             break
         # From strong to weak; each fit starts where the one before ended.
         for place, decay in enumerate(DECAYS):
-            start = _logistic(features[:, ~held], labels[~held], classes, decay, start)
-            said = F.linear(features[0, held], *start)
+            start = _logistic(Features.of(known[:, ~held]), labels[~held], classes, decay, start)
+            said = F.linear(known[0, held], *start)
             found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
     return DECAYS[int(found.argmin())]
 
@@ -88,25 +134,52 @@ def _loss(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return (F.cross_entropy(said, labels, reduction="none") * weights).mean()
 
 
+def _held(features: Features) -> Iterable[tuple[Tensor, Tensor]]:
+    """The parts of all features: in memory if they are few, else read again each time."""
+    width = features.take(0, torch.zeros(1, dtype=torch.long)).shape[1]
+    if features.views * features.count * width * 4 > HELD:
+        return _Again(features.parts)
+    orders, parts = zip(*features.parts(), strict=True)
+    return [(torch.cat(orders), torch.cat(parts))]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Again[T]:
+    """An iterable that calls `start` for every pass over it."""
+
+    start: Callable[[], Iterator[T]]
+
+    def __iter__(self) -> Iterator[T]:
+        return self.start()
+
+
 def _logistic(
-    features: Tensor,
+    features: Features,
     labels: Tensor,
     classes: int,
     decay: float,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The minimum of cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or 0."""
-    x, y = features.flatten(0, 1), torch.cat([labels] * len(features))
-    weights = _weights(y, classes)
-    weight, bias = start or (torch.zeros(classes, x.shape[1]), torch.zeros(classes))
+    parts, rows = _held(features), features.views * features.count
+    # Every view has the same labels, so that the weights of the first hold for all.
+    weights = _weights(torch.cat([labels] * features.views), classes)
+    width = next(iter(parts))[1].shape[1]
+    weight, bias = start or (torch.zeros(classes, width), torch.zeros(classes))
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        value = _loss(F.linear(x, weight, bias), y, weights) + decay / 2 * weight.square().sum()
+        value = decay / 2 * weight.square().sum()
         value.backward()
-        return value
+        for order, x in parts:
+            own = weights if labels.ndim == 2 else weights[order]
+            part = _loss(F.linear(x, weight, bias), labels[order], own)
+            part = part * (len(x) / rows)
+            part.backward()
+            value = value + part.detach()
+        return value.detach()
 
     optimiser.step(closure)
     return weight.detach(), bias.detach()

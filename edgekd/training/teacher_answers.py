@@ -13,7 +13,7 @@ from edgekd.networks.compute import Compute
 from edgekd.networks.inference import ON_CPU
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import views
-from edgekd.training.batches import arrays
+from edgekd.training.cached_answers import CachedAnswers
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
 
@@ -22,13 +22,13 @@ from edgekd.training.teacher_oracle import Oracle
 class TeacherAnswers:
     """What is known of the teacher's answers before training.
 
-    `said`: cached answers by name, float16 [views, n, ...]; empty when the `oracle` is asked
-    instead or there is no teacher. `train`: rows of the images that they are about and that
-    training uses. `view` and `seed` drew the views, `first` is the first view of every image.
-    `facts`: what the stage that made cached answers says of them.
+    `said`: cached answers; None when the `oracle` is asked instead or there is no teacher.
+    `train`: rows of the images that they are about and that training uses. `view` and `seed` drew
+    the views, `first` is the first view of every image. `facts`: what the stage that made cached
+    answers says of them.
     """
 
-    said: dict[str, Tensor]
+    said: CachedAnswers | None
     oracle: Oracle | None
     train: Tensor
     view: ViewsConfig
@@ -61,10 +61,10 @@ class TeacherAnswers:
             with torch.random.fork_rng(devices=[]):
                 oracle = Oracle(teacher, datasets.pixels(dataset), asking, compute)
         if knowledge is None:
-            said, train = {}, torch.from_numpy(datasets.taught(dataset))
+            said, train = None, torch.from_numpy(datasets.taught(dataset))
         else:
-            said, train = arrays(knowledge), torch.tensor(knowledge.rows)
-        first = views.draw(view, seed, 0, len(dataset.images), train)
+            said, train = CachedAnswers(knowledge), torch.tensor(knowledge.rows)
+        first = views.draw(view, seed, 0, datasets.identities(dataset), train)
         facts = {} if knowledge is None else knowledge.facts
         return cls(said, oracle, train, view, seed, first, facts)
 
@@ -74,20 +74,28 @@ class TeacherAnswers:
         return self.facts.get("source") == "log"
 
     def example(self, mode: str) -> dict[str, Tensor]:
-        """Answers about at least one image, by name. `mode`: the setting distil.answers."""
+        """Answers about one image, by name. `mode`: the setting distil.answers."""
         if self.oracle is None:
-            return {name: value[0] for name, value in self.said.items()}
+            return {} if self.said is None else self.said.take(0, torch.zeros(1, dtype=torch.long))
         found = {
             name: value.cpu() for name, value in self.oracle.ask(self.train[:1], self.first).items()
         }
         # The corrector keeps no features.
         return {"logits": found["logits"]} if mode == "corrected" else found
 
+    def signed(self, example: dict[str, Tensor]) -> bool:
+        """Whether pooled features can be negative. `example`: as above.
+
+        Of cached answers, those about the first view of all images are looked at.
+        """
+        parts = [example] if self.said is None else self.said.all(0)
+        return any(bool((part["pooled"] < 0).any()) for part in parts if "pooled" in part)
+
     def first_labels(self, kind: Labels) -> Tensor:
         """The teacher's labels of the first view of each training image, in place of given ones."""
-        logits = (
-            self.said["logits"][0]
-            if self.oracle is None
-            else self.oracle.ask(self.train, self.first)["logits"].cpu()
-        )
+        if self.oracle is not None:
+            logits = self.oracle.ask(self.train, self.first)["logits"].cpu()
+        else:
+            assert self.said is not None
+            logits = torch.cat([part["logits"] for part in self.said.all(0)])
         return logits.float().argmax(1) if kind == "one" else (logits >= 0).long()

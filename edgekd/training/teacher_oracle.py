@@ -7,16 +7,19 @@ batch, and kernels round differently.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Network
+from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.errors import RecipeError
 from edgekd.networks import builders, watching
-from edgekd.networks.compute import Compute, autocast
+from edgekd.networks.compute import Compute, autocast, moved
 from edgekd.networks.inference import ON_CPU, classify, precision
-from edgekd.training import views
+from edgekd.training import answer_keys, views
 from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
 from edgekd.training.oracle_settings import OracleSettings
@@ -28,12 +31,76 @@ GPU_BLOCK = 256
 Answers = dict[str, Tensor]
 
 
+class Backbone:
+    """A network without its head, and the features that it gives for seeded views of one data set.
+
+    `render`: of the views, on the network's device.
+
+    `tap`: the module whose map is its "grid", of `grid_side` cells a side; "" for none.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        render: views.Renderer,
+        dtype: torch.dtype,
+        tap: str = "",
+        grid_side: int = 0,
+    ) -> None:
+        self.net, self.render, self.dtype = net, render, dtype
+        self.tap, self.grid_side = tap, grid_side
+        self.prefix = getattr(net, "num_prefix_tokens", 0)
+        self.block = BLOCK if render.device.type == "cpu" else GPU_BLOCK
+
+    def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
+        """The features of a view of images `rows`, int64 [b]: "pooled" and "grid", float16."""
+
+        def features(block: Tensor) -> Answers:
+            _, found = self.look(block, drawn)
+            return {name: value.half() for name, value in found.items()}
+
+        return in_blocks(features, rows, self.block)
+
+    @torch.inference_mode()
+    def look(self, rows: Tensor, drawn: views.Views) -> tuple[Tensor, Answers]:
+        """The last features of a view of some images, and "pooled" and "grid", all in float32."""
+        images = self.render.views(rows, drawn)
+        with (
+            watching.watch(self.net, [self.tap] if self.tap else []) as seen,
+            autocast(self.dtype, images.device),
+        ):
+            last = self.net.forward_features(images)  # type: ignore[operator]
+            pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        found = {"pooled": pooled.float()}
+        if self.tap:
+            found["grid"] = resize_map(
+                tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side
+            )
+        return last.float(), found
+
+    def what(self, dataset: Dataset, head: nn.Module | None) -> Json:
+        """What decides the features of an image besides the image and its view, as JSON.
+
+        `head`: the part of the network that does not count, if there is one.
+        """
+        return {
+            "weights": _digest(self.net, head),
+            "px": self.render.px,
+            "mean": self.render.mean.flatten().tolist(),
+            "std": self.render.std.flatten().tolist(),
+            "dtype": str(self.dtype),
+            "grid": [self.tap, self.grid_side],
+            "pixels": answer_keys.of_pixels(dataset),
+        }
+
+
 class Oracle:
     """A teacher that answers about seeded views of one data set, `pixels` [n, c, h, w].
 
     Answers are float16: "logits" [b, k], "pooled" [b, d], with `grid_side` "grid" [b, d, side,
     side] (the map of the last tap), and with `cam_side` "cams" [b, k, side, side] (class activation
-    maps).
+    maps). The logits of a frozen teacher are computed from pooled features in float16, so that
+    cached features give the same.
 
     Raises RecipeError when class activation maps are asked for and the classifier is not one linear
     layer on the last map.
@@ -47,47 +114,47 @@ class Oracle:
         compute: Compute = ON_CPU,
     ) -> None:
         self.net = compute.place(builders.restore(teacher))
-        self.dtype = precision(settings.precision, self.net, compute)
-        self.render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, compute.device)
-        self.block = BLOCK if compute.is_host else GPU_BLOCK
-        self.prefix = getattr(self.net, "num_prefix_tokens", 0)
-        self.tap = builders.taps(settings.model, self.net)[-1] if settings.grid_side else ""
-        self.grid_side, self.cam_side = settings.grid_side, settings.cam_side
+        tap = builders.taps(settings.model, self.net)[-1] if settings.grid_side else ""
+        render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, compute.device)
+        dtype = precision(settings.precision, self.net, compute)
+        self.backbone = Backbone(self.net, render, dtype, tap, settings.grid_side)
+        self.frozen = teacher.facts.get("mode") == "frozen"
+        self.cam_side = settings.cam_side
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
         """Answers about the given view of images `rows`, int64 [b].
 
         They are computed in blocks; on the CPU the last one is filled with copies.
         """
-        found = []
-        for block in rows.split(self.block):
-            short = 0 if self.block == GPU_BLOCK else self.block - len(block)
-            filled = torch.cat([block, block[-1:].expand(short)])
-            found.append(
-                {name: value[: len(block)] for name, value in self._block(filled, drawn).items()}
-            )
-        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+        return in_blocks(lambda block: self._block(block, drawn), rows, self.backbone.block)
+
+    def what(self, dataset: Dataset) -> Json:
+        """What decides an answer about an image besides the image and its view, as JSON."""
+        decides = self.backbone.what(dataset, None)
+        return {**decides, "cams": self.cam_side, "frozen": self.frozen}
+
+    @torch.inference_mode()
+    def head(self, pooled: Tensor) -> Tensor:
+        """The logits of a frozen teacher from its pooled features [b, d]; both are float16."""
+        classifier = self.net.get_classifier()  # type: ignore[operator]
+
+        def logits(block: Tensor) -> Answers:
+            return {"logits": classifier(block.float()).half()}
+
+        on_device = moved(pooled, self.backbone.render.device)
+        return in_blocks(logits, on_device, self.backbone.block)["logits"]
 
     @torch.inference_mode()
     def _block(self, rows: Tensor, drawn: views.Views) -> Answers:
-        images = self.render.views(rows, drawn)
-        with (
-            watching.watch(self.net, [self.tap] if self.grid_side else []) as seen,
-            autocast(self.dtype, images.device),
-        ):
-            last = self.net.forward_features(images)  # type: ignore[operator]
-            pooled = self.net.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        last, answers = self.backbone.look(rows, drawn)
+        pooled = answers["pooled"]
+        if self.frozen:
+            pooled = pooled.half().float()
         # The classifier runs in float32: bfloat16 would round its logits to 3 digits.
-        pooled = pooled.float()
-        logits = classify(self.net, last.float(), pooled)
-        answers = {"logits": logits, "pooled": pooled}
-        if self.grid_side:
-            answers["grid"] = resize_map(
-                tokens_to_map(seen[self.tap].float(), self.prefix), self.grid_side
-            )
+        answers = {"logits": classify(self.net, last, pooled), **answers}
         if self.cam_side:
             answers["cams"] = resize_map(
-                self._cams(watching.channels_first(self.net, last.float())), self.cam_side
+                self._cams(watching.channels_first(self.net, last)), self.cam_side
             )
         return {name: value.half() for name, value in answers.items()}
 
@@ -97,7 +164,7 @@ class Oracle:
         norm = getattr(self.net, "fc_norm", None)
         if norm is not None and last.ndim == 3:
             last = norm(last)
-        features = tokens_to_map(last, self.prefix)
+        features = tokens_to_map(last, self.backbone.prefix)
         if not isinstance(head, nn.Linear) or features.shape[1] != head.in_features:
             raise RecipeError(
                 f"{type(self.net).__name__} has no class activation maps: its classifier is not "
@@ -105,3 +172,25 @@ class Oracle:
                 "leave distil.losses.cat and e2kd out, or name another teacher",
             )
         return explanation_losses.cams(features, head.weight)
+
+
+def in_blocks(ask: Callable[[Tensor], Answers], rows: Tensor, size: int) -> Answers:
+    """`ask` of all rows [b, ...], in blocks of `size`; on a CPU the last is filled by copies."""
+    found = []
+    for block in rows.split(size):
+        short = 0 if size == GPU_BLOCK else size - len(block)
+        filled = torch.cat([block, block[-1:].expand(short, *block.shape[1:])])
+        found.append({name: value[: len(block)] for name, value in ask(filled).items()})
+    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+
+def _digest(net: nn.Module, without: nn.Module | None) -> str:
+    """Hex sha256 of a network's weights and buffers, except those of one of its modules."""
+    left_out = set() if without is None else {id(value) for value in without.parameters()}
+    digest = hashlib.sha256(type(net).__name__.encode())
+    for name, value in sorted(net.state_dict(keep_vars=True).items()):
+        if id(value) not in left_out:
+            array = value.detach().cpu().contiguous()
+            digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+            digest.update(array.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

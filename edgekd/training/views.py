@@ -1,10 +1,10 @@
 """Random views of images as functions of a seed, so that teacher and student see the same.
 
-A view of an image is one row of a table that is drawn from the seed and the number of the view: an
-affine crop, a photometric change, an erased rectangle, a mixup partner. Every batch, in any order
-and at any resolution, renders the same view. Cached answers of a teacher are therefore equal to
-live ones. Views are drawn on the CPU, and rendered by the same functions on every device; devices
-differ in rounding, by less than 1/255.
+A view of an image is drawn from the image's hash, the seed and the number of the view: an affine
+crop, a photometric change, an erased rectangle, a mixup partner. Every batch, in any order and at
+any resolution, renders the same view, and it stays the same when images are added. Cached answers
+of a teacher are therefore equal to live ones. Views are drawn on the CPU, and rendered by the same
+functions on every device; devices differ in rounding, by less than 1/255.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgekd.networks.compute import CPU, moved
 from edgekd.settings.recipe import ViewsConfig
+from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
 from edgekd.training.pixels import Pixels, on_device
 
 # Images are first shrunk (antialiased) to this multiple of the target size, so that zooming in
@@ -83,54 +85,79 @@ def generator(*parts: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") & (2**63 - 1))
 
 
-def draw(config: ViewsConfig, seed: int, view: int, count: int, among: Tensor) -> Views:
-    """View number `view` of each of `count` images.
+def starts(seed: int, view: int, images: Numbers) -> Numbers:
+    """The stream of random numbers of each image in one view, uint64 [n]."""
+    return scramble(images ^ number("views", seed, view))
 
-    `among`: the rows that mixup partners are drawn from, int64 [m].
+
+def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tensor) -> Views:
+    """View number `view` of each image.
+
+    `images`: what stands for each image of the data set, uint64 [n] (`datasets.identities`). An
+    image has the same view in every data set, and copies of one image have the same. `among`: the
+    rows that mixup partners are drawn from, int64 [m]. An image keeps its partner when images are
+    added, unless one of them comes to lie closer.
     """
-    stream = generator("views", seed, view)
+    streams, count = starts(seed, view, images), len(images)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(count).uniform_(low, high, generator=stream)
+    # In float64, so that the last bit of a float32 does not depend on where an image lies.
+    def uniform(name: str, low: float, high: float) -> NDArray[np.float64]:
+        return low + (high - low) * shares(streams, name)
 
-    def chance(share: float) -> Tensor:
-        return (uniform(0, 1) < share).float()
+    def chance(name: str, share: float) -> NDArray[np.float64]:
+        return (shares(streams, name) < share).astype(np.float64)
 
-    zoom = 1 + uniform(-config.scale, config.scale)
-    stretch = (uniform(-config.aspect, config.aspect) / 2).exp()
-    angle = uniform(-config.rotate, config.rotate) * (math.pi / 180)
-    mirror = 1 - 2 * chance(config.flip)
-    cos, sin = angle.cos(), angle.sin()
+    zoom = 1 + uniform("zoom", -config.scale, config.scale)
+    stretch = np.exp(uniform("aspect", -config.aspect, config.aspect) / 2)
+    angle = uniform("angle", -config.rotate, config.rotate) * (math.pi / 180)
+    mirror = 1 - 2 * chance("flip", config.flip)
+    cos, sin = np.cos(angle), np.sin(angle)
     shift_x, shift_y = (
-        uniform(-2 * config.shift, 2 * config.shift),
-        uniform(-2 * config.shift, 2 * config.shift),
+        uniform(name, -2 * config.shift, 2 * config.shift) for name in ("shift x", "shift y")
     )
-    affine = torch.stack(
+    affine = np.stack(
         [  # from output to input coordinates in -1 .. 1, as F.grid_sample uses them
-            torch.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
-            torch.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
+            np.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
+            np.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
         ],
         1,
     )
-    side = uniform(0.15, 0.4) * chance(config.erase)  # 2 to 16 % of the area
-    left, top = uniform(0, 1) * (1 - side), uniform(0, 1) * (1 - side)
-    if config.mixup > 0:
-        numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=stream)))
-        share = torch.from_numpy(numbers.beta(config.mixup, config.mixup, count)).float()
-        share = torch.maximum(share, 1 - share)
-    else:
-        share = torch.ones(count)
+    side = uniform("side", 0.15, 0.4) * chance("erase", config.erase)  # 2 to 16 % of the area
+    left, top = (shares(streams, name) * (1 - side) for name in ("left", "top"))
     return Views(
-        affine=affine,
-        gain=1 + uniform(-config.contrast, config.contrast),
-        offset=uniform(-config.brightness, config.brightness),
-        gamma=uniform(-config.gamma, config.gamma).exp(),
-        blur=chance(config.blur),
-        noise=uniform(0, config.noise),
-        erase=torch.stack([left, top, left + side, top + side], -1),
-        partner=among[torch.randint(len(among), (count,), generator=stream)],
-        share=share,
+        affine=_single(affine),
+        gain=_single(1 + uniform("gain", -config.contrast, config.contrast)),
+        offset=_single(uniform("offset", -config.brightness, config.brightness)),
+        gamma=_single(np.exp(uniform("gamma", -config.gamma, config.gamma))),
+        blur=_single(chance("blur", config.blur)),
+        noise=_single(uniform("noise", 0, config.noise)),
+        erase=_single(np.stack([left, top, left + side, top + side], -1)),
+        partner=_partners(streams, images, among),
+        share=_mixup(streams, config.mixup) if config.mixup > 0 else torch.ones(count),
     )
+
+
+def _single(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _mixup(streams: Numbers, mixup: float) -> Tensor:
+    """The share that each image has in its mixture: float32 [n], 0.5 to 1."""
+    drawn = [np.random.default_rng(int(start)).beta(mixup, mixup) for start in streams]
+    share = np.array(drawn)
+    return _single(np.maximum(share, 1 - share))
+
+
+def _partners(streams: Numbers, images: Numbers, among: Tensor) -> Tensor:
+    """The row of each image's mixup partner, int64 [n].
+
+    Images lie on a ring of 2^64 places. An image draws a place, and the next image of `among` is
+    its partner (consistent hashing, Karger et al. 1997, STOC).
+    """
+    places = scramble(images[among.numpy()])
+    order = places.argsort(kind="stable")
+    following = np.searchsorted(places[order], drawn(streams, "partner")) % len(order)
+    return among[torch.from_numpy(order[following])]
 
 
 def unit(pixels: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
-from edgekd.core.context import Context, MemoryCheckpoint
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network, sha256
+from edgekd.core.context import Context, MemoryCheckpoint, Shards
+from edgekd.core.shard_folders import MemoryShards
 from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute, weight_files
@@ -29,6 +30,7 @@ from edgekd.pipeline.stage_settings import ClientSettings
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import teacher_blend, views
+from edgekd.training.cached_answers import knowledge_of
 from edgekd.training.fit import fit
 from edgekd.training.fit_plan import first_rate
 from edgekd.training.lesson import lesson
@@ -60,7 +62,8 @@ def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Know
         each = []
         for client in clients:
             if said is not None:
-                client.digest(_knowledge(dataset, shared, said, {}), config.epochs, number)
+                consensus = _knowledge(dataset, shared, said, {}, MemoryShards("consensus"))
+                client.digest(consensus, config.epochs, number)
             client.learn(config.epochs, number)
             each.append(client.answer())
         said = _blend(torch.stack(each, 2), dataset.labels == "one")
@@ -73,7 +76,8 @@ def run(dataset: Dataset, *, settings: ClientSettings, context: Context) -> Know
         "clients": clients_facts,
         "mean_top1": float(np.mean([row["top1"] for row in clients_facts])) if one else None,
     }
-    return _knowledge(dataset, shared, said, facts)
+    folder = context.answers({"clients": sha256(said.numpy().tobytes())})
+    return _knowledge(dataset, shared, said, facts, folder)
 
 
 def _blend(answers: Tensor, one_label: bool) -> Tensor:
@@ -89,23 +93,11 @@ def _blend(answers: Tensor, one_label: bool) -> Tensor:
     return blended.half().view(*answers.shape[:2], -1)
 
 
-def _knowledge(dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, Json]) -> Knowledge:
+def _knowledge(
+    dataset: Dataset, rows: Tensor, said: Tensor, facts: dict[str, Json], folder: Shards
+) -> Knowledge:
     """Knowledge of logits `said`, float16 [views, n, k], about the images `rows`."""
-    return Knowledge(
-        views=len(said),
-        rows=rows.tolist(),
-        classes=len(dataset.classes),
-        features=0,
-        grid_shape=[],
-        cam_side=0,
-        teachers=1,
-        facts=facts,
-        logits=said.numpy().tobytes(),
-        pooled=b"",
-        grid=b"",
-        cams=b"",
-        others=b"",
-    )
+    return knowledge_of(rows.tolist(), len(dataset.classes), {"logits": said}, facts, folder)
 
 
 class _Client:
@@ -206,7 +198,7 @@ class _Client:
         found = []
         for number in range(self.view.per_image):
             drawn = views.draw(
-                self.view, self.context.seed, number, len(self.shared.images), shared
+                self.view, self.context.seed, number, datasets.identities(self.shared), shared
             )
             found.append(oracle.ask(shared, drawn)["logits"].cpu())
         return torch.stack(found)

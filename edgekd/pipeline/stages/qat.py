@@ -173,6 +173,7 @@ def _feed(
         )
     return Feed(
         views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std, device),
+        datasets.identities(dataset),
         torch.from_numpy(datasets.rows(dataset, "train")),
         labels,
         len(dataset.classes),

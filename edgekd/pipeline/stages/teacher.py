@@ -18,18 +18,20 @@ from edgekd.core.records import to_json
 from edgekd.data import datasets
 from edgekd.evaluation import class_order, metrics
 from edgekd.networks import builders, compute, network_size, weight_files
-from edgekd.networks.inference import logits_and_features, logits_of, precision
+from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.settings.training_settings import AS_IT_IS
-from edgekd.training import linear_head, views
+from edgekd.training import linear_head, teacher_columns, views
 from edgekd.training.ahead import ahead
+from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.fit import balanced, fit, shuffled
 from edgekd.training.fit_plan import FitPlan, Step, first_rate
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import team
+from edgekd.training.teacher_oracle import Backbone
 
 EMA = 0.99  # decay of the averaged weights that are kept: an average over about the last 100 steps
 LABEL_SMOOTHING = 0.1  # of a teacher's labels, the value of Szegedy et al. 2016 (arXiv 1512.00567)
@@ -115,7 +117,7 @@ class _Training:
         self.net, self.render, self.dataset = net, render, dataset
         self.config, self.view, self.context = config, view, context
         self.classes = len(dataset.classes)
-        self.train = self._rows("train")
+        self.train, self.images = self._rows("train"), datasets.identities(dataset)
         self.labels = torch.from_numpy(datasets.training_labels(dataset))
 
     @functools.cached_property
@@ -195,7 +197,7 @@ class _Training:
     ) -> Iterator[tuple[views.Sight, Tensor]]:
         """What each view of an epoch is rendered from, and its labels."""
         seed = self.context.seed
-        drawn = views.draw(self.view, seed, epoch, len(self.labels), among=self.train)
+        drawn = views.draw(self.view, seed, epoch, self.images, among=self.train)
         for order in shuffled(len(self.train), self.config.batch, seed, epoch, class_weights):
             rows = self.train[order]
             own, other = (
@@ -206,8 +208,8 @@ class _Training:
             yield self.render.gather(rows, drawn), compute.pinned(targets, self.on.device)
 
     def fit_head(self) -> float:
-        """Fit a linear head on the frozen backbone's features of plain and augmented training
-        images. Returns its decay.
+        """Fit a linear head on the frozen backbone's features of the views that training shows.
+        Returns its decay.
 
         Raises RecipeError when the network's classifier is not one linear layer.
         """
@@ -217,39 +219,30 @@ class _Training:
                 f"the classifier of {type(self.net).__name__} is not one linear layer",
                 'use teacher.mode = "finetune"',
             )
-        config, context = self.config, self.context
-        x = self._features(head.in_features)
+        config = self.config
         known = self.labels[self.train]
-        fitted = linear_head.fit(x, known, self.classes, config.head_decay, context.seed)
+        fitted = linear_head.fit(
+            self._features(head), known, self.classes, config.head_decay, self.context.seed
+        )
         with torch.no_grad():
             head.weight.copy_(fitted.weight)
             head.bias.copy_(fitted.bias)
         return fitted.decay
 
-    def _features(self, width: int) -> Tensor:
-        """Pooled features float32 [1 + head_views, n, width] of the training images: plain first,
-        then augmented views.
+    def _features(self, head: nn.Module) -> linear_head.Features:
+        """Pooled features of views of the training images.
+
+        The views are those that the student will see, so that the stage "knowledge" does not ask
+        for them again.
         """
-        config, train = self.config, self.train
         # A mixed image has no single label to regress on.
         unmixed = dataclasses.replace(self.view, mixup=0.0)
-        # One block for all batches: see `knowledge._ask_all`.
-        x = torch.empty(1 + config.head_views, len(train), width)
-        for number in range(1 + config.head_views):
-            drawn = None
-            if number:
-                seed, images = self.context.seed, len(self.labels)
-                drawn = views.draw(unmixed, seed, number - 1, images, among=train)
 
-            def features(start: int, drawn: views.Views | None = drawn) -> Tensor:
-                rows = train[start : start + config.batch]
-                images = (
-                    self.render.plain(rows) if drawn is None else self.render.views(rows, drawn)
-                )
-                return logits_and_features(self.net, images, self.dtype)[1].cpu()
-
-            for start, found in team().spread(features, range(0, len(train), config.batch)):
-                x[number, start : start + config.batch] = found
-                done = number * len(train) + start + len(found)
-                self.context.progress("teacher features", done, x.shape[0] * x.shape[1])
-        return x
+        count = min(self.config.head_views or self.view.per_image, self.view.per_image)
+        backbone = Backbone(self.net.eval(), self.render, self.dtype)
+        shown = Shown(self.dataset, self.train, unmixed, self.context.seed, count)
+        cache = AnswerCache(shown, self.context)
+        read = cache.answers(teacher_columns.features(backbone, head, self.dataset))
+        return linear_head.Features(
+            read.views, len(read), lambda view, order: read.take(view, order)["pooled"].float()
+        )

@@ -1,0 +1,73 @@
+"""The columns of a build's cached answers (`answer_cache.Column`): which network answers what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.core.artifacts import Dataset
+from edgekd.training.answer_cache import AnswerCache, Column
+from edgekd.training.teacher_oracle import Answers, Backbone, Oracle
+from edgekd.training.views import Views
+
+
+def features(backbone: Backbone, head: nn.Module, dataset: Dataset) -> Column:
+    """The features of a frozen network, whatever its `head` is."""
+    names = {"pooled": "pooled"} | ({"grid": "grid"} if backbone.tap else {})
+    return Column(
+        {"features": backbone.what(dataset, head)},
+        names,
+        lambda rows, drawn, _number: backbone.ask(rows, drawn),
+    )
+
+
+def of_teachers(
+    first: Oracle, others: Sequence[Oracle], dataset: Dataset, cache: AnswerCache
+) -> list[Column]:
+    """The columns of all teachers of a build; the further ones give logits only."""
+    found = _of_frozen(first, dataset, cache) if _splits(first) else [_whole(first, dataset)]
+    return found + [_logits(other, dataset) for other in others]
+
+
+def _splits(oracle: Oracle) -> bool:
+    """Whether cached features are all that a teacher's answers need."""
+    return oracle.frozen and not oracle.cam_side
+
+
+def _whole(oracle: Oracle, dataset: Dataset) -> Column:
+    names = ["logits", "pooled"]
+    names += ["grid"] if oracle.backbone.tap else []
+    names += ["cams"] if oracle.cam_side else []
+    return Column(
+        {"answers": oracle.what(dataset)},
+        {name: name for name in names},
+        lambda rows, drawn, _number: oracle.ask(rows, drawn),
+    )
+
+
+def _logits(oracle: Oracle, dataset: Dataset) -> Column:
+    """A further teacher's logits."""
+
+    def ask(rows: Tensor, drawn: Views, number: int) -> Answers:
+        del number
+        return {"logits": oracle.ask(rows, drawn)["logits"]}
+
+    return Column({"logits": oracle.what(dataset)}, {"logits": "others"}, ask)
+
+
+def _of_frozen(oracle: Oracle, dataset: Dataset, cache: AnswerCache) -> list[Column]:
+    """A frozen teacher's features, and the logits that its head makes of them."""
+    head = oracle.net.get_classifier()  # type: ignore[operator]
+    known = features(oracle.backbone, head, dataset)
+    read = cache.answers(known)
+    place = torch.full((len(dataset.images),), -1)
+    place[cache.shown.rows] = torch.arange(len(cache.shown.rows))
+
+    def ask(rows: Tensor, drawn: Views, number: int) -> Answers:
+        del drawn
+        return {"logits": oracle.head(read.take(number, place[rows])["pooled"])}
+
+    logits = Column({"head": oracle.what(dataset)}, {"logits": "logits"}, ask, slow=False)
+    return [logits, known]
