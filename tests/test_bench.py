@@ -292,6 +292,10 @@ def test_the_model_of_a_folder_comes_with_its_golden_set(tmp_path):
     (tmp_path / "golden.npz").touch()
     assert find_model(tmp_path) == (tmp_path / "model.tflite", tmp_path / "golden.npz")
     assert find_model(tmp_path / "other.tflite") == (tmp_path / "other.tflite", None)
+    (tmp_path / "formats").mkdir()
+    other_format = tmp_path / "formats" / "model_float16.tflite"
+    other_format.touch()
+    assert find_model(other_format) == (other_format, tmp_path / "golden.npz")
     with pytest.raises(ModelFileError):
         find_model(tmp_path / "none")
 

@@ -35,5 +35,8 @@ def test_codes_follow_the_tensors_own_scale_and_each_channels_mean():
     assert np.allclose(pixel_codes(pixels, "float32", 0.0, 0, mean, std), real, atol=1e-6)
     with pytest.raises(ValueError, match="3 channels"):
         pixel_codes(pixels, "int8", scale, zero_point, [0.5, 0.5], [0.5])
-    with pytest.raises(ValueError, match="int16"):
-        pixel_codes(pixels, "int16", scale, zero_point, None, None)
+    wide = pixel_codes(pixels, "int16", 1e-4, 0, mean, std)
+    assert np.abs(wide * 1e-4 - real).max() < 1e-4
+    assert wide.dtype == np.int16
+    with pytest.raises(ValueError, match="int32"):
+        pixel_codes(pixels, "int32", 1.0, 0, None, None)

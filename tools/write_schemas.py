@@ -14,7 +14,7 @@ from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.latency.files import LatencyFile
 from edgekd.assessment.slowness import Slowness
 from edgekd.bundle.bundle_record import BundleCertificate, Manifest
-from edgekd.bundle.deployment_record import Deployment, Golden
+from edgekd.bundle.deployment_record import Deployment, FormatAnswers, Golden
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import BundleLineage, Lineage
 from edgekd.bundle.verify_record import Verification
@@ -46,6 +46,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "confidence_logits": (LogitConfidence, "edgekd.confidence/1"),
     "confidence_probabilities": (ProbabilityConfidence, "edgekd.confidence/1"),
     "deployment": (Deployment, "edgekd.deployment/1"),
+    "format_answers": (FormatAnswers, "edgekd.format_answers/1"),
     "golden": (Golden, "edgekd.golden/1"),
     "latency": (LatencyFile, "edgekd.latency/1"),
     "licences": (LicenceChain, "edgekd.licences/1"),

@@ -224,7 +224,7 @@ class Bench(Arguments):
 
     model: PathLike = field(
         metadata=positional(
-            "a .tflite file, a folder that holds model.tflite, or a bundle (folder or .zip)",
+            "a .tflite file (OUT/formats holds other formats), an out folder, or a bundle",
             "MODEL.tflite|DIR|BUNDLE",
         )
     )

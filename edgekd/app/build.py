@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -18,12 +19,13 @@ from edgekd.assessment import build_gate
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import bundle_paths, use_check
 from edgekd.core.errors import GateFailed, RecipeError
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
 from edgekd.export import format_packages
-from edgekd.pipeline.jobs import Job
+from edgekd.pipeline.jobs import Done, Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
 from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from edgekd.reporting.report_record import Report
 
 BUILDS = Path("builds")
+# What is measured beside int8 where int8 loses too much.
+OFFERED = (NumberFormat.FLOAT16, NumberFormat.INT16X8)
 # A build that stops after one of these stages trains nothing, so it needs no check of the student.
 BEFORE_TRAINING = ("data", "inputs")
 
@@ -187,17 +191,15 @@ def build(
             checked = _checked(job, out / "check.json")
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
-        done = run_stages(
-            job,
-            store,
-            until,
-            steps_to(progress),
-            stages_to(progress),
-            notes_to(progress),
-            functools.partial(early_checks.check_files, job),
-        )
-        report = out_folder.with_results(out, report_body.build_report(job, done))
-        report = pack_bundle.with_blocks(job, done, report)
+        done = _stages(job, store, until, progress)
+        report = report_body.build_report(job, done)
+        if until is None and build_gates.int8_fails(report, job.recipe.certify) and _offers(job):
+            told = "int8 loses more than certify.max_drop allows: other formats are measured too"
+            progress(Note(f"edgekd: {told}"))
+            job = _with_offers(job)
+            done = _stages(job, store, until, progress)
+            report = report_body.build_report(job, done)
+        report = pack_bundle.with_blocks(job, done, out_folder.with_results(out, report))
         known = why.known(store, done, job.recipe.qat, job.recipe.seed)
         if known is not None:  # `edgekd report --why` has analysed this network before
             report = msgspec.structs.replace(report, why=known)
@@ -208,6 +210,29 @@ def build(
             undecided=limits.undecided,
         )
         return publish.publish(store, job, done, report)
+
+
+def _stages(job: Job, store: Store, until: str | None, progress: Progress) -> dict[str, Done]:
+    """Run the stages, or take them from the store."""
+    return run_stages(
+        job,
+        store,
+        until,
+        steps_to(progress),
+        stages_to(progress),
+        notes_to(progress),
+        functools.partial(early_checks.check_files, job),
+    )
+
+
+def _offers(job: Job) -> bool:
+    """Whether OFFERED can be made and was not asked for."""
+    return job.formats == (NumberFormat.INT8,) and format_packages.missing() is None
+
+
+def _with_offers(job: Job) -> Job:
+    """The job with the formats OFFERED. Its other stages keep their results."""
+    return dataclasses.replace(job, recipe=recipe.changed(job.recipe, {"convert.formats": OFFERED}))
 
 
 def _checked(job: Job, kept: Path) -> DeviceCheck:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.app.format_rechecks import formats
 from edgekd.app.published_files import PublishedFiles
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, ModelFileError
@@ -212,6 +213,7 @@ CHECKS: dict[str, Check] = {
     "edges": edges,
     "ops": ops,
     "golden answers": golden_answers,
+    "formats": formats,
 }
 # These run the file, which is not safe when its shapes do not fit each other.
 RUN_THE_FILE = frozenset({"edges", "ops", "golden answers"})

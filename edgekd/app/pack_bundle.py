@@ -11,11 +11,12 @@ from edgekd.app import early_checks, medical_figures, provenance
 from edgekd.bundle import assemble, bundle_files, hash_chain, licences
 from edgekd.bundle.lineage_record import ChainLink
 from edgekd.bundle.model_card import CardFacts
+from edgekd.bundle.other_formats import OtherFormats
 from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
 from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
 from edgekd.core.store import facts_json
 from edgekd.data import datasets
-from edgekd.evaluation import confidence_record, subgroups
+from edgekd.evaluation import confidence_record, format_accuracy, subgroups
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.evaluation.examples import Example
 from edgekd.evaluation.medical_record import Medical
@@ -136,8 +137,15 @@ def bundle_of(
             codes=np.frombuffer(evaluation.codes, np.int8).reshape(-1, evaluation.classes),
             truth=np.asarray(evaluation.labels),
             golden=[place[row] for row in inputs.rows["golden"]],
+            others=_other_formats(done, student),
         )
     )
+
+
+def _other_formats(done: Mapping[str, Done], student: Network) -> OtherFormats:
+    found = format_accuracy.made_files(load(done, "formats")) if "formats" in done else {}
+    files = {one: bytes(data) for one, data in found.items()}
+    return OtherFormats(files, student.mean, student.std)
 
 
 def card_facts(
@@ -157,6 +165,7 @@ def card_facts(
         confidence=confidence,
         subgroups=present(report.subgroups),
         medical=present(report.medical),
+        formats=present(accuracy.formats) or (),
     )
 
 

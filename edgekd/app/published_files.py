@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy.typing as npt
 
 from edgekd.core.errors import ModelFileError
 from edgekd.core.files import reason
+from edgekd.core.number_formats import NumberFormat, file_name
 from edgekd.core.records import Record, from_json
 from edgekd.core.store import read_json
-from edgekd.device.model_file import read_model
+from edgekd.device.model_file import MODEL, read_model
 from edgekd.proof import certificate_record, companion_files
 from edgekd.proof.certificate_record import Bound, CertificateBody
 from edgekd.tflite.flatbuffer import LiteGraph, read
@@ -31,11 +33,25 @@ class ReportedModel(Record, frozen=True):
     sha256: str
 
 
+class ReportedFormat(Record, frozen=True):
+    """A file in another number format, or model.tflite itself."""
+
+    path: str
+    sha256: str
+
+
+class ReportedAccuracy(Record, frozen=True):
+    """The files whose accuracy report.json states; none where there is nothing but int8."""
+
+    formats: list[ReportedFormat] = msgspec.field(default_factory=list)
+
+
 class Reported(Record, frozen=True):
     """The part of report.json that is verified. Other parts may be of any version."""
 
     data: ReportedData
     artifact: ReportedModel
+    accuracy: ReportedAccuracy = ReportedAccuracy()
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ class PublishedFiles:
     """The files of one build.
 
     `bound`: the certificate's block about the files beside the model. `golden`: the arrays of
-    golden.npz by name.
+    golden.npz by name. `others`: the files in other number formats, by their paths in report.json.
     """
 
     certificate: CertificateBody
@@ -54,13 +70,14 @@ class PublishedFiles:
     onnx: bytes
     golden: Mapping[str, npt.NDArray[Any]]
     labels: list[str]
+    others: Mapping[str, bytes]
 
 
 def read_files(folder: Path) -> PublishedFiles:
     """Read the files. Raises ModelFileError for one that is missing or damaged."""
     file, report = folder / "certificate.json", folder / "report.json"
     stored = read_json(file, certificate_record.SCHEMA)
-    model = read_model(folder / "model.tflite")
+    model = read_model(folder / MODEL)
     blocks = (stored.get("bound"), stored.get("op_local"))
     if not all(isinstance(block, dict) for block in blocks):
         raise ModelFileError(
@@ -68,17 +85,30 @@ def read_files(folder: Path) -> PublishedFiles:
             "build again with this edgekd; training is not repeated",
         )
     certificate = from_json(CertificateBody, stored, str(file))
+    reported = from_json(Reported, read_json(report, "edgekd.report/1"), str(report))
+    others = [row.path for row in reported.accuracy.formats if row.path != MODEL]
     assert certificate.bound is not None  # checked above
     return PublishedFiles(
         certificate,
         certificate.bound,
-        from_json(Reported, read_json(report, "edgekd.report/1"), str(report)),
+        reported,
         model,
         read(model),
         _bytes(folder / "model.onnx"),
         companion_files.read_golden(_bytes(folder / "golden.npz")),
         _labels(folder),
+        {path: read_model(_inside(folder, path)) for path in others},
     )
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """A file of the folder formats. Raises ModelFileError for a path that leads elsewhere."""
+    if path not in map(file_name, NumberFormat):
+        raise ModelFileError(
+            f"{folder / 'report.json'} names the file {path!r}, which no build writes",
+            "fetch the out folder again, or build again",
+        )
+    return folder / path
 
 
 def _bytes(path: Path) -> bytes:

@@ -7,6 +7,7 @@
     deployment.json       what an app does before and after the model
     confidence.json       what the outputs mean, fitted on validation images
     golden/               images with the answers that every correct copy of the model gives
+    formats/              the float student in other number formats, where a build made them
     golden.npz            the same for the device runner
     certificate.json  report.json  report.html  lineage.json  licences.json  sbom.cdx.json
     README.md             the model card
@@ -35,6 +36,7 @@ from edgekd.bundle import (
     lineage_record,
     model_card,
     model_forms,
+    other_formats,
     samples,
     sbom,
     tflite_metadata,
@@ -45,6 +47,7 @@ from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import BundleLineage, ChainLink
 from edgekd.bundle.model_card import CardFacts
 from edgekd.bundle.model_forms import MODEL
+from edgekd.bundle.other_formats import OtherFormats
 from edgekd.bundle.tflite_metadata import CALIBRATION, DEPLOYMENT, LABELS
 from edgekd.core.artifacts import canonical_json, sha256
 from edgekd.core.records import to_json
@@ -61,7 +64,8 @@ class Parts:
 
     `tflite`: the certified int8 file, bare. `images`: uint8 [n, px, px, c], the test split, with
     their labels `truth` ([n], or 0 and 1 [n, k]) and the certified file's answers `codes`, int8 [n,
-    k]. `golden`: the rows of these that the golden folder holds. `fit`: how images were brought to
+    k]. `golden`: the rows of these that the golden folder holds. `others`: files in other number
+    formats. `fit`: how images were brought to
     the input's size. `results`: the figures of the model card. `links`: the build's stages as links
     of the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they are written.
     """
@@ -83,6 +87,7 @@ class Parts:
     codes: npt.NDArray[np.int8]
     truth: npt.NDArray[np.int64]
     golden: list[int]
+    others: OtherFormats
 
 
 def assemble(parts: Parts) -> dict[str, bytes]:
@@ -90,12 +95,15 @@ def assemble(parts: Parts) -> dict[str, bytes]:
 
     Raises ModelFileError when one of the two models does not answer as the certified file does.
     """
-    contract = deployment.deployment(_facts(parts))
+    contract = msgspec.structs.replace(
+        deployment.deployment(_facts(parts)), formats=other_formats.models(parts.others)
+    )
     labels = "".join(f"{label}\n" for label in parts.classes).encode()
     files = {LABELS: labels, DEPLOYMENT: facts_json(to_json(contract))}
     models = _models(parts, contract, files[DEPLOYMENT])
     forms = model_forms.check_answers(models, contract, parts.images, parts.codes)
     files |= models
+    files |= other_formats.bundle_parts(parts.others, parts.images[parts.golden])
     files |= golden_set.golden_files(
         contract,
         parts.classes,
@@ -176,10 +184,9 @@ def chain(parts: Parts, files: Mapping[str, bytes]) -> BundleLineage:
     certified = hash_chain.link(
         "certified model", parts.certificate.model_sha256, parents("convert", "certify")
     )
+    made = parents("confidence", "bench", "evaluate", "formats")
     last = hash_chain.link(
-        "bundle",
-        hash_chain.contents(files),
-        {**parents("confidence", "bench", "evaluate"), "certified model": certified.hash},
+        "bundle", hash_chain.contents(files), {**made, "certified model": certified.hash}
     )
     return BundleLineage(
         lineage_record.CHAIN_SCHEMA,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.data.depth_record import Depth
 from edgekd.evaluation.confidence_record import OutputKind
 
 SCHEMA = "edgekd.deployment/1"
+FORMATS_SCHEMA = "edgekd.format_answers/1"
 GOLDEN_SCHEMA = "edgekd.golden/1"
 
 
@@ -57,9 +59,47 @@ class AnswerRule(Record, frozen=True, kw_only=True):
     rule: str
 
 
+class FormatTensor(Record, frozen=True):
+    """A tensor of a file. `scale` and `zero_point`: of an int16 one."""
+
+    dtype: str
+    scale: float | UnsetType = UNSET
+    zero_point: int | UnsetType = UNSET
+
+
+class FormatModel(Record, frozen=True):
+    """A file in a number format other than int8, as the folder formats holds it.
+
+    Its input is (pixel / 255 - mean) / std, one of each for a channel, with the channels in the
+    last axis (`layout`). An int16 input takes round(that / scale) + zero_point, and an int16
+    output means scale * (code - zero_point). The output is of the same kind as the int8 model's.
+    """
+
+    format: NumberFormat
+    file: str
+    layout: str
+    mean: list[float]
+    std: list[float]
+    input: FormatTensor
+    output: FormatTensor
+
+
+class FormatAnswers(Record, frozen=True, kw_only=True):
+    """golden/formats.json: what each file answers to the first `images` golden images.
+
+    `answers`: by file, the outputs for each image. `tolerance`: how far a correct copy may be off,
+    as a share of the spread of an image's outputs.
+    """
+
+    schema: str = FORMATS_SCHEMA
+    images: int
+    tolerance: float
+    answers: dict[str, list[list[float]]]
+
+
 class Deployment(Record, frozen=True, kw_only=True):
     """deployment.json: what an app does before and after the model. `limits`: a sentence for the
-    user.
+    user. `formats`: absent where the bundle holds nothing but int8.
     """
 
     schema: str = SCHEMA
@@ -70,6 +110,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     output: ModelOutput
     confidence: AnswerRule
     limits: str
+    formats: list[FormatModel] | UnsetType = UNSET
 
 
 class Answer(Record, frozen=True):

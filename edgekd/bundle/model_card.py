@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from edgekd.bundle import medical_card
+from edgekd.bundle import format_card, medical_card
 from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.markdown import plain
@@ -15,7 +15,7 @@ from edgekd.core.artifacts import Json
 from edgekd.core.records import UNSET, UnsetType, present
 from edgekd.data.depth_record import Depth
 from edgekd.data.patient_columns import MEDICAL
-from edgekd.evaluation.accuracy_record import StageRow
+from edgekd.evaluation.accuracy_record import FormatRow, StageRow
 from edgekd.evaluation.confidence_record import ClassConfidence, Confidence, LabelConfidence
 from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Group, Subgroups
@@ -42,7 +42,7 @@ class CardFacts:
 
     `edgekd`: the version. `data_source`: where the data come from, for a reader. `images`: test
     images. `networks`: the waterfall's rows, the .tflite last. `depth`: of images of more than 8
-    bits.
+    bits. `formats`: the files of all number formats, empty for int8 alone.
     """
 
     edgekd: str
@@ -57,6 +57,7 @@ class CardFacts:
     subgroups: Subgroups | None
     medical: Medical | None = None
     depth: Depth | UnsetType = UNSET
+    formats: Sequence[FormatRow] = ()
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -87,6 +88,7 @@ def card(
         ["## Limits", "", plain(contract.limits)],
         ["## Use", "", *_use(contract.input)],
         ["## Accuracy", "", *_accuracy(facts, several)],
+        format_card.lines(facts.formats),
         ["## Confidence", "", *_confidence(facts.confidence, facts.classes)],
         medical_card.lines(facts.medical) if facts.medical else [],
         ["## Groups", "", *_groups(facts.subgroups)] if facts.subgroups else [],

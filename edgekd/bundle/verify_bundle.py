@@ -20,16 +20,19 @@ from edgekd.bundle import (
     hash_chain,
     licences,
     model_forms,
+    other_formats,
     samples,
 )
 from edgekd.bundle.bundle_record import BundleCertificate, Manifest
 from edgekd.bundle.deployment_record import Deployment, Golden
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.model_forms import MODEL
+from edgekd.bundle.other_formats import Pixels
 from edgekd.bundle.tflite_metadata import DEPLOYMENT, LABELS
 from edgekd.bundle.verify_record import VerifyCheck
 from edgekd.core.artifacts import Json, sha256
 from edgekd.core.errors import EdgeKDError, ModelFileError
+from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import present
 from edgekd.data import images
 from edgekd.evaluation import confidence_record
@@ -227,10 +230,7 @@ def _golden(files: Files) -> list[str]:
     contract, labels = _contract(files), _labels(files)
     golden = bundle_files.read_record(files, golden_set.INDEX, Golden)
     wrong = golden_set.self_test(contract, golden, labels, files[MODEL], files)
-    pictures = np.stack(
-        [images.as_rgb(images.decode(files[row.file], row.file)) for row in golden.images]
-    )
-    pictures = pictures[..., : contract.input.channels]
+    pictures = _golden_pictures(files, golden, contract)
     expected = np.array([row.codes_int8 for row in golden.images])
     for name in model_forms.PORTS:
         found = model_forms.answers(files[name], pictures, contract)
@@ -244,6 +244,34 @@ def _golden(files: Files) -> list[str]:
                 f"{row.file}: its stored answer {row.answer!r} does not follow from its codes"
             )
     return wrong
+
+
+def _formats(files: Files) -> list[str]:
+    """The files in other number formats are those of report.json, and give the stored answers."""
+    contract = _contract(files)
+    golden = bundle_files.read_record(files, golden_set.INDEX, Golden)
+    accuracy = bundle_files.read_json(files, "report.json")["accuracy"]
+    reported = {
+        row["path"]: row["sha256"]
+        for row in accuracy.get("formats", [])
+        if row["format"] != NumberFormat.INT8
+    }
+    wrong = [
+        f"{name} is not the file of report.json"
+        for name, digest in reported.items()
+        if name in files and sha256(files[name]) != digest
+    ]
+    return wrong + other_formats.check(
+        files, contract.formats, reported, _golden_pictures(files, golden, contract)
+    )
+
+
+def _golden_pictures(files: Files, golden: Golden, contract: Deployment) -> Pixels:
+    """The golden images, uint8 [n, px, px, channels]."""
+    pictures = np.stack(
+        [images.as_rgb(images.decode(files[row.file], row.file)) for row in golden.images]
+    )
+    return np.asarray(pictures[..., : contract.input.channels])
 
 
 def _samples(files: Files) -> list[str]:
@@ -306,6 +334,7 @@ CHECKS: dict[str, Callable[[Files], list[str]]] = {
     "metadata": _metadata,
     "deployment": _deployment,
     "golden answers": _golden,
+    "formats": _formats,
     "samples": _samples,
     "papers": _papers,
 }

@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+# In an out folder and in a bundle: the files in formats other than int8. They do not lie beside
+# model.tflite, since a bundle's model_float32.tflite is the int8 network behind float32 ports.
+FOLDER = "formats"
+
 
 class NumberFormat(enum.StrEnum):
     """What weights and activations of a .tflite are stored and computed in."""
@@ -23,11 +27,7 @@ def in_order(formats: Iterable[NumberFormat]) -> tuple[NumberFormat, ...]:
 
 
 def file_name(number_format: NumberFormat) -> str:
-    """The name of a format's file in an out folder and in a bundle.
-
-    They lie in a folder of their own: a bundle's model_float32.tflite is the int8 network behind
-    float32 ports.
-    """
+    """The path of a format's file in an out folder and in a bundle."""
     if number_format is NumberFormat.INT8:
         return "model.tflite"
-    return f"formats/model_{number_format}.tflite"
+    return f"{FOLDER}/model_{number_format}.tflite"

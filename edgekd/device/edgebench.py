@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-VERSION = "1.2"
+VERSION = "1.3"
 SCHEMA = "edgekd.bench/1"
 ERROR_SCHEMA = "edgekd.bench-error/1"
 
@@ -91,6 +91,8 @@ THROTTLED_BITS = (
 MAX_CORE = 1023  # CPU_SETSIZE, sched.h
 # Coral's Debian packages libedgetpu1-std and -max install it under this name.
 EDGE_TPU_LIBRARY = "libedgetpu.so.1"
+# The lowest and the highest code of each integer type that takes pixels.
+CODES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 TIE = 1e-3  # codes; scales are float32, so a tie is known to about 128 * 2^-24 = 8e-6 codes
 
 # The least and the most value of each setting.
@@ -499,17 +501,19 @@ def pixel_codes(
     tensor's own quantization decides, as for a model from elsewhere: real = (pixel / 255 - mean) /
     std, and code = clip(round(real / scale) + zero_point). A tie (within TIE codes) is rounded up,
     or down where rounding up would lift the brightest pixel out of the range of codes. So for mean
-    = std = 0.5 and scale = 1/127.5, the int8 code is pixel - 128 with zero point 0 and with -1. A
-    float32 input takes `real`.
+    = std = 0.5 and scale = 1/127.5, the int8 code is pixel - 128 with zero point 0 and with -1. An
+    int16 input always takes the code by its quantization, and a float32 input takes `real`.
 
     Raises ValueError for another dtype, and when `mean` or `std` does not fit the channels.
     """
     import numpy as np
 
     channels = pixels.shape[-1]
-    if dtype not in ("int8", "uint8", "float32"):
-        raise ValueError(f"an input of type {dtype} takes no pixels; int8, uint8 and float32 do")
-    low, high = (-128, 127) if dtype == "int8" else (0, 255)
+    if dtype not in CODES and dtype != "float32":
+        raise ValueError(
+            f"an input of type {dtype} takes no pixels; {', '.join(CODES)} and float32 do"
+        )
+    low, high = CODES.get(dtype, (0, 255))
     level = np.arange(256, dtype=np.float64)[:, None]
     middle, spread = ([0.5] if mean is None else mean), ([0.5] if std is None else std)
     if {len(middle), len(spread)} - {1, channels}:
@@ -522,10 +526,11 @@ def pixel_codes(
     )
     if dtype == "float32":
         table = real.astype(np.float32)
-    elif (mean is None and std is None) or not scale:  # without a scale, there is no rule to apply
+    # Without a scale, there is no rule to apply.
+    elif dtype != "int16" and ((mean is None and std is None) or not scale):
         table = np.broadcast_to(level + low, (256, channels)).astype(dtype)
     else:
-        exact = real / scale + zero_point
+        exact = real / (scale or 1.0) + zero_point
         up, down = np.floor(exact + 0.5 + TIE), np.ceil(exact - 0.5 - TIE)
         table = np.clip(np.where(up.max(axis=0) <= high, up, down), low, high).astype(dtype)
     return np.asarray(table[pixels, np.arange(channels)])
@@ -1149,8 +1154,8 @@ def agreement(
 ) -> GoldenAnswers:
     """Run every golden image. Raises BenchError "golden" when the set does not fit the model.
 
-    `mean` and `std` are as for `pixel_codes`. A float32 input takes the golden set's own where they
-    are None.
+    `mean` and `std` are as for `pixel_codes`. A float32 or int16 input takes the golden set's own
+    where they are None.
     """
     import numpy as np
 
@@ -1170,7 +1175,7 @@ def agreement(
             f"logits, the model takes {[int(d) for d in wanted]} and gives {answers}",
             "give the golden set that was made with this model",
         )
-    if np.dtype(model.inputs[0]["dtype"]) == np.float32:
+    if np.dtype(model.inputs[0]["dtype"]) in (np.float32, np.int16):
         mean = mean or golden.get("mean", np.array([0.5])).reshape(-1).tolist()
         std = std or golden.get("std", np.array([0.5])).reshape(-1).tolist()
     output = model.outputs[0]
@@ -1412,6 +1417,11 @@ def delegate_used(model: Model, wanted: Delegate, warnings: list[str]) -> str | 
             warnings.append(f"the delegate {wanted} was loaded and took no operator")
         return f"{wanted.kind}:{wanted.library}"
     if found == "none" and wanted.kind == "auto":
+        import numpy as np
+
+        if np.dtype(model.inputs[0]["dtype"]) == np.int16:
+            warnings.append("no delegate ran any operator: XNNPACK has no int16 activations")
+            return found
         warnings.append(
             "no delegate ran any operator; tflite-runtime up to 2.14 runs int8 without XNNPACK, "
             "which can be many times slower than ai-edge-litert"

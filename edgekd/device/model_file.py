@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgekd.core.errors import ModelFileError
 from edgekd.core.files import is_file, is_folder, reason
+from edgekd.core.number_formats import FOLDER
 from edgekd.device import edgebench
 
 MODEL, GOLDEN = "model.tflite", "golden.npz"
@@ -37,7 +38,8 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
     """(model, golden set or None) of a .tflite file, or of a folder that holds model.tflite.
 
     A golden set is taken only from beside a file named model.tflite, because these two belong
-    together. Raises ModelFileError when there is no model.
+    together, and from beside the folder formats, whose files are of the same network. Raises
+    ModelFileError when there is no model.
     """
     model = path / MODEL if is_folder(path, "the model") else path
     if not is_file(model):
@@ -45,5 +47,7 @@ def find_model(path: Path) -> tuple[Path, Path | None]:
             f"{model} does not exist",
             "give a .tflite file, or the out folder of a finished `edgekd build`",
         )
-    golden = model.with_name(GOLDEN)
-    return model, golden if model.name == MODEL and is_file(golden) else None
+    in_formats = model.parent.name == FOLDER
+    golden = model.parent.parent / GOLDEN if in_formats else model.with_name(GOLDEN)
+    belongs = in_formats or model.name == MODEL
+    return model, golden if belongs and is_file(golden) else None

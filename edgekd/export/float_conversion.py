@@ -22,6 +22,7 @@ import onnx
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.core.number_formats import NumberFormat
+from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.float16 import with_float16_weights
 from edgekd.tflite.runtime import LiteRunner
 
@@ -29,6 +30,7 @@ from edgekd.tflite.runtime import LiteRunner
 # that go beyond the calibration images. EfficientNet-Lite0's logits on 24 photographs were off by
 # at most 4.8 without this margin, by 0.85 with it, and by 0.85 with twice the margin.
 INT16_MARGIN = 2.0
+NEXT = "leave this format out of convert.formats, or take another student"
 LONGEST = 300  # characters of a library's message that a report keeps
 
 Images = npt.NDArray[np.float32]
@@ -53,7 +55,14 @@ def float32_file(model: bytes) -> bytes:
             not_use_opname_auto_generate=True,
         )
         (made,) = Path(folder).glob("*_float32.tflite")
-        return made.read_bytes()
+        data = made.read_bytes()
+    # It writes a custom operator, which no runtime has, in place of what it does not know.
+    unknown = sorted({op.custom.removeprefix("ONNX_") for op in read(data).ops if op.custom})
+    if unknown:
+        raise UnsupportedNetwork(
+            f"onnx2tf: it has no TFLite operator for {', '.join(unknown)}", NEXT
+        )
+    return data
 
 
 def derived_file(wanted: NumberFormat, float32: bytes, calibration: Images) -> bytes:
@@ -112,9 +121,7 @@ def _library(name: str) -> Iterator[None]:
             told = _last_line(printed.getvalue()) or "it ended the process"
         line = " ".join(told.split())
         line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
-        raise UnsupportedNetwork(
-            f"{name}: {line}", "leave this format out of convert.formats, or take another student"
-        ) from error
+        raise UnsupportedNetwork(f"{name}: {line}", NEXT) from error
 
 
 def _last_line(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgekd.app.terminal.text import Say, safe
 from edgekd.core.records import present
 from edgekd.device.bench_history import Change
-from edgekd.device.bench_record import Bench
+from edgekd.device.bench_record import Bench, GoldenAnswers
 from edgekd.reporting.text import number
 
 
@@ -36,10 +36,17 @@ def show_bench(say: Say, run: Bench) -> None:
         golden = run.golden
         say(
             f"      golden set: {golden.images} images, answers agree on "
-            f"{golden.argmax_agreement:.1%}, largest difference {golden.max_abs_lsb} LSB"
+            f"{golden.argmax_agreement:.1%}{_difference(golden)}"
         )
     for warning in run.warnings:
         say(f"      [yellow]note[/] {safe(warning)}")
+
+
+def _difference(golden: GoldenAnswers) -> str:
+    """The largest difference from the stored codes; "" for outputs that are no 8-bit codes."""
+    if golden.max_abs_lsb is None:
+        return ""
+    return f", largest difference {golden.max_abs_lsb} LSB"
 
 
 def show_changes(say: Say, changes: Sequence[Change]) -> None:

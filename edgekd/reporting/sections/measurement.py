@@ -101,10 +101,15 @@ def _golden(golden: GoldenAnswers | None) -> str:
     """How the answers to the stored images compare with the build's; "" without golden set."""
     if golden is None:
         return ""
+    # An output of another number format than int8 has no codes to compare.
+    off = (
+        ""
+        if golden.max_abs_lsb is None
+        else f", largest difference {fmt.whole(golden.max_abs_lsb)} LSB"
+    )
     return (
         f"{fmt.plural(golden.images, 'stored image')}: same class as in the build on "
-        f"{fmt.percent(golden.argmax_agreement)}, largest difference "
-        f"{fmt.whole(golden.max_abs_lsb)} LSB; {fmt.percent(golden.top1)} right"
+        f"{fmt.percent(golden.argmax_agreement)}{off}; {fmt.percent(golden.top1)} right"
     )
 
 
