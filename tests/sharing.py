@@ -36,7 +36,7 @@ from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
 from tests import teachers
 
-PX, TEACHER_PX, SEED = 64, 32, 3
+PX, TEACHER_PX, SEED = 32, 32, 3
 VIEW = ViewsConfig(per_image=2)
 STUDENT = model_specs.spec("mobilenetv2_035")
 # One loss of each kind: on single images, between images, with a batch norm in its adapter, with a

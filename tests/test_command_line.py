@@ -143,7 +143,7 @@ def test_every_argument_is_explained() -> None:
 
 
 def test_commands_extend_the_arguments_of_the_python_api() -> None:
-    """The command line adds only how a result is shown, and edits of the user's files."""
+    """The command line adds how a result is shown, edits of the user's files, and processes."""
     for command in (
         commands.BuildCommand,
         commands.CheckCommand,
@@ -153,7 +153,7 @@ def test_commands_extend_the_arguments_of_the_python_api() -> None:
     ):
         own = {field.name for field in dataclasses.fields(command)}
         shared = {field.name for field in dataclasses.fields(command.__mro__[1])}
-        assert own - shared <= {"json", "html", "fix"}
+        assert own - shared <= {"json", "html", "fix", "processes"}
 
 
 @pytest.mark.parametrize("line", ["profiles --json", "models --json", "doctor --json"])

@@ -1,74 +1,89 @@
-"""Two real processes over gloo do what one does, and a failure of one gives a single message."""
+"""Several real processes over gloo do what one does; one that is lost gives a single message."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from edgekd.app import process_launcher
+from edgekd.app.cli import main
 from edgekd.core.errors import RecipeError
 from edgekd.training.processes import Team
 from tests import sharing
 from tests.conftest import REPOSITORY
+from tests.forking import Forking
 from tests.small_build import SMALL
 
-LIMIT = 300  # seconds; alone on two cores a launch takes 25
+HOSTS = REPOSITORY / "tests" / "hosts.py"
+# The student alone, with 2 steps in each of 3 epochs.
+STUDENT = [*SMALL, "--teacher", "none", "--set", "distil.epochs=3", "--until", "distil"]
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        *arguments,
-    ]
-    return subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def told(stderr: str) -> list[str]:
+    """The lines that EdgeKD itself printed; torchrun adds a report of its own."""
+    return [line for line in stderr.splitlines() if line.startswith("edgekd: ")]
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    done = launch("tests.sharing", str(tmp_path))
+def test_four_processes_on_two_hosts_train_what_one_does(forking: Forking, tmp_path: Path) -> None:
+    done = forking.run(["share", str(tmp_path)], script=HOSTS)
     assert done.returncode == 0, done.stderr
     alone = sharing.found(Team())
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert [a + b for a, b in zip(first.pop("rows"), second.pop("rows"), strict=True)] == alone[
-        "rows"
-    ]
-    assert first == second
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
+    parts = zip(*(each.pop("rows") for each in found), strict=True)
+    assert [[row for part in batch for row in part] for batch in parts] == alone["rows"]
+    first = found[0]
+    assert all(each == first for each in found)
     assert first["knowledge"] == alone["knowledge"]
-    # In float32 half a batch may be summed in another order than a whole one.
+    # In float32 a part of a batch may be summed in another order than a whole one.
     assert first["ranges"] == pytest.approx(alone["ranges"], rel=1e-6)
     assert first["teacher"][0]["loss"] == pytest.approx(alone["teacher"][0]["loss"], rel=1e-6)
     # float64, but views, targets and some adapters' constants are made in float32
     assert first["exact"] == pytest.approx(alone["exact"], rel=1e-9, abs=1e-9)
 
 
-def test_one_process_fails_and_all_end_with_its_message(tmp_path: Path) -> None:
-    done = launch("tests.failing", "1", *SMALL, "--out", str(tmp_path / "out"))
+def test_a_process_is_killed_and_the_next_run_resumes(forking: Forking, tmp_path: Path) -> None:
+    out, log = str(tmp_path / "out"), tmp_path / "log.jsonl"
+    done = forking.run(["kill", *STUDENT, "--out", out], script=HOSTS)
     assert done.returncode != 0
-    own = done.stderr.partition("torch/distributed/elastic")[0]  # torchrun adds a report of its own
-    assert own.count("edgekd: ") == 1
-    assert "edgekd: error: process 1 cannot go on" in own
-    assert "Traceback" not in own
+    (line,) = told(done.stderr)
+    assert "another process of this build has ended" in line
+    assert "Traceback" not in done.stderr.partition("torch/distributed/elastic")[0]
+    # It resumes at the second epoch, also with another number of processes.
+    assert main([*STUDENT, "--out", out, "--log", str(log)]) == 0
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["stage"] for event in events if event["event"] == "stage started"] == ["distil"]
+    assert next(event["done"] for event in events if event["event"] == "progress") > 2
+
+
+def test_one_process_fails_and_all_end_with_its_message(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (sys.executable, "-m", "tests.failing", "1")
+    monkeypatch.setattr(process_launcher, "PROGRAM", program)
+    monkeypatch.chdir(REPOSITORY)
+    assert main([*SMALL, "--out", str(tmp_path / "out"), "--processes", "2"]) == 2
+    stderr = capfd.readouterr().err
+    assert told(stderr) == ["edgekd: error: process 1 cannot go on"]
+    assert "Traceback" not in stderr
     assert {path.name.split("-")[0] for path in (tmp_path / "out" / "store").iterdir()} == {
         "data",
         "inputs",
     }
+
+
+def test_a_process_that_is_killed_is_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = (
+        "import os, time; os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(60)"
+    )
+    monkeypatch.setattr(process_launcher, "PROGRAM", (sys.executable, "-c", kill))
+    assert main(["build", "--processes", "3"]) == 2
+    assert "process 2 of 3 was ended by SIGKILL" in capfd.readouterr().err
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:

@@ -20,7 +20,7 @@ import edgekd
 from edgekd.app import argument_parser, commands, crash_log, library_warnings, streams
 from edgekd.app.printing import printable
 from edgekd.core import files
-from edgekd.core.errors import EdgeKDError, GateFailed
+from edgekd.core.errors import EdgeKDError, GateFailed, WorkerLost
 from edgekd.training import processes
 
 KEPT = "; finished stages are kept, and the same command resumes"
@@ -34,9 +34,17 @@ class Verb:
     help: str
     arguments: type
 
-    def run(self, namespace: argparse.Namespace) -> int:
-        """Import the verb's module, so that no other verb's libraries are loaded, and run it."""
+    def run(self, namespace: argparse.Namespace, words: Sequence[str]) -> int:
+        """Run the verb, in as many processes as its arguments ask for.
+
+        Its module is imported here, so that no other verb's libraries are loaded.
+        """
         asked: object = argument_parser.parsed(self.arguments, namespace)
+        count = getattr(asked, "processes", 1)
+        if count > 1 and not processes.watched():
+            from edgekd.app import process_launcher
+
+            return process_launcher.run(words, count)
         return int(importlib.import_module(f"edgekd.app.verbs.{self.name}").run(asked))
 
 
@@ -95,12 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     library_warnings.hide()
     try:
         _check_working_folder()
-        code = next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace)
+        code = next(verb for verb in VERBS if verb.name == namespace.verb).run(namespace, words)
         streams.finish()
     except EdgeKDError as error:
         return _failed(error)
     except KeyboardInterrupt:
-        if processes.first_to_fail():
+        if not processes.watched() and processes.first_to_fail():
             streams.complain(f"edgekd: interrupted{KEPT if namespace.verb == 'build' else ''}")
         return 130
     except BrokenPipeError:  # `edgekd report --json | head`: the reader has closed the pipe
@@ -124,7 +132,8 @@ def _check_working_folder() -> None:
 def _failed(error: EdgeKDError) -> int:
     """Print why the command failed. Returns the exit code."""
     # Where several processes train, the first that fails prints the reason for all of them.
-    if processes.first_to_fail():
+    silent = isinstance(error, WorkerLost) and processes.watched()
+    if not silent and processes.first_to_fail():
         if os.environ.get(crash_log.DEBUG):
             traceback.print_exception(error)
         kind = "failed" if isinstance(error, GateFailed) else "error"

@@ -10,7 +10,10 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from edgekd.app.arguments import Arguments, Bench, Build, Check, Convert, PathLike, Report, Verify
 from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
+from edgekd.core.errors import RecipeError
 
+# More than any machine has GPUs. Each process takes several hundred MB of memory.
+MOST_PROCESSES = 64
 WHOLE_JSON = "print the result as JSON"
 
 
@@ -18,7 +21,24 @@ WHOLE_JSON = "print the result as JSON"
 class BuildCommand(Build):
     """`edgekd build`."""
 
+    processes: int = field(
+        default=1,
+        metadata=option(
+            "share the training among N processes on this machine (default: %(default)s)",
+            "N",
+            parse=int,
+        ),
+    )
     json: bool = field(default=False, metadata=option("print report.json"))
+
+    def __post_init__(self) -> None:
+        """Raise RecipeError that names the argument."""
+        super().__post_init__()
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise RecipeError(
+                f"--processes {self.processes}: expected 1 to {MOST_PROCESSES}",
+                "give at most as many as there are cores or GPUs",
+            )
 
 
 @dataclass(frozen=True)

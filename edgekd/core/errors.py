@@ -12,6 +12,7 @@
     ├── StoreError             the out folder is locked, full, or not a folder
     ├── TrainingDiverged       the loss or the weights became NaN or infinite
     ├── OutOfMemory            a batch does not fit into the memory of a GPU
+    ├── WorkerLost             one of the processes that share a build has ended
     ├── DeviceError            a transport, a board or a runtime failed
     ├── MissingExtra           a package is not installed
     ├── PluginError            a plug-in of another package does not work
@@ -97,6 +98,10 @@ class TrainingDiverged(EdgeKDError):
 
 class OutOfMemory(EdgeKDError):
     """A batch does not fit into the memory of a GPU. The message names one that does."""
+
+
+class WorkerLost(EdgeKDError):
+    """One of the processes that share a build has ended. Finished stages and epochs are kept."""
 
 
 class DeviceError(EdgeKDError):

@@ -171,10 +171,10 @@ class Objective(nn.Module):
         ):
             last = self.student.forward_features(images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        last, pooled = last.float(), pooled.float()
+        last, pooled = _wide(last), _wide(pooled)
         dropped = F.dropout(pooled, self.config.drop, self.training)
         logits = classify(self.student, last, dropped)
-        taps = {name: tap.float() for name, tap in taps.items()}
+        taps = {name: _wide(tap) for name, tap in taps.items()}
         return Seen(logits, pooled, watching.channels_first(self.student, last), taps)
 
     def loss(self, batch: Batch, step: Step) -> Tensor:
@@ -227,6 +227,11 @@ class Objective(nn.Module):
         for (weight, ramp), term in zip(self.schedule, self.terms.values(), strict=True):
             value = value + grown(step, ramp) * weight * term(seen, batch)
         return value
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Half precision as float32; losses need its range. float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def grown(step: Step, ramp: float) -> float | Tensor:

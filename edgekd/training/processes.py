@@ -1,5 +1,6 @@
-"""The processes that share one build, as `torchrun` or `accelerate launch` start them.
+"""The processes that share one build, however they were started:
 
+    edgekd build --processes 2 ...
     torchrun --nproc-per-node 2 -m edgekd build ...
     accelerate launch --multi_gpu --num_processes 2 -m edgekd build ...
 
@@ -24,7 +25,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from edgekd.core.context import Checkpoint
-from edgekd.core.errors import RecipeError
+from edgekd.core.errors import RecipeError, WorkerLost
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +36,10 @@ PATIENCE = timedelta(days=2)
 BOARD_WAIT = timedelta(seconds=5)
 # Key in that store: the number of the first process that failed.
 CLAIM = "edgekd/failed"
+# Set for processes that `edgekd build --processes` has started (`edgekd.app.process_launcher`).
+WATCHED = "EDGEKD_WATCHED"
+# What gloo writes in a RuntimeError when the process at the other end of a connection has ended.
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +74,8 @@ class Team:
             return value
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([value])[0]
+        with _contact():
+            return broadcast_object_list([value])[0]
 
     def once[A](self, make: Callable[[], A]) -> A:
         """The result of `make()`, which only the main process calls, on all processes.
@@ -93,7 +99,9 @@ class Team:
         for start in range(0, len(units), self.size):
             turn = units[start : start + self.size]
             own = [work(turn[self.rank])] if self.rank < len(turn) else []
-            yield from zip(turn, gather_object(own), strict=True)
+            with _contact():
+                every = gather_object(own)
+            yield from zip(turn, every, strict=True)
 
     def checkpoint(self, kept: Checkpoint) -> Checkpoint:
         """A checkpoint that the main process writes and all processes read."""
@@ -124,7 +132,8 @@ class Team:
             return value
         from accelerate.utils import reduce
 
-        return reduce(value.detach().clone(), "mean")
+        with _contact():
+            return reduce(value.detach().clone(), "mean")
 
     def extremes(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest `low` and the largest `high` of all processes."""
@@ -138,7 +147,8 @@ class Team:
         if self.size > 1:
             from accelerate.utils import broadcast
 
-            broadcast(list(module.state_dict(keep_vars=False).values()))
+            with _contact():
+                broadcast(list(module.state_dict(keep_vars=False).values()))
 
     def average_gradients(self, module: nn.Module) -> None:
         """Replace every gradient by its mean over the processes, in one message.
@@ -159,7 +169,11 @@ class Team:
 
     def batch_norm(self) -> contextlib.AbstractContextManager[object]:
         """A context in which batch norm in training uses the statistics of the whole batch."""
-        return contextlib.nullcontext() if self.size == 1 else _whole_batch_norm(self)
+        if self.size == 1:
+            return contextlib.nullcontext()
+        from edgekd.training.whole_batch_norm import WholeBatchNorm
+
+        return WholeBatchNorm(self.gather, self.size, lambda: team().size == 1)
 
 
 _AT_WORK: contextvars.ContextVar[Team] = contextvars.ContextVar(
@@ -176,7 +190,8 @@ def team() -> Team:
     return _AT_WORK.get()
 
 
-def _launched() -> bool:
+def under_launcher() -> bool:
+    """Whether a launcher has started this process beside others."""
     size = os.environ.get("WORLD_SIZE", "1")
     return "RANK" in os.environ and size.isdecimal() and int(size) > 1
 
@@ -187,7 +202,7 @@ def launched() -> Team:
 
     Raises RecipeError where a launcher has set these two alone.
     """
-    if not _launched():
+    if not under_launcher():
         return Team()
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
@@ -209,7 +224,7 @@ def first_to_fail() -> bool:
     If it is not, an earlier process has already printed its error, and this process stopped because
     of that failure.
     """
-    if not _launched():
+    if not under_launcher():
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -222,6 +237,27 @@ def first_to_fail() -> bool:
     # No store: the main process, which kept it, is gone; or no launcher has started this process.
     except (RuntimeError, KeyError, ValueError):
         return rank == "0"
+
+
+def watched() -> bool:
+    """Whether the command that started this process watches it, and says itself when it is lost."""
+    return WATCHED in os.environ
+
+
+@contextlib.contextmanager
+def _contact() -> Iterator[None]:
+    """A context for messages between processes. Raises WorkerLost when one cannot be delivered."""
+    try:
+        yield
+    except RuntimeError as error:
+        from torch.distributed import DistError
+
+        if not isinstance(error, DistError) and not any(word in str(error) for word in _LOST):
+            raise
+        raise WorkerLost(
+            "another process of this build has ended, or its machine cannot be reached",
+            "its own output may say why; the same command continues after the last whole epoch",
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,13 +283,15 @@ def _gather_function() -> Any:
         @staticmethod
         def forward(ctx: Any, part: Tensor, among: Team) -> Tensor:
             ctx.among = among
-            return gather(part.contiguous())
+            with _contact():
+                return gather(part.contiguous())
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
             # Every process's loss depends on this part. The mean over processes is taken later, of
             # the weights' gradients.
-            whole = reduce(grads[0].contiguous(), "sum")
+            with _contact():
+                whole = reduce(grads[0].contiguous(), "sum")
             return whole.chunk(ctx.among.size)[ctx.among.rank], None
 
     return Gather
@@ -261,55 +299,3 @@ def _gather_function() -> Any:
 
 def _gather(part: Tensor, among: Team) -> Tensor:
     return _gather_function().apply(part, among)
-
-
-def _whole_batch_norm(among: Team) -> contextlib.AbstractContextManager[object]:
-    """Batch norm over all processes' parts of the batch, also for subclasses of BatchNorm2d.
-
-    torch's SyncBatchNorm needs a GPU; this works wherever the processes can communicate.
-    """
-    import torch
-    from torch.nn import functional as F
-    from torch.overrides import TorchFunctionMode
-
-    def normalise(
-        x: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        # In a team of one, the input is already the whole batch.
-        if not training or team().size == 1:
-            return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        wide = x if x.dtype == torch.float64 else x.float()
-        axes = [0, *range(2, x.ndim)]
-        own_var, own_mean = torch.var_mean(wide, axes, correction=0)
-        every = among.gather(torch.stack([own_mean, own_var])[None])
-        means, variances = every.unbind(1)  # [processes, channels]
-        mean = means.mean(0)
-        var = (variances + (means - mean).square()).mean(0)
-        if running_mean is not None and running_var is not None:
-            count = among.size * x.numel() // x.shape[1]
-            with torch.no_grad():
-                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        scale = torch.rsqrt(var + eps)
-        shift = -mean * scale
-        if weight is not None:
-            scale, shift = scale * weight, shift * weight
-        if bias is not None:
-            shift = shift + bias
-        return (wide * scale.view(shape) + shift.view(shape)).to(x.dtype)
-
-    class WholeBatchNorm(TorchFunctionMode):
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            return (normalise if function is F.batch_norm else function)(*args, **(kwargs or {}))
-
-    return WholeBatchNorm()
