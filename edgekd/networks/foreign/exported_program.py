@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import ModelFileError, RecipeError, UnsupportedNetwork
-from edgekd.networks.foreign.model import Asked, Foreign, FromNhwc, Layout, no_size, read
+from edgekd.networks.foreign.model import Asked, Foreign, FromNhwc, Layout, read, square
 
 CHANNELS = (1, 3)
 # Parts of the archive that torch unpickles or runs (torch.export.pt2_archive).
@@ -43,7 +43,7 @@ def load(path: Path, asked: Asked) -> Foreign:
     """
     data = read(path)
     if not asked.trust:
-        _refuse_pickles(path, data)
+        _refuse_pickles(path, data, asked.options.trust)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,9 +115,12 @@ def _run_once(path: Path, program: nn.Module, shape: list[int]) -> None:
         ) from error
 
 
-def _refuse_pickles(path: Path, data: bytes) -> None:
-    """Raise ModelFileError unless the file is an archive that is read without running code."""
-    trusted = f"use --trust if {path.name} comes from somebody whom you trust with this machine"
+def _refuse_pickles(path: Path, data: bytes, option: str) -> None:
+    """Raise ModelFileError unless the file is an archive that is read without running code.
+
+    `option`: how a user allows it.
+    """
+    trusted = f"use {option} if {path.name} comes from somebody whom you trust with this machine"
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         names = archive.namelist()
@@ -190,15 +193,10 @@ def _layout(path: Path, shape: list[int], asked: Asked) -> tuple[int, int, Layou
     channels, height, width = (
         (shape[1], shape[2], shape[3]) if first else (shape[3], shape[1], shape[2])
     )
-    if channels not in CHANNELS or height != width:
+    if channels not in CHANNELS:
         raise RecipeError(
-            f"{path}: its input is {shape}; a square image of 1 or 3 channels is expected",
-            "export the network for [n, 3, side, side], or say --layout nhwc",
+            f"{path}: its input is {shape}; an image of 1 or 3 channels is expected",
+            "export the network for [n, 3, side, side], or say "
+            f"{asked.options.layout.format('nhwc')}",
         )
-    if asked.px and asked.px != height:
-        raise RecipeError(
-            f"{path}: its input is {height} px, and --px says {asked.px}", "leave --px out"
-        )
-    if not height:
-        raise no_size(str(path))
-    return height, channels, layout
+    return square(str(path), height, width, asked), channels, layout

@@ -21,15 +21,39 @@ class Layout(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Options:
+    """How the options of a model are written, for the next steps of messages."""
+
+    px: str = "--px {}"
+    layout: str = "--layout {}"
+    trust: str = "--trust"
+    mean: str = "--mean {}"
+    std: str = "--std {}"
+    order: str = "--order {}"
+
+
+CONVERT = Options()  # of `edgekd convert` and `edgekd check`
+TEACHER = Options(
+    px="--set teacher.px={}",
+    layout="--set teacher.layout={}",
+    trust="--set teacher.trust=true",
+    mean="--set teacher.mean=[{}]",
+    std="--set teacher.std=[{}]",
+    order="--set teacher.order={}",
+)
+
+
+@dataclasses.dataclass(frozen=True)
 class Asked:
     """What a user says of a model. `px`: the side of its input, 0 for the model's own.
 
-    `trust`: code inside the file may run.
+    `trust`: code inside the file may run. `options`: how the user says it.
     """
 
     px: int = 0
     layout: Layout = Layout.AUTO
     trust: bool = False
+    options: Options = CONVERT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +102,28 @@ def read(path: Path) -> bytes:
         ) from None
 
 
-def no_size(name: str) -> RecipeError:
-    """The error for a model that does not say the size of its input."""
+def no_size(name: str, asked: Asked) -> RecipeError:
+    """The error for a model that does not say the size of its input image."""
     return RecipeError(
-        f"{name} does not say the size of its input image", "name it, for example --px 224"
+        f"{name} does not say the size of its input image",
+        f"name it, for example {asked.options.px.format(224)}",
     )
+
+
+def square(name: str, height: int, width: int, asked: Asked) -> int:
+    """The side of a model's input in pixels, 0 where the model takes any.
+
+    Raises RecipeError for an image that is not square, and for another size than was asked for.
+    """
+    if height != width:
+        raise RecipeError(
+            f"{name}: its input is {height} x {width} (0: any); EdgeKD takes square images",
+            "export the model for a square input",
+        )
+    if height and asked.px and asked.px != height:
+        option = asked.options.px.format(asked.px)
+        raise RecipeError(
+            f"{name}: its input is {height} px, and {option} says {asked.px}",
+            f"leave {option} out, or export the model with a dynamic size",
+        )
+    return height

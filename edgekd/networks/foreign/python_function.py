@@ -40,7 +40,7 @@ def load(text: str, asked: Asked) -> Foreign:
             "return the network itself, with its weights loaded",
         )
     if not asked.px:
-        raise no_size(text)
+        raise no_size(text, asked)
     state = weight_files.to_bytes(module.state_dict())
     return Foreign(
         name=name,
