@@ -215,7 +215,9 @@ def truncated(file: Path, model: onnx.ModelProto) -> None:
 
 def quantized(file: Path, model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "s"))
-    model.graph.node.append(helper.make_node("QuantizeLinear", ["logits", "s"], ["q"]))
+    model.graph.node[-1].output[0] = "float"
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["float", "s"], ["q"]))
+    model.graph.node.append(helper.make_node("DequantizeLinear", ["q", "s"], ["logits"]))
     onnx.save(model, file)
 
 

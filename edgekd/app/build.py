@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekd.app import early_checks, event_log, first_weights, label_rules, provenance
+from edgekd.app import (
+    early_checks,
+    event_log,
+    finished_teachers,
+    first_weights,
+    label_rules,
+    provenance,
+)
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
@@ -25,6 +32,7 @@ from edgekd.core.store import Store, facts_json
 from edgekd.data import source_registry
 from edgekd.data.sources import UNLABELLED
 from edgekd.export import format_packages
+from edgekd.networks.foreign.forms import is_foreign, split_weights
 from edgekd.pipeline.jobs import Done, Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
@@ -82,12 +90,18 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
         progress(Note(f"edgekd: {told}"))
     if told := format_packages.left_out(settings.convert, made.profile):
         progress(Note(f"edgekd: {told}"))
+    for told in _notes(made):
+        progress(Note(f"edgekd: {told}"))
+    return made
+
+
+def _notes(made: Job) -> list[str]:
+    """What is assumed of the user's own networks because nothing says it."""
     if made.given:
         from edgekd.app import given_job
 
-        for told in given_job.notes(made):
-            progress(Note(f"edgekd: {told}"))
-    return made
+        return given_job.notes(made)
+    return finished_teachers.notes(made)
 
 
 def shared_store(asked: Build) -> Path | None:
@@ -124,8 +138,8 @@ def listed(text: str) -> list[str]:
 
 def name_and_file(text: str) -> tuple[str, str]:
     """NAME@FILE as (name, file); the file is "" where there is none. Raises RecipeError."""
-    name, at, file = text.partition("@")
-    if at and not file:
+    name, file = split_weights(text)
+    if text.endswith("@"):
         raise RecipeError(f"{text!r} names no file after @", "write NAME@FILE, or NAME alone")
     return name, file
 
@@ -142,8 +156,8 @@ def job(settings: Recipe, profile: str) -> Job:
         return given_job.job(settings, device)
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
-        names.append(("teacher", settings.teacher.name))
-        names += [("teacher", other.partition("@")[0]) for other in settings.teacher.others]
+        taught = (settings.teacher.name, *settings.teacher.others)
+        names += [("teacher", split_weights(name)[0]) for name in taught if not is_foreign(name)]
     for role, name in names:
         if name not in model_specs.names():
             # Imports torch, which a network with a file in models/ does not need yet.
@@ -162,6 +176,7 @@ def job(settings: Recipe, profile: str) -> Job:
     first_weights.check(settings, classes)
     early_checks.check_device(settings.run)
     made = Job(settings, device, source)
+    finished_teachers.check(made)
     early_checks.check_job(made)
     use_check.check(provenance.made_of(made, {}), settings.card)
     return made

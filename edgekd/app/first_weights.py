@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgekd.core.errors import WeightsError
+from edgekd.networks.foreign.forms import is_foreign, split_weights
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import Recipe
 
@@ -14,10 +15,11 @@ def check(settings: Recipe, classes: int) -> None:
     """
     teachers = []
     if settings.teacher.name != "none":
-        teachers = [
+        named = [
             (settings.teacher.name, settings.teacher.weights),
-            *(other.partition("@")[::2] for other in settings.teacher.others),
+            *(split_weights(other) for other in settings.teacher.others),
         ]
+        teachers = [row for row in named if not is_foreign(row[0])]
     for name, weights in [(settings.distil.student, settings.distil.weights), *teachers]:
         if weights == "hub":
             from edgekd.networks import builders

@@ -18,29 +18,20 @@ from edgekd.data.decoding import decoded
 from edgekd.data.sources import Source
 from edgekd.data.splits import draw
 from edgekd.networks.foreign import preprocessings
+from edgekd.networks.foreign.model import CONVERT
 from edgekd.quantization.given_network import classes
 from edgekd.settings.recipe import Recipe
-
-# Images that are tried: with 48, the standard error of a share is at most 7 points.
-IMAGES = 48
-# How much more often, as a share of the images, another preprocessing must be right before it is
-# named: three standard errors.
-MARGIN = 0.2
 
 
 def check(source: Source, network: Network, settings: Recipe) -> None:
     """Raise RecipeError when a usual preprocessing is right much more often than the asked one."""
     shown, labels = _sample(source, network, settings)
-    right = preprocessings.shares_right(network, shown, labels)
-    asked = next(iter(right))
-    best = max(right, key=lambda way: right[way])
-    if right[best] - right[asked] >= MARGIN:
+    better = preprocessings.better(network, shown, labels)
+    if better is not None:
         order = settings.convert.order
         raise RecipeError(
-            f"{settings.convert.model}: the preprocessing looks wrong. With {asked.flags(order)} "
-            f"the float network answers {right[asked]:.0%} of {len(labels)} images right, and "
-            f"{right[best]:.0%} with {best.flags(order)}",
-            f"convert it with {best.flags(order)}",
+            f"{settings.convert.model}: {better.told(CONVERT, order)}",
+            f"convert it with {better.way.flags(CONVERT, order)}",
         )
 
 
@@ -49,7 +40,7 @@ def _sample(source: Source, network: Network, settings: Recipe) -> tuple[np.ndar
     items = [item for item in source.items() if item.split != "unlabelled"]
     names = sorted({item.label for item in items})
     numbers = [names.index(item.label) for item in items]
-    chosen = [items[row] for row in draw(numbers, IMAGES, settings.seed)]
+    chosen = [items[row] for row in draw(numbers, preprocessings.IMAGES, settings.seed)]
     rules = pixel_rules.from_settings(settings.data, network.px)
     channels, shown, labels = len(network.mean), [], []
     for item, image in decoded(source, chosen, rules, None):

@@ -14,7 +14,7 @@ from edgekd.bundle.teacher_terms import LOG, OutputTerms
 from edgekd.core.records import UNSET
 from edgekd.data import answer_logs
 from edgekd.networks import weight_licences
-from edgekd.pipeline.jobs import Done, Job, load
+from edgekd.pipeline.jobs import Done, Job, Teacher, load
 from edgekd.pipeline.stage_table import stages
 
 
@@ -25,7 +25,9 @@ def lineage(job: Job, done: Mapping[str, Done]) -> Lineage:
         "data": LineageSource(job.source.name, parts.data.licence),
         **{
             network.role: LineageSource(
-                network.spec.name, licences.network_link(network, card).licence
+                network.spec.name,
+                licences.network_link(network, card).licence,
+                network.digest or UNSET,
             )
             for network in parts.networks
         },
@@ -81,12 +83,14 @@ def _networks(
 ) -> Iterator[NetworkTerms]:
     """Every teacher and then the student, with the origin and the licence of their weights."""
     for teacher in job.teachers:
-        spec = teacher.spec
+        if teacher.given:
+            yield _given_teacher(job, done, teacher, stated.get(teacher.stage))
+            continue
         yield NetworkTerms(
             teacher.stage,
-            spec,
+            teacher.spec,
             _origin(done, teacher.stage),
-            weight_licences.of_weights(spec, teacher.weights),
+            weight_licences.of_weights(teacher.spec, teacher.weights),
             stated.get(teacher.stage),
         )
     if job.given:
@@ -96,6 +100,18 @@ def _networks(
     yield NetworkTerms("student", job.student, _origin(done, "distil"), licence)
 
 
+def _given_teacher(
+    job: Job, done: Mapping[str, Done], teacher: Teacher, stated: OutputTerms | None
+) -> NetworkTerms:
+    """A finished network of the user's that teaches, with the licence that its file states."""
+    from edgekd.quantization import given_network, given_teacher  # torch
+
+    facts = given_teacher.network(teacher.as_config(job.recipe.teacher)).facts
+    licence = str(facts["licence"]) or f"not stated by {facts['weights']}"
+    origin, digest = _origin(done, teacher.stage), str(facts[given_network.DIGEST])
+    return NetworkTerms(teacher.stage, teacher.spec, origin, licence, stated, digest)
+
+
 def _given(job: Job) -> NetworkTerms:
     """The user's own network, with the licence that its file or its weights state."""
     from edgekd.quantization import given_network  # torch
@@ -103,7 +119,7 @@ def _given(job: Job) -> NetworkTerms:
     found = given_network.foreign(dataclasses.replace(job.recipe.convert, labels="auto"))
     licence = found.licence or f"not stated by {found.origin}"
     spec = dataclasses.replace(job.student, name=found.name, source="the user's own network")
-    return NetworkTerms("student", spec, found.origin, licence)
+    return NetworkTerms("student", spec, found.origin, licence, digest=found.digest)
 
 
 def _log(path: Path, stated: Mapping[str, OutputTerms], licence: str) -> LogTerms:

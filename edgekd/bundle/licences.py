@@ -40,6 +40,7 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+SHOWN_DIGITS = 16  # of a digest in licences.json and the model card; lineage.json has all of it
 NETWORK_ROLE = " network and weights"  # behind "student", "teacher" and so on
 LOG_ROLE = "teacher of the log"
 OWN_LICENCE = "Apache-2.0"  # EdgeKD's own, which the samples and templates in a bundle carry
@@ -62,7 +63,8 @@ class NetworkTerms:
 
     `role`: "student", "teacher", or "teacher2" and so on for further teachers. `origin`: where its
     weights come from. `weights_licence`: their licence; None where it is that of the model file.
-    `declared`: what the recipe's `teacher.terms` says of it.
+    `declared`: what the recipe's `teacher.terms` says of it. `digest`: of a finished network of the
+    user's, else "".
     """
 
     role: str
@@ -70,6 +72,7 @@ class NetworkTerms:
     origin: str
     weights_licence: str | None = None
     declared: OutputTerms | None = None
+    digest: str = ""
 
     @property
     def licence(self) -> str:
@@ -150,7 +153,8 @@ def network_link(network: NetworkTerms, card: CardConfig) -> LicenceLink:
         f"{network.role}{NETWORK_ROLE}",
         network.spec.name,
         stated_licence(network, card),
-        f"{network.spec.source or 'timm'}; weights: {network.origin}",
+        f"{network.spec.source or 'timm'}; weights: {network.origin}"
+        + (f", digest {network.digest[:SHOWN_DIGITS]}" if network.digest else ""),
     )
     if network.role == "student":
         return found

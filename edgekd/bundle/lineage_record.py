@@ -16,10 +16,14 @@ CHAIN_SCHEMAS = (CHAIN_SCHEMA, SCHEMA)  # those that `edgekd verify` reads in a 
 
 
 class LineageSource(Record, frozen=True):
-    """Where a build starts: the data or a network, and its licence as its source states it."""
+    """Where a build starts: the data or a network, and its licence as its source states it.
+
+    `digest`: of a finished network of the user's, what its contents hash to: for a file its sha256.
+    """
 
     name: str
     licence: str
+    digest: str | UnsetType = UNSET
 
 
 class LineageStage(Record, frozen=True):

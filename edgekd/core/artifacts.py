@@ -143,9 +143,15 @@ class Inputs:
     golden: Blob
 
 
+# `Network.arch` of networks of the user's: a recorded graph, and an ONNX model as it is.
+RECORDED, ONNX = "recorded", "onnx"
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """A trained float network without pickle: `arch` and `options` rebuild it, `state` fills it.
+
+    `arch` is timm's name of the network, or RECORDED or ONNX for one that no builder makes.
 
     `options`: arguments of the builder: num_classes, in_chans, the widths after pruning, ...
     `mean`, `std`: per channel, for inputs scaled to 0..1. `history`: one row per epoch {"epoch",

@@ -6,6 +6,7 @@ rebuilt without pickle.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.core.artifacts import Network
+from edgekd.core.artifacts import ONNX, Network
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
 from edgekd.networks import hub_weights, recorded_graph, student_edits, widths
 from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
@@ -104,6 +105,10 @@ def reparameterised(model: nn.Module) -> nn.Module:
 
 def restore(network: Network) -> nn.Module:
     """The network of an artifact, in eval mode."""
+    if network.arch == ONNX:
+        # Imported by name: a stage's key holds the versions of what its code imports, and a new
+        # ONNX Runtime concerns builds with an ONNX teacher alone, whose artifacts name the version.
+        return importlib.import_module("edgekd.networks.onnx_network").restore(network)
     model = create(network.arch, network.options)
     model.load_state_dict(from_bytes(network.state))
     return model

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgekd.core.artifacts import Json
+from edgekd.core.artifacts import RECORDED, Json
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.networks.module_paths import place
 
-ARCH = "recorded"  # of the artifacts Network and QuantNetwork, in place of a builder's name
+ARCH = RECORDED  # of the artifacts Network and QuantNetwork, in place of a builder's name
 GRAPH = "graph"  # the key in their options
 GETITEM = "getitem"
 # The only operators that a stored graph may name: those of torch's own aten library.

@@ -14,11 +14,12 @@ from edgekd.core.number_formats import NumberFormat
 from edgekd.core.store import Entry
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
+from edgekd.networks.foreign.forms import is_foreign, short_name, split_weights
 from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import Recipe, TeacherConfig
+from edgekd.settings.recipe import ConvertConfig, Recipe, TeacherConfig
 
 # A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the
 # square of the side.
@@ -29,8 +30,8 @@ TEACHER_ZOOM = 1.5
 class Teacher:
     """A teacher of a build.
 
-    `stage`: the stage that trains it, "teacher", "teacher2" and so on. `name`: the network's.
-    `weights`: as in `teacher.weights` of a recipe.
+    `stage`: the stage that trains it, "teacher", "teacher2" and so on. `name`: the network's, or
+    what names a finished network of the user's. `weights`: as in `teacher.weights` of a recipe.
     """
 
     stage: str
@@ -43,9 +44,34 @@ class Teacher:
         return "teacher.weights" if self.stage == "teacher" else "teacher.others"
 
     @property
+    def given(self) -> bool:
+        """Whether it is a finished network of the user's, in another form than NAME@WEIGHTS."""
+        return is_foreign(self.name)
+
+    @property
     def spec(self) -> ModelSpec:
         """The network's spec, from its model file where it has one."""
+        if self.given:
+            return given_spec(self.name)
         return model_specs.spec(self.name)
+
+    def as_config(self, settings: TeacherConfig) -> ConvertConfig:
+        """What loads a teacher of the user's."""
+        return ConvertConfig(
+            model=f"{self.name}@{self.weights}" if self.weights else self.name,
+            px=settings.px,
+            mean=settings.mean,
+            std=settings.std,
+            order=settings.order,
+            layout=settings.layout,
+            trust=settings.trust,
+        )
+
+
+def given_spec(model: str) -> ModelSpec:
+    """The spec of a finished network of the user's, which says no more than its name."""
+    name = short_name(model)
+    return ModelSpec(name, name, name, model_specs.ROLES, source="the user's own network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +104,12 @@ class Job:
             return ()
         if self.given:
             return ()
-        further = [other.partition("@") for other in config.others]
+        further = [split_weights(other) for other in config.others]
         return (
             Teacher("teacher", config.name, config.weights),
             *(
                 Teacher(f"teacher{number}", name, weights)
-                for number, (name, _, weights) in enumerate(further, 2)
+                for number, (name, weights) in enumerate(further, 2)
             ),
         )
 

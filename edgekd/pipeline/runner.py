@@ -88,7 +88,15 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 
 # Settings that came after builds were stored. They stand in a key only where they are given, so
 # that these builds keep their keys.
-LATER: dict[str, Any] = {"options": {}, "formats": ()}
+LATER: dict[str, Any] = {
+    "options": {},
+    "formats": (),
+    "mean": (),
+    "std": (),
+    "order": "rgb",
+    "layout": "auto",
+    "trust": False,
+}
 
 
 def _without_later(config: dict[str, Any]) -> dict[str, Any]:

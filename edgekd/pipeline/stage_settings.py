@@ -75,6 +75,19 @@ class TeacherSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class GivenTeacherSettings:
+    """Settings of a teacher's stage when the teacher is a finished network of the user's.
+
+    `digest`: of its contents. `batch`, `precision`: as in the recipe's table [teacher].
+    """
+
+    config: ConvertConfig
+    digest: HashedOnly[str]
+    batch: int
+    precision: str
+
+
+@dataclasses.dataclass(frozen=True)
 class KnowledgeSettings:
     """Settings of the stage "knowledge" when teachers are asked."""
 
@@ -240,6 +253,7 @@ StageSettings = (
     DataSettings
     | InputsSettings
     | TeacherSettings
+    | GivenTeacherSettings
     | KnowledgeSettings
     | LogSettings
     | ClientSettings

@@ -23,6 +23,7 @@ from edgekd.pipeline.stage_settings import (
     DataSettings,
     DistilSettings,
     FormatsSettings,
+    GivenTeacherSettings,
     HostBenchSettings,
     InputsSettings,
     KnowledgeSettings,
@@ -59,6 +60,29 @@ def _inputs(job: Job) -> InputsSettings:
     )
 
 
+def _given_teacher(job: Job, number: int) -> GivenTeacherSettings:
+    """Settings of a finished teacher of the user's, by its place in `job.teachers`."""
+    from edgekd.quantization import given_teacher  # torch, which other jobs are planned without
+
+    table = job.recipe.teacher
+    config = job.teachers[number].as_config(table)
+    digest = given_teacher.digest(config)
+    return GivenTeacherSettings(config, digest, table.batch, table.precision)
+
+
+def _teacher_stage(usual: Stage, job: Job, number: int) -> Stage:
+    """The stage of a teacher, by its place in `job.teachers`. `usual`: of a network of timm."""
+    teacher = job.teachers[number]
+    row = dataclasses.replace(usual, name=teacher.stage)
+    if not teacher.given:
+        return dataclasses.replace(row, settings=functools.partial(_teacher, number=number))
+    return dataclasses.replace(
+        row,
+        function="edgekd.pipeline.stages.given_teacher:run",
+        settings=functools.partial(_given_teacher, number=number),
+    )
+
+
 def _teacher(job: Job, number: int = 0) -> TeacherSettings:
     """Settings of a teacher by its place in `job.teachers`. All share those of the first."""
     teacher = job.teachers[number]
@@ -78,6 +102,8 @@ def _teacher(job: Job, number: int = 0) -> TeacherSettings:
 def _oracle(job: Job) -> OracleSettings:
     """How the first teacher is asked. Its maps have the side of the student's last feature map."""
     assert job.teacher is not None
+    if job.teachers[0].given:  # it gives logits alone
+        return OracleSettings(precision=job.recipe.teacher.precision, model=job.teacher)
     side = -(-job.recipe.data.input_px // STRIDE)
     needs = loss_catalogue.needs(job.recipe.distil.losses)
     return OracleSettings(
@@ -316,12 +342,7 @@ def stages(job: Job) -> tuple[Stage, ...]:
         if stage.name == "knowledge":
             rows += _knowledge_stages(job, stage)
         elif stage.name == "teacher":
-            rows += [
-                dataclasses.replace(
-                    stage, name=teacher.stage, settings=functools.partial(_teacher, number=number)
-                )
-                for number, teacher in enumerate(job.teachers)
-            ]
+            rows += [_teacher_stage(stage, job, number) for number in range(len(job.teachers))]
         elif stage.wanted(job):
             rows.append(stage)
     return tuple(rows)

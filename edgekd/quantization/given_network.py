@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,63 +17,93 @@ from edgekd.core.artifacts import Json, Network
 from edgekd.core.errors import RecipeError, UnsupportedNetwork
 from edgekd.networks import recorded_graph, weight_files
 from edgekd.networks.foreign import loader
-from edgekd.networks.foreign.model import Asked, Foreign, Layout
+from edgekd.networks.foreign.forms import split_weights
+from edgekd.networks.foreign.model import CONVERT, Asked, Foreign, Layout, Options
 from edgekd.networks.foreign.preprocessings import IMAGENET_MEAN, IMAGENET_STD
 from edgekd.quantization import foreign_graph
 from edgekd.settings.recipe import ConvertConfig
 
-NAMES = "classes"  # in the artifact's facts: the names of the outputs
+type FileState = tuple[int, int]  # time of the last change in ns, and size
+
+# In the artifact's facts: the names of the outputs, and what stands for the model's contents.
+NAMES, DIGEST = "classes", "digest"
+
+
+def foreign(config: ConvertConfig, options: Options = CONVERT) -> Foreign:
+    """The user's network as its form gives it. `options`: how the user writes what `config` says of
+    it.
+    """
+    return _foreign(config, options, state(config.model))
 
 
 @functools.lru_cache(maxsize=2)
-def foreign(config: ConvertConfig) -> Foreign:
-    """The user's network as its form gives it."""
-    asked = Asked(config.px, Layout(config.layout), config.trust)
+def _foreign(config: ConvertConfig, options: Options, _state: FileState | None) -> Foreign:
+    asked = Asked(config.px, Layout(config.layout), config.trust, options)
     return loader.load(config.model, asked)
 
 
-def states_normalisation(config: ConvertConfig) -> bool:
+def state(model: str) -> FileState | None:
+    """What changes when the file that a model lies in, or its weights, is written again; None for a
+    model that is no file. A process may load the same path twice, and not the same network.
+    """
+    name, weights = split_weights(model)
+    try:
+        found = Path(weights or name).expanduser().stat()
+    except (OSError, RuntimeError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def states_normalisation(config: ConvertConfig, options: Options = CONVERT) -> bool:
     """Whether the user or the model says how pixels are normalised."""
-    return bool(config.mean or config.std or foreign(config).mean)
+    return bool(config.mean or config.std or foreign(config, options).mean)
 
 
-def normalisation(config: ConvertConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in RGB order, for pixels in 0..1.
+def pixels(
+    config: ConvertConfig,
+    channels: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    options: Options = CONVERT,
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in RGB order, for pixels in 0..1: the user's,
+    else the model's (`mean`, `std`), else ImageNet's.
 
     Raises RecipeError for another number of values than the network has channels.
     """
-    found = foreign(config)
     default: tuple[tuple[float, ...], tuple[float, ...]] = (IMAGENET_MEAN, IMAGENET_STD)
-    if found.channels == 1:
+    if channels == 1:
         default = ((sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,))
-    mean = config.mean or found.mean or default[0]
-    std = config.std or found.std or default[1]
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, found.channels) or (key == "std" and min(values) <= 0):
+    found = {"mean": config.mean or mean or default[0], "std": config.std or std or default[1]}
+    for key, values in found.items():
+        if len(values) not in (1, channels) or (key == "std" and min(values) <= 0):
+            option = getattr(options, key)
             raise RecipeError(
-                f"convert.{key} is {list(values)}, expected {found.channels} numbers"
-                + (" above 0" if key == "std" else ""),
-                f"give one for each channel: --{key} {' '.join(['0.5'] * found.channels)}",
+                f"{option.format(','.join(f'{value:g}' for value in values))}: expected {channels} "
+                f"numbers{' above 0' if key == 'std' else ''}, one for each channel of "
+                f"{config.model}",
+                f"for example {option.format(','.join(['0.5'] * channels))}",
             )
-    mean, std = (values * (found.channels // len(values)) for values in (mean, std))
+    mean, std = (values * (channels // len(values)) for values in found.values())
     if config.order == "bgr":
         mean, std = mean[::-1], std[::-1]
     return list(mean), list(std)
 
 
-def network(config: ConvertConfig) -> Network:
-    """The user's network as an artifact.
+def network(config: ConvertConfig, options: Options = CONVERT) -> Network:
+    """The user's network as an artifact. `options`: as in `foreign`.
 
     Raises what loading it raises, and UnsupportedNetwork for one that cannot be recorded.
     """
     # What the images are measured against, and what else is made of it, do not change the network.
-    return _network(dataclasses.replace(config, labels="auto", formats=()))
+    plain = dataclasses.replace(config, labels="auto", formats=())
+    return _network(plain, options, state(config.model))
 
 
 @functools.lru_cache(maxsize=2)
-def _network(config: ConvertConfig) -> Network:
-    found = foreign(config)
-    mean, std = normalisation(config)
+def _network(config: ConvertConfig, options: Options, _state: FileState | None) -> Network:
+    found = foreign(config, options)
+    mean, std = pixels(config, found.channels, found.mean, found.std, options)
     side = found.px
     graph = _recorded(found, config)
     outputs = _outputs(found, graph, side)
@@ -88,6 +119,7 @@ def _network(config: ConvertConfig) -> Network:
             "name": found.name,
             "weights": found.origin,
             "licence": found.licence,
+            DIGEST: found.digest,
             NAMES: names or [str(number) for number in range(outputs)],
             "params": sum(value.numel() for value in graph.parameters()),
             "macs": foreign_graph.macs(graph),

@@ -113,6 +113,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     `weights`: where its first weights came from.
     `losses`: the weight of each loss that trained the student; `notes`: losses that were left out
     or replaced. `groups`: accuracy by training group, of a pruned network its channel groups.
+    `digest`: of a finished network of the user's, what its contents hash to: for a file its sha256.
     """
 
     arch: str
@@ -122,6 +123,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     name: str
     weights: str
     licence: str
+    digest: str | UnsetType = UNSET
     mode: str | UnsetType = UNSET  # how the teacher was trained
     lr: float | UnsetType = UNSET
     head_decay: float | UnsetType = UNSET

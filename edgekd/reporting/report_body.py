@@ -11,6 +11,8 @@ import edgekd
 from edgekd.assessment import assess, format_latency
 from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.core.artifacts import (
+    ONNX,
+    RECORDED,
     Certificate,
     Dataset,
     Evaluation,
@@ -98,7 +100,9 @@ def _stage(name: str, row: Done) -> StageBlock:
 
 def _network(network: Network) -> NetworkBlock:
     size = [network.px, network.px, len(network.mean)]
-    body = {"arch": network.arch, "input": size, **network.facts}
+    # A network that no builder makes is called what the user calls it.
+    arch = network.facts["name"] if network.arch in (RECORDED, ONNX) else network.arch
+    body = {"arch": arch, "input": size, **network.facts}
     return from_json(NetworkBlock, body, f"the facts of the network {network.arch}")
 
 

@@ -9,6 +9,30 @@ from msgspec import Meta
 
 from edgekd.core.number_formats import NumberFormat
 
+# What a model's file may leave open: of a network to convert, and of a finished teacher.
+# Beyond these bounds it is a mean of pixels in 0..255, which would need dividing by 255.
+Mean = Annotated[
+    tuple[Annotated[float, Meta(ge=-16, le=16)], ...],
+    Meta(
+        description="Mean of each input channel, for pixels in 0..1. Empty: as the model says, "
+        "else ImageNet's."
+    ),
+]
+Std = Annotated[
+    tuple[Annotated[float, Meta(ge=1e-6, le=16)], ...],
+    Meta(description="Standard deviation of each input channel. Empty: as for mean."),
+]
+Order = Annotated[
+    Literal["rgb", "bgr"], Meta(description="Order of the colours in the model's input.")
+]
+Layout = Annotated[
+    Literal["auto", "nchw", "nhwc"],
+    Meta(description='Order of the axes of the model\'s input. "auto": by its shape.'),
+]
+Trust = Annotated[
+    bool, Meta(description="Whether code inside the model's file may run. A pickle can do all.")
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
@@ -26,25 +50,10 @@ class ConvertConfig:
     px: Annotated[
         int, Meta(ge=0, le=1024, description="Side of its input in pixels. 0: the model's own.")
     ] = 0
-    # Beyond these bounds it is a mean of pixels in 0..255, which would need dividing by 255.
-    mean: Annotated[
-        tuple[Annotated[float, Meta(ge=-16, le=16)], ...],
-        Meta(
-            description="Mean of each input channel, for pixels in 0..1. Empty: as the model says, "
-            "else ImageNet's."
-        ),
-    ] = ()
-    std: Annotated[
-        tuple[Annotated[float, Meta(ge=1e-6, le=16)], ...],
-        Meta(description="Standard deviation of each input channel. Empty: as for mean."),
-    ] = ()
-    order: Annotated[
-        Literal["rgb", "bgr"], Meta(description="Order of the colours in the model's input.")
-    ] = "rgb"
-    layout: Annotated[
-        Literal["auto", "nchw", "nhwc"],
-        Meta(description='Order of the axes of the model\'s input. "auto": by its shape.'),
-    ] = "auto"
+    mean: Mean = ()
+    std: Std = ()
+    order: Order = "rgb"
+    layout: Layout = "auto"
     labels: Annotated[
         Literal["auto", "own", "network"],
         Meta(
@@ -59,6 +68,4 @@ class ConvertConfig:
             "the device profile."
         ),
     ] = ()
-    trust: Annotated[
-        bool, Meta(description="Whether code inside the model's file may run. A pickle can do all.")
-    ] = False
+    trust: Trust = False

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edgekd.settings.convert_settings import Layout, Mean, Order, Std, Trust
 from edgekd.settings.loss_catalogue import Term
 from edgekd.settings.setting_types import (
     OPTIMISER,
@@ -37,7 +38,9 @@ class TeacherConfig:
         str,
         Meta(
             min_length=1,
-            description='Any network that timm has, or "none" to train on the labels alone.',
+            description='Any network that timm has, or "none" to train on the labels alone. As it '
+            "is (epochs = 0) also MODEL.onnx, MODEL.pt2, package.module:function, torchvision:NAME "
+            "or hf-hub:REPO.",
         ),
     ] = "resnet18"
     weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
@@ -108,6 +111,13 @@ class TeacherConfig:
             "CPU has instructions for it."
         ),
     ] = "auto"
+
+    # Of a finished network in another form than NAME@WEIGHTS.
+    mean: Mean = ()
+    std: Std = ()
+    order: Order = "rgb"
+    layout: Layout = "auto"
+    trust: Trust = False
 
     @property
     def as_it_is(self) -> bool:

@@ -37,7 +37,7 @@ def _splits(oracle: Oracle) -> bool:
 
 
 def _whole(oracle: Oracle, dataset: Dataset) -> Column:
-    names = ["logits", "pooled"]
+    names = ["logits"] if oracle.logits_alone else ["logits", "pooled"]
     names += ["grid"] if oracle.backbone.tap else []
     names += ["cams"] if oracle.cam_side else []
     return Column(

@@ -97,10 +97,11 @@ class Backbone:
 class Oracle:
     """A teacher that answers about seeded views of one data set, `pixels` [n, c, h, w].
 
-    Answers are float16: "logits" [b, k], "pooled" [b, d], with `grid_side` "grid" [b, d, side,
-    side] (the map of the last tap), and with `cam_side` "cams" [b, k, side, side] (class activation
-    maps). The logits of a frozen teacher are computed from pooled features in float16, so that
-    cached features give the same.
+    Answers are float16: "logits" [b, k] and, unless the teacher is a finished network of the
+    user's, "pooled" [b, d]. With `grid_side` there is "grid" [b, d, side, side] (the map of the
+    last tap), and with `cam_side` "cams" [b, k, side, side] (class activation maps). The logits of
+    a frozen teacher are computed from pooled features in float16, so that cached features give the
+    same.
 
     Raises RecipeError when class activation maps are asked for and the classifier is not one linear
     layer on the last map.
@@ -144,8 +145,17 @@ class Oracle:
         on_device = moved(pooled, self.backbone.render.device)
         return in_blocks(logits, on_device, self.backbone.block)["logits"]
 
+    @property
+    def logits_alone(self) -> bool:
+        """Whether the teacher has no features that it could show: a recorded graph, or ONNX."""
+        return not hasattr(self.net, "forward_features")
+
     @torch.inference_mode()
     def _block(self, rows: Tensor, drawn: views.Views) -> Answers:
+        if self.logits_alone:
+            images = self.backbone.render.views(rows, drawn)
+            with autocast(self.backbone.dtype, images.device):
+                return {"logits": self.net(images).half()}
         last, answers = self.backbone.look(rows, drawn)
         pooled = answers["pooled"]
         if self.frozen:
@@ -187,7 +197,8 @@ def in_blocks(ask: Callable[[Tensor], Answers], rows: Tensor, size: int) -> Answ
 def _digest(net: nn.Module, without: nn.Module | None) -> str:
     """Hex sha256 of a network's weights and buffers, except those of one of its modules."""
     left_out = set() if without is None else {id(value) for value in without.parameters()}
-    digest = hashlib.sha256(type(net).__name__.encode())
+    # A recorded graph has its own code.
+    digest = hashlib.sha256(f"{type(net).__name__}{getattr(net, 'code', '')}".encode())
     for name, value in sorted(net.state_dict(keep_vars=True).items()):
         if id(value) not in left_out:
             array = value.detach().cpu().contiguous()

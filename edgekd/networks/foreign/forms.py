@@ -23,11 +23,33 @@ OTHERS = {
 }
 
 
+FILES = (".onnx", ".pt2")
+PREFIXES = ("torchvision:", "hf-hub:")
+
+
+def split_weights(text: str) -> tuple[str, str]:
+    """NAME@WEIGHTS as (NAME, WEIGHTS), with "" for no weights. The path of a model's file is one
+    name, whatever is in it.
+    """
+    if Path(text).suffix.lower() in FILES:
+        return text, ""
+    name, _, weights = text.partition("@")
+    return name, weights
+
+
+def short_name(text: str) -> str:
+    """What a network is called in reports: the name of its file, its function or its repository."""
+    name = split_weights(text)[0]
+    if Path(name).suffix.lower() in FILES:
+        return Path(name).stem
+    return re.split(r"[:/]", name)[-1]
+
+
 def is_foreign(text: str) -> bool:
     """Whether a text names a network in one of the forms that are loaded, and no student."""
     return (
-        Path(text).suffix.lower() in (".onnx", ".pt2")
+        Path(text).suffix.lower() in FILES
         or "@" in text
-        or text.startswith(("torchvision:", "hf-hub:"))
+        or text.startswith(PREFIXES)
         or bool(FUNCTION.match(text))
     )

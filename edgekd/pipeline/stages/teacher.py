@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
-from edgekd.core.records import to_json
 from edgekd.data import datasets
-from edgekd.evaluation import class_order, metrics
+from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
@@ -31,6 +30,7 @@ from edgekd.training.fit import balanced, fit, shuffled
 from edgekd.training.fit_plan import FitPlan, Step, first_rate
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import team
+from edgekd.training.teacher_figures import TeacherFigures
 from edgekd.training.teacher_oracle import Backbone
 
 EMA = 0.99  # decay of the averaged weights that are kept: an average over about the last 100 steps
@@ -62,13 +62,8 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     how: dict[str, Json]
     if config.as_it_is:
         how = {"mode": AS_IT_IS}
-        context.say(f"{model.name} teaches as it is, with the weights {origin}")
-        if (order := training.better_order()) is not None:
-            context.say(
-                f"{model.name}: its outputs fit the classes better in another order; output "
-                f"{order[0] + 1} answers to {dataset.classes[0]!r}, the first class. Put the rows "
-                "of its classifier into the order of the classes"
-            )
+        for told in training.figures.told(model.name, origin):
+            context.say(told)
     elif config.mode == "frozen":
         how = {"head_decay": training.fit_head()}
     else:
@@ -92,7 +87,7 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
             "weights": origin,
             "mode": config.mode,
             "licence": model.licence,
-            "metrics": team().once(training.judge),
+            "metrics": team().once(training.figures.both),
             **how,
             **network_size.size(net.cpu(), px),
         },
@@ -128,24 +123,10 @@ class _Training:
     def _rows(self, split: str) -> Tensor:
         return torch.from_numpy(datasets.rows(self.dataset, split))
 
-    def judge(self) -> dict[str, Json]:
-        """Figures on validation and test, as `metrics.evaluate` returns them."""
-        found = {}
-        for split in ("val", "test"):
-            rows = self._rows(split)
-            images = (self.render.plain(part) for part in rows.split(self.config.batch))
-            answers = logits_of(self.net, images, self.dtype)
-            found[split] = to_json(metrics.evaluate(answers, self.labels[rows].long().numpy()))
-        return found
-
-    def better_order(self) -> list[int] | None:
-        """See `class_order`, on the validation images; None for several labels."""
-        if self.dataset.labels == "many":
-            return None
-        rows = self._rows("val")
-        images = (self.render.plain(part) for part in rows.split(self.config.batch))
-        answers = logits_of(self.net, images, self.dtype)
-        return class_order.better_order(metrics.confusion(answers, self.labels[rows].numpy()))
+    @property
+    def figures(self) -> TeacherFigures:
+        """How well it answers."""
+        return TeacherFigures(self.net, self.render, self.dataset, self.config.batch, self.dtype)
 
     def finetune(self, lr: float) -> list[dict[str, float]]:
         """Train all weights on new views every epoch, with cross-entropy on mixed labels. Returns a
