@@ -42,7 +42,7 @@ def finished(tmp_path: Path) -> Path:
 def dataset() -> Dataset:
     splits = ("train", "val", "test")
     rows = [
-        ImageRow(name=f"{n}.png", label=n % CLASSES, split=splits[n // 4], sha256="")
+        ImageRow(name=f"{n}.png", label=n % CLASSES, split=splits[n // 4], sha256=f"{n:064x}")
         for n in range(12)
     ]
     pixels = np.random.default_rng(0).integers(0, 256, (12, 3, PX, PX), np.uint8)

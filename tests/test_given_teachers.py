@@ -51,7 +51,7 @@ def dataset(net: torch.nn.Module, mean: float, std: float, *, right: bool = True
             name=f"{n}.png",
             label=int(label),
             split=("train", "train", "val", "test")[n % 4],
-            sha256="",
+            sha256=f"{n:064x}",
         )
         for n, label in enumerate(labels)
     ]
