@@ -7,14 +7,13 @@ the converter.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from edgekd.core import artifacts
 from edgekd.core.errors import RecipeError
 from edgekd.core.number_formats import NumberFormat
 from edgekd.device import edgebench
-from edgekd.pipeline import given_stages
-from edgekd.pipeline.jobs import Job, file_digest, teacher_px, weights_content
+from edgekd.pipeline import given_stages, teacher_stages
+from edgekd.pipeline.jobs import Job, file_digest, weights_content
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
     CertifySettings,
@@ -23,7 +22,6 @@ from edgekd.pipeline.stage_settings import (
     DataSettings,
     DistilSettings,
     FormatsSettings,
-    GivenTeacherSettings,
     HostBenchSettings,
     InputsSettings,
     KnowledgeSettings,
@@ -31,7 +29,6 @@ from edgekd.pipeline.stage_settings import (
     PruneSettings,
     QatSettings,
     TeacherPrecision,
-    TeacherSettings,
 )
 from edgekd.settings import loss_catalogue
 from edgekd.training.oracle_settings import OracleSettings
@@ -58,45 +55,6 @@ def _inputs(job: Job) -> InputsSettings:
     return InputsSettings(
         config.input_px, config.fit, config.calibration, config.golden, config.channels
     )
-
-
-def _given_teacher(job: Job, number: int) -> GivenTeacherSettings:
-    """Settings of a finished teacher of the user's, by its place in `job.teachers`."""
-    from edgekd.quantization import given_teacher  # torch, which other jobs are planned without
-
-    table = job.recipe.teacher
-    config = job.teachers[number].as_config(table)
-    digest = given_teacher.digest(config)
-    return GivenTeacherSettings(config, digest, table.batch, table.precision)
-
-
-def _teacher_stage(usual: Stage, job: Job, number: int) -> Stage:
-    """The stage of a teacher, by its place in `job.teachers`. `usual`: of a network of timm."""
-    teacher = job.teachers[number]
-    row = dataclasses.replace(usual, name=teacher.stage)
-    if not teacher.given:
-        return dataclasses.replace(row, settings=functools.partial(_teacher, number=number))
-    return dataclasses.replace(
-        row,
-        function="edgekd.pipeline.stages.given_teacher:run",
-        settings=functools.partial(_given_teacher, number=number),
-    )
-
-
-def _teacher(job: Job, number: int = 0) -> TeacherSettings:
-    """Settings of a teacher by its place in `job.teachers`. All share those of the first."""
-    teacher = job.teachers[number]
-    # What may be done with the answers does not change them.
-    config = dataclasses.replace(
-        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights, terms=""
-    )
-    px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
-    content = weights_content(teacher.spec, config.weights, teacher.key)
-    view = job.recipe.views
-    if config.mode != "frozen":
-        # A new view every epoch: how many the student sees does not matter.
-        view = dataclasses.replace(view, per_image=1)
-    return TeacherSettings(config, teacher.spec, view, px, content)
 
 
 def _oracle(job: Job) -> OracleSettings:
@@ -219,7 +177,7 @@ STAGES: tuple[Stage, ...] = (
         "edgekd.pipeline.stages.teacher:run",
         artifacts.Network,
         ("data",),
-        _teacher,
+        teacher_stages.settings,
         shared=True,
     ),
     Stage(
@@ -342,7 +300,7 @@ def stages(job: Job) -> tuple[Stage, ...]:
         if stage.name == "knowledge":
             rows += _knowledge_stages(job, stage)
         elif stage.name == "teacher":
-            rows += [_teacher_stage(stage, job, number) for number in range(len(job.teachers))]
+            rows += teacher_stages.each(stage, job)
         elif stage.wanted(job):
             rows.append(stage)
     return tuple(rows)

@@ -1,0 +1,56 @@
+"""The stages of a build's teachers: a network of timm, or a finished network of the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from edgekd.pipeline.jobs import Job, teacher_px, weights_content
+from edgekd.pipeline.stage import Stage
+from edgekd.pipeline.stage_settings import GivenTeacherSettings, TeacherSettings
+
+
+def each(usual: Stage, job: Job) -> list[Stage]:
+    """A stage for each teacher. `usual`: the stage of a network of timm."""
+    return [_stage(usual, job, number) for number in range(len(job.teachers))]
+
+
+def _stage(usual: Stage, job: Job, number: int) -> Stage:
+    """The stage of a teacher, by its place in `job.teachers`."""
+    teacher = job.teachers[number]
+    row = dataclasses.replace(usual, name=teacher.stage)
+    if not teacher.given:
+        return dataclasses.replace(row, settings=functools.partial(settings, number=number))
+    return dataclasses.replace(
+        row,
+        function="edgekd.pipeline.stages.given_teacher:run",
+        settings=functools.partial(_given, number=number),
+    )
+
+
+def settings(job: Job, number: int = 0) -> TeacherSettings:
+    """Settings of a network of timm, by its place in `job.teachers`. All share those of the
+    first.
+    """
+    teacher = job.teachers[number]
+    # What may be done with the answers does not change them.
+    config = dataclasses.replace(
+        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights, terms=""
+    )
+    px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
+    content = weights_content(teacher.spec, config.weights, teacher.key)
+    view = job.recipe.views
+    if config.mode != "frozen":
+        # A new view every epoch: how many the student sees does not matter.
+        view = dataclasses.replace(view, per_image=1)
+    return TeacherSettings(config, teacher.spec, view, px, content)
+
+
+def _given(job: Job, number: int) -> GivenTeacherSettings:
+    """Settings of a finished network of the user's, by its place in `job.teachers`."""
+    from edgekd.quantization import given_teacher  # torch, which other jobs are planned without
+
+    table = job.recipe.teacher
+    config = job.teachers[number].as_config(table)
+    digest = given_teacher.digest(config)
+    return GivenTeacherSettings(config, digest, table.batch, table.precision)
