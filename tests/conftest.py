@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.util
 import os
 import shutil
 import sys
@@ -63,6 +64,30 @@ SLOW_FIRST = (
     "test_waterfall.py",
     "test_federated.py",
 )
+
+
+# A machine that is lent for its GPU may have torch and timm alone. It runs the tests of the GPU.
+if any(importlib.util.find_spec(name) is None for name in ("msgspec", "ai_edge_litert")):
+    collect_ignore = [
+        path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_gpu.py"
+    ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU, and is skipped elsewhere")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that were skipped for want of a GPU."""
+    skipped = [
+        report.nodeid.rpartition("::")[2]
+        for report in terminalreporter.stats.get("skipped", [])
+        if "gpu" in report.keywords
+    ]
+    if skipped:
+        names = sorted({name.partition("[")[0] for name in skipped})
+        told = f"{len(skipped)} tests were skipped, for want of an NVIDIA GPU: {', '.join(names)}"
+        terminalreporter.write_line(told)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

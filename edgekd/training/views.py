@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd.networks.compute import CPU, moved
+from edgekd.networks.compute import CPU, moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
 from edgekd.training.pixels import Pixels, on_device
@@ -68,7 +68,9 @@ class Views:
             else getattr(self, name)[:, None]
             for name in columns
         ]
-        split = moved(torch.cat(parts, 1), device).split([part.shape[1] for part in parts], 1)
+        split = moved(pinned(torch.cat(parts, 1), device), device).split(
+            [part.shape[1] for part in parts], 1
+        )
         found = {
             name: part.reshape(getattr(self, name).shape)
             for name, part in zip(columns, split, strict=True)
