@@ -1,7 +1,8 @@
 """A process that has imported EdgeKD, and runs each command line in a child of its own.
 
-Tests that start many commands save the imports, which take 4 s. The children end as any process
-does, and can be killed. Each has an environment, a folder and an output of its own.
+Tests that start many commands save the imports, which take 5 s, and the keys of the stages' code.
+The children end as any process does, and can be killed. Each has an environment, a folder and an
+output of its own.
 """
 
 from __future__ import annotations
@@ -87,10 +88,12 @@ class Forking:
 def serve() -> None:
     """Run the command lines of the standard input. Prints each child's number, then its exit."""
     from edgekd.app import cli
+    from edgekd.pipeline.stage_keys import source_digest
 
     stages = REPOSITORY / "edgekd" / "pipeline" / "stages"
     for path in sorted(stages.glob("[a-z]*.py")):
         importlib.import_module(f"edgekd.pipeline.stages.{path.stem}")
+        source_digest(f"pipeline.stages.{path.stem}")  # reads the package's source, once for all
     importlib.import_module("torch._dynamo")  # torch's optimizers import it
     print("ready", flush=True)
     for line in sys.stdin:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.app import cli
+from tests.small_build import STUDENT, STUDENT_OPTIONS
 
 Files = dict[str, bytes]
 SMALL = [
@@ -18,10 +19,11 @@ SMALL = [
     "--teacher",
     "none",
     "--student",
-    "mobilenetv2_035",
+    STUDENT,
     *(
         part
         for text in (
+            STUDENT_OPTIONS,
             "data.input_px=32",
             "distil.epochs=2",
             "qat.epochs=1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from edgekd.app import cli
-from edgekd.core.artifacts import sha256
+from edgekd.core.artifacts import Exported, LiteModel, sha256
+from edgekd.pipeline.stages import convert as convert_stage
 from edgekd.tflite import runtime
 from tests.conftest import REPOSITORY
 from tests.forking import Forking
@@ -277,7 +279,7 @@ def test_why_is_written_into_the_report_and_kept(
     why = json.loads(capsys.readouterr().out)["why"]
     assert why["schema"] == "edgekd.why/1"
     assert why == report(copy)["why"]
-    assert len(why["ops"]) > 50
+    assert len(why["ops"]) > 20
     assert all(row["alone"]["kl"] >= 0 for row in why["ops"])
     assert {"calibrate again", "more calibration", "another op", "more QAT"} <= {
         row["kind"] for row in why["candidates"]
@@ -340,18 +342,26 @@ def test_bench_of_a_build(built: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert body["model_sha256"] == sha256((built / "model.tflite").read_bytes())
 
 
-def test_a_failed_gate_is_exit_1(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With an impossible gate, the model has its name only if the certificate passed."""
-    assert run("--out", str(copy), "--set", "certify.max_drop=0", "--set", "qat.lr=0.5") in (0, 1)
-    assert run("--out", str(copy), "--set", "certify.min_agreement=1", "--set", "qat.lr=0.5") in (
-        0,
-        1,
-    )
-    body = report(copy)
-    passed = body["certificate"]["passed"]
-    assert (copy / "model.tflite").exists() == passed
-    assert (copy / "uncertified.tflite").exists() != passed
-    capsys.readouterr()
+def test_a_failed_certificate_is_exit_1(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file with one wrong weight does not get the model's name."""
+    convert = convert_stage.convert
+
+    def damaged(exported: Exported) -> LiteModel:
+        made = convert(exported)
+        data = bytearray(made.tflite)
+        data[-40_000] ^= 4  # inside the weights
+        return dataclasses.replace(made, tflite=bytes(data))
+
+    monkeypatch.setattr(convert_stage, "convert", damaged)
+    for entry in (copy / "store").glob("convert-*"):
+        shutil.rmtree(entry)
+    assert run("--out", str(copy)) == 1
+    assert "certificate" in capsys.readouterr().err
+    assert {row["check"] for row in report(copy)["certificate"]["failures"]} >= {"weights"}
+    assert not (copy / "model.tflite").exists()
+    assert (copy / "uncertified.tflite").exists()
 
 
 def test_twenty_kills(tmp_path: Path) -> None:
@@ -366,7 +376,7 @@ def test_twenty_kills(tmp_path: Path) -> None:
             if (out / "report.json").exists():
                 shutil.rmtree(out)  # the build got through: start over from nothing
                 seen.clear()
-            ended = process.run(command, kill_after=moments.uniform(0.2, 2.0))
+            ended = process.run(command, kill_after=moments.uniform(0.1, 1.2))
             kills += ended.returncode == -signal.SIGKILL
             entries = {
                 path.name: json.loads((path / "entry.json").read_text())["digest"]

@@ -17,6 +17,7 @@ from edgekd.networks import builders, weight_files
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DataConfig
 from edgekd.tflite import model_metadata, runtime
+from tests.small_build import STUDENT, STUDENT_OPTIONS, TEACHER
 
 SPEC = model_specs.spec(
     "efficientnet_lite0" if "efficientnet_lite0" in model_specs.names() else "mobilenetv2_050"
@@ -66,6 +67,7 @@ def test_the_recipe_takes_numbers_and_auto() -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("grey") / "out"
     settings = (
+        STUDENT_OPTIONS,
         "data.channels=auto",
         "data.input_px=32",
         "teacher.epochs=1",
@@ -88,9 +90,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "--data",
                 "phantom:100@40",
                 "--teacher",
-                "resnet18",
+                TEACHER,
                 "--student",
-                "mobilenetv2_035",
+                STUDENT,
                 "--out",
                 str(out),
                 *(part for text in settings for part in ("--set", text)),

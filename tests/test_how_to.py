@@ -46,7 +46,7 @@ def test_add_a_loss(forking: Forking, tmp_path: Path) -> None:
 source = "phantom:100@40"
 input_px = 32
 [teacher]
-name = "resnet18"
+name = "test_resnet"
 weights = "none"
 epochs = 1
 [distil]

@@ -29,6 +29,7 @@ from edgekd.networks import (
 from edgekd.networks.pruning_plan import Group, Layer, Limits, Member
 from edgekd.settings import recipe
 from edgekd.training.views import generator
+from tests.small_build import TEACHER
 
 PX = 64
 
@@ -305,7 +306,7 @@ SMALL = [
     "--data",
     "phantom:120@40",
     "--teacher",
-    "resnet18",
+    TEACHER,
     "--student",
     "mobilenetv2_050",
     *(

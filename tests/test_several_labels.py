@@ -22,6 +22,7 @@ from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig
 from edgekd.tflite import model_metadata
 from edgekd.tflite.int8_rules import Range
+from tests.small_build import STUDENT, STUDENT_OPTIONS, TEACHER
 
 WIDE = (
     "image,split,group,A,B\na.png,train,p1,1,0\nb.png,train,p1,1,1\nc.png,val,p2,,1\n"
@@ -246,12 +247,13 @@ SMALL = [
     "--data",
     "phantom-multi:120@40",
     "--teacher",
-    "resnet18",
+    TEACHER,
     "--student",
-    "mobilenetv2_035",
+    STUDENT,
     *(
         part
         for text in (
+            STUDENT_OPTIONS,
             "data.input_px=32",
             "teacher.epochs=1",
             "distil.epochs=1",

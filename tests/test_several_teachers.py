@@ -14,6 +14,7 @@ from edgekd.app import cli
 from edgekd.bundle import archive, verify_bundle
 from edgekd.core.artifacts import sha256
 from edgekd.settings import model_specs
+from tests.small_build import STUDENT, STUDENT_OPTIONS, TEACHER
 
 SMALL = [
     "build",
@@ -24,10 +25,11 @@ SMALL = [
     "--teacher",
     "free_teacher",
     "--student",
-    "mobilenetv2_035",
+    STUDENT,
     *(
         part
         for text in (
+            STUDENT_OPTIONS,
             'teacher.others=["paid_teacher"]',
             "data.input_px=32",
             "teacher.epochs=1",
@@ -56,17 +58,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     the student.
     """
     folder = tmp_path_factory.mktemp("models")
-    student = Path(model_specs.folder("models")) / "mobilenetv2_035.toml"
-    (folder / student.name).write_bytes(student.read_bytes())
+    (folder / f"{STUDENT}.toml").write_text(model_file(STUDENT, STUDENT, "student", "Apache-2.0"))
     closed = 'output_terms = "no-training"\n'
     for name, licence, more in (
         ("free_teacher", "Apache-2.0", ""),
         ("paid_teacher", "CC-BY-NC-4.0", ""),
         ("closed_teacher", "proprietary", closed),
     ):
-        (folder / f"{name}.toml").write_text(
-            model_file(name, "resnet10t", "teacher", licence, more)
-        )
+        (folder / f"{name}.toml").write_text(model_file(name, TEACHER, "teacher", licence, more))
     return folder
 
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +22,7 @@ from edgekd.pipeline.stage_settings import HashedOnly, StageSettings
 from edgekd.pipeline.stage_table import CLIENTS, LOGS, STAGES, Stage
 from edgekd.settings import model_specs
 from tests.conftest import REPOSITORY
+from tests.small_build import STUDENT, STUDENT_OPTIONS
 
 SMALL = [
     "build",
@@ -35,10 +33,11 @@ SMALL = [
     "--teacher",
     "none",
     "--student",
-    "mobilenetv2_035",
+    STUDENT,
     *(
         part
         for text in (
+            STUDENT_OPTIONS,
             "data.input_px=32",
             "distil.epochs=1",
             "qat.epochs=0",
@@ -64,43 +63,51 @@ def ran(out: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """A copy of the package that may be edited, and the out folder of a build with it."""
+    """A copy of the package's source that may be edited, and the out folder of a build by it.
 
-    root: Path
+    Keys are made from the copy's source. What runs is the package itself.
+    """
+
+    package: Path
     out: Path
 
     def build(self) -> list[str]:
-        """Build with the copy, in a process of its own. Returns the stages that ran."""
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "edgekd", *SMALL, "--out", str(self.out)]
-        done = subprocess.run(
-            command, env=environment, cwd=self.root, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        """Build, and return the stages that ran."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage_keys, "PACKAGE", self.package)
+            read_sources_again()
+            assert cli.main([*SMALL, "--out", str(self.out)]) == 0
+        read_sources_again()
         return ran(self.out)
 
     def edit(self, module: str, change: Callable[[str], str]) -> None:
         """Replace the text of a module of the copy."""
-        path = self.root / "edgekd" / module
+        path = self.package / module
         text = path.read_text(encoding="utf-8")
         assert change(text) != text
         path.write_text(change(text), encoding="utf-8")
 
 
+def read_sources_again() -> None:
+    """Forget what was read of the package's source, as a new process has not read it yet."""
+    for found in vars(stage_keys).values():
+        if hasattr(found, "cache_clear"):
+            found.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     root = tmp_path_factory.mktemp("copy")
-    for folder in ("edgekd", "models", "device_profiles", "calib_data"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / folder, root / folder, ignore=ignored)
-    made = Copy(root, root / "out")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "edgekd", root / "edgekd", ignore=ignored)
+    made = Copy(root / "edgekd", root / "out")
     assert len(made.build()) == 11
     return made
 
 
 @pytest.fixture
 def out(copy: Copy, tmp_path: Path) -> Path:
-    """The out folder of the finished build, for builds of this process: their code is the same."""
+    """The out folder of the finished build, which builds of the package itself may go on from."""
     return Path(shutil.copytree(copy.out, tmp_path / "out"))
 
 
@@ -116,7 +123,7 @@ def test_comments_and_docstrings_leave_a_build_cached(copy: Copy) -> None:
 def test_changed_code_runs_its_stage_again(copy: Copy) -> None:
     """Only this stage: what it makes is the same, and so are the keys of the stages after it."""
     module = "pipeline/stages/confidence.py"
-    before = (copy.root / "edgekd" / module).read_text()
+    before = (copy.package / module).read_text()
     copy.edit(module, lambda text: text + "\nUNUSED = 1\n")
     assert copy.build() == ["confidence"]
     copy.edit(module, lambda _text: before)

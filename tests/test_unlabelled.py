@@ -24,6 +24,7 @@ from edgekd.training.fit import balanced
 from edgekd.training.lesson import lesson
 from edgekd.training.teacher_answers import TeacherAnswers
 from tests.answers import told
+from tests.small_build import STUDENT, STUDENT_OPTIONS, TEACHER
 
 
 def write(path: Path, picture: np.ndarray) -> None:
@@ -210,6 +211,7 @@ def test_they_are_drawn_as_the_class_that_the_teacher_sees(folders: Path) -> Non
 
 def test_a_whole_build_tells_how_many(folders: Path, tmp_path: Path) -> None:
     settings = (
+        STUDENT_OPTIONS,
         "data.input_px=32",
         "teacher.epochs=1",
         "distil.epochs=1",
@@ -232,9 +234,9 @@ def test_a_whole_build_tells_how_many(folders: Path, tmp_path: Path) -> None:
                 "--data",
                 str(folders / "labelled"),
                 "--teacher",
-                "resnet18",
+                TEACHER,
                 "--student",
-                "mobilenetv2_035",
+                STUDENT,
                 "--out",
                 str(tmp_path),
                 "--until",

@@ -45,7 +45,7 @@ def create(arch: str, options: Options) -> nn.Module:
     if arch == recorded_graph.ARCH:
         return recorded_graph.build(options[recorded_graph.GRAPH]).eval()
     model_specs.register(arch)
-    check_name(arch, "network", timm.list_models())
+    check_known(arch, "network")
     _check_tag(arch)
     try:
         with warnings.catch_warnings():
@@ -328,14 +328,16 @@ def accepts_size(arch: str) -> bool:
 def facts(arch: str) -> tuple[int, int]:
     """Native input size and patch size of a timm network in pixels; a CNN's patch size is 1."""
     model_specs.register(arch)
-    check_name(arch, "network", timm.list_models())
+    check_known(arch, "network")
     patch = getattr(getattr(create(arch, {}), "patch_embed", None), "patch_size", (1, 1))[0]
     return int(timm.get_pretrained_cfg_value(arch, "input_size")[-1]), int(patch)
 
 
 def check_known(name: str, role: str) -> None:
     """Raise UnknownName unless timm or models/ has the network. `role`: for the message."""
-    check_name(name, role, timm.list_models())
+    base, _ = model_specs.split_tag(name)
+    # The whole list, which timm sorts anew at each call, is for names that are near a wrong one.
+    check_name(name, role, timm.list_models(base) or timm.list_models())
 
 
 def taps(spec: ModelSpec, model: nn.Module) -> list[str]:

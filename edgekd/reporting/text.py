@@ -36,7 +36,7 @@ def readable(text: str) -> str:
 
     They could hide, reorder or break what is shown.
     """
-    return "".join(map(_readable, text))
+    return text if text.isprintable() else "".join(map(_readable, text))
 
 
 def _readable(c: str) -> str:

@@ -222,7 +222,7 @@ def deviations(data: bytes | memoryview) -> list[Deviation]:
 
 def _facts(graph: LiteGraph) -> dict[tuple[str, str, str], Json]:
     """{(where, name, field): value} of everything that the canonical form decides."""
-    model = graph.model
+    model = graph.written
     facts: dict[tuple[str, str, str], Json] = {}
     for op, written in zip(graph.ops, model.subgraphs[0].operators, strict=True):
         code = model.operatorCodes[written.opcodeIndex]

@@ -70,17 +70,25 @@ class LiteOp:
 
 @dataclasses.dataclass(frozen=True)
 class LiteGraph:
-    """The one subgraph of a model, checked. `data`: the file."""
+    """The one subgraph of a model, checked.
+
+    `data`: the file. `written`: the schema's own object, to be read only, since graphs of the same
+    file share it.
+    """
 
     tensors: list[LiteTensor]
     ops: list[LiteOp]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     data: bytes = dataclasses.field(repr=False)
+    written: Any = dataclasses.field(repr=False, compare=False)
 
     @functools.cached_property
     def model(self) -> Any:
-        """The schema's own object, this graph's alone, for passes that change it."""
+        """The schema's own object, this graph's alone, for passes that change it.
+
+        Parsing it takes 10 ms; `written` is there already.
+        """
         return _unpacked(self.data)
 
     def counts(self) -> dict[str, int]:
@@ -101,7 +109,6 @@ def schema() -> ModuleType:
     return schema_py_generated
 
 
-@functools.cache
 @functools.cache
 def _names(enum: type) -> dict[int, str]:
     """{value: name} of one of the schema's enumerations, which have up to 200 members."""
@@ -159,7 +166,7 @@ def _checked(data: bytes) -> LiteGraph:
         )
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise _broken(f"{type(error).__name__}: {error}") from error
-    return LiteGraph(tensors, ops, inputs, outputs, data)
+    return LiteGraph(tensors, ops, inputs, outputs, data, model)
 
 
 def _unpacked(data: bytes) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekd.core.errors import ModelFileError
-from edgekd.tflite.flatbuffer import LiteGraph, read, schema, write
+from edgekd.tflite.flatbuffer import read, schema, write
 from edgekd.tflite.metadata_codec import Table, pack, unpack
 from edgekd.tflite.metadata_schema.AssociatedFileType import AssociatedFileType
 from edgekd.tflite.metadata_schema.ColorSpaceType import ColorSpaceType
@@ -66,7 +66,7 @@ def detach(model: bytes | memoryview) -> bytes:
     model = bytes(model)
     bare = model[: _flatbuffer_length(model)]
     graph = read(bare)
-    own = [entry for entry in graph.model.metadata or [] if _name(entry) == ENTRY]
+    own = [entry for entry in graph.written.metadata or [] if _name(entry) == ENTRY]
     if not own:
         return bare
     graph.model.metadata = [entry for entry in graph.model.metadata if _name(entry) != ENTRY]
@@ -80,18 +80,18 @@ def detach(model: bytes | memoryview) -> bytes:
 
 def metadata_of(model: bytes | memoryview) -> Table | None:
     """The ModelMetadata of a .tflite, None without one. Raises ModelFileError when damaged."""
-    graph: LiteGraph = read(model)
-    for entry in graph.model.metadata or []:
+    written = read(model).written
+    for entry in written.metadata or []:
         if _name(entry) == ENTRY:
             if (
-                not 0 <= entry.buffer < len(graph.model.buffers)
-                or graph.model.buffers[entry.buffer].data is None
+                not 0 <= entry.buffer < len(written.buffers)
+                or written.buffers[entry.buffer].data is None
             ):
                 raise ModelFileError(
                     "the TFLite Metadata of this file name a buffer that does not exist",
                     "build it again",
                 )
-            return unpack(bytes(bytearray(graph.model.buffers[entry.buffer].data)))
+            return unpack(bytes(bytearray(written.buffers[entry.buffer].data)))
     return None
 
 

@@ -40,7 +40,7 @@ def codes_of(graph: LiteGraph) -> list[OpCode]:
 
     Builtin codes count even where no operator uses them; custom ones only where one does.
     """
-    codes = graph.model.operatorCodes or []
+    codes = graph.written.operatorCodes or []
     all_codes = [OpCode(builtin_name(code), int(code.version), custom_name(code)) for code in codes]
     used = {op.custom for op in graph.ops}
     return list(dict.fromkeys(code for code in all_codes if code.custom in used | {""}))

@@ -39,5 +39,5 @@ def is_edgetpu_op(op: LiteOp) -> bool:
 
 def _executable_bytes(graph: LiteGraph, index: int) -> int:
     """Size of a custom operator's options, which hold its program and its parameters."""
-    options = graph.model.subgraphs[0].operators[index].customOptions
+    options = graph.written.subgraphs[0].operators[index].customOptions
     return 0 if options is None else len(options)
