@@ -13,14 +13,24 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from edgekd.app import format_rechecks
 from edgekd.app.cli import main
+from edgekd.app.published_files import (
+    PublishedFiles,
+    Reported,
+    ReportedAccuracy,
+    ReportedData,
+    ReportedFormat,
+    ReportedModel,
+)
 from edgekd.assessment.format_latency import format_latencies
 from edgekd.bundle import format_card, other_formats
 from edgekd.bundle.other_formats import OtherFormats
-from edgekd.core.artifacts import Dataset, Evaluation, Formats, Inputs, LiteModel, Network
+from edgekd.core.artifacts import Dataset, Evaluation, Formats, Inputs, LiteModel, Network, sha256
 from edgekd.core.context import Context
 from edgekd.core.errors import MissingExtra, UnsupportedNetwork
 from edgekd.core.number_formats import NumberFormat, file_name
+from edgekd.core.records import from_json
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.device import edgebench
 from edgekd.evaluation import format_accuracy
@@ -28,10 +38,15 @@ from edgekd.evaluation.accuracy_record import Change, FailedFormat, FormatRow
 from edgekd.export import float_conversion, format_packages
 from edgekd.networks import builders, recorded_graph, weight_files
 from edgekd.networks.inference import logits_of
+from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.stage_settings import FormatsSettings
+from edgekd.pipeline.stage_table import stages
 from edgekd.pipeline.stages import formats as stage
+from edgekd.proof.certificate_record import Bound, BoundGolden, BoundInput, CertificateBody
+from edgekd.proof.failures import Failures
 from edgekd.quantization import foreign_graph
 from edgekd.reporting import build_gates
+from edgekd.settings import recipe
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.verdict_settings import CertifyConfig
@@ -305,6 +320,51 @@ def test_profiles_of_gpus_ask_for_float16(monkeypatch: pytest.MonkeyPatch) -> No
         format_packages.check_installed((NumberFormat.INT8,))
     finally:
         format_packages.missing.cache_clear()
+
+
+def test_formats_change_no_other_stage() -> None:
+    """A format that is added later repeats nothing, and only the stage "formats" is new."""
+    asked = recipe.load(None, ['convert.formats=["float16"]'])
+    jobs = (
+        Job(settings, load_profile(profile), PhantomSource(90, 32))
+        for settings, profile in ((recipe.load(None), "pi4"), (asked, "pi4"))
+    )
+    plain, more = (
+        {stage.name: stage.settings and stage.settings(job) for stage in stages(job)}
+        for job in jobs
+    )
+    made = more.pop("formats")
+    assert isinstance(made, FormatsSettings)
+    assert made.formats == (NumberFormat.FLOAT16,)
+    assert more == plain
+    on_gpu = Job(recipe.load(None), load_profile("android-gpu"), PhantomSource(90, 32))
+    assert "formats" in [stage.name for stage in stages(on_gpu)]
+
+
+def test_verify_finds_a_format_of_another_build(made: Made) -> None:
+    name = file_name(NumberFormat.FLOAT16)
+    files = published(made, sha256(made.files[NumberFormat.FLOAT16]))
+    failures = Failures()
+    assert format_rechecks.formats(files, failures) == f"beside int8: {name}"
+    assert not failures.rows
+    format_rechecks.formats(published(made, "0" * 64), failures)
+    assert [row.place for row in failures.rows] == [name]
+
+
+def published(made: Made, digest: str) -> PublishedFiles:
+    """An out folder with float16, of which report.json states this digest."""
+    name = file_name(NumberFormat.FLOAT16)
+    golden = {"inputs": made.images, "mean": np.float32(MEAN), "std": np.float32(STD)}
+    labels = ["a", "b", "c"]
+    bound = Bound(labels, BoundInput(PX, "RGB", MEAN, STD), BoundGolden(IMAGES, "", "", ""))
+    accuracy = ReportedAccuracy([ReportedFormat(name, digest)])
+    report = Reported(ReportedData(labels), ReportedModel(""), accuracy)
+    certificate = from_json(CertificateBody, sample_report.whole()["certificate"], "the sample")
+    graph = flatbuffer.read(tiny().model)
+    others = {name: made.files[NumberFormat.FLOAT16]}
+    return PublishedFiles(
+        certificate, bound, report, tiny().model, graph, b"", golden, labels, others
+    )
 
 
 def test_a_wrong_format_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def formats(files: PublishedFiles, failures: Failures) -> str:
             failures.add("formats", "file", path, wanted, f"sha256 {found[:16]}", AGAIN)
         else:
             _run(path, data, files, failures)
-    return f"{len(files.others)} files beside int8" if files.others else "nothing beside int8"
+    return f"beside int8: {', '.join(files.others) or 'nothing'}"
 
 
 def _run(path: str, data: bytes, files: PublishedFiles, failures: Failures) -> None:

@@ -97,7 +97,7 @@ def read_files(folder: Path) -> PublishedFiles:
         _bytes(folder / "model.onnx"),
         companion_files.read_golden(_bytes(folder / "golden.npz")),
         _labels(folder),
-        {path: read_model(_inside(folder, path)) for path in others},
+        {path: _bytes(_inside(folder, path)) for path in others},
     )
 
 
