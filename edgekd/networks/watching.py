@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,9 @@ def watch(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
     """Record the outputs of the named modules at each forward pass, as {name: output}.
 
     Maps are [n, channels, height, width]: see `channels_first`. Raises UnknownName for a name that
-    is no module of the network.
+    is no module of the network. Forward passes of other threads are not recorded.
     """
+    own = threading.get_ident()
     seen: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
     channels = _channels(model)
@@ -27,7 +29,8 @@ def watch(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
             raise _unknown_tap(model, type(model).__name__, name)
 
         def keep(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-            seen[name] = channels_first(model, output, channels.get(name))
+            if threading.get_ident() == own:
+                seen[name] = channels_first(model, output, channels.get(name))
 
         handles.append(modules[name].register_forward_hook(keep))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import time
@@ -20,6 +21,7 @@ from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
+from edgekd.training import threads
 from edgekd.training.processes import Team, launched
 
 # The module whose code decides what a teacher answers about an image.
@@ -179,7 +181,8 @@ class _Run:
         parents = [load(self.parents, name) for name in self.stage.parents]
         given = {} if self.settings is None else {"settings": self.settings}
         start = time.perf_counter()
-        artifact = produce(*parents, **given, context=context)
+        with threads.training() if self.stage.shared else contextlib.nullcontext():
+            artifact = produce(*parents, **given, context=context)
         return artifact, time.perf_counter() - start
 
     def _read(self) -> Entry:

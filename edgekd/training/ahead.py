@@ -1,4 +1,4 @@
-"""Prepares the next batches in a thread of its own, while a GPU computes."""
+"""Prepares the next batches in a thread of its own, while other threads or a GPU compute."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+
+from edgekd.training import threads
 
 # Batches that are ready beside the one in use: one hides the time of an average batch, two more a
 # batch that is late.
@@ -47,6 +49,7 @@ def ahead[B](batches: Iterable[B], wanted: bool = True) -> Iterator[B]:
 
     def prepare() -> None:
         try:
+            threads.limit(max(1, threads.preparing()))
             for batch in batches:
                 if not put(batch):
                     return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from edgekd.core.artifacts import Labels
 from edgekd.networks.compute import moved, pinned
 from edgekd.settings.recipe import ViewsConfig
-from edgekd.training import views
+from edgekd.training import threads, views
 from edgekd.training.ahead import ahead
 from edgekd.training.cached_answers import CachedAnswers
 from edgekd.training.counted_random import Numbers
@@ -134,13 +134,19 @@ class Feed:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches with about as many images as there are; epoch e shows view e mod per_image.
 
-        They are on the device that the views are rendered on. There, all but the rendering is done
-        ahead; a teacher that is asked live needs the device itself.
+        They are on the device that the views are rendered on. On the CPU they are made ahead. On a
+        GPU, all but the rendering is done ahead; a teacher that is asked live needs the GPU itself.
         """
-        device = self.render.device
-        early = device.type != "cpu" and self.ask is None
-        for sight, batch in ahead(self._gathered(epoch), early):
-            yield dataclasses.replace(batch.moved(device), images=self.render.draw(sight))
+        if self.render.device.type == "cpu":
+            yield from ahead(self._drawn(self._gathered(epoch)), threads.preparing() > 0)
+        else:
+            yield from self._drawn(ahead(self._gathered(epoch), self.ask is None))
+
+    def _drawn(self, gathered: Iterable[tuple[views.Sight, Batch]]) -> Iterator[Batch]:
+        """The batches with their images."""
+        for sight, batch in gathered:
+            moved = batch.moved(self.render.device)
+            yield dataclasses.replace(moved, images=self.render.draw(sight))
 
     def _gathered(self, epoch: int) -> Iterator[tuple[views.Sight, Batch]]:
         """What each view of an epoch is rendered from, and its batch without images."""

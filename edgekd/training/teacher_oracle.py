@@ -19,7 +19,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.networks import builders, watching
 from edgekd.networks.compute import Compute, autocast, moved
 from edgekd.networks.inference import ON_CPU, classify, precision
-from edgekd.training import answer_keys, views
+from edgekd.training import answer_keys, threads, views
 from edgekd.training.adapters import resize_map, tokens_to_map
 from edgekd.training.losses import explanation_losses
 from edgekd.training.oracle_settings import OracleSettings
@@ -185,12 +185,19 @@ class Oracle:
 
 
 def in_blocks(ask: Callable[[Tensor], Answers], rows: Tensor, size: int) -> Answers:
-    """`ask` of all rows [b, ...], in blocks of `size`; on a CPU the last is filled by copies."""
-    found = []
-    for block in rows.split(size):
-        short = 0 if size == GPU_BLOCK else size - len(block)
+    """`ask` of all rows [b, ...], in blocks of `size`.
+
+    On a CPU the last block is filled by copies, and several threads ask about a block each.
+    """
+    on_gpu = size == GPU_BLOCK
+
+    def answered(block: Tensor) -> Answers:
+        short = 0 if on_gpu else size - len(block)
         filled = torch.cat([block, block[-1:].expand(short, *block.shape[1:])])
-        found.append({name: value[: len(block)] for name, value in ask(filled).items()})
+        return {name: value[: len(block)] for name, value in ask(filled).items()}
+
+    blocks = rows.split(size)
+    found = [*map(answered, blocks)] if on_gpu else threads.in_order(answered, blocks)
     return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
 

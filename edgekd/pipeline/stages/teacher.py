@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from edgekd.settings import model_specs
 from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.settings.training_settings import AS_IT_IS
-from edgekd.training import linear_head, teacher_columns, views
+from edgekd.training import linear_head, teacher_columns, threads, views
 from edgekd.training.ahead import ahead
 from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.fit import balanced, fit, shuffled
@@ -169,9 +169,16 @@ class _Training:
 
     def _batches(self, epoch: int, class_weights: Tensor | None) -> Iterator[Batch]:
         """The batches of an epoch: views of training images with mixed, smoothed labels."""
-        device = self.on.device
-        for sight, targets in ahead(self._gathered(epoch, class_weights), not self.on.is_host):
-            yield self.render.draw(sight), compute.moved(targets, device)
+        gathered = self._gathered(epoch, class_weights)
+        if self.on.is_host:
+            yield from ahead(self._drawn(gathered), threads.preparing() > 0)
+        else:
+            yield from self._drawn(ahead(gathered))
+
+    def _drawn(self, gathered: Iterable[tuple[views.Sight, Tensor]]) -> Iterator[Batch]:
+        """The batches with their images."""
+        for sight, targets in gathered:
+            yield self.render.draw(sight), compute.moved(targets, self.on.device)
 
     def _gathered(
         self, epoch: int, class_weights: Tensor | None
