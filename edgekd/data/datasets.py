@@ -98,12 +98,14 @@ def student_channels(dataset: Dataset, wanted: str) -> int:
 
 
 def input_images(inputs: Inputs, part: str, channels: int) -> Pixels:
-    """One part of the inputs, uint8 [n, px, px, channels] (NHWC); grey is repeated where needed.
+    """One part of the inputs, uint8 [n, px, px, channels] (NHWC), as a read-only view without a
+    copy. Grey is repeated where needed.
 
     `part`: "val", "test", "calibration" or "golden".
     """
     images = np.frombuffer(getattr(inputs, part), np.uint8).reshape(
         -1, inputs.px, inputs.px, inputs.channels
     )
-    # Copied in both cases: torch warns about memory that must not be written.
-    return images.copy() if inputs.channels == channels else np.repeat(images, channels, axis=3)
+    if inputs.channels == channels:
+        return images
+    return np.broadcast_to(images, (*images.shape[:3], channels))

@@ -311,7 +311,8 @@ def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[
 
 def normalised(images: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
     """uint8 [n, h, w, c] as float32 [n, c, h, w]: (x / 255 - mean) / std, in channels_last."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    # Copied: torch warns about memory that must not be written.
+    x = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 

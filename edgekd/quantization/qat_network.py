@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, fx, nn
 
+from edgekd.core import pages
 from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
 from edgekd.networks import builders
@@ -328,12 +329,13 @@ def predict(
     the file.
     """
     first = next(network.parameters())
-    rows = []
+    rows, resident = [], pages.Resident(images)
     with torch.no_grad():
         for start in range(0, len(images), batch):
-            part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(
+            part = torch.from_numpy(np.array(images[start : start + batch], order="C")).to(
                 first.device
             )
+            resident.used(len(part), part[0].nbytes)
             pixels = network.pixels(part.permute(0, 3, 1, 2)).to(first.dtype)
             rows.append(network.graph(pixels).cpu().numpy())
     return np.concatenate(rows).astype(np.float32)

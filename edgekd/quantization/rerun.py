@@ -98,7 +98,7 @@ class Rerun:
         """`images`: uint8 [n, px, px, channels]. Fake-quantizers keep their present phases."""
         self.graph = network.graph
         self.pixels = network.pixels(
-            torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+            torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2)
         )
         self.values: Values = {}
         self.logits = self._run(frozenset())

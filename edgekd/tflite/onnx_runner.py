@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core import pages
 from edgekd.core.errors import DataError, MissingExtra, ModelFileError
 
 
@@ -47,13 +48,17 @@ def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDAr
     """
     session = open_session(bytes(model))
     (port,) = session.get_inputs()
-    nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    nchw = images.transpose(0, 3, 1, 2)
     if port.type != "tensor(uint8)" or list(port.shape[1:]) != list(nchw.shape[1:]):
         raise DataError(
             f"the model takes {port.type} {port.shape}, found uint8 images {list(nchw.shape)}",
             "decode images to the model's own size",
         )
-    return np.concatenate([session.run(None, {port.name: image[None]})[0] for image in nchw])
+    found, resident = [], pages.Resident(images)
+    for image in nchw:
+        found.append(session.run(None, {port.name: np.ascontiguousarray(image[None])})[0])
+        resident.used(1, image.nbytes)
+    return np.concatenate(found)
 
 
 def values(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core import pages
 from edgekd.core.artifact_rows import LiteFacts, PortFacts
 from edgekd.core.errors import DataError, DeviceError, MissingExtra, ModelFileError
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, read
@@ -138,9 +139,11 @@ class LiteRunner:
                 f"{images.shape[1:]}",
                 "decode images to the model's own size",
             )
-        answers = np.concatenate(
-            [self.invoke(quantize_pixels(image[None], self.input)) for image in images]
-        )
+        found, resident = [], pages.Resident(images)
+        for image in images:
+            found.append(self.invoke(quantize_pixels(image[None], self.input)))
+            resident.used(1, image.nbytes)
+        answers = np.concatenate(found)
         return (
             (answers.astype(np.int16) - 128).astype(np.int8)
             if answers.dtype == np.uint8

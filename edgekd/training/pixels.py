@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.core import pages
 from edgekd.networks import compute
 
 # Share of a GPU's free memory that pixels may take. The rest is for networks and activations: a
@@ -36,10 +37,12 @@ class Mapped:
     """Pixels in a memory map, for the CPU."""
 
     def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
+        self.pixels, self._pages = pixels, pages.Resident(pixels)
 
     def gather(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.pixels[rows.numpy()])
+        found = self.pixels[rows.numpy()]
+        self._pages.used(len(found), found[:1].nbytes)
+        return torch.from_numpy(found)
 
     def take(self, gathered: Tensor) -> Tensor:
         return gathered
@@ -58,6 +61,7 @@ class Resident:
             part = np.ascontiguousarray(pixels[start : start + rows])
             part = part.view(np.int16) if self.deep else part
             self.pixels[start : start + rows].copy_(torch.from_numpy(part))
+            pages.release(pixels)
 
     def gather(self, rows: Tensor) -> Tensor:
         return compute.pinned(rows, self.pixels.device)
@@ -71,11 +75,12 @@ class Sent:
     """Pixels in a memory map, of which each batch is copied to a GPU."""
 
     def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
-        self.pixels, self.device = pixels, device
+        self.pixels, self.device, self._pages = pixels, device, pages.Resident(pixels)
         self.deep = pixels.dtype == np.uint16
 
     def gather(self, rows: Tensor) -> Tensor:
         found = self.pixels[rows.numpy()]
+        self._pages.used(len(found), found[:1].nbytes)
         return compute.pinned(
             torch.from_numpy(found.view(np.int16) if self.deep else found), self.device
         )

@@ -21,6 +21,7 @@ from edgekd.core.artifacts import (
     QuantNetwork,
 )
 from edgekd.core.context import Context
+from edgekd.core.pages import Resident
 from edgekd.data import datasets
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
@@ -100,7 +101,9 @@ def _float_logits(network: Network, images: Pixels, on: compute.Compute) -> Logi
 
 
 def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Tensor]:
+    resident = Resident(images)
     for start in range(0, len(images), BATCH):
+        resident.used(BATCH, images[0].nbytes)
         yield builders.normalised(images[start : start + BATCH], mean, std)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.context import Context
+from edgekd.core.pages import Resident
 from edgekd.data import datasets, input_builder, unsorted
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
@@ -77,7 +78,9 @@ def _answers(
 
 
 def _batches(images: np.ndarray, student: Network) -> Iterator[Tensor]:
+    resident = Resident(images)
     for start in range(0, len(images), BATCH):
+        resident.used(BATCH, images[0].nbytes)
         yield builders.normalised(images[start : start + BATCH], student.mean, student.std)
 
 
