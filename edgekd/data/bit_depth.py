@@ -175,3 +175,10 @@ def _images(found: Sequence[Extremes]) -> str:
 
 def _named(found: Sequence[Extremes]) -> str:
     return places([each.name for each in found])
+
+
+def widened(levels: NDArray[np.uint8] | Grey16) -> Grey16:
+    """Levels of 8 bits as 16 bits; those of 16 bits as they are. 255 becomes 65535."""
+    if levels.dtype == np.uint16:
+        return np.asarray(levels, np.uint16)
+    return levels.astype(np.uint16) * np.uint16(FULL // 255)

@@ -21,7 +21,7 @@ from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET, UnsetType, to_json
 from edgekd.data import class_names, data_checks, pixel_rules, uncertain, unlabelled
 from edgekd.data.data_checks import TINY_PX, Copies, GroupCounts
-from edgekd.data.decoding import Progress, ReadImage, Reading, read_all
+from edgekd.data.decoding import Progress, ReadImage, Reading, canvas, read_all
 from edgekd.data.depth_record import Depth
 from edgekd.data.folders import EXPECTED
 from edgekd.data.left_out import places
@@ -39,7 +39,8 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     image that could not be read. `labels`: "many" when an image may have several. `labels_by`:
     "network" when the labels are the answers of the float network. `depth`: how images of more
     than 8 bits became pixels, where there are any. `years`: the first and the last year of each
-    split, where images have dates. `uncertain`: absent when no label is.
+    split, where images have dates. `uncertain`: absent when no label is. `cache`: "none" when the
+    pixels are not stored.
     """
 
     fit: str
@@ -54,6 +55,7 @@ class DatasetFacts(SourceFacts, frozen=True, kw_only=True):
     years: dict[str, list[int]] | UnsetType = UNSET
     unlabelled: UnlabelledCounts | UnsetType = UNSET
     uncertain: UncertainLabels | UnsetType = UNSET
+    cache: Literal["none"] | UnsetType = UNSET
 
 
 def build_dataset(
@@ -71,9 +73,9 @@ def build_dataset(
     it and FEWEST without it). What is unusual but usable goes into `facts["warnings"]`.
     """
     items, classes, unsure = _collect(source, config, seed)
-    native = source.native_px()
-    px = min(config.cache_px, native) if native else config.cache_px
-    reading = read_all(source, items, pixel_rules.from_settings(config, px), progress)
+    px = min(config.cache_px, source.native_px() or config.cache_px)
+    rules = pixel_rules.from_settings(config, px)
+    reading = read_all(source, items, rules, progress, canvas(config, len(items), px))
     if reading.failures and config.on_error == "refuse":
         raise data_checks.unreadable(source.name, reading.failures)
 
@@ -113,6 +115,7 @@ def build_dataset(
         uncertain=UncertainLabels(config.uncertain, unsure, len(divided) - len(labelled))
         if unsure
         else UNSET,
+        cache="none" if config.cache == "none" else UNSET,
     )
     return assemble(source.name, classes, px, reading, labelled + new, facts)
 
@@ -278,8 +281,8 @@ def assemble(
     reading.canvas.keep([image.row for image in images])
     numbers = {name: index for index, name in enumerate(classes)}
     rows = [_row(image, numbers, facts) for image in images]
-    canvas = reading.canvas
-    return Dataset(name, classes, px, canvas.channels, rows, to_json(facts), canvas.blob())
+    filled = reading.canvas
+    return Dataset(name, classes, px, filled.channels, rows, to_json(facts), filled.blob())
 
 
 def _row(image: ReadImage, numbers: Mapping[str, int], facts: DatasetFacts) -> ImageRow:

@@ -14,11 +14,12 @@ from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DataError
 from edgekd.core.pages import Resident
 from edgekd.data import images
-from edgekd.data.bit_depth import FULL, Extremes, Grey16, Wide, decide, extremes, scaled
+from edgekd.data.bit_depth import Extremes, Grey16, Wide, decide, extremes, scaled, widened
 from edgekd.data.depth_record import Depth
 from edgekd.data.images import Pixels
 from edgekd.data.pixel_rules import PixelRules
 from edgekd.data.sources import Item, Source
+from edgekd.settings.recipe import DataConfig
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
 
@@ -77,16 +78,20 @@ class Reading:
     """
 
     images: list[ReadImage]
-    canvas: Canvas
+    canvas: Canvas | NoCanvas
     failures: list[DataError]
     depth: Depth | None
     warnings: list[str]
 
 
 def read_all(
-    source: Source, items: Sequence[Item], rules: PixelRules, progress: Progress | None
+    source: Source,
+    items: Sequence[Item],
+    rules: PixelRules,
+    progress: Progress | None,
+    canvas: Canvas | NoCanvas,
 ) -> Reading:
-    """Read every item onto one canvas.
+    """Read every item onto a canvas.
 
     Images that do not say what is white are read again when all others are there, because what is
     white is decided from all of them. Raises DataError when that cannot be decided.
@@ -95,7 +100,6 @@ def read_all(
     failures: list[DataError] = []
     undecided: dict[int, tuple[Item, Extremes]] = {}
     wide = clipped = 0
-    canvas = Canvas(len(items), rules.px)
     for item, image in decoded(source, items, rules, progress):
         if isinstance(image, DataError):
             failures.append(image)
@@ -124,7 +128,7 @@ def read_all(
     return Reading(found, canvas, failures, depth, said)
 
 
-def _read(source: Source, item: Item, rules: PixelRules) -> Decoded | DataError:
+def read_one(source: Source, item: Item, rules: PixelRules) -> Decoded | DataError:
     """Load, hash, decode and fit one image. Returns a DataError, so that all can be listed."""
     try:
         loaded = source.load(item)
@@ -158,11 +162,16 @@ def decoded(
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
-            found = threads.map(lambda item: _read(source, item, rules), batch)
+            found = threads.map(lambda item: read_one(source, item, rules), batch)
             for offset, pair in enumerate(zip(batch, found, strict=True)):
                 yield pair
                 if progress:
                     progress(start + offset + 1, len(items))
+
+
+def canvas(config: DataConfig, count: int, px: int) -> Canvas | NoCanvas:
+    """A canvas for `count` images, as `data.cache` says."""
+    return Canvas(count, px) if config.cache == "pixels" else NoCanvas()
 
 
 def room(shape: tuple[int, ...], wide: bool = False) -> Pixels | Grey16:
@@ -176,6 +185,35 @@ def room(shape: tuple[int, ...], wide: bool = False) -> Pixels | Grey16:
         return np.empty(shape, kind)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, kind, "w+", shape=shape)
+
+
+class NoCanvas:
+    """What a Canvas says of its images, without their pixels (`data.cache = "none"`)."""
+
+    def __init__(self) -> None:
+        self.channels, self.wide, self._used = 1, False, 0
+
+    def add(self, image: Pixels | Grey16 | None) -> int:
+        """Note the next image; returns its row. None: one of more than 8 bits."""
+        self._used += 1
+        if image is None:
+            self.wide = True
+        else:
+            self.put(self._used - 1, image)
+        return self._used - 1
+
+    def put(self, row: int, image: Pixels | Grey16) -> None:
+        """Note what an image is."""
+        del row
+        self.channels = 3 if image.ndim == 3 else self.channels
+        self.wide = self.wide or image.dtype == np.uint16
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """There are no rows to keep."""
+
+    def blob(self) -> bytes:
+        """No pixels."""
+        return b""
 
 
 class Canvas:
@@ -218,7 +256,7 @@ class Canvas:
         coloured = image.ndim == 3
         self._grow(3 if coloured else self.channels, self.wide or image.dtype == np.uint16)
         levels = image.transpose(2, 0, 1) if coloured else image
-        self._pixels[row] = _widened(levels) if self.wide else levels
+        self._pixels[row] = widened(levels) if self.wide else levels
         self._resident.used(1, self._pixels[row].nbytes)
 
     def _grow(self, channels: int, wide: bool) -> None:
@@ -228,7 +266,7 @@ class Canvas:
         grown = room((len(self._pixels), channels, *self._pixels.shape[2:]), wide)
         of_grown = Resident(grown)
         for row in range(self._used):  # one by one: a copy of all would double the memory
-            grown[row] = _widened(self._pixels[row]) if wide else self._pixels[row]
+            grown[row] = widened(self._pixels[row]) if wide else self._pixels[row]
             self._resident.used(1, grown[row].nbytes)
             of_grown.used(1, grown[row].nbytes)
         self._pixels, self._resident = grown, of_grown
@@ -246,10 +284,3 @@ class Canvas:
         used = self._pixels[: self._used]
         used.flags.writeable = False
         return memoryview(used.reshape(-1).view(np.uint8))
-
-
-def _widened(levels: Pixels | Grey16) -> Grey16:
-    """Levels of 8 bits as 16 bits; those of 16 bits as they are. 255 becomes 65535."""
-    if levels.dtype == np.uint16:
-        return np.asarray(levels, np.uint16)
-    return levels.astype(np.uint16) * np.uint16(FULL // 255)

@@ -20,7 +20,7 @@ from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
 from edgekd.core.records import UNSET
 from edgekd.data import data_checks, dataset_builder, image_bytes, pixel_rules
-from edgekd.data.decoding import Progress, read_all
+from edgekd.data.decoding import Progress, canvas, read_all
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.folder_walk import FolderWalk
 from edgekd.data.images import header_size
@@ -104,7 +104,8 @@ def build(
     items = dataset_builder.limited(source.items(), config.limit, seed)
     native = source.native_px()
     px = min(config.cache_px, native) if native else config.cache_px
-    reading = read_all(source, items, pixel_rules.from_settings(config, px), progress)
+    rules = pixel_rules.from_settings(config, px)
+    reading = read_all(source, items, rules, progress, canvas(config, len(items), px))
     if reading.failures and config.on_error == "refuse":
         raise data_checks.unreadable(source.name, reading.failures)
     images, copies = data_checks.without_copies(source.name, reading.images, config.duplicates)
@@ -122,6 +123,7 @@ def build(
         source=source.facts.source,
         synthetic=source.facts.synthetic,
         generator=source.facts.generator,
+        cache="none" if config.cache == "none" else UNSET,
         groups_by=source.facts.groups_by,
         ignored=source.facts.ignored,
         warnings=[*source.facts.warnings, *reading.warnings, AGREEMENT],

@@ -93,6 +93,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 LATER: dict[str, Any] = {
     "options": {},
     "formats": (),
+    "cache": "pixels",
     "mean": (),
     "std": (),
     "order": "rgb",

@@ -59,6 +59,13 @@ class DataConfig:
             "shorter side if that is smaller.",
         ),
     ] = 224
+    cache: Annotated[
+        Literal["pixels", "none"],
+        Meta(
+            description='"pixels": decoded images are kept in the store. "none": worker processes '
+            "decode them whenever they are needed, for sets whose pixels do not fit on the disk."
+        ),
+    ] = "pixels"
     # Image libraries of apps deliver three channels, and MediaPipe accepts nothing else. "1" is for
     # those who write the camera code themselves.
     channels: Annotated[

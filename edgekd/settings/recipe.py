@@ -309,6 +309,11 @@ def _check_together(recipe: Recipe, where: str) -> None:
             f'{where}: distil.balance = "group" needs the group of each image',
             "name a CSV of image,group in distil.groups",
         )
+    if recipe.federated.on and recipe.data.cache == "none":
+        raise RecipeError(
+            f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
+            "leave data.cache out",
+        )
     _check_labels(recipe.data, where)
 
 

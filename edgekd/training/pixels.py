@@ -1,8 +1,9 @@
 """Where the pixels of a data set are while networks look at them.
 
-On the CPU they stay in a memory map. A GPU holds all of them where they fit into a share of its
-free memory. Otherwise each batch is copied to it, out of memory that the GPU can read by itself
-(pinned memory), so that copying and computing overlap.
+On the CPU they stay in a memory map, or are decoded when they are needed (`data.on_demand`). A GPU
+holds all of them where they fit into a share of its free memory. Otherwise each batch is copied to
+it, out of memory that the GPU can read by itself (pinned memory), so that copying and computing
+overlap.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from edgekd.core import pages
+from edgekd.data.on_demand import PixelRows
 from edgekd.networks import compute
 
 # Share of a GPU's free memory that pixels may take. The rest is for networks and activations: a
@@ -36,7 +38,7 @@ class Pixels(Protocol):
 class Mapped:
     """Pixels in a memory map, for the CPU."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
+    def __init__(self, pixels: PixelRows) -> None:
         self.pixels, self._pages = pixels, pages.Resident(pixels)
 
     def gather(self, rows: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class Mapped:
 class Resident:
     """Pixels in the memory of a GPU."""
 
-    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+    def __init__(self, pixels: PixelRows, device: torch.device) -> None:
         # torch has few functions for uint16. The bits of int16 are the same.
         self.deep = pixels.dtype == np.uint16
         kind = torch.int16 if self.deep else torch.uint8
@@ -74,7 +76,7 @@ class Resident:
 class Sent:
     """Pixels in a memory map, of which each batch is copied to a GPU."""
 
-    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+    def __init__(self, pixels: PixelRows, device: torch.device) -> None:
         self.pixels, self.device, self._pages = pixels, device, pages.Resident(pixels)
         self.deep = pixels.dtype == np.uint16
 
@@ -90,7 +92,7 @@ class Sent:
         return found.int() & 0xFFFF if self.deep else found
 
 
-def on_device(pixels: np.ndarray, device: torch.device) -> Pixels:
+def on_device(pixels: PixelRows, device: torch.device) -> Pixels:
     """The pixels for a device: `Resident` where they fit, else `Sent`; `Mapped` for the CPU."""
     if device.type == "cpu":
         return Mapped(pixels)

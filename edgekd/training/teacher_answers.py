@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Labels, Network
 from edgekd.data import datasets
+from edgekd.data.on_demand import PixelRows
 from edgekd.networks.compute import Compute
 from edgekd.networks.inference import ON_CPU
 from edgekd.settings.recipe import ViewsConfig
@@ -46,20 +47,22 @@ class TeacherAnswers:
         *,
         teacher: Network | None = None,
         asking: OracleSettings | None = None,
+        pixels: PixelRows | None = None,
         compute: Compute = ON_CPU,
     ) -> TeacherAnswers:
         """The answers of a build: cached ones (`knowledge`), or those of `teacher` itself.
 
         `asking`: how the teacher is asked during training (distil.answers "live" or "corrected"),
-        in place of cached answers, and `compute` where. With neither, the student learns from the
-        labels alone.
+        in place of cached answers, about which `pixels`, and `compute` where. With neither, the
+        student learns from the labels alone.
         """
         oracle = None
         if asking is not None and teacher is not None:
             # Building the teacher must not change the first weights of adapters, so that training
             # starts alike from cached and from live answers.
             with torch.random.fork_rng(devices=[]):
-                oracle = Oracle(teacher, datasets.pixels(dataset), asking, compute)
+                shown = datasets.pixels(dataset) if pixels is None else pixels
+                oracle = Oracle(teacher, shown, asking, compute)
         if knowledge is None:
             said, train = None, torch.from_numpy(datasets.taught(dataset))
         else:

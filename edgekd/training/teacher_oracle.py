@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.errors import RecipeError
+from edgekd.data.on_demand import PixelRows
 from edgekd.networks import builders, watching
 from edgekd.networks.compute import Compute, autocast, moved
 from edgekd.networks.inference import ON_CPU, classify, precision
@@ -110,7 +110,7 @@ class Oracle:
     def __init__(
         self,
         teacher: Network,
-        pixels: np.ndarray,
+        pixels: PixelRows,
         settings: OracleSettings,
         compute: Compute = ON_CPU,
     ) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekd.data.on_demand import PixelRows
 from edgekd.networks.compute import CPU, moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
@@ -254,7 +255,7 @@ class Renderer:
 
     def __init__(
         self,
-        pixels: np.ndarray,
+        pixels: PixelRows,
         px: int,
         mean: list[float],
         std: list[float],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.intervals import wilson
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_of
@@ -50,6 +50,7 @@ def run(
     torch.manual_seed(seed)
     student, origin = builders.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
+    pixels = on_demand.pixels(dataset, context.source)
     answers = TeacherAnswers.of(
         dataset,
         knowledge,
@@ -57,6 +58,7 @@ def run(
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+        pixels=pixels,
         compute=on,
     )
     taught = lesson(
@@ -64,21 +66,16 @@ def run(
         answers,
         config,
         builders.taps(model, student),
-        views.Renderer(datasets.pixels(dataset), settings.px, mean, std, on.device),
+        views.Renderer(pixels, settings.px, mean, std, on.device),
         peer=lambda: _peer(model, config, classes, seed),
         compute=on,
         say=context.say,
     )
     plan = taught.fit_plan(config.epochs, first_rate(config.lr, origin))
     history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
-    facts: dict[str, Json] = {
-        "name": model.name,
-        "weights": origin,
-        "lr": plan.lr,
-        "licence": model.licence,
-        **taught.facts(),
-        **network_size.size(student, settings.px, len(mean)),
-    }
+    own = {"name": model.name, "weights": origin, "lr": plan.lr, "licence": model.licence}
+    size = network_size.size(student, settings.px, len(mean))
+    facts: dict[str, Json] = {**own, **taught.facts(), **size}
     if taught.groups is not None:
         facts["groups"] = _group_accuracy(student, taught, taught.groups, dataset)
     return Network(

@@ -22,7 +22,7 @@ from edgekd.core.artifacts import (
 )
 from edgekd.core.context import Context
 from edgekd.core.pages import Resident
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
@@ -66,7 +66,7 @@ def run(
         context.progress("evaluate", len(answers), total)
 
     if teacher is not None:
-        keep("teacher", _teacher_logits(teacher, dataset, settings.precision, on))
+        keep("teacher", _teacher_logits(teacher, dataset, settings.precision, on, context))
     keep("student", _float_logits(student, images, on))
     if pruned is not None:
         keep("pruned", _float_logits(pruned, images, on))
@@ -85,11 +85,12 @@ def run(
     )
 
 
-def _teacher_logits(teacher: Network, dataset: Dataset, wanted: str, on: compute.Compute) -> Logits:
+def _teacher_logits(
+    teacher: Network, dataset: Dataset, wanted: str, on: compute.Compute, context: Context
+) -> Logits:
     net = on.place(builders.restore(teacher))
-    render = views.Renderer(
-        datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std, on.device
-    )
+    pixels = on_demand.pixels(dataset, context.source)
+    render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, on.device)
     rows = torch.from_numpy(datasets.rows(dataset, "test"))
     shown = (render.plain(part) for part in rows.split(BATCH))
     return logits_of(net, shown, precision(wanted, net, on))

@@ -17,7 +17,7 @@ from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.context import Context
 from edgekd.core.pages import Resident
-from edgekd.data import datasets, input_builder, unsorted
+from edgekd.data import datasets, input_builder, on_demand, unsorted
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import AnsweredSettings, GivenSettings
@@ -71,7 +71,8 @@ def _answers(
     for split in ("val", "test"):
         images = datasets.input_images(shown, split, len(student.mean))
         answers[datasets.rows(found, split)] = _top1(net, _batches(images, student))
-    render = views.Renderer(datasets.pixels(found), student.px, student.mean, student.std)
+    pixels = on_demand.pixels(found, context.source)
+    render = views.Renderer(pixels, student.px, student.mean, student.std)
     train = torch.from_numpy(datasets.rows(found, "train"))
     answers[train.numpy()] = _top1(net, (render.plain(part) for part in train.split(BATCH)))
     return answers

@@ -10,7 +10,8 @@ import torch
 from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
+from edgekd.data.on_demand import PixelRows
 from edgekd.networks import builders, compute
 from edgekd.networks.foreign import preprocessings
 from edgekd.networks.foreign.model import TEACHER
@@ -35,27 +36,29 @@ def run(dataset: Dataset, *, settings: GivenTeacherSettings, context: Context) -
     given_teacher.check_outputs(made, settings.config.model, dataset.classes)
     on = compute.of(context)
     net = on.place(builders.restore(made))
-    render = views.Renderer(datasets.pixels(dataset), made.px, made.mean, made.std, on.device)
+    pixels = on_demand.pixels(dataset, context.source)
+    render = views.Renderer(pixels, made.px, made.mean, made.std, on.device)
     dtype = precision(settings.precision, net, on)
     figures = TeacherFigures(net, render, dataset, settings.batch, dtype)
     if dataset.labels == "one":
-        _check_preprocessing(dataset, made, settings)
+        _check_preprocessing(dataset, pixels, made, settings)
     for told in figures.told(str(made.facts["name"]), str(made.facts["weights"])):
         context.say(told)
     facts = {**made.facts, "mode": AS_IT_IS, "metrics": team().once(figures.both)}
     return dataclasses.replace(made, facts=facts)
 
 
-def _check_preprocessing(dataset: Dataset, made: Network, settings: GivenTeacherSettings) -> None:
+def _check_preprocessing(
+    dataset: Dataset, pixels: PixelRows, made: Network, settings: GivenTeacherSettings
+) -> None:
     """Raise RecipeError when a usual preprocessing is right much more often."""
     labels = datasets.training_labels(dataset)
     known = np.flatnonzero(labels >= 0)
     stream = np.random.default_rng(SEED_OF_SAMPLE)
     rows = np.sort(stream.permutation(known)[: preprocessings.IMAGES])
     channels = len(made.mean)
-    plain = views.Renderer(
-        datasets.pixels(dataset), made.px, [0.0] * channels, [1.0] * channels
-    ).plain(torch.from_numpy(rows))
+    render = views.Renderer(pixels, made.px, [0.0] * channels, [1.0] * channels)
+    plain = render.plain(torch.from_numpy(rows))
     shown = (plain.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
     better = preprocessings.better(made, shown, labels[rows])
     if better is not None:

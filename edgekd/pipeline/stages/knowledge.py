@@ -18,7 +18,7 @@ import torch
 from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
 from edgekd.core.context import Context
 from edgekd.core.records import to_json
-from edgekd.data import answer_logs, datasets
+from edgekd.data import answer_logs, datasets, on_demand
 from edgekd.networks import compute
 from edgekd.pipeline.stage_settings import KnowledgeSettings, LogSettings
 from edgekd.training import teacher_columns
@@ -41,7 +41,7 @@ def run(
     Further teachers give logits only. Raises RecipeError when a loss needs maps that the teacher
     does not have.
     """
-    pixels = datasets.pixels(dataset)
+    pixels = on_demand.pixels(dataset, context.source)
     on = compute.of(context)
     first = Oracle(teacher, pixels, settings.oracle, on)
     more = [Oracle(other, pixels, settings.oracle.without_maps(), on) for other in others]

@@ -13,7 +13,7 @@ from torch import nn
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import GateFailed, UnsupportedNetwork
-from edgekd.data import datasets
+from edgekd.data import on_demand
 from edgekd.networks import (
     builders,
     channel_groups,
@@ -53,6 +53,7 @@ def run(
     # A peer would start from random weights, from which the student has nothing to learn.
     on = compute.of(context)
     losses = tuple(term for term in settings.distil.losses if term.name != "mutual")
+    pixels = on_demand.pixels(dataset, context.source)
     answers = TeacherAnswers.of(
         dataset,
         knowledge,
@@ -60,6 +61,7 @@ def run(
         context.seed,
         teacher=teacher,
         asking=settings.oracle,
+        pixels=pixels,
         compute=on,
     )
     taught = lesson(
@@ -67,7 +69,7 @@ def run(
         answers,
         dataclasses.replace(settings.distil, losses=losses),
         builders.taps(settings.model, builders.restore(student)),
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std, on.device),
+        views.Renderer(pixels, student.px, student.mean, student.std, on.device),
         compute=on,
         say=context.say,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset, Inputs, Network, QuantNetwork
 from edgekd.core.context import Context
-from edgekd.data import datasets, tables
+from edgekd.data import datasets, on_demand, tables
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute
 from edgekd.pipeline.stage_settings import QatSettings
@@ -121,7 +121,7 @@ def _train(
     config, on = settings.config, compute.exact_of(context)
     teacher = on.place(builders.restore(student))
     on.place(network)
-    feed = _feed(student, dataset, settings, context.seed, on.device)
+    feed = _feed(student, dataset, settings, context, on.device)
     frozen_from = round(config.epochs * feed.steps * config.observe)
     label_loss = label_losses.fit(dataset.labels)
 
@@ -162,7 +162,11 @@ def _train(
 
 
 def _feed(
-    student: Network, dataset: Dataset, settings: QatSettings, seed: int, device: torch.device
+    student: Network,
+    dataset: Dataset,
+    settings: QatSettings,
+    context: Context,
+    device: torch.device,
 ) -> Feed:
     """Batches of augmented training images at the student's input size."""
     labels = torch.from_numpy(datasets.training_labels(dataset))
@@ -171,14 +175,15 @@ def _feed(
         groups = torch.tensor(
             tables.groups(Path(settings.groups), [row["name"] for row in dataset.images])[1]
         )
+    pixels = on_demand.pixels(dataset, context.source)
     return Feed(
-        views.Renderer(datasets.pixels(dataset), student.px, student.mean, student.std, device),
+        views.Renderer(pixels, student.px, student.mean, student.std, device),
         datasets.identities(dataset),
         torch.from_numpy(datasets.rows(dataset, "train")),
         labels,
         len(dataset.classes),
         settings.view,
-        seed,
+        context.seed,
         settings.config.batch,
         cells(settings.balance, labels, groups),
     )

@@ -12,7 +12,7 @@ import torch
 
 from edgekd.core.artifacts import Dataset, Evaluation, Inputs, LiteModel, Network, Saliency
 from edgekd.core.context import Context
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
 from edgekd.evaluation import examples, occlusion
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
@@ -48,7 +48,7 @@ def run(
     images = datasets.input_images(inputs, "test", len(student.mean))[rows]
     networks: dict[str, tuple[Answer, np.ndarray]] = {}
     if teacher is not None:
-        networks["teacher"] = _teacher(teacher, dataset, rows, settings.precision, on)
+        networks["teacher"] = _teacher(teacher, dataset, rows, settings.precision, on, context)
     networks["student"] = _student(student, images, on)
     networks["tflite"] = _file(model, images)
     maps = []
@@ -61,10 +61,16 @@ def run(
 
 
 def _teacher(
-    teacher: Network, dataset: Dataset, rows: list[int], wanted: str, on: compute.Compute
+    teacher: Network,
+    dataset: Dataset,
+    rows: list[int],
+    wanted: str,
+    on: compute.Compute,
+    context: Context,
 ) -> tuple[Answer, np.ndarray]:
     net = on.place(builders.restore(teacher))
-    render = views.Renderer(datasets.pixels(dataset), teacher.px, teacher.mean, teacher.std)
+    pixels = on_demand.pixels(dataset, context.source)
+    render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std)
     seen = render.plain(torch.from_numpy(datasets.rows(dataset, "test")[rows]))
     return _answers(net, precision(wanted, net, on)), seen.permute(0, 2, 3, 1).numpy()
 

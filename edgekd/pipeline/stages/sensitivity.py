@@ -16,7 +16,7 @@ from torch import Tensor
 from edgekd.core.artifacts import Dataset, Inputs, Network, QuantNetwork, Sensitivity
 from edgekd.core.context import Context
 from edgekd.core.records import to_json
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import SensitivitySettings
@@ -68,7 +68,7 @@ def run(
     reference = logits_of(student, _batches(images, trained, config.batch))
     shown = datasets.input_images(inputs, "calibration", channels)
     calibration = _batches(shown, trained, config.batch)
-    more = _more_calibration(dataset, inputs, trained, config.batch, seed)
+    more = _more_calibration(dataset, inputs, trained, config.batch, context)
     case = remedies.Case(
         network, student, images, calibration, more, config, context.progress, seed
     )
@@ -145,7 +145,7 @@ def _worth_a_remedy(ops: Sequence[OperatorSensitivity], settings: SensitivitySet
 
 
 def _more_calibration(
-    dataset: Dataset, inputs: Inputs, trained: QuantNetwork, batch: int, seed: int
+    dataset: Dataset, inputs: Inputs, trained: QuantNetwork, batch: int, context: Context
 ) -> list[Tensor]:
     """Batches of training images that calibration did not use, as many as it did; [] when there are
     none.
@@ -154,8 +154,11 @@ def _more_calibration(
     spare = sorted(set(datasets.rows(dataset, "train").tolist()) - set(calibrated))
     if not spare:
         return []
-    rows = np.random.default_rng(seed).permutation(spare)[: len(calibrated)].astype(np.int64)
-    render = views.Renderer(datasets.pixels(dataset), trained.px, trained.mean, trained.std)
+    rows = (
+        np.random.default_rng(context.seed).permutation(spare)[: len(calibrated)].astype(np.int64)
+    )
+    pixels = on_demand.pixels(dataset, context.source)
+    render = views.Renderer(pixels, trained.px, trained.mean, trained.std)
     return [render.plain(part) for part in torch.from_numpy(np.sort(rows)).split(batch)]
 
 

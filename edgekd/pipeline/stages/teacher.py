@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
-from edgekd.data import datasets
+from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_of, precision
@@ -56,7 +56,8 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     net, origin = first(model, config.weights, classes, options)
     mean, std = builders.normalisation(model, net)
     on = compute.of(context)
-    render = views.Renderer(datasets.pixels(dataset), px, mean, std, on.device)
+    pixels = on_demand.pixels(dataset, context.source)
+    render = views.Renderer(pixels, px, mean, std, on.device)
     training = _Training(on.place(net), render, dataset, config, settings.view, context, on)
     history: list[dict[str, float]] = []
     how: dict[str, Json]
