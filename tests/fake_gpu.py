@@ -21,13 +21,18 @@ CUDA = torch.device("cuda", 0)
 @contextlib.contextmanager
 def fake_gpu() -> Iterator[None]:
     """A context in which tensors that are made on "cuda" are fake ones."""
+    pin = Tensor.pin_memory
+    Tensor.pin_memory = lambda part: part  # type: ignore[method-assign]  # fake tensors cannot
     library = torch.library.Library("aten", "IMPL", "Meta")
-    with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
-        warnings.simplefilter("ignore")
-        for name in ("cachemask_tensor_qparams",):  # torch does not know the shapes that it gives
-            library.impl(f"_fake_quantize_per_tensor_affine_{name}", _quantized)
-        yield
-    library._destroy()
+    # torch does not know the shapes that this gives.
+    library.impl("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", _quantized)
+    try:
+        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library._destroy()
+        Tensor.pin_memory = pin  # type: ignore[method-assign]
 
 
 def _quantized(x: Tensor, *_rest: object) -> tuple[Tensor, Tensor]:

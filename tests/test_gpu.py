@@ -23,6 +23,7 @@ bare_machine.prepare()
 from edgekd.core.artifacts import Network  # noqa: E402
 from edgekd.core.context import Hardware, MemoryCheckpoint  # noqa: E402
 from edgekd.core.errors import OutOfMemory, TrainingDiverged  # noqa: E402
+from edgekd.core.shard_folders import MemoryShards  # noqa: E402
 from edgekd.networks import builders, compute, weight_files  # noqa: E402
 from edgekd.networks.compute import Compute  # noqa: E402
 from edgekd.quantization.qat_network import (  # noqa: E402
@@ -46,6 +47,7 @@ from edgekd.training import (  # noqa: E402
     views,
 )
 from edgekd.training.batches import Batch, Feed  # noqa: E402
+from edgekd.training.cached_answers import CachedAnswers, knowledge_of  # noqa: E402
 from edgekd.training.fit_plan import FitPlan, Step  # noqa: E402
 from edgekd.training.loss_modules import Setting  # noqa: E402
 from edgekd.training.losses import logit_losses  # noqa: E402
@@ -63,6 +65,7 @@ EXACT = Compute(CUDA)
 HALF = [0.5] * 3
 PX, CLASSES, BATCH, IMAGES = 64, 4, 16, 160
 BUSY = ViewsConfig(blur=0.5, noise=0.1, erase=0.5, mixup=0.4)
+IDS = np.arange(IMAGES, dtype=np.uint64)  # what stands for each image
 TAPS = ["blocks.2", "blocks.4", "blocks.6"]
 # Steps of an epoch: more than come before a capture.
 STEPS = IMAGES // BATCH
@@ -89,13 +92,16 @@ def feed(on: Compute) -> Feed:
     said = {n: torch.randn(2, IMAGES, *s, generator=stream).half() for n, s in shapes.items()}
     return Feed(
         views.Renderer(images(), PX, HALF, HALF, on.device),
+        IDS,
         torch.arange(IMAGES),
         torch.randint(CLASSES, (IMAGES,), generator=stream),
         CLASSES,
         ViewsConfig(per_image=2),
         0,
         BATCH,
-        knowledge=said,
+        knowledge=CachedAnswers(
+            knowledge_of(list(range(IMAGES)), CLASSES, said, {}, MemoryShards("said"))
+        ),
     )
 
 
@@ -163,7 +169,7 @@ def test_the_gpu_is_found() -> None:
 @pytest.mark.parametrize("place", [pixels.Resident, pixels.Sent])
 def test_a_view_differs_from_the_cpus_by_less_than_a_step(kind: type, place: type) -> None:
     rows, stored = torch.arange(32), images(kind)
-    drawn = views.draw(BUSY, 0, 0, IMAGES, torch.arange(IMAGES))
+    drawn = views.draw(BUSY, 0, 0, IDS, torch.arange(IMAGES))
     host = views.Renderer(stored, PX, [0.0] * 3, [1.0] * 3)
     there = views.Renderer(stored, PX, [0.0] * 3, [1.0] * 3, CUDA)
     there.pixels = place(stored, CUDA)
@@ -368,7 +374,7 @@ def test_a_teacher_answers_as_on_the_cpu() -> None:
     state = weight_files.to_bytes(net.state_dict())
     options = {"num_classes": 3, "img_size": 32}
     teacher = Network("vit_tiny_patch16_224", options, 32, HALF, HALF, [], {}, state)
-    drawn = views.draw(ViewsConfig(), 0, 0, IMAGES, torch.arange(IMAGES))
+    drawn = views.draw(ViewsConfig(), 0, 0, IDS, torch.arange(IMAGES))
     spec = ModelSpec("vit", "vit", "vit_tiny_patch16_224", ())
     for precision, close in (("float32", 2e-3), ("bfloat16", 0.1)):
         settings = OracleSettings(precision, spec)

@@ -158,7 +158,7 @@ def test_a_student_computes_in_bfloat16_and_its_losses_in_float32() -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_views_are_rendered_without_waiting(kind: type) -> None:
     render = views.Renderer(np.zeros((6, 1, 40, 40), kind), 32, [0.5] * 3, [0.2] * 3)
-    drawn = views.draw(BUSY, 0, 0, 6, torch.arange(6))
+    drawn = views.draw(BUSY, 0, 0, np.arange(6, dtype=np.uint64), torch.arange(6))
     sight = render.gather(torch.arange(6), drawn)
     stored = pixels.Resident(np.zeros((6, 1, 40, 40), kind), torch.device("cpu"))
     with fake_gpu():
@@ -395,7 +395,7 @@ def test_ranges_follow_on_a_gpu_as_on_the_cpu() -> None:
 def test_pixels_are_the_same_wherever_they_are_kept(kind: type) -> None:
     stored = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (9, 3, 40, 40), kind, True)
     render = views.Renderer(stored, 32, [0.5] * 3, [0.2] * 3)
-    drawn = views.draw(BUSY, 0, 0, 9, torch.arange(9))
+    drawn = views.draw(BUSY, 0, 0, np.arange(9, dtype=np.uint64), torch.arange(9))
     rows = torch.tensor([4, 0, 8])
     shown = [render.views(rows, drawn)]
     for place in (pixels.Resident, pixels.Sent):

@@ -34,8 +34,10 @@ MISSING = bare_machine.prepare()
 
 from edgekd.core.artifacts import Network  # noqa: E402
 from edgekd.core.context import Hardware, MemoryCheckpoint  # noqa: E402
+from edgekd.core.shard_folders import MemoryShards  # noqa: E402
 from edgekd.networks import compute, weight_files  # noqa: E402
 from edgekd.networks.compute import Compute  # noqa: E402
+from edgekd.networks.inference import precision  # noqa: E402
 from edgekd.quantization.qat_network import (  # noqa: E402
     QatNetwork,
     calibrate,
@@ -47,6 +49,7 @@ from edgekd.settings.model_specs import ModelSpec  # noqa: E402
 from edgekd.settings.training_settings import DistilConfig  # noqa: E402
 from edgekd.training import objective, views  # noqa: E402
 from edgekd.training.batches import Batch, Feed  # noqa: E402
+from edgekd.training.cached_answers import CachedAnswers, knowledge_of  # noqa: E402
 from edgekd.training.fit import fit  # noqa: E402
 from edgekd.training.fit_plan import FitPlan, Step  # noqa: E402
 from edgekd.training.loss_modules import Setting  # noqa: E402
@@ -124,6 +127,11 @@ def random_pixels(size: Size) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+def ids(images: int) -> np.ndarray:
+    """What stands for each image, uint64 [n]."""
+    return np.arange(images, dtype=np.uint64)
+
+
 # --- asking the teacher ---------------------------------------------------------------------------
 
 
@@ -143,17 +151,17 @@ def teacher(size: Size, seconds: float, on: Compute) -> tuple[float, float]:
     )
     settings = OracleSettings("auto", ModelSpec(size.teacher, "random", size.teacher, ()))
     oracle = Oracle(artifact, random_pixels(size), settings, on)
-    drawn = views.draw(ViewsConfig(), 0, 0, size.images, torch.arange(size.images))
+    drawn = views.draw(ViewsConfig(), 0, 0, ids(size.images), torch.arange(size.images))
     parts = itertools.cycle(torch.arange(size.images).split(4 * size.asked))
     own = repeated(
         lambda: oracle.ask(next(parts), drawn)["logits"].cpu(), 4 * size.asked, seconds, on
     )
-    net = net.to(on.device)
+    net, dtype = net.to(on.device), precision("auto", net, on)
     images = torch.randn(size.asked, 3, size.teacher_px, size.teacher_px, device=on.device)
 
     @torch.inference_mode()
     def bare() -> Tensor:
-        with compute.autocast(oracle.dtype, on.device):
+        with compute.autocast(dtype, on.device):
             return net(images)
 
     return own, repeated(bare, size.asked, seconds, on)
@@ -169,15 +177,18 @@ def feed(size: Size, batch: int, on: Compute, answers: bool) -> Feed:
         "logits": torch.randn(8, size.images, CLASSES, generator=stream).half(),
         "pooled": torch.randn(8, size.images, FEATURES, generator=stream).half(),
     }
+    rows = list(range(size.images))
+    cached = CachedAnswers(knowledge_of(rows, CLASSES, said, {}, MemoryShards("said")))
     return Feed(
         views.Renderer(random_pixels(size), size.student_px, MEAN, STD, on.device),
+        ids(size.images),
         torch.arange(size.images),
         torch.randint(CLASSES, (size.images,), generator=stream),
         CLASSES,
         ViewsConfig(),
         0,
         batch,
-        knowledge=said if answers else None,
+        knowledge=cached if answers else None,
     )
 
 
@@ -342,7 +353,7 @@ def worst_view(on: Compute) -> float:
     """The largest difference of a view that the CPU and the device render, in steps of 1/255."""
     config = ViewsConfig(noise=0.1, erase=0.5, mixup=0.3, blur=0.5)
     rows = torch.arange(64)
-    drawn = views.draw(config, 0, 0, 64, rows)
+    drawn = views.draw(config, 0, 0, ids(64), rows)
     pixels = np.random.default_rng(0).integers(0, 256, (64, 3, 120, 120), np.uint8)
     one, two = (
         views.Renderer(pixels, 96, [0.0] * 3, [1.0] * 3, device).views(rows, drawn).cpu()
