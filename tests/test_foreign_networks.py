@@ -15,15 +15,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tiny_onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgekd.app import cli
 from edgekd.core.errors import EdgeKDError
 from edgekd.networks import builders, recorded_graph
 from edgekd.networks.foreign import loader
 from edgekd.networks.foreign.model import Asked, Layout
-from edgekd.quantization import foreign_graph
+from edgekd.quantization import foreign_graph, given_network
+from edgekd.settings.convert_settings import ConvertConfig
 
 PX, CLASSES = 32, 4
 
@@ -221,6 +224,45 @@ def quantized(file: Path, model: onnx.ModelProto) -> None:
     onnx.save(model, file)
 
 
+def loop(file: Path, model: onnx.ModelProto) -> None:
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Add", ["before", "before"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(2), "turns"))
+    model.graph.node[-1].output[0] = "float"
+    model.graph.node.append(helper.make_node("Loop", ["turns", "", "float"], ["logits"], body=body))
+    onnx.save(model, file)
+
+
+def pointer(file: Path, model: onnx.ModelProto) -> None:
+    del model
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+
+
+def nothing(file: Path, model: onnx.ModelProto) -> None:
+    del model
+    file.touch()
+
+
+def too_large(file: Path, model: onnx.ModelProto) -> None:
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 4096
+    onnx.save(model, file)
+
+
 def integers(file: Path, model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     onnx.save(model, file)
@@ -235,6 +277,10 @@ def integers(file: Path, model: onnx.ModelProto) -> None:
         (old_opset, ("opset 9, expected 13 to 22", "opset_version")),
         (truncated, ("truncated", "copy the file again")),
         (quantized, ("quantized model", "float model")),
+        (loop, ("it holds Loop", "dynamo=False")),
+        (pointer, ("a pointer of Git LFS", "git lfs pull")),
+        (nothing, ("an empty file", "export the model again")),
+        (too_large, ("4096 px; at most 1024", "smaller input")),
         (integers, ("UINT8 with 4 axes", "float32 images")),
     ],
 )
@@ -273,7 +319,12 @@ def test_nothing_is_unpickled_without_trust(program: Path, tmp_path: Path) -> No
         for name in source.namelist():
             inside = "sample_inputs" in name
             copy.writestr(name, stream.getvalue() if inside else source.read(name))
+    bomb = tmp_path / "bomb.pt2"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/models/model.json", b"{}")
+        archive.writestr("x/data/weights/weight_0", bytes(2**20))
     for file, part in (
+        (bomb, "unpack to"),
         (bare, "a pickle"),
         (saved, "torch.save"),
         (hidden, "--trust"),
@@ -299,3 +350,110 @@ def test_nothing_is_unpickled_without_trust(program: Path, tmp_path: Path) -> No
 def test_other_files(tmp_path: Path, name: str, part: str) -> None:
     with pytest.raises(EdgeKDError, match=part):
         loader.load(str(tmp_path / name), Asked())
+
+
+def test_functions_inside_a_model_are_inlined(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2pytorch")
+    domain, made = "their.own", tiny_onnx.model()
+    double = helper.make_function(
+        domain,
+        "Twice",
+        ["a"],
+        ["b"],
+        [helper.make_node("Add", ["a", "a"], ["b"])],
+        [helper.make_opsetid("", 17)],
+    )
+    made.functions.append(double)
+    made.opset_import.append(helper.make_opsetid(domain, 1))
+    made.graph.node[-1].output[0] = "once"
+    made.graph.node.append(helper.make_node("Twice", ["once"], ["logits"], domain=domain))
+    onnx.save(made, tmp_path / "twice.onnx")
+    once = recorded(tiny_onnx.save(tmp_path / "once.onnx"))
+    assert torch.allclose(recorded(tmp_path / "twice.onnx")(images()), 2 * once(images()))
+
+
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        ({"names": '["cat", "dog", "cow"]'}, ("cat", "dog", "cow")),
+        ({"names": "{0: 'cat', 1: 'dog', 10: 'cow'}"}, ("cat", "dog", "cow")),
+        ({"character": "cat\ndog\ncow"}, ("cat", "dog", "cow")),
+        ({"names": "{"}, ()),
+        ({"names": "7"}, ()),
+    ],
+)
+def test_names_of_classes_in_the_spellings_of_exporters(
+    tmp_path: Path, told: dict[str, str], names: tuple[str, ...]
+) -> None:
+    pytest.importorskip("onnx2pytorch")
+    file = tiny_onnx.save(tmp_path / "named.onnx", metadata=told)
+    assert loader.load(str(file), Asked()).classes == names
+
+
+def test_a_file_that_is_written_again_is_another_network(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2pytorch")
+    file = tiny_onnx.save(tmp_path / "same.onnx", classes=3)
+    config = ConvertConfig(model=str(file))
+    assert len(given_network.classes(given_network.network(config))) == 3
+    tiny_onnx.save(file, classes=5)
+    assert len(given_network.classes(given_network.network(config))) == 5
+
+
+def not_finite(made: onnx.ModelProto) -> None:
+    made.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.full((8, 3, 3, 3), np.nan, np.float32), "w")
+    )
+
+
+def four_channels(made: onnx.ModelProto) -> None:
+    made.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.zeros((8, 4, 3, 3), np.float32), "w")
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"), [(not_finite, "not finite"), (four_channels, "to have 4 channels")]
+)
+def test_what_shows_only_when_the_network_runs_names_the_model(
+    tmp_path: Path, spoil: Any, part: str
+) -> None:
+    pytest.importorskip("onnx2pytorch")
+    made = tiny_onnx.model()
+    spoil(made)
+    onnx.save(made, tmp_path / "spoilt.onnx")
+    with pytest.raises(EdgeKDError, match=part) as refused:
+        given_network.network(ConvertConfig(model=str(tmp_path / "spoilt.onnx")))
+    assert "spoilt" in str(refused.value)
+    assert "distil.options" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["check", "any.onnx"], "--px 224"),
+        (["check", "mobilenetv2_035", "--px", "64"], "data.input_px"),
+        (["build", "--student", "any.onnx"], "edgekd convert any.onnx"),
+        (["convert", "any.onnx", "--data", ".", "--mean", "123.7,116.3,103.5"], "--mean 0.485098,"),
+    ],
+)
+def test_next_steps_fit_the_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    part: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_onnx.save(tmp_path / "any.onnx", px="side")
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert part in told.partition("next:")[2]
+
+
+def test_check_takes_a_model_and_offers_no_edit_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx2pytorch")
+    file = tiny_onnx.save(tmp_path / "any.onnx", px="side")
+    assert cli.main(["check", str(file), "--px", "64", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["edits"] == []

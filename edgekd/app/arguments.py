@@ -38,6 +38,9 @@ CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 RUN_ON = option("train on auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if any)", "DEVICE")
 FORMATS = option("also make float16, float32, dynamic, int16x8 (default: the profile's)", "A,B")
+PX = option("side of the input in pixels, for a model of any size", parse=int)
+LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
+TRUST = option("let code inside MODEL run, as a pickle holds it")
 SETTING = "change one setting of the recipe; may be repeated"
 
 
@@ -162,10 +165,7 @@ class Convert(Arguments):
             parse=int,
         ),
     )
-    px: int | None = field(
-        default=None,
-        metadata=option("side of the input in pixels, for a model of any size", parse=int),
-    )
+    px: int | None = field(default=None, metadata=PX)
     mean: str | None = field(
         default=None, metadata=option("mean of each channel for pixels in 0..1", "R,G,B")
     )
@@ -176,12 +176,8 @@ class Convert(Arguments):
     order: str | None = field(
         default=None, metadata=option("order of the colours: rgb (default) or bgr", "ORDER")
     )
-    layout: str | None = field(
-        default=None, metadata=option("order of the axes: nchw or nhwc", "LAYOUT")
-    )
-    trust: bool = field(
-        default=False, metadata=option("let code inside MODEL run, as a pickle holds it")
-    )
+    layout: str | None = field(default=None, metadata=LAYOUT)
+    trust: bool = field(default=False, metadata=TRUST)
     formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
         default=None, metadata=option("out folder (default: builds/DATA-MODEL-PROFILE)", "DIR")
@@ -207,11 +203,15 @@ class Check(Arguments):
 
     model: PathLike | Recipe = field(
         metadata=positional(
-            "a student's name, a finished model, or a recipe", "STUDENT|MODEL.tflite|RECIPE.toml"
+            "a student's name, a MODEL of `convert`, a finished model, or a recipe",
+            "STUDENT|MODEL|MODEL.tflite|RECIPE.toml",
         )
     )
     _: KW_ONLY
     profile: str = field(default=DEFAULT_PROFILE, metadata=option(DEVICE))
+    px: int | None = field(default=None, metadata=PX)
+    layout: str | None = field(default=None, metadata=LAYOUT)
+    trust: bool = field(default=False, metadata=TRUST)
     settings: Settings = field(
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),

@@ -154,6 +154,12 @@ def job(settings: Recipe, profile: str) -> Job:
         from edgekd.app import given_job  # torch
 
         return given_job.job(settings, device)
+    if is_foreign(settings.distil.student):
+        raise RecipeError(
+            f"{settings.distil.student} is a finished network, and a student is trained from a "
+            "name in timm",
+            f"edgekd convert {settings.distil.student} --data DIR brings it to the device",
+        )
     names = [("student", settings.distil.student)]
     if settings.teacher.name != "none":
         taught = (settings.teacher.name, *settings.teacher.others)

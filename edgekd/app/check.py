@@ -8,11 +8,12 @@ from edgekd.app.settings import recipe_of
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.checked_file import refuse_folder, refuse_settings, tflite_of
-from edgekd.core.errors import UnknownName
+from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.core.records import present
 from edgekd.networks.foreign.forms import is_foreign
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import Recipe
+from edgekd.settings.setting_types import Toml
 
 
 def run(asked: Check) -> CheckResult:
@@ -36,8 +37,13 @@ def answer(asked: Check) -> DeviceCheck:
     if is_foreign(name):
         from edgekd.app import given_job  # torch
 
-        values = {"convert.model": name}
+        values: dict[str, Toml] = {"convert.model": name, **_of_model(asked)}
         return given_job.check(recipe_of(None, asked.settings, values).convert, profile)
+    if _of_model(asked):
+        raise RecipeError(
+            f"--px, --layout and --trust describe a network of your own, and {name} is none",
+            "leave them out; --set data.input_px=224 sets the size of a student's input",
+        )
     file = tflite_of(name)
     if file is not None:
         refuse_settings(file, asked.settings)
@@ -53,3 +59,15 @@ def answer(asked: Check) -> DeviceCheck:
     except UnknownName:
         refuse_folder(name)
         raise
+
+
+def _of_model(asked: Check) -> dict[str, Toml]:
+    """What the arguments say of a network of the user's own, by the recipe's keys."""
+    found: dict[str, Toml] = {}
+    if asked.px is not None:
+        found["convert.px"] = asked.px
+    if asked.layout is not None:
+        found["convert.layout"] = asked.layout
+    if asked.trust:
+        found["convert.trust"] = True
+    return found

@@ -18,6 +18,8 @@ from edgekd.settings.setting_types import Toml
 KEY = "edgekd"  # in the metadata of a model.onnx that EdgeKD published
 # The name of each argument that is a setting of the table [convert].
 TABLE = ("order", "layout")
+# Above it a mean or a deviation is one of pixels of 0..255: the bound of convert.mean.
+BRIGHTEST = 16.0
 
 
 def run(asked: Convert) -> BuildResult:
@@ -97,9 +99,17 @@ def as_build(asked: Convert) -> Build:
 def _numbers(name: str, text: str) -> list[Toml]:
     """The numbers of "0.485,0.456,0.406". Raises RecipeError."""
     try:
-        return [float(part) for part in text.replace(" ", ",").split(",") if part]
+        found = [float(part) for part in text.replace(" ", ",").split(",") if part]
     except ValueError:
         raise RecipeError(
             f"--{name} {text!r}: expected numbers with commas between them",
             f"for example --{name} 0.5,0.5,0.5",
         ) from None
+    if any(abs(value) > BRIGHTEST for value in found):
+        divided = ",".join(f"{value / 255:.6g}" for value in found)
+        raise RecipeError(
+            f"--{name} {text}: these are numbers for pixels of 0..255, and --{name} is for pixels "
+            "in 0..1",
+            f"divide them by 255: --{name} {divided}",
+        )
+    return [*found]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from edgekd.app import preprocessing, provenance
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import use_check
 from edgekd.core.artifacts import Network
-from edgekd.core.errors import DataError
+from edgekd.core.errors import DataError, UnsupportedNetwork
 from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
@@ -18,6 +20,7 @@ from edgekd.pipeline.jobs import Job
 from edgekd.quantization import given_network
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile
+from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import ConvertConfig, DataConfig, Recipe
 from edgekd.tflite.int8_rules import Int8Rules
 
@@ -80,19 +83,34 @@ def _opened(config: DataConfig) -> tuple[Source, bool]:
 
 
 def notes(made: Job) -> list[str]:
-    """What is assumed of the network because nothing says it."""
-    if given_network.states_normalisation(made.recipe.convert):
-        return []
-    told = (
-        f"{made.recipe.convert.model} does not say how its pixels are normalised: ImageNet's mean "
-        "and standard deviation are assumed; --mean and --std say otherwise"
-    )
-    return [told]
+    """What is assumed of the network because nothing says it, and that it was never trained."""
+    config, told = made.recipe.convert, []
+    if given_network.network(config).facts["weights"] == RANDOM_WEIGHTS:
+        told.append(
+            f"{config.model} has random weights: its answers mean nothing; "
+            f"{config.model}@DEFAULT or {config.model}@FILE.pth names trained ones"
+        )
+    if not given_network.states_normalisation(config):
+        told.append(
+            f"{config.model} does not say how its pixels are normalised: ImageNet's mean and "
+            "standard deviation are assumed; --mean and --std say otherwise"
+        )
+    return told
 
 
 def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
-    """What a device makes of a network of the user's. Raises UnsupportedNetwork."""
+    """What a device makes of a network of the user's. It holds no edits, because those are of
+    settings that a finished network does not have. Raises UnsupportedNetwork.
+    """
     network = given_network.network(config)
-    data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)))
+    try:
+        data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)))
+    except UnsupportedNetwork as error:
+        raise UnsupportedNetwork(
+            f"{config.model}: {error.what}",
+            "replace it in the network and export it again; docs/networks.md says what has int8 "
+            "rules",
+        ) from error
     name = f"{network.facts['name']} at {network.px} px"
-    return student_check.check_given(name, data, profile, config)
+    found = student_check.check_given(name, data, profile, config)
+    return msgspec.structs.replace(found, edits=[])

@@ -129,12 +129,21 @@ def _network(config: ConvertConfig, options: Options, _state: FileState | None) 
 
 
 def _recorded(found: Foreign, config: ConvertConfig) -> torch.fx.GraphModule:
+    """The network's graph. Raises UnsupportedNetwork that names the model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         example = torch.randn(2, found.channels, found.px, found.px)
-    graph = foreign_graph.recorded(found.module, example)
-    if config.order == "bgr":
-        foreign_graph.reverse_channels(graph)
+    try:
+        graph = foreign_graph.recorded(found.module, example)
+        if config.order == "bgr":
+            foreign_graph.reverse_channels(graph)
+    except UnsupportedNetwork as error:
+        what = error.what.removeprefix(type(found.module).__name__).strip()
+        raise UnsupportedNetwork(
+            f"{config.model}: {what}",
+            "check that it runs as it is on such an image, and export it again; or give it in "
+            "another form: .onnx, .pt2 or a Python function",
+        ) from error
     return graph
 
 
@@ -147,6 +156,11 @@ def _outputs(found: Foreign, graph: nn.Module, px: int) -> int:
             f"{found.name} gives {list(answer.shape)} for one image; logits [1, classes] of two or "
             "more classes are expected",
             "give a classifier: for another network, export its part up to the logits",
+        )
+    if not bool(answer.isfinite().all()):
+        raise UnsupportedNetwork(
+            f"{found.name} answers a grey image with numbers that are not finite",
+            "check its weights: one of them is probably NaN or infinite",
         )
     return int(answer.shape[1])
 

@@ -6,11 +6,14 @@ any code: a file with one is refused unless the user trusts it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import logging
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ SHAPED = frozenset(
     }
 )
 COMPILED = "data/aotinductor/"
+MOST_UNPACKED = 4  # times the file's own size
 SAVE = "save the network with torch.export.save(torch.export.export(network, (images,)), FILE)"
 
 
@@ -45,13 +49,11 @@ def load(path: Path, asked: Asked) -> Foreign:
     if not asked.trust:
         _refuse_pickles(path, data, asked.options.trust)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silent():
             program = torch.export.load(io.BytesIO(data))
     except Exception as error:  # torch raises many types for a file that it cannot read
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelFileError(
-            f"{path}: not a torch.export program that this torch reads: {reason[:160]}",
+            f"{path}: damaged, or written by another version of torch than {torch.__version__}",
             "save it again with torch.export.save(program, FILE) and this version of torch",
         ) from error
     shape = _image(path, program)
@@ -69,6 +71,20 @@ def load(path: Path, asked: Asked) -> Foreign:
         origin=path.name,
         digest=hashlib.sha256(data).hexdigest(),
     )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the warnings and the log lines of torch.export: an error says what is wrong."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 class _Program(nn.Module):
@@ -130,6 +146,7 @@ def _refuse_pickles(path: Path, data: bytes, option: str) -> None:
             f"{path}: {what}, and not what torch.export.save writes",
             SAVE,
         ) from None
+    _check_size(path, archive, len(data))
     inner = [name.partition("/")[2] for name in names]
     if not any(name.startswith("models/") and name.endswith(".json") for name in inner):
         raise ModelFileError(
@@ -148,6 +165,18 @@ def _refuse_pickles(path: Path, data: bytes, option: str) -> None:
             f"{path}: {bad[0]} in it holds pickled objects or compiled code, which could run "
             "anything",
             trusted,
+        )
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile, size: int) -> None:
+    """Raise ModelFileError for an archive that unpacks to far more than it is: torch.export.save
+    does not compress.
+    """
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MOST_UNPACKED * size:
+        raise ModelFileError(
+            f"{path}: {size} bytes that unpack to {unpacked}, which torch.export.save never writes",
+            SAVE,
         )
 
 

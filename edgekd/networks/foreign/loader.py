@@ -35,6 +35,8 @@ def load(text: str, asked: Asked) -> Foreign:
         raise ModelFileError(
             f"{text}: convert takes {FORMS}", OTHERS[suffix].format(name=path.name)
         )
+    if path.is_file():
+        raise ModelFileError(f"{text}: not a file that convert takes", f"name one of {FORMS}")
     if path.is_dir():
         raise ModelFileError(f"{text} is a folder; convert takes {FORMS}", "name a file in it")
     if text.startswith("torchvision:"):

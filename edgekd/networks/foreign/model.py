@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from edgekd.core.errors import ModelFileError, RecipeError
 from edgekd.core.files import reason
 
+LARGEST = 1024  # pixels a side, as data.input_px: beyond that a device needs seconds an image
+
 
 class Layout(enum.StrEnum):
     """The order of an image's axes in the network's input."""
@@ -119,6 +121,11 @@ def square(name: str, height: int, width: int, asked: Asked) -> int:
         raise RecipeError(
             f"{name}: its input is {height} x {width} (0: any); EdgeKD takes square images",
             "export the model for a square input",
+        )
+    if max(height, asked.px) > LARGEST:
+        raise RecipeError(
+            f"{name}: its input is {max(height, asked.px)} px; at most {LARGEST} are taken",
+            "export the model for a smaller input, or for any size",
         )
     if height and asked.px and asked.px != height:
         option = asked.options.px.format(asked.px)

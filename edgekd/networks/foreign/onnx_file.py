@@ -87,7 +87,7 @@ def _check_opset(path: Path, model: onnx.ModelProto) -> None:
         raise ModelFileError(
             f"{path}: opset {found}, expected {OPSETS[0]} to {OPSETS[-1]}",
             "export it with another opset_version, or bring it over with "
-            "onnx.version_converter.convert_version(model, 17)",
+            f"onnx.version_converter.convert_version(model, {17 if found < 17 else OPSETS[-1]})",
         )
 
 

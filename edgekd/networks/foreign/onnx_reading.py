@@ -18,6 +18,7 @@ from edgekd.core.errors import ModelFileError, RecipeError
 from edgekd.networks.foreign.model import Asked, Layout, no_size, read, square
 
 CHANNELS = (1, 3)
+LFS = b"version https://git-lfs"  # how a pointer of Git LFS begins
 PUBLISHED = "edgekd"  # the key of edgekd.export.published_onnx in a model's metadata
 # The keys under which exporters write the names of the classes. "character" is PaddlePaddle's, with
 # a name a line; "names" is Ultralytics', a Python dictionary by number.
@@ -49,6 +50,10 @@ class OnnxText:
 
 def parsed(path: Path, data: bytes) -> onnx.ModelProto:
     """The model with its external data. Raises ModelFileError."""
+    if data.startswith(LFS):
+        raise ModelFileError(
+            f"{path}: a pointer of Git LFS, which stands for the file", "fetch it: git lfs pull"
+        )
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -69,7 +74,7 @@ def parsed(path: Path, data: bytes) -> onnx.ModelProto:
         files = external(model)
         raise ModelFileError(
             f"{path}: its weights lie in {', '.join(files[:3])}, which cannot be read beside it",
-            f"put {files[0]} into {path.parent}, or export the model as one file",
+            f"put {files[0]} beside {path.name}, or export the model as one file",
         ) from None
     return model
 
