@@ -33,8 +33,14 @@ from edgekd.core.number_formats import NumberFormat, file_name
 from edgekd.core.records import from_json
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.device import edgebench
-from edgekd.evaluation import format_accuracy
-from edgekd.evaluation.accuracy_record import Change, FailedFormat, FormatRow
+from edgekd.evaluation import format_accuracy, format_offers
+from edgekd.evaluation.accuracy_record import (
+    Change,
+    FailedFormat,
+    FormatRow,
+    Verdict,
+    VerdictState,
+)
 from edgekd.export import float_conversion, format_packages
 from edgekd.networks import builders, recorded_graph, weight_files
 from edgekd.networks.inference import logits_of
@@ -278,13 +284,29 @@ def test_the_page_and_the_card_show_every_format() -> None:
 def test_a_failed_gate_names_what_other_formats_lose() -> None:
     limits = CertifyConfig(max_drop=0.02)
     failed = build_gates.judge(reported(), limits, 4).failed
-    assert "float16 loses 0.1% (-0.9% to 1.1%)" in "".join(failed)
+    assert "float16 -0.1 points (-1.1 to +0.9)" in "".join(failed)
     assert build_gates.int8_fails(reported(), limits)
     without = reported()
     accuracy = msgspec.structs.replace(without.accuracy, formats=msgspec.UNSET)
     without = msgspec.structs.replace(without, accuracy=accuracy)
     assert "`--formats float16,int16x8`" in "".join(build_gates.judge(without, limits, 4).failed)
     assert not build_gates.int8_fails(without, CertifyConfig(max_drop=0.05))
+
+
+@pytest.mark.parametrize(
+    ("stage_", "state", "noted"),
+    [
+        ("qat", VerdictState.BAD, True),
+        ("qat", VerdictState.UNCLEAR, False),
+        ("student", VerdictState.BAD, False),
+    ],
+)
+def test_a_verdict_on_int8_notes_the_other_formats(
+    stage_: str, state: VerdictState, *, noted: bool
+) -> None:
+    accuracy = msgspec.structs.replace(reported().accuracy, verdict=Verdict(stage_, state, "", []))
+    told = format_offers.with_offers(accuracy).verdict.notes
+    assert any("float16 -0.1 points" in note for note in told) == noted
 
 
 def test_latency_is_predicted_only_where_float_models_were_measured() -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import present
-from edgekd.evaluation.accuracy_record import Accuracy, Change, FormatRow
+from edgekd.evaluation.accuracy_record import Accuracy, Change
+from edgekd.evaluation.format_offers import offers
 from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.proof.certificate_record import AgreementState, CertificateBody
 from edgekd.reporting.report_record import Report
@@ -61,20 +61,20 @@ def _accuracy(accuracy: Accuracy, limit: float, qat_epochs: int, outcome: GateOu
     if change is None or -change.top1 <= limit:
         return
     low, high = -change.top1_ci95[1], -change.top1_ci95[0]
-    offers = _other_formats(accuracy)
+    offered = offers(accuracy)
     told = (
         f"accuracy: int8 loses {-change.top1:.1%} of {WORDS[accuracy.metric]} against the float "
         f"student (95 % interval {low:.1%} to {high:.1%}); at most {limit:.1%} is allowed"
     )
     if low <= limit:
         needed = _images_needed(change, limit, accuracy.n)
-        outcome.undecided.append(f"{told}. It takes about {needed} test images to tell. {offers}")
+        outcome.undecided.append(f"{told}. It takes about {needed} test images to tell. {offered}")
         return
     verdict = present(accuracy.verdict)
     outcome.failed.append(
         f"{told}. {verdict.text if verdict else ''} Train longer with --set qat.epochs="
         f"{qat_epochs * 2 or 3}, or run `edgekd report --why` to find the operators that cost "
-        f"most. {offers}"
+        f"most. {offered}"
     )
 
 
@@ -83,19 +83,6 @@ def int8_fails(report: Report, limits: CertifyConfig) -> bool:
     accuracy = present(report.accuracy)
     change = None if accuracy is None else present(accuracy.int8)
     return change is not None and -change.top1_ci95[1] > limits.max_drop
-
-
-def _other_formats(accuracy: Accuracy) -> str:
-    """What the network loses in each other number format, or how to find that out."""
-    rows = [row for row in present(accuracy.formats) or [] if row.format is not NumberFormat.INT8]
-    if not rows:
-        return "`--formats float16,int16x8` makes and measures files that may lose less"
-    return f"In other formats, which lie in the folder formats: {', '.join(map(_loss, rows))}"
-
-
-def _loss(row: FormatRow) -> str:
-    low, high = -row.change.top1_ci95[1], -row.change.top1_ci95[0]
-    return f"{row.format} loses {-row.change.top1:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _images_needed(change: Change, limit: float, n: int) -> int:

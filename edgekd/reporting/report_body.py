@@ -24,7 +24,7 @@ from edgekd.core.artifacts import (
 )
 from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.device.bench_record import Bench
-from edgekd.evaluation import format_accuracy, waterfall
+from edgekd.evaluation import format_accuracy, format_offers, waterfall
 from edgekd.evaluation.accuracy_record import Accuracy
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
@@ -120,13 +120,14 @@ def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
     )
     found = waterfall.accuracy(evaluation, images, job.recipe.budget)
     if "formats" not in done:
-        return found
+        return format_offers.with_offers(found)
     formats: Formats = load(done, "formats")
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         found,
         formats=format_accuracy.rows(evaluation, load(done, "convert"), formats, job.recipe.seed),
         formats_failed=format_accuracy.failed(formats),
     )
+    return format_offers.with_offers(found)
 
 
 def artifact(model: LiteModel) -> Artifact:
