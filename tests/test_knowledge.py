@@ -23,6 +23,7 @@ from edgekd.training import answer_cache
 from edgekd.training.oracle_settings import OracleSettings
 from tests import teachers
 from tests.answers import arrays
+from tests.small_build import TEACHER
 
 PX, VIEWS, SHARD = 32, 3, 32
 
@@ -34,7 +35,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(dataset: Dataset) -> Network:
-    return teachers.teacher("resnet18", len(dataset.classes), PX)
+    return teachers.teacher(TEACHER, len(dataset.classes), PX)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def ask(
         teacher,
         settings=KnowledgeSettings(
             ViewsConfig(per_image=views),
-            OracleSettings("float32", model_specs.spec("resnet18"), grid_side=maps, cam_side=maps),
+            OracleSettings("float32", model_specs.spec(TEACHER), grid_side=maps, cam_side=maps),
         ),
         context=Context(progress=progress or Asked(), answers=kept),
     )

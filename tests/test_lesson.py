@@ -30,6 +30,7 @@ from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.views import generator
 from tests import teachers
 from tests.answers import arrays, told
+from tests.small_build import TEACHER
 
 PX = 64
 VIEW = ViewsConfig(per_image=2)
@@ -38,7 +39,7 @@ CONFIG = DistilConfig(
 )  # the default recipe, on less
 STUDENT = model_specs.spec("mobilenetv2_035")
 SEED = 3
-ASKING = OracleSettings("float32", model_specs.spec("resnet18"))
+ASKING = OracleSettings("float32", model_specs.spec(TEACHER))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(dataset: Dataset) -> Network:
-    return teachers.teacher("resnet18", len(dataset.classes), PX)
+    return teachers.teacher(TEACHER, len(dataset.classes), PX)
 
 
 @pytest.fixture(scope="module")

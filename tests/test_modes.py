@@ -37,6 +37,7 @@ from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.teacher_oracle import Oracle
 from edgekd.training.views import generator
 from tests.answers import arrays
+from tests.small_build import TEACHER
 from tests.teachers import teacher
 
 PX = 64  # a last map of 2 x 2: the fewest places that losses on maps allow
@@ -77,15 +78,15 @@ def learn(
 
 @pytest.fixture(scope="module")
 def resnet(dataset: Dataset) -> Network:
-    return teacher("resnet18", len(dataset.classes), PX)
+    return teacher(TEACHER, len(dataset.classes), PX)
 
 
 @pytest.fixture(scope="module")
 def cached(dataset: Dataset, resnet: Network) -> Knowledge:
-    return knowledge.run(dataset, resnet, settings=asked("resnet18"), context=Context(seed=3))
+    return knowledge.run(dataset, resnet, settings=asked(TEACHER), context=Context(seed=3))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("arch", [TEACHER, "vit_tiny_patch16_224"])
 def test_any_batch_is_answered_as_the_cache_was(dataset: Dataset, arch: str) -> None:
     """To the bit, whatever the batch's size and order; every kind of answer."""
     network = teacher(arch, len(dataset.classes), PX)
@@ -111,7 +112,7 @@ def test_a_live_teacher_gives_the_student_that_the_cache_gives(
     config = dataclasses.replace(CONFIG, pooled=1.0, losses=terms)
     first = learn(dataset, cached, config)
     live = learn(
-        dataset, None, dataclasses.replace(config, answers="live"), resnet, asking("resnet18")
+        dataset, None, dataclasses.replace(config, answers="live"), resnet, asking(TEACHER)
     )
     assert bytes(first.state) == bytes(live.state)
     assert first.history == live.history
@@ -142,13 +143,13 @@ def test_withheld_labels_are_not_looked_at(dataset: Dataset, cached: Knowledge) 
 
 def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resnet: Network) -> None:
     config = dataclasses.replace(CONFIG, answers="corrected", epochs=3)
-    strict = learn(dataset, None, dataclasses.replace(config, top_k=1), resnet, asking("resnet18"))
+    strict = learn(dataset, None, dataclasses.replace(config, top_k=1), resnet, asking(TEACHER))
     lax = learn(
         dataset,
         None,
         dataclasses.replace(config, top_k=len(dataset.classes)),
         resnet,
-        asking("resnet18"),
+        asking(TEACHER),
     )
     calls = [network.history[-1]["teacher_calls"] for network in (strict, lax)]
     train = len(datasets.rows(dataset, "train"))
@@ -156,9 +157,7 @@ def test_the_teacher_is_asked_less_the_more_answers_pass(dataset: Dataset, resne
         calls[1] <= train < calls[0] <= strict.history[-1]["views_shown"]
     )  # every answer passes: each image is asked once
     with pytest.raises(RecipeError, match="mixup"):
-        learn(
-            dataset, None, config, resnet, asking("resnet18"), dataclasses.replace(VIEW, mixup=0.2)
-        )
+        learn(dataset, None, config, resnet, asking(TEACHER), dataclasses.replace(VIEW, mixup=0.2))
 
 
 def test_a_log_teaches_without_a_teacher(
@@ -278,10 +277,8 @@ def test_teachers_that_agree_are_one_teacher() -> None:
 def test_further_teachers_are_cached_beside_the_first(
     dataset: Dataset, resnet: Network, cached: Knowledge
 ) -> None:
-    other = teacher("resnet18", len(dataset.classes), PX, seed=1)
-    said = knowledge.run(
-        dataset, resnet, other, settings=asked("resnet18"), context=Context(seed=3)
-    )
+    other = teacher(TEACHER, len(dataset.classes), PX, seed=1)
+    said = knowledge.run(dataset, resnet, other, settings=asked(TEACHER), context=Context(seed=3))
     assert torch.equal(arrays(said)["logits"], arrays(cached)["logits"])
     assert arrays(said)["others"].shape == (2, len(said.rows), 1, len(dataset.classes))
     assert bytes(learn(dataset, said, CONFIG).state) != bytes(learn(dataset, cached, CONFIG).state)
@@ -379,7 +376,7 @@ def test_the_size_of_the_answers_is_told_before_they_are_there(
 ) -> None:
     told: list[str] = []
     context = Context(seed=3, say=told.append, progress=lambda *_, **__: told.append("progress"))
-    said = knowledge.run(dataset, resnet, settings=asked("resnet18"), context=context)
+    said = knowledge.run(dataset, resnet, settings=asked(TEACHER), context=context)
     size = sum(value.nbytes for value in arrays(said).values()) / 2**20
     assert f"{said.views} views of {len(said.rows)} images will take {size:.2f} MiB" in told[0]
     assert "progress" in told[1:]

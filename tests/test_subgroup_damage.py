@@ -18,14 +18,16 @@ from edgekd.app import cli
 from edgekd.core import artifacts
 from edgekd.core.store import Store
 from edgekd.data.images import encode_png
+from tests.small_build import STUDENT, STUDENT_OPTIONS, TEACHER
 
 PX = 32
 CLASSES = ("left", "right")  # names only: what tells them apart is another thing in each group
 TRAIN, TEST = 160, 120  # images of each class; one in four is the new scanner's
 SETTINGS = (
+    STUDENT_OPTIONS,
     "data.input_px=32",
     "subgroups.column=scanner",
-    "teacher.epochs=2",
+    "teacher.epochs=5",
     "distil.epochs=12",
     "qat.epochs=0",
     "views.per_image=1",
@@ -78,7 +80,7 @@ def folder(root: Path, damage: bool) -> Path:
 
 
 def build(
-    data: Path, out: Path, *sets: str, teacher: str = "resnet10t", store: Path | None = None
+    data: Path, out: Path, *sets: str, teacher: str = TEACHER, store: Path | None = None
 ) -> int:
     parts = [part for text in (*SETTINGS, *sets) for part in ("--set", text)]
     shared = ["--store", str(store)] if store else []
@@ -92,7 +94,7 @@ def build(
             "--teacher",
             teacher,
             "--student",
-            "mobilenetv2_035",
+            STUDENT,
             "--out",
             str(out),
             *shared,
@@ -141,7 +143,7 @@ def test_labels_of_one_group_damaged(
             tmp_path / "out",
             "teacher.epochs=1",
             "teacher.lr=1e-12",
-            teacher=f"resnet10t@{tmp_path / 'before.safetensors'}",
+            teacher=f"{TEACHER}@{tmp_path / 'before.safetensors'}",
         )
         == 1
     )
@@ -166,7 +168,7 @@ def test_ranges_that_clip_one_group(
     bright images apart differ with the CPU's rounding, and corrected biases may make up for one or
     two edges.
     """
-    pins = "qat.pin=bn1.act=75,blocks.1.0.bn2.act=75,blocks.1.1=80"
+    pins = "qat.pin=bn1.act=75,blocks.0.0.bn1.act=75,blocks.1.0.bn1.act=75"
     assert build(clean / "data", tmp_path, pins, store=clean / "out" / "store") == 1
     assert not (tmp_path / "bundle.zip").exists()
     found, said = groups(tmp_path), stopped(capsys)
