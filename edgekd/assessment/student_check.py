@@ -23,6 +23,7 @@ from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.core import files
 from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.export import format_packages
+from edgekd.networks import input_size
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
@@ -65,6 +66,7 @@ def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
     """Check the student that these settings ask for."""
     profile = profile.with_edits(settings.edits)
     student = spec(settings.distil.student).with_options(settings.distil.options)
+    student = input_size.sized(student, settings.data.input_px)
     student = of_channels(student, 1 if settings.data.channels == "1" else 3)
     return check_student(student.edited(profile.edits), settings, profile, CLASSES)
 

@@ -7,7 +7,6 @@ rebuilt without pickle.
 from __future__ import annotations
 
 import importlib
-import inspect
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import ONNX, Network
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, recorded_graph, student_edits, widths
+from edgekd.networks import hub_weights, input_size, recorded_graph, student_edits, widths
 from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import CHANNELS, RANDOM_WEIGHTS, ModelSpec, check_name
@@ -152,9 +151,9 @@ def check_weights(spec: ModelSpec, weights: str, px: int) -> None:
 
     Leaves torch's random state as it was.
     """
-    size = {"img_size": px} if accepts_size(spec.arch) else {}
+    sized = {**spec.options, **input_size.option(spec.arch, px)}
     with torch.random.fork_rng(devices=[]):
-        pretrained(spec, weights, 2, {**spec.options, **size})
+        pretrained(spec, weights, 2, sized)
 
 
 def _small_head(model: nn.Module) -> nn.Module:
@@ -314,16 +313,6 @@ def normalised(images: NDArray[np.uint8], mean: list[float], std: list[float]) -
     # Copied: torch warns about memory that must not be written.
     x = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
-
-
-def accepts_size(arch: str) -> bool:
-    """Whether the builder takes `img_size`.
-
-    Transformers with position embeddings do. CNNs take an input of any size without it.
-    """
-    entry = timm.model_entrypoint(arch)
-    module = inspect.getmodule(entry)
-    return "img_size" in inspect.getsource(module) if module is not None else False
 
 
 def facts(arch: str) -> tuple[int, int]:

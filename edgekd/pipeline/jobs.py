@@ -14,6 +14,7 @@ from edgekd.core.number_formats import NumberFormat
 from edgekd.core.store import Entry
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
+from edgekd.networks import input_size
 from edgekd.networks.foreign.forms import is_foreign, short_name, split_weights
 from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
@@ -126,6 +127,7 @@ class Job:
         """
         distil = self.recipe.distil
         spec = model_specs.spec(distil.student).with_options(distil.options)
+        spec = input_size.sized(spec, self.recipe.data.input_px)
         if self.recipe.data.channels == "1":
             spec = model_specs.of_channels(spec, 1)
         return spec.edited(self.profile.edits)
