@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.core.errors import RecipeError
+from edgekd.networks import input_size
 from edgekd.networks.watching import watch
 from edgekd.pipeline import runner
 from edgekd.settings import model_specs, recipe
@@ -80,3 +81,19 @@ def test_a_convolution_of_such_a_network_stays_as_it_is_where_the_table_says_so(
     with torch.inference_mode(), watch(model, ["conv"]) as seen:
         model(torch.rand(2, 3, 8, 8))
     assert seen["conv"].shape == (2, 6, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "px", "option"),
+    [
+        ("vit_tiny_patch16_224", 64, {"img_size": 64}),
+        ("vit_tiny_patch16_224", 224, {}),  # its own size
+        ("shvit_s1", 64, {}),  # a CNN in a file that has no such option
+        ("mobilenetv2_050", 64, {}),  # a CNN of models/, which needs no torch
+    ],
+)
+def test_a_student_is_built_for_its_images(name: str, px: int, option: dict[str, int]) -> None:
+    spec = model_specs.spec(name)
+    assert input_size.sized(spec, px).options == option
+    own = spec.with_options({"img_size": 96})
+    assert input_size.sized(own, px) == own

@@ -6,6 +6,7 @@ rebuilt without pickle.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import ONNX, Network
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, input_size, recorded_graph, student_edits, widths
+from edgekd.networks import hub_weights, recorded_graph, student_edits, widths
 from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import CHANNELS, RANDOM_WEIGHTS, ModelSpec, check_name
@@ -151,7 +152,7 @@ def check_weights(spec: ModelSpec, weights: str, px: int) -> None:
 
     Leaves torch's random state as it was.
     """
-    sized = {**spec.options, **input_size.option(spec.arch, px)}
+    sized = {**spec.options, **size_option(spec.arch, px)}
     with torch.random.fork_rng(devices=[]):
         pretrained(spec, weights, 2, sized)
 
@@ -315,10 +316,23 @@ def normalised(images: NDArray[np.uint8], mean: list[float], std: list[float]) -
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
+@functools.cache
+def size_option(arch: str, px: int) -> dict[str, int]:
+    """The option with which the builder makes the network for images of this side; {} for none.
+    CNNs need none.
+    """
+    try:
+        with torch.device("meta"):  # without memory for the weights
+            create(arch, {"img_size": px})
+    except RecipeError as error:
+        if "unexpected keyword argument 'img_size'" in error.what:
+            return {}
+    native = timm.get_pretrained_cfg_value(arch, "input_size")[-1]
+    return {} if native == px else {"img_size": px}
+
+
 def facts(arch: str) -> tuple[int, int]:
     """Native input size and patch size of a timm network in pixels; a CNN's patch size is 1."""
-    model_specs.register(arch)
-    check_known(arch, "network")
     patch = getattr(getattr(create(arch, {}), "patch_embed", None), "patch_size", (1, 1))[0]
     return int(timm.get_pretrained_cfg_value(arch, "input_size")[-1]), int(patch)
 

@@ -16,7 +16,7 @@ from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, input_size, network_size, weight_files
+from edgekd.networks import builders, compute, network_size, weight_files
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings import model_specs
@@ -49,7 +49,7 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     config, model, px = settings.config, settings.model, settings.px
     model_specs.check_frozen(config.mode, config.weights, model)
     classes = len(dataset.classes)
-    size = input_size.option(model.arch, px)
+    size = builders.size_option(model.arch, px)
     options: dict[str, Json] = {**model.options, **size}
     torch.manual_seed(context.seed)
     first = builders.finished if config.as_it_is else builders.pretrained
