@@ -318,17 +318,14 @@ def normalised(images: NDArray[np.uint8], mean: list[float], std: list[float]) -
 
 @functools.cache
 def size_option(arch: str, px: int) -> dict[str, int]:
-    """The option with which the builder makes the network for images of this side; {} for none.
-    CNNs need none.
-    """
+    """The option that the builder needs for images of this side: none for a CNN."""
     try:
         with torch.device("meta"):  # without memory for the weights
             create(arch, {"img_size": px})
     except RecipeError as error:
         if "unexpected keyword argument 'img_size'" in error.what:
             return {}
-    native = timm.get_pretrained_cfg_value(arch, "input_size")[-1]
-    return {} if native == px else {"img_size": px}
+    return {} if timm.get_pretrained_cfg_value(arch, "input_size")[-1] == px else {"img_size": px}
 
 
 def facts(arch: str) -> tuple[int, int]:
