@@ -42,6 +42,7 @@ PX = option("side of the input in pixels, for a model of any size", parse=int)
 LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
 TRUST = option("let code inside MODEL run, as a pickle holds it")
 SETTING = "change one setting of the recipe; may be repeated"
+SEED = option("seed of every random choice (default: 0)", parse=int)
 
 
 class Arguments:
@@ -121,9 +122,7 @@ class Build(Arguments):
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
     )
-    seed: int | None = field(
-        default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
-    )
+    seed: int | None = field(default=None, metadata=SEED)
     device: str | None = field(default=None, metadata=RUN_ON)
     fix: bool = field(
         default=False,
@@ -131,6 +130,9 @@ class Build(Arguments):
     )
     log: PathLike | None = field(
         default=None, metadata=option("append what happens to FILE, one JSON object a line", "FILE")
+    )
+    tensorboard: PathLike | None = field(
+        default=None, metadata=option("write the figures of training to event files in DIR", "DIR")
     )
     progress: Progress | None = None
 
@@ -190,9 +192,7 @@ class Convert(Arguments):
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
     )
-    seed: int | None = field(
-        default=None, metadata=option("seed of every random choice (default: 0)", parse=int)
-    )
+    seed: int | None = field(default=None, metadata=SEED)
     device: str | None = field(default=None, metadata=RUN_ON)
     progress: Progress | None = None
 

@@ -17,6 +17,7 @@ from edgekd.app import (
     first_weights,
     label_rules,
     provenance,
+    tensorboard_log,
 )
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
@@ -66,7 +67,10 @@ def run(asked: Build) -> BuildResult:
     if asked.out:
         bundle_paths.check_outside("--out", Path(asked.out))
     try:
-        with event_log.kept(asked.log, asked.progress or silent) as progress:
+        with (
+            tensorboard_log.kept(asked.tensorboard, asked.progress or silent) as curves,
+            event_log.kept(asked.log, curves) as progress,
+        ):
             job_ = prepare(asked, progress)
             out = Path(asked.out or BUILDS / default_name(job_))
             report = build(job_, out, shared_store(asked), asked.until, progress)
