@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network, canonical_json, sha256
 from edgekd.core.context import Context, Shards
-from edgekd.core.shard_folders import ShardFolder
+from edgekd.core.shard_folders import DIGEST, ShardFolder
 from edgekd.core.store import Store
 from edgekd.data import dataset_builder, datasets
 from edgekd.data.phantom_source import PhantomSource
@@ -74,14 +76,13 @@ def ask(
     kept: Folders,
     progress: Asked | None = None,
     views: int = VIEWS,
-    maps: int = 1,
 ) -> Knowledge:
     return knowledge.run(
         dataset,
         teacher,
         settings=KnowledgeSettings(
             ViewsConfig(per_image=views),
-            OracleSettings("float32", model_specs.spec(TEACHER), grid_side=maps, cam_side=maps),
+            OracleSettings("float32", model_specs.spec(TEACHER)),
         ),
         context=Context(progress=progress or Asked(), answers=kept),
     )
@@ -156,24 +157,32 @@ def test_a_damaged_shard_is_asked_for_again(
     assert list(folder.glob(".broken-*"))
 
 
-def test_two_processes_share_the_work(dataset: Dataset, teacher: Network, tmp_path: Path) -> None:
-    """A shard that another process has claimed is waited for, and is not asked for."""
+def test_a_shard_that_another_process_makes_is_waited_for(
+    dataset: Dataset, teacher: Network, tmp_path: Path
+) -> None:
     kept = folders(tmp_path)
     wanted = ask(dataset, teacher, kept)
     (folder,) = tmp_path.iterdir()
-    name = min(path.name for path in folder.iterdir())
-    other = ShardFolder(folder)
-    data = bytes(other.read(name))
-    (folder / name).unlink()
+    shard = min(folder.iterdir())
+    data, claimed = shard.read_bytes()[:-DIGEST], threading.Event()
+    shard.unlink()
 
-    with other.claim(name) as mine:
-        assert mine
-        with ShardFolder(folder).claim(name) as second:
-            assert not second
+    def make() -> None:
+        other = ShardFolder(folder)
+        with other.claim(shard.name) as mine:
+            assert mine
+            claimed.set()
+            time.sleep(2 * answer_cache.WAIT)
+            other.write(shard.name, data)
+
+    process = threading.Thread(target=make)
+    process.start()
+    assert claimed.wait(10)
     asked = Asked()
-    other.write(name, data)
     assert same(ask(dataset, teacher, kept, asked), wanted)
+    process.join()
     assert asked.images == 0
+    assert not list(folder.glob(".*"))
 
 
 def test_a_frozen_teacher_is_asked_once_whatever_its_head(
@@ -181,11 +190,11 @@ def test_a_frozen_teacher_is_asked_once_whatever_its_head(
 ) -> None:
     frozen = dataclasses.replace(teacher, facts={**teacher.facts, "mode": "frozen"})
     first, second = Asked(), Asked()
-    one = ask(dataset, frozen, folders(tmp_path), first, maps=0)
+    one = ask(dataset, frozen, folders(tmp_path), first)
     other = dataclasses.replace(
         teachers.with_other_head(frozen), facts={**teacher.facts, "mode": "frozen"}
     )
-    two = ask(dataset, other, folders(tmp_path), second, maps=0)
+    two = ask(dataset, other, folders(tmp_path), second)
     assert first.images == VIEWS * len(one.rows)
     assert second.images == 0
     assert torch.equal(arrays(one)["pooled"], arrays(two)["pooled"])
