@@ -51,7 +51,7 @@ class Lineage(Record, frozen=True):
 
 class Payload(Record, frozen=True, forbid_unknown_fields=True):
     """What an artifact consists of, so that its digest can be computed again
-    (`edgekd.core.artifacts.Packed`).
+    (`edgekd.core.packing.Packed`).
 
     `facts` are the artifact's own JSON, of whatever form its type has. `blobs`: {name: sha256}.
     """

@@ -1,9 +1,9 @@
 """Where the pixels of a data set are while networks look at them.
 
-On the CPU they stay in a memory map, or are decoded when they are needed (`data.on_demand`). A GPU
-holds all of them where they fit into a share of its free memory. Otherwise each batch is copied to
-it, out of memory that the GPU can read by itself (pinned memory), so that copying and computing
-overlap.
+On the CPU they stay in a memory map, or are decoded when they are needed
+(`edgekd.data.on_demand`). A GPU holds all of them where they fit into a share of its free memory.
+Otherwise each batch is copied to it, out of memory that the GPU can read by itself (pinned memory),
+so that copying and computing overlap.
 """
 
 from __future__ import annotations
