@@ -66,8 +66,8 @@ def set_aside(path: Path) -> None:
             return
 
 
-def sweep(folder: Path) -> list[Path]:
-    """The unfinished files in a folder whose processes have ended."""
+def unfinished(folder: Path) -> list[Path]:
+    """The unfinished files in a folder of processes that do not run on this machine."""
     found = []
     for left in folder.glob(".tmp-*"):
         pid = left.name.split("-")[-2] if left.name.count("-") >= 3 else ""

@@ -17,6 +17,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from edgekd.core.artifacts import Blob, Shards, sha256
 DIGEST = 32  # bytes of a sha256
 # Maps that are open at a time. Each takes a file descriptor, of which a process may have 1,024.
 OPEN = 256
+# Seconds after which an unfinished file belongs to no process any more.
+OLD = 3600
 
 
 class ShardFolder:
@@ -34,8 +37,11 @@ class ShardFolder:
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
         self._whole: dict[str, str] = {}
-        for left in atomic_files.sweep(path):
-            left.unlink(missing_ok=True)
+        for left in atomic_files.unfinished(path):
+            # Not a file that a process on another machine writes at this moment.
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > OLD:
+                    left.unlink()
 
     def names(self) -> list[str]:
         """The shards that are whole, sorted. A process reads each once, to check its digest."""

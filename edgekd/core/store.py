@@ -87,7 +87,7 @@ class Store:
     def _sweep(self) -> None:
         """Remove unfinished files of killed processes. Names with .tmp- are never read."""
         for folder in (self.out, self.entries):
-            for left in atomic_files.sweep(folder):
+            for left in atomic_files.unfinished(folder):
                 with contextlib.suppress(OSError):  # a file of another user: it does no harm
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 

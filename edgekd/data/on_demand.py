@@ -87,6 +87,8 @@ class OnDemand:
         was built.
         """
         wanted = np.arange(len(self._rows))[rows]
+        if not len(wanted):
+            return np.empty((0, *self.shape[1:]), self.dtype)
         parts = np.array_split(wanted, min(len(wanted), self._workers) or 1)
         try:
             found: list[Future[Levels]] = [

@@ -110,6 +110,7 @@ class AnswerCache:
     def __init__(self, shown: Shown, context: Context) -> None:
         self.shown, self.context = shown, context
         self._found: dict[bytes, Found] = {}
+        self._drawn = functools.lru_cache(maxsize=1)(shown.drawn)  # many shards are of one view
         self._keys = [shown.keys(number) for number in range(shown.count)]
 
     def column(self, column: Column) -> Found:
@@ -192,7 +193,7 @@ class AnswerCache:
             return mine
 
     def _answered(self, column: Column, unit: _Unit, done: int, asked: int) -> bytes:
-        drawn = self.shown.drawn(unit.view)
+        drawn = self._drawn(unit.view)
         rows = self.shown.rows[torch.from_numpy(unit.order)]
         parts = []
         for part in rows.split(ASKED):
