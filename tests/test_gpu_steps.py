@@ -23,7 +23,16 @@ from edgekd.settings import loss_catalogue
 from edgekd.settings.loss_catalogue import METHODS, Term
 from edgekd.settings.recipe import DistilConfig, ViewsConfig
 from edgekd.tflite import int8_rules
-from edgekd.training import adapters, before_step, device_steps, fit, objective, pixels, views
+from edgekd.training import (
+    adapters,
+    batch_rule,
+    before_step,
+    device_steps,
+    fit,
+    objective,
+    pixels,
+    views,
+)
 from edgekd.training import optimisers as optimisers_
 from edgekd.training.ahead import ahead
 from edgekd.training.batches import Batch
@@ -473,3 +482,20 @@ def test_every_stage_that_computes_networks_computes_in_full_float32() -> None:
     ):  # fmt: skip
         assert stage.run.__wrapped__ is not None, stage.__name__
         assert stage.run.__code__ is compute.in_full_float32(len).__code__
+
+
+def test_a_batch_of_0_suits_the_device_and_scales_the_plan() -> None:
+    gpu = Compute(CUDA)
+    assert batch_rule.chosen(0, 100_000, 96, Compute()) == 32
+    assert batch_rule.chosen(48, 100_000, 96, gpu) == 48
+    assert batch_rule.chosen(0, 100_000, 96, gpu) == 512
+    assert batch_rule.chosen(0, 100_000, 224, gpu) == 64  # as many pixels
+    assert batch_rule.chosen(0, 5_216, 96, gpu) == 128
+    assert batch_rule.chosen(0, 2_000, 96, gpu) == 32
+    assert batch_rule.chosen(0, 40, 96, gpu) == 32
+    plan = FitPlan(1, 0.05, 0.0, ema=0.998)
+    assert batch_rule.scaled(plan, 32) == plan
+    found = batch_rule.scaled(plan, 128)
+    assert (found.lr, found.ema) == (pytest.approx(0.2), pytest.approx(0.998**4))
+    adam = batch_rule.scaled(dataclasses.replace(plan, optimiser="adamw"), 128)
+    assert adam.lr == pytest.approx(0.1)

@@ -126,6 +126,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     digest: str | UnsetType = UNSET
     mode: str | UnsetType = UNSET  # how the teacher was trained
     lr: float | UnsetType = UNSET
+    batch: int | UnsetType = UNSET  # images in a step, where the build chose it
     head_decay: float | UnsetType = UNSET
     metrics: dict[str, Figures] | UnsetType = UNSET  # the teacher's, by split
     losses: dict[str, float] | UnsetType = UNSET

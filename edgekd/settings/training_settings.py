@@ -141,8 +141,16 @@ class DistilConfig:
         ),
     ] = dataclasses.field(default_factory=dict)
     epochs: Annotated[Epochs, Meta(description="Number of passes over the training images.")] = 20
-    # The value in the runs that chose the optimiser. 64 was not compared.
-    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
+    # The value in the runs that chose the optimiser.
+    batch: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_536,
+            description="Images per step. 0: 32 on a CPU, and on a GPU up to 512, with learning "
+            "rate and moving average scaled to it (docs/how_to/train_on_a_gpu.md).",
+        ),
+    ] = 32
     # AdamW lost 4 points of AUC or more on the X-rays (6 epochs, one seed).
     optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
     lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0

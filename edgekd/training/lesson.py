@@ -20,7 +20,7 @@ from edgekd.evaluation import metrics
 from edgekd.networks.compute import Compute
 from edgekd.networks.inference import ON_CPU, logits_of
 from edgekd.settings.recipe import DistilConfig
-from edgekd.training import objective, views
+from edgekd.training import batch_rule, objective, views
 from edgekd.training.batches import Feed, cells
 from edgekd.training.corrector import Corrector
 from edgekd.training.fit import HistoryRow, balanced, fit
@@ -72,9 +72,12 @@ class Lesson:
     say: Callable[[str], None] = mute
 
     def fit_plan(self, epochs: int, lr: float) -> FitPlan:
-        """How long and how fast to train, with the settings of distillation for the rest."""
+        """How long and how fast to train, with the settings of distillation for the rest.
+
+        Where the build chooses the batch, rate and average are scaled to it (`batch_rule`).
+        """
         config = self.config
-        return FitPlan(
+        plan = FitPlan(
             epochs,
             lr,
             config.weight_decay,
@@ -83,6 +86,7 @@ class Lesson:
             config.ema,
             config.optimiser,
         )
+        return plan if config.batch else batch_rule.scaled(plan, self.feed.batch)
 
     def distiller(self, student: nn.Module) -> Objective:
         """The student with new adapters that fit its present shapes, both moved to the device."""
@@ -113,7 +117,7 @@ class Lesson:
     def evaluate(self, kept: nn.Module) -> dict[str, float]:
         """Quick figures on the validation split."""
         answers = logits_of(
-            kept, (self.feed.render.plain(rows) for rows in self.val.split(self.config.batch))
+            kept, (self.feed.render.plain(rows) for rows in self.val.split(self.feed.batch))
         )
         return metrics.quick(answers, self.feed.labels[self.val].long().numpy())
 
@@ -185,8 +189,10 @@ class Lesson:
         return history
 
     def facts(self) -> dict[str, Json]:
-        """For the report: weights of the losses, notes on losses left out, facts of a log."""
+        """For the report: weights of the losses, a batch that the build chose, notes, a log."""
         found: dict[str, Json] = {"losses": self.plan.weights(self.feed.kind)}
+        if not self.config.batch:
+            found["batch"] = self.feed.batch
         if self.plan.notes:
             found["notes"] = self.plan.notes
         if self.origin is not None:
@@ -227,7 +233,7 @@ def lesson(
         len(dataset.classes),
         answers.view,
         answers.seed,
-        config.batch,
+        batch_rule.chosen(config.batch, len(train), renderer.px, compute),
         _cells(config.balance, labels, groups, answers),
         config.label_smoothing,
         answers.said,

@@ -196,7 +196,8 @@ def _weights(network: NetworkBlock) -> str:
     told = [network.weights]
     if network.mode == AS_IT_IS:
         told.append("used as it is")
-    for name, value in (("lr", network.lr), ("head decay", network.head_decay)):
+    chosen = {"lr": network.lr, "batch": network.batch, "head decay": network.head_decay}
+    for name, value in chosen.items():
         if not isinstance(value, UnsetType):
             told.append(f"{name} {value:g}")
     return ", ".join(told)
