@@ -9,20 +9,27 @@ import torch
 from torch import Tensor
 
 from edgekd.networks.builders import normalised
+from edgekd.quantization import quick_rounding
 from edgekd.quantization.equalisation import pairs, streams
-from edgekd.quantization.post_training import _Means, quantize
-from edgekd.quantization.qat_network import QatNetwork, set_phase
-from tests.small_networks import MEAN, PX, STD, calibrated, images
+from edgekd.quantization.layer_means import LayerMeans
+from edgekd.quantization.post_training import quantize
+from edgekd.quantization.qat_network import QatNetwork, calibrate, prepare, set_phase
+from tests.small_networks import MEAN, PX, SMALL, STD, calibrated, images
 
 
 def batch(seed: int) -> Tensor:
     return normalised(images(64, PX, seed=seed)[0], MEAN, STD)
 
 
+def prepared(name: str) -> QatNetwork:
+    torch.manual_seed(0)
+    return prepare(SMALL[name](), PX, MEAN, STD)
+
+
 @torch.no_grad()
 def means(network: QatNetwork, x: Tensor, phase: str) -> dict[str, Tensor]:
     set_phase(network, phase)
-    seen = _Means(network)
+    seen = LayerMeans(network)
     seen.run(network.on_grid(x))
     return seen.means
 
@@ -60,3 +67,45 @@ def test_answers_are_nearer_to_the_float_networks(name: str) -> None:
         quantize(network, [batch(1)])
         corrected = (network(others) - wanted).square().mean()
     assert corrected < 0.9 * plain
+
+
+@pytest.mark.parametrize("name", ["Branches", "Excite", "Flattened", "Grouped"])
+def test_rounded_to_nearest_each_layer_has_its_float_mean_again(name: str) -> None:
+    network, x = prepared(name), batch(1)
+    wanted = means(network, x, "float")
+    scaled = {maker.bias for each in streams(network) for maker in each.makers}
+    quick_rounding.quantize(network, [x[:40], x[40:]])
+    after = means(network, x, "frozen")
+    late = max(
+        float((after[bias] - wanted[bias]).abs().max() / wanted[bias].abs().max())
+        for bias in wanted.keys() - scaled
+    )
+    assert late < 5e-4
+
+
+@pytest.mark.parametrize("name", ["Branches", "Pools", "GateOfSum", "Borders"])
+def test_rounded_to_nearest_answers_are_nearer_than_by_calibration_alone(name: str) -> None:
+    """Ranges are those of calibration where no channels were scaled, and answers come nearer."""
+    network, plain, others = prepared(name), prepared(name), batch(2)
+    calibrate(plain, [batch(1)])
+    quick_rounding.quantize(network, [batch(1)])
+    uneven = frozenset().union(*(each.edges for each in streams(network)))
+    for edge in network.edges.keys() - uneven:
+        assert network.edge(edge).range == plain.edge(edge).range
+    with torch.no_grad():
+        set_phase(plain, "float")
+        wanted = plain(others)
+        set_phase(plain, "frozen")
+        before, after = ((each(others) - wanted).square().mean() for each in (plain, network))
+    assert after < 0.9 * before
+
+
+def test_rounded_to_nearest_in_parts_the_ranges_are_those_of_all_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, parts = prepared("Branches"), prepared("Branches")
+    quick_rounding.quantize(whole, [batch(1)])
+    monkeypatch.setattr(quick_rounding, "PIXELS", 20 * PX**2)
+    quick_rounding.quantize(parts, [batch(1)])
+    for edge in whole.edges:
+        assert parts.edge(edge).range.scale == pytest.approx(whole.edge(edge).range.scale, rel=1e-5)

@@ -99,6 +99,7 @@ LATER: dict[str, Any] = {
     "order": "rgb",
     "layout": "auto",
     "trust": False,
+    "rounding": "gptq",
 }
 
 

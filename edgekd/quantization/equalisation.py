@@ -176,6 +176,23 @@ def even_factors(peaks: Mapping[str, Tensor]) -> Tensor:
     return (shares.max().clamp(min=TINY) / shares.clamp(min=TINY)).pow(POWER).clamp(max=LARGEST)
 
 
+def even(network: QatNetwork, stream: Stream, reached: Mapping[str, Tensor]) -> Tensor:
+    """Scale the channels of a stream, and return their factors, float32 [channels].
+
+    `reached`: {edge: values that its channels reach, float32 [..., channels]}, of which the largest
+    |value| counts.
+    """
+    peaks = {
+        edge: reached[edge].abs().reshape(-1, reached[edge].shape[-1]).amax(0)
+        for edge in stream.edges
+    }
+    factors = even_factors(peaks)
+    _scale(network, stream.makers, factors)
+    for reader in stream.readers:
+        graphs.getattr_path(network.graph, reader.weight).div_(factors.reshape(1, -1, 1, 1))
+    return factors
+
+
 @torch.no_grad()
 def equalise(network: QatNetwork, images: Sequence[Tensor]) -> None:
     """Scale the channels of a calibrated network where that is exact, in place, and calibrate it
@@ -197,10 +214,7 @@ def equalise(network: QatNetwork, images: Sequence[Tensor]) -> None:
         _scale(network, (maker,), factors)
         graphs.getattr_path(network.graph, reader.weight).div_(factors.reshape(-1, 1, 1, 1))
     for stream in linear:
-        factors = even_factors({edge: seen.peaks[edge] for edge in stream.edges})
-        _scale(network, stream.makers, factors)
-        for reader in stream.readers:
-            graphs.getattr_path(network.graph, reader.weight).div_(factors.reshape(1, -1, 1, 1))
+        even(network, stream, seen.peaks)
     for name in network.edges:
         network.edge(name).forget()
     calibrate(network, images)

@@ -3,13 +3,12 @@
 Channels are equalized first (`edgekd.quantization.equalisation`). Then the layers follow in the
 order in which they run, each fed by layers that are done. A layer's weights are rounded for the
 least error of its output (`edgekd.quantization.gptq_rounding`), and its bias takes off what
-rounding still adds to the mean of each output channel (Nagel et al. 2019, arXiv 1906.04721, section
-4.2, the empirical form): b += E[float output] - E[int8 output], before the activation.
+rounding still adds to the mean of each output channel (`edgekd.quantization.layer_means`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,45 +17,13 @@ from torch import Tensor, fx
 from edgekd.quantization import gptq_rounding, graphs
 from edgekd.quantization.equalisation import equalise
 from edgekd.quantization.fakequant import PerChannelWeightFakeQuant
+from edgekd.quantization.layer_means import Corrected, LayerMeans
 from edgekd.quantization.qat_network import QatNetwork, set_phase
 from edgekd.quantization.qat_structure import Layer
 
 
-class _Means(fx.Interpreter):
-    """Runs the graph and keeps the mean of each layer's output before its activation, float32
-    [channels].
-    """
-
-    def __init__(self, network: QatNetwork) -> None:
-        super().__init__(network.graph)
-        self.layers = {layer.bias: layer for layer in network.layers}
-        self.means: dict[str, Tensor] = {}
-
-    def layer_of(self, node: fx.Node) -> Layer | None:
-        """The layer that a node computes, or None."""
-        rounded = node.args[2] if node.op == "call_function" and len(node.args) > 2 else None
-        if not (isinstance(rounded, fx.Node) and rounded.op == "call_module" and rounded.args):
-            return None
-        bias = rounded.args[0]
-        return self.layers.get(str(bias.target)) if isinstance(bias, fx.Node) else None
-
-    def run_node(self, n: fx.Node) -> Any:
-        layer = self.layer_of(n)
-        return super().run_node(n) if layer is None else self.run_layer(n, layer)
-
-    def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
-        """Run one layer and return its output, float32 [n, channels, ...]."""
-        out: Tensor = super().run_node(n)
-        self.means[layer.bias] = out.mean([axis for axis in range(out.ndim) if axis != 1])
-        return out
-
-
-class _Rounded(_Means):
-    """Rounds each layer's weights and moves its bias so that its output has the means `wanted`."""
-
-    def __init__(self, network: QatNetwork, wanted: Mapping[str, Tensor]) -> None:
-        super().__init__(network)
-        self.wanted = wanted
+class _Rounded(Corrected):
+    """Rounds each layer's weights before its bias is corrected."""
 
     def run_layer(self, n: fx.Node, layer: Layer) -> Tensor:
         weight = graphs.getattr_path(self.module, layer.weight)
@@ -67,10 +34,7 @@ class _Rounded(_Means):
         assert isinstance(rounded, fx.Node)
         weight.copy_(_on_grid(self.env[x], weight, quantizer.scales(weight), n.args))
         self.env[rounded] = quantizer(weight)
-        out = super().run_layer(n, layer)
-        missing = self.wanted[layer.bias] - self.means[layer.bias]
-        graphs.getattr_path(self.module, layer.bias).add_(missing)
-        return out + missing.reshape(-1, *[1] * (out.ndim - 2))
+        return super().run_layer(n, layer)
 
 
 def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) -> Tensor:
@@ -79,7 +43,7 @@ def _on_grid(x: Tensor, weight: Tensor, scale: Tensor, args: tuple[Any, ...]) ->
     """
     if weight.ndim == 2:
         x, kernel, stride, dilation, groups = (
-            x.flatten(1)[:, :, None, None],
+            x.reshape(-1, x.shape[-1])[:, :, None, None],
             (1, 1),
             (1, 1),
             (1, 1),
@@ -107,7 +71,7 @@ def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
     equalise(network, images)
     set_phase(network, "float")
     x = network.on_grid(torch.cat(list(images)))
-    exact = _Means(network)
+    exact = LayerMeans(network)
     exact.run(x)
     set_phase(network, "frozen")
     _Rounded(network, exact.means).run(x)

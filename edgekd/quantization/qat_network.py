@@ -240,12 +240,13 @@ def calibrate(network: QatNetwork, batches: Iterable[Tensor]) -> int:
         raise DataError(
             "there are no calibration images", "give at least one image of the training split"
         )
-    _check_finite(network)
+    check_finite(network)
     set_phase(network, "observe")
     return seen
 
 
-def _check_finite(network: QatNetwork) -> None:
+def check_finite(network: QatNetwork) -> None:
+    """Raise TrainingDiverged where a range, a weight or a bias is not finite."""
     for name in network.edges:
         edge = network.edge(name)
         if not (torch.isfinite(edge.low) and torch.isfinite(edge.high)):
@@ -279,7 +280,7 @@ def finish(network: QatNetwork) -> Finished:
     """Freeze the ranges, observe the weight scales after the last step, and return all as plain
     data.
     """
-    _check_finite(network)
+    check_finite(network)
     set_phase(network, "frozen")
     state: dict[str, Tensor] = {}
     for layer in network.layers:

@@ -26,7 +26,7 @@ from edgekd.data import datasets, on_demand
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
-from edgekd.quantization.qat_network import exact, predict
+from edgekd.quantization import integer_pass
 from edgekd.quantization.restoring import rebuild
 from edgekd.tflite import onnx_runner, runtime
 from edgekd.training import views
@@ -109,4 +109,4 @@ def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Te
 
 
 def _qat_logits(qat: QuantNetwork, images: Pixels) -> Logits:
-    return predict(exact(rebuild(qat)), images)
+    return integer_pass.answers(rebuild(qat), images)

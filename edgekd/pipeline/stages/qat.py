@@ -15,8 +15,7 @@ from edgekd.data import datasets, on_demand, tables
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute
 from edgekd.pipeline.stage_settings import QatSettings
-from edgekd.quantization import range_pinning
-from edgekd.quantization.post_training import quantize
+from edgekd.quantization import post_training, quick_rounding, range_pinning
 from edgekd.quantization.qat_network import (
     QatNetwork,
     calibrate,
@@ -71,7 +70,9 @@ def run(
         for start in range(0, len(shown), config.batch)
     ]
     pinned = range_pins.parse(config.pin)
-    calibrate(network, batches)
+    rounds_to_nearest = not config.epochs and config.rounding == "nearest"
+    if pinned or not rounds_to_nearest:  # which calibrates in its own pass
+        calibrate(network, batches)
     if pinned:
         set_phase(network, "float")
         range_pinning.pin(network, pinned, range_pinning.observe(network, batches, context.seed))
@@ -79,7 +80,7 @@ def run(
     if config.epochs:
         history = _train(network, student, dataset, inputs, settings, context)
     else:
-        quantize(network, batches)
+        (quick_rounding if rounds_to_nearest else post_training).quantize(network, batches)
         history = []
     done = finish(network.cpu())
     return QuantNetwork(

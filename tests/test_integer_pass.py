@@ -1,0 +1,63 @@
+"""The exact answers of a finished network: sums in float32 that are those of integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx
+
+from edgekd.quantization import integer_pass
+from edgekd.quantization.integer_pass import IntegerPass
+from edgekd.quantization.qat_network import exact, predict, set_phase
+from tests.small_networks import PX, calibrated, images
+
+
+class Compared(IntegerPass):
+    """Compares the sums of each layer with those in float64, and counts the layers."""
+
+    layers = 0
+
+    def _layer(self, n: fx.Node) -> Tensor:
+        found = super()._layer(n)
+        x, weight, bias, *options = n.args
+        scale = float(self._edges[x.target].scale)
+        real = self.env[x].double() * (scale if x in self._as_codes else 1)
+        wanted = n.target(real, self.env[weight], self.env[bias], *options)
+        assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-9 * float(wanted.abs().max()))
+        self.layers += 1
+        return found
+
+
+@pytest.mark.parametrize("name", ["Branches", "Excite", "Flattened", "Grouped"])
+def test_every_layer_sums_as_float64_does(name: str) -> None:
+    network = calibrated(name)[0]
+    set_phase(network, "frozen")
+    pixels = torch.from_numpy(images(4, PX, seed=3)[0]).permute(0, 3, 1, 2)
+    run = Compared(exact(network))
+    with torch.no_grad():
+        run.run(network.pixels(pixels).double())
+    assert run.layers == len(network.layers)
+
+
+@pytest.mark.parametrize("name", ["Branches", "Excite"])
+def test_answers_are_those_of_the_network(name: str) -> None:
+    """A network that computes in float64 rounds its edges to float32, which moves a few codes."""
+    network, shown = calibrated(name)[0], images(32, PX, seed=3)[0]
+    set_phase(network, "frozen")
+    found = integer_pass.answers(network, shown)
+    wanted = predict(exact(network), shown)
+    step = float(network.edge("output").scale)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1.01 * step
+    assert (np.abs(found - wanted) < step / 2).mean() > 0.98
+
+
+def test_a_layer_whose_sums_would_not_fit_is_summed_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, shown = calibrated("Excite")[0], images(4, PX, seed=3)[0]
+    set_phase(network, "frozen")
+    wanted = integer_pass.answers(network, shown)
+    monkeypatch.setattr(integer_pass, "EXACT_IN_FLOAT32", 1.0)
+    assert np.array_equal(integer_pass.answers(network, shown), wanted)
