@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from edgekd.networks import compute
+from edgekd.training import views
+
 CUDA = torch.device("cuda", 0)
 
 
 @contextlib.contextmanager
 def fake_gpu() -> Iterator[None]:
     """A context in which tensors that are made on "cuda" are fake ones."""
-    pin = Tensor.pin_memory
-    Tensor.pin_memory = lambda part: part  # type: ignore[method-assign]  # fake tensors cannot
+    pin = compute.pinned
+    views.pinned = lambda part, _device: part  # fake tensors cannot be pinned
     library = torch.library.Library("aten", "IMPL", "Meta")
     # torch does not know the shapes that this gives.
     library.impl("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", _quantized)
@@ -32,7 +35,7 @@ def fake_gpu() -> Iterator[None]:
             yield
     finally:
         library._destroy()
-        Tensor.pin_memory = pin  # type: ignore[method-assign]
+        views.pinned = pin
 
 
 def _quantized(x: Tensor, *_rest: object) -> tuple[Tensor, Tensor]:

@@ -184,7 +184,10 @@ def pinned(part: Tensor, device: torch.device) -> Tensor:
 
     A copy from there neither waits for the GPU nor holds up the thread that asks for it.
     """
-    return part.pin_memory() if device.type == "cuda" else part
+    if device.type != "cuda":
+        return part
+    with torch.cuda.device(device):  # a thread of its own would begin to use the first GPU, too
+        return part.pin_memory()
 
 
 @contextlib.contextmanager
