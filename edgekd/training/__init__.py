@@ -2,4 +2,5 @@
 
 It may import core, settings, data, networks and evaluation.
 Start with lesson.py, which puts a distillation together, and fit.py, the training loop.
+answer_cache.py fills the cache of the teachers' answers, and cached_answers.py reads it.
 """
