@@ -127,7 +127,8 @@ class Job:
         """
         distil = self.recipe.distil
         spec = model_specs.spec(distil.student).with_options(distil.options)
-        spec = input_size.sized(spec, self.recipe.data.input_px)
+        if not self.given:  # a network that is given has no builder that takes a size
+            spec = input_size.sized(spec, self.recipe.data.input_px)
         if self.recipe.data.channels == "1":
             spec = model_specs.of_channels(spec, 1)
         return spec.edited(self.profile.edits)
