@@ -84,6 +84,7 @@ def test_several_edits_where_one_is_not_enough(tmp_path: Path, monkeypatch: pyte
     assert vars(found.edits) == {
         "hard_swish": "relu6",
         "squeeze_excite": "",
+        "gelu": "",
         "pooling": "average_pool",
     }
     assert (found.data.input_px, found.distil.student) == (64, STUDENT)

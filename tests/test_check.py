@@ -63,7 +63,7 @@ def test_hard_swish_fails_the_edge_tpu_and_one_edit_fixes_it():
     best = next(edit for edit in body.edits if edit.mapped == edit.ops)
     assert best.key == "hard_swish"
     assert "relu6" in next_step(body)
-    _, edited = graph_edits.drop_hard_swish(separable(hard_swish=True).read())
+    _, edited = graph_edits.drop_activation(separable(hard_swish=True).read(), "HARD_SWISH")
     assert check_graph(edited, load_profile("coral-usb"), "x").passed
 
 

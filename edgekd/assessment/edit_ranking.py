@@ -16,6 +16,10 @@ from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
 
 IN_THE_NETWORK = "change the network, and convert it again"
+ANOTHER_STUDENT = (
+    "choose a student whose operators the device loads, such as mobilenetv2_050: "
+    "edgekd check mobilenetv2_050 --profile {profile}"
+)
 # Share of the latency that an edit must save to be listed: less is within the model's own error.
 WORTH = 0.01
 
@@ -55,7 +59,8 @@ def _row(edit: Edit, profile: DeviceProfile, before: Assessment, file_bytes: int
         gain = was - becomes
         saves = gain > WORTH * was
     more = len(before.mapped.fallback) - len(after.mapped.fallback)
-    joined = before.mapped.partitions - after.mapped.partitions
+    # A first part is no split.
+    joined = before.mapped.partitions and before.mapped.partitions - after.mapped.partitions
     if not saves and ((more <= 0 and joined <= 0) or more < 0 or joined < 0):
         return None
     why = [
@@ -105,9 +110,10 @@ def next_step(check: DeviceCheck, *, finished: bool = False) -> str:
     `finished`: whether a finished file was checked.
     """
     load = present(check.loading)
-    if load is not None and not load.loads:
-        return load.next_step
+    refused = load is not None and not load.loads
     fixing = fixing_edit(check)
+    if load is not None and refused and (finished or fixing is None):
+        return load.next_step if finished else ANOTHER_STUDENT.format(profile=check.profile)
     edit = fixing or next(iter(check.edits), None)
     if edit is None:
         another = "" if finished else "choose another student (edgekd models), or "

@@ -45,8 +45,10 @@ def check_graph(
     size = file_bytes if file_bytes is not None else found.memory.parameter_bytes
     compiled = compiled_file.read_back(graph) if compiled_file.is_compiled(graph) else UNSET
     # No edit helps a file that cannot be loaded, and none can be made to a compiled one.
-    editable = compiled is UNSET and rules.loading.loads
+    editable = compiled is UNSET and (rules.loading.loads or not finished)
     edits = ranked(graph, profile, rules, size, finished=finished) if editable else []
+    if not rules.loading.loads:  # of a student, those after which something maps
+        edits = [edit for edit in edits if edit.mapped]
     failures = unmet_limits(found, profile, size)
     if isinstance(compiler, CompilerFailed):
         failures = [compiler.what, *failures]

@@ -7,10 +7,11 @@ and must never be run.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor, builtin_name
 from edgekd.tflite.operators import operator_group
 
 # Operators that may stand in a squeeze-and-excite branch, between the pooling and the MUL.
@@ -77,8 +78,14 @@ def edits(graph: LiteGraph, channel_multiple: int) -> list[Edit]:
         (
             "hard_swish",
             "{} HARD_SWISH to RELU6, fused into the op before",
-            drop_hard_swish(graph),
+            drop_activation(graph, "HARD_SWISH"),
             {"edits.hard_swish": "relu6"},
+        ),
+        (
+            "gelu",
+            "{} GELU to RELU6, fused into the op before",
+            drop_activation(graph, "GELU"),
+            {"edits.gelu": "relu6"},
         ),
         (
             "squeeze_excite",
@@ -148,12 +155,18 @@ def _without(graph: LiteGraph, gone: set[int], instead: Mapping[int, int]) -> Li
     return dataclasses.replace(_rebuilt(graph, kept), outputs=tuple(map(now, graph.outputs)))
 
 
-def drop_hard_swish(graph: LiteGraph) -> tuple[int, LiteGraph]:
-    """Every HARD_SWISH becomes the RELU6 that is fused into the operator before it."""
-    found = [op for op in graph.ops if op.name == "HARD_SWISH" and op.inputs]
-    return len(found), _without(
+def drop_activation(graph: LiteGraph, name: str) -> tuple[int, LiteGraph]:
+    """Every activation of this name becomes the RELU6 that is fused into the operator before it."""
+    found = [op for op in graph.ops if op.name == name and op.inputs]
+    edited = _without(
         graph, {op.index for op in found}, {op.outputs[0]: op.inputs[0] for op in found}
     )
+    # The edited file does not list the operator, which a loader may refuse, either.
+    written = copy.copy(graph.written)
+    written.operatorCodes = [
+        code for code in graph.written.operatorCodes or [] if builtin_name(code) != name
+    ]
+    return len(found), dataclasses.replace(edited, written=written)
 
 
 def drop_squeeze_excite(graph: LiteGraph) -> tuple[int, LiteGraph]:

@@ -135,17 +135,30 @@ def check_given(
     name: str, data: bytes, profile: DeviceProfile, config: ConvertConfig
 ) -> DeviceCheck:
     """Check a network of the user's. `data`: its .tflite, with ranges that mean nothing."""
-    return _unfinished(name, data, profile, config, UNCALIBRATED)
+    return _unfinished(name, data, profile, config, UNCALIBRATED, finished=True)
 
 
 def _unfinished(
-    name: str, data: bytes, profile: DeviceProfile, config: ConvertConfig, note: str
+    name: str,
+    data: bytes,
+    profile: DeviceProfile,
+    config: ConvertConfig,
+    note: str,
+    *,
+    finished: bool = False,
 ) -> DeviceCheck:
+    """Check a .tflite without an interpreter. `finished`: no setting changes the network."""
     notes = [note]
     answer = _compiled(data, profile, notes)
     graph = read(data)
     check = check_graph(
-        graph, profile, name, file_bytes=len(data), compiler=answer, notes=tuple(notes)
+        graph,
+        profile,
+        name,
+        file_bytes=len(data),
+        finished=finished,
+        compiler=answer,
+        notes=tuple(notes),
     )
     latencies = format_latencies(graph, profile, format_packages.wanted(config, profile))
     return msgspec.structs.replace(check, formats=latencies) if latencies else check

@@ -2,6 +2,7 @@
 
 * hard_swish = "relu6" replaces every hard-swish by ReLU6, which fuses into the layer before it. The
   Edge TPU has no HARD_SWISH, and XNNPACK does not run it in int8.
+* gelu = "relu6" replaces every GELU, which the Edge TPU and NNAPI do not have, in the same way.
 * squeeze_excite = "remove" removes the gate of each squeeze-excite block. "hard_gate" replaces its
   sigmoid by a hard-sigmoid, which needs no operator of its own in int8
   (`edgekd.quantization.rewrites`), unlike LOGISTIC.
@@ -24,11 +25,13 @@ KEY = "edits"
 CHOICES: dict[str, tuple[str, ...]] = {
     "hard_swish": ("keep", "relu6"),
     "squeeze_excite": ("keep", "remove", "hard_gate"),
+    "gelu": ("keep", "relu6"),
 }
 # Names of classes. timm has a hard-swish of its own beside torch's, and several kinds of
 # squeeze-excite, which return a map of the shape they are given.
 HARD_SWISHES = frozenset({"Hardswish", "HardSwish", "HardSwishMe"})
 SQUEEZE_EXCITES = frozenset({"SqueezeExcite", "SEModule", "SqueezeExciteCl", "EffectiveSEModule"})
+GELUS = frozenset({"GELU", "GELUTanh", "QuickGELU"})
 SIGMOIDS = frozenset({"Sigmoid"})
 
 
@@ -49,6 +52,8 @@ def apply(model: nn.Module, edits: Mapping[str, str]) -> nn.Module:
                 _replace(block, SIGMOIDS, nn.Hardsigmoid)
     if edits.get("hard_swish") == "relu6":
         _replace(model, HARD_SWISHES, nn.ReLU6)
+    if edits.get("gelu") == "relu6":
+        _replace(model, GELUS, nn.ReLU6)
     return model
 
 

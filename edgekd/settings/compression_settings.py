@@ -33,6 +33,10 @@ class EditsConfig:
         Literal["", "keep", "remove", "hard_gate"],
         Meta(description=f"What becomes of squeeze-and-excite blocks. {_EDIT}"),
     ] = ""
+    gelu: Annotated[
+        Literal["", "keep", "relu6"],
+        Meta(description=f"What replaces GELU activations. {_EDIT}"),
+    ] = ""
     pooling: Annotated[
         Literal["", "mean", "average_pool"],
         Meta(

@@ -41,7 +41,10 @@ OWN = ("name", "title", "measured_on_hardware")
 PLAIN = (*OWN, "notes", "deprecated")  # stated without a source
 FIGURES = tuple(name for name in FIELDS if name not in (*PLAIN, "ops", "sources"))
 # A file may leave these out.
-DEFAULTS: dict[str, Toml] = {"formats": {"value": [], "source": "EdgeKD's default: int8 alone"}}
+DEFAULTS: dict[str, Toml] = {
+    "formats": {"value": [], "source": "EdgeKD's default: int8 alone"},
+    "gelu": {"value": "keep", "source": "EdgeKD's default: GELU is trained as it is"},
+}
 COUNTED: dict[str, Callable[[], int]] = {
     "cores": lambda: os.cpu_count() or 1,
     "threads": lambda: (

@@ -87,6 +87,13 @@ class DeviceProfile:
         Literal["keep", "remove", "hard_gate"],
         Meta(description="What becomes of squeeze-and-excite blocks."),
     ]
+    gelu: Annotated[
+        Literal["keep", "relu6"],
+        Meta(
+            description="What replaces GELU activations. May be left out of a profile's file: "
+            '"keep".'
+        ),
+    ]
     channel_multiple: Annotated[
         Count, Meta(description="Channel counts that are a multiple of this waste no kernel lanes.")
     ]
@@ -155,7 +162,11 @@ class DeviceProfile:
     @property
     def edits(self) -> dict[str, str]:
         """What to change in the student, as the argument of `student_edits.apply`. Often empty."""
-        wanted = {"hard_swish": self.hard_swish, "squeeze_excite": self.squeeze_excite}
+        wanted = {
+            "hard_swish": self.hard_swish,
+            "squeeze_excite": self.squeeze_excite,
+            "gelu": self.gelu,
+        }
         return {name: value for name, value in wanted.items() if value != "keep"}
 
     def with_edits(self, edits: EditsConfig) -> DeviceProfile:
