@@ -44,8 +44,9 @@ def ranked(
     )
     if finished:
         found = (row and msgspec.structs.replace(row, sets={}, how=IN_THE_NETWORK) for row in found)
+    loads = before.loading.loads  # where it does not, only edits after which something maps help
     return sorted(
-        (row for row in found if row is not None),
+        (row for row in found if row is not None and (loads or row.mapped)),
         key=lambda row: -(row.gain_ms if row.gain_ms is not None else -math.inf),
     )
 

@@ -47,8 +47,6 @@ def check_graph(
     # No edit helps a file that cannot be loaded, and none can be made to a compiled one.
     editable = compiled is UNSET and (rules.loading.loads or not finished)
     edits = ranked(graph, profile, rules, size, finished=finished) if editable else []
-    if not rules.loading.loads:  # of a student, those after which something maps
-        edits = [edit for edit in edits if edit.mapped]
     failures = unmet_limits(found, profile, size)
     if isinstance(compiler, CompilerFailed):
         failures = [compiler.what, *failures]
