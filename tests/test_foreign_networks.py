@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tiny_onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -27,6 +26,7 @@ from edgekd.networks.foreign import loader
 from edgekd.networks.foreign.model import Asked, Layout
 from edgekd.quantization import foreign_graph, given_network
 from edgekd.settings.convert_settings import ConvertConfig
+from tests import tiny_onnx
 
 PX, CLASSES = 32, 4
 

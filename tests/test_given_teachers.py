@@ -9,7 +9,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tiny_onnx import NCHW, NHWC, save
 
 from edgekd.app import build
 from edgekd.app.arguments import Build
@@ -25,6 +24,7 @@ from edgekd.quantization import given_teacher
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.training.oracle_settings import OracleSettings
+from tests.tiny_onnx import NCHW, NHWC, save
 
 PX, CLASSES = 32, 3
 

@@ -17,7 +17,7 @@ from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
 from edgekd.core.store import facts_json
 from edgekd.data import datasets
 from edgekd.evaluation import confidence_record, format_accuracy, subgroups
-from edgekd.evaluation.accuracy_record import Accuracy
+from edgekd.evaluation.accuracy_record import Accuracy, Metric
 from edgekd.evaluation.examples import Example
 from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Subgroups
@@ -39,7 +39,7 @@ def with_blocks(job: Job, done: Mapping[str, Done], report: Report) -> Report:
     groups: Subgroups | UnsetType = UNSET
     study: Medical | UnsetType = UNSET
     if "confidence" in done:
-        confidence = confidence_block(load(done, "confidence"))
+        confidence = confidence_block(load(done, "confidence"), report)
         study = medical_figures.block(job, done, report, confidence) or UNSET
     if "evaluate" in done and job.recipe.subgroups.column:
         values = column_values(job, load(done, "data"))
@@ -62,12 +62,22 @@ def gates(job: Job, report: Report) -> list[str]:
     return failed if groups is None else failed + subgroups.gates(groups)
 
 
-def confidence_block(found: Confidence) -> confidence_record.Confidence:
-    """The confidence stage's record, with a warning when the test split contradicts its promise."""
+UNCALIBRATED = (
+    "The images have no labels, so these figures say how surely the file answers as the float "
+    "network does, and not how often it is right. The network's own probabilities were kept."
+)
+
+
+def confidence_block(found: Confidence, report: Report) -> confidence_record.Confidence:
+    """The confidence stage's record, with a warning when the test split contradicts its promise, or
+    when the images have no labels.
+    """
     block = confidence_record.read(found.body, "the confidence stage's result")
     if not isinstance(block, confidence_record.ClassConfidence):
         return block  # several labels an image have no prediction sets, and so no promise
     warning = coverage_warning(block)
+    if report.data.labels_by == "network":
+        warning = UNCALIBRATED
     return msgspec.structs.replace(block, warning=warning) if warning else block
 
 
@@ -118,6 +128,7 @@ def bundle_of(
     stages = [msgspec.structs.replace(row, cached=True) for row in report.stages]
     settled = msgspec.structs.replace(report, stages=stages)
     fitted = confidence_record.read(load(done, "confidence").body, "the confidence stage's result")
+    told = confidence_block(load(done, "confidence"), report)
     return assemble.assemble(
         assemble.Parts(
             name=job.recipe.card.name or default_name(job),
@@ -129,7 +140,7 @@ def bundle_of(
             licences=chain,
             links=stage_links(job, done),
             card=job.recipe.card,
-            results=card_facts(report, accuracy, confidence_block(load(done, "confidence"))),
+            results=card_facts(report, accuracy, told),
             report_json=facts_json(to_json(settled)),
             report_html=page(settled, examples).encode(),
             golden_npz=golden_npz(inputs, evaluation, student),
@@ -166,6 +177,8 @@ def card_facts(
         subgroups=present(report.subgroups),
         medical=present(report.medical),
         formats=present(accuracy.formats) or (),
+        agreement=accuracy.metric is Metric.AGREEMENT,
+        given=report.models["student"].given,
     )
 
 

@@ -33,6 +33,10 @@ PROOF = (
     "Certificate passed. `edgekd verify` on this folder or its .zip checks hashes, lineage, "
     "certificate, metadata and golden answers again."
 )
+NO_LABELS = (
+    "They have no labels. An answer counts as right where it is the float network's, here and in "
+    "the confidence below; how often that is right was not measured."
+)
 MOST_CLASSES = 20  # in lists and tables; confidence.json has all of them
 
 
@@ -42,7 +46,9 @@ class CardFacts:
 
     `edgekd`: the version. `data_source`: where the data come from, for a reader. `images`: test
     images. `networks`: the waterfall's rows, the .tflite last. `depth`: of images of more than 8
-    bits. `formats`: the files of all number formats, empty for int8 alone.
+    bits. `formats`: the files of all number formats, empty for int8 alone. `agreement`: the images
+    have no labels, and the float network's answers stand for them. `given`: the network came
+    trained.
     """
 
     edgekd: str
@@ -58,6 +64,8 @@ class CardFacts:
     medical: Medical | None = None
     depth: Depth | UnsetType = UNSET
     formats: Sequence[FormatRow] = ()
+    agreement: bool = False
+    given: bool = False
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -87,7 +95,11 @@ def card(
         ["## Intended use", "", plain(settings.intended_use) or "Not stated by its author."],
         ["## Limits", "", plain(contract.limits)],
         ["## Use", "", *_use(contract.input)],
-        ["## Accuracy", "", *_accuracy(facts, several)],
+        [
+            "## Agreement with the float network" if facts.agreement else "## Accuracy",
+            "",
+            *_accuracy(facts, several),
+        ],
         format_card.lines(facts.formats),
         ["## Confidence", "", *_confidence(facts.confidence, facts.classes)],
         medical_card.lines(facts.medical) if facts.medical else [],
@@ -101,15 +113,21 @@ def card(
 def _summary(facts: CardFacts, kind: str) -> str:
     named = ", ".join(plain(label) for label in facts.classes[:MOST_CLASSES])
     return (
-        f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), distilled, quantized "
-        f"and certified by EdgeKD {facts.edgekd} for `{facts.profile}`."
+        f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), "
+        f"{'' if facts.given else 'distilled, '}quantized and certified by EdgeKD {facts.edgekd} "
+        f"for `{facts.profile}`."
     )
 
 
 def _front(licences: LicenceChain, name: str, facts: CardFacts) -> list[str]:
     """The YAML block. Values are written as JSON, which is YAML."""
     final = facts.networks[-1]
-    metrics = [{"type": "accuracy", "value": round(final.top1, 6)}]
+    metrics = [
+        {
+            "type": "agreement with the float network" if facts.agreement else "accuracy",
+            "value": round(final.top1, 6),
+        }
+    ]
     if final.auc is not None:
         metrics.append({"type": "roc_auc", "value": round(final.auc, 6)})
     dataset = {
@@ -124,7 +142,7 @@ def _front(licences: LicenceChain, name: str, facts: CardFacts) -> list[str]:
         "license": "apache-2.0" if known else "other",
         "library_name": "litert",
         "pipeline_tag": "image-classification",
-        "tags": ["edgekd", "tflite", "int8", "distillation"],
+        "tags": ["edgekd", "tflite", "int8", *([] if facts.given else ["distillation"])],
         "datasets": [re.sub(r"[^A-Za-z0-9._-]+", "-", facts.data_name)],
         "model-index": [{"name": name, "results": results}],
     }
@@ -171,9 +189,11 @@ def _use(source: ImageInput) -> list[str]:
 def _accuracy(facts: CardFacts, several: bool) -> list[str]:
     """A row for each network, the teacher first and the .tflite last."""
     metric, area = ("labels right", "mean AUC") if several else ("top-1", "AUC")
+    metric = "agreement" if facts.agreement else metric
     synthetic = " (SYNTHETIC images)" if facts.synthetic else ""
     lines = [
-        f"On {facts.images} test images of {plain(facts.data_name)}{synthetic}:",
+        f"On {facts.images} test images of {plain(facts.data_name)}{synthetic}"
+        + (f". {NO_LABELS}" if facts.agreement else ":"),
         "",
         f"| network | {metric} | 95 % | {area} |",
         "|---|---|---|---|",

@@ -17,6 +17,7 @@ class Metric(enum.StrEnum):
 
     TOP1 = "top1"  # images, each of exactly one class
     LABEL_DECISIONS = "label_decisions"  # (image, label) pairs, where an image may have several
+    AGREEMENT = "agreement"  # images without labels: of the answers that the float network gives
 
 
 class StageState(enum.StrEnum):

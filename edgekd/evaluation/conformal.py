@@ -217,7 +217,7 @@ def fit_sigmoid(logits: Array, labels: Array) -> tuple[float, float]:
 def platt(x: Array, y: Array) -> tuple[float, float]:
     """(slope, offset) that maximise the likelihood of 1 / (1 + exp(-(slope * x + offset))).
 
-    x: float64 [n]; y: the outcomes, 0 or 1, float64 [n]. Newton's method with a weak prior.
+    x: float64 [n]; y: the outcomes, 0 to 1, float64 [n]. Newton's method with a weak prior.
     """
     spread = float(x.std()) or 1.0
     design = np.stack([x / spread, np.ones_like(x)], 1)
@@ -246,15 +246,28 @@ class Fitted:
     n: int
 
 
-def fit(codes: Array, labels: Array, grid: Range, kind: OutputKind, coverage: float) -> Fitted:
+def fit(
+    codes: Array,
+    labels: Array,
+    grid: Range,
+    kind: OutputKind,
+    coverage: float,
+    *,
+    answered: bool = False,
+) -> Fitted:
     """Fit temperature, thresholds and sigmoid to validation answers.
 
-    `codes`: int8 [n, k]; `labels`: int64 [n]; `grid`: of the output tensor.
+    `codes`: int8 [n, k]; `labels`: int64 [n]; `grid`: of the output tensor. `answered`: the labels
+    are the float network's own answers. They say nothing about how often it is right, and a
+    temperature fitted to them would make every answer look sure, so its softmax stays as it is.
     """
     logits = scores(codes, grid, kind)
-    temperature = fit_temperature(logits, labels)
+    temperature = 1.0 if answered else fit_temperature(logits, labels)
     p = probabilities(logits / temperature)
-    slope, offset = fit_sigmoid(logits, labels)
+    if answered:
+        slope, offset = platt(logits.reshape(-1), p.reshape(-1))
+    else:
+        slope, offset = fit_sigmoid(logits, labels)
     thresholds = conformal_thresholds(p, labels, coverage, logits.shape[1])
     return Fitted(kind, temperature, coverage, thresholds, Sigmoid(slope, offset), len(labels))
 

@@ -46,8 +46,16 @@ NEXT_STEPS = {
     "device": "compare the runtime and delegate with the build's, and the file's sha256 with the "
     "one in report.json",
 }
-WORDS = {Metric.TOP1: "top-1", Metric.LABEL_DECISIONS: "label decisions"}
-FLIPPING = {Metric.TOP1: "images", Metric.LABEL_DECISIONS: "label decisions"}  # what may flip
+WORDS = {
+    Metric.TOP1: "top-1",
+    Metric.LABEL_DECISIONS: "label decisions",
+    Metric.AGREEMENT: "agreement",
+}
+FLIPPING = {  # what may flip
+    Metric.TOP1: "images",
+    Metric.LABEL_DECISIONS: "label decisions",
+    Metric.AGREEMENT: "images",
+}
 ROUNDING = ("onnx", "tflite", "device")  # stages that may change answers by rounding alone
 CHANCE = 0.05  # the complement of a 95 % interval
 # Share of the images whose answer rounding may change although the margin was larger than
@@ -75,10 +83,8 @@ def judge_stage(
         return _judge_rounding(row, change, budget, f"{n} {FLIPPING[metric]}", n, told)
     top1_over = -change.top1 > budget.top1 + SLACK
     auc_over = _auc_over(change, budget)
-    allowed = (
-        f"at most {budget.top1 * 100:g} points of {WORDS[metric]} and {budget.auc:g} of AUC are "
-        "allowed"
-    )
+    area = "" if change.auc is None else f" and {budget.auc:g} of AUC"
+    allowed = f"at most {budget.top1 * 100:g} points of {WORDS[metric]}{area} are allowed"
     if (top1_over and _top1_real(change)) or (auc_over and _auc_real(change)):
         return StageJudgement(StageState.BEYOND, f"{told}; {allowed}")
     if top1_over or auc_over:

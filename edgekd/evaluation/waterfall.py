@@ -42,13 +42,18 @@ class Images:
 
     `names`: one an image, in the order of the evaluation's labels. `output_scale`: of the file's
     output tensor, so that margins are in its LSB; None when there is no file. `seed`: of the
-    bootstrap.
+    bootstrap. `answered`: they have no labels, and the float network's answers stand for them.
     """
 
     names: Sequence[str]
     classes: Sequence[str]
     output_scale: float | None = None
     seed: int = 0
+    answered: bool = False
+
+    def metric(self, kind: Labels) -> Metric:
+        """What the share of right answers is."""
+        return Metric.AGREEMENT if self.answered else METRICS[kind]
 
 
 def accuracy(evaluation: Evaluation, images: Images, budget: BudgetConfig) -> Accuracy:
@@ -71,7 +76,7 @@ def accuracy(evaluation: Evaluation, images: Images, budget: BudgetConfig) -> Ac
     return Accuracy(
         split="test",
         n=len(labels),
-        metric=METRICS[kind],
+        metric=images.metric(kind),
         waterfall=rows,
         paired=Paired(
             method=metrics.METHODS[kind],
@@ -138,7 +143,7 @@ def _compared(
     if stage in ROUNDING:
         beyond = _beyond_rounding(before, after, kind, images.output_scale, config.rounding_lsb)
         row = msgspec.structs.replace(row, beyond_rounding=beyond)
-    judged = judge_stage(row, change, budget, previous, labels.size, METRICS[kind])
+    judged = judge_stage(row, change, budget, previous, labels.size, images.metric(kind))
     return msgspec.structs.replace(row, state=judged.state, verdict=judged.text)
 
 

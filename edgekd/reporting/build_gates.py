@@ -11,7 +11,7 @@ import dataclasses
 import math
 
 from edgekd.core.records import present
-from edgekd.evaluation.accuracy_record import Accuracy, Change
+from edgekd.evaluation.accuracy_record import Accuracy, Change, Metric
 from edgekd.evaluation.format_offers import offers
 from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.proof.certificate_record import AgreementState, CertificateBody
@@ -35,7 +35,11 @@ def judge(report: Report, limits: CertifyConfig, qat_epochs: int) -> GateOutcome
     if certificate := present(report.certificate):
         _certificate(certificate, outcome)
     if accuracy := present(report.accuracy):
-        _accuracy(accuracy, limits.max_drop, qat_epochs, outcome)
+        student = report.models.get("student")
+        longer = f"--set qat.epochs={qat_epochs * 2 or 3}"
+        if student is not None and student.given:
+            longer = f"edgekd convert ... --qat {qat_epochs * 2 or 3}"
+        _accuracy(accuracy, limits.max_drop, longer, outcome)
     return outcome
 
 
@@ -55,26 +59,28 @@ def _certificate(certificate: CertificateBody, outcome: GateOutcome) -> None:
         )
 
 
-def _accuracy(accuracy: Accuracy, limit: float, qat_epochs: int, outcome: GateOutcome) -> None:
-    """The accuracy that int8 loses against the float student."""
+def _accuracy(accuracy: Accuracy, limit: float, longer: str, outcome: GateOutcome) -> None:
+    """The accuracy that int8 loses against the float student. `longer`: how to train longer."""
     change = present(accuracy.int8)
     if change is None or -change.top1 <= limit:
         return
     low, high = -change.top1_ci95[1], -change.top1_ci95[0]
     offered = offers(accuracy)
-    told = (
-        f"accuracy: int8 loses {-change.top1:.1%} of {WORDS[accuracy.metric]} against the float "
-        f"student (95 % interval {low:.1%} to {high:.1%}); at most {limit:.1%} is allowed"
-    )
+    share = f"{-change.top1:.1%}"
+    if accuracy.metric is Metric.AGREEMENT:
+        lost = f"agreement: int8 answers {share} of the images otherwise than the float network"
+    else:
+        what = WORDS[accuracy.metric]
+        lost = f"accuracy: int8 loses {share} of {what} against the float student"
+    told = f"{lost} (95 % interval {low:.1%} to {high:.1%}); at most {limit:.1%} is allowed"
     if low <= limit:
         needed = _images_needed(change, limit, accuracy.n)
         outcome.undecided.append(f"{told}. It takes about {needed} test images to tell. {offered}")
         return
     verdict = present(accuracy.verdict)
     outcome.failed.append(
-        f"{told}. {verdict.text if verdict else ''} Train longer with --set qat.epochs="
-        f"{qat_epochs * 2 or 3}, or run `edgekd report --why` to find the operators that cost "
-        f"most. {offered}"
+        f"{told}. {verdict.text if verdict else ''} Train longer with {longer}, or run `edgekd "
+        f"report --why` to find the operators that cost most. {offered}"
     )
 
 

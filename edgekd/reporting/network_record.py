@@ -136,3 +136,8 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     groups: dict[str, GroupShares] | list[PrunedGroup] | UnsetType = UNSET
     before: Size | UnsetType = UNSET  # of a pruned network: its size before
     cuts: list[Cut] | UnsetType = UNSET
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a finished network of the user's."""
+        return self.digest is not UNSET

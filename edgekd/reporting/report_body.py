@@ -117,6 +117,7 @@ def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
         classes=dataset.classes,
         output_scale=load(done, "convert").facts["output"]["scale"],
         seed=job.recipe.seed,
+        answered=dataset.facts.get("labels_by") == "network",
     )
     found = waterfall.accuracy(evaluation, images, job.recipe.budget)
     if "formats" not in done:

@@ -28,7 +28,11 @@ FORMATS = {
 }
 LISTED = 12  # confusions, failures and warnings shown one by one; the rest is only counted
 NONE = "–"  # stands where there is no figure
-METRIC = {Metric.TOP1: "top-1", Metric.LABEL_DECISIONS: "labels right"}
+METRIC = {
+    Metric.TOP1: "top-1",
+    Metric.LABEL_DECISIONS: "labels right",
+    Metric.AGREEMENT: "agreement",
+}
 
 
 def readable(text: str) -> str:

@@ -19,6 +19,7 @@ from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import (
     Accuracy,
     DeviceRow,
+    Metric,
     StageRow,
     StageState,
     Verdict,
@@ -60,7 +61,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
     if accuracy := present(report.accuracy):
-        say(_waterfall(accuracy, present(report.data.labels_by) == "network"))
+        say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)
         show_formats(say, accuracy, present(report.device))
@@ -94,8 +95,9 @@ def _data(data: DataBlock) -> str:
     )
 
 
-def _waterfall(accuracy: Accuracy, answered: bool) -> rich.table.Table:
-    """A row for each stage. `answered`: the labels are the float network's own answers."""
+def _waterfall(accuracy: Accuracy) -> rich.table.Table:
+    """A row for each stage."""
+    answered = accuracy.metric is Metric.AGREEMENT
     what = "agreement with the float network" if answered else "accuracy"
     table = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,

@@ -48,7 +48,14 @@ def run(
     else:
         has_softmax = bool(runner.graph.counts().get("SOFTMAX"))
         kind = OutputKind.PROBABILITIES if has_softmax else OutputKind.LOGITS
-        fitted = conformal.fit(codes, labels, grid, kind, settings.config.coverage)
+        fitted = conformal.fit(
+            codes,
+            labels,
+            grid,
+            kind,
+            settings.config.coverage,
+            answered=dataset.facts.get("labels_by") == "network",
+        )
         test = conformal.judge(fitted, test_codes, test_labels, grid)
         body = conformal.record(fitted, test, grid)
     return Confidence(to_json(body), codes.astype(np.int8).tobytes())

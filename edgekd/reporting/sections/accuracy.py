@@ -10,6 +10,7 @@ from edgekd.evaluation.accuracy_record import (
     DeviceRow,
     FlippedImage,
     LabelFigures,
+    Metric,
     Paired,
     StageRow,
     StageState,
@@ -111,11 +112,15 @@ class DeviceLine:
 
 @dataclasses.dataclass(frozen=True)
 class AccuracyView:
-    """The whole section. `chart` and `changes` are SVG; `aucs`: whether any network has an AUC."""
+    """The whole section. `chart` and `changes` are SVG; `aucs`: whether any network has an AUC.
+
+    `agreement`: the images have no labels, and the float network's answers stand for them.
+    """
 
     n: str
     split: str
     metric: str
+    agreement: bool
     table: list[StageLine]
     aucs: bool
     chart: str
@@ -140,6 +145,7 @@ def accuracy(report: Report) -> AccuracyView | None:
         n=fmt.whole(block.n),
         split=block.split,
         metric=metric,
+        agreement=block.metric is Metric.AGREEMENT,
         table=[_line(row) for row in block.waterfall],
         aucs=any(row.auc is not None for row in block.waterfall),
         chart=_chart(block, metric),

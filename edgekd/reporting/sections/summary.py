@@ -65,15 +65,8 @@ class Notice:
 
 def head(report: Report) -> Head:
     """Title, verdicts and what the build made."""
-    student, teacher = report.models.get("student"), report.models.get("teacher")
+    student = report.models.get("student")
     gates = _gates(report)
-    learnt = ""
-    if student is not None:
-        learnt = (
-            f"distilled from {teacher.arch}"
-            if teacher is not None
-            else "trained on the labels alone, without a teacher"
-        )
     return Head(
         title=f"{student.arch if student else report.data.name} for {report.profile}",
         stamps=_stamps(report),
@@ -81,8 +74,20 @@ def head(report: Report) -> Head:
         made=_made(report),
         task=_task(report),
         data=report.data.name,
-        learnt=learnt,
+        learnt=_learnt(report),
     )
+
+
+def _learnt(report: Report) -> str:
+    """Where the network learnt what it answers."""
+    student, teacher = report.models.get("student"), report.models.get("teacher")
+    if student is None:
+        return ""
+    if student.given:
+        return f"converted from {student.weights}"
+    if teacher is not None:
+        return f"distilled from {teacher.arch}"
+    return "trained on the labels alone, without a teacher"
 
 
 def _stamps(report: Report) -> list[Stamp]:
@@ -91,7 +96,10 @@ def _stamps(report: Report) -> list[Stamp]:
     accuracy = present(report.accuracy)
     verdict = None if accuracy is None else present(accuracy.verdict)
     if verdict is not None:
-        stamps.append(Stamp(*ACCURACY[verdict.state], verdict.text))
+        style, words = ACCURACY[verdict.state]
+        if accuracy is not None and accuracy.metric is Metric.AGREEMENT:
+            words = words.replace("Accuracy", "Agreement")
+        stamps.append(Stamp(style, words, verdict.text))
     gates = _gates(report)
     if gates:
         words = f"Failed {fmt.plural(len(gates), 'gate')}"
@@ -183,7 +191,7 @@ def _accuracy_figures(accuracy: Accuracy) -> list[KeyFigure]:
     ]
     if row.auc is not None:
         area = fmt.bound(row.auc_ci95, fmt.number)
-        several = "mean " if metric != fmt.METRIC[Metric.TOP1] else ""
+        several = "mean " if accuracy.metric is Metric.LABEL_DECISIONS else ""
         found.append(
             KeyFigure(
                 fmt.number(row.auc),
