@@ -48,7 +48,7 @@ def export(model: nn.Module, example: Tensor) -> fx.GraphModule:
         if len(outputs) != 1:
             raise UnsupportedNetwork(
                 f"{type(model).__name__} has {len(outputs)} outputs; int8 training takes one",
-                "strip adapters and auxiliary exits before QAT",
+                "give a Python function that returns a module whose forward gives logits alone",
             )
         output_of(graph).args = (outputs[0],)
     for node in nodes_of(graph):

@@ -78,8 +78,8 @@ def recorded(model: nn.Module, images: Tensor) -> Recording:
         raise UnsupportedNetwork(
             f"{type(model).__name__} fails on an image of {list(images.shape[1:])}: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}",
-            f"if its builder takes a size, --set distil.options.img_size={images.shape[-1]}; else "
-            "take another data.input_px, or a student of the models that `edgekd models` lists",
+            "take the size that it was made for, such as --set data.input_px=224 of a build or "
+            "--px 224 of convert, or a student of the models that `edgekd models` lists",
         ) from error
     finally:
         for handle in handles:
@@ -89,7 +89,7 @@ def recorded(model: nn.Module, images: Tensor) -> Recording:
     if not isinstance(answer, Tensor):
         raise UnsupportedNetwork(
             f"{type(model).__name__} has more than one output; int8 training takes one",
-            "strip adapters and auxiliary exits before QAT",
+            "give a Python function that returns a module whose forward gives logits alone",
         )
     recorder.graph.output(recorder.node(answer))
     return recorder.recording()
