@@ -108,7 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeKDError as error:
         return _failed(error)
     except KeyboardInterrupt:
-        if not processes.watched() and processes.first_to_fail():
+        if processes.watched():
+            # The command that watches this process says so, and may send the signal once more.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        elif processes.first_to_fail():
             streams.complain(f"edgekd: interrupted{KEPT if namespace.verb == 'build' else ''}")
         return 130
     except BrokenPipeError:  # `edgekd report --json | head`: the reader has closed the pipe
