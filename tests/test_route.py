@@ -32,12 +32,12 @@ HALF = [0.5] * 3
 
 
 def mobilenet() -> nn.Module:
-    return timm.create_model("mobilenetv2_050", num_classes=3)
+    return timm.create_model("mobilenetv2_035", num_classes=3)
 
 
 @pytest.fixture(scope="module")
 def route() -> Route:
-    """A mobilenetv2_050 that learnt three classes of generated images, with int8 in the loop at the
+    """A mobilenetv2_035 that learnt three classes of generated images, with int8 in the loop at the
     end.
     """
     torch.manual_seed(0)
@@ -65,7 +65,7 @@ def route() -> Route:
     train(network, 6, 1e-4)
     set_phase(network, "frozen")
     train(network, 6, 1e-4)
-    return follow(artifact(network, "mobilenetv2_050"), mobilenet, *images(200, PX, seed=1))
+    return follow(artifact(network, "mobilenetv2_035"), mobilenet, *images(200, PX, seed=1))
 
 
 @pytest.fixture(scope="module")
