@@ -108,8 +108,8 @@ def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
     except UnsupportedNetwork as error:
         raise UnsupportedNetwork(
             f"{config.model}: {error.what}",
-            "replace it in the network and export it again; docs/networks.md says what has int8 "
-            "rules",
+            "replace it in the network and export it again; docs/measured/networks.md lists "
+            "networks that convert",
         ) from error
     name = f"{network.facts['name']} at {network.px} px"
     found = student_check.check_given(name, data, profile, config)

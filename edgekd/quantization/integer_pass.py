@@ -37,7 +37,7 @@ def answers(network: QatNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
     with torch.no_grad():
         for start in range(0, len(images), max(1, PIXELS // network.px**2)):
             part = images[start : start + max(1, PIXELS // network.px**2)]
-            pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(0, 3, 1, 2)))
+            pixels = torch.from_numpy(part.transpose(0, 3, 1, 2).copy(order="C"))
             rows.append(run.run(network.pixels(pixels).double()).numpy())
     return np.concatenate(rows).astype(np.float32)
 

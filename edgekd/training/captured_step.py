@@ -25,7 +25,7 @@ WAITED = "called a synchronizing CUDA operation"
 
 
 class CapturedStep[B]:
-    """Takes steps of a run by capturing `body(batch, step)`, as often as `run.variant` changes.
+    """Takes steps of a run by capturing `body(batch, step)`, anew when a step's variant changes.
 
     All is done on the current stream, which must not be the default one.
     """
