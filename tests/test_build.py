@@ -381,13 +381,16 @@ def test_twenty_kills(tmp_path: Path) -> None:
             entries = {
                 path.name: json.loads((path / "entry.json").read_text())["digest"]
                 for path in (out / "store").glob("[a-z]*-*")
-                if path.is_dir()
+                # A teacher's answers are shards, and no entry.
+                if path.is_dir() and not path.name.startswith("answers-")
             }
             for name, digest in seen.items():
                 assert entries.get(name) == digest, f"{name} changed after a kill"
             seen.update(entries)
         assert process.run(command).returncode == 0
-    assert not list(out.rglob(".tmp-*"))
+    # An unfinished shard stays for an hour, because another machine may be writing it.
+    left = [path for path in out.rglob(".tmp-*") if not path.parent.name.startswith("answers-")]
+    assert left == []
     assert not list(out.rglob(".broken-*"))
     final = {row["stage"]: row["digest"] for row in report(out)["stages"]}
     for name, digest in seen.items():
