@@ -74,6 +74,7 @@ def test_folder_and_zip_hold_the_same_and_verify(out: Path, files: Files) -> Non
 def test_what_lies_in_it(out: Path, files: Files) -> None:
     assert {
         "model.tflite",
+        "model_float_io.tflite",
         "model_float32.tflite",
         "labels.txt",
         "deployment.json",
@@ -270,6 +271,7 @@ TAMPERED: dict[str, tuple[Callable[[Files], Files], str]] = {
         f"one byte of {name}": ((lambda f, n=name: {**f, n: flipped(f[n], len(f[n]) // 2)}), "not")
         for name in (
             "model.tflite",
+            "model_float_io.tflite",
             "model_float32.tflite",
             "labels.txt",
             "deployment.json",
@@ -298,9 +300,13 @@ TAMPERED: dict[str, tuple[Callable[[Files], Files], str]] = {
     "forms swapped": (
         lambda f: {
             **f,
-            "model.tflite": f["model_float32.tflite"],
-            "model_float32.tflite": f["model.tflite"],
+            "model.tflite": f["model_float_io.tflite"],
+            "model_float_io.tflite": f["model.tflite"],
         },
+        "lineage",
+    ),
+    "another file under the old name": (
+        lambda f: {**f, "model_float32.tflite": f["model.tflite"]},
         "lineage",
     ),
     "a weight": (lambda f: {**f, "model.tflite": weight_changed(f)}, "lineage"),
@@ -383,6 +389,20 @@ def test_tampering_is_found(files: Files, damage: str) -> None:
     assert changed != files
     covered = changed if cover == "not" else repaired(changed, deep=cover == "lineage")
     assert failed(covered)
+
+
+def test_a_bundle_with_the_old_name_alone_verifies(files: Files) -> None:
+    """As version 0.1 wrote it: the certificate and the bill of materials name no other."""
+    new, old = model_forms.FLOAT_IO, model_forms.OLD_FLOAT_IO
+    certificate, bill = body(files, "certificate.json"), body(files, "sbom.cdx.json")
+    certificate["forms"][old] = certificate["forms"].pop(new)
+    sealed = facts_json(certificate)
+    bill["components"] = [row for row in bill["components"] if row["name"] != new]
+    for row in bill["components"]:
+        if row["name"] == "certificate.json":
+            row["hashes"][0]["content"] = sha256(sealed)
+    before = {**without(files, new), "certificate.json": sealed, "sbom.cdx.json": facts_json(bill)}
+    assert failed(repaired(before, deep=True)) == []
 
 
 def test_there_are_thirty_of_them() -> None:

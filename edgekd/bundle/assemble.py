@@ -2,7 +2,8 @@
 {path: bytes}.
 
     model.tflite          uint8 ports and TFLite Metadata around the certified int8 network
-    model_float32.tflite  the same network behind float32 ports
+    model_float_io.tflite the same network behind float32 ports
+    model_float32.tflite  a copy of it under its old name, in bundles of version 0.2 only
     labels.txt            the classes, one a line, in the order of the outputs
     deployment.json       what an app does before and after the model
     confidence.json       what the outputs mean, fitted on validation images
@@ -102,7 +103,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
     files = {LABELS: labels, DEPLOYMENT: facts_json(to_json(contract))}
     models = _models(parts, contract, files[DEPLOYMENT])
     forms = model_forms.check_answers(models, contract, parts.images, parts.codes)
-    files |= models
+    files |= {**models, model_forms.OLD_FLOAT_IO: models[model_forms.FLOAT_IO]}
     files |= other_formats.bundle_parts(parts.others, parts.images[parts.golden])
     files |= golden_set.golden_files(
         contract,

@@ -178,10 +178,11 @@ def _use(source: ImageInput) -> list[str]:
         (
             f"All of them need an image of {source.px} x {source.px} pixels, fitted by "
             f"`{source.fit}` with {source.resample}. `model.tflite` takes its {source.order} "
-            "pixels as they are (uint8), `model_float32.tflite` takes them normalised. Another way "
-            "of resizing gives other answers, so the samples run the golden images first and "
-            "refuse to work when an answer differs. `golden/pattern.png` helps to find such "
-            "mistakes." + (deep if depth is not None else "")
+            "pixels as they are (uint8), `model_float_io.tflite` takes them normalised; it is int8 "
+            "inside, and `model_float32.tflite` is a copy under its old name, which version 0.3 "
+            "leaves out. Another way of resizing gives other answers, so the samples run the "
+            "golden images first and refuse to work when an answer differs. `golden/pattern.png` "
+            "helps to find such mistakes." + (deep if depth is not None else "")
         ),
     ]
 

@@ -16,8 +16,11 @@ from edgekd.core.errors import ModelFileError
 from edgekd.tflite import model_metadata, ports, runtime
 from edgekd.tflite.metadata_codec import Table
 
-MODEL, FLOAT_MODEL = "model.tflite", "model_float32.tflite"
-PORTS = {MODEL: "uint8", FLOAT_MODEL: "float32"}
+MODEL, FLOAT_IO = "model.tflite", "model_float_io.tflite"
+PORTS = {MODEL: "uint8", FLOAT_IO: "float32"}
+# The name of FLOAT_IO up to version 0.1, which read like a network in float32. Bundles of 0.2 hold
+# a copy under it, so that an app has one version's time to change the name. 0.3 leaves it out.
+OLD_FLOAT_IO = "model_float32.tflite"
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,6 +35,14 @@ def with_metadata(
         name: model_metadata.attach(ports.with_ports(tflite, form), metadata, attached)
         for name, form in PORTS.items()
     }
+
+
+def ports_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """{name: port type} of the two files of a bundle, {path: bytes}.
+
+    A bundle of version 0.1 has the float ports under their old name only.
+    """
+    return PORTS if FLOAT_IO in files else {MODEL: PORTS[MODEL], OLD_FLOAT_IO: PORTS[FLOAT_IO]}
 
 
 def check_answers(

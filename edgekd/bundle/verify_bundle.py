@@ -141,8 +141,12 @@ def _certificate(files: Files) -> list[str]:
     wrong = [] if found.passed and not found.failures else ["it did not pass"]
     if found.model_sha256 != sha256(files[MODEL]):
         wrong.append(f"it is for another {MODEL}")
-    if set(found.forms) != set(model_forms.PORTS):
+    form_ports = model_forms.ports_of(files)
+    if set(found.forms) != set(form_ports):
         wrong.append(f"it names the models {sorted(found.forms)}")
+    old, new = model_forms.OLD_FLOAT_IO, model_forms.FLOAT_IO
+    if new in files and old in files and files[old] != files[new]:
+        wrong.append(f"{old}, the old name, is not a copy of {new}")
     cores = set()
     for name, row in found.forms.items():
         if row.sha256 != sha256(files[name]):
@@ -152,7 +156,7 @@ def _certificate(files: Files) -> list[str]:
         cores.add(sha256(core))
         if not runtime.describe(core)["full_integer"]:
             wrong.append(f"{name} is not full integer inside")
-        if sha256(bare) != certified and bare != ports.with_ports(core, model_forms.PORTS[name]):
+        if sha256(bare) != certified and bare != ports.with_ports(core, form_ports[name]):
             wrong.append(f"{name} has more around the int8 network than its ports")
     bare = model_metadata.detach(files[MODEL])
     cores.add(sha256(ports.core(bare)))
@@ -169,7 +173,7 @@ def _metadata(files: Files) -> list[str]:
     contract = _contract(files)
     licence = bundle_files.read_record(files, "licences.json", LicenceChain).result
     wrong = []
-    for name in model_forms.PORTS:
+    for name in model_forms.ports_of(files):
         body, inside = model_metadata.metadata_of(files[name]), model_metadata.files_of(files[name])
         if body is None:
             wrong.append(f"{name} has no metadata")
@@ -232,7 +236,7 @@ def _golden(files: Files) -> list[str]:
     wrong = golden_set.self_test(contract, golden, labels, files[MODEL], files)
     pictures = _golden_pictures(files, golden, contract)
     expected = np.array([row.codes_int8 for row in golden.images])
-    for name in model_forms.PORTS:
+    for name in model_forms.ports_of(files):
         found = model_forms.answers(files[name], pictures, contract)
         off = int(np.abs(found - expected).max())
         if off > golden.tolerance_lsb:

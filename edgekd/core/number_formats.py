@@ -6,7 +6,8 @@ import enum
 from collections.abc import Iterable
 
 # In an out folder and in a bundle: the files in formats other than int8. They do not lie beside
-# model.tflite, since a bundle's model_float32.tflite is the int8 network behind float32 ports.
+# model.tflite, since a bundle's model_float32.tflite is the old name of model_float_io.tflite, the
+# int8 network behind float32 ports.
 FOLDER = "formats"
 
 
