@@ -17,6 +17,7 @@ from edgekd.bundle.bundle_record import BundleCertificate, Manifest
 from edgekd.bundle.deployment_record import Deployment, FormatAnswers, Golden
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import BundleLineage, Lineage
+from edgekd.bundle.vector_record import PreprocessVectors
 from edgekd.bundle.verify_record import Verification
 from edgekd.core.records import Record, json_schema
 from edgekd.device.bench_record import Bench, BenchFailure
@@ -51,6 +52,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "latency": (LatencyFile, "edgekd.latency/1"),
     "licences": (LicenceChain, "edgekd.licences/1"),
     "lineage": (Lineage, "edgekd.lineage/1"),
+    "preprocess_vectors": (PreprocessVectors, "edgekd.preprocess_vectors/1"),
     "report": (Report, "edgekd.report/1"),
     "slow": (Slowness, "edgekd.slow/1"),
     "verify": (Verification, "edgekd.verify/1"),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.bundle import deployment
-from edgekd.bundle.deployment_record import Deployment, Golden, GoldenImage
+from edgekd.bundle.deployment_record import Deployment, Golden, GoldenImage, ImageInput
 from edgekd.core.errors import ModelFileError
 from edgekd.core.records import UNSET, UnsetType, to_json
 from edgekd.core.store import facts_json
@@ -167,7 +167,7 @@ def _difference(
     """How the answer to one golden image differs from the stored one, or ""."""
     picture = images.as_rgb(images.decode(files[row.file], row.file))
     fitted = images.fit(picture, contract.input.px, contract.input.fit)
-    codes = as_int8(runner.codes(input_codes(contract, fitted)[None])[0])
+    codes = as_int8(runner.codes(input_codes(contract.input, fitted)[None])[0])
     off = int(np.abs(codes.astype(int) - np.asarray(row.codes_int8)).max())
     said = deployment.answer(contract, labels, codes)
     if off > tolerance:
@@ -181,9 +181,8 @@ def _difference(
     return ""
 
 
-def input_codes(contract: Deployment, fitted: Pixels) -> Pixels:
+def input_codes(source: ImageInput, fitted: Pixels) -> Pixels:
     """The input tensor's codes of an RGB image of the right size, by what deployment.json says."""
-    source = contract.input
     ordered = fitted[..., ::-1] if source.order == "BGR" else fitted
     if source.channels == 1:
         ordered = ordered[..., :1]

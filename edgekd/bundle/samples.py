@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from edgekd.bundle import preprocess_vectors
 from edgekd.bundle.deployment_record import AnswerRule, Deployment
 from edgekd.core.errors import EdgeKDError
 from edgekd.core.records import UnsetType
@@ -39,6 +40,7 @@ def render(contract: Deployment, labels: Sequence[str]) -> dict[str, bytes]:
     for path in _templates(folder):
         name = FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)
         made[name] = MARKER.sub(word, path.read_text(encoding="utf-8")).encode()
+    made[preprocess_vectors.FILE] = preprocess_vectors.file(contract)
     return made
 
 

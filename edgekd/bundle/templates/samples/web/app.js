@@ -1,7 +1,7 @@
-import {fit, selfTest, toCodes, told} from './edgekd.js';
+import {decode} from './decode.js';
+import {fit, inputSize, selfTest, toCodes, told} from './edgekd.js';
+import {checkVectors} from './vectors.js';
 
-// A damaged header may claim a huge image. This limit keeps it from filling the memory.
-const MAX_PIXELS = 64e6;
 const element = (id) => document.getElementById(id);
 const packed = (id) => JSON.parse(element(id).textContent);
 const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -10,25 +10,6 @@ const asText = (data) => new TextDecoder('utf-8', {fatal: true}).decode(data);
 function say(state, text) {
   element('state').dataset.state = state;
   element('state').textContent = text;
-}
-
-// Decodes an image file. The image is turned upright, and transparent pixels lie on black.
-async function decode(blob) {
-  const bitmap = await createImageBitmap(blob,
-    {imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
-  const {width, height} = bitmap;
-  if (width * height > MAX_PIXELS) throw new Error(`${width} x ${height} is too large`);
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext('2d', {willReadFrequently: true});
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const rgba = context.getImageData(0, 0, width, height).data;
-  const data = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) {
-    const alpha = rgba[i * 4 + 3] / 255;
-    for (let c = 0; c < 3; c++) data[i * 3 + c] = Math.round(rgba[i * 4 + c] * alpha);
-  }
-  return {width, height, data};
 }
 
 // Starts LiteRT.js from the parts that the page holds.
@@ -52,9 +33,12 @@ async function start() {
   const labels = asText(read(contract.labels)).split(/\r?\n/)
     .filter((line, i, all) => line || i < all.length - 1);
   const golden = JSON.parse(asText(read('golden/golden.json')));
+  const vectors = JSON.parse(asText(read('samples/preprocess_vectors.json')));
+  const {checked} = await checkVectors(vectors, decode);
   const litert = await runtime();
   const model = await litert.loadAndCompile(read(contract.model), {accelerator: 'wasm'});
-  const shape = [1, contract.input.px, contract.input.px, contract.input.channels];
+  const [across, down] = inputSize(contract.input);
+  const shape = [1, down, across, contract.input.channels];
   const run = async (codes) => {
     const input = new litert.Tensor(codes, shape);
     const [output] = await model.run(input);
@@ -65,11 +49,12 @@ async function start() {
   };
   const decodePacked = (name) => decode(new Blob([read(name)], {type: 'image/png'}));
   const count = await selfTest(golden, contract, labels, decodePacked, run);
-  say('ready', `Self-test passed on ${count} images. Your images do not leave this page.`);
+  say('ready', `Self-test passed on ${count} images and ${checked} preprocessing vectors. ` +
+    'Your images do not leave this page.');
   return async (blob) => {
     const image = await decode(blob);
     const begun = performance.now();
-    const small = fit(image, contract.input.px, contract.input.fit);
+    const small = fit(image, contract.input);
     const codes = await run(toCodes(small, contract.input));
     return {
       ...told(codes, contract, labels), labels, codes: Array.from(codes),

@@ -84,30 +84,48 @@ const roundHalfEven = (value) => {
   return Math.abs(value % 1) === 0.5 && whole % 2 ? whole - 1 : whole;
 };
 
-// Brings an image to px x px in one of training's modes: squash, crop or pad.
-export function fit(image, px, mode) {
-  const {width, height} = image;
-  if (mode === 'squash') return resize(image, px, px);
-  if (mode === 'crop') {
-    const side = Math.min(width, height);
-    const left = Math.floor((width - side) / 2);
-    const top = Math.floor((height - side) / 2);
-    return resize(window_(image, left, top, side, side), px, px);
+// Lays R, G, B, A bytes on black, as in training. Alpha is not premultiplied.
+export function onBlack(rgba, width, height) {
+  const data = new Uint8Array(width * height * 3);
+  for (let i = 0; i < width * height; i++) {
+    const alpha = rgba[i * 4 + 3];
+    for (let c = 0; c < 3; c++) {
+      data[i * 3 + c] = Math.floor((rgba[i * 4 + c] * alpha + 127) / 255);
+    }
   }
-  if (mode === 'pad') {
-    const longest = Math.max(width, height);
-    const inner = resize(image, Math.max(1, roundHalfEven(width * px / longest)),
-      Math.max(1, roundHalfEven(height * px / longest)));
-    const data = new Uint8Array(px * px * 3);
-    const top = Math.floor((px - inner.height) / 2);
-    const left = Math.floor((px - inner.width) / 2);
+  return {width, height, data};
+}
+
+// The width and height of the input tensor. A file that takes a frame names both sides.
+export const inputSize = (source) => [source.width ?? source.px, source.height ?? source.px];
+
+// Brings an image to the input's size in training's mode: squash, crop or pad.
+export function fit(image, source) {
+  const [across, down] = inputSize(source);
+  const {width, height} = image;
+  if (source.fit === 'squash') return resize(image, across, down);
+  if (source.fit === 'crop') {
+    const scale = Math.min(width / across, height / down);
+    const inner = [across, down].map((side) => roundHalfEven(side * scale));
+    const left = Math.floor((width - inner[0]) / 2);
+    const top = Math.floor((height - inner[1]) / 2);
+    return resize(window_(image, left, top, ...inner), across, down);
+  }
+  if (source.fit === 'pad') {
+    const long = width * down >= height * across;
+    const inner = resize(image,
+      long ? across : Math.max(1, roundHalfEven(width * down / height)),
+      long ? Math.max(1, roundHalfEven(height * across / width)) : down);
+    const data = new Uint8Array(across * down * 3);
+    const top = Math.floor((down - inner.height) / 2);
+    const left = Math.floor((across - inner.width) / 2);
     for (let y = 0; y < inner.height; y++) {
       const row = inner.data.subarray(y * inner.width * 3, (y + 1) * inner.width * 3);
-      data.set(row, ((top + y) * px + left) * 3);
+      data.set(row, ((top + y) * across + left) * 3);
     }
-    return {width: px, height: px, data};
+    return {width: across, height: down, data};
   }
-  throw new Error(`deployment.json: input.fit is ${mode}, expected squash, crop or pad`);
+  throw new Error(`deployment.json: input.fit is ${source.fit}, expected squash, crop or pad`);
 }
 
 // Turns resized pixels into the codes of the input tensor: Uint8Array [px * px * channels].
@@ -154,9 +172,8 @@ export function told(codes, contract, labels) {
 // Runs the golden images. Resolves to their number; throws an Error that says which image differs
 // and how. `decode(name)` returns an image, and `run(codes)` returns the model's output codes.
 export async function selfTest(golden, contract, labels, decode, run) {
-  const {px, fit: mode} = contract.input;
   for (const row of [...golden.images, golden.pattern]) {
-    const small = fit(await decode(row.file), px, mode);
+    const small = fit(await decode(row.file), contract.input);
     if (row.fitted) {
       const expected = await decode(row.fitted);
       if (expected.data.length !== small.data.length ||

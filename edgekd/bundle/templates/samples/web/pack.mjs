@@ -1,4 +1,4 @@
-// Packs page.html, app.js, edgekd.js, the bundle's files and LiteRT.js into one HTML file, which
+// Packs page.html, its scripts, the bundle's files and LiteRT.js into one HTML file, which
 // loads nothing else. Run `npm install` first, then:
 //   node pack.mjs [OUT.html] [BUNDLE]
 import {createHash} from 'node:crypto';
@@ -27,7 +27,7 @@ const contract = JSON.parse(bytes(join(bundle, 'deployment.json')));
 const golden = JSON.parse(bytes(join(bundle, 'golden', 'golden.json')));
 const wanted = [
   contract.model, contract.labels, 'deployment.json', 'golden/golden.json', golden.pattern.file,
-  golden.pattern.fitted, ...golden.images.map((row) => row.file),
+  golden.pattern.fitted, 'samples/preprocess_vectors.json', ...golden.images.map((row) => row.file),
 ];
 const files = Object.fromEntries(wanted.map((name) => [name, base64(join(bundle, name))]));
 const runtime = {
@@ -38,13 +38,13 @@ const runtime = {
 };
 // Writes "<" as an escape, so that no text in a file can end the script element that holds it.
 const json = (value) => JSON.stringify(value).replaceAll('<', '\\u003c');
-const inline = (name) =>
-  bytes(join(here, name)).toString('utf8').replaceAll('</script', '<\\/script');
+const inline = (name) => bytes(join(here, name)).toString('utf8')
+  .replace(/^import .*$/gm, '').replace(/^export /gm, '').replaceAll('</script', '<\\/script');
 const page = bytes(join(here, 'page.html')).toString('utf8')
   .replace('/*FILES*/', () => json(files))
   .replace('/*RUNTIME*/', () => json(runtime))
-  .replace('/*LOGIC*/', () => inline('edgekd.js').replace(/^export /gm, ''))
-  .replace('/*APP*/', () => inline('app.js').replace(/^import .*$/gm, ''));
+  .replace('/*LOGIC*/', () => ['edgekd.js', 'decode.js', 'vectors.js'].map(inline).join(''))
+  .replace('/*APP*/', () => inline('app.js'));
 writeFileSync(out, page);
 const sha256 = createHash('sha256').update(page).digest('hex');
 console.log(`${out}: ${Buffer.byteLength(page)} bytes, sha256 ${sha256}`);
