@@ -43,7 +43,12 @@ def float32_file(model: bytes) -> bytes:
     """
     import onnx2tf
 
-    with _library("onnx2tf"), tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+    with (
+        _library("onnx2tf"),
+        tempfile.TemporaryDirectory(prefix="edgekd-") as folder,
+        # ONNX Runtime's shape inference, which it calls, leaves files in the current folder.
+        contextlib.chdir(folder),
+    ):
         onnx2tf.convert(
             # The model itself: a file would be rewritten in place.
             onnx_graph=onnx.load_from_string(model),
