@@ -180,8 +180,8 @@ def test_one_door_for_each_library(library: str, allowed: set[str]) -> None:
 
 
 def test_files_that_travel_are_whole_by_themselves() -> None:
-    """edgebench.py and agent.py are copied to devices alone, in the syntax of Python 3.9."""
-    for name in (RUNNER, "device.agent"):
+    """The programs that are copied to devices alone, in the syntax of Python 3.9."""
+    for name in (RUNNER, "device.agent", "device.kit.run"):
         assert not own(name)
         ast.parse(MODULES[name].read_text(encoding="utf-8"), feature_version=(3, 9))
 
@@ -286,7 +286,7 @@ def test_no_drawer_for_everything() -> None:
 def test_exit_only_at_the_door() -> None:
     """Only the command line and the runner end the process."""
     for name, path in MODULES.items():
-        if name not in ("app.cli", RUNNER):
+        if name not in ("app.cli", RUNNER, "device.kit.run"):
             assert "sys.exit" not in re.sub(
                 r"calls `sys\.exit`", "", path.read_text(encoding="utf-8")
             ), name

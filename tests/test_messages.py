@@ -184,7 +184,7 @@ def test_dotted_names_exist() -> None:
 def test_settings_exist() -> None:
     known = set(recipe.SETTINGS) | {"data.dicom_file"}  # a module
     sections = "|".join({key.partition(".")[0] for key in known if "." in key})
-    endings = "json|toml|csv|py|npz|md"
+    endings = "json|toml|csv|py|npz|md|sh"
     named = matches(
         rf"(?<![\w./{{}}-])(?:{sections})\.(?!(?:{endings})\b)[a-z][a-z_0-9]*(?![\w/(.])"
     )

@@ -162,9 +162,22 @@ def test_runs_that_tell_no_time_are_left_out_and_named(
 
 
 def test_too_few_models(tmp_path: Path):
-    paths = measurements(tmp_path / "bench", 3)
-    with pytest.raises(ProfileError, match="at least 4"):
+    paths = measurements(tmp_path / "bench", 2)
+    with pytest.raises(ProfileError, match="at least 3"):
         refit("pi4", [*paths, *paths], [], tmp_path / "out")
+
+
+def test_three_models_are_enough_to_start(tmp_path: Path):
+    """The interval holds the truth for a network of another size, and is no wider than a factor
+    of 3.
+    """
+    made = refit("pi4", measurements(tmp_path / "bench", 3), [], tmp_path / "out")
+    model = made.models["int8"]
+    features = workload.features(workload.work(separable(side=160, width=32).read()))
+    old = files.read(Path(load_profile("pi4").latency))["int8"]
+    truth = sum(old.coefficients[name] * features[name] for name in features) * SLOWER
+    told = model.predict(features)
+    assert told.low_ms < truth < told.high_ms < 3 * told.low_ms
 
 
 def test_nothing_is_overwritten(tmp_path: Path):

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgekd.device.emulate import default_folder
+from edgekd.device.kit import wheels
 
 # The Pi 4's core. It has no dot product instructions and no LSE, so that a runtime that needs them
 # fails here as it does on the Pi.
@@ -30,11 +31,6 @@ CORE = "cortex-a72"
 PACKAGES = ("python3", "libgomp1", "libatomic1", "libstdc++6")
 # Pillow is for the Pi sample of a bundle, which decodes images.
 WHEELS = ("ai-edge-litert", "numpy", "pillow")
-# The glibc versions that a wheel may need. Debian 12 has 2.36.
-PLATFORMS = (
-    *(f"manylinux_2_{minor}_aarch64" for minor in (35, 34, 31, 28, 27, 17)),
-    "manylinux2014_aarch64",
-)
 # As on a Pi 4. Without these files, a program under qemu reads those of the host, and
 # ai-edge-litert crashes when it looks for Arm cores in them.
 CPUINFO = (
@@ -106,14 +102,14 @@ def set_up(place: Path, source: str | None) -> None:
             for path in root.glob("usr/bin/python3.*")
             if path.name[8:].isdigit() and not path.is_symlink()
         )
-        wheels = [f"{name}=={metadata.version(name)}" for name in WHEELS]
+        pinned = [f"{name}=={metadata.version(name)}" for name in WHEELS]
         # Debian's Python reads this folder with -I, too. It would ignore PYTHONPATH.
         target = root / "usr" / "local" / "lib" / python.name / "dist-packages"
-        platforms = [word for name in PLATFORMS for word in ("--platform", name)]
+        platforms = [word for name in wheels.platforms("aarch64") for word in ("--platform", name)]
         version = python.name.removeprefix("python")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
         pip += ["--only-binary=:all:", *platforms, "--implementation", "cp"]
-        run([*pip, "--python-version", version, "--target", str(target), *wheels])
+        run([*pip, "--python-version", version, "--target", str(target), *pinned])
         for name, text in FAKES.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ from edgekd.bundle.vector_record import PreprocessVectors
 from edgekd.bundle.verify_record import Verification
 from edgekd.core.records import Record, json_schema
 from edgekd.device.bench_record import Bench, BenchFailure
+from edgekd.device.kit.result import KitResult
 from edgekd.evaluation.confidence_record import (
     ClassConfidence,
     LabelConfidence,
@@ -37,6 +38,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "bench": (Bench, "edgekd.bench/1"),
     "bench_error": (BenchFailure, "edgekd.bench-error/1"),
+    "bench_kit_result": (KitResult, "edgekd.bench-kit-result/1"),
     "bundle_certificate": (BundleCertificate, "edgekd.certificate/1"),
     "bundle_lineage": (BundleLineage, "edgekd.bundle_lineage/1"),
     "bundle_manifest": (Manifest, "edgekd.bundle/1"),

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable
 
-from edgekd.app import arguments, command_options, library_warnings
+from edgekd.app import arguments, bench_arguments, command_options, library_warnings
 from edgekd.app.results import BenchResult, BuildResult, CheckResult, ReportResult, VerifyResult
 
 
@@ -88,11 +88,11 @@ def check(asked: arguments.Check) -> CheckResult:
     return verb.run(asked)
 
 
-@_takes(arguments.Bench)
-def bench(asked: arguments.Bench) -> BenchResult:
+@_takes(bench_arguments.Bench)
+def bench(asked: bench_arguments.Bench) -> BenchResult:
     """Measure latency, memory and agreement with the golden set on a device.
 
-    At most one of `local`, `ssh`, `adb`, `emulate`, `emit` and `brought` says where.
+    At most one of `local`, `ssh`, `adb`, `emulate`, `emit`, `kit` and `brought` says where.
     """
     from edgekd.app import bench as verb
 

@@ -1,9 +1,9 @@
 """The arguments of every verb, defined once: for the Python API and for the command line.
 
-Each verb has one frozen dataclass. Its fields are the keyword arguments of the function in
-edgekd.app.api. Their metadata (edgekd.app.command_options) says how the same argument is written on
-the command line. edgekd.app.commands adds what only a terminal needs, such as `--json`. A field
-without metadata exists in Python alone.
+Each verb has one frozen dataclass; that of `bench` is in edgekd.app.bench_arguments. Its fields are
+the keyword arguments of the function in edgekd.app.api. Their metadata (edgekd.app.command_options)
+says how the same argument is written on the command line. edgekd.app.commands adds what only a
+terminal needs, such as `--json`. A field without metadata exists in Python alone.
 """
 
 from __future__ import annotations
@@ -216,106 +216,6 @@ class Check(Arguments):
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),
     )
-
-
-@dataclass(frozen=True)
-class Bench(Arguments):
-    """Measure latency, memory and agreement with the golden set on a device."""
-
-    model: PathLike = field(
-        metadata=positional(
-            "a .tflite file (OUT/formats holds other formats), an out folder, or a bundle",
-            "MODEL.tflite|DIR|BUNDLE",
-        )
-    )
-    _: KW_ONLY
-    profile: str = field(
-        default="host",
-        metadata=option("device profile, or several: pi4,pi5 (default: %(default)s)"),
-    )
-    local: bool = field(
-        default=False, metadata=option("on this machine (default)", exclusive="where")
-    )
-    ssh: str | None = field(
-        default=None,
-        metadata=option(
-            "over OpenSSH, with your keys, agent and known hosts",
-            "[USER@]HOST[:PORT]",
-            exclusive="where",
-        ),
-    )
-    adb: str | None = field(
-        default=None,
-        metadata=option(
-            "on an Android device, with benchmark_model; without SERIAL, on the only one attached",
-            "SERIAL",
-            nargs=MAY_BE_EMPTY,
-            const="",
-            exclusive="where",
-        ),
-    )
-    emulate: bool = field(
-        default=False,
-        metadata=option(
-            "on the emulated Pi 4 of tools/pi_emulator.py: compares its output bytes with this "
-            "machine's; its times are void",
-            exclusive="where",
-        ),
-    )
-    emit: PathLike | None = field(
-        default=None,
-        metadata=option(
-            "write runner, model and command for a board without network", "DIR", exclusive="where"
-        ),
-    )
-    brought: PathLike | None = field(
-        default=None,
-        metadata=option("the result that such a board wrote", "RESULT.json", exclusive="where"),
-    )
-    python: str = field(
-        default="python3",
-        metadata=option("--ssh: Python on the device (default: %(default)s)", "PATH"),
-    )
-    ssh_config: PathLike | None = field(
-        default=None, metadata=option("--ssh: configuration file, as for ssh -F", "FILE")
-    )
-    benchmark_model: PathLike | None = field(
-        default=None, metadata=option("--adb: LiteRT's tool, built for the device", "FILE")
-    )
-    delegate: str = field(
-        default="auto",
-        metadata=option(
-            "auto, xnnpack, none, edgetpu[:DEVICE], external:LIBRARY[,KEY=VALUE...]; "
-            "--adb: xnnpack, none, gpu, nnapi[:ACCELERATOR]",
-            "NAME",
-        ),
-    )
-    threads: int | None = field(
-        default=None, metadata=option("number of threads (default: the profile's)", parse=int)
-    )
-    cores: str | None = field(
-        default=None, metadata=option("run on these cores only, such as 4-7", "LIST")
-    )
-    runs: int = field(default=50, metadata=option("timed runs (default: %(default)s)", parse=int))
-    soak: float | None = field(
-        default=None,
-        metadata=option("keep running for this long, to see throttling", "MINUTES", parse=float),
-    )
-    timeout: float = field(
-        default=600.0,
-        metadata=option(
-            "limit for everything but the soak (default: %(default)s)", "SECONDS", parse=float
-        ),
-    )
-    out: PathLike | None = field(
-        default=None,
-        metadata=option(
-            "keep the result in DIR/bench (default: MODEL, if it is a folder; beside it, in "
-            "MODEL_measured, if it is a bundle)",
-            "DIR",
-        ),
-    )
-    progress: Progress | None = None
 
 
 @dataclass(frozen=True)

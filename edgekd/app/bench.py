@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekd.app.arguments import Bench, PathLike
+from edgekd.app import measured_models
+from edgekd.app.arguments import PathLike
+from edgekd.app.bench_arguments import Bench
 from edgekd.app.progress import Advanced, Progress, silent
 from edgekd.app.results import BenchFailure, BenchResult
-from edgekd.bundle import archive, bundle_paths
-from edgekd.core.errors import EdgeKDError, ModelFileError, RecipeError
-from edgekd.core.files import is_file, is_folder, reason
+from edgekd.bundle import bundle_paths
+from edgekd.core.errors import DeviceError, EdgeKDError, RecipeError, UnknownName
+from edgekd.core.files import is_folder
+from edgekd.core.number_formats import NumberFormat
 from edgekd.device import bench, bench_history, bench_targets, transports
 from edgekd.device.bench_record import Bench as BenchRecord
 from edgekd.device.bench_settings import BenchSettings, core_numbers
-from edgekd.device.model_file import GOLDEN, MODEL, check_model, find_model, read_model
+from edgekd.device.kit import result
+from edgekd.device.kit.result import Returned
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
+
+HOST = "host"  # the profile where none is named
 
 
 def run(asked: Bench) -> BenchResult:
@@ -26,8 +32,8 @@ def run(asked: Bench) -> BenchResult:
     bad input, and DeviceError when the only profile cannot be measured.
     """
     _one_place(asked)
-    model = Path(asked.model)
-    profiles = [load_profile(name) for name in asked.profile.split(",")]
+    _kit_only(asked)
+    model, number_format = Path(asked.model), _number_format(asked.format)
     settings = BenchSettings(
         threads=asked.threads,
         runs=asked.runs,
@@ -36,35 +42,87 @@ def run(asked: Bench) -> BenchResult:
         cores=core_numbers(asked.cores),
         soak_minutes=asked.soak,
     )
-    subject = bench_targets.Subject(*_model_and_golden(model), settings)
+    profiles = [load_profile(name) for name in (asked.profile or HOST).split(",")]
+    if asked.kit is not None:
+        from edgekd.app import kit  # its untrained networks need the room of assessments
+
+        made = kit.write(asked, Path(asked.kit), profiles, settings, number_format)
+        return BenchResult(files=tuple(made))
+    folder = None if asked.emit is not None else _kept_in(asked, model)
+    if folder is not None:
+        bench_history.check_place(folder)
+    returned = None if asked.brought is None else _returned(Path(asked.brought))
+    if returned is not None:
+        return _from_kit(asked, returned, folder, number_format)
+    found = measured_models.one(model, number_format)
+    subject = bench_targets.Subject(found.tflite, found.golden, settings)
     if asked.emit is not None:
         bundle_paths.check_outside("--emit", Path(asked.emit))
         return BenchResult(files=tuple(_emit(Path(asked.emit), subject, profiles)))
-    folder = _kept_in(asked, model)
-    if folder is not None:
-        bench_history.check_place(folder)
     return _measure(asked, subject, profiles, folder)
 
 
-def _model_and_golden(model: Path) -> tuple[bytes, bytes | None]:
-    """The bytes of a model, and of the golden set that belongs to it or None.
-
-    `model`: a .tflite, a folder that holds model.tflite, or the .zip of a bundle. Raises
-    ModelFileError.
-    """
-    if is_file(model, "the model") and bundle_paths.is_bundle(model):
-        files = archive.read(model)
-        if MODEL not in files:
-            raise ModelFileError(f"{model} holds no {MODEL}", "give the .zip of a bundle")
-        check_model(files[MODEL], f"{model}: {MODEL}")
-        return files[MODEL], files.get(GOLDEN)
-    path, golden = find_model(model)
+def _number_format(name: str | None) -> NumberFormat | None:
+    """The number format of --format. Raises UnknownName."""
+    if name is None:
+        return None
     try:
-        return read_model(path), golden.read_bytes() if golden is not None else None
-    except OSError as error:
-        raise ModelFileError(
-            f"{golden} cannot be read: {reason(error)}", "make it readable, or move it away"
-        ) from error
+        return NumberFormat(name)
+    except ValueError:
+        raise UnknownName(
+            "number format", name, list(NumberFormat), "give --format float16"
+        ) from None
+
+
+def _kit_only(asked: Bench) -> None:
+    """Raise RecipeError for an option that says nothing without --kit."""
+    given = {"--also": bool(asked.also), "--wheels": asked.wheels}
+    for option, there in given.items():
+        if there and asked.kit is None:
+            raise RecipeError(f"{option} belongs to --kit", "give --kit NAME.zip with it")
+
+
+def _returned(file: Path) -> Returned | None:
+    """The result of a kit in a file; None for a file of another kind."""
+    body = result.parsed(bench_targets.read_brought(file))
+    return None if body is None else result.read(body, str(file))
+
+
+def _from_kit(
+    asked: Bench, returned: Returned, folder: Path | None, number_format: NumberFormat | None
+) -> BenchResult:
+    """The measurements of a kit for the models of MODEL; other models of the kit are left.
+
+    Raises DeviceError where the file holds none of these models.
+    """
+    path, name = Path(asked.model), asked.profile or returned.body.profile
+    profile = load_profile(name)
+    found = (
+        measured_models.every(path)
+        if number_format is None
+        else [measured_models.one(path, number_format)]
+    )
+    rows = {model.name: returned.row_of(model.tflite) for model in found}
+    known = {model: row for model, row in rows.items() if row is not None}
+    if not known:
+        raise DeviceError(
+            f"{returned.name} holds results of other models ({returned.models}), and none of "
+            f"{path}",
+            "give the model that was in the kit: its folder models/ has all of them",
+        )
+    runs: dict[str, BenchRecord] = {}
+    failures: list[BenchFailure] = []
+    for model, row in known.items():
+        try:
+            measured = returned.measurement(row, profile.name)
+        except EdgeKDError as error:
+            if len(known) == 1:
+                raise
+            failures.append(BenchFailure(f"{profile.name}, {model}", error))
+        else:
+            runs[model] = bench.completed(measured, profile)
+    files = [] if folder is None else [bench_history.keep(folder, run) for run in runs.values()]
+    return BenchResult(tuple(runs.values()), tuple(files), tuple(failures), folder, tuple(runs))
 
 
 def _kept_in(asked: Bench, model: Path) -> Path | None:
@@ -139,6 +197,7 @@ def _one_place(asked: Bench) -> None:
         "adb": asked.adb is not None,
         "emulate": asked.emulate,
         "emit": asked.emit is not None,
+        "kit": asked.kit is not None,
         "brought": asked.brought is not None,
     }
     named = [name for name, given in places.items() if given]
@@ -160,7 +219,8 @@ def _place(asked: Bench, subject: bench_targets.Subject) -> Iterator[bench_targe
     elif asked.emulate:
         yield bench_targets.emulated(subject)
     elif asked.brought is not None:
-        yield bench_targets.brought(subject, Path(asked.brought))
+        data = bench_targets.read_brought(Path(asked.brought))
+        yield bench_targets.brought(subject, data)
     else:
         yield bench_targets.here(subject)
 

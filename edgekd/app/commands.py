@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from edgekd.app.arguments import Arguments, Bench, Build, Check, Convert, PathLike, Report, Verify
+from edgekd.app.arguments import Arguments, Build, Check, Convert, PathLike, Report, Verify
+from edgekd.app.bench_arguments import Bench
 from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
 from edgekd.core.errors import RecipeError
 

@@ -161,13 +161,15 @@ class BenchResult:
     """Measurements, one for each profile that could be measured.
 
     `files`: the files that were written. `failures`: the profiles that could not be measured.
-    `folder`: where the measurements are kept, or None.
+    `folder`: where the measurements are kept, or None. `models`: the model of each run by name,
+    where a kit's result gives them.
     """
 
     runs: tuple[Bench, ...] = ()
     files: tuple[Path, ...] = ()
     failures: tuple[BenchFailure, ...] = ()
     folder: Path | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

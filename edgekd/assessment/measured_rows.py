@@ -1,4 +1,4 @@
-"""Bench JSON files (schema edgekd.bench/1) as rows for a latency model."""
+"""Bench JSON files (schema edgekd.bench/1) and results of kits as rows for a latency model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 
 from edgekd.assessment import workload
 from edgekd.assessment.latency.fit import Row
-from edgekd.core.artifacts import sha256
-from edgekd.core.errors import ModelFileError, ProfileError
+from edgekd.core.artifacts import Json, sha256
+from edgekd.core.errors import EdgeKDError, ModelFileError, ProfileError
 from edgekd.core.files import reason
-from edgekd.core.records import Record, from_json
+from edgekd.core.records import Record, from_json, to_json
 from edgekd.device.bench_record import SCHEMA, Throttled
 from edgekd.device.edgebench import throttled_during
+from edgekd.device.kit import result
+from edgekd.device.kit.result import Returned
 from edgekd.tflite.flatbuffer import read
 
-EXPECTED = "name bench JSON files, as edgekd bench --json prints them"
+EXPECTED = "name bench JSON files, as edgekd bench --json prints them, or results of a kit"
 AGAIN = "measure again with edgekd bench"
 
 
@@ -69,61 +71,102 @@ class BenchRun(Record, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurements:
-    """Usable runs by path, and the others: {path: why the run was left out}."""
+class Measured:
+    """One run, and where it comes from.
 
-    runs: dict[Path, BenchRun]
+    `path`: its file. `name`: for people; of a kit's result, with the name of the model.
+    """
+
+    path: Path
+    name: str
+    run: BenchRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """Usable runs, and the others: {name: why the run was left out}."""
+
+    runs: list[Measured]
     left_out: dict[str, str]
 
     @property
     def first(self) -> BenchRun:
         """A run whose runtime and device stand for all."""
-        return next(iter(self.runs.values()))
+        return self.runs[0].run
 
 
 def read_runs(paths: Sequence[Path]) -> Measurements:
-    """Read bench JSON files.
+    """Read bench JSON files and results of kits.
 
-    Raises ProfileError for a file that is no bench JSON, for runs of different runtimes or thread
+    Raises ProfileError for a file that is neither, for runs of different runtimes or thread
     counts, and where no run gives a time.
     """
-    runs = {path: _read(path) for path in paths}
-    left_out = {str(path): run.void for path, run in runs.items() if run.void}
-    usable = {path: run for path, run in runs.items() if not run.void}
+    runs: list[Measured] = []
+    left_out: dict[str, str] = {}
+    for path in paths:
+        runs += _read(path, left_out)
+    left_out |= {one.name: one.run.void for one in runs if one.run.void}
+    usable = [one for one in runs if not one.run.void]
     if not usable:
         raise ProfileError(
-            f"none of the {len(paths)} runs gives a time: "
-            + "; ".join(f"{path}: {why}" for path, why in left_out.items()),
+            f"none of the {len(left_out)} runs gives a time: "
+            + "; ".join(f"{name}: {why}" for name, why in left_out.items()),
             "measure on the board itself",
         )
-    first, expected = next((path, run.runtime) for path, run in usable.items())
-    for path, run in usable.items():
-        if run.runtime != expected:
+    first = usable[0]
+    for one in usable:
+        if one.run.runtime != first.run.runtime:
             raise ProfileError(
-                f"{path} was measured with {_conditions(run.runtime)}, {first} with "
-                f"{_conditions(expected)}",
+                f"{one.name} was measured with {_conditions(one.run.runtime)}, {first.name} with "
+                f"{_conditions(first.run.runtime)}",
                 "fit one runtime and one number of threads at a time",
             )
     return Measurements(usable, left_out)
 
 
-def _read(path: Path) -> BenchRun:
-    """One run. Raises ProfileError, naming the file."""
+def _read(path: Path, left_out: dict[str, str]) -> list[Measured]:
+    """The runs of a file. A kit's models that failed are added to `left_out`.
+
+    Raises ProfileError, naming the file.
+    """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        body = json.loads(data)
     except OSError as error:
         raise ProfileError(f"{path}: {reason(error)}", EXPECTED) from None
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path} is not JSON: {error}", EXPECTED) from None
+    returned = result.parsed(data)
+    if returned is not None:
+        return _of_kit(path, result.read(returned, str(path)), left_out)
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         raise ProfileError(f"{path}: its schema is not {SCHEMA}", EXPECTED)
+    return [Measured(path, str(path), _run(body, str(path)))]
+
+
+def _of_kit(path: Path, returned: Returned, left_out: dict[str, str]) -> list[Measured]:
+    """The runs of a kit's result."""
+    found = []
+    for row in returned.body.measured:
+        name = f"{path}: {row.name}"
+        try:
+            measured = returned.measurement(row, returned.body.profile)
+        except EdgeKDError as error:
+            left_out[name] = error.what
+        else:
+            found.append(Measured(path, name, _run(to_json(measured), name)))
+    return found
+
+
+def _run(body: dict[str, Json], name: str) -> BenchRun:
+    """One run from its JSON object. Raises ProfileError, which names it."""
     try:
-        run = from_json(BenchRun, body, str(path))
+        run = from_json(BenchRun, body, name)
     except ModelFileError as error:
         raise ProfileError(error.what, AGAIN) from None
     p50 = run.latency_ms.p50
     if p50 is not None and not (math.isfinite(p50) and p50 > 0):
-        raise ProfileError(f"{path}: latency_ms.p50 is {p50}, not a time above 0", AGAIN)
+        raise ProfileError(f"{name}: latency_ms.p50 is {p50}, not a time above 0", AGAIN)
     return run
 
 
@@ -132,22 +175,23 @@ def _conditions(runtime: BenchRuntime) -> str:
     return f"{runtime.name} {runtime.version} {runtime.delegate} {runtime.threads} threads"
 
 
-def rows_by_precision(runs: dict[Path, BenchRun], folders: Sequence[Path]) -> dict[str, list[Row]]:
+def rows_by_precision(runs: Sequence[Measured], folders: Sequence[Path]) -> dict[str, list[Row]]:
     """{precision: rows}, with the features counted in the .tflite files that were measured.
 
-    A file is found by its sha256 beside the JSON, in the folder above it, or in `folders`. Raises
-    ModelFileError for a model that is not found.
+    A file is found by its sha256 beside the JSON, in the folder models beside it (as in a kit), in
+    the folder above it, or in `folders`. Raises ModelFileError for a model that is not found.
     """
     rows: dict[str, list[Row]] = {}
-    for path, run in runs.items():
-        precision, row = _row(path, run, folders)
+    for one in runs:
+        precision, row = _row(one, folders)
         rows.setdefault(precision, []).append(row)
     return rows
 
 
-def _row(path: Path, run: BenchRun, folders: Sequence[Path]) -> tuple[str, Row]:
+def _row(one: Measured, folders: Sequence[Path]) -> tuple[str, Row]:
     """(precision, row) of one usable run."""
-    places = [path.parent, path.parent.parent, *folders]
+    path, run = one.path, one.run
+    places = [path.parent, path.parent / "models", path.parent.parent, *folders]
     for folder in places:
         for model in sorted(folder.glob("*.tflite")):
             data = model.read_bytes()
@@ -161,7 +205,7 @@ def _row(path: Path, run: BenchRun, folders: Sequence[Path]) -> tuple[str, Row]:
                     f"own measurement, {path.name}",
                 )
     raise ModelFileError(
-        f"{path} is a run of the model {run.model_sha256[:12]}, which is in none of the folders "
-        f"{', '.join(map(str, places))}",
+        f"{one.name} is a run of the model {run.model_sha256[:12]}, which is in none of the "
+        f"folders {', '.join(map(str, places))}",
         "--models DIR names the folder of the measured .tflite files",
     )

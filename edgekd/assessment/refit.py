@@ -1,8 +1,8 @@
 """`edgekd profiles fit`: fit a profile's latency model again, on measurements of the user's own.
 
-Each bench JSON names its model by sha256. The .tflite is looked for beside the JSON, so that its
-features can be counted. The profile's published coefficients stay as a prior, which is why 8 models
-are enough for 9 features.
+Each bench JSON, and each row of a kit's result, names its model by sha256. The .tflite is looked
+for beside the file, so that its features can be counted. The profile's published coefficients stay
+as a prior, which is why 8 models are enough for 9 features, and 3 can be used at all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from edgekd.assessment import workload
 from edgekd.assessment.latency import files
 from edgekd.assessment.latency.fit import Prior, Row, fit, held_out, networks
@@ -25,7 +27,7 @@ from edgekd.core.files import exists, reason
 from edgekd.core.records import Record
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 
-FEWEST = 4  # models: with fewer, leaving one out leaves nothing to learn a spread from
+FEWEST = 3  # models: with fewer, the errors of models that are left out say nothing of a spread
 ENOUGH = 8  # models: from here on the interval is worth having
 # The profile whose coefficients are the prior of a profile that has none: a CPU with the same
 # kernels.
@@ -38,7 +40,7 @@ class RefitRecord(Record, frozen=True):
     """What `edgekd profiles fit --json` prints.
 
     `prior_weight`: how many rows the prior counts for, by precision. `left_out`: {file: why} of
-    runs that give no time.
+    runs that give no time, and {number format: why} of formats with too few models.
     """
 
     profile: str
@@ -83,9 +85,10 @@ class Refit:
 def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], out: Path) -> Refit:
     """Fit, and write NAME-fitted.toml with its rows and its model into the folder `out`.
 
-    `benches`: bench JSON files. `folders`: where to look for the measured .tflite files, too.
-    Raises ProfileError for measurements that cannot be used or files that exist, and
-    ModelFileError for a model that is not found.
+    `benches`: bench JSON files, and results of kits. `folders`: where to look for the measured
+    .tflite files, too. A number format with too few models is left out, and named. Raises
+    ProfileError for measurements that cannot be used or files that exist, and ModelFileError for a
+    model that is not found.
     """
     profile = load_profile(profile_name)
     if profile_name != profile.name:
@@ -95,27 +98,40 @@ def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], o
         )
     found = read_runs(benches)
     rows = rows_by_precision(found.runs, folders)
+    few = {precision: _too_few(own) for precision, own in rows.items() if _too_few(own)}
+    if len(few) == len(rows):
+        raise ProfileError(
+            "; ".join(f"{precision}: {why}" for precision, why in few.items()),
+            "measure more models; a kit of several: edgekd bench MODEL --kit DIR --also NAME@PX",
+        )
     models, weights = {}, {}
     for precision, own in rows.items():
-        weights[precision], models[precision] = _fitted(profile, precision, own, found.first)
+        if precision not in few:
+            weights[precision], models[precision] = _fitted(profile, precision, own, found.first)
+    kept = {precision: own for precision, own in rows.items() if precision not in few}
     name = f"{profile.name}-fitted"
-    written = _write(out, _texts(profile, name, models, rows))
-    return Refit(name, written, models, weights, found.left_out)
+    written = _write(out, _texts(profile, name, models, kept))
+    return Refit(name, written, models, weights, {**found.left_out, **few})
+
+
+def _too_few(rows: Sequence[Row]) -> str:
+    """What is wrong with the number of models, "" where it is enough."""
+    if len({tuple(row.features.values()) for row in rows}) >= FEWEST:
+        return ""
+    return (
+        f"{len(rows)} measurements of too few different models; at least {FEWEST} models are "
+        f"needed, and {ENOUGH} are enough"
+    )
 
 
 def _fitted(
     profile: DeviceProfile, precision: str, rows: Sequence[Row], first: BenchRun
 ) -> tuple[float, LatencyModel]:
     """(weight of the prior, model) of the rows of one precision."""
-    if len({tuple(row.features.values()) for row in rows}) < FEWEST:
-        raise ProfileError(
-            f"{len(rows)} {precision} measurements of too few different models; at least {FEWEST} "
-            f"models are needed, and {ENOUGH} are enough",
-            "measure more models with edgekd bench --json",
-        )
-    weight, prior = _weigh(rows, _prior(profile, precision))
+    start = _prior(profile, precision)
+    weight, prior = _weigh(rows, start)
     runtime = first.runtime
-    return weight, fit(
+    made = fit(
         rows,
         f"{profile.title}, {first.host.cpu or 'own measurements'}",
         f"{runtime.name} {runtime.version}",
@@ -123,6 +139,11 @@ def _fitted(
         precision,
         prior=prior,
     )
+    if start is None or len(networks(rows)) >= ENOUGH:
+        return weight, made
+    # What few models do not tell comes from the prior, and is no surer than it is.
+    near, far = max(made.near, start.near), max(made.far, start.far)
+    return weight, msgspec.structs.replace(made, near=near, far=far)
 
 
 def _prior(profile: DeviceProfile, precision: str) -> LatencyModel | None:

@@ -65,10 +65,27 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
     """Check the student that these settings ask for."""
     profile = profile.with_edits(settings.edits)
+    return check_student(_student(settings, profile), settings, profile, CLASSES)
+
+
+def untrained(settings: Recipe, profile: DeviceProfile) -> bytes:
+    """The .tflite of the student that these settings ask for, with random weights.
+
+    It takes the time of the trained file, since int8 kernels do the same work for all weights.
+    """
+    from edgekd.assessment.untrained_cache import untrained_model
+
+    profile = profile.with_edits(settings.edits)
+    student = _student(settings, profile)
+    return untrained_model(student, settings.data.input_px, CLASSES, profile.rules)
+
+
+def _student(settings: Recipe, profile: DeviceProfile) -> ModelSpec:
+    """The student of these settings, with the edits of the profile."""
     student = spec(settings.distil.student).with_options(settings.distil.options)
     student = input_size.sized(student, settings.data.input_px)
     student = of_channels(student, 1 if settings.data.channels == "1" else 3)
-    return check_student(student.edited(profile.edits), settings, profile, CLASSES)
+    return student.edited(profile.edits)
 
 
 def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:

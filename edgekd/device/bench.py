@@ -50,7 +50,7 @@ def bench(
     check_model(model, "the model")
     job = Job(
         runner_job.files(model, golden),
-        [PYTHON, RUNNER, *runner_job.arguments(profile, settings, golden is not None)],
+        [PYTHON, RUNNER, *_arguments(profile, settings, golden)],
         [RESULT],
         settings.whole_s + MARGIN_S,
     )
@@ -109,7 +109,7 @@ def emit(
     not empty or cannot be written.
     """
     check_model(model, "the model")
-    words = ["python3", "-I", RUNNER, *runner_job.arguments(profile, settings, golden is not None)]
+    words = ["python3", "-I", RUNNER, *_arguments(profile, settings, golden)]
     command = (
         f"# EdgeKD: measure model.tflite on {clean(profile.title)}.\n"
         "# 1. Copy this folder to the device, and open a shell in it there.\n"
@@ -119,7 +119,13 @@ def emit(
         f"{shlex.join(words)}\n"
         f"# 4. Bring {RESULT} back.\n"
     )
-    return _written(folder, {**runner_job.files(model, golden), COMMAND: command.encode()})
+    return written(folder, {**runner_job.files(model, golden), COMMAND: command.encode()})
+
+
+def _arguments(profile: DeviceProfile, settings: BenchSettings, golden: bytes | None) -> list[str]:
+    """The runner's arguments for the files of `runner_job.files`."""
+    words = runner_job.arguments(profile, settings, runner_job.names(golden))
+    return [*words, "--json", RESULT]
 
 
 def check_empty(folder: Path) -> None:
@@ -131,21 +137,25 @@ def check_empty(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write the files into a new or empty folder: all of them, or none."""
+def written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write the files, {path: bytes}, into a new or empty folder: all of them, or none.
+
+    Raises StoreError when the folder is not empty or cannot be written.
+    """
     check_empty(folder)
-    written: list[Path] = []
+    made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            written.append(folder / name)
-            written[-1].write_bytes(data)
+            made.append(folder / name)
+            made[-1].parent.mkdir(parents=True, exist_ok=True)
+            made[-1].write_bytes(data)
     except OSError as error:
-        for path in written:
+        for path in made:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         raise _unwritable(folder, error) from error
-    return written
+    return made
 
 
 def _unwritable(folder: Path, error: OSError) -> StoreError:

@@ -79,17 +79,19 @@ def emulated(subject: Subject) -> Measure:
     )
 
 
-def brought(subject: Subject, result: Path) -> Measure:
-    """The result.json that the command in an emitted folder wrote on a board.
-
-    Raises DeviceError if it is unreadable.
-    """
+def read_brought(result: Path) -> bytes:
+    """The bytes of a file that a board wrote. Raises DeviceError if it is unreadable."""
     try:
         with result.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise DeviceError(
             f"{result} cannot be read: {reason(error)}",
-            "give the result.json that the command in COMMAND.txt wrote",
+            "give the result.json that the command in COMMAND.txt wrote, or the result-....json of "
+            "a kit",
         ) from error
+
+
+def brought(subject: Subject, data: bytes) -> Measure:
+    """The result.json that the command in an emitted folder wrote on a board."""
     return lambda profile, _progress: carried_back(data, subject.model, profile)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-VERSION = "1.3"
+VERSION = "1.4"
 SCHEMA = "edgekd.bench/1"
 ERROR_SCHEMA = "edgekd.bench-error/1"
 
@@ -1691,6 +1691,7 @@ class Options(argparse.Namespace):
     std: list[float] | None
     seed: int
     timeout: float | None
+    packages: list[str]
     json: str | None
     child: bool
 
@@ -1737,6 +1738,13 @@ def _add_files(made: argparse.ArgumentParser) -> None:
         "mean and std if given",
     )
     add("--json", metavar="out.json", help="where to write the result; default: stdout")
+    add(
+        "--packages",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="look for numpy and the runtime in this folder first",
+    )
     add(
         "--mean",
         type=_numbers,
@@ -1813,6 +1821,7 @@ def _stop(number: int, _frame: object) -> NoReturn:
 def main(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     options = parser().parse_args(arguments, namespace=Options())
+    sys.path[:0] = options.packages
     if options.child:
         return child_main(options)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -4,6 +4,7 @@ arguments.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.core.errors import RecipeError
@@ -15,14 +16,32 @@ from edgekd.settings.device_profiles import DeviceProfile
 RUNNER, RESULT = "edgebench.py", "result.json"
 
 
+@dataclass(frozen=True)
+class Names:
+    """The files that the runner reads, by their paths on the device. `golden`: None for none."""
+
+    model: str = MODEL
+    golden: str | None = GOLDEN
+
+
+def runner() -> bytes:
+    """The runner's own file."""
+    return Path(edgebench.__file__).read_bytes()
+
+
 def files(model: bytes, golden: bytes | None) -> dict[str, bytes]:
     """{file name: bytes} of the runner, the model and, if given, the golden set."""
-    sent = {RUNNER: Path(edgebench.__file__).read_bytes(), MODEL: model}
+    sent = {RUNNER: runner(), MODEL: model}
     return sent if golden is None else {**sent, GOLDEN: golden}
 
 
-def arguments(profile: DeviceProfile, settings: BenchSettings, with_golden: bool) -> list[str]:
-    """The runner's arguments; file names are those of `files`.
+def names(golden: bytes | None) -> Names:
+    """The names of `files`."""
+    return Names(golden=None if golden is None else GOLDEN)
+
+
+def arguments(profile: DeviceProfile, settings: BenchSettings, read: Names) -> list[str]:
+    """The runner's arguments but --json.
 
     Raises RecipeError for an unknown delegate.
     """
@@ -33,18 +52,17 @@ def arguments(profile: DeviceProfile, settings: BenchSettings, with_golden: bool
             f"unknown delegate: {error}", "give one of these; gpu and nnapi need --adb"
         ) from error
     options: dict[str, object] = {
-        "model": MODEL,
+        "model": read.model,
         "threads": settings.threads or profile.threads,
         "runs": settings.runs,
         "min-seconds": settings.min_seconds,
         "warmup-runs": settings.warmup_runs,
         "seed": settings.seed,
         "timeout": settings.whole_s,
-        "json": RESULT,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    if with_golden:
-        words += ["--golden", GOLDEN]
+    if read.golden is not None:
+        words += ["--golden", read.golden]
     if settings.delegate != DEFAULTS.delegate:
         words.append(f"--delegate={settings.delegate}")
     if settings.cores:

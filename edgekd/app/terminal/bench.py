@@ -11,8 +11,13 @@ from edgekd.device.bench_record import Bench, GoldenAnswers
 from edgekd.reporting.text import number
 
 
-def show_bench(say: Say, run: Bench) -> None:
-    """Print one measurement. The times of an emulated one are void, so they are not printed."""
+def show_bench(say: Say, run: Bench, model: str | None = None) -> None:
+    """Print one measurement. The times of an emulated one are void, so they are not printed.
+
+    `model`: its name, where several models were measured.
+    """
+    if model is not None:
+        say(f"[bold]{safe(model)}[/]")
     latency, peak = run.latency_ms, run.memory_kib.peak
     cpu, threads = safe(run.host.cpu or "cpu"), run.runtime.threads
     where = f"{safe(run.profile)} ({safe(run.transport)}, {cpu}, {threads} threads)"
