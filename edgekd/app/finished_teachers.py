@@ -76,16 +76,17 @@ def notes(made: Job) -> list[str]:
     if not _any(made):
         return []
     from edgekd.networks.foreign.model import TEACHER
+    from edgekd.networks.foreign.preprocessings import assumed, inside
     from edgekd.quantization import given_teacher
 
     table, found = made.recipe.teacher, []
     for teacher in made.teachers:
-        if teacher.given and not given_teacher.states_normalisation(teacher.as_config(table)):
-            mean, std = TEACHER.mean.format("R,G,B"), TEACHER.std.format("R,G,B")
-            found.append(
-                f"{teacher.name} does not say how its pixels are normalised: ImageNet's mean and "
-                f"standard deviation are assumed; {mean} and {std} say otherwise"
-            )
+        if not teacher.given:
+            continue
+        config = teacher.as_config(table)
+        if not given_teacher.states_normalisation(config):
+            did = inside(given_teacher.network(config).facts)
+            found.append(assumed(teacher.name, did, TEACHER, config.order))
     losses = [name for name in FEATURES if getattr(made.recipe.distil, name)]
     if made.teachers[0].given and losses:
         named = " and ".join(f"distil.{name}" for name in losses)

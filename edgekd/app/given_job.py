@@ -16,6 +16,8 @@ from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
 from edgekd.export.untrained_model import given_tflite
+from edgekd.networks.foreign import preprocessings
+from edgekd.networks.foreign.model import CONVERT
 from edgekd.pipeline.jobs import Job
 from edgekd.quantization import given_network
 from edgekd.settings import recipe
@@ -85,16 +87,15 @@ def _opened(config: DataConfig) -> tuple[Source, bool]:
 def notes(made: Job) -> list[str]:
     """What is assumed of the network because nothing says it, and that it was never trained."""
     config, told = made.recipe.convert, []
-    if given_network.network(config).facts["weights"] == RANDOM_WEIGHTS:
+    facts = given_network.network(config).facts
+    if facts["weights"] == RANDOM_WEIGHTS:
         told.append(
             f"{config.model} has random weights: its answers mean nothing; "
             f"{config.model}@DEFAULT or {config.model}@FILE.pth names trained ones"
         )
     if not given_network.states_normalisation(config):
-        told.append(
-            f"{config.model} does not say how its pixels are normalised: ImageNet's mean and "
-            "standard deviation are assumed; --mean and --std say otherwise"
-        )
+        did = preprocessings.inside(facts)
+        told.append(preprocessings.assumed(config.model, did, CONVERT, config.order))
     return told
 
 

@@ -81,19 +81,26 @@ def affine(network: fx.GraphModule, node: Node, source: Node, gain: Tensor, offs
     return pointwise(network, node, source, gain, offset)
 
 
+def batch_norm_line(network: fx.GraphModule, node: Node) -> tuple[Tensor, Tensor]:
+    """Gain gamma / sqrt(var + eps) and offset beta - mean * gain of a batch norm, float64
+    [channels].
+    """
+    gamma, beta, mean, variance = (
+        None if arg is None else getattr_path(network, arg.target).detach().double()
+        for arg in node.args[1:5]
+    )
+    assert variance is not None
+    assert mean is not None
+    gain = (variance + float(node.args[7])).rsqrt() * (1.0 if gamma is None else gamma)
+    return gain, -mean * gain + (0.0 if beta is None else beta)
+
+
 def lone_batch_norms(network: fx.GraphModule) -> None:
-    """Batch norms that follow no layer: gain gamma / sqrt(var + eps), offset beta - mean * gain."""
+    """Batch norms that follow no layer."""
     for node in nodes_of(network.graph):
         if node.target is not aten.batch_norm.default:
             continue
-        gamma, beta, mean, variance = (
-            None if arg is None else getattr_path(network, arg.target).detach().double()
-            for arg in node.args[1:5]
-        )
-        assert variance is not None
-        assert mean is not None
-        gain = (variance + float(node.args[7])).rsqrt() * (1.0 if gamma is None else gamma)
-        offset = -mean * gain + (0.0 if beta is None else beta)
+        gain, offset = batch_norm_line(network, node)
         if len(shape_of(node)) == 4:
             line = pointwise(network, node, node.args[0], gain, offset)
         else:

@@ -189,10 +189,12 @@ def write_global_pooling(network: fx.GraphModule, form: str) -> None:
 
 
 def append_softmax(network: fx.GraphModule) -> None:
-    """End the graph in a softmax over the classes."""
+    """End the graph in a softmax over the classes, unless it does already."""
     graph = network.graph
     output = output_of(graph)
     logits = output.args[0]
+    if logits.target is aten.softmax.int:
+        return
     with graph.inserting_before(output):
         node = graph.call_function(aten.softmax.int, (logits, -1))
         node.meta = {**logits.meta}

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.networks.module_paths import place
+from edgekd.quantization import input_affine
 from edgekd.quantization.batch_axis import any_batch
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.graphs import (
@@ -156,7 +157,9 @@ def python_names(network: fx.GraphModule) -> None:
         path = str(node.target)
         if path not in taken:
             parts = [re.sub(r"\W", "_", part) or "_" for part in path.split(".")]
-            name = ".".join(parts) if len(parts) > 1 else f"tensor_{parts[0]}"
+            name = ".".join(parts)
+            if len(parts) == 1 and not name.startswith("tensor_"):
+                name = f"tensor_{name}"  # so that it is no attribute of a module, like "forward"
             while name in taken.values():
                 name += "_"
             taken[path] = name
@@ -177,6 +180,18 @@ def python_names(network: fx.GraphModule) -> None:
         network.register_parameter(child, parameter)
     for child, value in root.named_buffers(recurse=False):
         network.register_buffer(child, value)
+
+
+def take_out_normalisation(network: fx.GraphModule) -> tuple[Tensor, Tensor] | None:
+    """Remove the normalisation that a recorded network does itself, and return its gain and offset
+    (`input_affine.take_out`); None where it does none.
+    """
+    taken = input_affine.take_out(network)
+    if taken is not None:
+        cancel_permutes(network)
+        python_names(network)
+        clean(network)
+    return taken
 
 
 def macs(network: fx.GraphModule) -> int:

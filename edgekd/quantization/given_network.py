@@ -19,7 +19,14 @@ from edgekd.networks import recorded_graph, weight_files
 from edgekd.networks.foreign import loader
 from edgekd.networks.foreign.forms import split_weights
 from edgekd.networks.foreign.model import CONVERT, Asked, Foreign, Layout, Options
-from edgekd.networks.foreign.preprocessings import IMAGENET_MEAN, IMAGENET_STD
+from edgekd.networks.foreign.preprocessings import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    INSIDE,
+    Inside,
+    Way,
+    likely,
+)
 from edgekd.quantization import foreign_graph
 from edgekd.settings.recipe import ConvertConfig
 
@@ -106,6 +113,9 @@ def _network(config: ConvertConfig, options: Options, _state: FileState | None) 
     mean, std = pixels(config, found.channels, found.mean, found.std, options)
     side = found.px
     graph = _recorded(found, config)
+    did = _taken_out(graph, found, config, Way(tuple(mean), tuple(std)), options)
+    if did is not None:
+        mean, std = [*did.joined.mean], [*did.joined.std]
     outputs = _outputs(found, graph, side)
     names: list[Json] = [*found.classes] if len(found.classes) == outputs else []
     return Network(
@@ -123,6 +133,7 @@ def _network(config: ConvertConfig, options: Options, _state: FileState | None) 
             NAMES: names or [str(number) for number in range(outputs)],
             "params": sum(value.numel() for value in graph.parameters()),
             "macs": foreign_graph.macs(graph),
+            **({} if did is None else {INSIDE: did.fact()}),
         },
         state=weight_files.to_bytes(graph.state_dict()),
     )
@@ -135,8 +146,6 @@ def _recorded(found: Foreign, config: ConvertConfig) -> torch.fx.GraphModule:
         example = torch.randn(2, found.channels, found.px, found.px)
     try:
         graph = foreign_graph.recorded(found.module, example)
-        if config.order == "bgr":
-            foreign_graph.reverse_channels(graph)
     except UnsupportedNetwork as error:
         what = error.what.removeprefix(type(found.module).__name__).strip()
         raise UnsupportedNetwork(
@@ -145,6 +154,37 @@ def _recorded(found: Foreign, config: ConvertConfig) -> torch.fx.GraphModule:
             "another form: .onnx, .pt2 or a Python function",
         ) from error
     return graph
+
+
+def _taken_out(
+    graph: torch.fx.GraphModule, found: Foreign, config: ConvertConfig, asked: Way, options: Options
+) -> Inside | None:
+    """Let the graph read RGB images without a normalisation of its own; the one that it had.
+
+    Raises RecipeError where that does not fit what was asked for, and UnsupportedNetwork where the
+    order of colours cannot be reversed.
+    """
+    taken = foreign_graph.take_out_normalisation(graph)
+    if config.order == "bgr":
+        try:
+            foreign_graph.reverse_channels(graph)
+        except UnsupportedNetwork as error:
+            raise UnsupportedNetwork(f"{config.model}: {error.what}", error.next_step) from error
+    if taken is None:
+        return None
+    gain, offset = (
+        tuple((value.flip(0) if config.order == "bgr" else value).tolist()) for value in taken
+    )
+    if not (config.mean or config.std or found.mean):
+        asked = likely(gain, offset)
+    did = Inside(asked, gain, offset)
+    if not did.plausible:
+        raise RecipeError(
+            f"{config.model} normalises its pixels itself, and behind "
+            f"{asked.flags(options, config.order)} no pixel value would be zero to its first layer",
+            f"use {likely(gain, offset).flags(options, config.order)}, which fits what it does",
+        )
+    return did
 
 
 @torch.inference_mode()

@@ -18,7 +18,15 @@ from torch import fx
 from edgekd.quantization.affine_rewrites import hard_sigmoids, lone_batch_norms, scalars
 from edgekd.quantization.attention_rewrites import attention
 from edgekd.quantization.graph_edits import call_like, constant, held, replace
-from edgekd.quantization.graphs import Node, clean, getattr_path, nodes_of, shape_of
+from edgekd.quantization.graphs import (
+    PERMUTATIONS,
+    Node,
+    clean,
+    getattr_path,
+    nodes_of,
+    permutation,
+    shape_of,
+)
 from edgekd.quantization.int8_functions import prelu
 from edgekd.quantization.norm_rewrites import norms
 from edgekd.quantization.pooling_rewrites import pools, sums
@@ -86,13 +94,16 @@ def flatten_as_stored(network: fx.GraphModule) -> None:
     weights.
 
     Where not only linear layers read the result, directly or through activations, the flatten stays
-    as it is, and the file has a TRANSPOSE before it.
+    as it is, and the file has a TRANSPOSE before it. A map that was permuted to (h, w, c) before is
+    flattened in the file's order already.
     """
     for node in nodes_of(network.graph):
         if node.target not in (aten.flatten.using_ints, aten.reshape.default, aten.view.default):
             continue
         before, after = shape_of(node.args[0]), shape_of(node)
         if len(before) != 4 or len(after) != 2 or before[0] != 1 or before[2:] == [1, 1]:
+            continue
+        if _permuted_as_stored(node.args[0]):
             continue
         layers = _linear_readers(node)
         if layers is None:
@@ -117,6 +128,15 @@ def flatten_as_stored(network: fx.GraphModule) -> None:
         )
         replace(network, node, call_like(network, node, aten.flatten.using_ints, (stored, 1)))
     clean(network)
+
+
+def _permuted_as_stored(node: Node) -> bool:
+    """Whether a tensor of four dimensions is a map whose axes were permuted to those of the file,
+    by itself or before activations.
+    """
+    while node.target in ELEMENTWISE:
+        node = node.args[0]
+    return node.target in PERMUTATIONS and permutation(node) == [0, 2, 3, 1]
 
 
 def _linear_readers(flat: Node) -> list[Node] | None:

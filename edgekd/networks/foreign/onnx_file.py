@@ -27,6 +27,7 @@ from edgekd.networks.foreign.onnx_reading import (
     parsed,
     text,
 )
+from edgekd.networks.foreign.onnx_strides import write_strided
 
 OPSETS = range(13, 23)
 QUANTIZED = frozenset(
@@ -134,6 +135,7 @@ def _folded(model: onnx.ModelProto, image: OnnxImage) -> onnx.ModelProto:
         dim.Clear()
         dim.dim_value = size
     del model.graph.value_info[:]
+    model = write_strided(model)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             folded, _ = onnxsim.simplify(model, overwrite_input_shapes={image.name: [*shape]})

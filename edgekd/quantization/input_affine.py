@@ -1,0 +1,101 @@
+"""Takes out of a graph what it does to the pixels of its image before its first layer.
+
+Many networks normalise inside: `(x - mean) / std` in a module's forward, or a rescaling that Keras
+put before the first convolution. That is a gain and an offset for each channel. As part of the
+input's normalisation they cost no operator, and the border of the image keeps its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgekd.quantization.affine_rewrites import AFFINE, batch_norm_line
+from edgekd.quantization.graph_edits import held
+from edgekd.quantization.graphs import (
+    PERMUTATIONS,
+    Node,
+    clean,
+    nodes_of,
+    permutation,
+    shape_of,
+)
+
+aten = torch.ops.aten
+SYMMETRIC = (aten.add.Tensor, aten.mul.Tensor)
+
+
+def take_out(network: fx.GraphModule) -> tuple[Tensor, Tensor] | None:
+    """Remove the gain and the offset that a graph gives its image, and return them.
+
+    Both are float64 [channels] in the order of the image's channels, with gain * x + offset what
+    the rest of the graph reads. None, and nothing is removed, where there are none, or where a
+    gain is not above zero.
+    """
+    image = next(node for node in nodes_of(network.graph) if node.op == "placeholder")
+    channels, axis = shape_of(image)[1], 1
+    gain = torch.ones(channels, dtype=torch.float64)
+    offset = torch.zeros(channels, dtype=torch.float64)
+    found: list[Node] = []
+    node = image
+    while (reader := _only_reader(node)) is not None:
+        if reader.target in PERMUTATIONS:
+            axis = permutation(reader).index(axis)
+        else:
+            line = _line(network, reader, node, axis, channels)
+            if line is None:
+                break
+            gain, offset = gain * line[0], offset * line[0] + line[1]
+            found.append(reader)
+        node = reader
+    if not found or not bool((gain > 0).all()):
+        return None
+    for part in found:
+        part.replace_all_uses_with(next(arg for arg in part.args if _computed(arg)))
+        network.graph.erase_node(part)
+    clean(network)
+    return gain, offset
+
+
+def _only_reader(node: Node) -> Node | None:
+    """The one node that reads a tensor's values; None where there are several."""
+    readers = [user for user in node.users if user.target is not aten.sym_size.int]
+    return readers[0] if len(readers) == 1 and readers[0].op == "call_function" else None
+
+
+def _computed(value: Any) -> bool:
+    return isinstance(value, fx.Node) and value.op != "get_attr"
+
+
+def _line(
+    network: fx.GraphModule, node: Node, source: Node, axis: int, channels: int
+) -> tuple[Tensor, Tensor] | None:
+    """Gain and offset, float64 [channels], of an operator that is a line in each channel."""
+    if node.target is aten.batch_norm.default and axis == 1:
+        return batch_norm_line(network, node)
+    if node.target not in AFFINE or node.kwargs or len(node.args) != 2:
+        return None
+    first, second = node.args
+    if second is source and node.target in SYMMETRIC:
+        second = first
+    elif first is not source:
+        return None
+    constant = _per_channel(network, second, len(shape_of(node)), axis, channels)
+    return None if constant is None else AFFINE[node.target](constant)
+
+
+def _per_channel(
+    network: fx.GraphModule, value: Any, rank: int, axis: int, channels: int
+) -> Tensor | None:
+    """A number, or a stored tensor that differs along one axis alone, as float64 [channels]."""
+    if isinstance(value, (int, float)):
+        return torch.full((channels,), float(value), dtype=torch.float64)
+    if not (isinstance(value, fx.Node) and value.op == "get_attr"):
+        return None
+    stored = held(network, value).double()
+    full = stored.reshape([1] * (rank - stored.ndim) + list(stored.shape))
+    if any(size != 1 for place, size in enumerate(full.shape) if place != axis):
+        return None
+    return full.reshape(-1).expand(channels).clone()
