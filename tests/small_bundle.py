@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from edgekd.app import cli
+from edgekd.bundle import archive
 from tests.small_build import STUDENT, STUDENT_OPTIONS
 
 Files = dict[str, bytes]
@@ -53,3 +55,19 @@ def body(files: Files, name: str) -> dict[str, Any]:
 
 def reversed_labels(files: Files) -> bytes:
     return b"".join(reversed(files["labels.txt"].splitlines(keepends=True)))
+
+
+def changed_bundle(out: Path, folder: Path, change: str) -> Path:
+    """A copy of the bundle with one thing changed, as a user's mistake would."""
+    copy = Path(shutil.copytree(out / "bundle", folder / "copy"))
+    contract = json.loads((copy / "deployment.json").read_text())
+    if change == "mean":
+        contract["input"]["mean"] = [0.485, 0.456, 0.406]
+    elif change == "order":
+        contract["input"]["order"] = "BGR"
+    elif change == "labels":
+        (copy / "labels.txt").write_bytes(reversed_labels(archive.read(copy)))
+    elif change == "fit":
+        contract["input"]["fit"] = "crop"
+    (copy / "deployment.json").write_text(json.dumps(contract))
+    return copy

@@ -25,7 +25,7 @@ from edgekd.data import images
 from edgekd.device import emulate
 from edgekd.tflite import ports
 from tests.conftest import SHARED
-from tests.small_bundle import Files, body, reversed_labels
+from tests.small_bundle import Files, body, changed_bundle
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +36,6 @@ def out(small_bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def files(out: Path) -> Files:
     return archive.read(out / "bundle")
-
-
-def changed_bundle(out: Path, folder: Path, change: str) -> Path:
-    """A copy of the bundle with one thing changed, as a user's mistake would."""
-    copy = Path(shutil.copytree(out / "bundle", folder / "copy"))
-    contract = json.loads((copy / "deployment.json").read_text())
-    if change == "mean":
-        contract["input"]["mean"] = [0.485, 0.456, 0.406]
-    elif change == "order":
-        contract["input"]["order"] = "BGR"
-    elif change == "labels":
-        (copy / "labels.txt").write_bytes(reversed_labels(archive.read(copy)))
-    elif change == "fit":
-        contract["input"]["fit"] = "crop"
-    (copy / "deployment.json").write_text(json.dumps(contract))
-    return copy
 
 
 def pi(

@@ -155,9 +155,15 @@ class GoldenImage(Record, frozen=True, kw_only=True):
 
 
 class Golden(Record, frozen=True, kw_only=True):
-    """golden/golden.json. A sample's codes may differ from the stored ones by `tolerance_lsb`."""
+    """golden/golden.json.
+
+    The codes of a sample on a CPU may differ from the stored ones by `tolerance_lsb`. On a GPU or
+    an NPU, which compute in floating point or round in other places, they may differ by
+    `accelerator_tolerance`, a share of the spread of an image's stored codes, where that is more.
+    """
 
     schema: str = GOLDEN_SCHEMA
     tolerance_lsb: int
+    accelerator_tolerance: float | UnsetType = UNSET
     images: list[GoldenImage]
     pattern: GoldenImage

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.bundle import deployment
+from edgekd.bundle import deployment, other_formats
 from edgekd.bundle.deployment_record import Deployment, Golden, GoldenImage, ImageInput
 from edgekd.core.errors import ModelFileError
 from edgekd.core.records import UNSET, UnsetType, to_json
@@ -24,6 +24,9 @@ from edgekd.tflite.ports import SHIFT
 # XNNPACK gave the same bytes on x86, on Arm and in WebAssembly, and differed by one LSB between two
 # releases of one runtime.
 TOLERANCE_LSB = 1
+# As for files in other number formats, of which float16 is what a GPU computes in: it dequantizes
+# the weights, and rounds activations by other rules. A wrong file is off by far more.
+ACCELERATOR_TOLERANCE = other_formats.TOLERANCE
 # Height and width: prime and not square, so that a wrong way of fitting changes the picture.
 PATTERN_SIDES = (61, 47)
 PATTERN_SEEDS = 64  # patterns that are tried until the model tells RGB from BGR on one
@@ -61,7 +64,12 @@ def golden_files(
     picture, fitted, codes = _telling_pattern(contract, runner)
     files[PATTERN], files[FITTED] = images.encode_png(picture), images.encode_png(fitted)
     pattern_row = _golden_image(contract, labels, PATTERN, codes, fitted=FITTED)
-    golden = Golden(tolerance_lsb=TOLERANCE_LSB, images=rows, pattern=pattern_row)
+    golden = Golden(
+        tolerance_lsb=TOLERANCE_LSB,
+        accelerator_tolerance=ACCELERATOR_TOLERANCE,
+        images=rows,
+        pattern=pattern_row,
+    )
     files[INDEX] = facts_json(to_json(golden))
     return files
 
