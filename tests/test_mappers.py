@@ -89,5 +89,5 @@ def test_a_package_whose_mapper_cannot_be_used_is_named(
 
 def test_an_unknown_mapper_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "OnlyConvolutions")
-    with pytest.raises(UnknownName, match="kernels, edgetpu, nnapi, mine"):
+    with pytest.raises(UnknownName, match="kernels, edgetpu, nnapi, npu, tflite-micro, mine"):
         registry.mapper_named("nnap")

@@ -9,7 +9,7 @@ import dataclasses
 
 import msgspec
 
-from edgekd.assessment import arena, workload
+from edgekd.assessment import workload
 from edgekd.assessment.check_record import (
     CompilerReport,
     LoadBlock,
@@ -29,7 +29,6 @@ from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
 
-MIB = 2**20
 NAMED = 3  # operators that one message names
 
 
@@ -54,7 +53,8 @@ def assess(graph: LiteGraph, profile: DeviceProfile, refusal: str = "") -> Asses
     if not loading.loads:
         basis = f"{loading.by} cannot load the file"
         nothing = place_nothing(graph, profile, loading)
-        return Assessment(loading, nothing, _memory(graph), unpredicted(basis))
+        memory = mapper_for(profile).memory(graph, profile)
+        return Assessment(loading, nothing, memory, unpredicted(basis))
     mapped = place_model(graph, profile)
     return _priced(graph, profile, loading, mapped, None)
 
@@ -81,7 +81,7 @@ def _priced(
     report: CompilerReport | None,
 ) -> Assessment:
     """The memory and the latency of a placement. `report`: the compiler's own figures, if any."""
-    memory = _memory(graph)
+    memory = mapper_for(profile).memory(graph, profile)
     streamed = 0
     if mapped.origin is not Origin.COMPILED:
         placed = zip(workload.work(graph), mapped.placements, strict=True)
@@ -92,16 +92,6 @@ def _priced(
             streamed = cache.streamed_bytes
             memory = _with_cache(memory, cache, profile)
     return Assessment(loading, mapped, memory, predict(graph, profile, mapped, streamed))
-
-
-def _memory(graph: LiteGraph) -> Memory:
-    planned = arena.plan(graph)
-    return Memory(
-        arena_bytes=planned.peak_bytes,
-        parameter_bytes=sum(row.parameter_bytes for row in workload.work(graph)),
-        busiest_op=planned.busiest_op,
-        busiest_op_bytes=planned.busiest_bytes,
-    )
 
 
 def _by_compiler(cache: CacheUse, report: CompilerReport | None) -> CacheUse:
@@ -137,22 +127,11 @@ def _with_cache(memory: Memory, cache: CacheUse, profile: DeviceProfile) -> Memo
     return msgspec.structs.replace(memory, streaming_ms=links)
 
 
-def memory_limit(profile: DeviceProfile) -> float:
-    """How many bytes the profile allows for the file and the arena together."""
-    return profile.memory_mib * MIB * profile.max_memory_share
-
-
 def unmet_limits(found: Assessment, profile: DeviceProfile, file_bytes: int) -> list[str]:
     """The profile's limits that are not met, each in one sentence."""
     loads = found.loading.loads
     failed = _unmapped(found.mapped, profile.min_mapped) if loads else _unloaded(found.loading)
-    need, limit = file_bytes + found.memory.arena_bytes, memory_limit(profile)
-    if need > limit:
-        failed.append(
-            f"file and arena take {need / MIB:.0f} MiB, the profile allows {limit / MIB:.0f} MiB "
-            f"({profile.max_memory_share:.0%} of {profile.memory_mib} MiB)"
-        )
-    return failed
+    return [*failed, *mapper_for(profile).too_large(found.memory, profile, file_bytes)]
 
 
 def _unloaded(load: LoadBlock) -> list[str]:

@@ -104,6 +104,8 @@ class Memory(Record, frozen=True, kw_only=True):
     `file_bytes`, `limit_bytes` and `interpreter_arena_bytes` are set by `edgekd check`;
     `interpreter_arena_bytes` is what an interpreter allocated, None where no interpreter was run.
     `streaming_ms`: milliseconds of streaming parameters on every inference, by link.
+    `micro_*`: only for a microcontroller, whose arena is `arena_bytes`: the part that is planned
+    anew for each operator, the part that stays, the flash that the model takes, and the limits.
     """
 
     arena_bytes: int
@@ -116,6 +118,11 @@ class Memory(Record, frozen=True, kw_only=True):
     edgetpu_budget_bytes: int | UnsetType = UNSET
     edgetpu_cached_bytes: int | UnsetType = UNSET
     edgetpu_streamed_bytes: int | UnsetType = UNSET
+    micro_planned_bytes: int | UnsetType = UNSET
+    micro_persistent_bytes: int | UnsetType = UNSET
+    micro_kernel_buffer_bytes: int | UnsetType = UNSET
+    micro_arena_limit_bytes: int | UnsetType = UNSET
+    micro_flash_limit_bytes: int | UnsetType = UNSET
     file_bytes: int | UnsetType | None = UNSET
     limit_bytes: int | UnsetType = UNSET
     interpreter_arena_bytes: int | UnsetType | None = UNSET

@@ -11,6 +11,7 @@ from edgekd.assessment import graph_edits
 from edgekd.assessment.assess import Assessment, assess, unmet_limits
 from edgekd.assessment.check_record import DeviceCheck, EditRow, OpRow
 from edgekd.assessment.graph_edits import Edit
+from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.core.records import present
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
@@ -62,12 +63,15 @@ def _row(edit: Edit, profile: DeviceProfile, before: Assessment, file_bytes: int
     more = len(before.mapped.fallback) - len(after.mapped.fallback)
     # A first part is no split.
     joined = before.mapped.partitions and before.mapped.partitions - after.mapped.partitions
-    if not saves and ((more <= 0 and joined <= 0) or more < 0 or joined < 0):
+    freed = _freed(profile, before, after, file_bytes)
+    helps = more > 0 or joined > 0 or freed > 0
+    if not saves and (not helps or more < 0 or joined < 0):
         return None
     why = [
         f"{more} more ops map" if more > 0 else "",
         f"{joined} fewer delegate parts" if joined > 0 else "",
         f"{gain:.3g} ms less" if saves else "",
+        f"{freed / 1024:.0f} KiB less arena" if freed > 0 else "",
     ]
     mapped = after.mapped.block()
     return EditRow(
@@ -84,6 +88,14 @@ def _row(edit: Edit, profile: DeviceProfile, before: Assessment, file_bytes: int
         passes=not unmet_limits(after, profile, file_bytes),
         ends_at=mapped.ends_at,
     )
+
+
+def _freed(profile: DeviceProfile, before: Assessment, after: Assessment, file_bytes: int) -> int:
+    """Bytes of the arena that an edit saves, where the model is too large; else 0."""
+    if not mapper_for(profile).too_large(before.memory, profile, file_bytes):
+        return 0
+    saved = before.memory.arena_bytes - after.memory.arena_bytes
+    return saved if saved > WORTH * before.memory.arena_bytes else 0
 
 
 def fixing_edit(check: DeviceCheck) -> EditRow | None:

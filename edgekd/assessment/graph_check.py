@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgekd.assessment.arena import Allocation
-from edgekd.assessment.assess import assess, assess_compiled, memory_limit, unmet_limits
+from edgekd.assessment.assess import assess, assess_compiled, unmet_limits
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.compiler_answer import CompiledForDevice, CompilerAnswer, CompilerFailed
 from edgekd.assessment.edgetpu import compiled_file
@@ -59,7 +59,7 @@ def check_graph(
         memory=msgspec.structs.replace(
             found.memory,
             file_bytes=file_bytes,
-            limit_bytes=round(memory_limit(profile)),
+            limit_bytes=round(mapper_for(profile).memory_limit(profile)),
             interpreter_arena_bytes=allocation.arena_bytes,
         ),
         predicted=found.predicted,

@@ -35,7 +35,8 @@ def judge_loading(graph: LiteGraph, profile: DeviceProfile, words: str = "") -> 
     table, only what no known runtime has is held against the file.
     """
     codes = runtime_ops.codes_of(graph)
-    oldest = {name: runtime_ops.oldest_loading(name, codes) for name in runtime_ops.packages()}
+    packages = () if mapper_for(profile).runtime(profile) else runtime_ops.packages()
+    oldest = {name: runtime_ops.oldest_loading(name, codes) for name in packages}
     loaders = _loaders(profile, compiled=is_compiled(graph))
     if not loaders:
         loaders = [runtime_ops.runtime(LITERT)]
@@ -63,6 +64,9 @@ def installed_lacks(graph: LiteGraph) -> str:
 def _loaders(profile: DeviceProfile, *, compiled: bool) -> list[Runtime]:
     """What reads a file for this device; any one of the list will do."""
     mapper = mapper_for(profile)
+    own = mapper.runtime(profile)
+    if own is not None:
+        return [own]
     if mapper.compiler in runtime_ops.compilers() and not compiled:
         return [runtime_ops.compiler(mapper.compiler)]
     return [
@@ -121,6 +125,11 @@ def _next_step(loader: Runtime, lacking: list[OpCode], oldest: dict[str, str | N
         return "convert the model again without SELECT_TF_OPS, or replace what needs it"
     if custom:
         return f"convert the model again without {custom}"
+    if loader.package == runtime_ops.MICRO:
+        return (
+            f"replace these operators in the network and convert it again: {runtime_ops.MICRO} has "
+            "no kernels for them"
+        )
     newer = [f"{package} {version}" for package, version in oldest.items() if version]
     if loader.package in runtime_ops.compilers():
         like = runtime_ops.reads_like(loader.package)

@@ -6,6 +6,7 @@ is read.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edgekd.assessment.format_latency import format_latencies
 from edgekd.assessment.graph_check import NOT_RUN, check_graph
 from edgekd.assessment.loading import installed_lacks
 from edgekd.assessment.mappers.registry import mapper_for
+from edgekd.assessment.micro.on_this_machine import compared
 from edgekd.core import files
 from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.export import format_packages
@@ -102,6 +104,10 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
     allocation, notes = NOT_RUN, list[str]()
     if not compiled:  # the compiler's own operator needs libedgetpu
         allocation, notes = _allocated(data, graph)
+    if profile.micro_kernels and graph.inputs:
+        # LiteRT's arena says nothing about TensorFlow Lite Micro's.
+        allocation = dataclasses.replace(allocation, arena_bytes=None)
+        notes = [compared(data, graph)]
     answer = None if compiled else _compiled(data, profile, notes)
     return check_graph(
         graph,

@@ -33,7 +33,13 @@ __all__ = [
 ]
 
 AUTO: Final = "auto"  # as a value: counted on the machine that reads the profile
-BUILT_IN_RULES = ("kernels", "edgetpu", "nnapi")  # the values of `mapper` that need no plug-in
+BUILT_IN_RULES = (
+    "kernels",
+    "edgetpu",
+    "nnapi",
+    "npu",
+    "tflite-micro",
+)  # the values of `mapper` that need no plug-in
 
 FIELDS: dict[str, Setting] = settings_of(DeviceProfile)
 # Each file states these for its own device: they are never inherited.
@@ -44,6 +50,9 @@ FIGURES = tuple(name for name in FIELDS if name not in (*PLAIN, "ops", "sources"
 DEFAULTS: dict[str, Toml] = {
     "formats": {"value": [], "source": "EdgeKD's default: int8 alone"},
     "gelu": {"value": "keep", "source": "EdgeKD's default: GELU is trained as it is"},
+    "arena_kib": {"value": 0, "source": "not a microcontroller"},
+    "flash_kib": {"value": 0, "source": "not a microcontroller"},
+    "micro_kernels": {"value": "", "source": "not a microcontroller"},
 }
 COUNTED: dict[str, Callable[[], int]] = {
     "cores": lambda: os.cpu_count() or 1,

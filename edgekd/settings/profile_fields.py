@@ -18,6 +18,8 @@ MOST = 1_000_000  # MB/s, above any link
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 # A whole number stays one, so that the JSON says what the file says.
 Megabytes = Annotated[int, Meta(ge=1, le=MOST)] | Annotated[float, Meta(ge=0.001, le=MOST)]
+Mebibytes = Count | Annotated[float, Meta(ge=0.01, le=2**31)]
+Kibibytes = Annotated[int, Meta(ge=0, le=2**31)]
 
 
 class CompilerOptions(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +61,7 @@ class DeviceProfile:
         tuple[str, ...],
         Meta(description="Flags in /proc/cpuinfo on which the choice of int8 kernels depends."),
     ]
-    memory_mib: Annotated[Count, Meta(description="Memory of the smallest board sold, in MiB.")]
+    memory_mib: Annotated[Mebibytes, Meta(description="Memory of the smallest board sold, in MiB.")]
     io_dtype: Annotated[
         Literal["int8", "uint8"], Meta(description="Type of the model's input and output.")
     ]
@@ -101,12 +103,17 @@ class DeviceProfile:
         str,
         Meta(
             description="Whose rules decide where an operator runs: "
-            '"kernels" (the table [ops]), "edgetpu", "nnapi", or the name of a plug-in.'
+            '"kernels" (the table [ops]), "edgetpu", "nnapi", "npu", "tflite-micro", or the name '
+            "of a plug-in."
         ),
     ]
     api_level: Annotated[int, Meta(ge=0, le=1000, description="Android API level; 0 elsewhere.")]
     accelerator: Annotated[
-        str, Meta(description="The name of the accelerator for NNAPI; empty for none.")
+        str,
+        Meta(
+            description="The name of the accelerator for NNAPI, or the vendor of an NPU; empty "
+            "for none."
+        ),
     ]
     fallback_cpu: Annotated[
         str,
@@ -134,7 +141,32 @@ class DeviceProfile:
         Share, Meta(description="Share of the MACs that must run where they should.")
     ]
     max_memory_share: Annotated[
-        Share, Meta(description="Share of memory_mib that file and arena may take together.")
+        Share,
+        Meta(
+            description="Share of memory_mib that file and arena may take together; on a "
+            "microcontroller, the share of flash_kib that the model may take."
+        ),
+    ]
+    arena_kib: Annotated[
+        Kibibytes,
+        Meta(
+            description="The largest tensor arena of a microcontroller, in KiB of RAM; 0 "
+            "elsewhere. May be left out of a profile's file."
+        ),
+    ]
+    flash_kib: Annotated[
+        Kibibytes,
+        Meta(
+            description="Flash of a microcontroller, in KiB; 0 elsewhere. May be left out of a "
+            "profile's file."
+        ),
+    ]
+    micro_kernels: Annotated[
+        Literal["", "reference", "cmsis-nn", "esp-nn"],
+        Meta(
+            description="The library of kernels that the firmware of a microcontroller is built "
+            "with; empty elsewhere. May be left out of a profile's file."
+        ),
     ]
     ops: Annotated[
         dict[str, str],

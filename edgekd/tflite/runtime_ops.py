@@ -18,6 +18,8 @@ from edgekd.tflite.flatbuffer import LiteGraph, builtin_name, custom_name
 
 TABLE = Path(__file__).with_name("runtime_ops.toml")
 CUSTOM_VERSION = 1  # of every custom operator: AddCustom of lite/mutable_op_resolver.h
+MICRO = "TensorFlow Lite Micro"
+ANY_VERSION = 2**31  # TensorFlow Lite Micro finds a kernel by the operator, whatever its version
 FLEX = "Flex"  # how the names of TensorFlow's own operators begin: IsFlexOp of lite/util.cc
 
 
@@ -130,6 +132,12 @@ def runtime(package: str, version: str = "") -> Runtime:
         return own[-1]
     older = [one for one in own if _number(one.version) <= _number(version)]
     return dataclasses.replace((older or own)[-1 if older else 0], version=version)
+
+
+def micro(ops: Iterable[str]) -> Runtime:
+    """TensorFlow Lite Micro in a firmware that has these operators."""
+    known = dict.fromkeys(ops, ANY_VERSION)
+    return Runtime(MICRO, "of October 2026", known, {}, frozenset())
 
 
 def oldest_loading(package: str, codes: Iterable[OpCode]) -> str | None:

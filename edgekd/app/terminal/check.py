@@ -94,7 +94,29 @@ def _fallback(fallback: Sequence[OpRow]) -> Iterator[Line]:
         yield "", f"{len(reasons)} {safe(op)}: {safe(status)}{why}"
 
 
+def _micro_memory(memory: Memory) -> Iterator[Line]:
+    """The arena and the flash of a microcontroller, each beside its limit."""
+    planned, buffers, stays, arena_limit, flash_limit = (
+        (present(size) or 0) / 1024
+        for size in (
+            memory.micro_planned_bytes,
+            memory.micro_kernel_buffer_bytes,
+            memory.micro_persistent_bytes,
+            memory.micro_arena_limit_bytes,
+            memory.micro_flash_limit_bytes,
+        )
+    )
+    yield "arena", f"{memory.arena_bytes / 1024:.0f} KiB of at most {arena_limit:.0f} KiB of RAM"
+    own = f", of which a kernel's buffers take up to {buffers:.0f}" if buffers >= 1 else ""
+    yield "", f"{planned:.0f} KiB for the tensors of one inference{own}; {stays:.0f} KiB stay"
+    model = present(memory.file_bytes) or memory.parameter_bytes
+    yield "flash", f"model {model / 1024:.0f} KiB of at most {flash_limit:.0f} KiB"
+
+
 def _memory(memory: Memory, origin: Origin) -> Iterator[Line]:
+    if present(memory.micro_persistent_bytes) is not None:
+        yield from _micro_memory(memory)
+        return
     said = present(memory.interpreter_arena_bytes)
     taken = "" if said is None else f" (the interpreter took {said / 1024:.0f})"
     arena = f"arena {memory.arena_bytes / 1024:.0f} KiB{taken}"

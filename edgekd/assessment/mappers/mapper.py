@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 
-from edgekd.assessment import workload
+from edgekd.assessment import memory_need, workload
+from edgekd.assessment.check_record import Memory
 from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.assessment.edgetpu.edgetpu_cost import CacheUse
 from edgekd.assessment.op_placement import OpPlacement
 from edgekd.assessment.workload import Work
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.tflite.flatbuffer import LiteGraph
+from edgekd.tflite.runtime_ops import Runtime
 
 
 class Mapper(abc.ABC):
@@ -53,6 +55,29 @@ class Mapper(abc.ABC):
     ) -> list[str]:
         """What a user should know about running this graph on this kind of device."""
         return []
+
+    def runtime(self, profile: DeviceProfile) -> Runtime | None:  # noqa: ARG002
+        """What decides whether a file can be loaded; None for what the profile's `runtime` names.
+
+        A device with a compiler loads what its compiler reads.
+        """
+        return None
+
+    def memory(
+        self,
+        graph: LiteGraph,
+        profile: DeviceProfile,  # noqa: ARG002
+    ) -> Memory:
+        """What the graph needs. By default the arena that TFLite's interpreter plans."""
+        return memory_need.planned(graph)
+
+    def memory_limit(self, profile: DeviceProfile) -> float:
+        """How many bytes of RAM the profile allows for a model."""
+        return memory_need.limit(profile)
+
+    def too_large(self, memory: Memory, profile: DeviceProfile, file_bytes: int) -> list[str]:
+        """The limits of memory that are exceeded, each in one sentence. `file_bytes`: the model."""
+        return memory_need.too_large(memory, profile, file_bytes)
 
     # The two hooks below do nothing unless a subclass writes them.
     def cache(  # noqa: B027

@@ -8,12 +8,20 @@ from edgekd.assessment.mappers.edge_tpu import EdgeTpu
 from edgekd.assessment.mappers.kernels import KernelList
 from edgekd.assessment.mappers.mapper import Mapper
 from edgekd.assessment.mappers.nnapi import Nnapi
+from edgekd.assessment.mappers.npu import Npu
+from edgekd.assessment.mappers.tflite_micro import TfliteMicro
 from edgekd.core import plugins
 from edgekd.core.errors import PluginError, UnknownName
 from edgekd.core.plugins import Plugin
 from edgekd.settings.device_profiles import DeviceProfile
 
-MAPPERS: dict[str, Mapper] = {"kernels": KernelList(), "edgetpu": EdgeTpu(), "nnapi": Nnapi()}
+MAPPERS: dict[str, Mapper] = {
+    "kernels": KernelList(),
+    "edgetpu": EdgeTpu(),
+    "nnapi": Nnapi(),
+    "npu": Npu(),
+    "tflite-micro": TfliteMicro(),
+}
 
 
 def mapper_for(profile: DeviceProfile) -> Mapper:

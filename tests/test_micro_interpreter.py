@@ -1,0 +1,71 @@
+"""TensorFlow Lite Micro's own interpreter, from the package tflite-micro: arena and answers.
+
+The package has wheels for Linux on x86-64 alone, and for Python up to 3.12.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.assessment.micro.kernel_scratch import KernelLibrary
+from edgekd.assessment.micro.micro_arena import micro_arena
+from edgekd.assessment.micro.on_this_machine import compared
+from edgekd.assessment.micro.struct_sizes import OP_DATA, PointerBytes
+from edgekd.core.errors import ModelFileError
+from edgekd.tflite import micro_runtime
+from edgekd.tflite.flatbuffer import read
+from edgekd.tflite.runtime import LiteRunner, quantize_pixels
+from tests.one_op_files import one_op_file
+
+pytestmark = pytest.mark.skipif(
+    not micro_runtime.installed(), reason="the package tflite-micro is not installed"
+)
+
+# Operators that keep unlike structures in the arena.
+OPS = ("CONV_2D", "FULLY_CONNECTED", "HARD_SWISH", "SOFTMAX")
+
+
+def reference(model: bytes, codes: np.ndarray) -> np.ndarray:
+    """LiteRT's reference kernels on the same codes."""
+    runner = LiteRunner(model, kernels="reference")
+    return np.stack([runner.invoke(row[None]).reshape(-1) for row in codes])
+
+
+def random_codes(model: bytes, count: int = 2) -> np.ndarray:
+    shape = read(model).tensors[read(model).inputs[0]].shape
+    random = np.random.default_rng(0)
+    return random.integers(-128, 128, (count, *shape[1:])).astype(np.int8)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_one_operator_is_equal_to_the_bit_and_its_arena_is_planned(op: str) -> None:
+    model = one_op_file(op)
+    codes = random_codes(model)
+    answer = micro_runtime.run(model, codes)
+    assert np.array_equal(answer.outputs, reference(model, codes))
+    planned = micro_arena(read(model), KernelLibrary.REFERENCE, PointerBytes.DESKTOP)
+    assert answer.head_bytes == planned.head
+    assert abs(answer.tail_bytes - planned.tail) <= 16
+    assert op in OP_DATA
+
+
+def test_a_student_is_equal_to_the_bit_and_its_arena_is_within_two_per_cent(
+    small_bundle: Path,
+) -> None:
+    """A trained student on its own golden images."""
+    model = (small_bundle / "model.tflite").read_bytes()
+    with np.load(small_bundle / "golden.npz") as golden:
+        codes = quantize_pixels(golden["inputs"], LiteRunner(model).input)
+    answer = micro_runtime.run(model, codes)
+    assert np.array_equal(answer.outputs, reference(model, codes))
+    planned = micro_arena(read(model), KernelLibrary.REFERENCE, PointerBytes.DESKTOP).bytes
+    assert planned == pytest.approx(answer.arena_bytes, rel=0.02)
+    assert f"took {answer.arena_bytes:,} bytes; planned for it were" in compared(model, read(model))
+
+
+def test_an_operator_without_a_kernel_is_named_in_its_own_words() -> None:
+    with pytest.raises(ModelFileError, match="Didn't find op for builtin opcode 'GELU'"):
+        micro_runtime.run(one_op_file("GELU"), random_codes(one_op_file("GELU")))
