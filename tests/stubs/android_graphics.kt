@@ -6,18 +6,11 @@ package android.graphics
 class Bitmap {
     val width: Int get() = TODO()
     val height: Int get() = TODO()
-    fun getPixels(pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int) {}
+    fun getPixels(
+        pixels: IntArray, offset: Int, stride: Int, x: Int, y: Int, width: Int, height: Int,
+    ) {}
 
     enum class Config { ARGB_8888 }
-
-    companion object {
-        fun createBitmap(source: Bitmap, x: Int, y: Int, width: Int, height: Int, m: Matrix?, filter: Boolean): Bitmap = TODO()
-    }
-}
-
-class Matrix {
-    fun postRotate(degrees: Float): Boolean = TODO()
-    fun postScale(sx: Float, sy: Float): Boolean = TODO()
 }
 
 object BitmapFactory {

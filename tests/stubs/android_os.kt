@@ -1,3 +1,7 @@
 package android.os
 
 class Bundle
+
+object SystemClock {
+    fun elapsedRealtime(): Long = TODO()
+}

@@ -16,6 +16,6 @@ class Interpreter(model: java.nio.ByteBuffer, options: Options) : AutoCloseable 
 
     fun getInputTensor(index: Int): Tensor = TODO()
     fun getOutputTensor(index: Int): Tensor = TODO()
-    fun run(input: Any, output: Any) {}
+    fun runForMultipleInputsOutputs(inputs: Array<out Any>, outputs: Map<Int, Any>) {}
     override fun close() {}
 }

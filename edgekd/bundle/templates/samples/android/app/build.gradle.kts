@@ -5,14 +5,22 @@ plugins {
 
 android {
     namespace = "edgekd.sample"
-    compileSdk = 35
+    compileSdk = 36
     defaultConfig {
         applicationId = "edgekd.@@IDENTIFIER@@"
-        // Android 8. The LiteRT 1.x package needs 21, and ExifInterface on a stream needs 24.
+        // Android 8: java.util.Base64 needs 26, and LiteRT 2.3 needs 24.
         minSdk = 26
-        targetSdk = 35
+        targetSdk = 36
         versionCode = 1
         versionName = "1.0"
+        testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
+    }
+    // compiled: LiteRT 2, whose CompiledModel runs on the CPU, a GPU or an NPU.
+    // interpreter: LiteRT 1, whose Interpreter runs on the CPU.
+    flavorDimensions += "runtime"
+    productFlavors {
+        create("compiled") { dimension = "runtime" }
+        create("interpreter") { dimension = "runtime" }
     }
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_17
@@ -31,11 +39,23 @@ android {
 val bundleAssets by tasks.registering(Copy::class) {
     from(rootDir.resolve("../..")) {
         include("model.tflite", "labels.txt", "deployment.json", "golden/**")
+        include("samples/preprocess_vectors.json")
     }
     into(layout.buildDirectory.dir("bundle"))
 }
 tasks.named("preBuild") { dependsOn(bundleAssets) }
 
 dependencies {
-    implementation("com.google.ai.edge.litert:litert:1.4.0")
+    "compiledImplementation"("com.google.ai.edge.litert:litert:2.3.0")
+    // Without this package, a GPU is refused. From 2.3 on it is one of its own.
+    "compiledImplementation"("com.google.ai.edge.litert:litert-gpu:2.3.0")
+    "interpreterImplementation"("com.google.ai.edge.litert:litert:1.4.0")
+    implementation("androidx.activity:activity-ktx:1.12.1")
+    implementation("androidx.core:core-ktx:1.17.0")
+    implementation("androidx.camera:camera-camera2:1.5.2")
+    implementation("androidx.camera:camera-lifecycle:1.5.2")
+    implementation("androidx.camera:camera-view:1.5.2")
+    androidTestImplementation("androidx.test:runner:1.6.2")
+    androidTestImplementation("androidx.test.ext:junit:1.2.1")
+    androidTestImplementation("junit:junit:4.13.2")
 }

@@ -1,6 +1,5 @@
 package edgekd.sample
 
-import kotlin.math.abs
 import kotlin.math.exp
 import kotlin.math.ln
 import kotlin.math.max
@@ -10,14 +9,32 @@ import org.json.JSONObject
 /** The self-test failed, so this copy would give wrong answers, or an image cannot be used. */
 class Refused(message: String) : Exception(message)
 
-/** The input tensor, and the preprocessing that leads to it. */
-class InputSide(
-    val px: Int, val channels: Int, val order: String, val fit: String,
-    val mean: List<Double>, val std: List<Double>, val scale: Double, val zeroPoint: Int,
-)
+/** The input tensor, and the preprocessing that leads to it: "input" of deployment.json. */
+class InputSide(body: JSONObject) {
+    // A file that takes a frame names both sides; others are square.
+    val width: Int = body.getInt(if (body.has("width")) "width" else "px")
+    val height: Int = body.getInt(if (body.has("height")) "height" else "px")
+    val channels: Int = body.getInt("channels")
+    val order: String = body.getString("order")
+    val fit: String = body.getString("fit")
+    val mean: List<Double> = numbers(body.getJSONArray("mean"))
+    val std: List<Double> = numbers(body.getJSONArray("std"))
+    val scale: Double = body.getDouble("scale")
+    val zeroPoint: Int = body.getInt("zero_point")
+}
 
 /** The output tensor. [kind] is logits, probabilities or labels. */
-class OutputSide(val scale: Double, val zeroPoint: Int, val kind: String)
+class OutputSide(body: JSONObject) {
+    val scale: Double = body.getDouble("scale")
+    val zeroPoint: Int = body.getInt("zero_point")
+    val kind: String = body.getString("kind")
+
+    /** Which output of the file; absent where it has one. */
+    val index: Int = if (body.has("index")) body.getInt("index") else 0
+}
+
+internal fun numbers(array: JSONArray): List<Double> =
+    List(array.length()) { array.getDouble(it) }
 
 /**
  * The model's answer to one image. [set] holds the labels that are likely enough. [unsure]: the set
@@ -33,24 +50,14 @@ class Contract(text: String, labelText: String) {
     val labels: List<String> =
         labelText.removeSuffix("\n").split("\n").map { it.removeSuffix("\r") }
     val model: String = body.getString("model")
-    val input: InputSide = body.getJSONObject("input").let {
-        InputSide(
-            it.getInt("px"), it.getInt("channels"), it.getString("order"), it.getString("fit"),
-            numbers(it.getJSONArray("mean")), numbers(it.getJSONArray("std")),
-            it.getDouble("scale"), it.getInt("zero_point"),
-        )
-    }
-    val output: OutputSide = body.getJSONObject("output").let {
-        OutputSide(it.getDouble("scale"), it.getInt("zero_point"), it.getString("kind"))
-    }
+    val input = InputSide(body.getJSONObject("input"))
+    val output = OutputSide(body.getJSONObject("output"))
     private val several = output.kind == "labels"
     private val rule = body.getJSONObject("confidence")
     private val temperature = if (several) 1.0 else rule.getDouble("temperature")
     private val thresholds = numbers(rule.getJSONArray("thresholds"))
     private val slopes = if (several) numbers(rule.getJSONArray("slopes")) else emptyList()
     private val offsets = if (several) numbers(rule.getJSONArray("offsets")) else emptyList()
-
-    private fun numbers(array: JSONArray) = List(array.length()) { array.getDouble(it) }
 
     /**
      * Turns the output codes, uint8 values of 0..255, into an answer. Where an image may have
@@ -74,58 +81,5 @@ class Contract(text: String, labelText: String) {
         val scores = exps.map { it / exps.sum() }
         val set = labels.filterIndexed { k, _ -> scores[k] >= thresholds[k] }
         return Answer(labels[codes.indexOf(codes.max())], scores, set, set.size != 1)
-    }
-}
-
-/** golden/golden.json: images with the answers that every correct copy gives. */
-class SelfTest(text: String) {
-    private val body = JSONObject(text)
-
-    /** Returns the number of images. Throws [Refused], which names the first image that differs. */
-    fun run(contract: Contract, decode: (String) -> Picture, infer: (ByteArray) -> IntArray): Int {
-        val images = body.getJSONArray("images")
-        val rows =
-            List(images.length()) { images.getJSONObject(it) } + body.getJSONObject("pattern")
-        val tolerance = body.getInt("tolerance_lsb")
-        for (row in rows) {
-            val file = row.getString("file")
-            val small = Preprocess.fit(decode(file), contract.input.px, contract.input.fit)
-            if (row.has("fitted") &&
-                !decode(row.getString("fitted")).data.contentEquals(small.data)
-            ) {
-                throw Refused("$file: resizing gives other pixels than in training")
-            }
-            val codes = infer(Preprocess.toCodes(small, contract.input))
-            val stored = row.getJSONArray("codes_uint8")
-                .let { array -> IntArray(array.length()) { array.getInt(it) } }
-            if (codes.size != contract.labels.size || codes.size != stored.size) {
-                throw Refused(
-                    "the label list has ${contract.labels.size} labels, " +
-                        "the model has ${codes.size} outputs",
-                )
-            }
-            val off = codes.indices.maxOf { abs(codes[it] - stored[it]) }
-            if (off > tolerance) {
-                throw Refused("$file: the output differs by $off LSB from the stored output")
-            }
-            val said = contract.told(stored)
-            val answer = row.getString("answer")
-            val set = row.getJSONArray("set")
-                .let { array -> List(array.length()) { array.getString(it) } }
-            if (said.label != answer || said.set != set ||
-                said.unsure != row.getBoolean("unsure")
-            ) {
-                throw Refused(
-                    "$file: the answer is ${said.label} ${said.set}, " +
-                        "the stored answer is $answer $set",
-                )
-            }
-            if (row.has("label") && row.getString("label") !in contract.labels) {
-                throw Refused(
-                    "$file has the label ${row.getString("label")}, which is not in the label list",
-                )
-            }
-        }
-        return rows.size
     }
 }

@@ -1,70 +1,122 @@
 package edgekd.sample
 
-import android.app.Activity
-import android.content.Intent
+import android.Manifest
 import android.os.Bundle
+import android.os.SystemClock
 import android.widget.Button
 import android.widget.LinearLayout
 import android.widget.TextView
+import androidx.activity.ComponentActivity
+import androidx.activity.result.contract.ActivityResultContracts
+import androidx.camera.core.CameraSelector
+import androidx.camera.core.ImageAnalysis
+import androidx.camera.core.ImageProxy
+import androidx.camera.core.Preview
+import androidx.camera.lifecycle.ProcessCameraProvider
+import androidx.camera.view.PreviewView
+import androidx.core.content.ContextCompat
 import java.util.concurrent.Executors
 
-/** Tests the model on its golden images at start, then classifies an image that the user picks. */
-class MainActivity : Activity() {
+/**
+ * Tests the model on its golden images, then classifies the camera's frames. One thread does both,
+ * so that no frame meets a model that has not passed.
+ */
+class MainActivity : ComponentActivity() {
     private val worker = Executors.newSingleThreadExecutor()
     private var classifier: Classifier? = null
+    private lateinit var camera: PreviewView
+    private lateinit var answer: TextView
     private lateinit var state: TextView
-    private lateinit var result: TextView
-    private lateinit var pick: Button
+
+    private val permission =
+        registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
+            if (granted) startCamera() else answer.text = "The camera is not allowed."
+        }
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
-        state = TextView(this).apply { text = "Testing the model on its golden images …" }
-        result = TextView(this).apply { textSize = 20f }
-        pick = Button(this).apply {
-            text = "Choose an image"
-            isEnabled = false
-            setOnClickListener {
-                startActivityForResult(Intent(Intent.ACTION_GET_CONTENT).setType("image/*"), PICK)
-            }
+        camera = PreviewView(this)
+        answer = TextView(this).apply { textSize = 24f }
+        state = TextView(this)
+        val buttons = LinearLayout(this)
+        for (processor in Processor.entries) {
+            buttons.addView(
+                Button(this).apply {
+                    text = processor.name
+                    setOnClickListener { use(processor) }
+                },
+            )
         }
-        setContentView(LinearLayout(this).apply {
+        val screen = LinearLayout(this).apply {
             orientation = LinearLayout.VERTICAL
-            setPadding(48, 96, 48, 48)
+            setPadding(32, 96, 32, 32)
+            addView(
+                camera,
+                LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 0, 1f),
+            )
             val limits = TextView(this@MainActivity).apply { text = LIMITS }
-            for (view in listOf(limits, state, pick, result)) addView(view)
-        })
+            for (view in listOf(answer, state, buttons, limits)) addView(view)
+        }
+        setContentView(screen)
+        use(Processor.CPU)
+        permission.launch(Manifest.permission.CAMERA)
+    }
+
+    /** Tests the model on a processor, or on the next one where that does not pass. */
+    private fun use(wanted: Processor) {
+        state.text = "Testing the model on its golden images …"
         worker.execute {
+            classifier?.close()
+            classifier = null
             val said = try {
-                val made = Classifier(this)
+                val made = Classifier(this, wanted)
                 classifier = made
-                "Self-test passed on ${made.tested} images."
-            } catch (error: Refused) {
+                val first = "Running on the ${made.processor}. " +
+                    "Self-test passed on ${made.tested} images."
+                (made.passedOver + first).joinToString("\n")
+            } catch (error: Exception) {
                 "Refused: ${error.message}. " +
                     "This copy would give other answers than the certified model."
             }
             runOnUiThread {
                 state.text = said
-                pick.isEnabled = classifier != null
+                answer.text = ""
             }
         }
     }
 
-    @Deprecated("The platform's own method, which needs no further library")
-    override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
-        val address = data?.data ?: return
-        worker.execute {
-            val said = try {
-                val file = contentResolver.openInputStream(address)?.use { it.readBytes() }
-                    ?: throw Refused("it cannot be opened")
-                val answer = classifier?.classify(file) ?: return@execute
-                val candidates =
-                    answer.set.joinToString(" or ").ifEmpty { "no label is likely enough" }
-                if (answer.unsure) "Unsure: $candidates" else answer.label
-            } catch (error: Refused) {
-                "This image cannot be used: ${error.message}"
-            }
-            runOnUiThread { result.text = said }
+    private fun startCamera() {
+        val provider = ProcessCameraProvider.getInstance(this)
+        provider.addListener(
+            {
+                val preview = Preview.Builder().build()
+                preview.setSurfaceProvider(camera.surfaceProvider)
+                val analysis = ImageAnalysis.Builder()
+                    .setBackpressureStrategy(ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST)
+                    .setOutputImageFormat(ImageAnalysis.OUTPUT_IMAGE_FORMAT_YUV_420_888)
+                    .build()
+                analysis.setAnalyzer(worker) { frame -> frame.use { look(it) } }
+                provider.get().unbindAll()
+                provider.get().bindToLifecycle(
+                    this, CameraSelector.DEFAULT_BACK_CAMERA, preview, analysis,
+                )
+            },
+            ContextCompat.getMainExecutor(this),
+        )
+    }
+
+    private fun look(frame: ImageProxy) {
+        val ready = classifier ?: return
+        val begun = SystemClock.elapsedRealtime()
+        val said = try {
+            val found = ready.classify(picture(frame))
+            val set = found.set.joinToString(" or ").ifEmpty { "no label is likely enough" }
+            val spent = SystemClock.elapsedRealtime() - begun
+            (if (found.unsure) "Unsure: $set" else found.label) + "\n$spent ms with resizing"
+        } catch (error: Exception) {
+            "This frame cannot be used: ${error.message}"
         }
+        runOnUiThread { answer.text = said }
     }
 
     override fun onDestroy() {
@@ -74,7 +126,6 @@ class MainActivity : Activity() {
     }
 
     companion object {
-        private const val PICK = 1
         private const val LIMITS = "@@LIMITS@@"
     }
 }

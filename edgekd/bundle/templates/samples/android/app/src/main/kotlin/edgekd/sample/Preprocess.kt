@@ -1,5 +1,6 @@
 package edgekd.sample
 
+import java.nio.ByteBuffer
 import kotlin.math.abs
 import kotlin.math.floor
 import kotlin.math.max
@@ -13,6 +14,15 @@ class Picture(val width: Int, val height: Int, val data: ByteArray) {
             "${data.size} bytes for $width x $height pixels"
         }
     }
+}
+
+/**
+ * Bytes of a picture. The sample of column x and row y starts at y * [rowStride] +
+ * x * [pixelStride].
+ */
+class Plane(private val data: ByteBuffer, val rowStride: Int, val pixelStride: Int) {
+    fun at(x: Int, y: Int, sample: Int = 0): Int =
+        data.get(y * rowStride + x * pixelStride + sample).toInt() and 255
 }
 
 /** The preprocessing of training. Resizing equals Pillow's bilinear filter bit for bit. */
@@ -84,32 +94,40 @@ object Preprocess {
         return Picture(width, height, data)
     }
 
-    /** Brings an image to [px] x [px] in one of training's modes: squash, crop or pad. */
-    fun fit(image: Picture, px: Int, mode: String): Picture = when (mode) {
-        "squash" -> resize(image, px, px)
-        "crop" -> {
-            val side = min(image.width, image.height)
-            val left = (image.width - side) / 2
-            val top = (image.height - side) / 2
-            resize(window(image, left, top, side, side), px, px)
-        }
-        "pad" -> {
-            val longest = max(image.width, image.height)
-            val inner = resize(
-                image,
-                max(1, round(image.width.toDouble() * px / longest).toInt()),
-                max(1, round(image.height.toDouble() * px / longest).toInt()),
-            )
-            val data = ByteArray(px * px * 3)
-            val top = (px - inner.height) / 2
-            val left = (px - inner.width) / 2
-            for (y in 0 until inner.height) {
-                val start = ((top + y) * px + left) * 3
-                System.arraycopy(inner.data, y * inner.width * 3, data, start, inner.width * 3)
+    private fun even(value: Double): Int = round(value).toInt()
+
+    /** Brings an image to the input's size in training's mode: squash, crop or pad. */
+    fun fit(image: Picture, input: InputSide): Picture {
+        val (across, down) = input.width to input.height
+        val (w, h) = image.width.toDouble() to image.height.toDouble()
+        return when (input.fit) {
+            "squash" -> resize(image, across, down)
+            "crop" -> {
+                val scale = min(w / across, h / down)
+                val (width, height) = even(across * scale) to even(down * scale)
+                val left = (image.width - width) / 2
+                val top = (image.height - height) / 2
+                resize(window(image, left, top, width, height), across, down)
             }
-            Picture(px, px, data)
+            "pad" -> {
+                val wide = w * down >= h * across
+                val inner = resize(
+                    image,
+                    if (wide) across else max(1, even(w * down / h)),
+                    if (wide) max(1, even(h * across / w)) else down,
+                )
+                val data = ByteArray(across * down * 3)
+                val top = (down - inner.height) / 2
+                val left = (across - inner.width) / 2
+                for (y in 0 until inner.height) {
+                    val start = ((top + y) * across + left) * 3
+                    val row = inner.width * 3
+                    System.arraycopy(inner.data, y * row, data, start, row)
+                }
+                Picture(across, down, data)
+            }
+            else -> throw Refused("input.fit is ${input.fit}, expected squash, crop or pad")
         }
-        else -> throw Refused("deployment.json: input.fit is $mode, expected squash, crop or pad")
     }
 
     /** Turns resized pixels into the codes of the uint8 input tensor. */
@@ -123,4 +141,64 @@ object Preprocess {
         }
         return codes
     }
+
+    /**
+     * Turns an image upright, by the numbers of EXIF: 3, 6 and 8 turn it clockwise by 180, 90 and
+     * 270 degrees, and the others mirror it too.
+     */
+    fun upright(image: Picture, orientation: Int): Picture {
+        if (orientation <= 1) return image
+        val turned = orientation >= 5
+        val width = if (turned) image.height else image.width
+        val height = if (turned) image.width else image.height
+        val mirrored = orientation in listOf(2, 3, 6, 7)
+        val flipped = orientation in listOf(3, 4, 7, 8)
+        val data = ByteArray(image.data.size)
+        for (y in 0 until height) for (x in 0 until width) {
+            val column = if (mirrored) width - 1 - x else x
+            val row = if (flipped) height - 1 - y else y
+            val from = if (turned) column * image.width + row else row * image.width + column
+            for (c in 0 until 3) data[3 * (y * width + x) + c] = image.data[3 * from + c]
+        }
+        return Picture(width, height, data)
+    }
+
+    /**
+     * Packed pixels as a picture. [places]: where red, green and blue lie in a pixel. [alpha]:
+     * where alpha lies, if there is one; it is not premultiplied, and transparent pixels lie on
+     * black.
+     */
+    fun packed(
+        plane: Plane, width: Int, height: Int, places: List<Int>, alpha: Int? = null,
+    ): Picture {
+        val data = ByteArray(3 * width * height)
+        for (y in 0 until height) for (x in 0 until width) {
+            val opaque = if (alpha == null) 255 else plane.at(x, y, alpha)
+            for (c in 0 until 3) {
+                val value = (plane.at(x, y, places[c]) * opaque + 127) / 255
+                data[3 * (y * width + x) + c] = value.toByte()
+            }
+        }
+        return Picture(width, height, data)
+    }
+
+    /**
+     * A YUV_420_888 frame as a picture: full-range BT.601 (JFIF), times 2 to the power of 16. U and
+     * V have one sample for each 2 x 2 pixels.
+     */
+    fun yuv420(y: Plane, u: Plane, v: Plane, width: Int, height: Int): Picture {
+        val data = ByteArray(3 * width * height)
+        for (row in 0 until height) for (x in 0 until width) {
+            val luma = (y.at(x, row) shl 16) + (1 shl 15)
+            val blue = u.at(x / 2, row / 2) - 128
+            val red = v.at(x / 2, row / 2) - 128
+            val at = 3 * (row * width + x)
+            data[at] = level(luma + 91881 * red)
+            data[at + 1] = level(luma - 22554 * blue - 46802 * red)
+            data[at + 2] = level(luma + 116130 * blue)
+        }
+        return Picture(width, height, data)
+    }
+
+    private fun level(value: Int): Byte = (value shr 16).coerceIn(0, 255).toByte()
 }

@@ -1,3 +1,0 @@
-package android.net
-
-class Uri

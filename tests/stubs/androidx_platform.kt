@@ -1,0 +1,9 @@
+package androidx.test.platform.app
+
+class Instrumentation {
+    val targetContext: android.content.Context get() = TODO()
+}
+
+object InstrumentationRegistry {
+    fun getInstrumentation(): Instrumentation = TODO()
+}

@@ -1,0 +1,5 @@
+package org.junit.runner
+
+abstract class Runner
+
+annotation class RunWith(val value: kotlin.reflect.KClass<out Runner>)
