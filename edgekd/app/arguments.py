@@ -41,6 +41,7 @@ FORMATS = option("also make float16, float32, dynamic, int16x8 (default: the pro
 PX = option("side of the input in pixels, for a model of any size", parse=int)
 LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
 TRUST = option("let code inside MODEL run, as a pickle holds it")
+OUTPUTS = option("outputs to keep of several, the answers (logits) first (default: all)", "A,B")
 SETTING = "change one setting of the recipe; may be repeated"
 SEED = option("seed of every random choice (default: 0)", parse=int)
 
@@ -172,13 +173,13 @@ class Convert(Arguments):
         default=None, metadata=option("mean of each channel for pixels in 0..1", "R,G,B")
     )
     std: str | None = field(
-        default=None,
-        metadata=option("standard deviation of each channel for pixels in 0..1", "R,G,B"),
+        default=None, metadata=option("deviation of each channel for pixels in 0..1", "R,G,B")
     )
     order: str | None = field(
         default=None, metadata=option("order of the colours: rgb (default) or bgr", "ORDER")
     )
     layout: str | None = field(default=None, metadata=LAYOUT)
+    outputs: str | None = field(default=None, metadata=OUTPUTS)
     trust: bool = field(default=False, metadata=TRUST)
     formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
@@ -211,6 +212,7 @@ class Check(Arguments):
     profile: str = field(default=DEFAULT_PROFILE, metadata=option(DEVICE))
     px: int | None = field(default=None, metadata=PX)
     layout: str | None = field(default=None, metadata=LAYOUT)
+    outputs: str | None = field(default=None, metadata=OUTPUTS)
     trust: bool = field(default=False, metadata=TRUST)
     settings: Settings = field(
         default=(),
@@ -237,14 +239,12 @@ class Report(Arguments):
     _: KW_ONLY
     why: bool = field(
         default=False,
-        metadata=option("find the operators that lose most accuracy in int8, and remedies"),
+        metadata=option("the operators that lose most accuracy in int8, and remedies"),
     )
     why_slow: bool = field(
-        default=False,
-        metadata=option("rank the operators of a measured model by the time that they take"),
+        default=False, metadata=option("the operators of a measured model by the time they take")
     )
     store: PathLike | None = field(
-        default=None,
-        metadata=option("--why: the --store of the build, if it had one", "DIR"),
+        default=None, metadata=option("--why: the --store of the build, if it had one", "DIR")
     )
     progress: Progress | None = None

@@ -22,7 +22,7 @@ from edgekd.app import (
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
-from edgekd.app.settings import recipe_of
+from edgekd.app.settings import listed, recipe_of
 from edgekd.assessment import build_gate
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import bundle_paths, use_check
@@ -133,11 +133,6 @@ def own_settings(asked: Build) -> dict[str, Toml]:
     if asked.seed is not None:
         found["seed"] = asked.seed
     return found
-
-
-def listed(text: str) -> list[str]:
-    """The names of "int8,float16"."""
-    return [part for part in re.split(r"[,\s]+", text) if part]
 
 
 def name_and_file(text: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.app.arguments import Check
 from edgekd.app.results import CheckResult
-from edgekd.app.settings import recipe_of
+from edgekd.app.settings import listed, recipe_of
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.assessment.checked_file import refuse_folder, refuse_settings, tflite_of
@@ -41,7 +41,7 @@ def answer(asked: Check) -> DeviceCheck:
         return given_job.check(recipe_of(None, asked.settings, values).convert, profile)
     if _of_model(asked):
         raise RecipeError(
-            f"--px, --layout and --trust describe a network of your own, and {name} is none",
+            f"--px, --layout, --outputs and --trust describe a network of your own; {name} is none",
             "leave them out; --set data.input_px=224 sets the size of a student's input",
         )
     file = tflite_of(name)
@@ -68,6 +68,8 @@ def _of_model(asked: Check) -> dict[str, Toml]:
         found["convert.px"] = asked.px
     if asked.layout is not None:
         found["convert.layout"] = asked.layout
+    if asked.outputs is not None:
+        found["convert.outputs"] = [*listed(asked.outputs)]
     if asked.trust:
         found["convert.trust"] = True
     return found

@@ -8,7 +8,7 @@ from edgekd.app import build
 from edgekd.app.arguments import Build, Convert
 from edgekd.app.progress import Note, silent
 from edgekd.app.results import BuildResult
-from edgekd.app.settings import sets
+from edgekd.app.settings import listed, sets
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import RecipeError
 from edgekd.core.number_formats import NumberFormat
@@ -40,7 +40,7 @@ def _again(asked: Convert, path: Path, data: bytes) -> BuildResult:
 
     Raises RecipeError for other formats than int8, since its weights are rounded to int8.
     """
-    others = [one for one in build.listed(asked.formats or "") if one != NumberFormat.INT8]
+    others = [one for one in listed(asked.formats or "") if one != NumberFormat.INT8]
     if others:
         raise RecipeError(
             f"{path}: a build's own model.onnx holds the int8 network alone, and --formats asks "
@@ -80,6 +80,8 @@ def as_build(asked: Convert) -> Build:
     for name in TABLE:
         if (value := getattr(asked, name)) is not None:
             own[f"convert.{name}"] = value
+    if asked.outputs is not None:
+        own["convert.outputs"] = [*listed(asked.outputs)]
     for name, text in (("mean", asked.mean), ("std", asked.std)):
         if text is not None:
             own[f"convert.{name}"] = _numbers(name, text)

@@ -20,7 +20,7 @@ from edgekd.app.published_files import PublishedFiles
 from edgekd.core.artifacts import sha256
 from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.core.records import Record, present, to_json
-from edgekd.proof import answer_agreement, companion_files, expected_model
+from edgekd.proof import answer_agreement, companion_files, expected_model, further_outputs
 from edgekd.proof.certificate import OP_LOCAL_IMAGES
 from edgekd.proof.code_checks import check_layers, check_operands
 from edgekd.proof.companion_files import AGAIN
@@ -171,7 +171,8 @@ def golden_answers(files: PublishedFiles, failures: Failures) -> str:
     if same.max_abs_lsb:
         failures.add("golden", "file", place, "the answers of model.tflite", told, AGAIN)
     agreement = _agreement_with_onnx(files, runner, answers, failures)
-    return f"{told}; model.onnx agrees on {agreement:.1%}"
+    further = further_outputs.check_golden(runner, golden, failures)
+    return f"{told}; model.onnx agrees on {agreement:.1%}{'; ' if further else ''}{further}"
 
 
 def _agreement_with_onnx(

@@ -11,13 +11,14 @@ from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import use_check
 from edgekd.core.artifacts import Network
-from edgekd.core.errors import DataError, UnsupportedNetwork
+from edgekd.core.errors import DataError, RecipeError, UnsupportedNetwork
 from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
 from edgekd.export.untrained_model import given_tflite
 from edgekd.networks.foreign import preprocessings
 from edgekd.networks.foreign.model import CONVERT
+from edgekd.networks.foreign.outputs import UnclearAnswers
 from edgekd.pipeline.jobs import Job
 from edgekd.quantization import given_network
 from edgekd.settings import recipe
@@ -33,7 +34,14 @@ def job(settings: Recipe, device: DeviceProfile) -> Job:
     Raises what loading the network and opening the images raise, and RecipeError where the
     network's answers show that the preprocessing is wrong.
     """
-    network = given_network.network(settings.convert)
+    try:
+        network = given_network.network(settings.convert)
+    except UnclearAnswers as error:  # the images may tell
+        source, labelled = _opened(settings.data)
+        classes = len({item.label for item in source.items()}) if labelled else 0
+        settings = recipe.changed(settings, {"convert.outputs": error.outputs_for(classes)})
+        network = given_network.network(settings.convert)
+    _check_outputs(settings)
     source, labels = _source(settings, network)
     settings = recipe.changed(
         settings,
@@ -51,6 +59,17 @@ def job(settings: Recipe, device: DeviceProfile) -> Job:
     if labels == "own":
         preprocessing.check(source, network, settings)
     return made
+
+
+def _check_outputs(settings: Recipe) -> None:
+    """Raise RecipeError for a training of a network with several outputs."""
+    answers, *further = given_network.foreign(settings.convert).outputs or ("",)
+    if settings.qat.epochs and further:
+        raise RecipeError(
+            f"{settings.convert.model} also gives {', '.join(further)}, and training with int8 in "
+            "the loop follows the answers alone, so these would drift",
+            f"convert without --qat, or keep the answers alone: --outputs {answers}",
+        )
 
 
 def _source(settings: Recipe, network: Network) -> tuple[Source, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,3 +57,8 @@ def _spelled(key: str, value: Toml) -> str:
             f"{key}: a {type(value).__name__} is no value of a recipe",
             "give a number, a string, True, False, a list or a dict",
         ) from None
+
+
+def listed(text: str) -> list[str]:
+    """The names of "int8,float16"."""
+    return [part for part in re.split(r"[,\s]+", text) if part]

@@ -31,6 +31,7 @@ import numpy.typing as npt
 import edgekd
 from edgekd.bundle import (
     deployment,
+    further_ports,
     golden_set,
     hash_chain,
     licences,
@@ -97,7 +98,9 @@ def assemble(parts: Parts) -> dict[str, bytes]:
     Raises ModelFileError when one of the two models does not answer as the certified file does.
     """
     contract = msgspec.structs.replace(
-        deployment.deployment(_facts(parts)), formats=other_formats.models(parts.others)
+        deployment.deployment(_facts(parts)),
+        formats=other_formats.models(parts.others),
+        further_outputs=further_ports.outputs(parts.tflite, parts.certificate),
     )
     labels = "".join(f"{label}\n" for label in parts.classes).encode()
     files = {LABELS: labels, DEPLOYMENT: facts_json(to_json(contract))}

@@ -43,6 +43,24 @@ class ModelOutput(Record, frozen=True):
     kind: OutputKind
 
 
+class FurtherOutput(Record, frozen=True, kw_only=True):
+    """An output tensor of the uint8 model beside its answers: real = scale * (code - zero_point).
+
+    `index`: its place among the model's outputs; the answers are output 0. `tensor`: its name in
+    the file. `name`: as the network has it. `axes`: those of the network's own output, in the order
+    in which they lie in the file: [0, 2, 3, 1] for a map that the network gives as NCHW.
+    """
+
+    index: int
+    name: str
+    tensor: str
+    dtype: str
+    shape: list[int]
+    axes: list[int]
+    scale: float
+    zero_point: int
+
+
 class AnswerRule(Record, frozen=True, kw_only=True):
     """When a label belongs to the answer; `rule` says it in words. Each list has a number for each
     label.
@@ -99,7 +117,8 @@ class FormatAnswers(Record, frozen=True, kw_only=True):
 
 class Deployment(Record, frozen=True, kw_only=True):
     """deployment.json: what an app does before and after the model. `limits`: a sentence for the
-    user. `formats`: absent where the bundle holds nothing but int8.
+    user. `formats`: absent where the bundle holds nothing but int8. `further_outputs`: absent where
+    the model has one output.
     """
 
     schema: str = SCHEMA
@@ -111,6 +130,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     confidence: AnswerRule
     limits: str
     formats: list[FormatModel] | UnsetType = UNSET
+    further_outputs: list[FurtherOutput] | UnsetType = UNSET
 
 
 class Answer(Record, frozen=True):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd.bundle import further_ports
 from edgekd.bundle.deployment_record import Deployment
 from edgekd.core.records import present
 from edgekd.evaluation.confidence_record import Confidence, LabelConfidence, OutputKind
@@ -43,7 +44,10 @@ def metadata(contract: Deployment, classes: Sequence[str], card: CardConfig, lic
             {
                 "name": "main",
                 "input_tensor_metadata": [_input(contract)],
-                "output_tensor_metadata": [_output(contract, classes, unsure)],
+                "output_tensor_metadata": [
+                    _output(contract, classes, unsure),
+                    *further_ports.metadata(contract),
+                ],
             }
         ],
     }

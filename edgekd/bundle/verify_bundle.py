@@ -16,6 +16,7 @@ from edgekd.bundle import (
     bundle_files,
     bundle_record,
     deployment,
+    further_ports,
     golden_set,
     hash_chain,
     licences,
@@ -215,6 +216,7 @@ def _deployment(files: Files) -> list[str]:
         real = (tensor.dtype.lower(), int(tensor.zero_point[0]), tensor.scale[0])
         if stated != real:
             wrong.append(f"it states {part} {stated}, and the model has {real}")
+    wrong += further_ports.faults(contract, graph.outputs[1:])
     if contract.output.kind is not fitted.kind:
         wrong.append(
             f"its output is {contract.output.kind}, and confidence.json was fitted on {fitted.kind}"

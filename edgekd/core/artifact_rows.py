@@ -115,11 +115,32 @@ class PortFacts(TypedDict):
     zero_point: int | None
 
 
+class FurtherRow(TypedDict):
+    """An output of the .tflite beside its answers. `shape`: of the file's tensor. `axes`: those of
+    the float network's output, in the order in which they lie in the file.
+
+    `cosine`, `sqnr_db`: of the file's values against the float network's on the first `images` test
+    images: the mean cosine of an image, and signal to noise over all of them. `golden`: the number
+    of golden images whose codes are kept.
+    """
+
+    name: str
+    shape: list[int]
+    axes: list[int]
+    images: int
+    cosine: float
+    sqnr_db: float
+    golden: int
+
+
 class LiteFacts(TypedDict):
-    """What a .tflite consists of. `ops`: how many of each operator; `bytes`: size of the file."""
+    """What a .tflite consists of. `ops`: how many of each operator; `bytes`: size of the file.
+    `output`: its answers. `further`: its other outputs, where it has some.
+    """
 
     ops: dict[str, int]
     full_integer: bool
     input: PortFacts
     output: PortFacts
+    further: NotRequired[list[PortFacts]]
     bytes: int

@@ -26,6 +26,7 @@ from edgekd.core.artifact_rows import (
     ExportedRange,
     ExportedWeight,
     FormatRow,
+    FurtherRow,
     ImageRow,
     LayerRow,
     LiteFacts,
@@ -267,6 +268,10 @@ class Evaluation:
     "teacher" (if there is one), "student", "pruned" (if there is one), "qat", "onnx", "tflite".
     `codes`: the output codes of the .tflite, int8 [n, classes]. `labels`: the class of each image,
     or for several labels per image a list of 0 and 1, one for each label.
+
+    `further`: the outputs beside the answers, of a network with several. `further_codes`,
+    `further_trained`: their int8 codes for golden images, output by output, in the file's layout:
+    of the .tflite, and of the trained int8 network.
     """
 
     stages: list[str]
@@ -274,6 +279,9 @@ class Evaluation:
     labels: list[int] | list[list[int]]
     logits: Blob
     codes: Blob
+    further: list[FurtherRow] = dataclasses.field(default_factory=list)
+    further_codes: Blob = b""
+    further_trained: Blob = b""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,16 +116,29 @@ class MemoryKib(Record, frozen=True):
     run_growth: Count | UnsetType = UNSET
 
 
+class FurtherAnswers(Record, frozen=True):
+    """An output behind the answers, on the first `images` golden images.
+
+    `max_abs_lsb` is None for an output that is no 8-bit code.
+    """
+
+    name: str
+    images: Positive
+    max_abs_lsb: Annotated[int, Meta(ge=0, le=255)] | None
+
+
 class GoldenAnswers(Record, frozen=True):
     """The golden set on the device.
 
-    `max_abs_lsb` is None for a model whose output is no 8-bit code.
+    `max_abs_lsb` is None for a model whose output is no 8-bit code. `further`: the other outputs of
+    a model with several.
     """
 
     images: Positive
     argmax_agreement: Share
     max_abs_lsb: Annotated[int, Meta(ge=0, le=255)] | None
     top1: Share
+    further: list[FurtherAnswers] | UnsetType = UNSET
 
 
 class SoakWindow(Record, frozen=True):

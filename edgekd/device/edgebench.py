@@ -217,7 +217,17 @@ class Memory(TypedDict):
     peak: int | None
 
 
-class GoldenAnswers(TypedDict):
+class FurtherAnswers(TypedDict):
+    """An output behind the answers: the golden images that were compared, and the largest
+    difference in codes.
+    """
+
+    name: str
+    images: int
+    max_abs_lsb: int | None
+
+
+class GoldenShares(TypedDict):
     """Shares of answers that equal the golden ones and the labels; the largest difference
     in codes.
     """
@@ -226,6 +236,12 @@ class GoldenAnswers(TypedDict):
     argmax_agreement: float
     max_abs_lsb: int | None
     top1: float
+
+
+class GoldenAnswers(GoldenShares, total=False):
+    """The same, with the other outputs of a model that has several."""
+
+    further: list[FurtherAnswers]
 
 
 class SoakWindow(Conditions):
@@ -1007,6 +1023,14 @@ class Model:
         self.look()
         return np.asarray(self.interpreter.get_tensor(self.outputs[0]["index"])).reshape(-1)
 
+    def further(self) -> list[Array]:
+        """The outputs behind the answers, of the last run."""
+        import numpy as np
+
+        return [
+            np.array(self.interpreter.get_tensor(detail["index"])) for detail in self.outputs[1:]
+        ]
+
     def look(self) -> None:
         """Add the bytes of every output to `seen`."""
         for detail in self.outputs:
@@ -1026,6 +1050,7 @@ class Model:
 
 
 GOLDEN_ARRAYS = ("inputs", "logits_int8", "labels", "logits", "mean", "std")
+FURTHER_ARRAY = "output_{}_int8"  # of output 1, 2, ... behind the answers, which are output 0
 GOLDEN_AGAIN = "make the golden set again with edgekd build"
 
 
@@ -1034,7 +1059,8 @@ def read_golden(path: str) -> dict[str, Array]:
 
     inputs uint8 [n,px,px,c], logits_int8 int8 [n,classes], labels int64 [n]; mean and std float, if
     given. Where an image may have several labels, labels are 0 or 1, int64 [n,classes], and logits,
-    float32 [n,classes], show where zero lies. Other arrays are ignored. Raises BenchError "golden".
+    float32 [n,classes], show where zero lies. output_N_int8, int8 [m,...], is there for a model
+    with several outputs. Other arrays are ignored. Raises BenchError "golden".
     """
     import numpy as np
 
@@ -1049,6 +1075,8 @@ def read_golden(path: str) -> dict[str, Array]:
             )
         with np.load(path, allow_pickle=False) as stored:
             golden = {key: stored[key] for key in GOLDEN_ARRAYS if key in stored}
+            while (key := FURTHER_ARRAY.format(_further_arrays(golden) + 1)) in stored:
+                golden[key] = stored[key]
     except (
         OSError,
         ValueError,
@@ -1065,6 +1093,11 @@ def read_golden(path: str) -> dict[str, Array]:
     return golden
 
 
+def _further_arrays(golden: dict[str, Array]) -> int:
+    """How many outputs behind the answers a golden set has codes of."""
+    return len(set(golden) - set(GOLDEN_ARRAYS))
+
+
 def _check_golden(path: str, golden: dict[str, Array]) -> None:
     """Check that the arrays are there, and their types and shapes."""
     import numpy as np
@@ -1075,6 +1108,7 @@ def _check_golden(path: str, golden: dict[str, Array]) -> None:
         ("logits_int8", "int8", 2),
         ("labels", "int64", 2 if several else 1),
         *([("logits", "float32", 2)] if several else []),
+        *((key, "int8", golden[key].ndim) for key in golden if key not in GOLDEN_ARRAYS),
     ):
         if key not in golden:
             raise BenchError("golden", f"{path} has no array {key!r}", GOLDEN_AGAIN)
@@ -1116,6 +1150,7 @@ class _Tally:
         self.several = golden["labels"].ndim == 2
         self.same = self.hits = 0.0
         self.worst = 0
+        self.further: dict[int, int] = {}  # the largest difference of each output behind it
 
     def add(self, number: int, output: Array) -> None:
         """Count the output for golden image `number`."""
@@ -1134,7 +1169,32 @@ class _Tally:
         if self.coded:
             self.worst = max(self.worst, int(np.abs(found - expected).max()))
 
-    def answers(self) -> GoldenAnswers:
+    def add_further(self, number: int, outputs: list[Array]) -> None:
+        """Count the outputs behind the answers for golden image `number`."""
+        import numpy as np
+
+        for place, found in enumerate(outputs, 1):
+            stored = self.golden[FURTHER_ARRAY.format(place)]
+            if number < len(stored) and found.dtype in (np.int8, np.uint8):
+                shift = 128 if found.dtype == np.uint8 else 0
+                off = np.abs(found.astype(np.int64) - shift - stored[number])
+                self.further[place] = max(self.further.get(place, 0), int(off.max()))
+
+    def answers_of(self, names: Sequence[str]) -> GoldenAnswers:
+        """The shares, and a row for each output behind the answers. `names`: of these."""
+        found = cast("GoldenAnswers", self.answers())
+        if names:
+            found["further"] = [
+                {
+                    "name": name,
+                    "images": len(self.golden[FURTHER_ARRAY.format(place)]),
+                    "max_abs_lsb": self.further.get(place),
+                }
+                for place, name in enumerate(names, 1)
+            ]
+        return found
+
+    def answers(self) -> GoldenShares:
         """The shares; max_abs_lsb is None where the output is not an 8-bit code."""
         images = len(self.golden["labels"])
         return {
@@ -1160,13 +1220,24 @@ def agreement(
     import numpy as np
 
     images, classes = golden["inputs"], golden["logits_int8"].shape[1]
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    expected_outputs = 1 + _further_arrays(golden)
+    if len(model.inputs) != 1 or len(model.outputs) != expected_outputs:
         raise BenchError(
             "golden",
-            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; a "
-            "golden set is for one of each",
-            "run without --golden",
+            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; the "
+            f"golden set is for 1 and {expected_outputs}",
+            "give the golden set that was made with this model, or run without --golden",
         )
+    for place, detail in enumerate(model.outputs[1:], 1):
+        stored = golden[FURTHER_ARRAY.format(place)]
+        coded = np.dtype(detail["dtype"]) in (np.int8, np.uint8)  # others are not compared
+        if coded and stored.shape[1:] != tuple(detail["shape"]):
+            raise BenchError(
+                "golden",
+                f"the golden set has {list(stored.shape[1:])} for output {place}, and the model "
+                f"gives {[int(side) for side in detail['shape']]}",
+                "give the golden set that was made with this model",
+            )
     wanted, answers = tuple(model.inputs[0]["shape"]), int(np.prod(model.outputs[0]["shape"]))
     if wanted != (1, *images.shape[1:]) or answers != classes:
         raise BenchError(
@@ -1183,12 +1254,13 @@ def agreement(
     for number, image in enumerate(images):
         try:
             tally.add(number, model.answer(image, mean, std))
+            tally.add_further(number, model.further())
         except ValueError as error:
             raise BenchError(
                 "golden", str(error), "give --mean and --std with one number, or one a channel"
             ) from error
         progress((number + 1) / len(images))
-    return tally.answers()
+    return tally.answers_of([str(detail["name"]) for detail in model.outputs[1:]])
 
 
 def timed_runs(model: Model, options: Options, progress: Progress) -> list[float]:

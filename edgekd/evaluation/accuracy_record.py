@@ -192,6 +192,23 @@ class FormatRow(Record, frozen=True, kw_only=True):
     output: str
 
 
+class FurtherAccuracy(Record, frozen=True, kw_only=True):
+    """An output of the .tflite beside its answers, against the float network's.
+
+    `name`: of the tensor. `shape`: of the file's tensor. `axes`: those of the float network's
+    output, in the order in which they lie in the file. `images`: of the test split, that were
+    compared. `cosine`: the mean over them. `sqnr_db`: signal to noise of all their values, in
+    decibels.
+    """
+
+    name: str
+    shape: list[int]
+    axes: list[int]
+    images: int
+    cosine: float
+    sqnr_db: float
+
+
 class FailedFormat(Record, frozen=True):
     """A number format that was asked for and is not there. `message`: of the library."""
 
@@ -221,6 +238,8 @@ class Accuracy(Record, frozen=True, kw_only=True):
     # int8 first; both lists are absent where nothing but int8 was asked for
     formats: list[FormatRow] | UnsetType = UNSET
     formats_failed: list[FailedFormat] | UnsetType = UNSET
+
+    further_outputs: list[FurtherAccuracy] | UnsetType = UNSET  # of a file with several outputs
 
     def row(self, stage: str) -> StageRow | None:
         """The row of a stage, or None when its network was not evaluated."""

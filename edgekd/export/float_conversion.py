@@ -61,8 +61,12 @@ def float32_file(model: bytes) -> bytes:
         )
         (made,) = Path(folder).glob("*_float32.tflite")
         data = made.read_bytes()
+    graph, wanted = read(data), [port.name for port in onnx.load_from_string(model).graph.output]
+    given = [graph.tensors[index].name for index in graph.outputs]
+    if len(wanted) > 1 and given != wanted:
+        raise UnsupportedNetwork(f"onnx2tf: its outputs are {given}, and not {wanted}", NEXT)
     # It writes a custom operator, which no runtime has, in place of what it does not know.
-    unknown = sorted({op.custom.removeprefix("ONNX_") for op in read(data).ops if op.custom})
+    unknown = sorted({op.custom.removeprefix("ONNX_") for op in graph.ops if op.custom})
     if unknown:
         raise UnsupportedNetwork(
             f"onnx2tf: it has no TFLite operator for {', '.join(unknown)}", NEXT

@@ -60,8 +60,8 @@ class Lowering(Places):
         for node in graph.node:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
-        self.input, self.output = graph.input[0].name, graph.output[0].name
-        self.ports = {self.input, self.output} if exported.io_dtype == "uint8" else set[str]()
+        self.input, self.outputs = graph.input[0].name, [entry.name for entry in graph.output]
+        self.ports = {self.input, *self.outputs} if exported.io_dtype == "uint8" else set[str]()
         self.done: set[str] = set()  # outputs of nodes that became part of an earlier one
         # Output of a Pad that the Conv behind it takes over: (input, pads).
         self.pad_of: dict[str, tuple[str, list[int]]] = {}
@@ -113,18 +113,16 @@ class Lowering(Places):
             zero_point=[learned["zero_point"] - int8_rules.INT8_MIN],
         )
 
-    def write_output(self) -> None:
-        """Give the output a tensor of its own in torch's order, where a view wrote it last."""
-        sizes = self.shapes[self.output]
+    def write_output(self, edge: str) -> None:
+        """Give an output a tensor of its own in torch's order, where a view wrote it last."""
+        sizes, stored = self.shapes[edge], self.find(edge)
         order = range(len(sizes))
-        if self.stored[self.output].edge == self.output and (
-            list(self.stored[self.output].axes) == list(order) or len(sizes) == len(MAP)
-        ):
+        if stored.edge == edge and (list(stored.axes) == list(order) or len(sizes) == len(MAP)):
             return
-        index = self.read(self.output, order)
+        index = self.read(edge, order)
         shape = np.array(file_shape(sizes, order), np.int32)
-        vector = self.builder.tensor("output_shape", shape.shape, "INT32", data=shape)
-        target = self.result_of(self.output, order)
+        vector = self.builder.tensor(f"{edge}_shape", shape.shape, "INT32", data=shape)
+        target = self.result_of(edge, order)
         self.builder.op(Operator.RESHAPE, [index, vector], [target], None)
 
     def weights(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,14 +129,17 @@ class ModelBuilder:
                 setattr(op.builtinOptions, field, value)
         self._ops.append(op)
 
-    def finish(self, input_name: str, output_name: str, description: str) -> bytes:
-        """The whole model as canonical bytes, with one input, one output, and a signature naming
-        them.
+    def finish(
+        self, input_name: str, output_name: str, description: str, further: Sequence[str] = ()
+    ) -> bytes:
+        """The whole model as canonical bytes, with one input, one output and `further` ones behind
+        it, and a signature naming them.
         """
         parts = schema()
         graph = parts.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._ops
-        graph.inputs, graph.outputs = [self.indices[input_name]], [self.indices[output_name]]
+        ports = [input_name], [output_name, *further]
+        graph.inputs, graph.outputs = ([self.indices[name] for name in names] for names in ports)
         model = parts.ModelT()
         model.description, model.subgraphs = description, [graph]
         model.operatorCodes = []
@@ -150,7 +153,7 @@ class ModelBuilder:
             0,
         )  # TensorFlow's own key
         signature.inputs, signature.outputs = (
-            [_port(name, self.indices[name])] for name in (input_name, output_name)
+            [_port(name, self.indices[name]) for name in names] for names in ports
         )
         model.signatureDefs = [signature]
         model.buffers = []

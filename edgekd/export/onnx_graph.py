@@ -30,7 +30,9 @@ class OnnxForm(enum.StrEnum):
 
 
 class OnnxGraph:
-    """An ONNX graph under construction. `names`: {fx node: its ONNX tensor}."""
+    """An ONNX graph under construction. `names`: {fx node: its ONNX tensor}. `outputs`: the edges
+    that it gives, the answers first.
+    """
 
     def __init__(self, network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm) -> None:
         self.network = network
@@ -39,6 +41,7 @@ class OnnxGraph:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.names: dict[Node, str] = {}
+        self.outputs = ["output", *network.further]
         self.layers: dict[str, Layer] = {layer.weight: layer for layer in network.layers}
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
@@ -140,6 +143,8 @@ class OnnxGraph:
         self.names[node] = self.emit(
             "DequantizeLinear", [codes, *parameters], f"{name}_dequantized"
         )
+        if name in self.outputs:
+            self.nodes[-1].output[0] = self.names[node] = name
 
     def input(self, node: Node) -> onnx.ValueInfoProto:
         """The graph's input: x' in float32, or (QDQ) pixels in uint8."""

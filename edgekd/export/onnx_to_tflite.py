@@ -39,9 +39,11 @@ def lower(exported: Exported, description: str) -> tuple[bytes, list[TensorOrigi
                 "take a student of the models that `edgekd models` lists",
             )
         rule.lower(state, node)
-    state.write_output()
-    if state.ports:
-        inner = state.activation(state.output)
-        state.builder.op(Operator.QUANTIZE, [inner], [state.port(state.output)], None)
-    data = state.builder.finish(state.input, state.output, description)
+    for edge in state.outputs:
+        state.write_output(edge)
+        if state.ports:
+            inner = state.activation(edge)
+            state.builder.op(Operator.QUANTIZE, [inner], [state.port(edge)], None)
+    answers, *further = state.outputs
+    data = state.builder.finish(state.input, answers, description, further)
     return data, state.rows

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper
 
 from edgekd.export.onnx_emitters import EMITTERS
 from edgekd.export.onnx_graph import OnnxForm, OnnxGraph
+from edgekd.quantization.fakequant_placement import is_compute
 from edgekd.quantization.graphs import Node, nodes_of, shape_of
 from edgekd.quantization.qat_network import QatNetwork
 
@@ -35,26 +35,27 @@ def write_onnx(network: QatNetwork, state: dict[str, np.ndarray], form: OnnxForm
     """The network as ONNX bytes. Equal arguments give equal bytes.
 
     `state`: the arrays of `Finished.state`, or (UNROUNDED) of `float_network.float_state`. Tensors
-    are named after their edges: "input", "output", else the name of the module.
+    are named after their edges: "input", "output", else the name of the module. Its outputs are the
+    answers, "output", and behind them the further ones.
     """
     writer = OnnxGraph(network, state, form)
     quantized = _edge_after(network)
-    inputs, result = [], ""
+    inputs, results = [], dict[str, onnx.ValueInfoProto]()
     for node in nodes_of(network.graph.graph):
         if node.op == "placeholder":
             inputs.append(writer.input(node))
         elif node.op == "call_module" and "edge" in node.meta:
             writer.edge(node)
-        elif node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor):
+            if (edge := str(node.meta["edge"])) in writer.outputs:
+                shape = shape_of(node.args[0])
+                results[edge] = helper.make_tensor_value_info(edge, TensorProto.FLOAT, shape)
+        elif is_compute(node):
             edge = quantized.get(node, node.name)
-            name = f"{edge}_float" if form is OnnxForm.QDQ and edge == "output" else edge
-            writer.names[node] = EMITTERS[node.target](writer, node, name)
-        elif node.op == "output":
-            result = writer.names[node.args[0]]
-            shape = shape_of(node.args[0].args[0])
-    if form is OnnxForm.QDQ:
-        writer.nodes[-1].output[0] = result = "output"
-    outputs = [helper.make_tensor_value_info(result, TensorProto.FLOAT, shape)]
+            inner = form is OnnxForm.QDQ and edge in writer.outputs
+            writer.names[node] = EMITTERS[node.target](
+                writer, node, f"{edge}_float" if inner else edge
+            )
+    outputs = [results[edge] for edge in writer.outputs]
     graph = helper.make_graph(writer.nodes, "edgekd", inputs, outputs, writer.initializers)
     model = helper.make_model(
         graph,

@@ -77,7 +77,8 @@ def read(data: bytes, name: str) -> Exported:
 def _float_form(model: onnx.ModelProto, biases: dict[str, str]) -> bytes:
     """The graph without Q/DQ pairs, with weights on the int8 grid and biases as trained."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    renamed, nodes, kept = {"output_float": "output"}, [], dict[str, np.ndarray]()
+    outputs = [entry.name for entry in model.graph.output]
+    renamed, nodes, kept = {f"{name}_float": name for name in outputs}, [], dict[str, np.ndarray]()
     for node in model.graph.node:
         if node.op_type not in PAIR:
             nodes.append(node)
@@ -93,7 +94,6 @@ def _float_form(model: onnx.ModelProto, biases: dict[str, str]) -> bytes:
             kept[target] = codes.astype(np.float32) * scale.reshape(shape)
     used = {name for node in nodes for name in node.input}
     kept |= {name: value for name, value in values.items() if name in used}
-    renamed["output"] = "output"
     for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]

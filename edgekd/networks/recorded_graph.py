@@ -22,12 +22,14 @@ from torch import Tensor, fx, nn
 
 from edgekd.core.artifacts import RECORDED, Json
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.further_outputs import FURTHER_OUTPUT
 from edgekd.networks.module_paths import place
 
 ARCH = RECORDED  # of the artifacts Network and QuantNetwork, in place of a builder's name
 GRAPH = "graph"  # the key in their options
 GETITEM = "getitem"
-# The only operators that a stored graph may name: those of torch's own aten library.
+# The only operators that a stored graph may name, beside FURTHER_OUTPUT: those of torch's own aten
+# library.
 NAMESPACE = "aten"
 
 
@@ -116,6 +118,8 @@ def _function(op: str, target: str) -> Any:
         return target
     if target == GETITEM:
         return operator.getitem
+    if target == str(FURTHER_OUTPUT):
+        return FURTHER_OUTPUT
     library, _, name = target.partition(".")
     try:
         if library == NAMESPACE:

@@ -232,7 +232,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluate",
-        1,
+        2,  # keeps outputs beside the answers
         "edgekd.pipeline.stages.evaluate:run",
         artifacts.Evaluation,
         ("data", "inputs", "teacher", "distil", "prune", "qat", "export", "convert"),

@@ -20,14 +20,16 @@ network.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core.artifact_rows import FurtherRow
 from edgekd.core.artifacts import Blob, Labels, LiteModel, QuantNetwork, sha256
 from edgekd.core.errors import DataError
-from edgekd.core.records import UNSET
+from edgekd.core.records import UNSET, UnsetType
 from edgekd.proof import companion_files, expected_model
 from edgekd.proof.answer_agreement import by_family, check_answers, second_runtime
 from edgekd.proof.certificate_record import (
@@ -36,12 +38,14 @@ from edgekd.proof.certificate_record import (
     CheckedOps,
     Edges,
     EndToEnd,
+    FurtherOutput,
     OpLocal,
     Reference,
 )
 from edgekd.proof.code_checks import check_layers, check_operands
 from edgekd.proof.failures import Failures
 from edgekd.proof.form_checks import check_form, check_ports
+from edgekd.proof.further_outputs import check_further
 from edgekd.proof.kernel_check import check_ops
 from edgekd.proof.range_checks import check_ranges
 from edgekd.proof.shape_checks import check_shapes
@@ -75,12 +79,16 @@ class Gates:
 class Published:
     """What is published beside the .tflite: model.onnx in Q/DQ form, labels.txt and golden.npz.
 
-    `labels`: the classes in the order of the outputs. `golden`: the bytes of golden.npz.
+    `labels`: the classes in the order of the outputs. `golden`: the bytes of golden.npz. `further`:
+    the outputs beside the answers, and `trained` the trained network's codes of them, by the name
+    of the array in golden.npz.
     """
 
     onnx: Blob
     labels: list[str]
     golden: bytes
+    further: Sequence[FurtherRow] = ()
+    trained: Mapping[str, npt.NDArray[np.int8]] = dataclasses.field(default_factory=dict)
 
 
 def certify(
@@ -93,9 +101,8 @@ def certify(
 ) -> CertificateBody:
     """Compare a .tflite with the trained int8 network.
 
-    `images`: uint8 [n, px, px, channels], n at least 1 (the test split). `qat_logits`: float32 [n,
-    classes], the trained network's outputs on them (`qat_network.predict`). Without `published`,
-    "structure", "edges" and "bound" are None, and `edgekd verify` refuses such a certificate.
+    `images`: of the test split, uint8 [n, px, px, channels]. `qat_logits`: float32 [n, classes],
+    the trained network's outputs. Without `published`, some blocks are None, and `verify` refuses.
 
     A check that fails does not raise: see `passed` and `failures`. Raises ModelFileError for a file
     that cannot be read, and DataError when images and logits do not fit.
@@ -138,6 +145,7 @@ def certify(
         edges=beside.edges,
         op_local=figures.op_local,
         end_to_end=figures.end_to_end,
+        further_outputs=beside.further,
         reference=figures.reference,
         failures=failures.rows,
         failures_total=failures.count,
@@ -164,6 +172,7 @@ class _Beside:
     bound: Bound | None = None
     structure: CheckedOps | None = None
     edges: Edges | None = None
+    further: list[FurtherOutput] | UnsetType = UNSET
 
 
 def _check_published(
@@ -178,6 +187,10 @@ def _check_published(
     golden = companion_files.read_golden(published.golden)
     few = golden["inputs"][:OP_LOCAL_IMAGES]  # the images that `edgekd verify` has, too
     claims = expected_model.from_onnx(published.onnx)
+    further: list[FurtherOutput] | UnsetType = UNSET
+    if published.further and runnable:
+        shown = golden["inputs"]
+        further = check_further(lite.tflite, shown, published.further, published.trained, failures)
     return _Beside(
         few=few,
         labels=companion_files.labels_of(golden),
@@ -186,6 +199,7 @@ def _check_published(
         edges=(
             check_edges(published.onnx, lite.tflite, few, failures, orders) if runnable else None
         ),
+        further=further,
     )
 
 

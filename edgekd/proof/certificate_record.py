@@ -53,13 +53,14 @@ class BoundInput(Record, frozen=True):
 
 class BoundGolden(Record, frozen=True):
     """The golden set: the number of images, and the sha256 of each array
-    (`companion_files.digest`).
+    (`companion_files.digest`). `further`: by the array's name, of a file with several outputs.
     """
 
     images: int
     inputs: str
     logits_int8: str
     labels: str
+    further: dict[str, str] | UnsetType = UNSET
 
 
 class Bound(Record, frozen=True):
@@ -229,6 +230,23 @@ class EndToEnd(Record, frozen=True, kw_only=True):
     families: dict[str, Agreement | None] | UnsetType = UNSET
 
 
+class FurtherOutput(Record, frozen=True, kw_only=True):
+    """An output of the file beside its answers, against the trained network on golden images.
+
+    `name`: of the tensor. `axes`: those of the trained tensor, in the order in which they lie in
+    the file. `same_codes`: the share of codes that are equal. It has no gate, as LSB end to end
+    have none; each operator that leads to it is checked like any other.
+    """
+
+    name: str
+    shape: list[int]
+    axes: list[int]
+    images: int
+    same_codes: float
+    mean_abs_lsb: float
+    max_abs_lsb: int
+
+
 class Reference(Record, frozen=True, kw_only=True):
     """The same checks in TensorFlow's own interpreter, if TensorFlow is installed.
 
@@ -268,6 +286,7 @@ class CertificateBody(Record, frozen=True, kw_only=True):
     edges: Edges | None
     op_local: OpLocal
     end_to_end: EndToEnd
+    further_outputs: list[FurtherOutput] | UnsetType = UNSET  # of a file with several outputs
     reference: Reference
     failures: list[Failure]
     failures_total: int

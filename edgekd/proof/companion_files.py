@@ -8,7 +8,7 @@ bytes, and not of the archive, because libraries write different zip files for t
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,16 @@ import numpy.typing as npt
 
 from edgekd.core.artifacts import Labels, sha256
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import UNSET, present
 from edgekd.proof.certificate_record import Bound, BoundGolden, BoundInput
 from edgekd.proof.failures import Failures
 from edgekd.tflite.flatbuffer import LiteTensor
 from edgekd.tflite.int8_rules import input_range
 
 GOLDEN_ARRAYS = ("inputs", "logits_int8", "labels")
+# The int8 codes of an output beside the answers, [images, ...], by its number in the file.
+FURTHER = "output_{}_int8"
+NO_ARRAY = "no such array"
 CHANNEL_ORDERS = {1: "grey", 3: "RGB"}
 AGAIN = "fetch the whole out folder again, or build again: its files belong together"
 # Float32 rounding of mean and std moves the scale by a few units in its last place.
@@ -38,6 +42,7 @@ def read_golden(data: bytes) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in (*GOLDEN_ARRAYS, "mean", "std")}
+            arrays |= {name: archive[name] for name in further_names(archive)}
     except Exception as error:  # numpy raises many types for a torn file, all with this meaning
         raise ModelFileError(
             f"golden.npz cannot be read: {error}", "build again, or fetch the file again"
@@ -50,6 +55,14 @@ def read_golden(data: bytes) -> dict[str, npt.NDArray[Any]]:
             "build again, or fetch the file again",
         )
     return arrays
+
+
+def further_names(golden: Iterable[str]) -> list[str]:
+    """The names of the arrays that hold codes of outputs beside the answers, in their order."""
+    held, found = set(golden), list[str]()
+    while (name := FURTHER.format(len(found) + 1)) in held:
+        found.append(name)
+    return found
 
 
 def labels_of(golden: Golden) -> Labels:
@@ -74,7 +87,13 @@ def bind(labels: Sequence[str], golden: Golden) -> Bound:
             mean=[float(value) for value in golden["mean"]],
             std=[float(value) for value in golden["std"]],
         ),
-        BoundGolden(len(inputs), *(digest(golden[name]) for name in GOLDEN_ARRAYS)),
+        BoundGolden(
+            len(inputs),
+            inputs=digest(inputs),
+            logits_int8=digest(golden["logits_int8"]),
+            labels=digest(golden["labels"]),
+            further={name: digest(golden[name]) for name in further_names(golden)} or UNSET,
+        ),
     )
 
 
@@ -120,16 +139,24 @@ def check_bound(bound: Bound, labels: Sequence[str], golden: Golden, failures: F
         expected = getattr(bound.input, name)
         if found != expected:
             failures.add("normalisation", "file", f"golden.npz: {name}", expected, found, AGAIN)
-    for name in GOLDEN_ARRAYS:
-        if digest(golden[name]) != getattr(bound.golden, name):
+    stated = _digests(bound.golden)
+    for name in stated | dict.fromkeys(further_names(golden), ""):
+        wanted, actual = stated.get(name), digest(golden[name]) if name in golden else None
+        if actual != wanted:
             failures.add(
                 "golden",
                 "file",
                 f"golden.npz: {name}",
-                f"sha256 {getattr(bound.golden, name)[:16]}",
-                _golden_fault(name, golden, bound.golden),
+                NO_ARRAY if wanted is None else f"sha256 {wanted[:16]}",
+                NO_ARRAY if actual is None else _golden_fault(name, golden, bound.golden),
                 AGAIN,
             )
+
+
+def _digests(bound: BoundGolden) -> dict[str, str]:
+    """{array: its digest} of all that the certificate names."""
+    usual = {name: str(getattr(bound, name)) for name in GOLDEN_ARRAYS}
+    return usual | (present(bound.further) or {})
 
 
 def _label_fault(found: list[str], expected: list[str]) -> str:
@@ -147,10 +174,10 @@ def _label_fault(found: list[str], expected: list[str]) -> str:
 
 
 def _golden_fault(name: str, golden: Golden, bound: BoundGolden) -> str:
-    array = golden[name]
+    array, further = golden[name], present(bound.further) or {}
     if name == "inputs" and array.shape[3] == 3 and digest(array[..., ::-1]) == bound.inputs:
         return "the certified images with red and blue exchanged: BGR for RGB"
-    if len(array) != bound.images:
+    if name not in further and len(array) != bound.images:
         return f"{len(array)} images instead of {bound.images}: a golden set of another build"
     changed = [other for other in GOLDEN_ARRAYS if digest(golden[other]) != getattr(bound, other)]
     if len(changed) > 1 and "inputs" in changed:

@@ -79,12 +79,13 @@ class OperandClaim:
 @dataclasses.dataclass(frozen=True)
 class Claims:
     """Everything that the file must hold: {edge: EdgeClaim}, the layers in order, and the constant
-    operands.
+    operands. `outputs`: the edges that it gives, in order; () where the source does not say.
     """
 
     edges: dict[str, EdgeClaim]
     layers: list[LayerClaim]
     operands: list[OperandClaim] = dataclasses.field(default_factory=list)
+    outputs: tuple[str, ...] = ()
 
 
 def from_trained(qnet: QuantNetwork) -> Claims:
@@ -231,7 +232,7 @@ class _Reader:
                 "model.onnx is not an EdgeKD int8 network: it has no quantized input or no layer",
                 "give the model.onnx that `edgekd build` wrote",
             )
-        return Claims(edges, layers, operands)
+        return Claims(edges, layers, operands, tuple(port.name for port in self.graph.output))
 
     def _is_operand(self, node: Any) -> bool:
         """Whether a node is a constant operand: int8 codes with one scale. A weight has several."""

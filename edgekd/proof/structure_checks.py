@@ -25,7 +25,7 @@ def check_structure(
     claims: Claims, correspondence: Mapping[str, str], graph: LiteGraph, failures: Failures
 ) -> CheckedOps:
     """Check every operator that writes an edge of which `claims` knows the activation and the
-    inputs.
+    inputs, and the order of the file's outputs.
     """
     edge_of = edges_of(graph, claims, correspondence)
     carried = set(edge_of.values())
@@ -40,6 +40,11 @@ def check_structure(
         expected_reads = [_carried(edge, claims.edges, carried) for edge in claim.reads]
         for expected, found in _differences(op, claim, graph, edge_of, expected_reads):
             failures.add("structure", "op", op.label(graph.tensors), expected, found)
+    given = [edge_of.get(index) for index in graph.outputs]
+    if claims.outputs and given != list(claims.outputs):
+        place = graph.tensors[graph.outputs[0]].name
+        expected, found = ({"outputs": [*names]} for names in (claims.outputs, given))
+        failures.add("structure", "tensor", place, expected, found)
     return CheckedOps(checked)
 
 

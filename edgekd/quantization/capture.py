@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.further_outputs import marked
 from edgekd.quantization import exporting
 from edgekd.quantization.recording import Recording, recorded
 
@@ -29,7 +30,15 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
         one, two = recorded(model, drawn[:1].clone()), recorded(model, drawn)
     except UnsupportedNetwork:  # torch.export says more about what it cannot follow
         return exporting.export(model, example)
-    return one.network() if holds_for_any_batch(one, two) else exporting.export(model, example)
+    if holds_for_any_batch(one, two):
+        return one.network()
+    if marked(one.graph):  # torch.export drops what nothing reads
+        raise UnsupportedNetwork(
+            f"{type(model).__name__} has several outputs, and computes something else for two "
+            "images than for one",
+            "keep its answers alone: name them with --outputs",
+        )
+    return exporting.export(model, example)
 
 
 def holds_for_any_batch(one: Recording, two: Recording) -> bool:

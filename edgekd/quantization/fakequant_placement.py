@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.further_outputs import FURTHER_OUTPUT
 from edgekd.quantization import int8_functions
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.quantization.graphs import Node, nodes_of, op_name, where
@@ -163,6 +164,7 @@ def refuse_unknown(graph: fx.Graph) -> None:
         elif (
             node.op == "call_function"
             and node not in fused
+            and node.target is not FURTHER_OUTPUT
             and not isinstance(node.meta.get("val"), (int, torch.SymInt))
         ):
             tflite_op(node)
@@ -170,7 +172,11 @@ def refuse_unknown(graph: fx.Graph) -> None:
 
 def is_compute(node: Node) -> bool:
     """Whether a node computes a tensor: not a parameter, an input, an output or a batch size."""
-    return node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor)
+    return (
+        node.op == "call_function"
+        and node.target is not FURTHER_OUTPUT
+        and isinstance(node.meta.get("val"), torch.Tensor)
+    )
 
 
 def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from edgekd.core.artifacts import Json, Network
 from edgekd.core.errors import RecipeError, UnsupportedNetwork
 from edgekd.networks import recorded_graph, weight_files
-from edgekd.networks.foreign import loader
+from edgekd.networks.foreign import loader, outputs
 from edgekd.networks.foreign.forms import split_weights
 from edgekd.networks.foreign.model import CONVERT, Asked, Foreign, Layout, Options
 from edgekd.networks.foreign.preprocessings import (
@@ -46,7 +46,7 @@ def foreign(config: ConvertConfig, options: Options = CONVERT) -> Foreign:
 @functools.lru_cache(maxsize=2)
 def _foreign(config: ConvertConfig, options: Options, _state: FileState | None) -> Foreign:
     asked = Asked(config.px, Layout(config.layout), config.trust, options)
-    return loader.load(config.model, asked)
+    return outputs.with_answers_alone(loader.load(config.model, asked), config.outputs, options)
 
 
 def state(model: str) -> FileState | None:
@@ -116,11 +116,11 @@ def _network(config: ConvertConfig, options: Options, _state: FileState | None) 
     did = _taken_out(graph, found, config, Way(tuple(mean), tuple(std)), options)
     if did is not None:
         mean, std = [*did.joined.mean], [*did.joined.std]
-    outputs = _outputs(found, graph, side)
-    names: list[Json] = [*found.classes] if len(found.classes) == outputs else []
+    count = _classes(found, graph, side)
+    names: list[Json] = [*found.classes] if len(found.classes) == count else []
     return Network(
         arch=recorded_graph.ARCH,
-        options={recorded_graph.GRAPH: recorded_graph.to_json(graph), "num_classes": outputs},
+        options={recorded_graph.GRAPH: recorded_graph.to_json(graph), "num_classes": count},
         px=side,
         mean=mean,
         std=std,
@@ -130,7 +130,7 @@ def _network(config: ConvertConfig, options: Options, _state: FileState | None) 
             "weights": found.origin,
             "licence": found.licence,
             DIGEST: found.digest,
-            NAMES: names or [str(number) for number in range(outputs)],
+            NAMES: names or [str(number) for number in range(count)],
             "params": sum(value.numel() for value in graph.parameters()),
             "macs": foreign_graph.macs(graph),
             **({} if did is None else {INSIDE: did.fact()}),
@@ -188,8 +188,8 @@ def _taken_out(
 
 
 @torch.inference_mode()
-def _outputs(found: Foreign, graph: nn.Module, px: int) -> int:
-    """The number of the network's outputs. Raises UnsupportedNetwork for what is no classifier."""
+def _classes(found: Foreign, graph: nn.Module, px: int) -> int:
+    """The number of the network's classes. Raises UnsupportedNetwork for what is no classifier."""
     answer = graph(torch.zeros(1, found.channels, px, px))
     if answer.ndim != 2 or answer.shape[1] < 2:
         raise UnsupportedNetwork(

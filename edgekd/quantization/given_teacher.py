@@ -73,6 +73,7 @@ def _described(config: ConvertConfig, _state: FileState | None) -> _Described:
     model = onnx_reading.parsed(path, read(path))
     asked = Asked(config.px, Layout(config.layout), config.trust, TEACHER)
     image = onnx_reading.image_input(path, model, asked)
+    onnx_reading.check_one_output(path, model)
     return _Described(model, image, onnx_reading.text(model, image.channels))
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx
 
+from edgekd.networks.further_outputs import AllOutputs
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.quantization.graphs import Node, nodes_of
 from edgekd.quantization.qat_network import QatNetwork, exact
@@ -42,7 +43,24 @@ def answers(network: QatNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
     return np.concatenate(rows).astype(np.float32)
 
 
-class IntegerPass(fx.Interpreter):
+def further_answers(
+    network: QatNetwork, images: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """{name: values} that a finished network gives beside its logits, float32 [n, ...] in torch's
+    order.
+    """
+    run = IntegerPass(exact(network))
+    rows: dict[str, list[npt.NDArray[np.float32]]] = {}
+    with torch.no_grad():
+        for image in images:
+            pixels = torch.from_numpy(image.transpose(2, 0, 1)[None].copy(order="C"))
+            run.run(network.pixels(pixels).double())
+            for name, value in run.further.items():
+                rows.setdefault(name, []).append(value.numpy().astype(np.float32))
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+class IntegerPass(AllOutputs):
     """Runs the graph of a float64 network in phase "frozen" (`qat_network.exact`).
 
     `run` takes what the graph takes and returns what it returns, float64. A layer whose sums might

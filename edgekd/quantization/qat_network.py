@@ -24,6 +24,7 @@ from edgekd.core import pages
 from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
 from edgekd.networks import builders
+from edgekd.networks.further_outputs import marked
 from edgekd.quantization import folding, graphs, rewrites, transposed_convolutions
 from edgekd.quantization.capture import capture as for_any_batch
 from edgekd.quantization.constant_folding import fold_constants
@@ -68,8 +69,8 @@ class QatNetwork(nn.Module):
 
     `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator
     that writes it}. `layers`: the layers with weights. `constants`: {edge name: path of its
-    constant operand}. train() and eval() change nothing, since neither dropout nor batch norm is
-    left.
+    constant operand}. `further`: the edges of the network's outputs beside its answers, in their
+    order. train() and eval() change nothing, since neither dropout nor batch norm is left.
     """
 
     _mean: Tensor
@@ -98,6 +99,7 @@ class QatNetwork(nn.Module):
         self.writers = writers_of(graph)
         self.layers = find_layers(graph)
         self.constants = constants_in(graph)
+        self.further = [str(node.meta["edge"]) for node in marked(graph.graph).values()]
         for layer in self.layers:
             quantizer = graph.get_submodule(layer.quantizer)
             assert isinstance(quantizer, PerChannelWeightFakeQuant)

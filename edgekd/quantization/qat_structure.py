@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from edgekd.core.errors import UnsupportedNetwork
+from edgekd.networks.further_outputs import marked
 from edgekd.quantization.fakequant import (
     ActivationFakeQuant,
     BiasFakeQuant,
@@ -55,10 +56,11 @@ def name_edges(graph: fx.GraphModule) -> dict[str, str]:
     meta["edge"].
 
     An edge is named after the module of the float network that made it. The image is "input", the
-    result "output".
+    result "output", and a further output of the network has its own name.
     """
     edges: dict[str, str] = {}
     output = output_of(graph.graph).args[0]
+    further = _further(graph.graph, output)
     for node in nodes_of(graph.graph):
         if node.op != "call_module" or not isinstance(
             graph.get_submodule(node.target), ActivationFakeQuant
@@ -69,16 +71,38 @@ def name_edges(graph: fx.GraphModule) -> dict[str, str]:
             name = "input"
         elif node is output:
             name = "output"
+        elif node in further:
+            name = further[node]
         elif made_by.op == "get_attr":
             name = str(made_by.target)
         else:
             name = module_of(made_by) or made_by.name
-        while name in edges:
+        while name in edges or (name in further.values() and node not in further):
             stem, _, count = name.partition("#")
             name = f"{stem}#{int(count or 1) + 1}"
         edges[name] = str(node.target)
         node.meta["edge"] = name
     return edges
+
+
+def _further(graph: fx.Graph, output: Node) -> dict[Node, str]:
+    """{the fake-quantizer of a further output: its name}. Raises UnsupportedNetwork for what no
+    operator of its own writes.
+    """
+    found: dict[Node, str] = {}
+    for name, value in marked(graph).items():
+        node: Node = value
+        made_by: Node = node.args[0] if node.op == "call_module" else node
+        if node is output or node in found or made_by.op != "call_function":
+            what = "the image or a constant"
+            if node is output or node in found:
+                what = f"the same as the output {found.get(node, 'of the answers')!r}"
+            raise UnsupportedNetwork(
+                f"the output {name!r} is {what}",
+                "leave it out: name the outputs to keep with --outputs",
+            )
+        found[node] = name
+    return found
 
 
 def writers_of(graph: fx.GraphModule) -> dict[str, str]:

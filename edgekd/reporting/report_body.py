@@ -10,6 +10,7 @@ import msgspec
 import edgekd
 from edgekd.assessment import assess, format_latency
 from edgekd.assessment.compiler_answer import CompiledForDevice
+from edgekd.core.artifact_rows import FurtherRow
 from edgekd.core.artifacts import (
     ONNX,
     RECORDED,
@@ -25,7 +26,7 @@ from edgekd.core.artifacts import (
 from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation import format_accuracy, format_offers, waterfall
-from edgekd.evaluation.accuracy_record import Accuracy
+from edgekd.evaluation.accuracy_record import Accuracy, FurtherAccuracy
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
@@ -120,6 +121,9 @@ def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
         answered=dataset.facts.get("labels_by") == "network",
     )
     found = waterfall.accuracy(evaluation, images, job.recipe.budget)
+    if evaluation.further:
+        rows = [_further(row) for row in evaluation.further]
+        found = msgspec.structs.replace(found, further_outputs=rows)
     if "formats" not in done:
         return format_offers.with_offers(found)
     formats: Formats = load(done, "formats")
@@ -129,6 +133,18 @@ def _accuracy(job: Job, done: Mapping[str, Done], dataset: Dataset) -> Accuracy:
         formats_failed=format_accuracy.failed(formats),
     )
     return format_offers.with_offers(found)
+
+
+def _further(row: FurtherRow) -> FurtherAccuracy:
+    """What report.json says of an output beside the answers."""
+    return FurtherAccuracy(
+        name=row["name"],
+        shape=row["shape"],
+        axes=row["axes"],
+        images=row["images"],
+        cosine=row["cosine"],
+        sqnr_db=row["sqnr_db"],
+    )
 
 
 def artifact(model: LiteModel) -> Artifact:

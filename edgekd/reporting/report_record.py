@@ -118,7 +118,9 @@ class Port(Record, frozen=True):
 
 
 class Artifact(Record, frozen=True):
-    """The .tflite. `ops`: how many operators of each kind it has."""
+    """The .tflite. `ops`: how many operators of each kind it has. `output`: its answers. `further`:
+    its other outputs, in their order.
+    """
 
     path: str
     sha256: str
@@ -127,6 +129,7 @@ class Artifact(Record, frozen=True):
     ops: dict[str, int]
     input: Port
     output: Port
+    further: list[Port] | UnsetType = UNSET
 
 
 class DeviceMemory(Record, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from edgekd.core.intervals import Interval
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UnsetType, present
-from edgekd.evaluation.accuracy_record import Accuracy, Metric
+from edgekd.evaluation.accuracy_record import Accuracy, FurtherAccuracy, Metric
 
 STAGES = {
     "teacher": "Teacher",
@@ -151,3 +151,12 @@ def cell(value: float | None, digits: int = 4) -> str:
     if value is None:
         return ""
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def further(row: FurtherAccuracy) -> str:
+    """An output beside the answers, in a line."""
+    shape = " x ".join(map(str, row.shape))
+    return (
+        f"Output {row.name} ({shape}), int8 against float on {plural(row.images, 'test image')}: "
+        f"cosine {row.cosine:.4f}, signal to noise {row.sqnr_db:.1f} dB"
+    )

@@ -69,3 +69,10 @@ class ConvertConfig:
         ),
     ] = ()
     trust: Trust = False
+    outputs: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names of the outputs to keep of a network with several, the answers "
+            "(logits) first. Empty: all."
+        ),
+    ] = ()

@@ -22,6 +22,8 @@ SHIFT = 128  # between a uint8 code and the int8 code of the same real number
 VERSIONS = {"QUANTIZE": 1, "DEQUANTIZE": 2}
 # Names of the ports, which apps show.
 INPUT, OUTPUT = "image", "scores"
+# Behind the name of the int8 tensor of a further output.
+PORT = "_port"
 
 
 def core(data: bytes | memoryview) -> bytes:
@@ -31,23 +33,22 @@ def core(data: bytes | memoryview) -> bytes:
     int8 network.
     """
     graph = read(data)
-    first, last = _port(graph, graph.inputs[0], "reads"), _port(graph, graph.outputs[0], "writes")
-    inner = [
-        first.outputs[0] if first else graph.inputs[0],
-        last.inputs[0] if last else graph.outputs[0],
-    ]
-    if any(graph.tensors[index].dtype != "INT8" for index in inner):
+    first = _port(graph, graph.inputs[0], "reads")
+    last = [_port(graph, index, "writes") for index in graph.outputs]
+    source = first.outputs[0] if first else graph.inputs[0]
+    targets = [op.inputs[0] if op else index for op, index in zip(last, graph.outputs, strict=True)]
+    types = [graph.tensors[index].dtype for index in (source, *targets)]
+    if any(dtype != "INT8" for dtype in types):
         raise ModelFileError(
-            f"not an int8 network: its input and output are "
-            f"{[graph.tensors[index].dtype for index in inner]} inside its ports",
+            f"not an int8 network: its input and output are {types} inside its ports",
             "take a file written by `edgekd build`",
         )
-    if first is None and last is None:
+    if first is None and not any(last):
         return bytes(data)
-    drop_ops = {op.index for op in (first, last) if op}
+    drop_ops = {op.index for op in (first, *last) if op}
     drop = {graph.inputs[0]} if first else set()
-    drop |= {graph.outputs[0]} if last else set()
-    _reduce(graph, drop_ops, drop, inner)
+    drop |= {index for op, index in zip(last, graph.outputs, strict=True) if op}
+    _reduce(graph, drop_ops, drop, source, targets)
     return write(graph.model)
 
 
@@ -57,7 +58,9 @@ def _port(graph: LiteGraph, tensor: int, side: str) -> Any:
     return near[0] if len(near) == 1 and near[0].name in VERSIONS else None
 
 
-def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]) -> None:
+def _reduce(
+    graph: LiteGraph, ops: set[int], tensors: set[int], source: int, targets: list[int]
+) -> None:
     """Remove operators and tensors with their buffers from the schema's model, and renumber the
     rest.
     """
@@ -81,17 +84,19 @@ def _reduce(graph: LiteGraph, ops: set[int], tensors: set[int], inner: list[int]
     for op in subgraph.operators:
         op.opcodeIndex = used.index(op.opcodeIndex)
     model.operatorCodes = [model.operatorCodes[index] for index in used]
-    _point(graph, place[inner[0]], place[inner[1]])
+    _point(graph, place[source], [place[index] for index in targets])
 
 
-def _point(graph: LiteGraph, source: int, target: int) -> None:
-    """Make the tensors `source` and `target` the graph's input and output, in its signature too."""
+def _point(graph: LiteGraph, source: int, targets: list[int]) -> None:
+    """Make these tensors the graph's input and its outputs, in its signature too."""
     model, subgraph = graph.model, graph.model.subgraphs[0]
-    subgraph.inputs, subgraph.outputs = np.array([source], np.int32), np.array([target], np.int32)
+    subgraph.inputs, subgraph.outputs = np.array([source], np.int32), np.array(targets, np.int32)
+    moved = dict(zip(graph.outputs, targets, strict=True))
     for signature in model.signatureDefs or []:
-        for ports, index in ((signature.inputs, source), (signature.outputs, target)):
-            for port in ports or []:
-                port.tensorIndex = index
+        for port in signature.inputs or []:
+            port.tensorIndex = source
+        for port in signature.outputs or []:
+            port.tensorIndex = moved[port.tensorIndex]
 
 
 def with_ports(data: bytes | memoryview, form: str) -> bytes:
@@ -107,19 +112,24 @@ def with_ports(data: bytes | memoryview, form: str) -> bytes:
         raise ValueError(f"form {form!r} is not one of {FORMS}")
     graph = read(data)
     if all(
-        graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], graph.outputs[0])
+        graph.tensors[index].dtype == form.upper() for index in (graph.inputs[0], *graph.outputs)
     ):
         core(data)  # raises for a file without an int8 network inside
         return bytes(data)
     graph = read(core(data))
-    inside, outside = graph.inputs[0], graph.outputs[0]
+    inside, outside = graph.inputs[0], list(graph.outputs)
     entry = _tensor(graph, inside, INPUT, form)
-    leave = _tensor(graph, outside, OUTPUT, form)
+    leave = [
+        # The further outputs keep their names, which tell them apart.
+        _tensor(graph, index, f"{graph.tensors[index].name}{PORT}" if number else OUTPUT, form)
+        for number, index in enumerate(outside)
+    ]
     subgraph = graph.model.subgraphs[0]
     subgraph.operators.insert(0, _operator(graph, "QUANTIZE", entry, inside))
-    subgraph.operators.append(
-        _operator(graph, "DEQUANTIZE" if form == "float32" else "QUANTIZE", outside, leave)
-    )
+    for inner, outer in zip(outside, leave, strict=True):
+        subgraph.operators.append(
+            _operator(graph, "DEQUANTIZE" if form == "float32" else "QUANTIZE", inner, outer)
+        )
     _point(graph, entry, leave)
     return write(graph.model)
 
@@ -134,7 +144,7 @@ def _tensor(graph: LiteGraph, like: int, name: str, form: str) -> int:
     )
     names = {tensor.name for tensor in graph.tensors}
     tensor = parts.TensorT()
-    tensor.name = name if name not in names else f"{name}_port"
+    tensor.name = name if name not in names else f"{name}{PORT}"
     tensor.shape, tensor.hasRank = np.asarray(inner.shape, np.int32), True
     tensor.type = getattr(parts.TensorType, form.upper())
     tensor.quantization = parts.QuantizationParametersT()

@@ -97,7 +97,9 @@ class LiteRunner:
                 "convert it again, or install a newer runtime: this one may lack an operator of it",
             ) from error
         self.input: LiteTensor = self.graph.tensors[self.graph.inputs[0]]
-        self.output: LiteTensor = self.graph.tensors[self.graph.outputs[0]]
+        # The answers come first.
+        self.outputs: list[LiteTensor] = [self.graph.tensors[at] for at in self.graph.outputs]
+        self.output: LiteTensor = self.outputs[0]
 
     def invoke(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run one input of the model's own shape and dtype. Returns a copy of the output."""
@@ -113,6 +115,16 @@ class LiteRunner:
     def value(self, index: int) -> npt.NDArray[Any]:
         """A copy of a tensor after `invoke` (with keep="everything")."""
         return np.array(self.interpreter.get_tensor(index))
+
+    def further_codes(self) -> dict[str, npt.NDArray[Any]]:
+        """{name: codes} of the outputs behind the answers after `codes`, for its last image.
+
+        They are counted as int8, as `codes` does.
+        """
+        return {
+            tensor.name: _as_int8(self.interpreter.get_tensor(tensor.index))
+            for tensor in self.outputs[1:]
+        }
 
     def delegated(self) -> set[int] | None:
         """Indices of the tensors that a delegate writes (XNNPACK, with kernels="default").
@@ -143,12 +155,16 @@ class LiteRunner:
         for image in images:
             found.append(self.invoke(quantize_pixels(image[None], self.input)))
             resident.used(1, image.nbytes)
-        answers = np.concatenate(found)
-        return (
-            (answers.astype(np.int16) - 128).astype(np.int8)
-            if answers.dtype == np.uint8
-            else answers
-        )
+        return _as_int8(np.concatenate(found))
+
+
+def _as_int8(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Codes counted as int8: those of uint8 less 128. A copy, since the interpreter reuses its
+    tensors.
+    """
+    if codes.dtype == np.uint8:
+        return (codes.astype(np.int16) - 128).astype(np.int8)
+    return codes.copy()
 
 
 def quantize_pixels(images: npt.NDArray[np.uint8], tensor: LiteTensor) -> npt.NDArray[Any]:
@@ -209,13 +225,16 @@ def describe(data: bytes | memoryview) -> LiteFacts:
     integer.
     """
     graph = read(data)
-    return LiteFacts(
+    facts = LiteFacts(
         ops=graph.counts(),
         full_integer=is_full_integer(graph),
         input=_port(graph.tensors[graph.inputs[0]]),
         output=_port(graph.tensors[graph.outputs[0]]),
         bytes=len(data),
     )
+    if further := [_port(graph.tensors[index]) for index in graph.outputs[1:]]:
+        facts["further"] = further
+    return facts
 
 
 def _port(tensor: LiteTensor) -> PortFacts:

@@ -43,6 +43,10 @@ def show_bench(say: Say, run: Bench, model: str | None = None) -> None:
             f"      golden set: {golden.images} images, answers agree on "
             f"{golden.argmax_agreement:.1%}{_difference(golden)}"
         )
+        for row in present(golden.further) or []:
+            if row.max_abs_lsb is not None:
+                off = f"largest difference {row.max_abs_lsb} LSB"
+                say(f"      output {safe(row.name)}: {row.images} images, {off}")
     for warning in run.warnings:
         say(f"      [yellow]note[/] {safe(warning)}")
 

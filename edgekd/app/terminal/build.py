@@ -27,7 +27,7 @@ from edgekd.evaluation.accuracy_record import (
 )
 from edgekd.proof.certificate_record import CertificateBody, EndToEnd
 from edgekd.reporting.report_record import DataBlock, Report
-from edgekd.reporting.text import metric, number
+from edgekd.reporting.text import further, metric, number
 
 MARKS = {
     StageState.FIRST: "",
@@ -64,6 +64,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)
+        for row in present(accuracy.further_outputs) or []:
+            say(safe(further(row)))
         show_formats(say, accuracy, present(report.device))
     if study := present(report.medical):
         show_medical(say, study)

@@ -32,6 +32,7 @@ class Options:
     mean: str = "--mean {}"
     std: str = "--std {}"
     order: str = "--order {}"
+    outputs: str = "--outputs {}"
 
 
 CONVERT = Options()  # of `edgekd convert` and `edgekd check`
@@ -42,6 +43,7 @@ TEACHER = Options(
     mean="--set teacher.mean=[{}]",
     std="--set teacher.std=[{}]",
     order="--set teacher.order={}",
+    outputs="",  # a teacher gives its answers alone
 )
 
 
@@ -67,6 +69,8 @@ class Foreign:
     pixels in 0..1, as the model says; empty where it does not. `classes`: the names of its outputs,
     empty where it does not say. `origin`: where the weights come from, without a folder. `licence`:
     as the model states it, else "". `digest`: a hash or a text that changes with the contents.
+    `outputs`: the names of what the module gives, the answers first, where it gives several things
+    or its file names them.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Foreign:
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
     licence: str = ""
+    outputs: tuple[str, ...] = ()
 
 
 class FromNhwc(nn.Module):

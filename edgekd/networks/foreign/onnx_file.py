@@ -73,6 +73,7 @@ def load(path: Path, asked: Asked) -> Foreign:
         std=told.std,
         classes=told.classes,
         licence=told.licence,
+        outputs=tuple(entry.name for entry in model.graph.output),
     )
 
 

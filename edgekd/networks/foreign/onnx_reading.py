@@ -102,9 +102,7 @@ def digest(path: Path, data: bytes) -> str:
 
 
 def image_input(path: Path, model: onnx.ModelProto, asked: Asked) -> OnnxImage:
-    """The one input that is no weight. Raises RecipeError unless it is an image, and unless the
-    model has one output.
-    """
+    """The one input that is no weight. Raises RecipeError unless it is an image."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     if len(inputs) != 1:
@@ -112,12 +110,6 @@ def image_input(path: Path, model: onnx.ModelProto, asked: Asked) -> OnnxImage:
         raise RecipeError(
             f"{path}: {len(inputs)} inputs ({names}); one image is expected",
             "export the model with one image input, without masks or sizes",
-        )
-    if len(model.graph.output) != 1:
-        names = ", ".join(repr(entry.name) for entry in model.graph.output)
-        raise RecipeError(
-            f"{path}: {len(model.graph.output)} outputs ({names}); one of logits is expected",
-            "export the model with the logits as its only output",
         )
     (entry,) = inputs
     kind = entry.type.tensor_type
@@ -131,6 +123,16 @@ def image_input(path: Path, model: onnx.ModelProto, asked: Asked) -> OnnxImage:
     dims = [dim.dim_value for dim in kind.shape.dim]
     px, channels, layout = _layout(path, entry.name, dims, asked)
     return OnnxImage(entry.name, px, channels, layout, dims[0])
+
+
+def check_one_output(path: Path, model: onnx.ModelProto) -> None:
+    """Raise RecipeError for a model with several outputs."""
+    if len(model.graph.output) != 1:
+        names = ", ".join(repr(entry.name) for entry in model.graph.output)
+        raise RecipeError(
+            f"{path}: {len(model.graph.output)} outputs ({names}); one of logits is expected",
+            "export the model with the logits as its only output",
+        )
 
 
 def _layout(path: Path, name: str, dims: list[int], asked: Asked) -> tuple[int, int, Layout]:

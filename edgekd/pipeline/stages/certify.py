@@ -20,7 +20,7 @@ from edgekd.core.records import to_json
 from edgekd.data.datasets import input_images
 from edgekd.pipeline.stage_settings import CertifySettings
 from edgekd.proof.certificate import Gates, Published, certify
-from edgekd.proof.golden import golden_npz
+from edgekd.proof.golden import further_arrays, golden_npz
 
 
 def run(
@@ -45,6 +45,12 @@ def run(
         input_images(inputs, "test", len(qat.mean)),
         logits[evaluation.stages.index("qat")],
         Gates(settings.config.max_lsb, settings.config.min_agreement),
-        Published(exported.qdq, dataset.classes, golden_npz(inputs, evaluation, qat)),
+        Published(
+            exported.qdq,
+            dataset.classes,
+            golden_npz(inputs, evaluation, qat),
+            evaluation.further,
+            further_arrays(evaluation, evaluation.further_trained),
+        ),
     )
     return Certificate(to_json(body))

@@ -23,6 +23,7 @@ from edgekd.core.artifacts import (
 from edgekd.core.context import Context
 from edgekd.core.pages import Resident
 from edgekd.data import datasets, on_demand
+from edgekd.export import further_answers
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherPrecision
@@ -78,6 +79,9 @@ def run(
     runner = runtime.LiteRunner(model.tflite)
     codes = runner.codes(images)
     keep("tflite", runtime.tensor_range(runner.output).dequantize(codes))
+    further, of_file, of_trained = further_answers.measure(
+        student, qat, model, images, _golden(inputs)
+    )
     stacked = np.stack(list(answers.values())).astype(np.float32)
     return Evaluation(
         stages=list(answers),
@@ -85,7 +89,16 @@ def run(
         labels=datasets.labels(dataset, "test").tolist(),
         logits=stacked.tobytes(),
         codes=codes.tobytes(),
+        further=further,
+        further_codes=of_file,
+        further_trained=of_trained,
     )
+
+
+def _golden(inputs: Inputs) -> list[int]:
+    """The places of the golden images in the test split."""
+    place = {row: number for number, row in enumerate(inputs.rows["test"])}
+    return [place[row] for row in inputs.rows["golden"]]
 
 
 def _teacher_logits(

@@ -115,6 +115,7 @@ class AccuracyView:
     """The whole section. `chart` and `changes` are SVG; `aucs`: whether any network has an AUC.
 
     `agreement`: the images have no labels, and the float network's answers stand for them.
+    `further`: a line for each output of the file beside its answers.
     """
 
     n: str
@@ -131,6 +132,7 @@ class AccuracyView:
     verdict: Verdict | None
     verdict_style: str
     paired: Paired | None
+    further: list[str]
 
 
 def accuracy(report: Report) -> AccuracyView | None:
@@ -156,6 +158,7 @@ def accuracy(report: Report) -> AccuracyView | None:
         verdict=verdict,
         verdict_style="" if verdict is None else VERDICT_STYLES[verdict.state],
         paired=present(block.paired),
+        further=[fmt.further(row) for row in present(block.further_outputs) or []],
     )
 
 

@@ -86,7 +86,11 @@ def artifact(report: Report) -> ArtifactView | None:
         size=fmt.kib(block.bytes),
         exact=fmt.whole(block.bytes),
         full_integer=block.full_integer,
-        ports=[_port("input", block.input), _port("output", block.output)],
+        ports=[
+            _port("input", block.input),
+            _port("output", block.output),
+            *(_port(f"output {port.name}", port) for port in present(block.further) or []),
+        ],
         pixels=block.input.dtype,
         ops=_ops(block, away, times, total),
         rest=[

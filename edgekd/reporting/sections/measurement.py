@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgekd.core.records import present
-from edgekd.device.bench_record import Bench, GoldenAnswers, Host, LatencyMs
+from edgekd.device.bench_record import Bench, FurtherAnswers, GoldenAnswers, Host, LatencyMs
 from edgekd.reporting import charts
 from edgekd.reporting import text as fmt
 from edgekd.reporting.device_answers import ran_on
@@ -110,7 +110,14 @@ def _golden(golden: GoldenAnswers | None) -> str:
     return (
         f"{fmt.plural(golden.images, 'stored image')}: same class as in the build on "
         f"{fmt.percent(golden.argmax_agreement)}{off}; {fmt.percent(golden.top1)} right"
+        + "".join(map(_further, present(golden.further) or []))
     )
+
+
+def _further(row: FurtherAnswers) -> str:
+    if row.max_abs_lsb is None:
+        return ""
+    return f"; output {row.name}: largest difference {fmt.whole(row.max_abs_lsb)} LSB"
 
 
 def _facts(host: Host) -> list[tuple[str, str]]:

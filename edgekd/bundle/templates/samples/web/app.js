@@ -41,10 +41,10 @@ async function start() {
   const shape = [1, down, across, contract.input.channels];
   const run = async (codes) => {
     const input = new litert.Tensor(codes, shape);
-    const [output] = await model.run(input);
-    const found = Uint8Array.from(output.toTypedArray());
+    const outputs = await model.run(input);
+    const found = Uint8Array.from(outputs[0].toTypedArray());
     input.delete();
-    output.delete();
+    outputs.forEach((output) => output.delete());
     return found;
   };
   const decodePacked = (name) => decode(new Blob([read(name)], {type: 'image/png'}));
