@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_tflite import tiny
 
 from edgekd.bundle import golden_set, plain_pictures, preprocess_vectors, samples
 from edgekd.bundle.deployment_record import AnswerRule, Deployment, ImageInput, ModelOutput
@@ -48,7 +49,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the samples of a made-up model."""
     folder = tmp_path_factory.mktemp("vectors")
-    for name, data in samples.render(CONTRACT, ["a", "b"]).items():
+    for name, data in samples.render(CONTRACT, ["a", "b"], tiny().model).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder

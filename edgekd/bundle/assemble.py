@@ -123,7 +123,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
         "licences.json": facts_json(to_json(parts.licences)),
         "certificate.json": facts_json(to_json(seal(parts.certificate, forms))),
     }
-    files |= samples.render(contract, parts.classes)
+    files |= samples.render(contract, parts.classes, files[MODEL])
     files |= _papers(parts, contract, files)
     files["lineage.json"] = facts_json(to_json(chain(parts, files)))
     files["manifest.json"] = facts_json(to_json(manifest(parts.name, files)))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgekd.bundle import preprocess_vectors
+from edgekd.bundle import preprocess_vectors, service_memory
 from edgekd.bundle.deployment_record import AnswerRule, Deployment
 from edgekd.core.errors import EdgeKDError
 from edgekd.core.records import UnsetType
@@ -24,9 +24,9 @@ SUFFIX = ".in"
 MARKER = re.compile(r"@@([A-Z_]+)@@")
 
 
-def render(contract: Deployment, labels: Sequence[str]) -> dict[str, bytes]:
-    """{samples/...: bytes} for one model. Equal input gives equal bytes."""
-    words = _words(contract, labels)
+def render(contract: Deployment, labels: Sequence[str], model: bytes) -> dict[str, bytes]:
+    """{samples/...: bytes} for one model, a .tflite. Equal input gives equal bytes."""
+    words = {**_words(contract, labels), "MEMORY_MIB": str(service_memory.limit_mib(model))}
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:

@@ -287,7 +287,7 @@ def _samples(files: Files) -> list[str]:
     """
     if bundle_files.read_lineage(files).edgekd != edgekd.__version__:
         return []
-    made = samples.render(_contract(files), _labels(files))
+    made = samples.render(_contract(files), _labels(files), files[MODEL])
     wrong = [
         f"{name} is not what this edgekd makes" for name in made if files.get(name) != made[name]
     ]
