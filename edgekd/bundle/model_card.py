@@ -164,7 +164,8 @@ def _use(source: ImageInput) -> list[str]:
         "|---|---|",
         (
             "| Raspberry Pi, any Linux | `python3 samples/pi/classify.py IMAGE` "
-            "(numpy, Pillow, ai-edge-litert; Python 3.9+) |"
+            "(numpy, Pillow, ai-edge-litert; Python 3.9+); a camera, services and a package: "
+            "`samples/pi/README.md` |"
         ),
         "| a web page | `samples/web/README.md`: one offline page, made with npm's LiteRT.js |",
         "| Android | `samples/android/README.md`: a Gradle project in Kotlin |",
