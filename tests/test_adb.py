@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -23,6 +24,7 @@ from edgekd.core.records import to_json
 from edgekd.device import adb, android, benchmark_output, benchmark_tool, transports
 from edgekd.device.android_delegate import AndroidDelegate
 from edgekd.device.bench_settings import BenchSettings
+from edgekd.device.npu_libraries import npu_libraries_of
 from edgekd.device.transports import Job, Ran
 from edgekd.settings.device_profiles import load_profile
 
@@ -205,6 +207,7 @@ def test_a_device_without_shell_v2(plug, tmp_path):
         ("gpu", {"--use_gpu=true"}),
         ("nnapi", {"--use_nnapi=true", "--disable_nnapi_cpu=true"}),
         ("nnapi:acme-npu", {"--use_nnapi=true", "--nnapi_accelerator_name=acme-npu"}),
+        ("npu", {"--use_npu=true", "--dispatch_library_path=."}),
         ("none", {"--use_xnnpack=false"}),
     ],
 )
@@ -221,6 +224,59 @@ def test_a_delegate_that_took_part_of_the_graph_is_told(plug, tmp_path):
     found, _, _ = measured(plug, tmp_path, settings, log=log)
     assert any("took 20 of 31 operators" in warning for warning in found["warnings"])
     assert found["runtime"]["delegate"] == "nnapi:acme-npu"
+
+
+NPU = load_profile("android-npu-qualcomm")
+
+
+def test_an_npu_gets_its_vendor_s_libraries(plug, tmp_path):
+    """They lie beside the tool, and the loader finds them there."""
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for name in ("libLiteRtDispatch_Qualcomm.so", "libQnnHtp.so"):
+        (libraries / name).write_bytes(name.encode())
+    (libraries / "README.md").write_text("stays here")
+    device = plug()
+    seen = (
+        "import pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'seen')!r}).write_text(json.dumps([sorted(n for n in "
+        "os.listdir('.') if n[0] != '.'), "
+        "os.environ['LD_LIBRARY_PATH'] == os.environ['ADSP_LIBRARY_PATH'] == os.getcwd()]))\n"
+    )
+    program = tool(tmp_path, log=(LOGS / "benchmark_npu.txt").read_text(), before=seen)
+    with adb.attached(device.serial) as phone:
+        found = android.bench(
+            tiny().model, NPU, phone, program, SETTINGS, lambda share: None, libraries
+        )
+    assert json.loads((tmp_path / "seen").read_text()) == [
+        [
+            "benchmark_model",
+            "libLiteRtDispatch_Qualcomm.so",
+            "libQnnHtp.so",
+            "model.tflite",
+        ],
+        True,
+    ]
+    assert "--use_npu=true" in json.loads((tmp_path / "started").read_text())[0]
+    assert found.runtime.delegate == "npu"
+    assert found.latency_ms.mean == 0.36
+    assert any("NPU plug-in took 62 of 64" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("delegate", "names", "said"),
+    [
+        ("npu", None, "the delegate npu needs the libraries of the NPU's vendor"),
+        ("npu", ["libQnnHtp.so"], "holds no libLiteRtDispatch_*.so"),
+        ("gpu", ["libLiteRtDispatch_Qualcomm.so"], "and the delegate is gpu"),
+    ],
+)
+def test_a_delegate_and_libraries_that_do_not_go_together(tmp_path, delegate, names, said):
+    for name in names or ():
+        (tmp_path / name).touch()
+    with pytest.raises((DeviceError, RecipeError), match=re.escape(said)) as raised:
+        npu_libraries_of(AndroidDelegate(delegate), tmp_path if names else None)
+    assert "--npu-libraries" in raised.value.next_step
 
 
 def test_a_hot_phone_whose_delegate_ran_nothing(plug, tmp_path):

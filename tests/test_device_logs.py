@@ -117,6 +117,19 @@ DELEGATES = {
         ["TfLiteNnapiDelegate took 5 of 64", "TfLiteXNNPackDelegate took 59 of 62"],
     ),
     ("android_gpu_failed", "gpu"): (Extent.NOTHING, ["gpu took no operator", "gave them back"]),
+    ("benchmark_npu", "npu"): (
+        Extent.PART,
+        [
+            "NPU plug-in took 62 of 64 operators in 2 parts; the rest was offered to Dispatch",
+            "DispatchDelegate took 2 of 4 operators in 2 parts; the rest was offered to TfLiteXNN",
+            "TfLiteXNNPackDelegate took 2 of 4 operators in 2 parts; the rest ran on the CPU",
+        ],
+    ),
+    ("benchmark_npu_none", "npu"): (
+        Extent.NOTHING,
+        ["npu took no operator", "NPU plug-in took 0 of 64 operators"],
+    ),
+    ("benchmark_litert", "npu"): (None, ["the log does not say that npu took any operator"]),
     ("benchmark_old", "nnapi"): (None, ["the log does not say that nnapi took any operator"]),
 }
 

@@ -211,8 +211,8 @@ def _one_place(asked: Bench) -> None:
 def _place(asked: Bench, subject: bench_targets.Subject) -> Iterator[bench_targets.Measure]:
     """The function that measures where the arguments say."""
     if asked.adb is not None:
-        tool = _path(asked.benchmark_model)
-        with bench_targets.over_adb(subject, asked.adb or None, tool) as measure:
+        tool, libraries = _path(asked.benchmark_model), _path(asked.npu_libraries)
+        with bench_targets.over_adb(subject, asked.adb or None, tool, libraries) as measure:
             yield measure
     elif asked.ssh is not None:
         yield bench_targets.over_ssh(subject, asked.ssh, asked.python, _path(asked.ssh_config))

@@ -117,8 +117,16 @@ class Bench(Arguments):
         default="auto",
         metadata=option(
             "auto, xnnpack, none, edgetpu[:DEVICE], external:LIBRARY[,KEY=VALUE...]; "
-            "--adb: xnnpack, none, gpu, nnapi[:ACCELERATOR]",
+            "--adb: xnnpack, none, gpu, npu, nnapi[:ACCELERATOR]",
             "NAME",
+        ),
+    )
+    npu_libraries: PathLike | None = field(
+        default=None,
+        metadata=option(
+            "--adb --delegate npu: the vendor's libraries for the phone (libLiteRtDispatch_*.so "
+            "and others)",
+            "DIR",
         ),
     )
     threads: int | None = field(

@@ -6,6 +6,7 @@ device: its tests use a real adb and a scripted device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.core.artifacts import sha256
@@ -20,6 +21,7 @@ from edgekd.device.delegation import read_delegation
 from edgekd.device.device_text import clean
 from edgekd.device.edgebench import VERSION
 from edgekd.device.model_file import check_model
+from edgekd.device.npu_libraries import LIBRARY, WITH_LIBRARIES, npu_libraries_of
 from edgekd.device.thermal_service import throttled_note
 from edgekd.device.transports import Job, Progress, Ran
 from edgekd.settings.device_profiles import DeviceProfile
@@ -28,6 +30,7 @@ TOOL = "benchmark_model"
 MARGIN_S = 30.0  # over the tool's own --max_secs (150 by default) and what starting takes
 # profile -> the delegate when none is named; every other profile gets XNNPACK
 DELEGATES = {"android-gpu": Kind.GPU, "android-nnapi": Kind.NNAPI}
+NPU_MAPPER = "npu"  # the mapper of every profile of an NPU
 
 
 def bench(
@@ -37,10 +40,12 @@ def bench(
     named_tool: Path | None,
     settings: BenchSettings,
     on_progress: Progress,
+    npu_libraries: Path | None = None,
 ) -> Bench:
     """Measure a model on an Android device.
 
-    `named_tool`: benchmark_model's file, or None to look for it. Raises DeviceError, ModelFileError
+    `named_tool`: benchmark_model's file, or None to look for it. `npu_libraries`: the folder of the
+    vendor's libraries, for the delegate npu alone. Raises DeviceError, ModelFileError
     for a model that is not whole, and RecipeError for a setting that benchmark_model does not have.
     """
     check_model(model, "the model")
@@ -49,23 +54,23 @@ def bench(
             "--soak needs EdgeKD's own runner, and Android has no Python for it",
             "measure without --soak, and watch `adb shell dumpsys thermalservice`",
         )
-    automatic = DELEGATES.get(profile.name, Kind.XNNPACK)
-    delegate = AndroidDelegate(automatic if settings.delegate == "auto" else settings.delegate)
+    delegate = _delegate(profile, settings.delegate)
+    libraries = npu_libraries_of(delegate, npu_libraries)
     program = benchmark_tool.find_tool(named_tool).read_bytes()
     before = android_facts.ask(device)
     benchmark_tool.check_architecture(program, before.abi)
     warnings = delegate.warnings(before.api_level)
     threads = settings.threads or profile.threads
-    ran = _run(model, program, delegate, threads, device, settings, on_progress)
+    flags = benchmark_tool.arguments(delegate, threads, settings.runs, settings.min_seconds)
+    files = {**libraries, TOOL: program, benchmark_tool.MODEL: model}
+    ran = _run(files, flags, device, settings, on_progress)
     found = benchmark_output.figures(ran.files.get(benchmark_tool.PROTO), ran.stderr)
     if "median" not in found:
         warnings.append(
             "this benchmark_model told no median, so there is no p50; its mean is there"
         )
     after = android_facts.ask(device)
-    hot = throttled_note(before.thermal, after.thermal)
-    if hot is not None:
-        warnings.append(hot)
+    warnings += filter(None, [throttled_note(before.thermal, after.thermal)])
     delegation = read_delegation(ran.stderr)
     result = Bench(
         model_sha256=sha256(model),
@@ -74,13 +79,7 @@ def bench(
         transport=device.name,
         runtime=Runtime(TOOL, f"sha256 {sha256(program)[:12]}", delegate.used(delegation), threads),
         host=android_facts.host(before, after),
-        settings=Settings(
-            warmup_runs=int(found.get("num_warmup_runs", 0)),
-            runs=settings.runs,
-            min_seconds=settings.min_seconds,
-            seed=settings.seed,
-            cores=list(settings.cores) if settings.cores else None,
-        ),
+        settings=_used(settings, found),
         latency_ms=benchmark_output.latency(found),
         memory_kib=benchmark_output.memory(found),
         golden=None,
@@ -92,21 +91,39 @@ def bench(
     return completed(result, profile)
 
 
+def _delegate(profile: DeviceProfile, asked: str) -> AndroidDelegate:
+    """The delegate that was asked for; for "auto", the one that the profile is about."""
+    if asked != "auto":
+        return AndroidDelegate(asked)
+    if profile.mapper == NPU_MAPPER:
+        return AndroidDelegate(Kind.NPU)
+    return AndroidDelegate(DELEGATES.get(profile.name, Kind.XNNPACK))
+
+
+def _used(settings: BenchSettings, found: Mapping[str, float]) -> Settings:
+    """The settings of a run, with the warm-up runs that the tool made."""
+    return Settings(
+        warmup_runs=int(found.get("num_warmup_runs", 0)),
+        runs=settings.runs,
+        min_seconds=settings.min_seconds,
+        seed=settings.seed,
+        cores=list(settings.cores) if settings.cores else None,
+    )
+
+
 def _run(
-    model: bytes,
-    program: bytes,
-    delegate: AndroidDelegate,
-    threads: int,
+    files: dict[str, bytes],
+    flags: list[str],
     device: AdbTransport,
     settings: BenchSettings,
     on_progress: Progress,
 ) -> Ran:
     """Run the tool in a private folder on the device. Raises DeviceError when it fails."""
     pinned = ["taskset", f"{sum(1 << core for core in settings.cores):x}"] if settings.cores else []
-    flags = benchmark_tool.arguments(delegate, threads, settings.runs, settings.min_seconds)
+    libraries = any(name.endswith(LIBRARY) for name in files)
     job = Job(
-        {TOOL: program, benchmark_tool.MODEL: model},
-        [*pinned, f"./{TOOL}", *flags],
+        files,
+        [*(WITH_LIBRARIES if libraries else ()), *pinned, f"./{TOOL}", *flags],
         [benchmark_tool.PROTO],
         settings.timeout_s + MARGIN_S,
     )

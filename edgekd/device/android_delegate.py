@@ -21,11 +21,15 @@ class Kind(StrEnum):
     NONE = "none"
     GPU = "gpu"
     NNAPI = "nnapi"
+    NPU = "npu"
+
+
+ACCELERATORS = (Kind.GPU, Kind.NNAPI, Kind.NPU)
 
 
 @dataclass(frozen=True)
 class AndroidDelegate:
-    """A delegate by its name on the command line: xnnpack, none, gpu, or nnapi[:ACCELERATOR].
+    """A delegate by its name on the command line: xnnpack, none, gpu, npu, or nnapi[:ACCELERATOR].
 
     Raises RecipeError for another name.
     """
@@ -33,10 +37,10 @@ class AndroidDelegate:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"xnnpack|none|gpu|nnapi(:[A-Za-z0-9_.-]+)?", self.name):
+        if not re.fullmatch(r"xnnpack|none|gpu|npu|nnapi(:[A-Za-z0-9_.-]+)?", self.name):
             raise RecipeError(
                 f"the delegate {self.name!r} is not one that runs over adb",
-                "give xnnpack, none, gpu, nnapi or nnapi:ACCELERATOR",
+                "give xnnpack, none, gpu, npu, nnapi or nnapi:ACCELERATOR",
             )
 
     @property
@@ -53,7 +57,8 @@ class AndroidDelegate:
         """The flags of benchmark_model.
 
         NNAPI may not fall back to its own CPU kernels, because their times would pass for an
-        accelerator's.
+        accelerator's. `npu` is known to LiteRT's newer tool alone (benchmark_litert_model): it
+        finds the vendor's libraries in its own folder.
         """
         named = [f"--nnapi_accelerator_name={self.accelerator}"] if self.accelerator else []
         return {
@@ -65,6 +70,11 @@ class AndroidDelegate:
                 "--use_xnnpack=false",
                 "--disable_nnapi_cpu=true",
                 *named,
+            ],
+            Kind.NPU: [
+                "--use_npu=true",
+                "--dispatch_library_path=.",
+                "--compiler_plugin_library_path=.",
             ],
         }[self.kind]
 
@@ -98,7 +108,7 @@ class AndroidDelegate:
             notes.insert(
                 0, f"{self.kind} took no operator: these are times of the CPU's built-in kernels"
             )
-        elif extent is None and self.kind in (Kind.GPU, Kind.NNAPI):
+        elif extent is None and self.kind in ACCELERATORS:
             notes.append(
                 f"the log does not say that {self.kind} took any operator: these may be times of "
                 "the CPU"

@@ -61,14 +61,17 @@ def _by_runner(subject: Subject, transport: Transport) -> Measure:
 
 
 @contextmanager
-def over_adb(subject: Subject, serial: str | None, tool: Path | None) -> Iterator[Measure]:
+def over_adb(
+    subject: Subject, serial: str | None, tool: Path | None, npu_libraries: Path | None = None
+) -> Iterator[Measure]:
     """The Android device with that serial, or the only one that is attached.
 
-    `tool`: the file of benchmark_model, or None to look for it. Raises DeviceError.
+    `tool`: the file of benchmark_model, or None to look for it. `npu_libraries`: the folder of the
+    vendor's libraries, for the delegate npu. Raises DeviceError.
     """
     with adb.attached(serial) as device:
         yield lambda profile, on_progress: android.bench(
-            subject.model, profile, device, tool, subject.settings, on_progress
+            subject.model, profile, device, tool, subject.settings, on_progress, npu_libraries
         )
 
 

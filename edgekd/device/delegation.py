@@ -12,6 +12,8 @@ from edgekd.device.log_lines.reader import read_log
 
 MAX_UNSUPPORTED = 3  # operators that a note names; the others are counted
 CPU = "the rest ran on the CPU's built-in kernels"
+# LiteRT's compiler plug-in of an NPU, and the delegate that runs what it has compiled.
+PLUG_IN, DISPATCH = "NPU plug-in", "DispatchDelegate"
 
 
 class Extent(Enum):
@@ -76,6 +78,8 @@ class Delegation:
         shares = [share for share in self.shares if _is_of(share.delegate, kind)]
         if not shares:
             return Extent.NOTHING if self.withdrawn and not self.shares else None
+        if not any(share.part for share in shares):
+            return Extent.NOTHING
         return Extent.WHOLE if all(share.part == share.whole for share in shares) else Extent.PART
 
     def notes(self) -> list[str]:
@@ -111,8 +115,10 @@ def _parts(count: int) -> str:
 def _is_of(name: str, kind: str) -> bool:
     """Whether a delegate's node, such as TfLiteGpuDelegateV2, is of that kind."""
     plain, wanted = name.lower(), kind.lower()
-    return wanted in plain or (
-        wanted == "gpu" and plain in ("litert_cl", "litert_gl", "litert_wgpu")
+    return (
+        wanted in plain
+        or (wanted == "gpu" and plain in ("litert_cl", "litert_gl", "litert_wgpu"))
+        or (wanted == "npu" and plain == DISPATCH.lower())
     )
 
 
@@ -149,6 +155,8 @@ def read_delegation(log: str) -> Delegation:
         listing = row is delegate_lines.UNSUPPORTED
         if row in (delegate_lines.REPLACING, delegate_lines.OLD_REPLACING):
             found = replace(found, shares=_with(found.shares, groups))
+        elif row is delegate_lines.NPU_PARTITION:
+            found = replace(found, shares=_with(found.shares, {**groups, "delegate": PLUG_IN}))
         elif row is delegate_lines.RESTORED:
             found = replace(found, shares=(), withdrawn=found.withdrawn + 1)
         elif row in EXTENTS:

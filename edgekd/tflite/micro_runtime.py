@@ -1,8 +1,8 @@
 """TensorFlow Lite Micro's interpreter of the package tflite-micro, in a process of its own.
 
 It runs the runtime's reference kernels on this machine, with 64-bit pointers: the arithmetic is
-that of a microcontroller with reference kernels, the arena is larger. The package is optional.
-The interpreter prints what it allocated on stderr, and a file that it cannot run may crash
+that of a microcontroller with reference kernels, the arena is larger. The package is the extra
+"micro". The interpreter prints what it allocated on stderr, and a file that it cannot run may crash
 it, so it never runs in this process.
 """
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from edgekd.core.errors import MissingExtra, ModelFileError
 
-PACKAGE = "tflite-micro"
+PACKAGE, EXTRA = "tflite-micro", "micro"
 # The interpreter needs an arena before it says how much it took. This suits every network that a
 # microcontroller can hold.
 ARENA_BYTES = 64 * 2**20
@@ -60,7 +60,7 @@ def run(model: bytes, codes: npt.NDArray[np.int8]) -> MicroAnswer:
     ModelFileError with the interpreter's own words for a model that it does not run.
     """
     if not installed():
-        raise MissingExtra(PACKAGE, "", "running a model in TensorFlow Lite Micro")
+        raise MissingExtra(PACKAGE, EXTRA, "running a model in TensorFlow Lite Micro")
     given = io.BytesIO()
     np.savez(given, model=np.frombuffer(model, np.uint8), codes=codes)
     home = str(Path(__file__).resolve().parents[2])

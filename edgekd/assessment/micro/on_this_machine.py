@@ -12,8 +12,8 @@ from edgekd.tflite import micro_runtime
 from edgekd.tflite.flatbuffer import LiteGraph
 
 NOT_INSTALLED = (
-    "the arena is as planned: `pip install tflite-micro` lets EdgeKD compare it with TensorFlow "
-    "Lite Micro's interpreter"
+    "the arena is as planned: pip install 'edgekd[micro]' compares it with TensorFlow Lite "
+    "Micro's interpreter"
 )
 
 

@@ -8,6 +8,7 @@ SUBGRAPH = "tflite/core/subgraph.cc"
 BENCHMARK = "tflite/tools/benchmark/benchmark_tflite_model.cc"
 GPU_BUILDER = "tflite/delegates/gpu/common/model_builder.cc"
 PROVIDERS = "tflite/tools/delegates"
+PLUGIN = "litert/compiler/plugin/compiler_plugin.cc"
 
 
 def _line(
@@ -159,6 +160,24 @@ NOT_WHOLE = _line(
     SUBGRAPH,
     "LiteRT",
     says=Says.CAUSE,
+)
+
+NPU_PARTITION = _line(
+    r"Partitioned subgraph<(?P<subgraph>\d{1,9})>, selected (?P<part>\d{1,9}) ops, from a total of "
+    r"(?P<whole>\d{1,9}) ops\. +resulted in (?P<pieces>\d{1,9}) partitions\.",
+    "Partitioned subgraph<0>, selected 68 ops, from a total of 68 ops. resulted in 1 partitions.",
+    "The NPU's compiler plug-in takes a part of the operators. It may still fail to compile them.",
+    PLUGIN,
+    "LiteRT 2",
+)
+NPU_LIBRARIES = _line(
+    r"(?:dispatch_library_path|compiler_plugin_library_path|compiler_cache_path): .*",
+    "dispatch_library_path: .",
+    "Where the tool looks for the vendor's libraries.",
+    "litert/tools/benchmark_litert_model.cc",
+    "LiteRT 2",
+    says=Says.PROGRESS,
+    tool=Tool.LITERT_BENCHMARK,
 )
 
 LINES = tuple(value for value in list(vars().values()) if isinstance(value, LogLine))
