@@ -179,3 +179,19 @@ def test_a_wrong_preprocessing_of_such_a_network_is_named_as_it_is_typed() -> No
     assert found is not None
     assert "--mean 0,0,0 --std 0.00392157" in found.way.flags(CONVERT, "rgb")
     assert "With --mean 0,0,0 --std 0.00769231,0.00769231,0.00769231" in found.told(CONVERT, "rgb")
+
+
+def test_a_file_for_several_images_at_once_serves_any_number(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2pytorch")
+    once = tiny_onnx.save(tmp_path / "once.onnx")
+    made = tiny_onnx.model(batch=4)
+    flatten = next(node for node in made.graph.node if node.op_type == "Flatten")
+    sizes = numpy_helper.from_array(np.array([4, 8], np.int64), "sizes")
+    made.graph.initializer.append(sizes)
+    flatten.CopyFrom(helper.make_node("Reshape", [flatten.input[0], "sizes"], ["flat"]))
+    onnx.save(made, tmp_path / "four.onnx")
+    one, four = (
+        foreign_graph.recorded(loader.load(str(file), Asked()).module, images())
+        for file in (once, tmp_path / "four.onnx")
+    )
+    assert torch.allclose(one(images(3)), four(images(3)), atol=1e-5)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekd.quantization.folding import bias_of, set_bias
-from edgekd.quantization.graph_edits import call_like, held, pointwise_parameters, replace
+from edgekd.quantization.graph_edits import call_like, held, layer_parameters, replace
 from edgekd.quantization.graph_edits import constant as new_constant
 from edgekd.quantization.graphs import (
     Node,
@@ -47,7 +47,7 @@ def pointwise(
     int8 weight is 127 or -127 at a scale of its own, so no precision is lost.
     """
     channels = gain.numel()
-    weight, bias = pointwise_parameters(
+    weight, bias = layer_parameters(
         network, node, gain.float().reshape(channels, 1, 1, 1), offset.float()
     )
     args = (source, weight, bias, [1, 1], [0, 0], [1, 1], channels)
@@ -116,6 +116,40 @@ AFFINE: dict[Any, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     aten.mul.Tensor: lambda c: (c, torch.zeros_like(c)),
     aten.div.Tensor: lambda c: (1.0 / c, torch.zeros_like(c)),
 }
+
+
+def line_of(
+    network: fx.GraphModule, node: Node, source: Node, axis: int, channels: int
+) -> tuple[Tensor, Tensor] | None:
+    """Gain and offset, float64 [channels], of an operator that is a line of `source` in each
+    channel; None where it is none. `axis`: that of the channels.
+    """
+    if node.target is aten.batch_norm.default and axis == 1:
+        return batch_norm_line(network, node)
+    if node.target not in AFFINE or node.kwargs or len(node.args) != 2:
+        return None
+    first, second = node.args
+    if second is source and node.target in (aten.add.Tensor, aten.mul.Tensor):
+        second = first
+    elif first is not source:
+        return None
+    constant = _along(network, second, len(shape_of(node)), axis, channels)
+    return None if constant is None else AFFINE[node.target](constant)
+
+
+def _along(
+    network: fx.GraphModule, value: Any, rank: int, axis: int, channels: int
+) -> Tensor | None:
+    """A number, or a stored tensor that differs along one axis alone, as float64 [channels]."""
+    if isinstance(value, (int, float)):
+        return torch.full((channels,), float(value), dtype=torch.float64)
+    if not (isinstance(value, fx.Node) and value.op == "get_attr"):
+        return None
+    stored = held(network, value).double()
+    full = stored.reshape([1] * (rank - stored.ndim) + list(stored.shape))
+    if any(size != 1 for place, size in enumerate(full.shape) if place != axis):
+        return None
+    return full.reshape(-1).expand(channels).clone()
 
 
 def scalars(network: fx.GraphModule) -> None:

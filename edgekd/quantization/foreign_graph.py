@@ -18,6 +18,7 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.networks.module_paths import place
 from edgekd.quantization import input_affine
 from edgekd.quantization.batch_axis import any_batch
+from edgekd.quantization.branch_merging import merge_branches, norms_before_linear_layers
 from edgekd.quantization.constant_folding import fold_constants
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
@@ -59,6 +60,8 @@ def recorded(model: nn.Module, example: Tensor) -> fx.GraphModule:
     clamps_with_numbers(graph)
     whole_operators(graph)
     cancel_permutes(graph)
+    norms_before_linear_layers(graph)
+    merge_branches(graph)
     any_batch(graph)
     python_names(graph)
     clean(graph)

@@ -42,11 +42,11 @@ def constant(network: fx.GraphModule, before: Node, part: str, value: Tensor) ->
     return _parameter(network, before, name, value)
 
 
-def pointwise_parameters(
-    network: fx.GraphModule, before: Node, weight: Tensor, bias: Tensor
+def layer_parameters(
+    network: fx.GraphModule, before: Node, weight: Tensor, bias: Tensor, part: str = "affine"
 ) -> tuple[Node, Node]:
-    """The parameters of a new layer, named `affine` after the module of the node `before`."""
-    stem = f"{module_of(before)}.affine" if module_of(before) else "affine"
+    """The parameters of a new layer, named `part` after the module of the node `before`."""
+    stem = f"{module_of(before)}.{part}" if module_of(before) else part
     name, count = stem, 1
     while has_path(network, name):
         count += 1

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgekd.quantization.affine_rewrites import AFFINE, batch_norm_line
-from edgekd.quantization.graph_edits import held
+from edgekd.quantization.affine_rewrites import line_of
 from edgekd.quantization.graphs import (
     PERMUTATIONS,
     Node,
@@ -24,7 +23,6 @@ from edgekd.quantization.graphs import (
 )
 
 aten = torch.ops.aten
-SYMMETRIC = (aten.add.Tensor, aten.mul.Tensor)
 
 
 def take_out(network: fx.GraphModule) -> tuple[Tensor, Tensor] | None:
@@ -44,7 +42,7 @@ def take_out(network: fx.GraphModule) -> tuple[Tensor, Tensor] | None:
         if reader.target in PERMUTATIONS:
             axis = permutation(reader).index(axis)
         else:
-            line = _line(network, reader, node, axis, channels)
+            line = line_of(network, reader, node, axis, channels)
             if line is None:
                 break
             gain, offset = gain * line[0], offset * line[0] + line[1]
@@ -67,35 +65,3 @@ def _only_reader(node: Node) -> Node | None:
 
 def _computed(value: Any) -> bool:
     return isinstance(value, fx.Node) and value.op != "get_attr"
-
-
-def _line(
-    network: fx.GraphModule, node: Node, source: Node, axis: int, channels: int
-) -> tuple[Tensor, Tensor] | None:
-    """Gain and offset, float64 [channels], of an operator that is a line in each channel."""
-    if node.target is aten.batch_norm.default and axis == 1:
-        return batch_norm_line(network, node)
-    if node.target not in AFFINE or node.kwargs or len(node.args) != 2:
-        return None
-    first, second = node.args
-    if second is source and node.target in SYMMETRIC:
-        second = first
-    elif first is not source:
-        return None
-    constant = _per_channel(network, second, len(shape_of(node)), axis, channels)
-    return None if constant is None else AFFINE[node.target](constant)
-
-
-def _per_channel(
-    network: fx.GraphModule, value: Any, rank: int, axis: int, channels: int
-) -> Tensor | None:
-    """A number, or a stored tensor that differs along one axis alone, as float64 [channels]."""
-    if isinstance(value, (int, float)):
-        return torch.full((channels,), float(value), dtype=torch.float64)
-    if not (isinstance(value, fx.Node) and value.op == "get_attr"):
-        return None
-    stored = held(network, value).double()
-    full = stored.reshape([1] * (rank - stored.ndim) + list(stored.shape))
-    if any(size != 1 for place, size in enumerate(full.shape) if place != axis):
-        return None
-    return full.reshape(-1).expand(channels).clone()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from edgekd.quantization.folding import bias_of, set_bias
-from edgekd.quantization.graph_edits import call, pointwise_parameters
+from edgekd.quantization.graph_edits import call, layer_parameters
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
     PERMUTATIONS,
@@ -42,16 +42,27 @@ def scale_and_shift(
     """
     if bool((gain == 1).all()) and bool((offset == 0).all()):
         return
-    readers: list[Node] = []
-    if _find_readers(node, axis, bool((offset != 0).any()), readers):
-        for layer in readers:
-            _fold(network, layer, gain, offset)
+    if fold_into_readers(network, node, gain, offset, axis):
         return
     after = _after(network, node)
     users = list(node.users)
     new = pointwise_along(network, after, node, gain, offset, axis)
     for user in users:
         user.replace_input_with(node, new)
+
+
+def fold_into_readers(
+    network: fx.GraphModule, node: Node, gain: Tensor, offset: Tensor, axis: int
+) -> bool:
+    """Let the layers that read `node` read gain * node + offset; False, and nothing is changed,
+    where not only layers read it. The arguments are those of `scale_and_shift`.
+    """
+    readers: list[Node] = []
+    if not _find_readers(node, axis, bool((offset != 0).any()), readers):
+        return False
+    for layer in readers:
+        _fold(network, layer, gain, offset)
+    return True
 
 
 def _after(network: fx.GraphModule, node: Node) -> Node:
@@ -159,7 +170,7 @@ def pointwise_along(
     if rank != 4:
         lines = math.prod(full[2:])
         turned = call(network, before, aten.reshape.default, turned, [-1, channels, lines, 1])
-    parameters = pointwise_parameters(
+    parameters = layer_parameters(
         network, before, gain.float().reshape(channels, 1, 1, 1), offset.float()
     )
     arguments = (*parameters, [1, 1], [0, 0], [1, 1], channels)

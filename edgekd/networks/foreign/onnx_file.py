@@ -136,6 +136,7 @@ def _folded(model: onnx.ModelProto, image: OnnxImage) -> onnx.ModelProto:
         dim.Clear()
         dim.dim_value = size
     del model.graph.value_info[:]
+    _any_batch(model, image.batch)
     model = write_strided(model)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -143,6 +144,26 @@ def _folded(model: onnx.ModelProto, image: OnnxImage) -> onnx.ModelProto:
     except Exception:  # onnxsim's C++ raises many types; the importer then gets the whole graph
         return model
     return folded
+
+
+def _any_batch(model: onnx.ModelProto, batch: int) -> None:
+    """Let the constant shapes of a model that takes several images at once serve any number."""
+    if batch < 2:
+        return
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored |= {
+        node.output[0]: node.attribute[0].t
+        for node in model.graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in stored:
+            continue
+        sizes = numpy_helper.to_array(stored[node.input[1]]).copy()
+        if sizes.size and sizes[0] == batch and not (sizes < 1).any():
+            sizes[0] = -1
+            name = stored[node.input[1]].name
+            stored[node.input[1]].CopyFrom(numpy_helper.from_array(sizes, name))
 
 
 def _module(path: Path, model: onnx.ModelProto) -> nn.Module:
