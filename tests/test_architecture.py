@@ -163,7 +163,7 @@ def test_what_reaches_devices_is_light() -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("timm", {"networks.builders"}),
+        ("timm", {"networks.timm_networks"}),
         ("torch_pruning", {"networks.channel_groups"}),
         ("accelerate", {"training.processes"}),
         ("onnx2tf", {"export.float_conversion"}),

@@ -89,13 +89,13 @@ def test_imagenets_weights_compute_the_same_bytes_on_arm(emulator):
     from edgekd.core.artifacts import QuantNetwork
     from edgekd.export.onnx_export import from_network
     from edgekd.export.tflite_convert import convert
-    from edgekd.networks import builders
+    from edgekd.networks import builders, timm_networks
     from edgekd.quantization import qat_network
     from edgekd.settings import model_specs
     from tests.small_networks import images, normalised
 
     spec, px = model_specs.spec("tf_efficientnet_lite0"), 64
-    model, origin = builders.pretrained(spec, "", 3, {})
+    model, origin = timm_networks.pretrained(spec, "", 3, {})
     assert origin.startswith("PyPI package")
     mean, std = builders.normalisation(spec, model)
     network = qat_network.prepare(model, px, mean, std)

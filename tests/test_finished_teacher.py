@@ -16,7 +16,7 @@ from edgekd.core.artifacts import Dataset, ImageRow, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import WeightsError
 from edgekd.evaluation.class_order import better_order
-from edgekd.networks import builders, weight_files
+from edgekd.networks import builders, timm_networks, weight_files
 from edgekd.networks.inference import logits_and_features
 from edgekd.pipeline.jobs import teacher_px
 from edgekd.pipeline.stage_settings import TeacherSettings
@@ -69,7 +69,7 @@ def test_its_classes_must_be_as_many(tmp_path: Path) -> None:
     file = tmp_path / "five.safetensors"
     file.write_bytes(weight_files.to_bytes(timm.create_model(ARCH, num_classes=5).state_dict()))
     with pytest.raises(WeightsError, match="5 outputs, and the data has 3 classes"):
-        builders.finished(spec(ARCH), str(file), CLASSES, {})
+        timm_networks.finished(spec(ARCH), str(file), CLASSES, {})
 
 
 def test_random_weights_cannot_teach_as_they_are() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from edgekd.app import cli
 from edgekd.core.errors import DataError, UnknownName
 from edgekd.data import dataset_builder, datasets, source_registry
-from edgekd.networks import builders, weight_files
+from edgekd.networks import builders, timm_networks, weight_files
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DataConfig
 from edgekd.tflite import model_metadata, runtime
@@ -29,7 +29,7 @@ def test_a_pretrained_student_of_one_channel_sees_what_its_three_saw(tmp_path: P
     three = builders.create(SPEC.arch, {**SPEC.options, "num_classes": 4})
     (tmp_path / "w.safetensors").write_bytes(weight_files.to_bytes(three.state_dict()))
     spec = model_specs.of_channels(SPEC, 1)
-    one, _ = builders.pretrained(spec, str(tmp_path / "w.safetensors"), 4, spec.options)
+    one, _ = timm_networks.pretrained(spec, str(tmp_path / "w.safetensors"), 4, spec.options)
     grey = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(one(grey), three(grey.expand(-1, 3, -1, -1)), atol=1e-4)

@@ -17,7 +17,7 @@ from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.export.onnx_export import export
 from edgekd.export.tflite_convert import convert
-from edgekd.networks import builders, student_edits, weight_files
+from edgekd.networks import builders, student_edits, timm_networks, weight_files
 from edgekd.pipeline.jobs import Job
 from edgekd.proof import exact_kernels
 from edgekd.proof.certificate import certify
@@ -346,8 +346,8 @@ def test_the_pretrained_student_is_edited_after_its_weights_are_read(tmp_path: P
         weight_files.to_bytes(builders.create("mobilenetv3_small_050", {}).state_dict())
     )
     spec = model_specs.spec("mobilenetv3_small_050")
-    found, _ = builders.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
-    plain, _ = builders.pretrained(spec, str(path), 3, {})
+    found, _ = timm_networks.pretrained(spec, str(path), 3, {"edits": {"squeeze_excite": "remove"}})
+    plain, _ = timm_networks.pretrained(spec, str(path), 3, {})
     assert torch.equal(
         found.state_dict()["blocks.1.0.conv_pw.weight"],
         plain.state_dict()["blocks.1.0.conv_pw.weight"],

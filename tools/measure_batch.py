@@ -24,7 +24,7 @@ from edgekd.core.context import Hardware, MemoryCheckpoint, silent
 from edgekd.core.store import Store
 from edgekd.data import datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute
+from edgekd.networks import builders, compute, timm_networks
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.jobs import Job, load
 from edgekd.pipeline.runner import run
@@ -40,7 +40,9 @@ def trained(job: Job, dataset: Dataset, batch: int, epochs: int, seed: int) -> t
     """Top-1 and AUC on test, in per cent, of a student that was trained with steps of `batch`."""
     on = compute.chosen(Hardware("auto"))
     torch.manual_seed(seed)
-    net, _ = builders.pretrained(job.student, "none", len(dataset.classes), job.student.options)
+    net, _ = timm_networks.pretrained(
+        job.student, "none", len(dataset.classes), job.student.options
+    )
     mean, std = builders.normalisation(job.student, net)
     render = views.Renderer(datasets.pixels(dataset), PX, mean, std, on.device)
     config = dataclasses.replace(job.recipe.distil, batch=batch, seed=seed)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from edgekd.core.intervals import wilson
-from edgekd.networks import builders
+from edgekd.networks import builders, timm_networks
 from edgekd.quantization import integer_pass, post_training, quick_rounding
 from edgekd.quantization.qat_network import QatNetwork, calibrate, prepare, set_phase
 from edgekd.settings import model_specs
@@ -70,7 +70,7 @@ def rounded(network: QatNetwork, images: np.ndarray, rounding: str) -> float:
 def row(name: str, rounding: str, calibration: Path, test: Path) -> str:
     px = PX[name]
     spec = model_specs.spec(name)
-    model, _ = builders.complete(spec, "", spec.options)
+    model, _ = timm_networks.complete(spec, "", spec.options)
     mean, std = builders.normalisation(spec, model)
     rules = Int8Rules.from_dict(dict(load_profile("pi4").rules))
     network = prepare(model, px, mean, std, rules)

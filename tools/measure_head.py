@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from edgekd.core.artifacts import Dataset
 from edgekd.core.store import Store
 from edgekd.data import datasets
-from edgekd.networks import builders
+from edgekd.networks import builders, timm_networks
 from edgekd.networks.inference import logits_and_features
 from edgekd.pipeline.jobs import Job, load, teacher_px
 from edgekd.pipeline.runner import run
@@ -53,8 +53,8 @@ def backbone(job: Job, teacher: str, classes: int) -> Backbone:
     model = spec(name)
     config = dataclasses.replace(job.recipe.teacher, weights=weights)
     px = teacher_px(model, job.recipe.data.input_px, config)
-    size = builders.size_option(model.arch, px)
-    net, _ = builders.pretrained(model, weights, classes, {**model.options, **size})
+    size = timm_networks.size_option(model.arch, px)
+    net, _ = timm_networks.pretrained(model, weights, classes, {**model.options, **size})
     mean, std = builders.normalisation(model, net)
     return Backbone(net.eval(), px, mean, std)
 

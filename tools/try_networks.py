@@ -29,7 +29,7 @@ from edgekd.core.records import Record
 from edgekd.data.images import as_rgb, decode, fit
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
-from edgekd.networks import builders
+from edgekd.networks import builders, timm_networks
 from edgekd.proof.certificate import Published, certify
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization import qat_network
@@ -111,7 +111,7 @@ def vary(model: nn.Module, seed: int) -> None:
 
 def build(name: str, px: int) -> tuple[nn.Module, dict[str, object]]:
     """A network for this input size, with random weights."""
-    options: dict[str, object] = {"num_classes": CLASSES, **builders.size_option(name, px)}
+    options: dict[str, object] = {"num_classes": CLASSES, **timm_networks.size_option(name, px)}
     torch.manual_seed(0)
     model = builders.create(name, options)
     vary(model, 1)

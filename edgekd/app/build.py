@@ -166,9 +166,9 @@ def job(settings: Recipe, profile: str) -> Job:
     for role, name in names:
         if name not in model_specs.names():
             # Imports torch, which a network with a file in models/ does not need yet.
-            from edgekd.networks import builders
+            from edgekd.networks import timm_networks
 
-            builders.check_known(name, role)
+            timm_networks.check_known(name, role)
     source = source_registry.open_all(settings.data)
     if settings.data.unlabelled:
         label_rules.check_unlabelled(settings)

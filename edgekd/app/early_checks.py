@@ -167,6 +167,6 @@ def check_files(job: Job, waiting: Sequence[Stage]) -> None:
 def _check_weights(model: ModelSpec, weights: str, px: int) -> None:
     """Raise WeightsError when a file of weights is not of this network."""
     if weights not in ("", "none", "hub"):
-        from edgekd.networks import builders
+        from edgekd.networks import timm_networks
 
-        builders.check_weights(model, weights, px)
+        timm_networks.check_weights(model, weights, px)

@@ -22,9 +22,9 @@ def check(settings: Recipe, classes: int) -> None:
         teachers = [row for row in named if not is_foreign(row[0])]
     for name, weights in [(settings.distil.student, settings.distil.weights), *teachers]:
         if weights == "hub":
-            from edgekd.networks import builders
+            from edgekd.networks import timm_networks
 
-            builders.check_hub(model_specs.spec(name))
+            timm_networks.check_hub(model_specs.spec(name))
     for name, weights in teachers if settings.teacher.as_it_is else []:
         spec = model_specs.spec(name)
         if weights == "none" or (not weights and not spec.package):
@@ -33,6 +33,6 @@ def check(settings: Recipe, classes: int) -> None:
                 f"give its weights, {name}@FILE.safetensors, or train it: --set teacher.epochs=8",
             )
         if weights != "hub":
-            from edgekd.networks import builders
+            from edgekd.networks import timm_networks
 
-            builders.check_outputs(spec, weights, classes)
+            timm_networks.check_outputs(spec, weights, classes)

@@ -1,8 +1,12 @@
-"""How many processor cores this process may use."""
+"""How many processor cores this process may use, and work that is divided among them."""
 
 from __future__ import annotations
 
+import contextvars
+import itertools
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 
 def usable() -> int:
@@ -10,3 +14,47 @@ def usable() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """The threads of this process: OMP_NUM_THREADS, or its share of the cores that it may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, usable() // (int(processes) if processes.isdecimal() else 1))
+
+
+def nothing(_threads: int) -> None:
+    """Prepare a thread that needs no preparation."""
+
+
+def in_order[U, A](
+    work: Callable[[U], A], units: Sequence[U], prepare: Callable[[int], None] = nothing
+) -> list[A]:
+    """`work(unit)` of all units, in order. Several threads compute a unit each.
+
+    `prepare`: called once in each further thread, with the number of threads that its own library
+    calls may use. `work` must give the same result in any thread, and gains only where it leaves
+    Python's interpreter lock to others, as torch, numpy, ONNX Runtime and LiteRT do.
+    """
+    workers = min(threads(), len(units))
+    if workers < 2:
+        return [work(unit) for unit in units]
+    inside = contextvars.copy_context()  # such as the team of processes at work
+
+    def one(unit: U) -> A:
+        return inside.copy().run(work, unit)
+
+    with ThreadPoolExecutor(workers, "edgekd worker", prepare, (threads() // workers,)) as pool:
+        return list(pool.map(one, units))
+
+
+def shares(count: int) -> list[slice]:
+    """`count` things in as many parts of about one size as there are threads, in order.
+
+    One empty part where there is nothing.
+    """
+    parts = max(1, min(threads(), count))
+    ends = [count * part // parts for part in range(parts + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]

@@ -140,10 +140,15 @@ def build(
 
 
 def counted(found: Dataset, rows: Sequence[ImageRow]) -> dict[str, Json]:
-    """The data set's facts with the images of each class counted, as the network answers them."""
+    """The data set's facts with the images of each class counted, as the network answers them.
+
+    Images without an answer count for none.
+    """
     counts: dict[str, Json] = {}
     for split in SPLITS:
-        number = Counter(int(row["label"]) for row in rows if row["split"] == split)
+        number = Counter(
+            row["label"] for row in rows if row["split"] == split and row["label"] is not None
+        )
         counts[split] = {found.classes[label]: number[label] for label in sorted(number)}
     return {**found.facts, "counts": counts}
 

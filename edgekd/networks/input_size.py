@@ -19,6 +19,6 @@ def sized(spec: ModelSpec, px: int) -> ModelSpec:
     """
     if spec.patch == CNN_PATCH or OPTION in spec.options:
         return spec
-    from edgekd.networks import builders  # torch: only for a network without a file in models/
+    from edgekd.networks import timm_networks  # torch: only for a network without a file in models/
 
-    return spec.with_options(builders.size_option(spec.arch, px))
+    return spec.with_options(timm_networks.size_option(spec.arch, px))

@@ -43,9 +43,11 @@ def of_weights(spec: ModelSpec, weights: str) -> str:
 
 def of_hub(arch: str) -> str:
     """The licence of timm's own weights of a network, as timm states it."""
-    from edgekd.networks import builders  # loads torch, and few builds take weights from the hub
+    from edgekd.networks import (
+        timm_networks,  # loads torch, and few builds take weights from the hub
+    )
 
-    stated = builders.hub_licence(arch)
+    stated = timm_networks.hub_licence(arch)
     if not stated:
         return "not stated by timm"
     return HUB_LICENCES.get(stated, f"{stated}, not known to EdgeKD: check before you use it")

@@ -23,7 +23,8 @@ def _given(job: Job) -> GivenSettings:
 def _answered(job: Job) -> AnsweredSettings:
     # What only the stage "inputs" reads is set to one value, as for the stage "data".
     config = dataclasses.replace(job.recipe.data, calibration=8, golden=1, channels="3")
-    return AnsweredSettings(config, job.source.fingerprint())
+    unread = 0 if job.recipe.qat.epochs else job.recipe.data.calibration
+    return AnsweredSettings(config, job.source.fingerprint(), unread)
 
 
 GIVEN = Stage("distil", 1, "edgekd.pipeline.stages.given:run", artifacts.Network, (), _given)

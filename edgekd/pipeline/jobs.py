@@ -189,9 +189,11 @@ def teacher_px(model: ModelSpec, student_px: int, config: TeacherConfig) -> int:
         return config.px
     native, patch = model.px, model.patch
     if not native or not patch:
-        from edgekd.networks import builders  # torch: only for a network without a file in models/
+        from edgekd.networks import (
+            timm_networks,  # torch: only for a network without a file in models/
+        )
 
-        native, patch = builders.facts(model.arch)
+        native, patch = timm_networks.facts(model.arch)
     if config.as_it_is:
         return native
     if config.weights == "none" or (not config.weights and not model.package):

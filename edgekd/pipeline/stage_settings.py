@@ -150,10 +150,15 @@ class GivenSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AnsweredSettings:
-    """Settings of the stage "data" when the float network's answers take the labels' place."""
+    """Settings of the stage "data" when the float network's answers take the labels' place.
+
+    `unread`: up to so many training images, nothing reads their labels: no network trains on them,
+    and all of them calibrate.
+    """
 
     config: DataConfig
     fingerprint: HashedOnly[str]
+    unread: int
 
 
 @dataclasses.dataclass(frozen=True)

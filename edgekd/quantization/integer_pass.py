@@ -7,6 +7,8 @@ else (bias, scales, rounding, activations, sums of maps) is computed in float64.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -19,28 +21,50 @@ from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightF
 from edgekd.quantization.graphs import Node, nodes_of
 from edgekd.quantization.qat_network import QatNetwork, exact
 from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN
+from edgekd.training import threads
 
 aten = torch.ops.aten
 
 # The first integer after which float32 leaves integers out.
 EXACT_IN_FLOAT32 = 2.0**24
-# Pixels of the images of one pass: 5 images at 224 px, 64 at 64 px. Maps of more do not fit into
-# the caches of a CPU, which took a third longer.
-PIXELS = 2**18
+# Pixels of the images of one pass: 1 image at 224 px, 16 at 64 px. The maps then fit into the
+# caches of a CPU, and into blocks that the C library keeps (`edgekd.core.allocator`): with 5 images
+# at 224 px, a third of the time went into clearing pages.
+PIXELS = 2**16
+# The same operator on its input's own memory.
+IN_PLACE = {
+    aten.hardtanh.default: aten.hardtanh_.default,
+    aten.relu.default: aten.relu_.default,
+}
 
 
 def answers(network: QatNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Logits of a finished network as integer arithmetic gives them, up to one rounding of each
     sum: uint8 [n, px, px, channels] (NHWC) to float32 [n, classes].
     """
-    run = IntegerPass(exact(network))
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(images), max(1, PIXELS // network.px**2)):
-            part = images[start : start + max(1, PIXELS // network.px**2)]
-            pixels = torch.from_numpy(part.transpose(0, 3, 1, 2).copy(order="C"))
-            rows.append(run.run(network.pixels(pixels).double()).numpy())
-    return np.concatenate(rows).astype(np.float32)
+    whole = IntegerPass(exact(network))
+    count = max(1, PIXELS // network.px**2)
+
+    def some(start: int) -> npt.NDArray[np.float64]:
+        part = images[start : start + count].transpose(0, 3, 1, 2).copy(order="C")
+        with torch.no_grad():
+            found: Tensor = copy.copy(whole).run(network.pixels(torch.from_numpy(part)).double())
+        return found.numpy()
+
+    parts = threads.in_order(some, range(0, len(images), count))
+    return np.concatenate(parts).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constants:
+    """What a layer computes with: `codes` of its weights, in the dtype that its sums are exact in;
+    `step`, the real number that one step of a sum stands for; `bias`. The last two are float64, in
+    a shape that an output broadcasts with.
+    """
+
+    codes: Tensor
+    step: Tensor
+    bias: Tensor
 
 
 def further_answers(
@@ -64,7 +88,8 @@ class IntegerPass(AllOutputs):
     """Runs the graph of a float64 network in phase "frozen" (`qat_network.exact`).
 
     `run` takes what the graph takes and returns what it returns, float64. A layer whose sums might
-    not fit into float32 is computed in float64.
+    not fit into float32 is computed in float64. Weights and other constants are prepared once; of
+    several threads, each runs a shallow copy.
 
     The value of an edge that only layers read is its codes less the zero point, float32; that of
     any other edge is the real number, float64.
@@ -72,6 +97,7 @@ class IntegerPass(AllOutputs):
 
     def __init__(self, network: QatNetwork) -> None:
         super().__init__(network.graph)
+        nodes = nodes_of(network.graph.graph)
         self._weights: dict[str, PerChannelWeightFakeQuant] = {}
         self._edges: dict[str, ActivationFakeQuant] = {}
         for name, module in network.graph.named_modules(remove_duplicate=False):
@@ -79,18 +105,35 @@ class IntegerPass(AllOutputs):
                 self._weights[name] = module
             elif isinstance(module, ActivationFakeQuant):
                 self._edges[name] = module
-        self._summed = {n for n in nodes_of(network.graph.graph) if self._is_layer(n)}
+        fixed = _without_input(nodes)
+        summed = {n for n in nodes if n not in fixed and self._is_layer(n, fixed)}
         self._as_codes = {
-            n
-            for n in nodes_of(network.graph.graph)
-            if n.target in self._edges and n.users and self._summed.issuperset(n.users)
+            n for n in nodes if n.target in self._edges and n.users and summed.issuperset(n.users)
         }
+        # Values in memory of their own that one node reads, which may therefore overwrite them.
+        self._passing: set[Node] = set()
+        for n in nodes:
+            if n in summed or (n.target in IN_PLACE and n.args[0] in self._passing):
+                self._passing |= {n} if len(n.users) == 1 else set()
+        self._layers: dict[Node, _Constants] = {}
+        self.env = {}
+        with torch.no_grad():
+            for n in nodes:
+                if n in fixed:
+                    self.env[n] = self.run_node(n)
+            self._layers |= {n: self._constants(n) for n in summed}
+        self._fixed = self.env
+
+    def run(self, *args: Any, **_options: Any) -> Any:
+        return super().run(*args, initial_env=dict(self._fixed))
 
     def run_node(self, n: Node) -> Any:
-        if n in self._summed:
+        if n in self._layers:
             return self._layer(n)
         if n.op == "call_module" and n.target in self._edges:
             return self._edge(n)
+        if n.target in IN_PLACE and n.args[0] in self._passing:
+            return IN_PLACE[n.target](self.env[n.args[0]], *n.args[1:])
         return super().run_node(n)
 
     def _edge(self, n: Node) -> Tensor:
@@ -99,35 +142,43 @@ class IntegerPass(AllOutputs):
         edge = self._edges[str(n.target)]
         scale, zero_point = float(edge.scale), int(edge.zero_point)
         low, high = INT8_MIN - zero_point, INT8_MAX - zero_point
-        codes: Tensor = self.env[x].div(scale).round_().clamp_(low, high)
+        divide = Tensor.div_ if x in self._passing else Tensor.div
+        codes: Tensor = divide(self.env[x], scale).round_().clamp_(low, high)
         return codes.float() if n in self._as_codes else codes.mul_(scale)
 
     def _layer(self, n: Node) -> Tensor:
         """One layer's output before its activation, float64."""
-        x, weight, bias, *options = n.args
-        source = float(self._edges[x.target].scale)
+        x, _, _, *options = n.args
+        constants = self._layers[n]
         centred = self.env[x]
         if x not in self._as_codes:
             # In float32 the quotient is within 2^-15 of the code that it rounds to.
-            centred = centred.float().div_(source).round_()
-        rows = (1, -1, 1, 1) if n.target is aten.conv2d.default else (-1,)
-        scales = self._weights[weight.target].scale.double()  # as its own node has just used it
-        step = (scales * source).expand(len(self.env[bias])).reshape(rows)
-        codes = self.env[weight] / scales.reshape(-1, *[1] * (self.env[weight].ndim - 1))
-        exact = torch.float32 if self._fits(codes, self._edges[x.target]) else torch.float64
-        sums = n.target(centred.to(exact), codes.round_().to(exact), None, *options)
-        return torch.addcmul(self.env[bias].reshape(rows), sums.double(), step)
+            centred = centred.float().div_(float(self._edges[x.target].scale)).round_()
+        sums = n.target(centred.to(constants.codes.dtype), constants.codes, None, *options).double()
+        return torch.addcmul(constants.bias, sums, constants.step, out=sums)
 
-    def _is_layer(self, n: Node) -> bool:
-        """Whether a node is a layer between an edge and a weight on their int8 grids."""
+    def _constants(self, n: Node) -> _Constants:
+        """What the layer `n` computes with."""
+        x, weight, bias = n.args[:3]
+        value, shift = self.env[weight], self.env[bias]
+        scales = self._weights[weight.target].scale.double()  # as its own node has just used it
+        step = (scales * float(self._edges[x.target].scale)).expand(len(shift))
+        codes = (value / scales.reshape(-1, *[1] * (value.ndim - 1))).round_()
+        dtype = torch.float32 if self._fits(codes, self._edges[x.target]) else torch.float64
+        rows = (1, -1, 1, 1) if n.target is aten.conv2d.default else (-1,)
+        return _Constants(codes.to(dtype), step.reshape(rows), shift.reshape(rows))
+
+    def _is_layer(self, n: Node, fixed: set[Node]) -> bool:
+        """Whether a node is a layer between an edge and a weight on their int8 grids. `fixed`:
+        the nodes whose values do not depend on the image.
+        """
         if n.target not in (aten.conv2d.default, aten.linear.default) or len(n.args) < 3:
             return False
         x, weight, bias = n.args[:3]
         return (
             isinstance(x, fx.Node)
-            and isinstance(weight, fx.Node)
-            and isinstance(bias, fx.Node)
             and x.target in self._edges
+            and {weight, bias} <= fixed
             and weight.target in self._weights
         )
 
@@ -136,3 +187,12 @@ class IntegerPass(AllOutputs):
         zero_point = int(edge.zero_point)
         largest = max(INT8_MAX - zero_point, zero_point - INT8_MIN)
         return float(codes.abs().flatten(1).sum(1).max()) * largest < EXACT_IN_FLOAT32
+
+
+def _without_input(nodes: list[Node]) -> set[Node]:
+    """The nodes whose values do not depend on the graph's input. `nodes`: all, in order."""
+    found: set[Node] = set()
+    for n in nodes:
+        if n.op not in ("placeholder", "output") and found.issuperset(n.all_input_nodes):
+            found.add(n)
+    return found

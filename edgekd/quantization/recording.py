@@ -98,6 +98,11 @@ def recorded(model: nn.Module, images: Tensor) -> Recording:
 class _Recorder(TorchDispatchMode):
     """Records each aten operator that runs in `graph`."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing here is compiled, and to skip it torch would import torch._dynamo (1.6 s)."""
+        return False
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.graph = fx.Graph()

@@ -31,6 +31,9 @@ OWN_OPTIONS: dict[str, str] = {
     "pretrained": "distil.weights names the weights",
     "features_only": "a student is a classifier",
 }
+# Keyword arguments of a network's builder in timm, which each network defines for itself (such as
+# num_classes, in_chans, img_size). The keys of `student_edits` and `widths` are EdgeKD's own.
+Options = Mapping[str, Any]
 Role = Literal["student", "teacher"]
 ROLES: tuple[Role, ...] = ("student", "teacher")
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core import pages
+from edgekd.core import cores, pages
 from edgekd.core.errors import DataError, MissingExtra, ModelFileError
 
 
 def open_session(model: bytes, form: str = "fused") -> Any:
-    """A session on one thread.
+    """A session on one thread; several threads may run it at the same time.
 
     `form`: "fused", or "as_written", in which every node runs by itself in its own type. Raises
     ModelFileError for a file that is not ONNX, MissingExtra without onnxruntime.
@@ -54,11 +54,15 @@ def logits(model: bytes | memoryview, images: npt.NDArray[np.uint8]) -> npt.NDAr
             f"the model takes {port.type} {port.shape}, found uint8 images {list(nchw.shape)}",
             "decode images to the model's own size",
         )
-    found, resident = [], pages.Resident(images)
-    for image in nchw:
-        found.append(session.run(None, {port.name: np.ascontiguousarray(image[None])})[0])
-        resident.used(1, image.nbytes)
-    return np.concatenate(found)
+
+    def some(part: slice) -> npt.NDArray[np.float32]:
+        found, resident = [], pages.Resident(images)
+        for image in nchw[part]:
+            found.append(session.run(None, {port.name: np.ascontiguousarray(image[None])})[0])
+            resident.used(1, image.nbytes)
+        return np.concatenate(found)
+
+    return np.concatenate(cores.in_order(some, cores.shares(len(images))))
 
 
 def values(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.core import pages
+from edgekd.core import cores, pages
 from edgekd.core.artifact_rows import LiteFacts, PortFacts
 from edgekd.core.errors import DataError, DeviceError, MissingExtra, ModelFileError
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, read
@@ -83,19 +84,25 @@ class LiteRunner:
             "builtin": types.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             "reference": types.BUILTIN_REF,
         }[kernels]
-        try:
-            self.interpreter = module.Interpreter(
+
+        def opened() -> Any:
+            made = module.Interpreter(
                 model_content=bytes(data),
                 num_threads=threads,
                 experimental_op_resolver_type=resolver,
                 experimental_preserve_all_tensors=keep == "everything",
             )
-            self.interpreter.allocate_tensors()
+            made.allocate_tensors()
+            return made
+
+        try:
+            self.interpreter = opened()
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(
                 f"{self.name} refuses this .tflite: {str(error).strip()}",
                 "convert it again, or install a newer runtime: this one may lack an operator of it",
             ) from error
+        self._opened: Callable[[], Any] = opened
         self.input: LiteTensor = self.graph.tensors[self.graph.inputs[0]]
         # The answers come first.
         self.outputs: list[LiteTensor] = [self.graph.tensors[at] for at in self.graph.outputs]
@@ -103,21 +110,24 @@ class LiteRunner:
 
     def invoke(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run one input of the model's own shape and dtype. Returns a copy of the output."""
-        self.interpreter.set_tensor(self.input.index, value)
+        return self._answer(self.interpreter, value)
+
+    def _answer(self, interpreter: Any, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        interpreter.set_tensor(self.input.index, value)
         try:
-            self.interpreter.invoke()
+            interpreter.invoke()
         except RuntimeError as error:
             raise DeviceError(
                 f"{self.name} failed: {str(error).strip()}", "run it with kernels='reference'"
             ) from error
-        return np.array(self.interpreter.get_tensor(self.output.index))
+        return np.array(interpreter.get_tensor(self.output.index))
 
     def value(self, index: int) -> npt.NDArray[Any]:
         """A copy of a tensor after `invoke` (with keep="everything")."""
         return np.array(self.interpreter.get_tensor(index))
 
     def further_codes(self) -> dict[str, npt.NDArray[Any]]:
-        """{name: codes} of the outputs behind the answers after `codes`, for its last image.
+        """{name: codes} of the outputs behind the answers after `codes` of one image.
 
         They are counted as int8, as `codes` does.
         """
@@ -140,8 +150,9 @@ class LiteRunner:
         }
 
     def codes(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Output codes, int8 [n, ...], of images uint8 [n, px, px, channels], one image at a time.
+        """Output codes, int8 [n, ...], of images uint8 [n, px, px, channels].
 
+        Each image runs alone. With several images, several threads run an interpreter each.
         An int8 input gets pixel - 128, a uint8 input the pixels. A uint8 output gives code - 128,
         as `tensor_range` counts them. Raises DataError when the images do not fit the model.
         """
@@ -151,11 +162,20 @@ class LiteRunner:
                 f"{images.shape[1:]}",
                 "decode images to the model's own size",
             )
-        found, resident = [], pages.Resident(images)
-        for image in images:
-            found.append(self.invoke(quantize_pixels(image[None], self.input)))
-            resident.used(1, image.nbytes)
-        return _as_int8(np.concatenate(found))
+        first = [self.interpreter]  # of the first thread that asks
+
+        def some(part: slice) -> npt.NDArray[Any]:
+            try:
+                interpreter = first.pop()
+            except IndexError:
+                interpreter = self._opened()
+            found, resident = [], pages.Resident(images)
+            for image in images[part]:
+                found.append(self._answer(interpreter, quantize_pixels(image[None], self.input)))
+                resident.used(1, image.nbytes)
+            return np.concatenate(found)
+
+        return _as_int8(np.concatenate(cores.in_order(some, cores.shares(len(images)))))
 
 
 def _as_int8(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -59,7 +59,7 @@ class Step:
 def first_rate(asked: float, origin: str) -> float:
     """The learning rate: `asked`, or if that is 0 the one for weights from `origin`.
 
-    `origin`: as `networks.builders.pretrained` says it; "random" for random weights.
+    `origin`: as `networks.timm_networks.pretrained` says it; "random" for random weights.
     """
     return asked or RATES["random" if origin == RANDOM_WEIGHTS else "pretrained"]
 

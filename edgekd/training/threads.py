@@ -9,11 +9,8 @@ blocks of images are computed by threads of their own.
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from edgekd.core import cores
 
@@ -24,11 +21,7 @@ PREPARING = 4
 
 def total() -> int:
     """The threads of this process: OMP_NUM_THREADS, or its share of the cores that it may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given):
-        return int(given)
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, cores.usable() // (int(processes) if processes.isdecimal() else 1))
+    return cores.threads()
 
 
 def preparing() -> int:
@@ -59,17 +52,8 @@ def limit(count: int) -> None:
 
 
 def in_order[U, A](work: Callable[[U], A], units: Sequence[U]) -> list[A]:
-    """`work(unit)` of all units, in order. Several threads compute a unit each.
+    """`work(unit)` of all units, in order. Several threads compute a unit each with torch.
 
     Results do not depend on the number of threads.
     """
-    workers = min(total(), len(units))
-    if workers < 2:
-        return [work(unit) for unit in units]
-    inside = contextvars.copy_context()  # such as the team of processes at work
-
-    def one(unit: U) -> A:
-        return inside.copy().run(work, unit)
-
-    with ThreadPoolExecutor(workers, "edgekd worker", limit, (total() // workers,)) as pool:
-        return list(pool.map(one, units))
+    return cores.in_order(work, units, limit)

@@ -18,6 +18,7 @@ from onnx import inliner, numpy_helper
 from torch import nn
 
 from edgekd.core.errors import MissingExtra, ModelFileError, UnsupportedNetwork
+from edgekd.networks.foreign import onnx_importer
 from edgekd.networks.foreign.model import Asked, Foreign, FromNhwc, Layout, read
 from edgekd.networks.foreign.onnx_reading import (
     PUBLISHED,
@@ -169,7 +170,7 @@ def _any_batch(model: onnx.ModelProto, batch: int) -> None:
 def _module(path: Path, model: onnx.ModelProto) -> nn.Module:
     """The network as a module. Raises UnsupportedNetwork and MissingExtra."""
     try:
-        from onnx2pytorch import ConvertModel
+        convert_model = onnx_importer.load()
     except ImportError:
         raise MissingExtra("onnx2pytorch", "", "an .onnx model") from None
     _no_pads_of_zero(model)
@@ -177,7 +178,7 @@ def _module(path: Path, model: onnx.ModelProto) -> nn.Module:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            module: nn.Module = ConvertModel(model)
+            module: nn.Module = convert_model(model)
     except Exception as error:  # an importer raises whatever its operators raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnsupportedNetwork(

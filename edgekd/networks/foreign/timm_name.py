@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.core.errors import RecipeError
-from edgekd.networks import builders, weight_files, weight_licences
+from edgekd.networks import builders, timm_networks, weight_files, weight_licences
 from edgekd.networks.foreign.model import Asked, Foreign
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import CHANNELS
@@ -30,10 +30,10 @@ def load(text: str, asked: Asked) -> Foreign:
             f"give its weights, {name}@FILE.safetensors or {name}@hub; or train it here: edgekd "
             f"build --student {name}",
         )
-    builders.check_known(name, "network")
-    module, origin = builders.complete(spec, weights, spec.options)
+    timm_networks.check_known(name, "network")
+    module, origin = timm_networks.complete(spec, weights, spec.options)
     mean, std = builders.normalisation(spec, module)
-    px = asked.px or spec.px or builders.facts(spec.arch)[0]
+    px = asked.px or spec.px or timm_networks.facts(spec.arch)[0]
     return Foreign(
         name=name,
         module=module,
@@ -49,7 +49,7 @@ def load(text: str, asked: Asked) -> Foreign:
 
 def from_hub(text: str, asked: Asked) -> Foreign:
     """The network of a repository on the hub: "hf-hub:timm/resnet18.a1_in1k"."""
-    module: nn.Module = builders.from_repository(text)
+    module: nn.Module = timm_networks.from_repository(text)
     spec = model_specs.ModelSpec(name=text, title=text, arch=text, roles=model_specs.ROLES)
     mean, std = builders.normalisation(spec, module)
     config: Any = module.pretrained_cfg

@@ -13,7 +13,7 @@ from edgekd.core.context import Context
 from edgekd.core.intervals import wilson
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, network_size, weight_files
+from edgekd.networks import builders, compute, network_size, timm_networks, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
@@ -48,7 +48,7 @@ def run(
     model = model_specs.of_channels(settings.model, channels)
     seed = context.seed + config.seed
     torch.manual_seed(seed)
-    student, origin = builders.pretrained(model, config.weights, classes, model.options)
+    student, origin = timm_networks.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
     pixels = on_demand.pixels(dataset, context.source)
     answers = TeacherAnswers.of(
@@ -94,7 +94,7 @@ def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn
     """A second student from other first weights. Leaves the stream of random numbers as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + PEER_SEED)
-        return builders.pretrained(model, config.weights, classes, model.options)[0]
+        return timm_networks.pretrained(model, config.weights, classes, model.options)[0]
 
 
 def _group_accuracy(

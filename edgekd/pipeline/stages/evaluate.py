@@ -4,12 +4,9 @@ test images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from edgekd.core.artifacts import (
     Dataset,
@@ -21,11 +18,9 @@ from edgekd.core.artifacts import (
     QuantNetwork,
 )
 from edgekd.core.context import Context
-from edgekd.core.pages import Resident
 from edgekd.data import datasets, on_demand
 from edgekd.export import further_answers
-from edgekd.networks import builders, compute
-from edgekd.networks.inference import logits_of, precision
+from edgekd.networks import builders, compute, inference
 from edgekd.pipeline.stage_settings import TeacherPrecision
 from edgekd.quantization import integer_pass
 from edgekd.quantization.restoring import rebuild
@@ -33,9 +28,6 @@ from edgekd.tflite import onnx_runner, runtime
 from edgekd.training import views
 
 BATCH = 64  # images a forward pass, for teachers of any size
-# Pixels of the student's images of a forward pass: 64 images up to 128 px, 20 at 224 px. With 64
-# there, a conversion of EfficientNet-Lite0 took 2.4 GiB.
-PIXELS = 64 * 128**2
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.floating]
@@ -109,19 +101,12 @@ def _teacher_logits(
     render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, on.device)
     rows = torch.from_numpy(datasets.rows(dataset, "test"))
     shown = (render.plain(part) for part in rows.split(BATCH))
-    return logits_of(net, shown, precision(wanted, net, on))
+    return inference.logits_of(net, shown, inference.precision(wanted, net, on))
 
 
 def _float_logits(network: Network, images: Pixels, on: compute.Compute) -> Logits:
     net = on.place(builders.restore(network))
-    return logits_of(net, _batches(images, network.mean, network.std))
-
-
-def _batches(images: Pixels, mean: list[float], std: list[float]) -> Iterator[Tensor]:
-    resident = Resident(images)
-    for start in range(0, len(images), BATCH):
-        resident.used(BATCH, images[0].nbytes)
-        yield builders.normalised(images[start : start + BATCH], mean, std)
+    return inference.answers(net, images, network.mean, network.std)
 
 
 def _qat_logits(qat: QuantNetwork, images: Pixels) -> Logits:

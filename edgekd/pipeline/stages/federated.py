@@ -24,7 +24,7 @@ from edgekd.core.context import Context, MemoryCheckpoint, Shards
 from edgekd.core.shard_folders import MemoryShards
 from edgekd.data import client_parts, datasets
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, weight_files
+from edgekd.networks import builders, compute, timm_networks, weight_files
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import ClientSettings
 from edgekd.settings import model_specs
@@ -117,7 +117,7 @@ class _Client:
         self.config = dataclasses.replace(settings.distil, labels="given", groups="", losses=())
         # All clients start from the same weights, as the student does.
         torch.manual_seed(context.seed + settings.distil.seed)
-        self.net, origin = builders.pretrained(
+        self.net, origin = timm_networks.pretrained(
             self.model, self.config.weights, len(own.classes), self.model.options
         )
         self.mean, self.std = builders.normalisation(self.model, self.net)

@@ -16,7 +16,7 @@ from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, network_size, weight_files
+from edgekd.networks import builders, compute, network_size, timm_networks, weight_files
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings import model_specs
@@ -49,10 +49,10 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     config, model, px = settings.config, settings.model, settings.px
     model_specs.check_frozen(config.mode, config.weights, model)
     classes = len(dataset.classes)
-    size = builders.size_option(model.arch, px)
+    size = timm_networks.size_option(model.arch, px)
     options: dict[str, Json] = {**model.options, **size}
     torch.manual_seed(context.seed)
-    first = builders.finished if config.as_it_is else builders.pretrained
+    first = timm_networks.finished if config.as_it_is else timm_networks.pretrained
     net, origin = first(model, config.weights, classes, options)
     mean, std = builders.normalisation(model, net)
     on = compute.of(context)
