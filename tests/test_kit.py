@@ -153,6 +153,14 @@ def test_wheels_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not (tmp_path / "outside.py").exists()
 
 
+def test_an_earlier_result_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_board, "HERE", tmp_path)
+    monkeypatch.setattr(on_board.platform, "node", lambda: "a/b ü")
+    assert on_board.result_path().name == "result-a-b.edgekd-bench.json"
+    on_board.result_path().touch()
+    assert on_board.result_path().name == "result-a-b-2.edgekd-bench.json"
+
+
 def test_emulation_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_board.family("armv7l") == on_board.family("aarch64") != on_board.family("i686")
     assert not on_board.emulated()
@@ -182,7 +190,7 @@ def test_times_of_an_emulated_board_are_void(
         (lambda body: body["measured"][0]["result"]["latency_ms"].update(p50=0.1), "was changed"),
         (lambda body: body.update(measured=[], sha256=sha256(b"[]")), "holds no measurement"),
         (lambda body: body.pop("emulated"), "emulated"),
-        (lambda body: body.update(profile="none"), "none"),
+        (lambda body: body.update(profile="./none.toml"), "--profile ./my_board.toml"),
     ],
 )
 def test_a_changed_file_is_refused(
@@ -252,6 +260,7 @@ def test_the_command_line_makes_one_zip(tmp_path: Path, capsys: pytest.CaptureFi
         (["--wheels"], "--wheels belongs to --kit"),
         (["--kit", "k", "--wheels"], "profile host names no processor"),
         (["--kit", "k", "--profile", "pi4,pi5"], "for one board"),
+        (["--kit", "k", "--profile", "android-cpu"], "--adb"),
         (["--kit", "k", "--also", "mobilenetv2_35"], "did you mean"),
         (["--kit", "k", "--also", "mobilenetv2_035@big"], "no number of pixels"),
         (["--format", "float"], "unknown number format"),

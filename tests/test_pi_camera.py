@@ -63,6 +63,7 @@ def ask(
 def test_the_page_shows_the_newest_image(bundle: Path, tmp_path: Path) -> None:
     row = json.loads((bundle / "golden/golden.json").read_text())["images"][0]
     shutil.copy(bundle / row["file"], tmp_path / "one.png")
+    (tmp_path / "two.png").write_bytes(b"half an ima")  # newer, and being written
     with running(bundle, "--source", str(tmp_path), "--every", "0.05") as port:
         told: dict = {}
         for _ in range(100):
@@ -98,7 +99,7 @@ def test_the_page_shows_the_newest_image(bundle: Path, tmp_path: Path) -> None:
     [
         (["--source", "usb:x"], 1, "write usb:0"),
         (["--source", "nowhere"], 1, "expected pi, usb:0, auto or a folder"),
-        (["--source", "."], 1, "holds no image"),
+        (["--source", "."], 1, "holds no image that can be read"),
         (["--bundle", "."], 3, "refused"),
     ],
 )

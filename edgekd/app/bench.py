@@ -18,9 +18,10 @@ from edgekd.core.number_formats import NumberFormat
 from edgekd.device import bench, bench_history, bench_targets, transports
 from edgekd.device.bench_record import Bench as BenchRecord
 from edgekd.device.bench_settings import BenchSettings, core_numbers
+from edgekd.device.device_text import clean
 from edgekd.device.kit import result
 from edgekd.device.kit.result import Returned
-from edgekd.settings.device_profiles import DeviceProfile, load_profile
+from edgekd.settings.device_profiles import DeviceProfile, load_profile, profile_names
 
 HOST = "host"  # the profile where none is named
 
@@ -95,8 +96,7 @@ def _from_kit(
 
     Raises DeviceError where the file holds none of these models.
     """
-    path, name = Path(asked.model), asked.profile or returned.body.profile
-    profile = load_profile(name)
+    path, profile = Path(asked.model), _profile_of(asked, returned)
     found = (
         measured_models.every(path)
         if number_format is None
@@ -123,6 +123,21 @@ def _from_kit(
             runs[model] = bench.completed(measured, profile)
     files = [] if folder is None else [bench_history.keep(folder, run) for run in runs.values()]
     return BenchResult(tuple(runs.values()), tuple(files), tuple(failures), folder, tuple(runs))
+
+
+def _profile_of(asked: Bench, returned: Returned) -> DeviceProfile:
+    """The profile of --profile, or the one that a kit was made for. Raises RecipeError."""
+    named = asked.profile or returned.body.profile
+    if asked.profile is None and named not in profile_names():
+        raise RecipeError(
+            f"{returned.name} is of a kit for {clean(named)}, a profile that EdgeKD does not have",
+            "name it: --profile ./my_board.toml",
+        )
+    if "," in named:
+        raise RecipeError(
+            f"{returned.name} is of one board, and --profile names several", "name one of them"
+        )
+    return load_profile(named)
 
 
 def _kept_in(asked: Bench, model: Path) -> Path | None:

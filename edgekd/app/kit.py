@@ -41,6 +41,7 @@ def write(
             f"--kit is for one board, and --profile names {len(profiles)}", "make a kit for each"
         )
     (profile,) = profiles
+    folder.check_profile(profile)
     bundle_paths.check_outside("--kit", place)
     zipped = place.suffix.lower() == ZIP
     if zipped and exists(place, "--kit"):

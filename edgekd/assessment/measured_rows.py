@@ -15,6 +15,7 @@ from edgekd.core.errors import EdgeKDError, ModelFileError, ProfileError
 from edgekd.core.files import reason
 from edgekd.core.records import Record, from_json, to_json
 from edgekd.device.bench_record import SCHEMA, Throttled
+from edgekd.device.device_text import clean
 from edgekd.device.edgebench import throttled_during
 from edgekd.device.kit import result
 from edgekd.device.kit.result import Returned
@@ -148,7 +149,7 @@ def _of_kit(path: Path, returned: Returned, left_out: dict[str, str]) -> list[Me
     """The runs of a kit's result."""
     found = []
     for row in returned.body.measured:
-        name = f"{path}: {row.name}"
+        name = f"{path}: {clean(row.name)}"
         try:
             measured = returned.measurement(row, returned.body.profile)
         except EdgeKDError as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import edgekd
 from edgekd.core.artifacts import sha256
-from edgekd.device import runner_job
+from edgekd.core.errors import RecipeError
+from edgekd.device import edgebench, runner_job
 from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.device_text import clean
 from edgekd.device.kit import run as on_board
@@ -42,6 +43,16 @@ class Model:
     name: str
     tflite: bytes
     golden: bytes | None = None
+
+
+def check_profile(profile: DeviceProfile) -> None:
+    """Raise RecipeError for a profile whose runtime the kit cannot run: one without Python."""
+    packages = [package for *_, package in edgebench.RUNTIMES]
+    if not any(package in profile.runtime for package in packages):
+        raise RecipeError(
+            f"--kit measures with {', '.join(packages)}, and {profile.name} runs {profile.runtime}",
+            "a phone is measured with --adb, and other boards with tools of their own",
+        )
 
 
 def files(

@@ -9,6 +9,7 @@ after each model, so that an interruption keeps what was measured.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -75,15 +76,19 @@ def check_models(kit: dict[str, Any]) -> None:
 
 
 def result_path() -> Path:
-    """Where the result goes. Raises Stop where this folder cannot be written."""
+    """Where the result goes: a new file, so that an earlier run is kept.
+
+    Raises Stop where this folder cannot be written.
+    """
     node = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()).strip("-")[:63] or "board"
-    path = HERE / f"result-{node}.edgekd-bench.json"
     if not os.access(str(HERE), os.W_OK | os.X_OK):
         raise Stop(
             f"nothing can be written into {HERE}.\nCopy the folder to your home folder, and start "
             "it there."
         )
-    return path
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (f"result-{node}{number}.edgekd-bench.json" for number in numbers)
+    return next(HERE / name for name in names if not (HERE / name).exists())
 
 
 # numpy and the runtime --------------------------------------------------------------------------
