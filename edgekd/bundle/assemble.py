@@ -12,7 +12,7 @@
     golden.npz            the same for the device runner
     certificate.json  report.json  report.html  lineage.json  licences.json  sbom.cdx.json
     README.md             the model card
-    samples/              for Android, iOS, Raspberry Pi, web and C++, filled in for this model
+    samples/              apps for phones, Raspberry Pi, web and C++, filled in for this model
     manifest.json         sha256 and size of every other file
 
 Nothing here writes to disk. Equal artifacts give equal bytes: no file holds a date, a path or the

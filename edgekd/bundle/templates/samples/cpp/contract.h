@@ -32,8 +32,8 @@ struct InputSide {
   int zero_point;
 };
 
-// The model's answer. `set` holds the labels that are likely enough. Where an image may have several
-// labels, `set` holds all of them and no answer is unsure.
+// The model's answer. `set` holds the labels that are likely enough. Where an image may have
+// several labels, `set` holds all of them and no answer is unsure.
 struct Answer {
   int label = 0;
   std::vector<double> scores;

@@ -173,7 +173,8 @@ inline Picture Upright(const Picture& image, int orientation) {
   return made;
 }
 
-// A plane of a picture. The sample of column x and row y starts at y * row_stride + x * pixel_stride.
+// A plane of a picture. The sample of column x and row y starts at
+// y * row_stride + x * pixel_stride.
 struct Plane {
   const uint8_t* data;
   int row_stride;

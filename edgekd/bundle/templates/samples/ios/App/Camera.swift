@@ -22,9 +22,8 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate {
         guard await AVCaptureDevice.requestAccess(for: .video) else {
             throw Refused("the camera is not allowed; allow it in Settings > Privacy > Camera")
         }
-        guard
-            let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back)
-        else { throw Refused("this device has no camera") }
+        let back = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back)
+        guard let device = back else { throw Refused("this device has no camera") }
         self.take = take
         let output = AVCaptureVideoDataOutput()
         output.videoSettings = [

@@ -1,4 +1,4 @@
-// What the screen shows: the state of the self-test, the accelerator that runs, and the last answer.
+// What the screen shows: the state of the self-test, the accelerator, and the last answer.
 import Foundation
 import SwiftUI
 
@@ -63,7 +63,8 @@ final class Worker: @unchecked Sendable {
                 why += "\(accelerator.rawValue): \(error). "
             }
         }
-        return ("Refused. \(why)This copy would give other answers than the certified model.", false)
+        let reason = "This copy would give other answers than the certified model."
+        return ("Refused. \(why)\(reason)", false)
     }
 
     /// The answer to a frame; nil where the self-test has not passed.

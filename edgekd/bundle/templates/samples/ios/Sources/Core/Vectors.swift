@@ -1,5 +1,5 @@
-// The test vectors of samples/preprocess_vectors.json: small pictures with the input bytes that each
-// app of this model has to make of them.
+// The test vectors of samples/preprocess_vectors.json: small pictures with the input bytes that
+// each app of this model has to make of them.
 import Foundation
 
 struct Vectors: Decodable {
