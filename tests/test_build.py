@@ -191,6 +191,7 @@ def test_a_late_setting_reruns_only_what_follows(copy: Path) -> None:
         "evaluate",
         "certify",
         "confidence",
+        "app_inputs",
         "saliency",
         "bench",
     ]

@@ -134,9 +134,17 @@ def test_changed_code_runs_its_stage_again(copy: Copy) -> None:
 # and no others.
 USED_BY = {
     # Stages that look at pixels decode images themselves with data.cache = "none".
-    "pillow": ["data", "inputs", "distil", "qat", "evaluate", "saliency"],
+    "pillow": ["data", "inputs", "distil", "qat", "evaluate", "app_inputs", "saliency"],
     "onnxruntime": ["evaluate", "certify"],
-    "ai-edge-litert": ["convert", "evaluate", "certify", "confidence", "saliency", "bench"],
+    "ai-edge-litert": [
+        "convert",
+        "evaluate",
+        "certify",
+        "confidence",
+        "app_inputs",
+        "saliency",
+        "bench",
+    ],
     "torch-pruning": [],  # only the stage "prune" uses it, which this build does not have
 }
 

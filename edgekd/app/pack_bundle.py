@@ -178,6 +178,7 @@ def card_facts(
         medical=present(report.medical),
         formats=present(accuracy.formats) or (),
         agreement=accuracy.metric is Metric.AGREEMENT,
+        app_inputs=present(report.app_inputs),
         given=report.models["student"].given,
     )
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from edgekd.bundle import format_card, medical_card
+from edgekd.bundle import app_inputs_card, format_card, medical_card
 from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.markdown import plain
@@ -16,6 +16,7 @@ from edgekd.core.records import UNSET, UnsetType, present
 from edgekd.data.depth_record import Depth
 from edgekd.data.patient_columns import MEDICAL
 from edgekd.evaluation.accuracy_record import FormatRow, StageRow
+from edgekd.evaluation.app_inputs_record import AppInputs
 from edgekd.evaluation.confidence_record import ClassConfidence, Confidence, LabelConfidence
 from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Group, Subgroups
@@ -65,6 +66,7 @@ class CardFacts:
     depth: Depth | UnsetType = UNSET
     formats: Sequence[FormatRow] = ()
     agreement: bool = False
+    app_inputs: AppInputs | None = None
     given: bool = False
 
 
@@ -101,6 +103,7 @@ def card(
             *_accuracy(facts, several),
         ],
         format_card.lines(facts.formats),
+        app_inputs_card.lines(facts.app_inputs) if facts.app_inputs else [],
         ["## Confidence", "", *_confidence(facts.confidence, facts.classes)],
         medical_card.lines(facts.medical) if facts.medical else [],
         ["## Groups", "", *_groups(facts.subgroups)] if facts.subgroups else [],

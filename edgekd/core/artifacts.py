@@ -285,6 +285,13 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class AppInputs:
+    """The JSON of the block "app_inputs" in report.json."""
+
+    body: dict[str, Json]
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """The JSON of one benchmark (schema edgekd.bench/1)."""
 

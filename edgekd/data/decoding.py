@@ -35,6 +35,21 @@ _IN_MEMORY = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True)
+class Original:
+    """One image at the size of its file.
+
+    `pixels`: uint8 [h, w] or [h, w, 3], or uint16 [h, w] (0 to 65535) where it has more than 8
+    bits. None as in `Decoded`, and so are the other fields.
+    """
+
+    pixels: Pixels | Grey16 | None
+    sha256: str
+    shortest: int
+    extremes: Extremes | None = None
+    clipped: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Decoded:
     """One decoded image.
 
@@ -130,6 +145,22 @@ def read_all(
 
 def read_one(source: Source, item: Item, rules: PixelRules) -> Decoded | DataError:
     """Load, hash, decode and fit one image. Returns a DataError, so that all can be listed."""
+    found = read_original(source, item, rules)
+    if isinstance(found, DataError):
+        return found
+    picture = found.pixels
+    if picture is None:
+        return Decoded(None, found.sha256, found.shortest, found.extremes)
+    if picture.dtype == np.uint16:
+        wide = images.fit(np.asarray(picture, np.uint16), rules.px, rules.fit)
+        return Decoded(wide, found.sha256, found.shortest, clipped=found.clipped)
+    fitted = images.fit(np.asarray(picture, np.uint8), rules.px, rules.fit)
+    pixels = images.as_grey(fitted) if images.is_grey(fitted) else fitted
+    return Decoded(pixels, found.sha256, found.shortest)
+
+
+def read_original(source: Source, item: Item, rules: PixelRules) -> Original | DataError:
+    """Load, hash and decode one image. Returns a DataError, so that all can be listed."""
     try:
         loaded = source.load(item)
         if isinstance(loaded, bytes):
@@ -140,19 +171,16 @@ def read_one(source: Source, item: Item, rules: PixelRules) -> Decoded | DataErr
         return error
     if isinstance(picture, Wide):
         return _scaled(picture, digest, item, rules)
-    fitted = images.fit(picture, rules.px, rules.fit)
-    pixels = images.as_grey(fitted) if images.is_grey(fitted) else fitted
-    return Decoded(pixels, digest, min(picture.shape[:2]))
+    return Original(picture, digest, min(picture.shape[:2]))
 
 
-def _scaled(picture: Wide, digest: str, item: Item, rules: PixelRules) -> Decoded:
-    """An image of more than 8 bits, scaled before it is resized if the rules say its white."""
+def _scaled(picture: Wide, digest: str, item: Item, rules: PixelRules) -> Original:
+    """An image of more than 8 bits, scaled if the rules say its white."""
     shortest, white = min(picture.values.shape), rules.white(picture)
     if white is None:
-        return Decoded(None, digest, shortest, extremes(picture, item.name))
-    fitted = images.fit(scaled(picture, white), rules.px, rules.fit)
+        return Original(None, digest, shortest, extremes(picture, item.name))
     clipped = bool(picture.values.max() > white)
-    return Decoded(fitted, digest, shortest, clipped=clipped)
+    return Original(scaled(picture, white), digest, shortest, clipped=clipped)
 
 
 def decoded(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -133,7 +134,10 @@ def as_rgb(image: Pixels) -> Pixels:
 
 
 def fit[Level: (np.uint8, np.uint16)](
-    image: NDArray[Level], px: int, mode: str = "squash"
+    image: NDArray[Level],
+    px: int,
+    mode: str = "squash",
+    resize: Callable[[NDArray[Level], int, int], NDArray[Level]] | None = None,
 ) -> NDArray[Level]:
     """Bring an image to px x px. Apps must do the same on the device.
 
@@ -145,10 +149,7 @@ def fit[Level: (np.uint8, np.uint16)](
     * "crop": the largest centred square becomes the square
     * "pad": the longer side becomes px; the image is centred between black bars
 
-    Resampling is Pillow's bilinear filter, first along the width, then along the height, each
-    rounded to 8 bits; of 16-bit images only the end is rounded. When it shrinks an image it
-    averages over all pixels that a result covers (antialiasing), unlike a bilinear filter over four
-    neighbours.
+    `resize(image, width, height)`: another resizer than `resized`.
 
     Raises UnknownName for another mode, and DataError for a px below 1.
     """
@@ -159,27 +160,35 @@ def fit[Level: (np.uint8, np.uint16)](
             f"an image cannot be brought to {px} px", "give a size of at least 1, for example 96"
         )
     if image.ndim == 3 and image.shape[2] == 1:
-        return fit(image[..., 0], px, mode)[..., None]
+        return fit(image[..., 0], px, mode, resize)[..., None]
+    resize = resize or resized
     height, width = image.shape[:2]
     if mode == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return _resize(image[top : top + side, left : left + side], px, px)
+        return resize(image[top : top + side, left : left + side], px, px)
     if mode == "pad":
         longest = max(height, width)
-        inner = _resize(
+        inner = resize(
             image, max(1, round(width * px / longest)), max(1, round(height * px / longest))
         )
         square = np.zeros((px, px, *image.shape[2:]), image.dtype)
         top, left = (px - inner.shape[0]) // 2, (px - inner.shape[1]) // 2
         square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
         return square
-    return _resize(image, px, px)
+    return resize(image, px, px)
 
 
-def _resize[Level: (np.uint8, np.uint16)](
+def resized[Level: (np.uint8, np.uint16)](
     image: NDArray[Level], width: int, height: int
 ) -> NDArray[Level]:
+    """An image, uint8 [h, w] or [h, w, 3] or uint16 [h, w], at another size.
+
+    Resampling is Pillow's bilinear filter, first along the width, then along the height, each
+    rounded to 8 bits; of 16-bit images only the end is rounded. When it shrinks an image it
+    averages over all pixels that a result covers (antialiasing), unlike a bilinear filter over four
+    neighbours.
+    """
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     wide = image.dtype == np.uint16
@@ -190,6 +199,21 @@ def _resize[Level: (np.uint8, np.uint16)](
     across = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
     resized = np.asarray(across.resize((width, height), Image.Resampling.BILINEAR))
     return np.rint(resized).astype(image.dtype) if wide else resized
+
+
+def resized_bicubic(image: Pixels, width: int, height: int) -> Pixels:
+    """uint8 [h, w] or [h, w, 3] at another size by Pillow's bicubic filter, antialiased."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def through_jpeg(image: Pixels, quality: int) -> Pixels:
+    """uint8 [h, w] or [h, w, 3] after it was a JPEG of this quality, 1 to 95, with Pillow's usual
+    subsampling of colours.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as written:
+        return np.asarray(written)
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -6,7 +6,7 @@ build_inputs(source, dataset, px, seed)    val, test, calibration and golden ima
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from edgekd.core.artifacts import Blob, Dataset, Inputs
 from edgekd.core.errors import DataError
 from edgekd.core.pages import Resident
+from edgekd.core.resizer_names import Resizer
 from edgekd.data import images, pixel_rules
 from edgekd.data.bit_depth import narrowed
 from edgekd.data.datasets import labels, rows
-from edgekd.data.decoding import Progress, decoded, room
+from edgekd.data.decoding import Progress, decoded, read_original, room
 from edgekd.data.pixel_rules import PixelRules
+from edgekd.data.resizers.algorithms import fitted
 from edgekd.data.shown_names import shown
 from edgekd.data.sources import Item, Source
 from edgekd.data.splits import draw
@@ -32,6 +34,7 @@ def build_inputs(
     fit: str = "squash",
     calibration: int = 256,
     golden: int = 32,
+    resizers: Sequence[Resizer] = (Resizer.PILLOW,),
     progress: Progress | None = None,
 ) -> Inputs:
     """Decode val, test, calibration (drawn from train) and golden (drawn from test) images.
@@ -39,7 +42,8 @@ def build_inputs(
     Every file is read again and brought straight to `px` by `fit` (see `images.fit`). Images of
     more than 8 bits are rounded to 8 after that: the network's input has 256 levels. The drawn
     sets are stratified by class and fixed by the seed; a set is smaller than asked for when its
-    split is.
+    split is. `resizers`: each calibration image is resized by one of them, which its hash draws;
+    all other images by Pillow, as apps are told to do.
 
     Raises DataError naming each image that is missing or has another sha256 than in the data set.
     """
@@ -56,7 +60,54 @@ def build_inputs(
     }
     rules = pixel_rules.from_facts(dataset.facts, px, fit)
     blobs = _decode(source, dataset, parts, rules, progress)
+    if tuple(resizers) != (Resizer.PILLOW,):
+        varied = _of_resizers(source, dataset, parts["calibration"], rules, resizers)
+        blobs["calibration"] = memoryview(varied.reshape(-1))
     return Inputs(px, dataset.channels, parts, **blobs)
+
+
+def _of_resizers(
+    source: Source,
+    dataset: Dataset,
+    wanted: Sequence[int],
+    rules: PixelRules,
+    resizers: Sequence[Resizer],
+) -> NDArray[np.uint8]:
+    """These images, each by the resizer that its hash draws: uint8 [n, px, px, channels]."""
+    made = np.empty((len(wanted), rules.px, rules.px, dataset.channels), np.uint8)
+    for place, (row, pixels) in enumerate(originals(source, dataset, wanted, rules)):
+        drawn = int(dataset.images[row]["sha256"][-8:], 16) % len(resizers)
+        made[place] = with_channels(
+            fitted(pixels, rules.px, rules.fit, resizers[drawn]), dataset.channels
+        )
+    return made
+
+
+def originals(
+    source: Source, dataset: Dataset, wanted: Sequence[int], rules: PixelRules
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Rows of the data set, each with its image at the size of its file: uint8 [h, w] or [h, w, 3].
+
+    More than 8 bits are rounded to 8. Raises DataError when a file is not the data set's.
+    """
+    for row, item in zip(wanted, _items(source, dataset, wanted), strict=True):
+        found = read_original(source, item, rules)
+        if isinstance(found, DataError) or found.sha256 != dataset.images[row]["sha256"]:
+            raise _changed(source, [item.name])
+        assert found.pixels is not None  # the data set has decided what is white
+        yield row, narrowed(found.pixels)
+
+
+def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """[h, w] or [h, w, 3] as [h, w, channels]. A grey image is repeated for three channels."""
+    return images.as_grey(pixels)[..., None] if channels == 1 else images.as_rgb(pixels)
+
+
+def _changed(source: Source, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{source.name}: {len(names)} images changed since the dataset was built: {shown(names)}",
+        "put the old files back, or run the build again so that the data stage starts over",
+    )
 
 
 def _items(source: Source, dataset: Dataset, wanted: Sequence[int]) -> list[Item]:
@@ -85,8 +136,8 @@ def _decode(
     Each image is read once. Raises DataError when a file is not the data set's.
     """
     shape = (rules.px, rules.px, dataset.channels)
-    fitted = {name: room((len(part), *shape)) for name, part in parts.items()}
-    resident = {name: Resident(array) for name, array in fitted.items()}
+    made = {name: room((len(part), *shape)) for name, part in parts.items()}
+    resident = {name: Resident(array) for name, array in made.items()}
     places: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for name, part in parts.items():
         for place, row in enumerate(part):
@@ -101,17 +152,11 @@ def _decode(
         assert image.pixels is not None  # the data set has decided what is white
         pixels = narrowed(image.pixels)
         for name, place in places[row]:
-            fitted[name][place] = (
-                pixels[..., None] if dataset.channels == 1 else images.as_rgb(pixels)
-            )
+            made[name][place] = with_channels(pixels, dataset.channels)
             resident[name].used(1, pixels.nbytes)
     if changed:
-        raise DataError(
-            f"{source.name}: {len(changed)} images changed since the dataset was built: "
-            f"{shown(changed)}",
-            "put the old files back, or run the build again so that the data stage starts over",
-        )
-    return {name: memoryview(array.reshape(-1)) for name, array in fitted.items()}
+        raise _changed(source, changed)
+    return {name: memoryview(array.reshape(-1)) for name, array in made.items()}
 
 
 def _drawn(dataset: Dataset, split: str, count: int, seed: int) -> NDArray[np.int64]:

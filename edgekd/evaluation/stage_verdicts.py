@@ -85,7 +85,7 @@ def judge_stage(
     auc_over = _auc_over(change, budget)
     area = "" if change.auc is None else f" and {budget.auc:g} of AUC"
     allowed = f"at most {budget.top1 * 100:g} points of {WORDS[metric]}{area} are allowed"
-    if (top1_over and _top1_real(change)) or (auc_over and _auc_real(change)):
+    if (top1_over and top1_fell(change)) or (auc_over and _auc_real(change)):
         return StageJudgement(StageState.BEYOND, f"{told}; {allowed}")
     if top1_over or auc_over:
         return StageJudgement(
@@ -107,7 +107,7 @@ def _judge_rounding(
             f"{beyond} of {of} changed their answer from a margin of more than "
             f"{present(budget.rounding_lsb):g} LSB, which rounding does not explain"
         )
-    if change.top1 < 0 and _top1_real(change):
+    if change.top1 < 0 and top1_fell(change):
         reasons.append("rounding moves answers both ways alike, and these went one way")
     if _auc_over(change, budget) and _auc_real(change):
         reasons.append(f"the AUC fell by more than the {budget.auc:g} that rounding may take")
@@ -118,7 +118,7 @@ def _judge_rounding(
     return StageJudgement(StageState.WITHIN, f"{told}; {why}")
 
 
-def _top1_real(change: Change) -> bool:
+def top1_fell(change: Change) -> bool:
     """Whether both the interval and the sign test say that top-1 fell."""
     return change.top1_ci95[1] < 0 and change.top1_p < CHANCE
 

@@ -21,6 +21,7 @@ from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
+from edgekd.settings.recipe import ViewsConfig
 from edgekd.training import threads
 from edgekd.training.processes import Team, launched
 
@@ -88,30 +89,39 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
     return artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, code)
 
 
-# Settings that came after builds were stored. They stand in a key only where they are given, so
-# that these builds keep their keys.
-LATER: dict[str, Any] = {
-    "options": {},
-    "formats": (),
-    "cache": "pixels",
-    "mean": (),
-    "std": (),
-    "order": "rgb",
-    "layout": "auto",
-    "trust": False,
-    "rounding": "gptq",
+# Settings that came after builds were stored, by the field of the stage's settings that holds them;
+# "" holds fields themselves. They stand in a key only where they are given, so that these builds
+# keep their keys.
+LATER: dict[str, dict[str, Any]] = {
+    "": {"resizers": ViewsConfig.resizers},
+    "view": {"resizers": ViewsConfig.resizers},
+    "config": {
+        "options": {},
+        "formats": (),
+        "cache": "pixels",
+        "mean": (),
+        "std": (),
+        "order": "rgb",
+        "layout": "auto",
+        "trust": False,
+        "rounding": "gptq",
+    },
 }
 
 
 def _without_later(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage, without those of LATER in its recipe table that are not given."""
-    table = config.get("config")
-    if not isinstance(table, dict):
-        return config
-    given = {
-        name: value for name, value in table.items() if name not in LATER or value != LATER[name]
+    """The settings of a stage, without those of LATER that are not given."""
+    given = _given(config, LATER[""])
+    for name, later in LATER.items():
+        if isinstance(table := given.get(name), dict):
+            given[name] = _given(table, later)
+    return given
+
+
+def _given(table: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value for name, value in table.items() if name not in later or value != later[name]
     }
-    return {**config, "config": given}
 
 
 class _Run:

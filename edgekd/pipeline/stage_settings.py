@@ -13,8 +13,10 @@ from typing import Annotated
 
 from edgekd.core.artifacts import Json
 from edgekd.core.number_formats import NumberFormat
+from edgekd.core.resizer_names import Resizer
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import (
+    AppInputsConfig,
     BenchConfig,
     CertifyConfig,
     ConfidenceConfig,
@@ -48,8 +50,8 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class InputsSettings:
-    """Settings of the stage "inputs": `px`, the side of the student's input, and the recipe's table
-    [data].
+    """Settings of the stage "inputs": `px`, the side of the student's input, the recipe's table
+    [data], and `resizers`, those of [views], for the calibration images.
     """
 
     px: int
@@ -57,6 +59,7 @@ class InputsSettings:
     calibration: int
     golden: int
     channels: str
+    resizers: tuple[Resizer, ...] = (Resizer.PILLOW,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +226,15 @@ class ConfidenceSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class AppInputsSettings:
+    """Settings of the stage "app_inputs". `fit`: data.fit. `resizers`: views.resizers."""
+
+    config: AppInputsConfig
+    fit: str
+    resizers: tuple[Resizer, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class HostBenchSettings:
     """Settings of the stage "bench". `host`: this machine, as the runner describes it
     (`edgebench.machine`).
@@ -271,5 +283,6 @@ StageSettings = (
     | TeacherPrecision
     | CertifySettings
     | ConfidenceSettings
+    | AppInputsSettings
     | HostBenchSettings
 )

@@ -16,6 +16,7 @@ from edgekd.pipeline import given_stages, teacher_stages
 from edgekd.pipeline.jobs import Job, file_digest, weights_content
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
+    AppInputsSettings,
     CertifySettings,
     ClientSettings,
     ConfidenceSettings,
@@ -53,7 +54,12 @@ def _data(job: Job) -> DataSettings:
 def _inputs(job: Job) -> InputsSettings:
     config = job.recipe.data
     return InputsSettings(
-        config.input_px, config.fit, config.calibration, config.golden, config.channels
+        config.input_px,
+        config.fit,
+        config.calibration,
+        config.golden,
+        config.channels,
+        job.recipe.views.resizers,
     )
 
 
@@ -73,7 +79,7 @@ def _oracle(job: Job) -> OracleSettings:
 
 
 def _knowledge(job: Job) -> KnowledgeSettings:
-    return KnowledgeSettings(job.recipe.views, _oracle(job))
+    return KnowledgeSettings(teacher_stages.seen(job.recipe.views), _oracle(job))
 
 
 def _logs(job: Job) -> LogSettings:
@@ -87,7 +93,7 @@ def _clients(job: Job) -> ClientSettings:
         config=job.recipe.federated,
         distil=config,
         model=job.student,
-        view=job.recipe.views,
+        view=teacher_stages.seen(job.recipe.views),
         px=job.recipe.data.input_px,
         channels=job.recipe.data.channels,
         weights_content=weights_content(job.student, config.weights, "distil.weights"),
@@ -162,6 +168,15 @@ def _certify(job: Job) -> CertifySettings:
 
 def _confidence(job: Job) -> ConfidenceSettings:
     return ConfidenceSettings(job.recipe.confidence)
+
+
+def _app_inputs(job: Job) -> AppInputsSettings:
+    recipe = job.recipe
+    return AppInputsSettings(recipe.app_inputs, recipe.data.fit, recipe.views.resizers)
+
+
+def _has_app_inputs(job: Job) -> bool:
+    return job.recipe.app_inputs.images > 0
 
 
 def _bench(job: Job) -> HostBenchSettings:
@@ -253,6 +268,15 @@ STAGES: tuple[Stage, ...] = (
         artifacts.Confidence,
         ("data", "inputs", "distil", "convert", "evaluate"),
         _confidence,
+    ),
+    Stage(
+        "app_inputs",
+        1,
+        "edgekd.pipeline.stages.app_inputs:run",
+        artifacts.AppInputs,
+        ("data", "inputs", "convert", "evaluate"),
+        _app_inputs,
+        wanted=_has_app_inputs,
     ),
     Stage(
         "saliency",

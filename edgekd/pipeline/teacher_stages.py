@@ -8,6 +8,7 @@ import functools
 from edgekd.pipeline.jobs import Job, teacher_px, weights_content
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import GivenTeacherSettings, TeacherSettings
+from edgekd.settings.recipe import ViewsConfig
 
 
 def each(usual: Stage, job: Job) -> list[Stage]:
@@ -28,6 +29,11 @@ def _stage(usual: Stage, job: Job, number: int) -> Stage:
     )
 
 
+def seen(view: ViewsConfig) -> ViewsConfig:
+    """The views as a teacher sees them: resized by Pillow, whatever the student trains on."""
+    return dataclasses.replace(view, resizers=ViewsConfig.resizers)
+
+
 def settings(job: Job, number: int = 0) -> TeacherSettings:
     """Settings of a network of timm, by its place in `job.teachers`. All share those of the
     first.
@@ -39,7 +45,7 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights, teacher.key)
-    view = job.recipe.views
+    view = seen(job.recipe.views)
     if config.mode != "frozen":
         # A new view every epoch: how many the student sees does not matter.
         view = dataclasses.replace(view, per_image=1)

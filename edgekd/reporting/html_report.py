@@ -19,6 +19,7 @@ from edgekd.reporting.report_record import Report
 from edgekd.reporting.sections import (
     accuracy,
     answers,
+    app_inputs,
     certificate,
     confidence,
     device,
@@ -42,6 +43,7 @@ def page(report: Report, examples: Sequence[Example] = ()) -> str:
         "notices": summary.notices(report),
         "accuracy": accuracy.accuracy(report),
         "formats": formats.formats(report),
+        "app_inputs": app_inputs.app_inputs(report),
         "why": why.why(report),
         "confusion": answers.confusion(report),
         "examples": [answers.example(example) for example in examples],

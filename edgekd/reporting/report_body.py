@@ -27,6 +27,7 @@ from edgekd.core.records import UNSET, from_json, to_json
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation import format_accuracy, format_offers, waterfall
 from edgekd.evaluation.accuracy_record import Accuracy, FurtherAccuracy
+from edgekd.evaluation.app_inputs_record import AppInputs
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
@@ -70,6 +71,9 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         artifact=UNSET if converted is None else artifact(converted),
         device=UNSET if converted is None else device(job, converted),
         certificate=UNSET if "certify" not in done else certificate_summary(load(done, "certify")),
+        app_inputs=UNSET
+        if "app_inputs" not in done
+        else from_json(AppInputs, load(done, "app_inputs").body, "the app_inputs stage's result"),
         bench=UNSET
         if bench is None
         else [from_json(Bench, bench.body, "the bench stage's result")],

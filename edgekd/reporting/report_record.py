@@ -14,6 +14,7 @@ from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.data.depth_record import Depth
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation.accuracy_record import Accuracy
+from edgekd.evaluation.app_inputs_record import AppInputs
 from edgekd.evaluation.confidence_record import (
     LabelConfidence,
     LogitConfidence,
@@ -192,6 +193,7 @@ class Report(Record, frozen=True, kw_only=True):
     bench: list[Bench] | UnsetType = UNSET
     licences: LicenceChain | UnsetType = UNSET
     confidence: LogitConfidence | ProbabilityConfidence | LabelConfidence | UnsetType = UNSET
+    app_inputs: AppInputs | UnsetType = UNSET
     subgroups: Subgroups | UnsetType = UNSET
     medical: Medical | UnsetType = UNSET
     why: SensitivityReport | UnsetType = UNSET

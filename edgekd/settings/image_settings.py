@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edgekd.core.resizer_names import Resizer
 from edgekd.settings.setting_types import Share
 
 # The policies of data.uncertain; "soft" has the ends of an interval within 0 and 1.
@@ -236,3 +237,12 @@ class ViewsConfig:
             "(Zhang et al. 2018, arXiv 1710.09412).",
         ),
     ] = 0.0
+    resizers: Annotated[
+        tuple[Resizer, ...],
+        Meta(
+            min_length=1,
+            description="Resizers of apps that the student trains on, one drawn for each view. The "
+            "images that set the ranges before int8 training are resized in the same ways. "
+            "Validation and test images are always resized by Pillow, and so are the teacher's.",
+        ),
+    ] = (Resizer.PILLOW,)

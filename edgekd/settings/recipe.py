@@ -26,6 +26,7 @@ from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, check_text, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
+    AppInputsConfig,
     BenchConfig,
     BudgetConfig,
     CardConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "LOSSES",
     "SECTIONS",
     "SETTINGS",
+    "AppInputsConfig",
     "BenchConfig",
     "BudgetConfig",
     "CardConfig",
@@ -79,6 +81,7 @@ class Recipe:
     certify: CertifyConfig = dataclasses.field(default_factory=CertifyConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     confidence: ConfidenceConfig = dataclasses.field(default_factory=ConfidenceConfig)
+    app_inputs: AppInputsConfig = dataclasses.field(default_factory=AppInputsConfig)
     subgroups: SubgroupConfig = dataclasses.field(default_factory=SubgroupConfig)
     medical: MedicalConfig = dataclasses.field(default_factory=MedicalConfig)
     card: CardConfig = dataclasses.field(default_factory=CardConfig)

@@ -1,6 +1,6 @@
 """The recipe's tables about what a build must reach, and about its documents.
 
-[certify], [budget], [confidence], [subgroups], [medical], [card] and [bench].
+[certify], [budget], [confidence], [app_inputs], [subgroups], [medical], [card] and [bench].
 """
 
 from __future__ import annotations
@@ -128,6 +128,28 @@ class SubgroupConfig:
             description="Groups with fewer test images are shown, but not judged.",
         ),
     ] = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class AppInputsConfig:
+    """What the int8 file is worth in apps that prepare images in other ways than deployment.json.
+
+    It is shown, and fails no build.
+    """
+
+    # Of 256 images one is 0.4 points. They take about 10 s with a student of 96 px.
+    images: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10**6,
+            description="Number of test images that are prepared as apps do. 0: none.",
+        ),
+    ] = 256
+    max_drop: Annotated[
+        Share,
+        Meta(description="Top-1 accuracy that a way to prepare images may lose unflagged."),
+    ] = 0.01
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,10 +27,13 @@ def of_view(
     `images`: what stands for each image of the data set. `drawn`: the parameters of the view. Two
     of a million images with eight views each share a key with a probability of 2 in a million.
     """
-    # How many views there are changes none of them.
-    ranges = canonical_json(dataclasses.asdict(dataclasses.replace(config, per_image=1)))
+    # How many views there are changes none of them, and teachers see no resizer of an app.
+    ranges = dataclasses.asdict(dataclasses.replace(config, per_image=1))
+    del ranges["resizers"]
     asked, partners = rows.numpy(), drawn.partner[rows].numpy()
-    keys = scramble(views.starts(seed, view, images[asked]) ^ number("ranges", ranges))
+    keys = scramble(
+        views.starts(seed, view, images[asked]) ^ number("ranges", canonical_json(ranges))
+    )
     mixed = (drawn.share[rows] < 1).numpy()
     return np.where(mixed, scramble(keys ^ scramble(images[partners])), keys)
 

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekd.core.resizer_names import Resizer
 from edgekd.data.on_demand import PixelRows
 from edgekd.networks.compute import CPU, moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
 from edgekd.training.pixels import Pixels, on_device
+from edgekd.training.view_sizes import ONE_RESIZER, RESIZED_FROM, cut_out, resized, shrunk
 
 # Images are first shrunk (antialiased) to this multiple of the target size, so that zooming in
 # stays sharp.
@@ -41,7 +44,7 @@ class Views:
     `blur`: share of a 3 x 3 average. `noise`: standard deviation, for inputs in 0..1. `erase`: [n,
     4], left, top, right and bottom as shares of the side; an empty box erases nothing. `partner`:
     int64, the image that is mixed in. `share`: of the image itself, 0.5 to 1; its partner has the
-    rest.
+    rest. `resizer`: 0 to 1, which of the resizers brings the image to the network's size.
     """
 
     affine: Tensor
@@ -53,6 +56,7 @@ class Views:
     erase: Tensor
     partner: Tensor
     share: Tensor
+    resizer: Tensor
 
     def at(self, rows: Tensor) -> Views:
         """The same view of some of the images."""
@@ -137,6 +141,7 @@ def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tens
         erase=_single(np.stack([left, top, left + side, top + side], -1)),
         partner=_partners(streams, images, among),
         share=_mixup(streams, config.mixup) if config.mixup > 0 else torch.ones(count),
+        resizer=_single(uniform("resizer", 0, 1)),
     )
 
 
@@ -168,20 +173,24 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.float() / (255 if pixels.dtype == torch.uint8 else 65_535)
 
 
-def render(pixels: Tensor, views: Views, px: int, grainy: bool | None = None) -> Tensor:
+def render(
+    pixels: Tensor,
+    views: Views,
+    px: int,
+    grainy: bool | None = None,
+    resizers: Sequence[Resizer] = ONE_RESIZER,
+) -> Tensor:
     """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
 
     `pixels`: uint8 or uint16 [b, c, h, w], on the device of the views. `grainy`: whether some view
-    has noise; None looks it up.
+    has noise; None looks it up. `resizers`: as the setting views.resizers.
     """
     base = unit(pixels)
-    middle = min(round(px * MARGIN), pixels.shape[-1])
-    if middle < pixels.shape[-1]:
-        base = F.interpolate(
-            base, (middle, middle), mode="bilinear", antialias=True, align_corners=False
-        )
-    grid = F.affine_grid(views.affine, [len(base), base.shape[1], px, px], align_corners=False)
-    image = F.grid_sample(base, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if tuple(resizers) == ONE_RESIZER:
+        image = cut_out(shrunk(base, round(px * MARGIN)), views.affine, px)
+    else:
+        base = shrunk(base, RESIZED_FROM * px)
+        image = resized(cut_out(base, views.affine, base.shape[-1]), views.resizer, px, resizers)
     if grainy is None:
         grainy = bool(views.noise.max() > 0)
     image = _photometric(image, views, grainy)
@@ -247,7 +256,8 @@ class Renderer:
 
     `pixels`: uint8 or uint16 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of
     the network's input. Results are float32 [b, len(mean), px, px] in channels_last on `device`;
-    grey is repeated for a network with three channels.
+    grey is repeated for a network with three channels. `resizers`: those that views are resized by
+    (views.resizers); a teacher sees antialiased images only, so that its answers are the best ones.
 
     `views` is `gather`, which only looks up and copies, and then `draw`. A thread can gather the
     next batches while the device draws.
@@ -260,8 +270,10 @@ class Renderer:
         mean: list[float],
         std: list[float],
         device: torch.device = CPU,
+        resizers: Sequence[Resizer] = ONE_RESIZER,
     ) -> None:
         self.pixels: Pixels = on_device(pixels, device)
+        self.resizers = resizers
         self.px = px
         self.device = device
         self.mean = torch.tensor(mean).view(1, -1, 1, 1).to(device)
@@ -293,11 +305,11 @@ class Renderer:
     def draw(self, sight: Sight) -> Tensor:
         """The views, rendered on the device."""
         own = sight.views.moved(self.device)
-        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy)
+        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy, self.resizers)
         if sight.partners is not None and sight.partner_views is not None:
             others = sight.partner_views.moved(self.device)
             taken = self.pixels.take(sight.partners)
-            partner = render(taken, others, self.px, sight.partners_grainy)
+            partner = render(taken, others, self.px, sight.partners_grainy, self.resizers)
             image = mix(image, partner, own.share)
         return self._normalised(image)
 

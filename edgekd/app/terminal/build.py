@@ -9,6 +9,7 @@ import rich.table
 
 from edgekd.app.printing import print_json
 from edgekd.app.results import BuildResult
+from edgekd.app.terminal.app_inputs import show_app_inputs
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.formats import show_formats
 from edgekd.app.terminal.medical import show_medical
@@ -67,6 +68,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         for row in present(accuracy.further_outputs) or []:
             say(safe(further(row)))
         show_formats(say, accuracy, present(report.device))
+    if prepared := present(report.app_inputs):
+        show_app_inputs(say, prepared)
     if study := present(report.medical):
         show_medical(say, study)
     if why := present(report.why):

@@ -66,7 +66,7 @@ def run(
         answers,
         config,
         builders.taps(model, student),
-        views.Renderer(pixels, settings.px, mean, std, on.device),
+        views.Renderer(pixels, settings.px, mean, std, on.device, settings.view.resizers),
         peer=lambda: _peer(model, config, classes, seed),
         compute=on,
         say=context.say,

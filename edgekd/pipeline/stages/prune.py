@@ -69,7 +69,9 @@ def run(
         answers,
         dataclasses.replace(settings.distil, losses=losses),
         builders.taps(settings.model, builders.restore(student)),
-        views.Renderer(pixels, student.px, student.mean, student.std, on.device),
+        views.Renderer(
+            pixels, student.px, student.mean, student.std, on.device, settings.view.resizers
+        ),
         compute=on,
         say=context.say,
     )

@@ -178,7 +178,9 @@ def _feed(
         )
     pixels = on_demand.pixels(dataset, context.source)
     return Feed(
-        views.Renderer(pixels, student.px, student.mean, student.std, device),
+        views.Renderer(
+            pixels, student.px, student.mean, student.std, device, settings.view.resizers
+        ),
         datasets.identities(dataset),
         torch.from_numpy(datasets.rows(dataset, "train")),
         labels,

@@ -41,5 +41,6 @@ def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> I
         settings.fit,
         settings.calibration,
         settings.golden,
+        settings.resizers,
         lambda done, total: context.progress("inputs", done, total),
     )
