@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from edgekd.pipeline import runner
 from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig, ViewsConfig
 from edgekd.training import answer_keys, views
+from tests.noise_folder import noise_folder
 
 OBLONG = ((np.arange(9 * 7).reshape(9, 7) * 37) % 256).astype(np.uint8)
 EVEN = ((np.arange(8 * 6).reshape(8, 6) * 53) % 256).astype(np.uint8)
@@ -88,7 +90,7 @@ def test_the_weights_are_the_resizer_without_its_rounding(
         # Pillow clips between its two passes, which moves pixels by more than a step. OpenCV reads
         # neighbours along both sides where either grows.
         return
-    exact = np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns)
+    exact = np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
     assert found.dtype == np.uint8
     # Pillow and Android round twice, others once.
     assert np.abs(found - exact.clip(0, 255)).max() <= 1.05
@@ -164,9 +166,9 @@ def test_a_recipe_without_resizers_keeps_its_keys() -> None:
     assert runner._without_later(varied) == varied
 
 
-def test_calibration_images_are_drawn_from_the_resizers_and_no_others() -> None:
-    source = open_source("phantom:120@40")
-    data = build_dataset(source, DataConfig(cache_px=32, source="phantom:120@40"))
+def test_calibration_images_are_drawn_from_the_resizers_and_no_others(tmp_path: Path) -> None:
+    source = open_source(str(noise_folder(tmp_path)))
+    data = build_dataset(source, DataConfig(cache_px=32))
     names = (Resizer.PILLOW, Resizer.NEAREST)
     plain = build_inputs(source, data, 16, 0, calibration=20, golden=4)
     varied = build_inputs(source, data, 16, 0, calibration=20, golden=4, resizers=names)

@@ -247,7 +247,8 @@ def _stages(job: Job, store: Store, until: str | None, progress: Progress) -> di
 
 def _offers(job: Job) -> bool:
     """Whether OFFERED can be made and was not asked for."""
-    return job.formats == (NumberFormat.INT8,) and format_packages.missing() is None
+    only_int8 = job.formats == (NumberFormat.INT8,) and job.recipe.ports.resize == "outside"
+    return only_int8 and format_packages.missing() is None
 
 
 def _with_offers(job: Job) -> Job:
@@ -261,7 +262,7 @@ def _checked(job: Job, kept: Path) -> DeviceCheck:
         return build_gate.before_build(job.student, job.recipe, job.profile, kept)
     from edgekd.app import given_job
 
-    return given_job.check(job.recipe.convert, job.profile)
+    return given_job.check(job.recipe, job.profile)
 
 
 def follow(job: Job, out: Path, shared: Path | None, until: str | None) -> None:

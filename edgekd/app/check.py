@@ -38,7 +38,7 @@ def answer(asked: Check) -> DeviceCheck:
         from edgekd.app import given_job  # torch
 
         values: dict[str, Toml] = {"convert.model": name, **_of_model(asked)}
-        return given_job.check(recipe_of(None, asked.settings, values).convert, profile)
+        return given_job.check(recipe_of(None, asked.settings, values), profile)
     if _of_model(asked):
         raise RecipeError(
             f"--px, --layout, --outputs and --trust describe a network of your own; {name} is none",

@@ -12,6 +12,7 @@ from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import use_check
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import DataError, RecipeError, UnsupportedNetwork
+from edgekd.core.frames import Frame
 from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
@@ -24,7 +25,7 @@ from edgekd.quantization import given_network
 from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import RANDOM_WEIGHTS
-from edgekd.settings.recipe import ConvertConfig, DataConfig, Recipe
+from edgekd.settings.recipe import DataConfig, Recipe
 from edgekd.tflite.int8_rules import Int8Rules
 
 
@@ -53,6 +54,7 @@ def job(settings: Recipe, device: DeviceProfile) -> Job:
             "convert.labels": labels,
         },
     )
+    settings.ports.sides(network.px)
     made = Job(settings, device, source)
     format_packages.check_installed(made.formats)
     use_check.check(provenance.made_of(made, {}), settings.card)
@@ -118,13 +120,15 @@ def notes(made: Job) -> list[str]:
     return told
 
 
-def check(config: ConvertConfig, profile: DeviceProfile) -> DeviceCheck:
+def check(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
     """What a device makes of a network of the user's. It holds no edits, because those are of
     settings that a finished network does not have. Raises UnsupportedNetwork.
     """
+    config = settings.convert
     network = given_network.network(config)
+    frame = Frame.of(settings.ports.sides(network.px), network.px)
     try:
-        data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)))
+        data = given_tflite(network, Int8Rules.from_dict(dict(profile.rules)), frame)
     except UnsupportedNetwork as error:
         raise UnsupportedNetwork(
             f"{config.model}: {error.what}",

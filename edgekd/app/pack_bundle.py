@@ -13,6 +13,7 @@ from edgekd.bundle.lineage_record import ChainLink
 from edgekd.bundle.model_card import CardFacts
 from edgekd.bundle.other_formats import OtherFormats
 from edgekd.core.artifacts import Confidence, Dataset, Evaluation, Inputs, LiteModel, Network
+from edgekd.core.frames import Frame
 from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
 from edgekd.core.store import facts_json
 from edgekd.data import datasets
@@ -134,6 +135,7 @@ def bundle_of(
             name=job.recipe.card.name or default_name(job),
             classes=report.data.classes,
             fit=job.recipe.data.fit,
+            frame=Frame.of(inputs.frame, inputs.px),
             tflite=bytes(model.tflite),
             certificate=proof,
             confidence=fitted,

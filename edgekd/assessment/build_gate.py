@@ -40,6 +40,8 @@ def before_build(
         "latency": _digest(profile.latency),
         "compiler": _compiler_of(profile),
     }
+    if sides := settings.ports.sides(settings.data.input_px):  # older answers keep their keys
+        asked["frame"] = list(sides)
     formats = format_packages.wanted(settings.convert, profile)
     if len(formats) > 1:  # older answers, of int8 alone, keep their keys
         asked["formats"] = list(formats)

@@ -149,8 +149,11 @@ def check_student(
     from edgekd.assessment.untrained_cache import untrained_model
 
     px = settings.data.input_px
-    data = untrained_model(student, px, classes, profile.rules)
+    sides = settings.ports.sides(px)
+    data = untrained_model(student, px, classes, profile.rules, sides)
     name = f"{student.name} at {px} px"
+    if sides:
+        name += f", behind a frame of {sides[0]} x {sides[1]}"
     return _unfinished(name, data, profile, settings.convert, UNTRAINED)
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from edgekd.core import artifacts, atomic_files
+from edgekd.core.frames import Frame
 from edgekd.settings.model_specs import ModelSpec
 
 FOLDER_VARIABLE = "EDGEKD_SKETCHES"
@@ -31,13 +33,16 @@ def default_folder() -> Path:
     return Path(named) if named else Path(cache).expanduser() / "edgekd" / "sketches"
 
 
-def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, str]) -> bytes:
+def untrained_model(
+    student: ModelSpec, px: int, classes: int, rules: dict[str, str], sides: Sequence[int] = ()
+) -> bytes:
     """The .tflite of a student for images of `px` pixels a side, from the folder or newly made.
 
-    `rules`: those of the device's profile, as the arguments of `Int8Rules`. Raises what
-    `untrained_tflite` of edgekd.export.untrained_model raises.
+    `rules`: those of the device's profile, as the arguments of `Int8Rules`. `sides`: height and
+    width of the frame in front of the student, if it has one. Raises what `untrained_tflite` of
+    edgekd.export.untrained_model raises.
     """
-    key = _key(student, px, classes, rules)
+    key = _key(student, px, classes, rules, sides)
     folder = default_folder()
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{key}-*.tflite"):
@@ -48,13 +53,15 @@ def untrained_model(student: ModelSpec, px: int, classes: int, rules: dict[str, 
     from edgekd.export.untrained_model import untrained_tflite
     from edgekd.tflite.int8_rules import Int8Rules
 
-    data = untrained_tflite(student, px, classes, Int8Rules(**rules))
+    data = untrained_tflite(student, px, classes, Int8Rules(**rules), Frame.of(sides, px))
     with contextlib.suppress(OSError):
         _keep(folder, _name(key, data), data)
     return data
 
 
-def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, str]) -> str:
+def _key(
+    student: ModelSpec, px: int, classes: int, rules: dict[str, str], sides: Sequence[int]
+) -> str:
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(path.read_bytes())
@@ -64,6 +71,7 @@ def _key(student: ModelSpec, px: int, classes: int, rules: dict[str, str]) -> st
         "mean": list(student.mean),
         "std": list(student.std),
         "px": px,
+        "frame": list(sides),
         "classes": classes,
         "rules": rules,
         "code": code.hexdigest(),

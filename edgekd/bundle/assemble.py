@@ -52,7 +52,8 @@ from edgekd.bundle.model_forms import MODEL
 from edgekd.bundle.other_formats import OtherFormats
 from edgekd.bundle.tflite_metadata import CALIBRATION, DEPLOYMENT, LABELS
 from edgekd.core.artifacts import canonical_json, sha256
-from edgekd.core.records import to_json
+from edgekd.core.frames import Frame
+from edgekd.core.records import UNSET, to_json
 from edgekd.core.store import facts_json
 from edgekd.evaluation.confidence_record import Confidence
 from edgekd.proof.certificate_record import CertificateBody
@@ -64,17 +65,19 @@ from edgekd.tflite import ports, runtime
 class Parts:
     """What a bundle is made of.
 
-    `tflite`: the certified int8 file, bare. `images`: uint8 [n, px, px, c], the test split, with
-    their labels `truth` ([n], or 0 and 1 [n, k]) and the certified file's answers `codes`, int8 [n,
-    k]. `golden`: the rows of these that the golden folder holds. `others`: files in other number
-    formats. `fit`: how images were brought to
-    the input's size. `results`: the figures of the model card. `links`: the build's stages as links
-    of the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they are written.
+    `tflite`: the certified int8 file, bare. `images`: uint8 [n, height, width, c], the test split,
+    with their labels `truth` ([n], or 0 and 1 [n, k]) and the certified file's answers `codes`,
+    int8 [n, k]. `golden`: the rows of these that the golden folder holds. `others`: files in other
+    number formats. `fit`: how images were brought to the input's size. `frame`: what the file takes
+    where it resizes images itself. `results`: the figures of the model card. `links`: the build's
+    stages as links of the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they
+    are written.
     """
 
     name: str
     classes: list[str]
     fit: str
+    frame: Frame | None
     tflite: bytes
     certificate: CertificateBody
     confidence: Confidence
@@ -132,10 +135,12 @@ def assemble(parts: Parts) -> dict[str, bytes]:
 
 def _facts(parts: Parts) -> deployment.Facts:
     runner = runtime.LiteRunner(ports.core(parts.tflite))
-    _, height, _, channels = runner.input.shape
+    _, height, width, channels = runner.input.shape
+    framed = parts.frame is not None and not parts.frame.whole
     return deployment.Facts(
         name=parts.name,
-        px=height,
+        px=parts.frame.side if parts.frame is not None else height,
+        frame=[height, width] if framed else UNSET,
         channels=channels,
         fit=parts.fit,
         depth=parts.results.depth,

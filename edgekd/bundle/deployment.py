@@ -20,7 +20,8 @@ from edgekd.bundle.deployment_record import (
     ModelOutput,
 )
 from edgekd.core.errors import ModelFileError
-from edgekd.core.records import UNSET, UnsetType
+from edgekd.core.records import UNSET, UnsetType, present
+from edgekd.data import frames, images
 from edgekd.data.depth_record import Depth
 from edgekd.data.sources import together
 from edgekd.evaluation import conformal, label_thresholds
@@ -47,7 +48,7 @@ class Facts:
 
     `px`, `channels`: of its input. `fit`: how images were brought to that size. `grid_in`,
     `grid_out`: its int8 input and output ranges. `confidence`: the confidence stage's record.
-    `depth`: of images of more than 8 bits, UNSET where there are none.
+    `depth`: of images of more than 8 bits, UNSET where there are none. `frame`: as in `ImageInput`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Facts:
     confidence: Confidence
     limits: str
     depth: Depth | UnsetType = UNSET
+    frame: list[int] | UnsetType = UNSET
 
 
 def normalisation(facts: Facts) -> tuple[float, float]:
@@ -93,6 +95,7 @@ def deployment(facts: Facts) -> Deployment:
             mean=[mean] * facts.channels,
             std=[std] * facts.channels,
             depth=facts.depth,
+            frame=facts.frame,
         ),
         output=ModelOutput(
             dtype="uint8",
@@ -155,3 +158,10 @@ def _incomplete(fields: str) -> ModelFileError:
     return ModelFileError(
         f"the bundle's deployment.json has no confidence.{fields}", "build the bundle again"
     )
+
+
+def fitted(picture: npt.NDArray[np.uint8], source: ImageInput) -> npt.NDArray[np.uint8]:
+    """An image of any size, uint8 [h, w, c], as the model's input: fitted, and in its frame."""
+    square = images.fit(picture, source.px, source.fit)
+    sides = present(source.frame)
+    return square if sides is None else frames.centred(square, sides[0], sides[1])

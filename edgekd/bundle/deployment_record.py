@@ -18,7 +18,9 @@ class ImageInput(Record, frozen=True):
     Fit the image to `px` x `px` by `fit` with the filter `resample`, and put its channels into the
     order `order`. `scale` and `zero_point` are the uint8 tensor's. `mean` and `std`, one for each
     channel, normalise pixels that are scaled to 0..1; the float model takes these. `depth`: how the
-    training images became 0..255, where they had more than 8 bits; an app does the same.
+    training images became 0..255, where they had more than 8 bits; an app does the same. `frame`:
+    [height, width] of the tensor where it is no square of `px`. The fitted image then lies in its
+    middle, and the model looks at nothing else: a camera's frame of this size goes in as it is.
     """
 
     px: int
@@ -32,6 +34,7 @@ class ImageInput(Record, frozen=True):
     mean: list[float]
     std: list[float]
     depth: Depth | UnsetType = UNSET
+    frame: list[int] | UnsetType = UNSET
 
 
 class ModelOutput(Record, frozen=True):

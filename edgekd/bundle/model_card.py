@@ -162,6 +162,8 @@ def _use(source: ImageInput) -> list[str]:
         "the same way (DICOM: by the same window); a picture that a viewer has brightened is "
         "another input."
     )
+    if (sides := present(source.frame)) is not None:
+        return [_frame(source, sides[0], sides[1]) + (deep if depth is not None else "")]
     return [
         "| for | start with |",
         "|---|---|",
@@ -189,6 +191,18 @@ def _use(source: ImageInput) -> list[str]:
             "helps to find such mistakes." + (deep if depth is not None else "")
         ),
     ]
+
+
+def _frame(source: ImageInput, height: int, width: int) -> str:
+    """How to use a model that takes frames of a camera."""
+    return (
+        f"`model.tflite` takes a frame of {width} x {height} {source.order} pixels as they are "
+        f"(uint8), such as a camera gives. It looks at the centred square of {source.px} x "
+        f"{source.px} and reduces that itself. An image of another size is fitted to the square by "
+        f"`{source.fit}` with {source.resample}, and laid into the middle of the frame. "
+        "`deployment.json` says all of this; `golden/golden.json` has frames with the answers that "
+        "every correct copy gives. There are no samples for frames that are not square."
+    )
 
 
 def _accuracy(facts: CardFacts, several: bool) -> list[str]:

@@ -74,7 +74,8 @@ def _input(contract: Deployment) -> Table:
     """The TensorMetadata of the image."""
     source = contract.input
     colour = model_metadata.RGB if source.channels == 3 else model_metadata.GRAYSCALE
-    size = {"width": source.px, "height": source.px}
+    height, width = present(source.frame) or (source.px, source.px)
+    size = {"width": width, "height": height}
     normalisation = {"mean": [255.0 * source.mean[0]], "std": [255.0 * source.std[0]]}
     return {
         "name": "image",

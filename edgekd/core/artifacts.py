@@ -132,7 +132,8 @@ class Inputs:
 
     Each blob is uint8 [n, px, px, channels] (NHWC). `rows` maps each part ("val", "test",
     "calibration", "golden") to indices into `Dataset.images`. Calibration images come from the
-    training split, golden images from the test split.
+    training split, golden images from the test split. `frame`: [height, width] of the images where
+    the file takes larger frames than the network's px, else [].
     """
 
     px: int
@@ -142,6 +143,7 @@ class Inputs:
     test: Blob
     calibration: Blob
     golden: Blob
+    frame: list[int] = dataclasses.field(default_factory=list)
 
 
 # `Network.arch` of networks of the user's: a recorded graph, and an ONNX model as it is.
@@ -195,7 +197,8 @@ class QuantNetwork:
 
     `rules`: what the device profile requires (`int8_rules.Int8Rules` as JSON). `state`: safetensors
     with, for each layer, NAME.weight (float32 as trained, batch norm folded), NAME.bias (float32)
-    and NAME.scale (float32 [out] or [1]). The int8 weights are round(weight / scale).
+    and NAME.scale (float32 [out] or [1]). The int8 weights are round(weight / scale). `frame`:
+    [height, width] of what the network takes where it reduces that to px x px itself, else [].
     """
 
     arch: str
@@ -209,6 +212,7 @@ class QuantNetwork:
     layers: list[LayerRow]
     facts: dict[str, Json]
     state: Blob
+    frame: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.errors import DataError, UnknownName
+from edgekd.core.frames import Frame
+from edgekd.data import frames
 from edgekd.data.sources import SPLITS, UNLABELLED
 
 Pixels = NDArray[np.uint8]
@@ -98,14 +100,24 @@ def student_channels(dataset: Dataset, wanted: str) -> int:
 
 
 def input_images(inputs: Inputs, part: str, channels: int) -> Pixels:
-    """One part of the inputs, uint8 [n, px, px, channels] (NHWC), as a read-only view without a
-    copy. Grey is repeated where needed.
+    """One part of the inputs as the file takes it, uint8 [n, height, width, channels] (NHWC), as a
+    read-only view without a copy. Grey is repeated where needed.
 
     `part`: "val", "test", "calibration" or "golden".
     """
     images = np.frombuffer(getattr(inputs, part), np.uint8).reshape(
-        -1, inputs.px, inputs.px, inputs.channels
+        -1, *(inputs.frame or (inputs.px, inputs.px)), inputs.channels
     )
     if inputs.channels == channels:
         return images
     return np.broadcast_to(images, (*images.shape[:3], channels))
+
+
+def network_images(inputs: Inputs, part: str, channels: int) -> Pixels:
+    """One part of the inputs as the network itself sees it, uint8 [n, px, px, channels].
+
+    As `input_images` where the app resizes. Where the file does, its frames reduced.
+    """
+    shown = input_images(inputs, part, channels)
+    frame = Frame.of(inputs.frame, inputs.px)
+    return shown if frame is None else frames.reduced(shown, frame)

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from edgekd.core.artifacts import Blob, Dataset, Inputs
 from edgekd.core.errors import DataError
+from edgekd.core.frames import Frame
 from edgekd.core.pages import Resident
 from edgekd.core.resizer_names import Resizer
-from edgekd.data import images, pixel_rules
+from edgekd.data import frames, images, pixel_rules
 from edgekd.data.bit_depth import narrowed
 from edgekd.data.datasets import labels, rows
 from edgekd.data.decoding import Progress, decoded, read_original, room
 from edgekd.data.pixel_rules import PixelRules
 from edgekd.data.resizers.algorithms import fitted
-from edgekd.data.shown_names import shown
+from edgekd.data.shown_names import shown as named
 from edgekd.data.sources import Item, Source
 from edgekd.data.splits import draw
 
@@ -35,6 +36,7 @@ def build_inputs(
     calibration: int = 256,
     golden: int = 32,
     resizers: Sequence[Resizer] = (Resizer.PILLOW,),
+    sides: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Inputs:
     """Decode val, test, calibration (drawn from train) and golden (drawn from test) images.
@@ -43,7 +45,8 @@ def build_inputs(
     more than 8 bits are rounded to 8 after that: the network's input has 256 levels. The drawn
     sets are stratified by class and fixed by the seed; a set is smaller than asked for when its
     split is. `resizers`: each calibration image is resized by one of them, which its hash draws;
-    all other images by Pillow, as apps are told to do.
+    all other images by Pillow, as apps are told to do. `sides`: [height, width] of the frames that
+    the file takes, where it takes larger ones than `px` (`edgekd.core.frames`).
 
     Raises DataError naming each image that is missing or has another sha256 than in the data set.
     """
@@ -58,12 +61,15 @@ def build_inputs(
         "calibration": _drawn(dataset, "train", calibration, seed).tolist(),
         "golden": _drawn(dataset, "test", golden, seed).tolist(),
     }
-    rules = pixel_rules.from_facts(dataset.facts, px, fit)
-    blobs = _decode(source, dataset, parts, rules, progress)
+    frame = Frame.of(sides, px)
+    rules = pixel_rules.from_facts(dataset.facts, px if frame is None else frame.side, fit)
+    blobs = _decode(source, dataset, parts, rules, frame, progress)
     if tuple(resizers) != (Resizer.PILLOW,):
         varied = _of_resizers(source, dataset, parts["calibration"], rules, resizers)
+        if frame is not None:
+            varied = np.stack([frames.placed(image, frame) for image in varied])
         blobs["calibration"] = memoryview(varied.reshape(-1))
-    return Inputs(px, dataset.channels, parts, **blobs)
+    return Inputs(px, dataset.channels, parts, **blobs, frame=list(sides))
 
 
 def _of_resizers(
@@ -105,7 +111,7 @@ def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
 
 def _changed(source: Source, names: Sequence[str]) -> DataError:
     return DataError(
-        f"{source.name}: {len(names)} images changed since the dataset was built: {shown(names)}",
+        f"{source.name}: {len(names)} images changed since the dataset was built: {named(names)}",
         "put the old files back, or run the build again so that the data stage starts over",
     )
 
@@ -118,7 +124,7 @@ def _items(source: Source, dataset: Dataset, wanted: Sequence[int]) -> list[Item
     if gone:
         raise DataError(
             f"{source.name}: {len(gone)} images are gone since the dataset was built: "
-            f"{shown(gone)}",
+            f"{named(gone)}",
             "put them back, or run the build again so that the data stage starts over",
         )
     return [known[name] for name in names]
@@ -129,13 +135,14 @@ def _decode(
     dataset: Dataset,
     parts: Mapping[str, Sequence[int]],
     rules: PixelRules,
+    frame: Frame | None,
     progress: Progress | None,
 ) -> dict[str, Blob]:
-    """The images of each part, given by their rows: uint8 [n, px, px, channels].
+    """The images of each part, given by their rows: uint8 [n, px, px, channels], or frames.
 
     Each image is read once. Raises DataError when a file is not the data set's.
     """
-    shape = (rules.px, rules.px, dataset.channels)
+    shape = (*(frame.sides if frame else (rules.px, rules.px)), dataset.channels)
     made = {name: room((len(part), *shape)) for name, part in parts.items()}
     resident = {name: Resident(array) for name, array in made.items()}
     places: dict[int, list[tuple[str, int]]] = defaultdict(list)
@@ -152,7 +159,8 @@ def _decode(
         assert image.pixels is not None  # the data set has decided what is white
         pixels = narrowed(image.pixels)
         for name, place in places[row]:
-            made[name][place] = with_channels(pixels, dataset.channels)
+            shown = with_channels(pixels, dataset.channels)
+            made[name][place] = frames.placed(shown, frame) if frame else shown
             resident[name].used(1, pixels.nbytes)
     if changed:
         raise _changed(source, changed)

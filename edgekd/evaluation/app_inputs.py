@@ -18,9 +18,9 @@ from edgekd.evaluation.stage_verdicts import SLACK, top1_fell
 
 RESIZERS = {
     Resizer.PILLOW_BICUBIC: "Pillow's bicubic filter (antialiased)",
-    Resizer.OPENCV: "cv2.resize as it is (INTER_LINEAR, not antialiased)",
+    Resizer.OPENCV: "cv2.resize as it is (INTER_LINEAR)",
     Resizer.OPENCV_AREA: "cv2.resize with INTER_AREA",
-    Resizer.ANDROID: "Android's createScaledBitmap, TFLite Support's ResizeOp",
+    Resizer.ANDROID: "Android's createScaledBitmap, TFLite Support",
     Resizer.IOS: "iOS: vImage, Lanczos",
     Resizer.NEAREST: "the nearest pixel",
 }
@@ -30,8 +30,8 @@ FITS = {
     "pad": "the whole image between black bars",
 }
 TITLES = {
-    VariantKind.ORIENTATION: "the EXIF orientation ignored (every image turned by 90 degrees)",
-    VariantKind.COMPRESSION: f"compressed to JPEG of quality {JPEG_QUALITY} before",
+    VariantKind.ORIENTATION: "EXIF orientation ignored (turned by 90 degrees)",
+    VariantKind.COMPRESSION: f"compressed to JPEG of quality {JPEG_QUALITY}",
     VariantKind.CHANNELS: "red and blue exchanged (BGR for RGB)",
 }
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgekd.core.artifacts import Dataset, Evaluation, Inputs, Labels, Saliency
+from edgekd.data import datasets
 from edgekd.data.sources import together
 from edgekd.evaluation import metrics
 
@@ -60,9 +61,7 @@ def choose(
 ) -> list[Example]:
     """The picked test images with every network's answer, and with the maps in `saliency`."""
     labels, said = np.asarray(evaluation.labels, np.int64), _said(evaluation, dataset.labels)
-    pictures = np.frombuffer(inputs.test, np.uint8).reshape(
-        -1, inputs.px, inputs.px, inputs.channels
-    )
+    pictures = datasets.input_images(inputs, "test", inputs.channels)
     names = [str(dataset.images[row]["name"]) for row in inputs.rows["test"]]
     return [
         Example(

@@ -45,7 +45,7 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         for row in qnet.layers
     }
     exported = Exported(
-        px=qnet.px,
+        px=network.px,
         ranges=ranges,
         weights=weights,
         io_dtype=network.rules.io_dtype,

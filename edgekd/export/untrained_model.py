@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.core.artifacts import Json, Network, QuantNetwork
 from edgekd.core.errors import EdgeKDError, UnsupportedNetwork
+from edgekd.core.frames import Frame
 from edgekd.export.onnx_export import from_network
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
@@ -22,14 +23,17 @@ from edgekd.tflite.int8_rules import Int8Rules
 SEED = 0  # of the random weights and images; shapes do not depend on it
 
 
-def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
-    """The int8 .tflite of an untrained student at px x px. Leaves torch's random state as it was.
+def untrained_tflite(
+    spec: ModelSpec, px: int, classes: int, rules: Int8Rules, frame: Frame | None = None
+) -> bytes:
+    """The int8 .tflite of an untrained student at px x px, or behind a frame. Leaves torch's random
+    state as it was.
 
     Raises UnsupportedNetwork, naming the network, the operator and the module, for a student
     without an int8 form, and UnknownName or RecipeError for one that cannot be built.
     """
     try:
-        return _untrained_tflite(spec, px, classes, rules)
+        return _untrained_tflite(spec, px, classes, rules, frame)
     except UnsupportedNetwork as error:
         raise UnsupportedNetwork(f"{spec.name}: {error.what}", error.next_step) from error
     except (EdgeKDError, MemoryError):
@@ -42,16 +46,18 @@ def untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -
         ) from error
 
 
-def _untrained_tflite(spec: ModelSpec, px: int, classes: int, rules: Int8Rules) -> bytes:
+def _untrained_tflite(
+    spec: ModelSpec, px: int, classes: int, rules: Int8Rules, frame: Frame | None
+) -> bytes:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         options = {**spec.options, "num_classes": classes}
         model = builders.create(spec.arch, options)
         mean, std = builders.normalisation(spec, model)
-        return _calibrated_on_noise(model, spec.arch, options, px, (mean, std), rules)
+        return _calibrated_on_noise(model, spec.arch, options, px, (mean, std), rules, frame)
 
 
-def given_tflite(network: Network, rules: Int8Rules) -> bytes:
+def given_tflite(network: Network, rules: Int8Rules, frame: Frame | None = None) -> bytes:
     """The int8 .tflite of a network that a user gave, with ranges that one random image sets.
 
     Raises UnsupportedNetwork.
@@ -60,7 +66,9 @@ def given_tflite(network: Network, rules: Int8Rules) -> bytes:
         torch.manual_seed(SEED)
         model = builders.restore(network)
         grids = (network.mean, network.std)
-        return _calibrated_on_noise(model, network.arch, network.options, network.px, grids, rules)
+        return _calibrated_on_noise(
+            model, network.arch, network.options, network.px, grids, rules, frame
+        )
 
 
 def _calibrated_on_noise(
@@ -70,10 +78,12 @@ def _calibrated_on_noise(
     px: int,
     normalisation: tuple[list[float], list[float]],
     rules: Int8Rules,
+    frame: Frame | None,
 ) -> bytes:
     mean, std = normalisation
-    network = qat_network.prepare(model, px, mean, std, rules, recording.record)
-    qat_network.calibrate(network, [torch.rand(1, len(mean), px, px) * 2 - 1])
+    sides = [px, px] if frame is None else frame.sides
+    network = qat_network.prepare(model, px, mean, std, rules, recording.record, frame)
+    qat_network.calibrate(network, [torch.rand(1, len(mean), *sides) * 2 - 1])
     done = qat_network.finish(network)
     qnet = QuantNetwork(
         arch=arch,

@@ -93,7 +93,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 # "" holds fields themselves. They stand in a key only where they are given, so that these builds
 # keep their keys.
 LATER: dict[str, dict[str, Any]] = {
-    "": {"resizers": ViewsConfig.resizers},
+    "": {"resizers": ViewsConfig.resizers, "frame": ()},
     "view": {"resizers": ViewsConfig.resizers},
     "config": {
         "options": {},

@@ -50,8 +50,11 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class InputsSettings:
-    """Settings of the stage "inputs": `px`, the side of the student's input, the recipe's table
-    [data], and `resizers`, those of [views], for the calibration images.
+    """Settings of the stage "inputs": `px`, the side of the student's input, and the recipe's table
+    [data].
+
+    `resizers`: those of [views], for the calibration images. `frame`: [height, width] of what the
+    file takes where it resizes images itself.
     """
 
     px: int
@@ -60,6 +63,7 @@ class InputsSettings:
     golden: int
     channels: str
     resizers: tuple[Resizer, ...] = (Resizer.PILLOW,)
+    frame: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +189,7 @@ class QatSettings:
 
     `rules`: the device profile's int8 rules (`edgekd.tflite.int8_rules.Int8Rules.from_dict`).
     `balance`: as `distil.balance` of a recipe. `groups`: the CSV that the balance "group" reads,
-    else "".
+    else "". `frame`: as in `InputsSettings`.
     """
 
     config: QatConfig
@@ -194,6 +198,7 @@ class QatSettings:
     balance: str
     groups: str = ""
     groups_sha256: HashedOnly[str] = ""
+    frame: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

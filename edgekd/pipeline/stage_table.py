@@ -60,6 +60,7 @@ def _inputs(job: Job) -> InputsSettings:
         config.golden,
         config.channels,
         job.recipe.views.resizers,
+        job.recipe.ports.sides(config.input_px),
     )
 
 
@@ -146,6 +147,7 @@ def _qat(job: Job) -> QatSettings:
         balance=balance,
         groups=groups,
         groups_sha256=file_digest(groups, "distil.groups"),
+        frame=job.recipe.ports.sides(job.recipe.data.input_px),
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from edgekd.core import pages
 from edgekd.core.artifact_rows import EdgeRange, LayerRow
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork
+from edgekd.core.frames import Frame
 from edgekd.networks import builders
 from edgekd.networks.further_outputs import marked
 from edgekd.quantization import folding, graphs, rewrites, transposed_convolutions
@@ -34,6 +35,7 @@ from edgekd.quantization.fakequant import (
     PerChannelWeightFakeQuant,
 )
 from edgekd.quantization.fakequant_placement import insert, refuse_unknown
+from edgekd.quantization.frame_reduction import put_before
 from edgekd.quantization.qat_structure import (
     before_softmax,
     constants_in,
@@ -67,10 +69,11 @@ class QatNetwork(nn.Module):
     float32 [n, classes] on their int8 grid. Pixels are rounded to whole numbers first, as they are
     on the device. A softmax that the rules append runs only in `predict`.
 
-    `edges`: {edge name: path of its fake-quantizer}. `writers`: {edge name: the TFLite operator
-    that writes it}. `layers`: the layers with weights. `constants`: {edge name: path of its
-    constant operand}. `further`: the edges of the network's outputs beside its answers, in their
-    order. train() and eval() change nothing, since neither dropout nor batch norm is left.
+    `px`: the longer side of what it takes. `edges`: {edge name: path of its fake-quantizer}.
+    `writers`: {edge name: the TFLite operator that writes it}. `layers`: the layers with weights.
+    `constants`: {edge name: path of its constant operand}. `further`: the edges of the network's
+    outputs beside its answers, in their order. train() and eval() change nothing, since neither
+    dropout nor batch norm is left.
     """
 
     _mean: Tensor
@@ -184,13 +187,15 @@ def prepare(
     std: Sequence[float],
     rules: Int8Rules | None = None,
     capture: Capture = for_any_batch,
+    frame: Frame | None = None,
 ) -> QatNetwork:
     """Prepare a float network for int8 training. Changes `model` only in that it is put in eval
     form.
 
     `px`: side of the square input. `mean`, `std`: per channel, for pixels scaled to 0..1.
     `capture`: how the network becomes a graph: for any batch size, or (`recording.record`) for one
-    image at a time. The result is in phase "float".
+    image at a time. `frame`: what the network takes in place of the square, and reduces to it. The
+    result is in phase "float".
 
     Raises UnsupportedNetwork, naming the operator and the module, for a network without an int8
     form.
@@ -210,11 +215,13 @@ def prepare(
     folding.write_global_pooling(graph, rules.pooling)
     if rules.softmax == "append":
         folding.append_softmax(graph)
+    if frame is not None:
+        put_before(graph, frame)
     refuse_unknown(graph.graph)
     insert(graph, rules, grid)
     # Without the parameters that nothing reads any more, such as those of folded batch norms.
     read = fx.GraphModule(graph, graph.graph)
-    return QatNetwork(read, rules, px, mean, std)
+    return QatNetwork(read, rules, px if frame is None else max(frame.sides), mean, std)
 
 
 def set_phase(network: QatNetwork, phase: str) -> None:

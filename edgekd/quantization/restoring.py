@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.core.artifacts import QuantNetwork, canonical_json
 from edgekd.core.errors import WeightsError
+from edgekd.core.frames import Frame
 from edgekd.networks import builders
 from edgekd.quantization import graphs
 from edgekd.quantization.qat_network import QatNetwork, prepare, set_phase
@@ -25,7 +26,8 @@ def restore(qnet: QuantNetwork, model: nn.Module) -> QatNetwork:
     the artifact belongs to another network.
     """
     rules = Int8Rules.from_dict(qnet.rules)
-    return _loaded(prepare(model, qnet.px, qnet.mean, qnet.std, rules), qnet)
+    frame = Frame.of(qnet.frame, qnet.px)
+    return _loaded(prepare(model, qnet.px, qnet.mean, qnet.std, rules, frame=frame), qnet)
 
 
 def rebuild(qnet: QuantNetwork) -> QatNetwork:
@@ -41,6 +43,7 @@ def rebuild(qnet: QuantNetwork) -> QatNetwork:
         "mean": qnet.mean,
         "std": qnet.std,
         "rules": qnet.rules,
+        "frame": qnet.frame,
     }
     return _loaded(copy.deepcopy(_prepared(canonical_json(asked))), qnet)
 
@@ -51,7 +54,8 @@ def _prepared(asked: bytes) -> QatNetwork:
     about = json.loads(asked)
     model = builders.create(about["arch"], about["options"])
     rules = Int8Rules.from_dict(about["rules"])
-    return prepare(model, about["px"], about["mean"], about["std"], rules)
+    frame = Frame.of(about["frame"], about["px"])
+    return prepare(model, about["px"], about["mean"], about["std"], rules, frame=frame)
 
 
 def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:

@@ -18,10 +18,12 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
+from edgekd.core.number_formats import NumberFormat
 from edgekd.settings import loss_catalogue, model_specs, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
+from edgekd.settings.port_settings import PortsConfig
 from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Seed, Setting, Toml, check_text, settings_of, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
@@ -52,6 +54,7 @@ __all__ = [
     "EditsConfig",
     "FederatedConfig",
     "MedicalConfig",
+    "PortsConfig",
     "PruneConfig",
     "QatConfig",
     "Recipe",
@@ -78,6 +81,7 @@ class Recipe:
     federated: FederatedConfig = dataclasses.field(default_factory=FederatedConfig)
     prune: PruneConfig = dataclasses.field(default_factory=PruneConfig)
     qat: QatConfig = dataclasses.field(default_factory=QatConfig)
+    ports: PortsConfig = dataclasses.field(default_factory=PortsConfig)
     certify: CertifyConfig = dataclasses.field(default_factory=CertifyConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     confidence: ConfidenceConfig = dataclasses.field(default_factory=ConfidenceConfig)
@@ -316,6 +320,14 @@ def _check_together(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
             "leave data.cache out",
+        )
+    if not recipe.convert.model:  # which knows its own size
+        recipe.ports.sides(recipe.data.input_px)
+    if recipe.ports.resize == "inside" and set(recipe.convert.formats) - {NumberFormat.INT8}:
+        raise RecipeError(
+            f'{where}: ports.resize = "inside" makes the int8 file alone, and convert.formats asks '
+            "for others, which would take images of another size",
+            "leave one of the two out",
         )
     _check_labels(recipe.data, where)
 

@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from edgekd.core.artifacts import AppInputs, Dataset, Evaluation, Inputs, LiteModel
 from edgekd.core.context import Context
+from edgekd.core.frames import Frame
 from edgekd.core.records import to_json
-from edgekd.data import app_variants, images, input_builder, pixel_rules, splits
+from edgekd.data import app_variants, frames, images, input_builder, pixel_rules, splits
 from edgekd.evaluation import app_inputs
 from edgekd.pipeline.stage_settings import AppInputsSettings
 from edgekd.tflite.runtime import LiteRunner, tensor_range
@@ -35,9 +36,11 @@ def run(
     )[evaluation.stages.index("tflite")]
     runner = LiteRunner(model.tflite)
     grid, channels = tensor_range(runner.output), int(runner.input.shape[3])
-    ways = app_variants.variants(inputs.px, settings.fit, coloured=channels == 3)
+    frame = Frame.of(inputs.frame, inputs.px)
+    px = inputs.px if frame is None else frame.side
+    ways = app_variants.variants(px, settings.fit, coloured=channels == 3)
     answers: list[list[npt.NDArray[np.float32]]] = [[] for _ in ways]
-    rules = pixel_rules.from_facts(dataset.facts, inputs.px, settings.fit)
+    rules = pixel_rules.from_facts(dataset.facts, px, settings.fit)
     coloured = oblong = False
     for number, (_, image) in enumerate(
         input_builder.originals(context.source, dataset, rows, rules)
@@ -46,7 +49,8 @@ def run(
         oblong = oblong or image.shape[0] != image.shape[1]
         for way, found in zip(ways, answers, strict=True):
             shown = input_builder.with_channels(way.make(image), channels)
-            found.append(grid.dequantize(runner.codes(shown[None])))
+            whole = shown if frame is None else frames.placed(shown, frame)
+            found.append(grid.dequantize(runner.codes(whole[None])))
         context.progress("app_inputs", number + 1, len(rows))
     prepared = [
         app_inputs.Prepared(way, np.concatenate(found).reshape(len(rows), -1))

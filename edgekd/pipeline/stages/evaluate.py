@@ -48,7 +48,7 @@ def run(
     context: Context,
 ) -> Evaluation:
     """Run every network. The teacher sees the images at its own size, the others exactly the
-    device's inputs.
+    device's inputs, which float networks see reduced where the file resizes itself.
 
     The network with int8 in the loop is computed in float64 on the CPU, as for every build.
     """
@@ -63,9 +63,10 @@ def run(
 
     if teacher is not None:
         keep("teacher", _teacher_logits(teacher, dataset, settings.precision, on, context))
-    keep("student", _float_logits(student, images, on))
+    seen = datasets.network_images(inputs, "test", len(student.mean))
+    keep("student", _float_logits(student, seen, on))
     if pruned is not None:
-        keep("pruned", _float_logits(pruned, images, on))
+        keep("pruned", _float_logits(pruned, seen, on))
     keep("qat", _qat_logits(qat, images))
     keep("onnx", onnx_runner.logits(exported.qdq, images))
     runner = runtime.LiteRunner(model.tflite)

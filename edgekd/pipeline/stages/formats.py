@@ -49,7 +49,7 @@ def run(
     files, messages = _files(student, dataset, inputs, settings)
     rows: list[FormatRow] = []
     answers: list[Answers] = []
-    test = datasets.input_images(inputs, "test", len(student.mean))
+    test = datasets.network_images(inputs, "test", len(student.mean))
     for wanted in settings.formats:
         chosen = _answered(wanted, student, len(test), context.seed)
         if wanted in files:
@@ -83,7 +83,7 @@ def _files(
         float32 = float32_file(float_onnx(student, Int8Rules.from_dict(rules)))
     except UnsupportedNetwork as error:  # the others are made from it
         return {}, dict.fromkeys(settings.formats, error.what)
-    shown = datasets.input_images(inputs, "calibration", len(student.mean))[:CALIBRATION]
+    shown = datasets.network_images(inputs, "calibration", len(student.mean))[:CALIBRATION]
     calibration = real_runner.normalised(shown, student.mean, student.std)
     files: dict[NumberFormat, bytes] = {}
     messages: dict[NumberFormat, str] = {}

@@ -15,7 +15,7 @@ from edgekd.data import datasets, on_demand, tables
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute
 from edgekd.pipeline.stage_settings import QatSettings
-from edgekd.quantization import post_training, quick_rounding, range_pinning
+from edgekd.quantization import framing, post_training, quick_rounding, range_pinning
 from edgekd.quantization.qat_network import (
     QatNetwork,
     calibrate,
@@ -55,7 +55,8 @@ def run(
     are tuned to the final ranges. Without epochs the result is the calibrated network, equalised,
     rounded and corrected on the calibration images.
 
-    All of it is computed in float32 and float64. Only the training runs on a GPU.
+    All of it is computed in float32 and float64. Only the training runs on a GPU. With
+    `settings.frame` the finished network gets its resize in front.
 
     Raises UnsupportedNetwork, before any training, for an operator that has no int8 rule.
     """
@@ -64,7 +65,7 @@ def run(
     network = prepare(
         builders.restore(student), student.px, student.mean, student.std, _rules(dataset, settings)
     )
-    shown = datasets.input_images(inputs, "calibration", len(student.mean))
+    shown = datasets.network_images(inputs, "calibration", len(student.mean))
     batches = [
         builders.normalised(shown[start : start + config.batch], student.mean, student.std)
         for start in range(0, len(shown), config.batch)
@@ -83,7 +84,7 @@ def run(
         (quick_rounding if rounds_to_nearest else post_training).quantize(network, batches)
         history = []
     done = finish(network.cpu())
-    return QuantNetwork(
+    trained = QuantNetwork(
         arch=student.arch,
         options=student.options,
         px=student.px,
@@ -96,6 +97,9 @@ def run(
         facts={"name": student.facts["name"]},
         state=done.state,
     )
+    if not settings.frame:
+        return trained
+    return framing.framed(trained, builders.restore(student), settings.frame)
 
 
 def _rules(dataset: Dataset, settings: QatSettings) -> Int8Rules:
@@ -138,7 +142,7 @@ def _train(
         fitted = label_loss(logits, batch.targets, None)
         return config.alpha * followed + (1 - config.alpha) * fitted
 
-    val = datasets.input_images(inputs, "val", len(student.mean))
+    val = datasets.network_images(inputs, "val", len(student.mean))
     val_labels = datasets.labels(dataset, "val")
 
     def evaluate(_kept: nn.Module) -> dict[str, float]:

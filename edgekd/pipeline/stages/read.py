@@ -42,5 +42,6 @@ def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> I
         settings.calibration,
         settings.golden,
         settings.resizers,
+        settings.frame,
         lambda done, total: context.progress("inputs", done, total),
     )

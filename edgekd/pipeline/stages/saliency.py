@@ -46,10 +46,11 @@ def run(
     rows = [row for row, _ in examples.pick(evaluation, dataset.labels)]
     labels = [examples.shown_label(evaluation, row) for row in rows]
     images = datasets.input_images(inputs, "test", len(student.mean))[rows]
+    seen = datasets.network_images(inputs, "test", len(student.mean))[rows]
     networks: dict[str, tuple[Answer, np.ndarray]] = {}
     if teacher is not None:
         networks["teacher"] = _teacher(teacher, dataset, rows, settings.precision, on, context)
-    networks["student"] = _student(student, images, on)
+    networks["student"] = _student(student, seen, on)
     networks["tflite"] = _file(model, images)
     maps = []
     for number, (answer, shown) in enumerate(networks.values()):

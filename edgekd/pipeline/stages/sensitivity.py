@@ -20,7 +20,7 @@ from edgekd.data import datasets, on_demand
 from edgekd.networks import builders, compute
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import SensitivitySettings
-from edgekd.quantization import remedies, remedy_ranking, rerun, sensitivity
+from edgekd.quantization import framing, remedies, remedy_ranking, rerun, sensitivity
 from edgekd.quantization.qat_network import QatNetwork
 from edgekd.quantization.restoring import rebuild
 from edgekd.quantization.sensitivity_record import (
@@ -55,10 +55,12 @@ def run(
     large = float_student.facts["macs"] > settings.large
     count = settings.fewer if large else settings.images
     picked = np.sort(np.random.default_rng(seed).permutation(len(inputs.rows["val"]))[:count])
-    images = datasets.input_images(inputs, "val", channels)[picked]
+    images = datasets.network_images(inputs, "val", channels)[picked]
     labels = datasets.labels(dataset, "val")[picked]
-    network = rebuild(trained)
     student = builders.restore(float_student)
+    if trained.frame:  # its reduction has no remedy
+        trained = framing.framed(trained, student, ())
+    network = rebuild(trained)
 
     units = rerun.units(network)
     runs = sensitivity.measure(network, images, context.progress, context.checkpoint)
@@ -66,7 +68,7 @@ def run(
     ops = _with_parts(ops, units, network, images, runs, labels, context)
 
     reference = logits_of(student, _batches(images, trained, config.batch))
-    shown = datasets.input_images(inputs, "calibration", channels)
+    shown = datasets.network_images(inputs, "calibration", channels)
     calibration = _batches(shown, trained, config.batch)
     more = _more_calibration(dataset, inputs, trained, config.batch, context)
     case = remedies.Case(

@@ -13,8 +13,8 @@ from edgekd.reporting.sections.accuracy import STYLES
 
 JUDGED = {
     StageState.WITHIN: "within",
-    StageState.UNCLEAR: "more, maybe by chance",
-    StageState.BEYOND: "costs too much",
+    StageState.UNCLEAR: "maybe chance",
+    StageState.BEYOND: "too much",
 }
 
 
@@ -61,7 +61,7 @@ def app_inputs(report: Report) -> AppInputsView | None:
         metric=fmt.metric(accuracy),
         top1=fmt.percent(block.top1),
         top1_bound=fmt.bound(block.top1_ci95, fmt.percent),
-        max_drop=f"{block.max_drop * 100:g}",
+        max_drop="a point" if block.max_drop == 0.01 else f"{block.max_drop * 100:g} points",
         rows=[_line(row) for row in block.rows],
         remedies=[(row.title, told) for row in block.rows if (told := present(row.remedy))],
         notes=block.notes,
