@@ -101,7 +101,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "edgekd", root / "edgekd", ignore=ignored)
     made = Copy(root / "edgekd", root / "out")
-    assert len(made.build()) == 11
+    assert len(made.build()) == 12
     return made
 
 

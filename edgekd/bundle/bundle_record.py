@@ -49,7 +49,7 @@ class BundleCertificate(CertificateBody, frozen=True, kw_only=True):
 
     `model_sha256` is that of the bundle's model.tflite. `certified_sha256` is that of the bare int8
     file, on which every check ran. Each form contains it, and `edgekd verify` extracts it again
-    (`model_metadata.detach`, `ports.core`).
+    (`model_metadata.detach`, `edgekd.tflite.ports`).
     """
 
     certified_sha256: str

@@ -31,12 +31,18 @@ Floats = npt.NDArray[np.float32]
 
 
 def measure(
-    student: Network, qat: QuantNetwork, model: LiteModel, images: Pixels, golden: Sequence[int]
+    student: Network,
+    qat: QuantNetwork,
+    model: LiteModel,
+    images: Pixels,
+    seen: Pixels,
+    golden: Sequence[int],
 ) -> tuple[list[FurtherRow], bytes, bytes]:
     """A row for each further output, and the codes of golden images: the file's, and the trained
     network's.
 
-    `images`: of the test split, uint8 [n, px, px, channels]. `golden`: indices of the golden ones.
+    `images`: of the test split as the file takes them, uint8 [n, height, width, channels]. `seen`:
+    the same as the float network takes them. `golden`: indices of the golden ones.
     The codes are int8, row by row, in the order and layout of the file; ([], b"", b"") for a
     network with one output.
     """
@@ -48,7 +54,7 @@ def measure(
     sums = {tensor.name: _Sums() for tensor in tensors}
     grids = {tensor.name: tensor_range(tensor) for tensor in tensors}
     axes: dict[str, list[int]] = {}
-    for image, real in zip(images[:IMAGES], _float(student, images[:IMAGES]), strict=True):
+    for image, real in zip(images[:IMAGES], _float(student, seen[:IMAGES]), strict=True):
         runner.codes(image[None])
         for name, codes in runner.further_codes().items():
             axes.setdefault(name, list(orders.get(name, natural(real[name].ndim))))

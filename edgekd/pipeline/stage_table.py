@@ -177,10 +177,6 @@ def _app_inputs(job: Job) -> AppInputsSettings:
     return AppInputsSettings(recipe.app_inputs, recipe.data.fit, recipe.views.resizers)
 
 
-def _has_app_inputs(job: Job) -> bool:
-    return job.recipe.app_inputs.images > 0
-
-
 def _bench(job: Job) -> HostBenchSettings:
     return HostBenchSettings(job.recipe.bench, edgebench.machine())
 
@@ -278,7 +274,7 @@ STAGES: tuple[Stage, ...] = (
         artifacts.AppInputs,
         ("data", "inputs", "convert", "evaluate"),
         _app_inputs,
-        wanted=_has_app_inputs,
+        wanted=lambda job: job.recipe.app_inputs.images > 0,
     ),
     Stage(
         "saliency",

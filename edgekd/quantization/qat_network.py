@@ -71,9 +71,8 @@ class QatNetwork(nn.Module):
 
     `px`: the longer side of what it takes. `edges`: {edge name: path of its fake-quantizer}.
     `writers`: {edge name: the TFLite operator that writes it}. `layers`: the layers with weights.
-    `constants`: {edge name: path of its constant operand}. `further`: the edges of the network's
-    outputs beside its answers, in their order. train() and eval() change nothing, since neither
-    dropout nor batch norm is left.
+    `constants`: {edge name: path of its constant operand}. `further`: the edges of outputs beside
+    the answers, in order. train() and eval() change nothing: no dropout or batch norm is left.
     """
 
     _mean: Tensor

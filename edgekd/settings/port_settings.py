@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from edgekd.core.errors import RecipeError
 from edgekd.core.frames import FACTORS
+from edgekd.core.number_formats import NumberFormat
+from edgekd.settings.convert_settings import ConvertConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +50,17 @@ class PortsConfig:
                 f"--set 'ports.frame=[{usual},{usual}]', or a smaller data.input_px",
             )
         return frame
+
+    def check(self, px: int, convert: ConvertConfig, where: str) -> None:
+        """Raise RecipeError for a frame that `sides` refuses, and for formats that take no frame.
+
+        `where`: the place of the settings, for messages.
+        """
+        if not convert.model:  # which knows its own size
+            self.sides(px)
+        if self.resize == "inside" and set(convert.formats) - {NumberFormat.INT8}:
+            raise RecipeError(
+                f'{where}: ports.resize = "inside" makes the int8 file alone, and convert.formats '
+                "asks for others, which would take images of another size",
+                "leave one of the two out",
+            )

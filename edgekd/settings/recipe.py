@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
-from edgekd.core.number_formats import NumberFormat
 from edgekd.settings import loss_catalogue, model_specs, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
@@ -321,14 +320,7 @@ def _check_together(recipe: Recipe, where: str) -> None:
             f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
             "leave data.cache out",
         )
-    if not recipe.convert.model:  # which knows its own size
-        recipe.ports.sides(recipe.data.input_px)
-    if recipe.ports.resize == "inside" and set(recipe.convert.formats) - {NumberFormat.INT8}:
-        raise RecipeError(
-            f'{where}: ports.resize = "inside" makes the int8 file alone, and convert.formats asks '
-            "for others, which would take images of another size",
-            "leave one of the two out",
-        )
+    recipe.ports.check(recipe.data.input_px, recipe.convert, where)
     _check_labels(recipe.data, where)
 
 

@@ -73,7 +73,7 @@ def run(
     codes = runner.codes(images)
     keep("tflite", runtime.tensor_range(runner.output).dequantize(codes))
     further, of_file, of_trained = further_answers.measure(
-        student, qat, model, images, _golden(inputs)
+        student, qat, model, images, seen, _golden(inputs)
     )
     stacked = np.stack(list(answers.values())).astype(np.float32)
     return Evaluation(

@@ -4,6 +4,7 @@ loop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -97,9 +98,12 @@ def run(
         facts={"name": student.facts["name"]},
         state=done.state,
     )
-    if not settings.frame:
-        return trained
-    return framing.framed(trained, builders.restore(student), settings.frame)
+    return _framed(trained, student, settings.frame) if settings.frame else trained
+
+
+def _framed(trained: QuantNetwork, student: Network, sides: Sequence[int]) -> QuantNetwork:
+    """The trained network behind its frame [height, width]."""
+    return framing.framed(trained, builders.restore(student), sides)
 
 
 def _rules(dataset: Dataset, settings: QatSettings) -> Int8Rules:
