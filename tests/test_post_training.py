@@ -84,7 +84,7 @@ def test_rounded_to_nearest_each_layer_has_its_float_mean_again(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["Branches", "Pools", "GateOfSum", "Borders"])
-def test_rounded_to_nearest_answers_are_nearer_than_by_calibration_alone(name: str) -> None:
+def test_quickly_rounded_answers_are_nearer_than_by_calibration_alone(name: str) -> None:
     """Ranges are those of calibration where no channels were scaled, and answers come nearer."""
     network, plain, others = prepared(name), prepared(name), batch(2)
     calibrate(plain, [batch(1)])
@@ -100,7 +100,24 @@ def test_rounded_to_nearest_answers_are_nearer_than_by_calibration_alone(name: s
     assert after < 0.9 * before
 
 
-def test_rounded_to_nearest_in_parts_the_ranges_are_those_of_all_images(
+@pytest.mark.parametrize("name", ["Branches", "Pools", "Ghost", "Borders"])
+def test_layers_with_few_weights_are_rounded_for_their_output(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, error = batch(2), {}
+    for taps in (0, quick_rounding.FEW_TAPS):
+        network = prepared(name)
+        with torch.no_grad():
+            set_phase(network, "float")
+            wanted = network(others)
+        monkeypatch.setattr(quick_rounding, "FEW_TAPS", taps)
+        quick_rounding.quantize(network, [batch(1)])
+        with torch.no_grad():
+            error[taps] = (network(others) - wanted).square().mean()
+    assert error[taps] < 0.9 * error[0]
+
+
+def test_quickly_rounded_in_parts_the_ranges_are_those_of_all_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, parts = prepared("Branches"), prepared("Branches")

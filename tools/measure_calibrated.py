@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", choices=list(PX))
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--rounding", nargs="+", default=["nearest", "gptq"])
+    parser.add_argument("--rounding", nargs="+", default=["quick", "gptq"])
     asked = parser.parse_args()
     print(HEAD)
     for name in asked.networks:

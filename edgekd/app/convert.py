@@ -73,7 +73,7 @@ def as_build(asked: Convert) -> Build:
     own: dict[str, Toml] = {
         "convert.model": asked.model,
         "qat.epochs": asked.qat or 0,
-        **({} if asked.qat else {"qat.rounding": "nearest"}),
+        **({} if asked.qat else {"qat.rounding": "quick"}),
         "convert.px": asked.px or 0,
         "convert.trust": asked.trust,
     }

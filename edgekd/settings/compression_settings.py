@@ -129,12 +129,12 @@ class QatConfig:
         Share, Meta(description="Share of the steps after which activation ranges are frozen.")
     ] = 0.5
     # The default is older, and existing recipes keep their bytes. `edgekd convert` asks for
-    # "nearest": docs/measured/post_training.md compares the two.
+    # "quick": docs/measured/post_training.md compares the two.
     rounding: Annotated[
-        Literal["gptq", "nearest"],
+        Literal["gptq", "quick"],
         Meta(
             description='Without epochs: "gptq" rounds each layer for the least error of its '
-            'output; "nearest" takes a fraction of the time, also for networks at 224 px.'
+            'output; "quick" does so for layers with few weights alone, in a fraction of the time.'
         ),
     ] = "gptq"
     pin: Annotated[

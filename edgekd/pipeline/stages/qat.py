@@ -72,8 +72,8 @@ def run(
         for start in range(0, len(shown), config.batch)
     ]
     pinned = range_pins.parse(config.pin)
-    rounds_to_nearest = not config.epochs and config.rounding == "nearest"
-    if pinned or not rounds_to_nearest:  # which calibrates in its own pass
+    rounds_quickly = not config.epochs and config.rounding == "quick"
+    if pinned or not rounds_quickly:  # which calibrates in its own pass
         calibrate(network, batches)
     if pinned:
         set_phase(network, "float")
@@ -82,7 +82,7 @@ def run(
     if config.epochs:
         history = _train(network, student, dataset, inputs, settings, context)
     else:
-        (quick_rounding if rounds_to_nearest else post_training).quantize(network, batches)
+        (quick_rounding if rounds_quickly else post_training).quantize(network, batches)
         history = []
     done = finish(network.cpu())
     trained = QuantNetwork(
