@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,12 @@ def four_bits(model: Any) -> None:
 
 
 def twice(model: Any) -> None:
-    """A second subgraph that a WHILE calls."""
+    """A second subgraph that a WHILE of the first one calls."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
     model.operatorCodes.append(code)
-    model.subgraphs.append(model.subgraphs[0])
+    model.subgraphs.append(copy.deepcopy(model.subgraphs[0]))
+    model.subgraphs[0].operators[0].opcodeIndex = len(model.operatorCodes) - 1
 
 
 def sparse(model: Any) -> None:
@@ -84,6 +87,27 @@ def test_what_is_not_read_is_refused_with_the_files_name(
     assert words in said
     assert str(path) in said
     assert "next:" in said
+
+
+def test_a_second_subgraph_that_nothing_calls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a file with two signatures. Only check, which writes nothing, reads such a file."""
+    plain = changed(lambda model: None)
+    double = changed(lambda model: model.subgraphs.append(copy.deepcopy(model.subgraphs[0])))
+    path = tmp_path / "two.tflite"
+    told = []
+    for data in (plain, double):
+        path.write_bytes(data)
+        assert cli.main(["check", str(path), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["mapped"] == told[1]["mapped"]
+    assert told[0]["predicted"] == told[1]["predicted"]
+    assert told[0]["memory"]["arena_bytes"] == told[1]["memory"]["arena_bytes"]
+    assert told[0]["notes"] != told[1]["notes"]
+    assert "2 subgraphs; the first is judged" in told[1]["notes"][0]
+    with pytest.raises(ModelFileError, match="exactly one is supported"):
+        read(double)
 
 
 def test_four_bit_weights_are_read() -> None:

@@ -28,7 +28,7 @@ from edgekd.quantization.restoring import restore
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import DistilConfig, Recipe
-from edgekd.tflite import flatbuffer, runtime
+from edgekd.tflite import flatbuffer, integer_graph, runtime
 from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, Int8Rules, range_from_minmax
 from tests.small_networks import MEAN, PX, SMALL, STD, artifact, calibrated, images, normalised
 from tests.trained import calibrated as calibrated_timm
@@ -231,7 +231,7 @@ def test_a_quantize_inside_is_not_full_integer() -> None:
     builder.op("RELU", tensors[2:3], tensors[3:], None)
     data = builder.finish("a", "d", "test")
     graph, failures = flatbuffer.read(data), Failures()
-    assert flatbuffer.is_full_integer(graph) is False
+    assert integer_graph.is_full_integer(graph) is False
     check_form(data, graph, failures)
     assert [(row.check, row.op) for row in failures.rows] == [("full_integer", "QUANTIZE #1 -> c")]
 

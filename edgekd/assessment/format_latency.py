@@ -19,7 +19,8 @@ from edgekd.assessment.model_placement import place_model
 from edgekd.assessment.prediction import predict, unpredicted
 from edgekd.core.number_formats import NumberFormat
 from edgekd.settings.device_profiles import DeviceProfile
-from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_port_conversion
+from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor
+from edgekd.tflite.integer_graph import is_port_conversion
 
 FLOAT = "fp32"  # the name of float models in latency files
 INTEGERS = ("INT8", "UINT8")

@@ -19,7 +19,7 @@ from edgekd.device.device_text import clean
 from edgekd.device.edgebench import throttled_during
 from edgekd.device.kit import result
 from edgekd.device.kit.result import Returned
-from edgekd.tflite.flatbuffer import read
+from edgekd.tflite.flatbuffer import read_main
 
 EXPECTED = "name bench JSON files, as edgekd bench --json prints them, or results of a kit"
 AGAIN = "measure again with edgekd bench"
@@ -197,7 +197,7 @@ def _row(one: Measured, folders: Sequence[Path]) -> tuple[str, Row]:
         for model in sorted(folder.glob("*.tflite")):
             data = model.read_bytes()
             if sha256(data) == run.model_sha256:
-                graph = read(data)
+                graph = read_main(data)
                 return workload.precision(graph), Row(
                     model.stem,
                     model.stem,

@@ -30,7 +30,7 @@ from edgekd.settings import recipe
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 from edgekd.settings.model_specs import ModelSpec, of_channels, spec
 from edgekd.settings.recipe import ConvertConfig, Recipe
-from edgekd.tflite.flatbuffer import LiteGraph, read
+from edgekd.tflite.flatbuffer import LiteGraph, read, read_main
 
 # Classes of a student that is checked by name. No data says how many there are, and the classifier
 # is a small part of any student.
@@ -97,7 +97,7 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
     """
     data = _bytes(path)
     try:
-        graph = read(data)
+        graph = read_main(data)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error.what}", error.next_step) from None
     compiled = is_compiled(graph)
@@ -109,6 +109,7 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
         allocation = dataclasses.replace(allocation, arena_bytes=None)
         notes = [compared(data, graph)]
     answer = None if compiled else _compiled(data, profile, notes)
+    notes += _left_out(graph)
     return check_graph(
         graph,
         profile,
@@ -119,6 +120,15 @@ def check_file(path: Path, profile: DeviceProfile) -> DeviceCheck:
         compiler=answer,
         notes=tuple(notes),
     )
+
+
+def _left_out(graph: LiteGraph) -> list[str]:
+    """A note where the file has more subgraphs than the one that is judged."""
+    others = len(graph.written.subgraphs) - 1
+    if not others:
+        return []
+    judged = "the first is judged, which calls no other; the size of the file counts all"
+    return [f"the file has {others + 1} subgraphs; {judged}"]
 
 
 def _bytes(path: Path) -> bytes:

@@ -6,8 +6,9 @@ from edgekd.core.errors import ModelFileError
 from edgekd.proof.certificate_record import Form
 from edgekd.proof.failures import Failures, Place
 from edgekd.tflite.canonical import deviations
-from edgekd.tflite.flatbuffer import INTEGER_TYPES, LiteGraph, is_port_conversion
+from edgekd.tflite.flatbuffer import LiteGraph
 from edgekd.tflite.int8_rules import FLOAT_OPS
+from edgekd.tflite.integer_graph import INTEGER_TYPES, is_port_conversion
 
 
 def check_form(data: bytes | memoryview, graph: LiteGraph, failures: Failures) -> Form:

@@ -14,8 +14,9 @@ from edgekd.proof.certificate_record import CheckedOps
 from edgekd.proof.expected_model import INNER_SUFFIX, MAY_VANISH, Claims, EdgeClaim
 from edgekd.proof.failures import Failures
 from edgekd.proof.range_checks import edges_of
-from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor, is_port_conversion
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor
 from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN, SATURATION
+from edgekd.tflite.integer_graph import is_port_conversion
 
 # schema.fbs, enum ActivationFunctionType
 ACTIVATIONS = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}

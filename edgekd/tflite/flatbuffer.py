@@ -26,7 +26,6 @@ IDENTIFIER = b"TFL3"  # file_identifier in tflite's schema.fbs, at bytes 4..8
 ALIGNMENT = 16
 # Operators that call other subgraphs of the file.
 CALLS = frozenset({"CALL", "CALL_ONCE", "IF", "STABLEHLO_CASE", "STABLEHLO_COMPOSITE", "WHILE"})
-INTEGER_TYPES = frozenset({"INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ class LiteOp:
 
 @dataclasses.dataclass(frozen=True)
 class LiteGraph:
-    """The one subgraph of a model, checked.
+    """The one subgraph of a model, or the first one (`read_main`), checked.
 
     `data`: the file. `written`: the schema's own object, to be read only, since graphs of the same
     file share it.
@@ -122,15 +121,28 @@ def read(data: bytes | memoryview) -> LiteGraph:
     Raises ModelFileError for a file that is truncated, of another kind, or has not exactly one
     subgraph.
     """
-    graph = _checked(bytes(data))
+    return _own(_checked(bytes(data), alone=True))
+
+
+def read_main(data: bytes | memoryview) -> LiteGraph:
+    """As `read`, of the first subgraph of a file that may have others, as one for each signature.
+
+    An interpreter runs the first one, which is all of the network as long as it calls no other.
+    Raises ModelFileError where it does. For reading only: a pass that writes the file needs `read`.
+    """
+    return _own(_checked(bytes(data), alone=False))
+
+
+def _own(graph: LiteGraph) -> LiteGraph:
+    """The same graph with lists that the caller may change."""
     return dataclasses.replace(graph, tensors=[*graph.tensors], ops=[*graph.ops])
 
 
 # A build reads each of its files several times, and reading takes 20 ms. Four are the trained file,
 # and those with metadata, with other ports and in float.
 @functools.lru_cache(maxsize=4)
-def _checked(data: bytes) -> LiteGraph:
-    """`read`, of a graph that nobody changes."""
+def _checked(data: bytes, alone: bool) -> LiteGraph:
+    """`read`, of a graph that nobody changes; not `alone`: `read_main`."""
     if len(data) < 8 or data[4:8] != IDENTIFIER:
         raise ModelFileError(
             f"not a .tflite: {len(data)} bytes, and bytes 4..8 are {data[4:8]!r} instead of "
@@ -143,14 +155,8 @@ def _checked(data: bytes) -> LiteGraph:
         model = _unpacked(data)
     except Exception as error:  # a broken offset leads to struct, index and unicode errors
         raise _broken(f"{type(error).__name__}: {error}") from error
-    if not model.subgraphs or len(model.subgraphs) != 1:
-        calls = sorted({builtin_name(code) for code in _listed(model.operatorCodes)} & CALLS)
-        what = f"{len(model.subgraphs or [])} subgraphs"
-        what += f", which {' and '.join(calls)} call" if calls else ""
-        raise ModelFileError(
-            f"this .tflite has {what}; exactly one is supported",
-            "convert a network without control flow, and one signature alone",
-        )
+    if alone or not model.subgraphs:
+        _check_alone(model)
     graph = model.subgraphs[0]
     try:
         tensors = [
@@ -166,7 +172,22 @@ def _checked(data: bytes) -> LiteGraph:
         )
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise _broken(f"{type(error).__name__}: {error}") from error
+    if {op.name for op in ops} & CALLS:
+        _check_alone(model)
     return LiteGraph(tensors, ops, inputs, outputs, data, model)
+
+
+def _check_alone(model: Any) -> None:
+    """Raise ModelFileError unless the model has exactly one subgraph."""
+    count = len(_listed(model.subgraphs))
+    if count == 1:
+        return
+    calls = sorted({builtin_name(code) for code in _listed(model.operatorCodes)} & CALLS)
+    called = f", which {' and '.join(calls)} call" if calls else ""
+    raise ModelFileError(
+        f"this .tflite has {count} subgraphs{called}; exactly one is supported",
+        "convert a network without control flow, and one signature alone",
+    )
 
 
 def _unpacked(data: bytes) -> Any:
@@ -266,30 +287,6 @@ def custom_name(code: Any) -> str:
         return ""
     name = code.customCode
     return name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")
-
-
-def is_full_integer(graph: LiteGraph) -> bool:
-    """Whether every tensor is an integer and no operator converts between number formats.
-
-    A QUANTIZE at a uint8 port is allowed (`is_port_conversion`).
-    """
-    from edgekd.tflite.int8_rules import FLOAT_OPS
-
-    used = {index for op in graph.ops for index in (*op.inputs, *op.outputs) if index >= 0}
-    return all(
-        graph.tensors[index].dtype in INTEGER_TYPES
-        for index in used | set(graph.inputs) | set(graph.outputs)
-    ) and not any(op.name in FLOAT_OPS and not is_port_conversion(op, graph) for op in graph.ops)
-
-
-def is_port_conversion(op: LiteOp, graph: LiteGraph) -> bool:
-    """Whether an operator is the QUANTIZE between int8 and a uint8 input or output of the graph."""
-    if op.name != "QUANTIZE":
-        return False
-    ends = (graph.tensors[op.inputs[0]].dtype, graph.tensors[op.outputs[0]].dtype)
-    return (ends == ("UINT8", "INT8") and op.inputs[0] in graph.inputs) or (
-        ends == ("INT8", "UINT8") and op.outputs[0] in graph.outputs
-    )
 
 
 def write(model: Any) -> bytes:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from edgekd.core import cores, pages
 from edgekd.core.artifact_rows import LiteFacts, PortFacts
 from edgekd.core.errors import DataError, DeviceError, MissingExtra, ModelFileError
-from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, is_full_integer, read
+from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, read, read_main
 from edgekd.tflite.int8_rules import Range
+from edgekd.tflite.integer_graph import is_full_integer
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime", "tensorflow")  # the first that is installed is used
 # "default": what an app gets, XNNPACK where it can. "builtin": TFLite's own optimized kernels, no
@@ -72,7 +73,7 @@ class LiteRunner:
             raise ValueError(
                 f"kernels {kernels!r} can be one of {KERNELS}, keep {keep!r} outputs or everything"
             )
-        self.graph: LiteGraph = read(data)
+        self.graph: LiteGraph = read_main(data)  # which is what an interpreter runs
         self.name, module = load_runtime(runtime)
         types = (
             module.experimental.OpResolverType
