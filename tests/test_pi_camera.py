@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import io
 import json
 import re
@@ -92,6 +93,18 @@ def test_the_page_shows_the_newest_image(bundle: Path, tmp_path: Path) -> None:
         for path in ("/classify.py", "/../classify.py", "/%2e%2e/deployment.json", "//x"):
             assert ask(port, path)[0].status == 404
         assert ask(port, "/", method="POST")[0].status == 501
+
+
+def test_a_camera_gives_frames_of_the_models_size(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(bundle / "samples/pi"))
+    camera = importlib.import_module("camera")
+    try:
+        assert camera.size_of({"input": {"px": 192, "frame": [240, 320]}}) == (320, 240)
+        assert camera.size_of({"input": {"px": 192}}) == camera.SIZE
+    finally:
+        del sys.modules["camera"], sys.modules["classify"]
 
 
 @pytest.mark.parametrize(
