@@ -161,7 +161,11 @@ def _incomplete(fields: str) -> ModelFileError:
 
 
 def fitted(picture: npt.NDArray[np.uint8], source: ImageInput) -> npt.NDArray[np.uint8]:
-    """An image of any size, uint8 [h, w, c], as the model's input: fitted, and in its frame."""
-    square = images.fit(picture, source.px, source.fit)
-    sides = present(source.frame)
-    return square if sides is None else frames.centred(square, sides[0], sides[1])
+    """An image of any size, uint8 [h, w, c], as the model's input: fitted, and in its frame.
+
+    An image of the input's size goes in as it is.
+    """
+    height, width = present(source.frame) or (source.px, source.px)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return frames.centred(images.fit(picture, source.px, source.fit), height, width)

@@ -174,9 +174,7 @@ def _difference(
 ) -> str:
     """How the answer to one golden image differs from the stored one, or ""."""
     picture = images.as_rgb(images.decode(files[row.file], row.file))
-    fitted = picture
-    if not isinstance(row.fitted, UnsetType) or picture.shape[:2] != runner.input.shape[1:3]:
-        fitted = deployment.fitted(picture, contract.input)
+    fitted = deployment.fitted(picture, contract.input)
     codes = as_int8(runner.codes(input_codes(contract.input, fitted)[None])[0])
     off = int(np.abs(codes.astype(int) - np.asarray(row.codes_int8)).max())
     said = deployment.answer(contract, labels, codes)

@@ -201,7 +201,7 @@ def _frame(source: ImageInput, height: int, width: int) -> str:
         f"{source.px} and reduces that itself. An image of another size is fitted to the square by "
         f"`{source.fit}` with {source.resample}, and laid into the middle of the frame. "
         "`deployment.json` says all of this; `golden/golden.json` has frames with the answers that "
-        "every correct copy gives. There are no samples for frames that are not square."
+        "every correct copy gives."
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from edgekd.bundle import golden_set, plain_pictures
+from edgekd.bundle import deployment, golden_set, plain_pictures
 from edgekd.bundle.deployment_record import Deployment, ImageInput
 from edgekd.bundle.plain_pictures import JPEG_BLOCK
 from edgekd.bundle.vector_record import PixelFormat, Plane, PreprocessVector, PreprocessVectors
@@ -41,6 +41,7 @@ def file(contract: Deployment) -> bytes:
         *_fits(contract.input),
         *_formats(contract.input),
         *_inputs(contract.input),
+        *_in_frames(contract.input),
         *_orientations(contract.input),
         *_camera_frames(contract.input),
     ]
@@ -96,6 +97,15 @@ def _inputs(source: ImageInput) -> Iterator[PreprocessVector]:
         yield _vector(f"ImageNet's, {order}", PixelFormat.RGB, _picture(27, 35, 3, 5), one)
     single = structs.replace(small, channels=1, order="grey", mean=[0.449], std=[0.226])
     yield _vector("one channel", PixelFormat.GREY, _picture(26, 15, 1, 6), single)
+
+
+def _in_frames(source: ImageInput) -> Iterator[PreprocessVector]:
+    """Inputs that are no square: a picture of their size, and two of other sizes."""
+    for frame, fit in (([20, 27], "crop"), ([27, 20], "squash")):
+        one = structs.replace(_sized(source, 15, fit), frame=frame)
+        for width, height in ((27, 20), (33, 40)):
+            name = f"{fit} {width} x {height} into a frame of {frame[1]} x {frame[0]}"
+            yield _vector(name, PixelFormat.RGB, _picture(width, height, 3, len(name)), one)
 
 
 def _orientations(source: ImageInput) -> Iterator[PreprocessVector]:
@@ -208,7 +218,7 @@ def _frame(
     orientation: int,
 ) -> PreprocessVector:
     """A vector. `rgb`: the stored pixels as uint8 [height, width, 3], before they are turned."""
-    fitted = images.fit(_upright(rgb, orientation), source.px, source.fit)
+    fitted = deployment.fitted(_upright(rgb, orientation), source)
     codes = golden_set.input_codes(source, fitted)
     return PreprocessVector(
         name=name,
@@ -233,7 +243,7 @@ def _upright(rgb: Pixels, orientation: int) -> Pixels:
 
 
 def _sized(source: ImageInput, px: int, fit: str) -> ImageInput:
-    return structs.replace(source, px=px, fit=fit)
+    return structs.replace(source, px=px, fit=fit, frame=UNSET)
 
 
 def _text(data: bytes) -> str:

@@ -25,12 +25,7 @@ MARKER = re.compile(r"@@([A-Z_]+)@@")
 
 
 def render(contract: Deployment, labels: Sequence[str], model: bytes) -> dict[str, bytes]:
-    """{samples/...: bytes} for one model, a .tflite. Equal input gives equal bytes.
-
-    Empty for a model whose frame is no square: the samples fill a square.
-    """
-    if not isinstance(contract.input.frame, UnsetType):
-        return {}
+    """{samples/...: bytes} for one model, a .tflite. Equal input gives equal bytes."""
     words = {**_words(contract, labels), "MEMORY_MIB": str(service_memory.limit_mib(model))}
 
     def word(match: re.Match[str]) -> str:

@@ -55,7 +55,8 @@ class Classifier {
       throw std::runtime_error("the runtime refuses the model");
     }
     input_ = TfLiteInterpreterGetInputTensor(interpreter_.get(), 0);
-    output_ = TfLiteInterpreterGetOutputTensor(interpreter_.get(), contract.output_index);
+    // The answers are the first output. Others of the file are in further_outputs.
+    output_ = TfLiteInterpreterGetOutputTensor(interpreter_.get(), 0);
     const TfLiteQuantizationParams grid = TfLiteTensorQuantizationParams(output_);
     const InputSide& stated = contract.input;
     if (TfLiteTensorType(input_) != kTfLiteUInt8 ||

@@ -15,8 +15,10 @@ namespace edgekd {
 // The input tensor, and the preprocessing that leads to it.
 struct InputSide {
   explicit InputSide(const Json& body)
-      : width(body[body.Has("width") ? "width" : "px"].Int()),
-        height(body[body.Has("height") ? "height" : "px"].Int()),
+      : px(body["px"].Int()),
+        // A file that takes a frame may be no square.
+        width(body.Has("frame") ? body["frame"].items.at(1).Int() : px),
+        height(body.Has("frame") ? body["frame"].items.at(0).Int() : px),
         channels(body["channels"].Int()),
         order(body["order"].text),
         fit(body["fit"].text),
@@ -25,7 +27,7 @@ struct InputSide {
         scale(body["scale"].number),
         zero_point(body["zero_point"].Int()) {}
 
-  int width, height, channels;
+  int px, width, height, channels;
   std::string order, fit;
   std::vector<double> mean, std;
   double scale;
@@ -49,9 +51,7 @@ class Contract {
         input(body_["input"]),
         model(bundle + "/" + body_["model"].text),
         scale(body_["output"]["scale"].number),
-        zero_point(body_["output"]["zero_point"].Int()),
-        // Absent where the model has one output.
-        output_index(body_["output"].Has("index") ? body_["output"]["index"].Int() : 0) {
+        zero_point(body_["output"]["zero_point"].Int()) {
     std::ifstream file(bundle + "/" + body_["labels"].text);
     for (std::string line; std::getline(file, line);) labels.push_back(line);
     const Json& rule = body_["confidence"];
@@ -118,7 +118,6 @@ class Contract {
   std::string model;
   double scale;
   int zero_point;
-  int output_index;
   std::vector<std::string> labels;
 };
 

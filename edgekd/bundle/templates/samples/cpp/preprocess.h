@@ -110,33 +110,41 @@ inline Picture Window(const Picture& image, int left, int top, int width, int he
 // Rounds half to even, as NumPy's rint and Python's round do.
 inline int RoundHalfEven(double value) { return static_cast<int>(std::nearbyint(value)); }
 
-// Brings an image to the input's size in training's mode: squash, crop or pad.
-inline Picture Fit(const Picture& image, const InputSide& input) {
-  const int across = input.width, down = input.height;
-  if (input.fit == "squash") return Resize(image, across, down);
+// An image in the middle of a black one.
+inline Picture Centred(const Picture& image, int width, int height) {
+  Picture whole(width, height);
+  const int top = (height - image.height) / 2, left = (width - image.width) / 2;
+  for (int y = 0; y < image.height; ++y) {
+    const auto row = image.data.begin() + 3 * y * image.width;
+    std::copy(row, row + 3 * image.width, whole.data.begin() + 3 * ((top + y) * width + left));
+  }
+  return whole;
+}
+
+// Brings an image to px x px in training's mode: squash, crop or pad.
+inline Picture Squared(const Picture& image, const InputSide& input) {
+  const int px = input.px;
+  if (input.fit == "squash") return Resize(image, px, px);
   if (input.fit == "crop") {
-    const double scale = std::min(static_cast<double>(image.width) / across,
-                                  static_cast<double>(image.height) / down);
-    const int width = RoundHalfEven(across * scale), height = RoundHalfEven(down * scale);
-    const int left = (image.width - width) / 2, top = (image.height - height) / 2;
-    return Resize(Window(image, left, top, width, height), across, down);
+    const int side = std::min(image.width, image.height);
+    const int left = (image.width - side) / 2, top = (image.height - side) / 2;
+    return Resize(Window(image, left, top, side, side), px, px);
   }
   if (input.fit != "pad") {
     throw std::runtime_error("deployment.json: input.fit is " + input.fit +
                              ", expected squash, crop or pad");
   }
-  const double w = image.width, h = image.height;
-  const bool wide = w * down >= h * across;
-  const Picture inner =
-      Resize(image, wide ? across : std::max(1, RoundHalfEven(w * down / h)),
-             wide ? std::max(1, RoundHalfEven(h * across / w)) : down);
-  Picture square(across, down);
-  const int top = (down - inner.height) / 2, left = (across - inner.width) / 2;
-  for (int y = 0; y < inner.height; ++y) {
-    const auto row = inner.data.begin() + 3 * y * inner.width;
-    std::copy(row, row + 3 * inner.width, square.data.begin() + 3 * ((top + y) * across + left));
-  }
-  return square;
+  const double longest = std::max(image.width, image.height);
+  const Picture inner = Resize(image, std::max(1, RoundHalfEven(image.width * px / longest)),
+                               std::max(1, RoundHalfEven(image.height * px / longest)));
+  return Centred(inner, px, px);
+}
+
+// Brings an image to the input's size. One of that size goes in as it is; any other is made a
+// square, which lies in the middle of the frame.
+inline Picture Fit(const Picture& image, const InputSide& input) {
+  if (image.width == input.width && image.height == input.height) return image;
+  return Centred(Squared(image, input), input.width, input.height);
 }
 
 // Turns resized pixels into the codes of the uint8 input tensor.

@@ -37,8 +37,8 @@ async function start() {
   const {checked} = await checkVectors(vectors, decode);
   const litert = await runtime();
   const model = await litert.loadAndCompile(read(contract.model), {accelerator: 'wasm'});
-  const [across, down] = inputSize(contract.input);
-  const shape = [1, down, across, contract.input.channels];
+  const [width, height] = inputSize(contract.input);
+  const shape = [1, height, width, contract.input.channels];
   const run = async (codes) => {
     const input = new litert.Tensor(codes, shape);
     const outputs = await model.run(input);

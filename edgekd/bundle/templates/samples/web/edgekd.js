@@ -96,36 +96,46 @@ export function onBlack(rgba, width, height) {
   return {width, height, data};
 }
 
-// The width and height of the input tensor. A file that takes a frame names both sides.
-export const inputSize = (source) => [source.width ?? source.px, source.height ?? source.px];
+// An image in the middle of a black one.
+function centred(image, width, height) {
+  const data = new Uint8Array(width * height * 3);
+  const top = Math.floor((height - image.height) / 2);
+  const left = Math.floor((width - image.width) / 2);
+  for (let y = 0; y < image.height; y++) {
+    const row = image.data.subarray(y * image.width * 3, (y + 1) * image.width * 3);
+    data.set(row, ((top + y) * width + left) * 3);
+  }
+  return {width, height, data};
+}
 
-// Brings an image to the input's size in training's mode: squash, crop or pad.
-export function fit(image, source) {
-  const [across, down] = inputSize(source);
+// Brings an image to px x px in training's mode: squash, crop or pad.
+function squared(image, {px, fit: mode}) {
   const {width, height} = image;
-  if (source.fit === 'squash') return resize(image, across, down);
-  if (source.fit === 'crop') {
-    const scale = Math.min(width / across, height / down);
-    const inner = [across, down].map((side) => roundHalfEven(side * scale));
-    const left = Math.floor((width - inner[0]) / 2);
-    const top = Math.floor((height - inner[1]) / 2);
-    return resize(window_(image, left, top, ...inner), across, down);
+  if (mode === 'squash') return resize(image, px, px);
+  if (mode === 'crop') {
+    const side = Math.min(width, height);
+    const left = Math.floor((width - side) / 2);
+    const top = Math.floor((height - side) / 2);
+    return resize(window_(image, left, top, side, side), px, px);
   }
-  if (source.fit === 'pad') {
-    const long = width * down >= height * across;
-    const inner = resize(image,
-      long ? across : Math.max(1, roundHalfEven(width * down / height)),
-      long ? Math.max(1, roundHalfEven(height * across / width)) : down);
-    const data = new Uint8Array(across * down * 3);
-    const top = Math.floor((down - inner.height) / 2);
-    const left = Math.floor((across - inner.width) / 2);
-    for (let y = 0; y < inner.height; y++) {
-      const row = inner.data.subarray(y * inner.width * 3, (y + 1) * inner.width * 3);
-      data.set(row, ((top + y) * across + left) * 3);
-    }
-    return {width: across, height: down, data};
+  if (mode === 'pad') {
+    const longest = Math.max(width, height);
+    const inner = resize(image, Math.max(1, roundHalfEven(width * px / longest)),
+      Math.max(1, roundHalfEven(height * px / longest)));
+    return centred(inner, px, px);
   }
-  throw new Error(`deployment.json: input.fit is ${source.fit}, expected squash, crop or pad`);
+  throw new Error(`deployment.json: input.fit is ${mode}, expected squash, crop or pad`);
+}
+
+// The width and height of the input tensor. A file that takes a frame may be no square.
+export const inputSize = ({px, frame = [px, px]}) => [frame[1], frame[0]];
+
+// Brings an image to the input's size. One of that size goes in as it is; any other is made a
+// square, which lies in the middle of the frame.
+export function fit(image, source) {
+  const [width, height] = inputSize(source);
+  if (image.width === width && image.height === height) return image;
+  return centred(squared(image, source), width, height);
 }
 
 // Turns resized pixels into the codes of the input tensor: Uint8Array [px * px * channels].

@@ -51,7 +51,7 @@ class Classifier {
         contract,
         exact,
         (name) => images[name]!,
-        (codes) => _run(interpreter, contract, codes),
+        (codes) => _run(interpreter, codes),
       );
       return Classifier._(contract, interpreter, tested);
     } catch (_) {
@@ -63,13 +63,14 @@ class Classifier {
   /// Classifies an upright picture of any size.
   Answer classify(Picture picture) {
     final codes = toCodes(fit(picture, contract.input), contract.input);
-    return contract.told(_run(_interpreter, contract, codes));
+    return contract.told(_run(_interpreter, codes));
   }
 
-  static Uint8List _run(Interpreter interpreter, Contract contract, Uint8List codes) {
+  static Uint8List _run(Interpreter interpreter, Uint8List codes) {
     interpreter.getInputTensor(0).data = codes;
     interpreter.invoke();
-    return Uint8List.fromList(interpreter.getOutputTensor(contract.outputIndex).data);
+    // Other outputs of the file are no answers.
+    return Uint8List.fromList(interpreter.getOutputTensor(0).data);
   }
 
   void close() => _interpreter.close();

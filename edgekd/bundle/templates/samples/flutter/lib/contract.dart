@@ -18,9 +18,8 @@ List<double> _numbers(Object? row) => [for (final one in row as List) (one as nu
 /// The input tensor, and the preprocessing that leads to it.
 class InputSide {
   InputSide(Map<String, dynamic> body)
-      // A file that takes a frame names both sides; others are square.
-      : width = (body['width'] ?? body['px']) as int,
-        height = (body['height'] ?? body['px']) as int,
+      : px = body['px'] as int,
+        frame = (body['frame'] as List?)?.cast<int>(),
         channels = body['channels'] as int,
         order = body['order'] as String,
         fit = body['fit'] as String,
@@ -29,8 +28,8 @@ class InputSide {
         scale = (body['scale'] as num).toDouble(),
         zeroPoint = body['zero_point'] as int;
 
-  final int width;
-  final int height;
+  final int px;
+  final List<int>? frame;
   final int channels;
   final String order;
   final String fit;
@@ -38,6 +37,10 @@ class InputSide {
   final List<double> std;
   final double scale;
   final int zeroPoint;
+
+  /// The tensor's sides. A file that takes a frame may be no square.
+  int get width => frame?[1] ?? px;
+  int get height => frame?[0] ?? px;
 }
 
 /// The model's answer to one image. [set] holds the labels that are likely enough.
@@ -68,9 +71,6 @@ class Contract {
   late final List<double> thresholds = _numbers(rule['thresholds']);
 
   String get model => body['model'] as String;
-
-  /// Which output of the file; absent where it has one.
-  int get outputIndex => (output['index'] ?? 0) as int;
 
   /// Turns output codes (0 to 255) into an answer. Where an image may have several labels, the set
   /// of the answer holds all of them, and it is never unsure.

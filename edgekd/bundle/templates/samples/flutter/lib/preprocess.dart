@@ -116,39 +116,43 @@ int _even(double value) {
   return rest < 0.5 ? whole : whole + 1;
 }
 
-/// Brings an image to the input's size in training's mode: squash, crop or pad.
-Picture fit(Picture image, InputSide input) {
-  final across = input.width;
-  final down = input.height;
-  final w = image.width;
-  final h = image.height;
-  switch (input.fit) {
-    case 'squash':
-      return resize(image, across, down);
-    case 'crop':
-      final scale = min(w / across, h / down);
-      final width = _even(across * scale);
-      final height = _even(down * scale);
-      final part = _window(image, (w - width) ~/ 2, (h - height) ~/ 2, width, height);
-      return resize(part, across, down);
-    case 'pad':
-      final wide = w * down >= h * across;
-      final inner = resize(
-        image,
-        wide ? across : max(1, _even(w * down / h)),
-        wide ? max(1, _even(h * across / w)) : down,
-      );
-      final made = Picture(across, down);
-      final top = (down - inner.height) ~/ 2;
-      final left = (across - inner.width) ~/ 2;
-      for (var y = 0; y < inner.height; y++) {
-        final start = 3 * ((top + y) * across + left);
-        made.data.setRange(start, start + 3 * inner.width, inner.data, 3 * y * inner.width);
-      }
-      return made;
-    default:
-      throw Refused('input.fit is ${input.fit}, expected squash, crop or pad');
+/// An image in the middle of a black one.
+Picture _centred(Picture image, int width, int height) {
+  final made = Picture(width, height);
+  final top = (height - image.height) ~/ 2;
+  final left = (width - image.width) ~/ 2;
+  for (var y = 0; y < image.height; y++) {
+    final start = 3 * ((top + y) * width + left);
+    made.data.setRange(start, start + 3 * image.width, image.data, 3 * y * image.width);
   }
+  return made;
+}
+
+/// Brings an image to px x px in training's mode: squash, crop or pad.
+Picture _squared(Picture image, int px, String mode) {
+  switch (mode) {
+    case 'squash':
+      return resize(image, px, px);
+    case 'crop':
+      final side = min(image.width, image.height);
+      final left = (image.width - side) ~/ 2;
+      final top = (image.height - side) ~/ 2;
+      return resize(_window(image, left, top, side, side), px, px);
+    case 'pad':
+      final longest = max(image.width, image.height);
+      final width = max(1, _even(image.width * px / longest));
+      final inner = resize(image, width, max(1, _even(image.height * px / longest)));
+      return _centred(inner, px, px);
+    default:
+      throw Refused('input.fit is $mode, expected squash, crop or pad');
+  }
+}
+
+/// Brings an image to the input's size. One of that size goes in as it is; any other is made a
+/// square, which lies in the middle of the frame.
+Picture fit(Picture image, InputSide input) {
+  if (image.width == input.width && image.height == input.height) return image;
+  return _centred(_squared(image, input.px, input.fit), input.width, input.height);
 }
 
 /// Turns resized pixels into the codes of the uint8 input tensor.

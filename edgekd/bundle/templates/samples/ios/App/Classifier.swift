@@ -87,10 +87,9 @@ final class Classifier {
     private func checkTensors() throws {
         guard floatFile == nil else { return }
         let entry = try interpreter.input(at: 0)
-        let (width, height) = contract.input.size
         let stated = contract.input
         guard entry.dataType == .uInt8,
-            entry.shape.dimensions == [1, height, width, stated.channels],
+            entry.shape.dimensions == [1, stated.height, stated.width, stated.channels],
             let grid = entry.quantizationParameters,
             grid.scale == Float(stated.scale), grid.zeroPoint == stated.zeroPoint
         else { throw Refused("the model's input differs from deployment.json's") }
@@ -109,6 +108,6 @@ final class Classifier {
     private func output(_ input: Data) throws -> Data {
         try interpreter.copy(input, toInputAt: 0)
         try interpreter.invoke()
-        return try interpreter.output(at: contract.output.index ?? 0).data
+        return try interpreter.output(at: 0).data // other outputs of the file are no answers
     }
 }

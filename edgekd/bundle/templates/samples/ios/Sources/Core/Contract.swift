@@ -13,8 +13,7 @@ struct Refused: Error, CustomStringConvertible {
 /// The input tensor, and the preprocessing that leads to it.
 struct InputSide: Decodable {
     let px: Int
-    let width: Int?
-    let height: Int?
+    let frame: [Int]?
     let channels: Int
     let order: String
     let fit: String
@@ -23,17 +22,16 @@ struct InputSide: Decodable {
     let scale: Double
     let zeroPoint: Int
 
-    /// The tensor's width and height. A file that takes a frame names both; others are square.
-    var size: (width: Int, height: Int) { (width ?? px, height ?? px) }
+    /// The tensor's sides. A file that takes a frame may be no square.
+    var width: Int { frame?[1] ?? px }
+    var height: Int { frame?[0] ?? px }
 }
 
-/// The output tensor. `kind` is logits, probabilities or labels. `index`: which output of the file,
-/// absent where it has one.
+/// The first output of the file, its answers. `kind` is logits, probabilities or labels.
 struct OutputSide: Decodable {
     let scale: Double
     let zeroPoint: Int
     let kind: String
-    let index: Int?
 }
 
 /// When a label belongs to the answer. Each list has a number for each label.

@@ -124,38 +124,47 @@ enum Preprocess {
     /// Rounds half to even, as NumPy's rint and Python's round do.
     private static func even(_ value: Double) -> Double { value.rounded(.toNearestOrEven) }
 
-    /// Brings an image to the input's size in training's mode: squash, crop or pad.
-    static func fit(_ image: Picture, _ input: InputSide) throws -> Picture {
-        let (across, down) = input.size
-        let (w, h) = (Double(image.width), Double(image.height))
-        switch input.fit {
+    /// An image in the middle of a black one.
+    private static func centred(_ image: Picture, width: Int, height: Int) -> Picture {
+        var made = Picture(width: width, height: height)
+        let (top, left) = ((height - image.height) / 2, (width - image.width) / 2)
+        for y in 0..<image.height {
+            let start = 3 * ((top + y) * width + left)
+            let row = image.data[(3 * y * image.width)..<(3 * (y + 1) * image.width)]
+            made.data.replaceSubrange(start..<(start + row.count), with: row)
+        }
+        return made
+    }
+
+    /// Brings an image to px x px in training's mode: squash, crop or pad.
+    private static func squared(_ image: Picture, _ px: Int, _ mode: String) throws -> Picture {
+        switch mode {
         case "squash":
-            return resize(image, width: across, height: down)
+            return resize(image, width: px, height: px)
         case "crop":
-            let scale = min(w / Double(across), h / Double(down))
-            let width = Int(even(Double(across) * scale))
-            let height = Int(even(Double(down) * scale))
+            let side = min(image.width, image.height)
             let part = window(
-                image, left: (image.width - width) / 2, top: (image.height - height) / 2,
-                width: width, height: height)
-            return resize(part, width: across, height: down)
+                image, left: (image.width - side) / 2, top: (image.height - side) / 2,
+                width: side, height: side)
+            return resize(part, width: px, height: px)
         case "pad":
-            let wide = w * Double(down) >= h * Double(across)
+            let longest = Double(max(image.width, image.height))
             let inner = resize(
                 image,
-                width: wide ? across : max(1, Int(even(w * Double(down) / h))),
-                height: wide ? max(1, Int(even(h * Double(across) / w))) : down)
-            var made = Picture(width: across, height: down)
-            let (top, left) = ((down - inner.height) / 2, (across - inner.width) / 2)
-            for y in 0..<inner.height {
-                let start = 3 * ((top + y) * across + left)
-                let row = inner.data[(3 * y * inner.width)..<(3 * (y + 1) * inner.width)]
-                made.data.replaceSubrange(start..<(start + row.count), with: row)
-            }
-            return made
+                width: max(1, Int(even(Double(image.width * px) / longest))),
+                height: max(1, Int(even(Double(image.height * px) / longest))))
+            return centred(inner, width: px, height: px)
         default:
-            throw Refused("input.fit is \(input.fit), expected squash, crop or pad")
+            throw Refused("input.fit is \(mode), expected squash, crop or pad")
         }
+    }
+
+    /// Brings an image to the input's size. One of that size goes in as it is; any other is made a
+    /// square, which lies in the middle of the frame.
+    static func fit(_ image: Picture, _ input: InputSide) throws -> Picture {
+        if image.width == input.width && image.height == input.height { return image }
+        let square = try squared(image, input.px, input.fit)
+        return centred(square, width: input.width, height: input.height)
     }
 
     /// Turns resized pixels into the codes of the uint8 input tensor.

@@ -11,7 +11,7 @@ fun runnerOn(processor: Processor, context: Context, contract: Contract): Runner
     CompiledRunner(processor, context, contract)
 
 private class CompiledRunner(
-    override val processor: Processor, context: Context, private val contract: Contract,
+    override val processor: Processor, context: Context, contract: Contract,
 ) : Runner {
     private val environment = when (processor) {
         Processor.NPU -> Environment.create(context, BuiltinNpuAcceleratorProvider(context))
@@ -35,7 +35,7 @@ private class CompiledRunner(
     override fun run(codes: ByteArray): IntArray {
         inputs[0].writeInt8(codes)
         model.run(inputs, outputs)
-        val found = outputs[contract.output.index].readInt8()
+        val found = outputs[0].readInt8() // others of the file are no answers
         return IntArray(found.size) { found[it].toInt() and 255 }
     }
 

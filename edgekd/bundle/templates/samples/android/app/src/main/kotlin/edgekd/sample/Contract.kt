@@ -11,9 +11,14 @@ class Refused(message: String) : Exception(message)
 
 /** The input tensor, and the preprocessing that leads to it: "input" of deployment.json. */
 class InputSide(body: JSONObject) {
-    // A file that takes a frame names both sides; others are square.
-    val width: Int = body.getInt(if (body.has("width")) "width" else "px")
-    val height: Int = body.getInt(if (body.has("height")) "height" else "px")
+    val px: Int = body.getInt("px")
+
+    // A file that takes a frame may be no square.
+    private val frame: List<Int> =
+        if (body.has("frame")) body.getJSONArray("frame").let { listOf(it.getInt(0), it.getInt(1)) }
+        else listOf(px, px)
+    val height: Int get() = frame[0]
+    val width: Int get() = frame[1]
     val channels: Int = body.getInt("channels")
     val order: String = body.getString("order")
     val fit: String = body.getString("fit")
@@ -23,14 +28,11 @@ class InputSide(body: JSONObject) {
     val zeroPoint: Int = body.getInt("zero_point")
 }
 
-/** The output tensor. [kind] is logits, probabilities or labels. */
+/** The first output of the file, its answers. [kind] is logits, probabilities or labels. */
 class OutputSide(body: JSONObject) {
     val scale: Double = body.getDouble("scale")
     val zeroPoint: Int = body.getInt("zero_point")
     val kind: String = body.getString("kind")
-
-    /** Which output of the file; absent where it has one. */
-    val index: Int = if (body.has("index")) body.getInt("index") else 0
 }
 
 internal fun numbers(array: JSONArray): List<Double> =

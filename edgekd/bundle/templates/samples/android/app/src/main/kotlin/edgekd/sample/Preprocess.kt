@@ -96,38 +96,45 @@ object Preprocess {
 
     private fun even(value: Double): Int = round(value).toInt()
 
-    /** Brings an image to the input's size in training's mode: squash, crop or pad. */
-    fun fit(image: Picture, input: InputSide): Picture {
-        val (across, down) = input.width to input.height
-        val (w, h) = image.width.toDouble() to image.height.toDouble()
-        return when (input.fit) {
-            "squash" -> resize(image, across, down)
-            "crop" -> {
-                val scale = min(w / across, h / down)
-                val (width, height) = even(across * scale) to even(down * scale)
-                val left = (image.width - width) / 2
-                val top = (image.height - height) / 2
-                resize(window(image, left, top, width, height), across, down)
-            }
-            "pad" -> {
-                val wide = w * down >= h * across
-                val inner = resize(
-                    image,
-                    if (wide) across else max(1, even(w * down / h)),
-                    if (wide) max(1, even(h * across / w)) else down,
-                )
-                val data = ByteArray(across * down * 3)
-                val top = (down - inner.height) / 2
-                val left = (across - inner.width) / 2
-                for (y in 0 until inner.height) {
-                    val start = ((top + y) * across + left) * 3
-                    val row = inner.width * 3
-                    System.arraycopy(inner.data, y * row, data, start, row)
-                }
-                Picture(across, down, data)
-            }
-            else -> throw Refused("input.fit is ${input.fit}, expected squash, crop or pad")
+    /** An image in the middle of a black one. */
+    private fun centred(image: Picture, width: Int, height: Int): Picture {
+        val data = ByteArray(width * height * 3)
+        val top = (height - image.height) / 2
+        val left = (width - image.width) / 2
+        val row = image.width * 3
+        for (y in 0 until image.height) {
+            System.arraycopy(image.data, y * row, data, ((top + y) * width + left) * 3, row)
         }
+        return Picture(width, height, data)
+    }
+
+    /** Brings an image to px x px in training's mode: squash, crop or pad. */
+    private fun squared(image: Picture, px: Int, mode: String): Picture = when (mode) {
+        "squash" -> resize(image, px, px)
+        "crop" -> {
+            val side = min(image.width, image.height)
+            val left = (image.width - side) / 2
+            val top = (image.height - side) / 2
+            resize(window(image, left, top, side, side), px, px)
+        }
+        "pad" -> {
+            val longest = max(image.width, image.height).toDouble()
+            val inner = resize(
+                image, max(1, even(image.width * px / longest)),
+                max(1, even(image.height * px / longest)),
+            )
+            centred(inner, px, px)
+        }
+        else -> throw Refused("input.fit is $mode, expected squash, crop or pad")
+    }
+
+    /**
+     * Brings an image to the input's size. One of that size goes in as it is; any other is made a
+     * square, which lies in the middle of the frame.
+     */
+    fun fit(image: Picture, input: InputSide): Picture {
+        if (image.width == input.width && image.height == input.height) return image
+        return centred(squared(image, input.px, input.fit), input.width, input.height)
     }
 
     /** Turns resized pixels into the codes of the uint8 input tensor. */
