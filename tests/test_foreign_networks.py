@@ -153,6 +153,20 @@ def test_a_torch_export_program(program: Path) -> None:
     assert torch.allclose(recorded(program)(images()), small()(images()), atol=1e-5)
 
 
+def test_programs_in_training_form_and_of_the_core_operators(tmp_path: Path) -> None:
+    net, example = small(), (torch.zeros(2, 3, PX, PX),)
+    macs = foreign_graph.macs(foreign_graph.recorded(net, images()))
+    core = torch.export.export(net, example).run_decompositions()
+    training = torch.export.export(small().train(), example)
+    for name, made in (("core.pt2", core), ("training.pt2", training)):
+        torch.export.save(made, tmp_path / name)
+        graph = recorded(tmp_path / name)
+        assert torch.allclose(graph(images()), net(images()), atol=1e-5), name
+        assert foreign_graph.macs(graph) == macs
+        ops = {str(node.target) for node in graph.graph.nodes}
+        assert {"aten.conv2d.default", "aten.hardtanh.default", "aten.linear.default"} <= ops
+
+
 def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_networks.py").write_text(
         "from torch import nn\n"

@@ -137,6 +137,15 @@ def test_a_version_newer_than_the_compiler(profile: str, oldest: bool) -> None:
         assert "TensorFlow 2.5 or older" in found.next_step
 
 
+def test_an_operator_that_the_compiler_lacks_in_every_version() -> None:
+    net = Net(IMAGE)
+    net.op("GELU", T(IMAGE), version=2)
+    found = check_graph(net.read(), load_profile("coral-usb"), "x", finished=True)
+    assert not found.passed
+    assert "replace GELU in the network" in found.next_step
+    assert "TensorFlow" not in found.next_step
+
+
 @pytest.mark.parametrize(
     ("runtime", "passes"),
     [

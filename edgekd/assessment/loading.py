@@ -132,6 +132,12 @@ def _next_step(loader: Runtime, lacking: list[OpCode], oldest: dict[str, str | N
         )
     newer = [f"{package} {version}" for package, version in oldest.items() if version]
     if loader.package in runtime_ops.compilers():
+        unknown = sorted({code.name for code in lacking if not loader.newest.get(code.name)})
+        if unknown:
+            return (
+                f"replace {', '.join(unknown)} in the network, since {loader.package} has no such "
+                "operator in any version, or check another device: --profile pi4"
+            )
         like = runtime_ops.reads_like(loader.package)
         return (
             f"convert the network again with TensorFlow {like} or older, which writes no newer "

@@ -206,6 +206,8 @@ def _linear(network: fx.GraphModule, node: Node, outermost: bool = False) -> _Li
     if node.target in (aten.conv2d.default, aten.linear.default):
         return _convolution(network, node) or itself
     operands = [arg for arg in node.args if is_node(arg) and arg.op != "get_attr"]
+    if not all(isinstance(arg.meta.get("val"), Tensor) for arg in operands):
+        return itself
     if node.target in SUMS and len(operands) == 2 and not node.kwargs:
         first, second = (_linear(network, arg) for arg in operands)
         same = all(shape_of(arg) == shape_of(node) for arg in operands)

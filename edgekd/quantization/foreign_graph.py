@@ -20,6 +20,7 @@ from edgekd.quantization import input_affine
 from edgekd.quantization.batch_axis import any_batch
 from edgekd.quantization.branch_merging import merge_branches, norms_before_linear_layers
 from edgekd.quantization.constant_folding import fold_constants
+from edgekd.quantization.core_operators import whole_from_core
 from edgekd.quantization.graphs import (
     CONVOLUTIONS,
     Node,
@@ -55,6 +56,7 @@ def recorded(model: nn.Module, example: Tensor) -> fx.GraphModule:
     has several outputs, or answers an image differently in a batch.
     """
     graph = record(model, example)
+    whole_from_core(graph)
     fold_constants(graph)
     numbers_for_constants(graph)
     clamps_with_numbers(graph)
@@ -109,13 +111,15 @@ def clamps_with_numbers(network: fx.GraphModule) -> None:
             bounds.append(None if number is None else float(number))
         if len(bounds) < 2:
             continue
-        low, high = bounds
+        source, (low, high) = node.args[0], bounds
+        if low is None and source.target is aten.relu.default:  # clamped from below before
+            source, low = source.args[0], 0.0
         if high is None and low == 0:
-            node.target, node.args = aten.relu.default, (node.args[0],)
+            node.target, node.args = aten.relu.default, (source,)
         elif low is not None and high is not None:
-            node.target, node.args = aten.hardtanh.default, (node.args[0], low, high)
+            node.target, node.args = aten.hardtanh.default, (source, low, high)
         else:
-            node.target, node.args = aten.clamp.default, (node.args[0], low, high)
+            node.target, node.args = aten.clamp.default, (source, low, high)
         node.kwargs = {}
 
 

@@ -34,6 +34,12 @@ SHAPED = frozenset(
         torch.ops.aten._unsafe_view.default,
     }
 )
+# Operators with another training form: {operator: the argument that asks for it}.
+TRAINING = {
+    torch.ops.aten.batch_norm.default: 5,
+    torch.ops.aten.dropout.default: 2,
+    torch.ops.aten.dropout_.default: 2,
+}
 COMPILED = "data/aotinductor/"
 MOST_UNPACKED = 4  # times the file's own size
 SAVE = "save the network with torch.export.save(torch.export.export(network, (images,)), FILE)"
@@ -60,6 +66,7 @@ def load(path: Path, asked: Asked) -> Foreign:
     px, channels, layout = _layout(path, shape, asked)
     inner: Any = program.module(check_guards=False)
     inner._forward_pre_hooks.clear()  # they insist on the batch size of the example
+    _eval_form(inner)
     _any_batch(inner, shape[0])
     _run_once(path, inner, shape)
     module: nn.Module = _Program(inner)
@@ -103,6 +110,19 @@ class _Program(nn.Module):
         """Does nothing: torch refuses to change the form of a program."""
         del mode
         return self
+
+
+def _eval_form(program: fx.GraphModule) -> None:
+    """Put a program that was exported without `network.eval()` into eval form: batch norms with
+    their running statistics, which then do not count batches, and no dropout.
+    """
+    for node in list(program.graph.nodes):
+        if node.target in TRAINING:
+            place = TRAINING[node.target]
+            node.args = (*node.args[:place], False, *node.args[place + 1 :])
+        elif node.target is torch.ops.aten.add_.Tensor and not node.users:
+            program.graph.erase_node(node)
+    program.recompile()
 
 
 def _any_batch(program: fx.GraphModule, batch: int) -> None:

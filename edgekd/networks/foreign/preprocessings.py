@@ -67,11 +67,13 @@ class Inside:
 
     @property
     def joined(self) -> Way:
-        """Both as one mean and one standard deviation for pixels in 0..1."""
+        """Both as one mean and one standard deviation for pixels in 0..1, to 7 digits: networks
+        hold theirs in float32.
+        """
         rows = list(zip(self.asked.mean, self.asked.std, self.gain, self.offset, strict=True))
         return Way(
-            tuple(mean - offset * std / gain for mean, std, gain, offset in rows),
-            tuple(std / gain for _, std, gain, _ in rows),
+            tuple(float(f"{mean - offset * std / gain:.7g}") for mean, std, gain, offset in rows),
+            tuple(float(f"{std / gain:.7g}") for _, std, gain, _ in rows),
         )
 
     @property
