@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import edgekd
-from edgekd.app import arguments, progress
+from edgekd.app import arguments, bench_arguments, progress
 from edgekd.app.command_options import KEY
 from tests.conftest import REPOSITORY
 
@@ -31,7 +31,7 @@ SMALL = {
 FUNCTIONS = {
     "build": arguments.Build,
     "check": arguments.Check,
-    "bench": arguments.Bench,
+    "bench": bench_arguments.Bench,
     "verify": arguments.Verify,
     "report": arguments.Report,
 }

@@ -186,6 +186,20 @@ def test_an_emitted_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
     assert list((tmp_path / "card").iterdir()) == []
 
 
+def test_a_kit_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if self.name == "run.sh":
+            raise OSError(28, "No space left on device")
+        return plain(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match="no space left"):
+        bench.written(tmp_path / "kit", {"models/a.tflite": b"", "run.sh": b""})
+    assert list((tmp_path / "kit").iterdir()) == []
+
+
 def test_several_profiles_are_emitted_all_or_none(bundle: Path, tmp_path: Path, capsys):
     (tmp_path / "cards" / "pi5").mkdir(parents=True)
     (tmp_path / "cards" / "pi5" / "mine.txt").touch()

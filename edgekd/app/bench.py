@@ -97,11 +97,7 @@ def _from_kit(
     Raises DeviceError where the file holds none of these models.
     """
     path, profile = Path(asked.model), _profile_of(asked, returned)
-    found = (
-        measured_models.every(path)
-        if number_format is None
-        else [measured_models.one(path, number_format)]
-    )
+    found = measured_models.chosen(path, number_format)
     rows = {model.name: returned.row_of(model.tflite) for model in found}
     known = {model: row for model, row in rows.items() if row is not None}
     if not known:

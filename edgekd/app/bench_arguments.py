@@ -79,7 +79,7 @@ class Bench(Arguments):
             exclusive="where",
         ),
     )
-    also: Sequence[PathLike] = field(
+    also: PathLike | Sequence[PathLike] = field(
         default=(),
         metadata=option(
             "--kit: another model, as MODEL, or an untrained network such as mobilenetv2_035@160; "

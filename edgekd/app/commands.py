@@ -69,7 +69,7 @@ class BenchCommand(Bench):
 
     json: bool = field(
         default=False,
-        metadata=option("print the result as JSON; for several profiles, a list"),
+        metadata=option("print the result as JSON; for several profiles or models, a list"),
     )
 
 

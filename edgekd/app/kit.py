@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,13 +61,9 @@ def _models(
     asked: Bench, profile: DeviceProfile, number_format: NumberFormat | None
 ) -> list[Model]:
     """The models of MODEL and of each --also, each file once."""
-    path = Path(asked.model)
-    first = (
-        measured_models.every(path)
-        if number_format is None
-        else [measured_models.one(path, number_format)]
-    )
-    found = [*first, *(model for name in asked.also for model in _also(name, profile))]
+    names = [asked.also] if isinstance(asked.also, str | os.PathLike) else asked.also
+    found = measured_models.chosen(Path(asked.model), number_format)
+    found += [model for name in names for model in _also(name, profile)]
     return list({model.tflite: model for model in reversed(found)}.values())[::-1]
 
 

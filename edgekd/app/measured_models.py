@@ -60,6 +60,11 @@ def every(path: Path) -> list[Model]:
     return [_from_disk(file) for file in found]
 
 
+def chosen(path: Path, number_format: NumberFormat | None) -> list[Model]:
+    """The model in that number format, or with None every model. Raises as `one` and `every`."""
+    return every(path) if number_format is None else [one(path, number_format)]
+
+
 def _is_zip(path: Path) -> bool:
     return is_file(path, "the model") and bundle_paths.is_bundle(path)
 

@@ -154,6 +154,9 @@ def written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
         for path in made:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+        for path in {path.parent for path in made} - {folder}:
+            with suppress(OSError):
+                path.rmdir()
         raise _unwritable(folder, error) from error
     return made
 

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 RUNNER, KIT = "edgebench.py", "kit.json"
 PACKAGES, WHEELS = HERE / "packages", HERE / "wheels"
 RESULT_SCHEMA = "edgekd.bench-kit-result/1"
+LAST_32_BIT = (3, 11)  # the last Python that tflite-runtime has a wheel for
 FIRST = (3, 9)  # the oldest Python that edgebench.py is written for
 EXIT_DONE, EXIT_BOARD, EXIT_INTERRUPTED = 0, 3, 130
 ONE = "one.json"  # the result of the model that is measured at the moment
@@ -114,9 +116,21 @@ def with_packages() -> list[str]:
         f"(Python {platform.python_version()} on {platform.machine()}: {missing}).\n{why}"
         "Connect the board to the internet, and type these three lines:\n\n"
         "    python3 -m venv .venv\n"
-        "    .venv/bin/pip install ai-edge-litert numpy\n"
+        f"    .venv/bin/pip install {packages_for_this_python()}\n"
         "    sh run.sh\n\n"
         "If the first line fails:  sudo apt install python3-venv"
+    )
+
+
+def packages_for_this_python() -> str:
+    """What pip has to install, as edgebench.py says it. Raises Stop where there is no runtime."""
+    if struct.calcsize("P") == 8:
+        return "ai-edge-litert numpy"
+    if sys.version_info[:2] <= LAST_32_BIT:
+        return "'tflite-runtime==2.14.0' 'numpy<2'"
+    raise Stop(
+        "no TFLite runtime exists for a 32-bit system with Python "
+        f"{platform.python_version()}. Install a 64-bit system (64-bit Raspberry Pi OS)."
     )
 
 
