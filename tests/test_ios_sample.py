@@ -1,5 +1,5 @@
-"""The iOS sample, as far as a Swift compiler on Linux goes: the core runs, the classifier is
-type-checked against stubs, and the other files are parsed.
+"""The iOS sample, as far as a Swift compiler on Linux goes: the core runs, the app is type-checked
+against stubs of its frameworks, and the other files are parsed.
 
 They need `swiftc`. EDGEKD_SWIFT may name a program that runs its arguments where Swift is
 installed, for example in a container that sees the temporary folder.
@@ -21,6 +21,16 @@ from edgekd.data import images
 from tests.small_bundle import body, changed_bundle
 
 STUBS = Path(__file__).with_name("stubs") / "ios"
+# In an order in which each needs only those before it.
+FRAMEWORKS = (
+    "CoreGraphics",
+    "ImageIO",
+    "CoreVideo",
+    "AVFoundation",
+    "SwiftUI",
+    "TensorFlowLite",
+)
+LANGUAGE = ("-swift-version", "5")
 SWIFT = [os.environ["EDGEKD_SWIFT"]] if "EDGEKD_SWIFT" in os.environ else []
 needs_swift = pytest.mark.skipif(
     not SWIFT and shutil.which("swiftc") is None,
@@ -97,26 +107,18 @@ def test_the_core_runs_its_self_test(small_bundle: Path, sample: Path, tmp_path:
 
 
 @needs_swift
-def test_the_classifier_fits_the_runtimes_types(sample: Path, tmp_path: Path) -> None:
-    """Against signatures of TensorFlowLiteSwift, and with a decoder that does nothing."""
-    ran(
-        "swiftc",
-        "-emit-module",
-        "-module-name",
-        "TensorFlowLite",
-        "-o",
-        tmp_path / "TensorFlowLite.swiftmodule",
-        shutil.copy(STUBS / "TensorFlowLite.swift", tmp_path),
-    )
-    decoder = tmp_path / "ImageFile.swift"
-    decoder.write_text(
-        "import Foundation\n"
-        "enum ImageFile { static func decode(_ file: Data) throws -> Picture { fatalError() } }\n"
-    )
-    core = sorted((sample / "Sources/Core").glob("*.swift"))
-    classifier = sample / "App/Classifier.swift"
-    flags = ["-typecheck", "-warnings-as-errors", "-swift-version", "5", "-I", tmp_path]
-    ran("swiftc", *flags, *core, classifier, decoder)
+def test_the_app_fits_the_types_of_its_frameworks(sample: Path, tmp_path: Path) -> None:
+    """Against signatures of Apple's frameworks and of TensorFlowLiteSwift, which cannot be had on
+    Linux.
+    """
+    for module in FRAMEWORKS:
+        stub = shutil.copy(STUBS / f"{module}.swift", tmp_path)
+        target = tmp_path / f"{module}.swiftmodule"
+        flags = ["-emit-module", "-module-name", module, "-I", tmp_path, "-o", target]
+        ran("swiftc", *flags, *LANGUAGE, stub)
+    app = [*sorted((sample / "Sources/Core").glob("*.swift")), *(sample / "App").glob("*.swift")]
+    flags = ["-typecheck", "-parse-as-library", "-warnings-as-errors", "-I", tmp_path]
+    ran("swiftc", *flags, *LANGUAGE, *app)
 
 
 @needs_swift

@@ -1,7 +1,7 @@
 // Runs the sample's own Contract, Preprocess, SelfTest and Vectors on Linux. Foundation decodes no
 // PNG there, so the bundle's images are binary PPM under the names of the PNG. Answers come from a
-// file of (input codes, output codes): any other input, which a wrong resize or channel order makes,
-// finds none.
+// file of (input codes, output codes): any other input, which a wrong resize or channel order
+// makes, finds none.
 //
 //   self_test BUNDLE ANSWERS ACCELERATOR [STEPS that each output is off]
 import Foundation

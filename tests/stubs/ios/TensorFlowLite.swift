@@ -1,5 +1,5 @@
-// Signatures of TensorFlowLiteSwift (module TensorFlowLite), for type-checking the sample without its
-// pod. Nothing here works.
+// Signatures of TensorFlowLiteSwift (module TensorFlowLite), for type-checking the sample without
+// its pod. Nothing here works.
 import Foundation
 
 public protocol Delegate: AnyObject {}
