@@ -151,6 +151,7 @@ def bundle_of(
             truth=np.asarray(evaluation.labels),
             golden=[place[row] for row in inputs.rows["golden"]],
             others=_other_formats(done, student),
+            micro=job.profile if job.profile.micro_kernels else None,
         )
     )
 

@@ -12,7 +12,8 @@
     golden.npz            the same for the device runner
     certificate.json  report.json  report.html  lineage.json  licences.json  sbom.cdx.json
     README.md             the model card
-    samples/              apps for phones, Raspberry Pi, web and C++, filled in for this model
+    samples/              apps for phones, Raspberry Pi, web and C++, and firmware where the profile
+                          is a microcontroller's, filled in for this model
     manifest.json         sha256 and size of every other file
 
 Nothing here writes to disk. Equal artifacts give equal bytes: no file holds a date, a path or the
@@ -22,6 +23,7 @@ name of a machine.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 
 import msgspec
@@ -36,6 +38,7 @@ from edgekd.bundle import (
     hash_chain,
     licences,
     lineage_record,
+    micro_sample,
     model_card,
     model_forms,
     other_formats,
@@ -44,7 +47,7 @@ from edgekd.bundle import (
     tflite_metadata,
 )
 from edgekd.bundle.bundle_record import BundleCertificate, BundleFile, Manifest, ModelForm
-from edgekd.bundle.deployment_record import Deployment
+from edgekd.bundle.deployment_record import Deployment, Firmware, Golden
 from edgekd.bundle.licences_record import LicenceChain
 from edgekd.bundle.lineage_record import BundleLineage, ChainLink
 from edgekd.bundle.model_card import CardFacts
@@ -53,12 +56,15 @@ from edgekd.bundle.other_formats import OtherFormats
 from edgekd.bundle.tflite_metadata import CALIBRATION, DEPLOYMENT, LABELS
 from edgekd.core.artifacts import canonical_json, sha256
 from edgekd.core.frames import Frame
-from edgekd.core.records import UNSET, to_json
+from edgekd.core.records import UNSET, UnsetType, from_json, present, to_json
 from edgekd.core.store import facts_json
 from edgekd.evaluation.confidence_record import Confidence
 from edgekd.proof.certificate_record import CertificateBody
+from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.recipe import CardConfig
 from edgekd.tflite import ports, runtime
+
+GOLDEN = f"{golden_set.FOLDER}/golden.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +76,8 @@ class Parts:
     int8 [n, k]. `golden`: the rows of these that the golden folder holds. `others`: files in other
     number formats. `fit`: how images were brought to the input's size. `frame`: what the file takes
     where it resizes images itself. `results`: the figures of the model card. `links`: the build's
-    stages as links of the hash chain. `report_json`, `report_html`, `golden_npz`: files, as they
-    are written.
+    stages as links of the hash chain. `micro`: the profile of the build, where it is a
+    microcontroller's. `report_json`, `report_html`, `golden_npz`: files, as they are written.
     """
 
     name: str
@@ -93,6 +99,7 @@ class Parts:
     truth: npt.NDArray[np.int64]
     golden: list[int]
     others: OtherFormats
+    micro: DeviceProfile | None = None
 
 
 def assemble(parts: Parts) -> dict[str, bytes]:
@@ -104,6 +111,7 @@ def assemble(parts: Parts) -> dict[str, bytes]:
         deployment.deployment(_facts(parts)),
         formats=other_formats.models(parts.others),
         further_outputs=further_ports.outputs(parts.tflite, parts.certificate),
+        firmware=_firmware(parts),
     )
     labels = "".join(f"{label}\n" for label in parts.classes).encode()
     files = {LABELS: labels, DEPLOYMENT: facts_json(to_json(contract))}
@@ -127,10 +135,39 @@ def assemble(parts: Parts) -> dict[str, bytes]:
         "certificate.json": facts_json(to_json(seal(parts.certificate, forms))),
     }
     files |= samples.render(contract, parts.classes, files[MODEL])
+    files |= _for_microcontroller(parts, contract, files)
     files |= _papers(parts, contract, files)
     files["lineage.json"] = facts_json(to_json(chain(parts, files)))
     files["manifest.json"] = facts_json(to_json(manifest(parts.name, files)))
     return files
+
+
+def _firmware(parts: Parts) -> Firmware | UnsetType:
+    return UNSET if parts.micro is None else micro_sample.firmware(parts.micro, _bare(parts))
+
+
+def _bare(parts: Parts) -> bytes:
+    return ports.core(parts.tflite)
+
+
+def _for_microcontroller(
+    parts: Parts, contract: Deployment, files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """The firmware sample, empty for another device."""
+    firmware = present(contract.firmware)
+    if firmware is None:
+        return {}
+    golden = from_json(Golden, json.loads(files[GOLDEN]), GOLDEN)
+    return micro_sample.render(
+        micro_sample.MicroParts(
+            contract=contract,
+            firmware=firmware,
+            labels=parts.classes,
+            model=_bare(parts),
+            images=parts.images[parts.golden],
+            golden=golden,
+        )
+    )
 
 
 def _facts(parts: Parts) -> deployment.Facts:
@@ -169,7 +206,8 @@ def _models(parts: Parts, contract: Deployment, deployment_json: bytes) -> dict[
 
 def _papers(parts: Parts, contract: Deployment, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The model card, and the bill of materials of all files so far and the card."""
-    card = model_card.card(parts.card, contract, parts.results, parts.licences).encode()
+    facts = dataclasses.replace(parts.results, firmware=parts.micro is not None)
+    card = model_card.card(parts.card, contract, facts, parts.licences).encode()
     named = {**files, "README.md": card}
     version, classes = parts.card.version, len(parts.classes)
     bill = sbom.bill(parts.name, version, named, parts.licences, classes)

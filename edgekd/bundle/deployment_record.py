@@ -118,10 +118,24 @@ class FormatAnswers(Record, frozen=True, kw_only=True):
     answers: dict[str, list[list[float]]]
 
 
+class Firmware(Record, frozen=True):
+    """What a firmware with TensorFlow Lite Micro needs beside the model.
+
+    `profile`: the device profile of the build. `kernels`: the library of kernels that the arena is
+    planned for. `planned_arena_bytes`: the smallest arena, with 32-bit pointers. `arena_bytes`: the
+    one of the sample, which leaves a margin.
+    """
+
+    profile: str
+    kernels: str
+    planned_arena_bytes: int
+    arena_bytes: int
+
+
 class Deployment(Record, frozen=True, kw_only=True):
     """deployment.json: what an app does before and after the model. `limits`: a sentence for the
     user. `formats`: absent where the bundle holds nothing but int8. `further_outputs`: absent where
-    the model has one output.
+    the model has one output. `firmware`: only where the build's profile is a microcontroller's.
     """
 
     schema: str = SCHEMA
@@ -134,6 +148,7 @@ class Deployment(Record, frozen=True, kw_only=True):
     limits: str
     formats: list[FormatModel] | UnsetType = UNSET
     further_outputs: list[FurtherOutput] | UnsetType = UNSET
+    firmware: Firmware | UnsetType = UNSET
 
 
 class Answer(Record, frozen=True):

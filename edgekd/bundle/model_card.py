@@ -49,7 +49,7 @@ class CardFacts:
     images. `networks`: the waterfall's rows, the .tflite last. `depth`: of images of more than 8
     bits. `formats`: the files of all number formats, empty for int8 alone. `agreement`: the images
     have no labels, and the float network's answers stand for them. `given`: the network came
-    trained.
+    trained. `firmware`: the bundle holds the sample for a microcontroller.
     """
 
     edgekd: str
@@ -68,6 +68,7 @@ class CardFacts:
     agreement: bool = False
     app_inputs: AppInputs | None = None
     given: bool = False
+    firmware: bool = False
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -80,6 +81,13 @@ def limits(card: CardConfig, data_name: str, source: str) -> str:
     if MEDICAL.search(f"{data_name} {source}") and "diagnos" not in said[0].lower():
         said.insert(0, NOT_FOR_DIAGNOSIS)
     return " ".join(said)
+
+
+# Where the profile of the build is a microcontroller's.
+FIRMWARE = (
+    "\nFor a microcontroller, start with `samples/micro/README.md`: the certified int8 model as a "
+    "C array, with a self-test, for the Pico SDK, ESP-IDF, Arduino and CMake."
+)
 
 
 def card(
@@ -96,7 +104,7 @@ def card(
         [_summary(facts, "labels that may occur together" if several else "classes")],
         ["## Intended use", "", plain(settings.intended_use) or "Not stated by its author."],
         ["## Limits", "", plain(contract.limits)],
-        ["## Use", "", *_use(contract.input)],
+        ["## Use", "", *_use(contract.input), *([FIRMWARE] if facts.firmware else [])],
         [
             "## Agreement with the float network" if facts.agreement else "## Accuracy",
             "",

@@ -8,7 +8,7 @@ a template is @@WORD@@.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgekd.bundle import preprocess_vectors, service_memory
@@ -26,41 +26,46 @@ MARKER = re.compile(r"@@([A-Z_]+)@@")
 
 def render(contract: Deployment, labels: Sequence[str], model: bytes) -> dict[str, bytes]:
     """{samples/...: bytes} for one model, a .tflite. Equal input gives equal bytes."""
-    words = {**_words(contract, labels), "MEMORY_MIB": str(service_memory.limit_mib(model))}
-
-    def word(match: re.Match[str]) -> str:
-        if match[1] not in words:
-            raise EdgeKDError(
-                f"a sample's template holds the unknown marker {match[0]}", "install edgekd again"
-            )
-        return words[match[1]]
-
+    known = {**words(contract, labels), "MEMORY_MIB": str(service_memory.limit_mib(model))}
     folder = Path(__file__).with_name("templates") / "samples"
     made = {}
-    for path in _templates(folder):
+    for path in templates(folder):
         name = FOLDER + path.relative_to(folder).as_posix().removesuffix(SUFFIX)
-        made[name] = MARKER.sub(word, path.read_text(encoding="utf-8")).encode()
+        made[name] = fill(path, known)
     made[preprocess_vectors.FILE] = preprocess_vectors.file(contract)
     return made
 
 
-def _templates(folder: Path) -> Iterator[Path]:
+def fill(template: Path, known: Mapping[str, str]) -> bytes:
+    """A template with its markers replaced. `known`: marker -> text. Raises EdgeKDError."""
+
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in known:
+            raise EdgeKDError(
+                f"a sample's template holds the unknown marker {match[0]}", "install edgekd again"
+            )
+        return known[match[1]]
+
+    return MARKER.sub(word, template.read_text(encoding="utf-8")).encode()
+
+
+def templates(folder: Path) -> Iterator[Path]:
     """Every template, in one order on all systems."""
     yield from sorted(
         path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
     )
 
 
-def _words(contract: Deployment, labels: Sequence[str]) -> dict[str, str]:
+def words(contract: Deployment, labels: Sequence[str]) -> dict[str, str]:
     """The text for each marker. A temperature that the rule lacks is 1, other figures are 0."""
     rule, kind = contract.confidence, contract.output.kind
     temperature = 1.0 if isinstance(rule.temperature, UnsetType) else rule.temperature
     return {
-        "NAME": _line(contract.name),
+        "NAME": line(contract.name),
         "IDENTIFIER": identifier(contract.name),
         "PX": str(contract.input.px),
         "CLASSES": str(len(labels)),
-        "LIMITS": _line(contract.limits),
+        "LIMITS": line(contract.limits),
         "CHANNELS": str(contract.input.channels),
         "TEMPERATURE": repr(float(temperature)),
         **{name: _numbers(row) for name, row in _lists(rule, len(labels)).items()},
@@ -88,7 +93,7 @@ def identifier(name: str) -> str:
     return plain if plain[:1].isalpha() else f"model_{plain}".rstrip("_")
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """One line without any character that could end a comment, a string or a tag in one of the
     samples' languages.
     """

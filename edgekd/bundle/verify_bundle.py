@@ -16,6 +16,7 @@ from edgekd.bundle import (
     bundle_files,
     bundle_record,
     deployment,
+    firmware_check,
     further_ports,
     golden_set,
     hash_chain,
@@ -246,10 +247,9 @@ def _golden(files: Files) -> list[str]:
     for row in golden.images:
         said = deployment.answer(contract, labels, np.asarray(row.codes_int8, np.int8))
         if row.answer != said.answer or not set(row.known) <= set(labels):
-            wrong.append(
-                f"{row.file}: its stored answer {row.answer!r} does not follow from its codes"
-            )
-    return wrong
+            told = f"{row.file}: its stored answer {row.answer!r}"
+            wrong.append(f"{told} does not follow from its codes")
+    return wrong + firmware_check.answers(files, contract, golden, pictures)
 
 
 def _formats(files: Files) -> list[str]:
@@ -287,7 +287,11 @@ def _samples(files: Files) -> list[str]:
     """
     if bundle_files.read_lineage(files).edgekd != edgekd.__version__:
         return []
-    made = samples.render(_contract(files), _labels(files), files[MODEL])
+    contract, labels = _contract(files), _labels(files)
+    golden = bundle_files.read_record(files, golden_set.INDEX, Golden)
+    pictures = _golden_pictures(files, golden, contract)
+    made = samples.render(contract, labels, files[MODEL])
+    made |= firmware_check.sample(files, contract, labels, golden, pictures)
     wrong = [
         f"{name} is not what this edgekd makes" for name in made if files.get(name) != made[name]
     ]
