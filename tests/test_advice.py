@@ -1,7 +1,10 @@
-"""Every advice that `edgekd check` prints about a student works when it is typed."""
+"""Every advice of `edgekd check`, of a refused build and of `edgekd report --why` works when it is
+typed.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import shlex
@@ -9,11 +12,17 @@ import shlex
 import pytest
 
 from edgekd.app.cli import main
-from edgekd.assessment import auto_fix, student_check
+from edgekd.assessment import auto_fix, build_gate, student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
+from edgekd.quantization import remedies, rerun
+from edgekd.quantization.qat_network import predict, set_phase
+from edgekd.quantization.remedies import Case
+from edgekd.quantization.sensitivity_record import RemedyKind
 from edgekd.settings.device_profiles import load_profile
+from edgekd.settings.recipe import QatConfig
+from tests import small_networks
 
 PX = "data.input_px=64"
 # Students with what devices lack: hard-swish and squeeze-and-excite, GELU, attention. The last has
@@ -24,6 +33,7 @@ PROFILES = ("coral-usb", "android-nnapi")
 COMMAND = re.compile(r"edgekd (check [\w./-]+ --profile [\w-]+)")
 
 
+@functools.cache
 def checked(student: str, profile: str, *sets: str) -> DeviceCheck:
     return student_check.check_named(student, profile, [*STUDENTS[student], *sets])
 
@@ -76,3 +86,43 @@ def test_fix_ends_in_a_student_that_passes_or_says_what_is_left(student: str) ->
     else:
         assert fixed.check.passed
         assert fixed.values
+
+
+@pytest.mark.parametrize("student", ["fastvit_t8", VIT])
+def test_a_refused_build_gives_the_advice_of_check(student: str) -> None:
+    check = checked(student, "coral-usb")
+    with pytest.raises(GateFailed) as refused:
+        build_gate.refuse(check)
+    assert refused.value.next_step == present(check.next_step)
+    for failure in check.failures:
+        assert failure in refused.value.what
+
+
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_the_remedies_of_why_are_settings_that_change_the_build(epochs: int) -> None:
+    network, _, _ = small_networks.calibrated("Branches")
+    set_phase(network, "frozen")
+    images = small_networks.images(8, small_networks.PX, seed=5)[0]
+    batches = [
+        small_networks.normalised(images, small_networks.MEAN, small_networks.STD) for _ in "ab"
+    ]
+    student = small_networks.SMALL["Branches"]().eval()
+    config = QatConfig(lr=1e-3, epochs=epochs)
+    case = Case(network, student, images, batches[:1], batches[1:], config)
+    worst = rerun.units(network)[:1]
+    found = remedies.candidates(
+        case, worst, {unit.name: predict(network, images) for unit in worst}
+    )
+    asked = [PX, f"qat.epochs={epochs}"]
+    before = student_check.settings_of(VIT, asked)
+    kinds = set()
+    for remedy in found:
+        sets = typed(remedy.next_step)
+        kinds.add(remedy.kind)
+        if sets:
+            assert student_check.settings_of(VIT, [*asked, *sets]) != before, remedy.next_step
+        else:
+            assert remedy.bound
+            (listing,) = re.findall(r"`edgekd (\w+)`", remedy.next_step)
+            assert main([listing]) == 0
+    assert {RemedyKind.MORE_QAT, RemedyKind.MORE_CALIBRATION, RemedyKind.ANOTHER_OP} <= kinds

@@ -249,7 +249,7 @@ def more_training(case: Case) -> Candidate:
         RemedyKind.MORE_QAT,
         ALL_OPS,
         f"Train on with int8 in the loop: {TRIAL_STEPS} more steps were tried.",
-        f"--set qat.epochs={case.config.epochs * 2}",
+        f"--set qat.epochs={max(case.config.epochs * 2, 1)}",  # a conversion has trained for none
         predict(network, case.images),
     )
 
