@@ -7,29 +7,34 @@ import com.google.ai.edge.litert.CompiledModel
 import com.google.ai.edge.litert.Environment
 
 /** The model on a processor, through LiteRT's CompiledModel. */
-fun runnerOn(processor: Processor, context: Context, contract: Contract): Runner =
-    CompiledRunner(processor, context, contract)
-
-private class CompiledRunner(
-    override val processor: Processor, context: Context, contract: Contract,
-) : Runner {
-    private val environment = when (processor) {
+fun runnerOn(processor: Processor, context: Context, contract: Contract): Runner {
+    val environment = when (processor) {
         Processor.NPU -> Environment.create(context, BuiltinNpuAcceleratorProvider(context))
         else -> Environment.create(context)
     }
+    try {
+        // One accelerator alone. With several, LiteRT moves to the CPU without saying so.
+        val options = CompiledModel.Options(accelerator(processor))
+        val model = CompiledModel.create(context.assets, contract.model, options, environment)
+        return CompiledRunner(processor, environment, model)
+    } catch (error: Exception) {
+        environment.close()
+        throw error
+    }
+}
 
-    // One accelerator alone. With several, LiteRT moves to the CPU without saying so.
-    private val model = CompiledModel.create(
-        context.assets, contract.model, CompiledModel.Options(accelerator()), environment,
-    )
+private fun accelerator(processor: Processor) = when (processor) {
+    Processor.CPU -> Accelerator.CPU
+    Processor.GPU -> Accelerator.GPU
+    Processor.NPU -> Accelerator.NPU
+}
+
+private class CompiledRunner(
+    override val processor: Processor, private val environment: Environment,
+    private val model: CompiledModel,
+) : Runner {
     private val inputs = model.createInputBuffers()
     private val outputs = model.createOutputBuffers()
-
-    private fun accelerator() = when (processor) {
-        Processor.CPU -> Accelerator.CPU
-        Processor.GPU -> Accelerator.GPU
-        Processor.NPU -> Accelerator.NPU
-    }
 
     /** The buffers take bytes; the tensors' type is uint8. */
     override fun run(codes: ByteArray): IntArray {
