@@ -16,7 +16,8 @@ from edgekd.export.tflite_convert import convert
 from edgekd.proof.certificate import Published, certify
 from edgekd.quantization import recording
 from edgekd.quantization.fakequant import ActivationFakeQuant
-from edgekd.quantization.qat_network import calibrate, exact, predict, prepare
+from edgekd.quantization.integer_pass import exact
+from edgekd.quantization.qat_network import calibrate, predict, prepare
 from edgekd.tflite import runtime
 from tests.attention_networks import NETWORKS, PX
 from tests.small_networks import artifact, images, normalised

@@ -58,11 +58,13 @@ from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.verdict_settings import CertifyConfig
 from edgekd.tflite import flatbuffer, real_runner, runtime
 from edgekd.tflite.float16 import with_float16_weights
-from tests import sample_report, small_networks
+from tests import given_int8, sample_report, small_networks
 from tests.small_networks import MEAN, PX, STD
 from tests.tiny_tflite import tiny
 
-OTHERS = tuple(one for one in NumberFormat if one is not NumberFormat.INT8)
+# A network that int8 costs nothing has no mixed file: tests/test_mixed_precision.py.
+MADE = tuple(one for one in NumberFormat if one is not NumberFormat.MIXED)
+OTHERS = MADE[1:]
 IMAGES = 12
 
 
@@ -89,14 +91,17 @@ def made() -> Made:
     facts = {"name": "branches", "macs": foreign_graph.macs(graph)}
     network = Network(recorded_graph.ARCH, options, PX, MEAN, STD, [], facts, state)
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, PX, PX, 3), np.uint8)
-    rows = {"val": [], "test": list(range(IMAGES)), "calibration": [0], "golden": [0]}
-    inputs = Inputs(PX, 3, rows, b"", images.tobytes(), images.tobytes(), images[:1].tobytes())
-    inputs = dataclasses.replace(inputs, rows={**rows, "calibration": rows["test"]})
+    everything = list(range(IMAGES))
+    rows = {"val": everything, "test": everything, "calibration": everything, "golden": [0]}
+    inputs = Inputs(PX, 3, rows, *[images.tobytes()] * 3, images[:1].tobytes())
+    qat = given_int8.calibrated(network, images)
     found = stage.run(
         Dataset("made up", ["a", "b", "c"], PX, 3, [], {}, b""),
         inputs,
         network,
         None,
+        qat,
+        given_int8.file_of(qat),
         settings=FormatsSettings(OTHERS, {}),
         context=Context(0, PhantomSource(90, 32)),
     )
@@ -174,7 +179,7 @@ def test_what_a_library_cannot_make_is_told_in_its_words() -> None:
 def test_the_report_compares_each_file_with_the_float_student(made: Made) -> None:
     int8 = LiteModel(runtime.describe(tiny().model), [], tiny().model)
     rows = format_accuracy.rows(evaluation(made), int8, made.formats, 0)
-    assert [row.format for row in rows] == list(NumberFormat)
+    assert [row.format for row in rows] == list(MADE)
     by_format = {row.format: row for row in rows}
     exact = by_format[NumberFormat.FLOAT32]
     assert (exact.agree_with_float, exact.top1, exact.n) == (1.0, 1.0, IMAGES)
@@ -289,7 +294,9 @@ def test_a_failed_gate_names_what_other_formats_lose() -> None:
     without = reported()
     accuracy = msgspec.structs.replace(without.accuracy, formats=msgspec.UNSET)
     without = msgspec.structs.replace(without, accuracy=accuracy)
-    assert "`--formats float16,int16x8`" in "".join(build_gates.judge(without, limits, 4).failed)
+    assert "`--formats float16,int16x8,mixed`" in "".join(
+        build_gates.judge(without, limits, 4).failed
+    )
     assert not build_gates.int8_fails(without, CertifyConfig(max_drop=0.05))
 
 
@@ -338,8 +345,8 @@ def test_profiles_of_gpus_ask_for_float16(monkeypatch: pytest.MonkeyPatch) -> No
         assert format_packages.wanted(default, gpu) == (NumberFormat.INT8,)
         assert "pip install 'edgekd[formats]'" in format_packages.left_out(default, gpu)
         with pytest.raises(MissingExtra, match="nowhere-installed"):
-            format_packages.check_installed(format_packages.wanted(asked, gpu))
-        format_packages.check_installed((NumberFormat.INT8,))
+            format_packages.check(format_packages.wanted(asked, gpu), gpu)
+        format_packages.check((NumberFormat.INT8, NumberFormat.MIXED), pi)
     finally:
         format_packages.missing.cache_clear()
 

@@ -37,7 +37,7 @@ CALLBACK = "function that is called with each edgekd.Update; `print` will do"
 # Several fields say the same thing in several verbs.
 DEVICE = "device profile (default: %(default)s); see `edgekd profiles`"
 RUN_ON = option("train on auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if any)", "DEVICE")
-FORMATS = option("also make float16, float32, dynamic, int16x8 (default: the profile's)", "A,B")
+FORMATS = option("also float16, float32, dynamic, int16x8, mixed (default: the profile's)", "A,B")
 PX = option("side of the input in pixels, for a model of any size", parse=int)
 LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
 TRUST = option("let code inside MODEL run, as a pickle holds it")

@@ -98,7 +98,7 @@ class Bench(Arguments):
     format: str | None = field(
         default=None,
         metadata=option(
-            "which file of an out folder or a bundle: float16, float32, dynamic or int16x8 "
+            "which file of an out folder or a bundle: float16, float32, dynamic, int16x8 or mixed "
             "(default: int8; --kit and its result: all)",
             "NAME",
         ),

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from edgekd.reporting.report_record import Report
 
 BUILDS = Path("builds")
-# What is measured beside int8 where int8 loses too much.
-OFFERED = (NumberFormat.FLOAT16, NumberFormat.INT16X8)
 # A build that stops after one of these stages trains nothing, so it needs no check of the student.
 BEFORE_TRAINING = ("data", "inputs")
 
@@ -246,14 +244,15 @@ def _stages(job: Job, store: Store, until: str | None, progress: Progress) -> di
 
 
 def _offers(job: Job) -> bool:
-    """Whether OFFERED can be made and was not asked for."""
+    """Whether other formats can be made and none was asked for."""
     only_int8 = job.formats == (NumberFormat.INT8,) and job.recipe.ports.resize == "outside"
-    return only_int8 and format_packages.missing() is None
+    return only_int8 and bool(format_packages.offered(job.profile))
 
 
 def _with_offers(job: Job) -> Job:
-    """The job with the formats OFFERED. Its other stages keep their results."""
-    return dataclasses.replace(job, recipe=recipe.changed(job.recipe, {"convert.formats": OFFERED}))
+    """The job with the formats on offer. Its other stages keep their results."""
+    offered = format_packages.offered(job.profile)
+    return dataclasses.replace(job, recipe=recipe.changed(job.recipe, {"convert.formats": offered}))
 
 
 def _checked(job: Job, kept: Path) -> DeviceCheck:

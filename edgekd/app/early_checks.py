@@ -38,7 +38,7 @@ def check_job(job: Job) -> None:
     Raises RecipeError, UnknownName or DataError that names the key or the file.
     """
     stages(job)
-    format_packages.check_installed(job.formats)
+    format_packages.check(job.formats, job.profile)
     _check_modes(job)
     range_pins.parse(job.recipe.qat.pin)
     if job.recipe.subgroups.column:

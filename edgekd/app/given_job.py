@@ -56,7 +56,7 @@ def job(settings: Recipe, device: DeviceProfile) -> Job:
     )
     settings.ports.sides(network.px)
     made = Job(settings, device, source)
-    format_packages.check_installed(made.formats)
+    format_packages.check(made.formats, device)
     use_check.check(provenance.made_of(made, {}), settings.card)
     if labels == "own":
         preprocessing.check(source, network, settings)

@@ -39,6 +39,11 @@ def format_latencies(
 
 
 def _prediction(wanted: NumberFormat, graph: LiteGraph, profile: DeviceProfile) -> Prediction:
+    if wanted is NumberFormat.MIXED:
+        return unpredicted(
+            "which operators it has in float32 is known when it is made; `edgekd bench` measures "
+            "the file"
+        )
     known = sorted(files.read(Path(profile.latency))) if profile.latency else []
     real = wanted in (NumberFormat.FLOAT32, NumberFormat.FLOAT16)
     if known and not (real and FLOAT in known):

@@ -81,7 +81,7 @@ class AnswerRule(Record, frozen=True, kw_only=True):
 
 
 class FormatTensor(Record, frozen=True):
-    """A tensor of a file. `scale` and `zero_point`: of an int16 one."""
+    """A tensor of a file. `scale` and `zero_point`: of one of codes."""
 
     dtype: str
     scale: float | UnsetType = UNSET
@@ -92,7 +92,7 @@ class FormatModel(Record, frozen=True):
     """A file in a number format other than int8, as the folder formats holds it.
 
     Its input is (pixel / 255 - mean) / std, one of each for a channel, with the channels in the
-    last axis (`layout`). An int16 input takes round(that / scale) + zero_point, and an int16
+    last axis (`layout`). An int16 or int8 input takes round(that / scale) + zero_point, and such an
     output means scale * (code - zero_point). The output is of the same kind as the int8 model's.
     """
 

@@ -16,7 +16,7 @@ from edgekd.core.artifact_rows import PortFacts
 from edgekd.core.number_formats import FOLDER, NumberFormat, file_name
 from edgekd.core.records import UNSET, UnsetType, present, to_json
 from edgekd.core.store import facts_json
-from edgekd.tflite import real_runner, runtime
+from edgekd.tflite import ports, real_runner, runtime
 
 ANSWERS = "golden/formats.json"
 IMAGES = 8  # golden images that each file answers: int16 kernels take a second for a large network
@@ -44,12 +44,18 @@ def models(others: OtherFormats) -> list[FormatModel] | UnsetType:
 
 def _model(one: NumberFormat, data: bytes, others: OtherFormats) -> FormatModel:
     facts = runtime.describe(data)
+    source, mean, std = facts["input"], list(others.mean), list(others.std)
+    if source["scale"] is not None and source["dtype"] == "int8":
+        # Codes of pixels: the network's own normalisation is folded into its first layer.
+        zero_point, channels = int(source["zero_point"] or 0), len(mean)
+        mean = [(ports.SHIFT + zero_point) / 255.0] * channels
+        std = [1.0 / (255.0 * source["scale"])] * channels
     return FormatModel(
         format=one,
         file=file_name(one),
         layout="NHWC",
-        mean=list(others.mean),
-        std=list(others.std),
+        mean=mean,
+        std=std,
         input=_tensor(facts["input"]),
         output=_tensor(facts["output"]),
     )

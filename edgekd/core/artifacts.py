@@ -245,7 +245,7 @@ class LiteModel:
 
 @dataclasses.dataclass(frozen=True)
 class Formats:
-    """The float network in other number formats than int8; b"" for a file that is not there.
+    """The network in other number formats than int8; b"" for a file that is not there.
     `logits`: their answers, float32 [images of all rows, classes], C order, in the rows' order.
     """
 
@@ -255,6 +255,7 @@ class Formats:
     float32: Blob
     dynamic: Blob
     int16x8: Blob
+    mixed: Blob
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ class NumberFormat(enum.StrEnum):
     FLOAT32 = "float32"
     DYNAMIC = "dynamic"  # weights int8; activations float32, rounded to int8 inside operators
     INT16X8 = "int16x8"  # weights int8, activations int16
+    MIXED = "mixed"  # the int8 file, with the operators that lose most in float32
 
 
 def in_order(formats: Iterable[NumberFormat]) -> tuple[NumberFormat, ...]:

@@ -15,7 +15,7 @@ def offers(accuracy: Accuracy) -> str:
     """What the network loses in each other format, or how to find that out."""
     rows = [row for row in present(accuracy.formats) or [] if row.format is not NumberFormat.INT8]
     if not rows:
-        return "`--formats float16,int16x8` makes and measures files that may lose less"
+        return "`--formats float16,int16x8,mixed` makes and measures files that may lose less"
     return f"In other formats, which lie in the folder formats: {', '.join(map(_loss, rows))}"
 
 

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 from collections.abc import Iterable
 
-from edgekd.core.errors import MissingExtra
+from edgekd.core.errors import MissingExtra, RecipeError
 from edgekd.core.number_formats import NumberFormat, in_order
 from edgekd.settings.profile_fields import DeviceProfile
 from edgekd.settings.recipe import ConvertConfig
@@ -34,6 +34,19 @@ def wanted(config: ConvertConfig, profile: DeviceProfile) -> tuple[NumberFormat,
     return in_order(config.formats or own)
 
 
+def offered(profile: DeviceProfile) -> tuple[NumberFormat, ...]:
+    """What can be made and measured beside int8 where int8 loses too much."""
+    by_library = () if missing() else (NumberFormat.FLOAT16, NumberFormat.INT16X8)
+    return (*by_library, NumberFormat.MIXED) if mixes(profile) else by_library
+
+
+def mixes(profile: DeviceProfile) -> bool:
+    """Whether a device runs int8 and float32 operators of one file: a CPU does. A delegate would
+    give the rest back to the CPU.
+    """
+    return profile.mapper == "kernels" and "QUANTIZE" in profile.ops
+
+
 def left_out(config: ConvertConfig, profile: DeviceProfile) -> str:
     """That formats of the profile cannot be made, with what to do; "" where they can."""
     package = missing()
@@ -45,9 +58,17 @@ def left_out(config: ConvertConfig, profile: DeviceProfile) -> str:
     )
 
 
-def check_installed(formats: Iterable[NumberFormat]) -> None:
-    """Raise MissingExtra when a package is missing for one of these formats."""
-    others = [one for one in formats if one is not NumberFormat.INT8]
+def check(formats: Iterable[NumberFormat], profile: DeviceProfile) -> None:
+    """Raise MissingExtra when a package is missing for one of these formats, and RecipeError for
+    mixed on a device that does not run it.
+    """
+    if NumberFormat.MIXED in formats and not mixes(profile):
+        raise RecipeError(
+            f"convert.formats: {profile.name} runs no file of int8 and float32 operators (mixed)",
+            "leave mixed out, or take a CPU profile such as pi4 or android-cpu",
+        )
+    ours = (NumberFormat.INT8, NumberFormat.MIXED)
+    others = [one for one in formats if one not in ours]
     package = missing()
     if others and package is not None:
         raise MissingExtra(package, EXTRA, f"convert.formats {', '.join(others)}")

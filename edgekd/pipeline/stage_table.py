@@ -236,10 +236,10 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "formats",
-        1,
+        2,  # with the format mixed
         "edgekd.pipeline.stages.formats:run",
         artifacts.Formats,
-        ("data", "inputs", "distil", "prune"),
+        ("data", "inputs", "distil", "prune", "qat", "convert"),
         _formats,
         wanted=_has_formats,
     ),

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from edgekd.networks.further_outputs import AllOutputs
 from edgekd.quantization.fakequant import ActivationFakeQuant, PerChannelWeightFakeQuant
 from edgekd.quantization.graphs import Node, nodes_of
-from edgekd.quantization.qat_network import QatNetwork, exact
+from edgekd.quantization.qat_network import QatNetwork
 from edgekd.tflite.int8_rules import INT8_MAX, INT8_MIN
 from edgekd.training import threads
 
@@ -36,6 +36,15 @@ IN_PLACE = {
     aten.hardtanh.default: aten.hardtanh_.default,
     aten.relu.default: aten.relu_.default,
 }
+
+
+def exact(network: QatNetwork) -> QatNetwork:
+    """A copy that computes in float64.
+
+    float32 sums of products are off by about 1e-4 of an output's step. That changes one code in a
+    thousand in each layer. Integer arithmetic, and so the device, has no such error.
+    """
+    return copy.deepcopy(network).double()
 
 
 def answers(network: QatNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -85,7 +94,7 @@ def further_answers(
 
 
 class IntegerPass(AllOutputs):
-    """Runs the graph of a float64 network in phase "frozen" (`qat_network.exact`).
+    """Runs the graph of a float64 network in phase "frozen" (`exact`).
 
     `run` takes what the graph takes and returns what it returns, float64. A layer whose sums might
     not fit into float32 is computed in float64. Weights and other constants are prepared once; of

@@ -19,6 +19,17 @@ from edgekd.quantization.qat_network import QatNetwork
 from edgekd.quantization.qat_structure import Layer
 
 
+def keep_before(network: QatNetwork, taps: int | None = None) -> None:
+    """Keep what `Rounded` is about to change in `network.before`. `taps`: as there."""
+    for layer in network.layers:
+        weight, bias = (
+            graphs.getattr_path(network.graph, path).detach() for path in (layer.weight, layer.bias)
+        )
+        network.before[layer.bias] = bias.clone()
+        if taps is None or weight[0].numel() <= taps:
+            network.before[layer.weight] = weight.clone()
+
+
 class Rounded(Corrected):
     """Rounds the weights of layers for the least error of their outputs, before each bias is
     corrected.

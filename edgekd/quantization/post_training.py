@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgekd.quantization.equalisation import equalise
 from edgekd.quantization.layer_means import LayerMeans
-from edgekd.quantization.layer_rounding import Rounded
+from edgekd.quantization.layer_rounding import Rounded, keep_before
 from edgekd.quantization.qat_network import QatNetwork, set_phase
 
 
@@ -26,6 +26,7 @@ def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
     takes them.
     """
     equalise(network, images)
+    keep_before(network)
     set_phase(network, "float")
     x = network.on_grid(torch.cat(list(images)))
     exact = LayerMeans(network)

@@ -9,7 +9,6 @@ finish     weights, biases, scales and ranges as plain data
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
@@ -60,6 +59,7 @@ from edgekd.tflite.int8_rules import (
 Capture = Callable[[nn.Module, Tensor], fx.GraphModule]
 # Images in a forward pass of `predict`. More takes more memory and is not faster on a CPU.
 PREDICT_BATCH = 64
+BEFORE = "_before"  # behind names in `Finished.state`: parameters before calibration
 
 
 class QatNetwork(nn.Module):
@@ -72,7 +72,8 @@ class QatNetwork(nn.Module):
     `px`: the longer side of what it takes. `edges`: {edge name: path of its fake-quantizer}.
     `writers`: {edge name: the TFLite operator that writes it}. `layers`: the layers with weights.
     `constants`: {edge name: path of its constant operand}. `further`: the edges of outputs beside
-    the answers, in order. train() and eval() change nothing: no dropout or batch norm is left.
+    the answers, in order. `before`: {path: parameter} before calibration changed it. train() and
+    eval() change nothing: no dropout or batch norm is left.
     """
 
     _mean: Tensor
@@ -101,6 +102,7 @@ class QatNetwork(nn.Module):
         self.writers = writers_of(graph)
         self.layers = find_layers(graph)
         self.constants = constants_in(graph)
+        self.before: dict[str, Tensor] = {}
         self.further = [str(node.meta["edge"]) for node in marked(graph.graph).values()]
         for layer in self.layers:
             quantizer = graph.get_submodule(layer.quantizer)
@@ -276,7 +278,7 @@ class Finished:
 
     `state`: safetensors with, for each layer, `NAME.weight` (float32 as trained), `NAME.bias`
     (float32 [out]) and `NAME.scale` (float32 [out] or [1]). The int8 codes are round(weight /
-    scale). For each constant operand it holds `EDGE.constant` (float32), whose range is the edge's.
+    scale). A constant operand is `EDGE.constant`; `NAME.bias_before` is as it was in float.
     """
 
     ranges: list[EdgeRange]
@@ -298,6 +300,9 @@ def finish(network: QatNetwork) -> Finished:
         state[f"{layer.name}.weight"] = weight
         state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
         state[f"{layer.name}.scale"] = quantizer.scales(weight)
+        for part, path in (("weight", layer.weight), ("bias", layer.bias)):
+            if path in network.before:
+                state[f"{layer.name}.{part}{BEFORE}"] = network.before[path]
     for edge, path in network.constants.items():
         state[f"{edge}.constant"] = graphs.getattr_path(network.graph, path).detach()
     ranges: list[EdgeRange] = []
@@ -317,15 +322,6 @@ def finish(network: QatNetwork) -> Finished:
     ]
     plain = {name: value.cpu().float().contiguous().clone() for name, value in state.items()}
     return Finished(ranges, layers, safetensors.torch.save(plain))
-
-
-def exact(network: QatNetwork) -> QatNetwork:
-    """A copy that computes in float64.
-
-    float32 sums of products are off by about 1e-4 of an output's step. That changes one code in a
-    thousand in each layer. Integer arithmetic, and so the device, has no such error.
-    """
-    return copy.deepcopy(network).double()
 
 
 def predict(

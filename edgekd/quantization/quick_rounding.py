@@ -22,7 +22,7 @@ from torch import Tensor, fx
 from edgekd.core.errors import DataError
 from edgekd.quantization import equalisation
 from edgekd.quantization.layer_means import LayerMeans
-from edgekd.quantization.layer_rounding import Rounded
+from edgekd.quantization.layer_rounding import Rounded, keep_before
 from edgekd.quantization.qat_network import QatNetwork, check_finite, set_phase
 
 # Pixels of the images of one pass: 24 images at 224 px. With 41, a conversion of
@@ -88,5 +88,6 @@ def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
         for name in stream.edges:
             network.edge(name).forget()
             network.edge(name).observe(seen.extremes[name] * factors)
+    keep_before(network, FEW_TAPS)
     set_phase(network, "frozen")
     Rounded(network, wanted, FEW_TAPS).run(network.on_grid(first))

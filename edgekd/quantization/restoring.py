@@ -15,7 +15,7 @@ from edgekd.core.errors import WeightsError
 from edgekd.core.frames import Frame
 from edgekd.networks import builders
 from edgekd.quantization import graphs
-from edgekd.quantization.qat_network import QatNetwork, prepare, set_phase
+from edgekd.quantization.qat_network import BEFORE, QatNetwork, prepare, set_phase
 from edgekd.tflite.int8_rules import Int8Rules, Range
 
 
@@ -65,8 +65,9 @@ def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:
     names = [layer.name for layer in network.layers]
     expected = {f"{name}.{part}" for name in names for part in ("weight", "bias", "scale")}
     expected |= {f"{edge}.constant" for edge in network.constants}
-    if learned.keys() != network.edges.keys() or state.keys() != expected:
-        odd = sorted((learned.keys() ^ network.edges.keys()) | (state.keys() ^ expected))
+    known = {name for name in state if not name.endswith(BEFORE)}
+    if learned.keys() != network.edges.keys() or known != expected:
+        odd = sorted((learned.keys() ^ network.edges.keys()) | (known ^ expected))
         raise WeightsError(
             f"the trained int8 network of {qnet.arch!r} does not fit the network that is built "
             f"now; they differ in {odd[:4]}",
@@ -76,7 +77,11 @@ def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:
         network.edge(name).set_range(value)
     held = {f"{edge}.constant": path for edge, path in network.constants.items()}
     for layer in network.layers:
-        held |= {f"{layer.name}.weight": layer.weight, f"{layer.name}.bias": layer.bias}
+        own = {f"{layer.name}.weight": layer.weight, f"{layer.name}.bias": layer.bias}
+        held |= own
+        for name, path in own.items():
+            if f"{name}{BEFORE}" in state:
+                network.before[path] = state[f"{name}{BEFORE}"]
     for key, path in held.items():
         parameter, trained = graphs.getattr_path(network.graph, path), state[key]
         if parameter.shape != trained.shape:

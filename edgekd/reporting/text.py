@@ -25,6 +25,7 @@ FORMATS = {
     NumberFormat.FLOAT32: "float32",
     NumberFormat.DYNAMIC: "dynamic (int8 weights)",
     NumberFormat.INT16X8: "int16x8",
+    NumberFormat.MIXED: "mixed (int8 and float32)",
 }
 LISTED = 12  # confusions, failures and warnings shown one by one; the rest is only counted
 NONE = "–"  # stands where there is no figure

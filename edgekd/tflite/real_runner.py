@@ -1,5 +1,5 @@
 """Runs a .tflite whose input is real numbers or int16 codes of them, as pixels normalised in
-training.
+training, or int8 codes of pixels.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from edgekd.core.errors import ModelFileError
 from edgekd.tflite.flatbuffer import LiteTensor
-from edgekd.tflite.runtime import LiteRunner
+from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 
-FLOAT, INT16 = "FLOAT32", "INT16"
+FLOAT, INT16, INT8 = "FLOAT32", "INT16", "INT8"
 INT16_LIMITS = (-32768, 32767)
 
 
@@ -34,14 +34,18 @@ def answers(
 ) -> npt.NDArray[np.float32]:
     """Outputs, float32 [n, classes], on images uint8 [n, px, px, channels].
 
-    `done` is called with the number of images after each. Raises ModelFileError for a file whose
-    input or output is neither float32 nor int16, or that the runtime refuses.
+    `done` is called with the number of images after each. An int8 input takes pixels, as that of
+    an int8 file, so `mean` and `std` are nothing to it. Raises ModelFileError for a file whose
+    input or output is of another type than float32, int16 and int8, or that the runtime refuses.
     """
     runner = LiteRunner(data)
     rows = []
     for number, image in enumerate(images, 1):
-        value = normalised(image[None], mean, std)
-        rows.append(_real(runner.invoke(_codes(value, runner.input)), runner.output))
+        if runner.input.dtype == INT8:
+            given = quantize_pixels(image[None], runner.input)
+        else:
+            given = _codes(normalised(image[None], mean, std), runner.input)
+        rows.append(_real(runner.invoke(given), runner.output))
         done(number)
     return np.concatenate(rows).reshape(len(images), -1)
 
@@ -62,10 +66,10 @@ def _real(value: npt.NDArray[np.generic], tensor: LiteTensor) -> npt.NDArray[np.
 
 
 def _grid(tensor: LiteTensor) -> tuple[np.float32, int]:
-    """(scale, zero point) of an int16 tensor. Raises ModelFileError for another type."""
-    if tensor.dtype != INT16 or tensor.scale.size != 1:
+    """(scale, zero point) of a tensor of codes. Raises ModelFileError for another type."""
+    if tensor.dtype not in (INT8, INT16) or tensor.scale.size != 1:
         raise ModelFileError(
-            f"tensor {tensor.name!r} is {tensor.dtype}, expected float32 or int16 with one scale",
+            f"tensor {tensor.name!r} is {tensor.dtype}, expected float32, or codes of one scale",
             "give a file that `edgekd build` wrote to the folder formats",
         )
     return np.float32(tensor.scale[0]), int(tensor.zero_point[0])

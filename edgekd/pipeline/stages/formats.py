@@ -1,4 +1,5 @@
-"""data, inputs, float student -> formats: the float student in number formats other than int8.
+"""data, inputs, float student, qat, convert -> formats: the student in number formats other than
+int8.
 
 A format that a library cannot make, or that the runtime refuses, is reported with the message, and
 the others are made all the same.
@@ -10,13 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.core.artifact_rows import FormatRow
-from edgekd.core.artifacts import Dataset, Formats, Inputs, Network
+from edgekd.core.artifacts import (
+    Dataset,
+    Formats,
+    Inputs,
+    LiteModel,
+    Network,
+    QuantNetwork,
+)
 from edgekd.core.context import Context
 from edgekd.core.errors import EdgeKDError, UnsupportedNetwork
+from edgekd.core.frames import Frame
 from edgekd.core.number_formats import NumberFormat
 from edgekd.data import datasets
+from edgekd.export import mixed_precision
 from edgekd.export.float_conversion import derived_file, float32_file
-from edgekd.export.float_network import float_onnx
+from edgekd.export.float_network import float_onnx, rounded_onnx
+from edgekd.networks import builders
+from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import FormatsSettings
 from edgekd.tflite import real_runner
 from edgekd.tflite.int8_rules import Int8Rules
@@ -29,6 +41,10 @@ CALIBRATION = 32
 # takes about a minute, but at least so many.
 INT16_MACS, INT16_LEAST = 100e9, 64
 
+# Validation images that decide how many operators of "mixed" are in float32.
+JUDGED = 128
+BATCH = 16  # images of a forward pass of the float network
+
 Answers = npt.NDArray[np.float32]
 
 
@@ -37,6 +53,8 @@ def run(
     inputs: Inputs,
     distilled: Network,
     pruned: Network | None,
+    qat: QuantNetwork,
+    model: LiteModel,
     *,
     settings: FormatsSettings,
     context: Context,
@@ -46,7 +64,12 @@ def run(
     A pruned student takes the place of the distilled one.
     """
     student = distilled if pruned is None else pruned
-    files, messages = _files(student, dataset, inputs, settings)
+    files, messages = _files(student, qat, dataset, inputs, settings)
+    if NumberFormat.MIXED in settings.formats:
+        try:
+            files[NumberFormat.MIXED] = _mixed(student, qat, model, dataset, inputs, context)
+        except EdgeKDError as error:
+            messages[NumberFormat.MIXED] = error.what
     rows: list[FormatRow] = []
     answers: list[Answers] = []
     test = datasets.network_images(inputs, "test", len(student.mean))
@@ -73,30 +96,71 @@ def run(
 
 
 def _files(
-    student: Network, dataset: Dataset, inputs: Inputs, settings: FormatsSettings
+    student: Network,
+    qat: QuantNetwork,
+    dataset: Dataset,
+    inputs: Inputs,
+    settings: FormatsSettings,
 ) -> tuple[dict[NumberFormat, bytes], dict[NumberFormat, str]]:
     """The file of each format, and the message of each that could not be made."""
+    by_library = [one for one in settings.formats if one is not NumberFormat.MIXED]
+    if not by_library:
+        return {}, {}
     rules = dict(settings.rules)
     if dataset.labels == "many":
         rules["softmax"] = "none"  # as in the int8 file: each label has a logit of its own
     try:
-        float32 = float32_file(float_onnx(student, Int8Rules.from_dict(rules)))
+        plain = Int8Rules.from_dict(rules)
+        float32 = float32_file(float_onnx(student, plain))
     except UnsupportedNetwork as error:  # the others are made from it
-        return {}, dict.fromkeys(settings.formats, error.what)
+        return {}, dict.fromkeys(by_library, error.what)
     shown = datasets.network_images(inputs, "calibration", len(student.mean))[:CALIBRATION]
     calibration = real_runner.normalised(shown, student.mean, student.std)
     files: dict[NumberFormat, bytes] = {}
     messages: dict[NumberFormat, str] = {}
-    for wanted in settings.formats:
+    for wanted in by_library:
         try:
-            files[wanted] = (
-                float32
-                if wanted is NumberFormat.FLOAT32
-                else derived_file(wanted, float32, calibration)
-            )
+            files[wanted] = float32
+            if wanted is NumberFormat.INT16X8 and not qat.history:
+                # Calibrated only: the weights as int8 has them lose less than the network's own.
+                rounded = float32_file(rounded_onnx(student, plain, qat, shown))
+                files[wanted] = derived_file(wanted, rounded, calibration)
+            elif wanted is not NumberFormat.FLOAT32:
+                files[wanted] = derived_file(wanted, float32, calibration)
         except EdgeKDError as error:
+            files.pop(wanted, None)
             messages[wanted] = error.what
     return files, messages
+
+
+def _mixed(
+    student: Network,
+    qat: QuantNetwork,
+    model: LiteModel,
+    dataset: Dataset,
+    inputs: Inputs,
+    context: Context,
+) -> bytes:
+    """The int8 file with its costliest operators in float32."""
+    if Frame.of(inputs.frame, inputs.px) is not None:
+        raise UnsupportedNetwork(
+            "the int8 file reduces frames itself (ports.resize)", "leave mixed out"
+        )
+    channels = len(student.mean)
+    judged = datasets.input_images(inputs, "val", channels)[:JUDGED]
+    net = builders.restore(student)
+    normalised = (
+        builders.normalised(judged[start : start + BATCH], student.mean, student.std)
+        for start in range(0, len(judged), BATCH)
+    )
+    return mixed_precision.mixed_file(
+        qat,
+        model,
+        datasets.input_images(inputs, "calibration", channels),
+        mixed_precision.Judged(judged, logits_of(net, normalised), dataset.labels),
+        student.facts["macs"],
+        lambda done, total: context.progress("formats: operators for mixed", done, total),
+    )
 
 
 def _answered(
