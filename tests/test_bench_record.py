@@ -60,6 +60,7 @@ TYPES = {
     "Settings": ("Settings", set()),
     "Latency": ("LatencyMs", set()),
     "Memory": ("MemoryKib", {"load_growth", "run_growth"}),
+    "FurtherAnswers": ("FurtherAnswers", set()),
     "GoldenAnswers": ("GoldenAnswers", set()),
     "Soak": ("Soak", set()),
     "SoakWindow": ("SoakWindow", set()),
