@@ -2,7 +2,8 @@
 against stubs of its frameworks, and the other files are parsed.
 
 They need `swiftc`. EDGEKD_SWIFT may name a program that runs its arguments where Swift is
-installed, for example in a container that sees the temporary folder.
+installed and the temporary folder is seen: a container, or a chroot with Debian 13's packages
+swiftlang and libc6-dev.
 """
 
 from __future__ import annotations
@@ -61,6 +62,23 @@ def decoded(bundle: Path) -> Path:
     return bundle
 
 
+def with_float_file(bundle: Path, rows: list[dict[str, list[int]]]) -> None:
+    """Let the bundle state a float16 file whose answers are those of the int8 file."""
+    name = "formats/model_float16.tflite"
+    contract = json.loads((bundle / "deployment.json").read_text())
+    side = {"dtype": "float32"}
+    sides = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "layout": "NHWC"}
+    row = {"format": "float16", "file": name, "input": side, "output": side, **sides}
+    (bundle / "deployment.json").write_text(json.dumps({**contract, "formats": [row]}))
+    output = contract["output"]
+    reals = [
+        [output["scale"] * (code - output["zero_point"]) for code in row["codes_uint8"]]
+        for row in rows
+    ]
+    answers = {"images": len(rows), "tolerance": 0.05, "answers": {name: reals}}
+    (bundle / "golden/formats.json").write_text(json.dumps(answers))
+
+
 @needs_swift
 def test_the_core_runs_its_self_test(small_bundle: Path, sample: Path, tmp_path: Path) -> None:
     """On the CPU within one step, on an accelerator within its share; changed bundles are refused
@@ -100,6 +118,9 @@ def test_the_core_runs_its_self_test(small_bundle: Path, sample: Path, tmp_path:
     share = golden["accelerator_tolerance"]
     assert said(right, "Metal", max(1, int(share * min(spreads)))) == passed
     assert said(right, "Metal", int(share * max(spreads)) + 2).startswith("refused")
+    with_float_file(right, golden["images"])
+    assert said(right, "Core ML") == passed.replace(f" {len(rows)} ", f" {len(rows) - 1} ")
+    assert said(right, "Core ML", int(share * max(spreads)) + 2).startswith("refused")
     for change in ("mean", "order", "labels", "fit"):
         (tmp_path / change).mkdir()
         wrong = decoded(changed_bundle(small_bundle, tmp_path / change, change))

@@ -32,13 +32,25 @@ struct Runner {
         let read = { try Data(contentsOf: bundle.appendingPathComponent($0)) }
         do {
             let contract = try Contract(read: read)
-            let count = try SelfTest(contract, read: read).run(
-                accelerator, decode: ImageFile.decode
-            ) { input in
+            let test = try SelfTest(contract, read: read)
+            let answer: ([UInt8]) throws -> [Double] = { input in
                 guard let codes = known[Data(input)] else {
                     throw Refused("an input that the host never made")
                 }
                 return contract.reals(codes.map { UInt8(clamping: Int($0) + steps) })
+            }
+            let count: Int
+            if let file = contract.floatFiles.first, accelerator == .coreML {
+                count = try test.run(float: file, decode: ImageFile.decode) { pixels in
+                    try answer(
+                        pixels.indices.map { index in
+                            let channel = index % file.mean.count
+                            let share = pixels[index] * file.std[channel] + file.mean[channel]
+                            return UInt8((255 * share).rounded())
+                        })
+                }
+            } else {
+                count = try test.run(accelerator, decode: ImageFile.decode, infer: answer)
             }
             let vectors = try Vectors(try read("samples/preprocess_vectors.json")).check()
             print("passed \(count) \(vectors)")

@@ -25,6 +25,14 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate {
         let back = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back)
         guard let device = back else { throw Refused("this device has no camera") }
         self.take = take
+        try connect(device)
+        rotation = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: preview)
+        queue.async { self.session.startRunning() }
+    }
+
+    /// BGRA frames of 640 x 480 on the queue. Frames that come while one is looked at are dropped.
+    private func connect(_ device: AVCaptureDevice) throws {
+        let input = try AVCaptureDeviceInput(device: device)
         let output = AVCaptureVideoDataOutput()
         output.videoSettings = [
             kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA
@@ -32,12 +40,13 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate {
         output.alwaysDiscardsLateVideoFrames = true
         output.setSampleBufferDelegate(self, queue: queue)
         session.beginConfiguration()
+        defer { session.commitConfiguration() }
         session.sessionPreset = .vga640x480
-        session.addInput(try AVCaptureDeviceInput(device: device))
+        guard session.canAddInput(input), session.canAddOutput(output) else {
+            throw Refused("the camera gives no frames to this app")
+        }
+        session.addInput(input)
         session.addOutput(output)
-        session.commitConfiguration()
-        rotation = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: preview)
-        queue.async { self.session.startRunning() }
     }
 
     func captureOutput(
