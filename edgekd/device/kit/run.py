@@ -61,8 +61,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped.")
         return EXIT_INTERRUPTED
-    except (OSError, ValueError, KeyError) as error:
-        print(f"\nIt cannot be measured: {error}.\nCopy the whole folder to the board again.")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        print(
+            f"\nIt cannot be measured: {error}.\nIf the disk is full, make room. Else copy the "
+            "whole folder to the board again."
+        )
     return EXIT_BOARD
 
 
