@@ -14,7 +14,8 @@ from edgekd.core.records import to_json
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.proof.exact_kernels import KERNELS
 from edgekd.proof.failures import Failures
-from edgekd.proof.kernel_check import FAMILIES, check_ops
+from edgekd.proof.kernel_check import check_ops
+from edgekd.proof.kernel_runs import FAMILIES
 from edgekd.proof.kernel_tolerances import TOLERANCES
 from edgekd.proof.operands import Operand
 from edgekd.tflite.flatbuffer import read

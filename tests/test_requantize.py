@@ -13,7 +13,7 @@ from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
 from edgekd.proof import exact_kernels
 from edgekd.proof.exact_kernels import KERNELS
-from edgekd.proof.kernel_check import FAMILIES
+from edgekd.proof.kernel_runs import FAMILIES
 from edgekd.proof.operands import ACTIVATION_BOUNDS, Operand
 from edgekd.tflite.int8_rules import HARD_SWISH_RATIO, WEIGHTED_OPS, Range, range_from_minmax
 from edgekd.tflite.runtime import LiteRunner

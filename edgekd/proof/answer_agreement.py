@@ -27,7 +27,7 @@ from edgekd.proof.certificate_record import (
     Reference,
 )
 from edgekd.proof.failures import Failures
-from edgekd.proof.kernel_check import FAMILIES
+from edgekd.proof.kernel_runs import FAMILIES
 from edgekd.tflite.runtime import LiteRunner, tensor_range
 
 # what an agreement counts, by the number of labels that an image has

@@ -83,7 +83,8 @@ def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor)
     multiplier = weight.shape[3] // inputs[0].codes.shape[3]
     sums: Any = 0.0
     for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
-        sums = sums + np.repeat(seen, multiplier, axis=3) * weight[0, row, column]
+        wide = seen if multiplier == 1 else np.repeat(seen, multiplier, axis=3)
+        sums = sums + wide * weight[0, row, column]
     return _finish_layer(sums, op, inputs, output)
 
 

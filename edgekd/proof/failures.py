@@ -43,6 +43,11 @@ class Failures:
                 Failure(check=check, expected=expected, found=found, next_step=next_step, **named)
             )
 
+    def extend(self, others: Failures) -> None:
+        """Record failures that were found apart, behind these."""
+        self.count += others.count
+        self.rows += others.rows[: MAX_FAILURES - len(self.rows)]
+
     def of(self, check: str) -> list[Failure]:
         """The failures of one check."""
         return [row for row in self.rows if row.check == check]

@@ -18,62 +18,22 @@ allowed.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.core import cores
 from edgekd.core.errors import DeviceError, ModelFileError
 from edgekd.core.records import UNSET
 from edgekd.proof.certificate_record import FamilyOps, OpDifferences, OpLocal, WorstOp
-from edgekd.proof.exact_kernels import KERNELS
 from edgekd.proof.failures import Failures
+from edgekd.proof.kernel_runs import FAMILIES, Differences, Part, joined
 from edgekd.proof.kernel_tolerances import tolerance
-from edgekd.proof.operands import Operand
-from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, LiteTensor, read
-from edgekd.tflite.runtime import LiteRunner, quantize_pixels
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, read
+from edgekd.tflite.runtime import LiteRunner
 
-# name of the family -> the `kernels` argument of LiteRunner
-FAMILIES: dict[str, str] = {"xnnpack": "default", "builtin": "builtin", "reference": "reference"}
 # Operators that a family has no kernel for, so that it refuses every file with one of them:
 # TFLite's BUILTIN_REF resolver does not register ELU (ai-edge-litert 2.1.2).
 WITHOUT_KERNEL: dict[str, frozenset[str]] = {"reference": frozenset({"ELU"})}
-HISTOGRAM_TOP = 3  # differences of this many LSB and more share the last bin
-
-
-@dataclasses.dataclass
-class Differences:
-    """Differences of one operator.
-
-    `counts[k]` elements differ by k LSB; the last bin holds HISTOGRAM_TOP and more.
-    """
-
-    max_lsb: int
-    counts: npt.NDArray[np.int64]
-
-    @classmethod
-    def none(cls) -> Differences:
-        """Nothing counted yet."""
-        return cls(0, np.zeros(HISTOGRAM_TOP + 1, np.int64))
-
-    @classmethod
-    def total(cls, parts: list[Differences]) -> Differences:
-        """All of `parts` together."""
-        counts = sum((part.counts for part in parts), cls.none().counts)
-        return cls(max((part.max_lsb for part in parts), default=0), counts)
-
-    def add(self, lsb: npt.NDArray[np.int64]) -> None:
-        """Count the absolute differences of one image."""
-        self.max_lsb = max(self.max_lsb, int(lsb.max(initial=0)))
-        self.counts += np.bincount(
-            np.minimum(lsb, HISTOGRAM_TOP).reshape(-1), minlength=HISTOGRAM_TOP + 1
-        )
-
-    @property
-    def share_exact(self) -> float:
-        """Share of elements without a difference; 1.0 when nothing was counted."""
-        return float(self.counts[0] / self.counts.sum()) if self.counts.sum() else 1.0
 
 
 def check_ops(
@@ -88,24 +48,25 @@ def check_ops(
     `max_lsb` is the recipe's gate on operators that round. `runtime` is passed to LiteRunner. A
     runtime that refuses the file does not raise: it is a failure that names the family.
     """
+    names = set(read(data).counts())
+    wanted = [name for name in FAMILIES if not names & WITHOUT_KERNEL.get(name, frozenset())]
+    parts = cores.in_order(
+        lambda part: Part(data, wanted, runtime).checked(images[part], part.start == 0),
+        cores.shares(len(images)),
+    )
     families: dict[str, FamilyOps] = {}
     seen: dict[str, dict[str, Differences]] = {}
     graph: LiteGraph | None = None
-    names = set(read(data).counts())
-    for family, kernels in FAMILIES.items():
-        if names & WITHOUT_KERNEL.get(family, frozenset()):
-            continue
+    for family in wanted:
         try:
-            runner = LiteRunner(data, kernels=kernels, keep="everything", runtime=runtime)
-            graph = runner.graph
-            found = _run(runner, images, failures, family)
-            whole = LiteRunner(data, kernels=kernels, runtime=runtime).codes(images)
+            found = joined([part[family] for part in parts], failures)
+            whole = LiteRunner(data, kernels=FAMILIES[family], runtime=runtime).codes(images)
         except (ModelFileError, DeviceError) as error:
             label = f"{family}: the whole graph"
             expected = "a runtime that runs it"
             failures.add("op_local", "op", label, expected, error.what, error.next_step)
             continue
-        if not np.array_equal(whole, runner.codes(images)):
+        if not np.array_equal(whole, found.answers):
             failures.add(
                 "op_local",
                 "op",
@@ -114,9 +75,10 @@ def check_ops(
                 "another output",
                 "report the runtime's version; its delegate changes results by fusing operators",
             )
-        seen[family] = found
-        families[family] = _family(found, runner, family)
-        _judge(runner.graph, found, family, failures, max_lsb)
+        graph = found.runner.graph
+        seen[family] = found.differences
+        families[family] = _family(found.differences, found.runner, family)
+        _judge(graph, found.differences, family, failures, max_lsb)
     if graph is None:
         return OpLocal(by_op=[])
     labels = dict.fromkeys(label for found in seen.values() for label in found)
@@ -183,67 +145,6 @@ def _not_delegated(runner: LiteRunner) -> list[str] | None:
         return None
     graph = runner.graph
     return [op.label(graph.tensors) for op in graph.ops if op.outputs[0] not in taken]
-
-
-def _run(
-    runner: LiteRunner, images: npt.NDArray[np.uint8], failures: Failures, family: str
-) -> dict[str, Differences]:
-    """Differences of each operator.
-
-    An operator that cannot be checked is a failure, on the first image.
-    """
-    graph = runner.graph
-    seen: dict[str, Differences] = {}
-    for number, image in enumerate(images):
-        runner.invoke(quantize_pixels(image[None], runner.input))
-        for op in graph.ops:
-            lsb = _difference(op, runner, family, failures if number == 0 else Failures())
-            if lsb is not None:
-                seen.setdefault(op.label(graph.tensors), Differences.none()).add(lsb)
-    return seen
-
-
-def _difference(
-    op: LiteOp, runner: LiteRunner, family: str, failures: Failures
-) -> npt.NDArray[np.int64] | None:
-    """|found - expected| in LSB after an invoke; None, and a failure, when they cannot be
-    compared.
-    """
-    tensors, kernel = runner.graph.tensors, KERNELS.get(op.name)
-    output = tensors[op.outputs[0]]
-    if kernel is None:
-        failures.add(
-            "op_local",
-            "op",
-            op.label(tensors),
-            "an operator with exact arithmetic",
-            "none",
-            "choose a student that `edgekd models` lists",
-        )
-        return None
-    found = runner.value(output.index).astype(np.int64)
-    operands = [
-        Operand(tensors[index], _value(runner, tensors[index])) for index in op.inputs if index >= 0
-    ]
-    fits = found.shape == output.shape and all(
-        part.codes.shape == part.tensor.shape for part in operands
-    )
-    expected = kernel(op, operands, output) if fits else None
-    if expected is None or expected.shape != found.shape:
-        failures.add(
-            "op_local",
-            "op",
-            op.label(tensors),
-            list(output.shape),
-            f"{list(found.shape)} in {family}",
-            "convert again; the operator's options do not give the shape that the file states",
-        )
-        return None
-    return np.abs(found - expected)
-
-
-def _value(runner: LiteRunner, tensor: LiteTensor) -> npt.NDArray[Any]:
-    return runner.value(tensor.index) if tensor.data is None else tensor.data
 
 
 def _judge(

@@ -1,6 +1,6 @@
 """How many LSB a runtime's operator may differ from exact arithmetic, and why.
 
-The arithmetic of each operator in the three kernel families (`kernel_check.FAMILIES`):
+The arithmetic of each operator in the three kernel families (`kernel_runs.FAMILIES`):
 
     CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV
         The int32 sums are exact in every family. Only their rounding to int8 differs: 1 LSB

@@ -19,11 +19,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
+from edgekd.core.allocator import keeping_large_blocks
 from edgekd.core.errors import DataError
 from edgekd.quantization import equalisation
 from edgekd.quantization.layer_means import LayerMeans
 from edgekd.quantization.layer_rounding import Rounded, keep_before
 from edgekd.quantization.qat_network import QatNetwork, check_finite, set_phase
+from edgekd.quantization.qat_structure import Layer
 
 # Pixels of the images of one pass: 24 images at 224 px. With 41, a conversion of
 # EfficientNet-Lite0 took 2.1 GiB.
@@ -40,27 +42,32 @@ class _Seen(LayerMeans):
     """Runs the graph in phase "calibrate", and keeps what each channel of some edges reaches.
 
     `extremes`: {edge: smallest and largest value of each channel, float32 [2, channels]}.
+    `averaging`: whether the means of layers are kept, too.
     """
 
     def __init__(self, network: QatNetwork, wanted: frozenset[str]) -> None:
         super().__init__(network)
         self.wanted = wanted
+        self.averaging = True
         self.extremes: dict[str, Tensor] = {}
+
+    def layer_of(self, node: fx.Node) -> Layer | None:
+        return super().layer_of(node) if self.averaging else None
 
     def run_node(self, n: fx.Node) -> object:
         out = super().run_node(n)
         name = n.meta.get("edge")
         if name in self.wanted:
-            flat = out.transpose(0, 1).flatten(1)
-            found = torch.stack([flat.amin(1), flat.amax(1)])
-            before = self.extremes.get(name, found)
-            self.extremes[name] = torch.stack(
-                [torch.minimum(found[0], before[0]), torch.maximum(found[1], before[1])]
-            )
+            axes = [axis for axis in range(out.ndim) if axis != 1]
+            low, high = out.amin(axes), out.amax(axes)
+            if (before := self.extremes.get(name)) is not None:
+                low, high = torch.minimum(low, before[0]), torch.maximum(high, before[1])
+            self.extremes[name] = torch.stack([low, high])
         return out
 
 
 @torch.no_grad()
+@keeping_large_blocks()
 def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
     """Calibrate, even out, round and correct a prepared network in place, and freeze its ranges.
 
@@ -77,7 +84,7 @@ def quantize(network: QatNetwork, images: Sequence[Tensor]) -> None:
     set_phase(network, "calibrate")
     seen = _Seen(network, frozenset().union(*(stream.edges for stream in streams)))
     seen.run(network.on_grid(first))
-    wanted = dict(seen.means)
+    wanted, seen.averaging = seen.means, False
     for batch in others:
         seen.run(network.on_grid(batch))
     check_finite(network)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import json
 
 import safetensors.torch
 import torch
@@ -36,26 +34,48 @@ def rebuild(qnet: QuantNetwork) -> QatNetwork:
     Capturing a network takes seconds, and several stages of a build restore the same one. The
     prepared network is therefore kept, and each caller gets a copy of its own.
     """
-    asked = {
-        "arch": qnet.arch,
-        "options": qnet.options,
-        "px": qnet.px,
-        "mean": qnet.mean,
-        "std": qnet.std,
-        "rules": qnet.rules,
-        "frame": qnet.frame,
-    }
-    return _loaded(copy.deepcopy(_prepared(canonical_json(asked))), qnet)
+    about = _about(qnet)
+    if about not in _PREPARED:
+        rules = Int8Rules.from_dict(qnet.rules)
+        model = builders.create(qnet.arch, qnet.options)
+        frame = Frame.of(qnet.frame, qnet.px)
+        _keep(about, prepare(model, qnet.px, qnet.mean, qnet.std, rules, frame=frame))
+    return _loaded(copy.deepcopy(_PREPARED[about]), qnet)
 
 
-@functools.lru_cache(maxsize=2)  # a build restores one network; two allow for a comparison
-def _prepared(asked: bytes) -> QatNetwork:
-    """The prepared network with random weights. `asked`: what decides it, as canonical JSON."""
-    about = json.loads(asked)
-    model = builders.create(about["arch"], about["options"])
-    rules = Int8Rules.from_dict(about["rules"])
-    frame = Frame.of(about["frame"], about["px"])
-    return prepare(model, about["px"], about["mean"], about["std"], rules, frame=frame)
+def remember(network: QatNetwork, qnet: QuantNetwork) -> None:
+    """Let `rebuild` take copies of a network that was just trained, instead of capturing it again.
+
+    `qnet`: its artifact.
+    """
+    network.zero_grad(set_to_none=True)
+    _keep(_about(qnet), network)
+
+
+# Prepared networks, by what decides them as canonical JSON, the newest last. A build restores one
+# network; two allow for a comparison.
+_PREPARED: dict[bytes, QatNetwork] = {}
+KEPT = 2
+
+
+def _about(qnet: QuantNetwork) -> bytes:
+    return canonical_json(
+        {
+            "arch": qnet.arch,
+            "options": qnet.options,
+            "px": qnet.px,
+            "mean": qnet.mean,
+            "std": qnet.std,
+            "rules": qnet.rules,
+            "frame": qnet.frame,
+        }
+    )
+
+
+def _keep(about: bytes, network: QatNetwork) -> None:
+    _PREPARED[about] = network
+    for oldest in list(_PREPARED)[:-KEPT]:
+        del _PREPARED[oldest]
 
 
 def _loaded(network: QatNetwork, qnet: QuantNetwork) -> QatNetwork:

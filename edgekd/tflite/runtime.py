@@ -133,7 +133,7 @@ class LiteRunner:
         They are counted as int8, as `codes` does.
         """
         return {
-            tensor.name: _as_int8(self.interpreter.get_tensor(tensor.index))
+            tensor.name: as_int8(self.interpreter.get_tensor(tensor.index))
             for tensor in self.outputs[1:]
         }
 
@@ -176,10 +176,10 @@ class LiteRunner:
                 resident.used(1, image.nbytes)
             return np.concatenate(found)
 
-        return _as_int8(np.concatenate(cores.in_order(some, cores.shares(len(images)))))
+        return as_int8(np.concatenate(cores.in_order(some, cores.shares(len(images)))))
 
 
-def _as_int8(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def as_int8(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Codes counted as int8: those of uint8 less 128. A copy, since the interpreter reuses its
     tensors.
     """

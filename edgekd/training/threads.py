@@ -29,15 +29,24 @@ def preparing() -> int:
     return 0 if total() == 1 else max(1, total() // PREPARING)
 
 
-@contextlib.contextmanager
-def training() -> Iterator[None]:
+def training() -> contextlib.AbstractContextManager[None]:
     """A context in which torch's operators leave the threads of `preparing` alone."""
+    return _operators(total() - preparing())
+
+
+def computing() -> contextlib.AbstractContextManager[None]:
+    """A context in which torch's operators have all threads, since none prepares anything."""
+    return _operators(total())
+
+
+@contextlib.contextmanager
+def _operators(count: int) -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(total() - preparing())
+    torch.set_num_threads(count)
     try:
         yield
     finally:

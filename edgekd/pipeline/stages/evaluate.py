@@ -64,9 +64,9 @@ def run(
     if teacher is not None:
         keep("teacher", _teacher_logits(teacher, dataset, settings.precision, on, context))
     seen = datasets.network_images(inputs, "test", len(student.mean))
-    keep("student", _float_logits(student, seen, on))
+    keep("student", inference.answers_of(student, seen, on))
     if pruned is not None:
-        keep("pruned", _float_logits(pruned, seen, on))
+        keep("pruned", inference.answers_of(pruned, seen, on))
     keep("qat", _qat_logits(qat, images))
     keep("onnx", onnx_runner.logits(exported.qdq, images))
     runner = runtime.LiteRunner(model.tflite)
@@ -103,11 +103,6 @@ def _teacher_logits(
     rows = torch.from_numpy(datasets.rows(dataset, "test"))
     shown = (render.plain(part) for part in rows.split(BATCH))
     return inference.logits_of(net, shown, inference.precision(wanted, net, on))
-
-
-def _float_logits(network: Network, images: Pixels, on: compute.Compute) -> Logits:
-    net = on.place(builders.restore(network))
-    return inference.answers(net, images, network.mean, network.std)
 
 
 def _qat_logits(qat: QuantNetwork, images: Pixels) -> Logits:

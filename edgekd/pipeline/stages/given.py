@@ -52,20 +52,21 @@ def _answers(
     found: Dataset, student: Network, settings: AnsweredSettings, context: Context
 ) -> dict[int, int]:
     """The network's answer to each image that needs one, by its row."""
-    config, net = settings.config, builders.restore(student)
+    config = settings.config
     answers: dict[int, int] = {}
     shown = input_builder.build_inputs(
         context.source, found, student.px, context.seed, config.fit, 1, 1
     )
     for split in ("val", "test"):
         images = datasets.input_images(shown, split, len(student.mean))
-        top1 = inference.answers(net, images, student.mean, student.std).argmax(1)
+        top1 = inference.answers_of(student, images).argmax(1)
         answers |= zip(datasets.rows(found, split).tolist(), top1.tolist(), strict=True)
     train = torch.from_numpy(datasets.rows(found, "train"))
     if len(train) > settings.unread:
         pixels = on_demand.pixels(found, context.source)
         render = views.Renderer(pixels, student.px, student.mean, student.std)
         batch = max(1, inference.PIXELS // student.px**2)
+        net = builders.restore(student)
         top1 = inference.logits_of(net, (render.plain(part) for part in train.split(batch)))
         answers |= zip(train.tolist(), top1.argmax(1).tolist(), strict=True)
     return answers

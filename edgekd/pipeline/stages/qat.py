@@ -16,7 +16,13 @@ from edgekd.data import datasets, on_demand, tables
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute
 from edgekd.pipeline.stage_settings import QatSettings
-from edgekd.quantization import framing, post_training, quick_rounding, range_pinning
+from edgekd.quantization import (
+    framing,
+    post_training,
+    quick_rounding,
+    range_pinning,
+    restoring,
+)
 from edgekd.quantization.qat_network import (
     QatNetwork,
     calibrate,
@@ -27,7 +33,7 @@ from edgekd.quantization.qat_network import (
 )
 from edgekd.settings import range_pins
 from edgekd.tflite.int8_rules import Int8Rules
-from edgekd.training import views
+from edgekd.training import threads, views
 from edgekd.training.batches import Batch, Feed, cells
 from edgekd.training.fit import fit
 from edgekd.training.fit_plan import FitPlan, Step
@@ -79,13 +85,21 @@ def run(
         set_phase(network, "float")
         range_pinning.pin(network, pinned, range_pinning.observe(network, batches, context.seed))
         set_phase(network, "observe")
+    history: list[dict[str, float]] = []
     if config.epochs:
         history = _train(network, student, dataset, inputs, settings, context)
     else:
-        (quick_rounding if rounds_quickly else post_training).quantize(network, batches)
-        history = []
+        _round(network, batches, config.rounding)
+    trained = _artifact(network, student, history)
+    restoring.remember(network, trained)
+    return _framed(trained, student, settings.frame) if settings.frame else trained
+
+
+def _artifact(
+    network: QatNetwork, student: Network, history: list[dict[str, float]]
+) -> QuantNetwork:
     done = finish(network.cpu())
-    trained = QuantNetwork(
+    return QuantNetwork(
         arch=student.arch,
         options=student.options,
         px=student.px,
@@ -98,12 +112,20 @@ def run(
         facts={"name": student.facts["name"]},
         state=done.state,
     )
-    return _framed(trained, student, settings.frame) if settings.frame else trained
 
 
 def _framed(trained: QuantNetwork, student: Network, sides: Sequence[int]) -> QuantNetwork:
     """The trained network behind its frame [height, width]."""
     return framing.framed(trained, builders.restore(student), sides)
+
+
+def _round(network: QatNetwork, batches: list[Tensor], rounding: str) -> None:
+    """Bring the network to int8 without training."""
+    if rounding == "quick":
+        with threads.computing():
+            quick_rounding.quantize(network, batches)
+    else:
+        post_training.quantize(network, batches)
 
 
 def _rules(dataset: Dataset, settings: QatSettings) -> Int8Rules:

@@ -111,17 +111,18 @@ def confusion(report: Report) -> ConfusionView | None:
     totals = [sum(row) for row in counts]
     answers = [sum(column) for column in zip(*counts, strict=True)]
     numbered = len(classes) > NAMED_COLUMNS or max(map(len, classes)) > SHORT_NAME
+    matrix = len(classes) <= MATRIX_CLASSES
     mistakes = _mistakes(classes, counts, totals) if len(classes) > 2 else []
     return ConfusionView(
         heads=[
             Head(str(number) if numbered else name, name) for number, name in enumerate(classes, 1)
         ],
         rows=[
-            _class_line(name, k if numbered else None, k, counts[k], totals[k])
+            _class_line(name, k if numbered else None, k, counts[k], totals[k], matrix)
             for k, name in enumerate(classes)
         ],
         precision=[_part(counts[k][k], answers[k]) for k in range(len(classes))],
-        matrix=len(classes) <= MATRIX_CLASSES,
+        matrix=matrix,
         numbered=numbered,
         mistakes=mistakes[: fmt.LISTED],
         more=max(0, len(mistakes) - fmt.LISTED),
@@ -129,7 +130,10 @@ def confusion(report: Report) -> ConfusionView | None:
     )
 
 
-def _class_line(name: str, number: int | None, k: int, counts: list[int], total: int) -> ClassLine:
+def _class_line(
+    name: str, number: int | None, k: int, counts: list[int], total: int, matrix: bool
+) -> ClassLine:
+    """`matrix`: whether the row has a cell for each class. 1,000 classes would have a million."""
     return ClassLine(
         name=name,
         number=None if number is None else number + 1,
@@ -138,6 +142,7 @@ def _class_line(name: str, number: int | None, k: int, counts: list[int], total:
         cells=[
             Cell(count, f"{count / total if total else 0:.3f}", column == k)
             for column, count in enumerate(counts)
+            if matrix
         ],
     )
 
