@@ -1,6 +1,7 @@
-// Runs the sample's own Contract, Preprocess, SelfTest and Vectors on a JVM. Answers come from a file
-// of (input codes, output codes), so that any other input, which a wrong resize or channel order
-// makes, finds none. Arguments: BUNDLE ANSWERS, "exact" or "near", and how far each code is off.
+// Runs the sample's own Contract, Preprocess, SelfTest and Vectors on a JVM. Answers come from a
+// file of (input codes, output codes), so that any other input, which a wrong resize or channel
+// order makes, finds none. Arguments: BUNDLE ANSWERS, "exact" or "near", and how far each code is
+// off.
 package edgekd.sample
 
 import java.io.File
@@ -24,7 +25,8 @@ fun main(arguments: Array<String>) {
     val (bundle, answers, kind, steps) = arguments
     val known = File(answers).readLines().associate { line ->
         val (input, output) = line.split(" ")
-        input to output.split(",").map { (it.toInt() + steps.toInt()).coerceIn(0, 255) }.toIntArray()
+        val codes = output.split(",").map { (it.toInt() + steps.toInt()).coerceIn(0, 255) }
+        input to codes.toIntArray()
     }
     fun text(name: String) = File(bundle, name).readText()
     val contract = Contract(text("deployment.json"), text("labels.txt"))

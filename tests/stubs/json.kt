@@ -1,4 +1,5 @@
-// The part of org.json that the sample uses, working: Android brings the real one, a plain JVM has none.
+// The part of org.json that the sample uses, working: Android brings the real one, a plain JVM has
+// none.
 package org.json
 
 class JSONObject internal constructor(private val fields: Map<String, Any?>) {
@@ -87,7 +88,10 @@ internal class Parser(private val text: String) {
                 when (val c = text[at]) {
                     'n' -> made.append('\n')
                     't' -> made.append('\t')
-                    'u' -> { made.append(text.substring(at + 1, at + 5).toInt(16).toChar()); at += 4 }
+                    'u' -> {
+                        made.append(text.substring(at + 1, at + 5).toInt(16).toChar())
+                        at += 4
+                    }
                     else -> made.append(c)
                 }
             } else {

@@ -1,4 +1,5 @@
-// Signatures of LiteRT's Interpreter (org.tensorflow.lite), for compiling the sample without its package. Nothing here works.
+// Signatures of LiteRT 1's Interpreter (org.tensorflow.lite), for compiling the sample without its
+// package. Nothing here works.
 @file:Suppress("UNUSED_PARAMETER", "unused")
 
 package org.tensorflow.lite
