@@ -18,9 +18,12 @@ import pytest
 
 from edgekd.assessment.graph_check import check_graph
 from edgekd.assessment.mappers.npu import vendor_of
+from edgekd.assessment.mappers.registry import mapper_for
+from edgekd.assessment.npu.compiled_model import DISPATCH, answer_of
 from edgekd.assessment.npu.vendor_types import Vendor, refused_type
-from edgekd.core.errors import ProfileError
+from edgekd.core.errors import DeviceError, ProfileError
 from edgekd.settings.device_profiles import load_profile
+from edgekd.tflite import aot_compiler
 from edgekd.tflite.flatbuffer import LiteGraph, LiteTensor, read
 from tests.lite_graphs import Net, T, separable
 from tests.one_op_files import one_op_file
@@ -131,13 +134,17 @@ def litert() -> Path:
     return Path(spec.origin).parent
 
 
+def partitioned_tool() -> Path:
+    tool = litert() / "tools" / "apply_plugin_main"
+    if not tool.exists() or not (litert() / "vendors" / "google_tensor").is_dir():
+        pytest.skip("this ai-edge-litert has no compiler plug-ins")
+    return tool
+
+
 def partitioned(model: Path, out: Path) -> tuple[int, int]:
     """(operators that Google's plug-in takes, all operators), in its own words."""
-    home = litert()
-    tool = home / "tools" / "apply_plugin_main"
+    home, tool = litert(), partitioned_tool()
     plugin = home / "vendors" / "google_tensor" / "compiler"
-    if not tool.exists() or not plugin.is_dir():
-        pytest.skip("this ai-edge-litert has no compiler plug-ins")
     asked = ["--cmd=partition", f"--model={model}", f"--o={out}", f"--libs={plugin}", "--err=--"]
     done = subprocess.run(
         [str(tool), *asked, "--soc_manufacturer=Google", "--soc_model=Tensor_G5"],
@@ -164,3 +171,44 @@ def test_google_s_plug_in_takes_what_is_predicted(graph: LiteGraph, tmp_path: Pa
     model.write_bytes(graph.data)
     mapped = check_graph(graph, load_profile("android-npu-google-tensor"), "x").mapped
     assert partitioned(model, tmp_path / "out.tflite") == (mapped.mapped, mapped.ops)
+
+
+# Ahead-of-time compilation
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(aot_compiler.GOOGLE_VARIABLE, raising=False)
+    for name in PROFILES:
+        profile = load_profile(name)
+        if not aot_compiler.has_compiler(vendor_of(profile) or ""):
+            assert mapper_for(profile).compile(separable().bytes(), profile) is None
+
+
+def test_a_compiler_that_does_not_load_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The real AOT module and plug-in, up to the vendor's library, which is not there."""
+    partitioned_tool()
+    monkeypatch.setenv(aot_compiler.GOOGLE_VARIABLE, str(tmp_path))
+    profile = load_profile("android-npu-google-tensor")
+    with pytest.raises(DeviceError, match=r"liblitert_plugin_compiler\.so"):
+        mapper_for(profile).compile(separable().bytes(), profile)
+
+
+def test_a_compiled_file_decides_where_operators_run() -> None:
+    """The compiler took all operators but the last, whose tensor keeps its name."""
+    graph = separable().read()
+    net = Net((1, 8, 8, 8))
+    net.op("CUSTOM", T((1, 8)), custom=DISPATCH)
+    last = graph.tensors[graph.ops[-1].outputs[0]]
+    net.op("SOFTMAX", T(last.shape))
+    net.graph.tensors[net.last].name = last.name
+    count = len(graph.ops)
+    made = aot_compiler.AotAnswer(net.bytes(), count - 1, count, 1, "2.1.2")
+    profile = load_profile("android-npu-qualcomm")
+    answer = answer_of(graph, made, "model_qualcomm_SM8650.tflite")
+    check = check_graph(graph, profile, "x", compiler=answer)
+    assert check.mapped.origin == "compiler"
+    assert (check.mapped.mapped, check.mapped.ops) == (count - 1, count)
+    assert [row.index for row in check.mapped.fallback] == [count - 1]
+    assert answer.files == {"model_qualcomm_SM8650.tflite": net.bytes()}

@@ -67,7 +67,7 @@ def assess_compiled(
     `loading`: of the rules. A file that the compiler has read can be loaded.
     """
     report = answer.report
-    by = f"{mapper_for(profile).compiler} {report.version}"
+    by = f"{present(report.program) or mapper_for(profile).compiler} {report.version}"
     loading = msgspec.structs.replace(loading, by=by, loads=True, refused=[], next_step="")
     mapped = placed_by_compiler(graph, answer, mapper_for(profile).consumer(profile))
     return _priced(graph, profile, loading, mapped, report)

@@ -194,13 +194,14 @@ class CompilerRow(Record, frozen=True):
 
 
 class CompilerReport(Record, frozen=True, kw_only=True):
-    """What edgetpu_compiler printed, and what stands in the file that it wrote.
+    """What edgetpu_compiler, or an NPU's compiler, printed, and what stands in its file.
 
     A field that the compiler's version does not print is absent. `errors`: also those of attempts
     before one that succeeded. `attempts`: how many there were; with -d the compiler tries again
     with fewer operators.
     """
 
+    program: str | UnsetType = UNSET  # absent for edgetpu_compiler
     version: str
     succeeded: bool
     milliseconds: int | None

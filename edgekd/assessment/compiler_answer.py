@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from edgekd.assessment.check_record import CompilerReport
+from edgekd.assessment.edgetpu.status import MAPPED
 from edgekd.core.errors import DeviceError
 
 
@@ -14,12 +15,14 @@ class CompiledForDevice:
     """What a device's compiler made of a `.tflite`.
 
     `files`: name in the out folder -> bytes. `report`: what the compiler printed, parsed.
-    `cpu_outputs`: names of the tensors that operators left to the CPU write.
+    `cpu_outputs`: names of the tensors that operators left to the CPU write. `mapped`: the status,
+    in the report's rows, of an operator that the device runs.
     """
 
     files: Mapping[str, bytes]
     report: CompilerReport
     cpu_outputs: frozenset[str] = frozenset()
+    mapped: str = MAPPED
 
 
 class CompilerFailed(DeviceError):

@@ -15,7 +15,6 @@ from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
 
 # In a profile's [ops.legal], the text of an operator that runs, but outside the delegate.
 BUILT_IN = "built-in"
-LEFT_TO_CPU = "left to the CPU by the compiler"
 NOT_LOADED = "the file cannot be loaded"  # of an operator that is in order itself
 # These stand between two number formats, so they belong to no float island.
 BETWEEN_FORMATS = frozenset({"QUANTIZE", "DEQUANTIZE"})
@@ -128,7 +127,7 @@ def _compiled(graph: LiteGraph) -> ModelPlacement:
             op.index,
             op.custom or op.name,
             compiled_file.is_edgetpu_op(op),
-            status.MAPPED if compiled_file.is_edgetpu_op(op) else LEFT_TO_CPU,
+            status.MAPPED if compiled_file.is_edgetpu_op(op) else status.LEFT_TO_CPU,
         )
         for op in graph.ops
     ]

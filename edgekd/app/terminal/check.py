@@ -67,7 +67,7 @@ def _loading(loading: LoadBlock) -> Iterator[Line]:
 
 
 def _program(report: CompilerReport) -> str:
-    return " ".join(filter(None, ["edgetpu_compiler", report.version]))
+    return " ".join(filter(None, [present(report.program) or "edgetpu_compiler", report.version]))
 
 
 def _mapped(mapped: MappedBlock, compiler: CompilerReport | None) -> Iterator[Line]:

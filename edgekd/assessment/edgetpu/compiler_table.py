@@ -11,9 +11,8 @@ import collections
 
 from edgekd.assessment.check_record import CompilerReport, Origin
 from edgekd.assessment.compiler_answer import CompiledForDevice
-from edgekd.assessment.edgetpu.status import MAPPED
+from edgekd.assessment.edgetpu.status import LEFT_TO_CPU
 from edgekd.assessment.model_placement import (
-    LEFT_TO_CPU,
     ModelPlacement,
     float_islands,
     share_of_macs,
@@ -37,11 +36,11 @@ def placed_by_compiler(
     for op in sorted(graph.ops, key=lambda op: not names[op.index]):
         statuses = left[op.name]
         on_cpu = bool(names[op.index])
-        status = next((one for one in statuses if (one == MAPPED) != on_cpu), "")
-        status = status or next(iter(statuses), LEFT_TO_CPU if on_cpu else MAPPED)
+        status = next((one for one in statuses if (one == answer.mapped) != on_cpu), "")
+        status = status or next(iter(statuses), LEFT_TO_CPU if on_cpu else answer.mapped)
         if status in statuses:
             statuses.remove(status)
-        placements[op.index] = OpPlacement(op.index, op.name, status == MAPPED, status)
+        placements[op.index] = OpPlacement(op.index, op.name, status == answer.mapped, status)
     rows = tuple(placements[op.index] for op in graph.ops)
     return ModelPlacement(
         consumer,

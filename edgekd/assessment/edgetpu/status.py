@@ -16,6 +16,8 @@ DYNAMIC = (
     "Attempting to use a delegate that only supports static-sized tensors with a graph that has "
     "dynamic-sized tensors."
 )
+# EdgeKD's own words for an operator that a compiled file holds as it was.
+LEFT_TO_CPU = "left to the CPU by the compiler"
 STATUSES = (
     MAPPED,
     ANOTHER_SUBGRAPH,

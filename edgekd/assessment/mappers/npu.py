@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import override
 
+from edgekd.assessment.compiler_answer import CompiledForDevice
 from edgekd.assessment.mappers.mapper import Mapper
+from edgekd.assessment.npu.compiled_model import answer_of
 from edgekd.assessment.npu.vendor_types import PHONES, Vendor, refused_type
 from edgekd.assessment.op_placement import OpPlacement, Refusal, place_each
 from edgekd.core.errors import ProfileError
 from edgekd.settings.device_profiles import DeviceProfile
-from edgekd.tflite.flatbuffer import LiteGraph, LiteOp
+from edgekd.tflite import aot_compiler
+from edgekd.tflite.flatbuffer import LiteGraph, LiteOp, read
 
 NOT_LISTED = "the vendor's plug-in does not take it"
 DATA_TYPE = "data type not supported"
@@ -21,7 +24,12 @@ UNCOMPILED = (
 
 
 class Npu(Mapper):
-    """The operators of the profile, and the data types of its vendor's plug-in."""
+    """The operators of the profile, and the data types of its vendor's plug-in.
+
+    Where the vendor's compiler is installed, it decides.
+    """
+
+    compiler = f"{aot_compiler.PACKAGE} AOT"
 
     @override
     def consumer(self, profile: DeviceProfile) -> str:
@@ -54,8 +62,17 @@ class Npu(Mapper):
 
     @override
     def remarks(self, graph: LiteGraph, profile: DeviceProfile) -> list[str]:
-        """That the placement is a prediction."""
-        return [UNCOMPILED]
+        """That the placement is a prediction, where no compiler is there to ask."""
+        return [] if aot_compiler.has_compiler(vendor_of(profile) or "") else [UNCOMPILED]
+
+    @override
+    def compile(self, model: bytes, profile: DeviceProfile) -> CompiledForDevice | None:
+        """Compile for the SoC that `accelerator` names, where the vendor's compiler is there."""
+        vendor, soc = vendor_of(profile), profile.accelerator.partition(":")[2]
+        if vendor is None or not soc or not aot_compiler.has_compiler(vendor):
+            return None
+        made = aot_compiler.compile_model(model, vendor, soc)
+        return answer_of(read(model), made, f"model_{vendor}_{soc}.tflite")
 
 
 def vendor_of(profile: DeviceProfile) -> Vendor | None:
