@@ -1,5 +1,5 @@
 "use strict";
-// Asks for the last answer and its frame. Everything is set as text, so that a label cannot be HTML.
+// Asks for the last answer and its frame. Everything is set as text: a label cannot be HTML.
 const PAUSE_MS = 300;
 const OLD_S = 5; // an answer of that age is shown as old: the camera may have stopped
 const part = (id) => document.getElementById(id);
