@@ -1,6 +1,6 @@
 """Prints what students lose when apps resize in other ways, with and without views.resizers.
 
-    python tools/measure_resizers.py DATA --out builds/resizers --px 64 --px 96 --seeds 2
+    python -m tools.measure_resizers DATA --out builds/resizers --px 64 --px 96 --seeds 2
 
 For each size and seed it builds the same student twice: on images that Pillow resized, and on
 images of five resizers. Both builds differ in nothing else. It prints a Markdown table of top-1 of
