@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, fx
 
 from edgekd.quantization import integer_pass
-from edgekd.quantization.integer_pass import IntegerPass
-from edgekd.quantization.qat_network import exact, predict, set_phase
+from edgekd.quantization.fakequant import ActivationFakeQuant
+from edgekd.quantization.integer_pass import IntegerPass, exact
+from edgekd.quantization.qat_network import predict, set_phase
+from edgekd.tflite.int8_rules import Range
 from tests.small_networks import PX, calibrated, images
 
 
@@ -61,3 +63,25 @@ def test_a_layer_whose_sums_would_not_fit_is_summed_in_float64(
     wanted = integer_pass.answers(network, shown)
     monkeypatch.setattr(integer_pass, "EXACT_IN_FLOAT32", 1.0)
     assert np.array_equal(integer_pass.answers(network, shown), wanted)
+
+
+def test_several_threads_answer_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, shown = calibrated("Branches")[0], images(6, PX, seed=3)[0]
+    set_phase(network, "frozen")
+    monkeypatch.setattr(integer_pass, "PIXELS", 2 * PX**2)  # three passes
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(integer_pass.answers(network, shown))
+    assert np.array_equal(*found)
+
+
+def test_values_are_rounded_without_a_gradient_as_with_one() -> None:
+    """Ties, zeros of both signs and values beyond the range included."""
+    edge = ActivationFakeQuant(Range(0.037, -13))
+    edge.phase = "frozen"
+    x = torch.cat([torch.arange(-300, 300) * 0.5 * 0.037, torch.randn(2000), torch.tensor([-0.0])])
+    with torch.no_grad():
+        found = edge(x)
+    assert torch.equal(found, edge(x))
+    assert not bool(torch.signbit(found[found == 0]).any())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.core import cores
 from edgekd.networks import watching
 from edgekd.training import threads
 from edgekd.training.ahead import ahead
@@ -50,3 +51,11 @@ def test_blocks_in_several_threads_are_watched_apart(monkeypatch: pytest.MonkeyP
             return float(found["0"])
 
     assert threads.in_order(seen, range(3)) == [0.0, 1.0, 2.0]
+
+
+def test_shares_hold_each_thing_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for count in (0, 1, 2, 3, 10):
+        parts = [list(range(count))[part] for part in cores.shares(count)]
+        assert [place for part in parts for place in part] == list(range(count))
+        assert len(parts) == max(1, min(3, count))

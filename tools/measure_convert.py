@@ -111,6 +111,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.out.exists():
         sys.exit(f"{asked.out} exists; name a new folder, so that every stage runs")
+    from edgekd.core import cores
+
+    cores.one_thread_for_numpy()  # as the command line does
     from edgekd.app import convert
     from edgekd.app.arguments import Convert
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 import edgekd
 from edgekd.app import argument_parser, commands, crash_log, library_warnings, streams
 from edgekd.app.printing import printable
-from edgekd.core import files
+from edgekd.core import cores, files
 from edgekd.core.errors import EdgeKDError, GateFailed, WorkerLost
 from edgekd.training import processes
 
@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a gate failed. 2: bad usage or input. 130: interrupted; the next run resumes.
     """
     streams.prepare()
+    cores.one_thread_for_numpy()
     words = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser()
     namespace = parser.parse_args(words)
