@@ -152,6 +152,18 @@ def test_float16_weights_run_in_one_part(made: Made) -> None:
     assert again == made.files[NumberFormat.FLOAT16]
 
 
+def test_files_of_the_library_state_the_versions_that_they_need(made: Made) -> None:
+    """Else an older runtime loads a scale for each channel and takes the first one for all."""
+    found = {
+        one: {op.name: op.version for op in flatbuffer.read(made.files[one]).ops}
+        for one in (NumberFormat.DYNAMIC, NumberFormat.INT16X8)
+    }
+    dynamic, int16 = found.values()
+    assert (dynamic["CONV_2D"], dynamic["FULLY_CONNECTED"]) == (5, 12)
+    assert (int16["ADD"], int16["CONCATENATION"], int16["CONV_2D"]) == (3, 3, 1)
+    assert "FULLY_CONNECTED" in int16
+
+
 def test_a_weight_beyond_float16_is_refused(made: Made) -> None:
     graph = flatbuffer.read(made.files[NumberFormat.FLOAT32])
     (bias,) = [row for row in graph.tensors if row.dtype == "FLOAT32" and row.shape == (3,)][:1]

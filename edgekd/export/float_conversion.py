@@ -24,6 +24,7 @@ from edgekd.core.errors import UnsupportedNetwork
 from edgekd.core.number_formats import NumberFormat
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.float16 import with_float16_weights
+from edgekd.tflite.library_versions import with_versions
 from edgekd.tflite.runtime import LiteRunner
 
 # An int16 activation has 32,767 steps on either side of zero, so half of them are kept for images
@@ -87,9 +88,10 @@ def derived_file(wanted: NumberFormat, float32: bytes, calibration: Images) -> b
     with _library("ai-edge-quantizer"):
         if wanted is NumberFormat.DYNAMIC:
             work = quantizer.Quantizer(float32, recipe.dynamic_wi8_afp32())
-            return bytes(work.quantize().quantized_model)
+            return with_versions(bytes(work.quantize().quantized_model))
         work = quantizer.Quantizer(float32, recipe.static_wi8_ai16())
-        return bytes(work.quantize(_ranges(float32, calibration)).quantized_model)
+        made = work.quantize(_ranges(float32, calibration)).quantized_model
+        return with_versions(bytes(made))
 
 
 def _ranges(float32: bytes, calibration: Images) -> Mapping[str, Mapping[str, Any]]:

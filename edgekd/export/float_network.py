@@ -39,10 +39,10 @@ def rounded_onnx(
 ) -> bytes:
     """The same with the weights of its calibrated int8 network, on their int8 grid.
 
-    `images`: calibration images, uint8 [n, px, px, channels]. Channels are evened out, and biases
-    take off what the rounded weights add, so that these weights lose less in int8 than the
-    network's own. Those of the first layer leave the grid a little, since the normalisation that
-    was folded into them is taken out again.
+    `images`: calibration images as the int8 network takes them, uint8 [n, h, w, channels].
+    Channels are evened out, and biases take off what the rounded weights add, so that these weights
+    lose less in int8 than the network's own. Those of the first layer leave the grid a little,
+    since the normalisation that was folded into them is taken out again.
     """
     prepared, calibrated = _prepared(network, rules), rebuild(qat)
     FittingBiases(calibrated, images).correct((), calibrated.edges.values())
