@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from edgekd.core.errors import RecipeError
 from edgekd.core.resizer_names import Resizer
 from edgekd.data import app_variants, images, pixel_rules
 from edgekd.data.app_variants import VariantKind
@@ -233,3 +234,11 @@ def test_a_remedys_settings_are_taken_by_a_build(
     sets = [word.strip("'") for word in remedy.split() if "=" in word and "." in word]
     assert bool(sets) == (kind is not VariantKind.CHANNELS)
     recipe.load(None, sets)
+
+
+@pytest.mark.parametrize("key", ["views.resizers", "ports.frame"])
+def test_a_wrong_list_is_answered_with_one_that_works(key: str) -> None:
+    with pytest.raises(RecipeError, match=f"{key} is .*expected a list of") as refused:
+        recipe.load(None, [f'{key}=["foo"]'])
+    example = refused.value.next_step.rpartition("--set ")[2].replace("'", "")
+    recipe.load(None, [example])

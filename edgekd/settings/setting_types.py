@@ -103,12 +103,16 @@ class Setting:
     @property
     def example(self) -> object:
         """A value that the setting takes, for messages: its default, or the first of a list."""
+        if isinstance(self.default, tuple) and self.default:
+            return "'[" + ", ".join(f'"{value}"' for value in self.default) + "]'"
         if self.default != ():
             return self.default
         kind = _bare(inspect.type_info(self.hint))
         item = _bare(kind.item_type) if isinstance(kind, inspect.VarTupleType) else None
         if isinstance(item, inspect.EnumType):
             return f"""'["{next(iter(item.cls)).value}"]'"""
+        if isinstance(item, inspect.IntType):
+            return f"'[{item.ge}, {item.ge}]'"
         return """'["A", "B"]'"""
 
     @property
@@ -173,7 +177,8 @@ def words(kind: inspect.Type) -> str:
         case inspect.VarTupleType() | inspect.ListType():
             item = _bare(kind.item_type)
             plural = {inspect.StrType: "texts", inspect.FloatType: "numbers"}
-            return f"a list of {plural.get(type(item), words(item))}"
+            told = plural.get(type(item), words(item))
+            return f"a list of {told.replace('a whole number', 'whole numbers')}"
         case inspect.UnionType():
             kinds = [_bare(part) for part in kind.types]
             if {type(part) for part in kinds} == {inspect.IntType, inspect.FloatType}:
