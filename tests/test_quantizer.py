@@ -16,10 +16,10 @@ from edgekd.core.artifacts import QuantNetwork
 from edgekd.core.errors import DataError, TrainingDiverged, UnsupportedNetwork, WeightsError
 from edgekd.core.packing import pack, unpack
 from edgekd.quantization import graphs
+from edgekd.quantization.integer_pass import exact
 from edgekd.quantization.qat_network import (
     QatNetwork,
     calibrate,
-    exact,
     finish,
     predict,
     prepare,

@@ -145,7 +145,7 @@ def _kept_in(asked: Bench, model: Path) -> Path | None:
     if asked.out is not None:
         bundle_paths.check_outside("--out", Path(asked.out))
         return Path(asked.out)
-    if not is_folder(model) and not bundle_paths.is_bundle(model):
+    if not is_folder(model, "the model") and not bundle_paths.is_bundle(model):
         return None
     if bundle_paths.is_bundle(model):
         return bundle_paths.measurements_of(model)
