@@ -104,6 +104,18 @@ def test_a_paired_interval_covers_the_true_change() -> None:
     assert 0.88 < np.mean(inside) < 0.99
 
 
+@pytest.mark.parametrize("of_a_class", [1, 3])
+def test_an_interval_is_as_wide_where_classes_have_few_images(of_a_class: int) -> None:
+    """7 of 120 images are lost: the exact interval of the share is 2.4 to 11.7 %."""
+    labels = np.repeat(np.arange(120 // of_a_class), of_a_class)
+    before = np.eye(120 // of_a_class, dtype=np.float32)[labels]
+    after = before.copy()
+    after[:7] = -after[:7]
+    low, high = metrics.change(before, after, labels).top1_ci95
+    assert -0.13 < low < -0.09
+    assert -0.035 < high < -0.01
+
+
 def test_no_change_has_no_interval() -> None:
     labels, logits = stages()
     found = metrics.change(logits["qat"], logits["onnx"], labels)

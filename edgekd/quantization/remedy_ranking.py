@@ -33,7 +33,7 @@ def rank(
     """
     kind = metrics.kind(labels)
     each = metrics.divergence(before, reference, kind)
-    counts = metrics.resamples(labels, before.shape[1], seed)
+    counts = metrics.resamples(metrics.drawn_together(labels), before.shape[1], seed)
     rows: list[Remedy] = []
     for candidate in candidates:
         gain = each - metrics.divergence(candidate.logits, reference, kind)

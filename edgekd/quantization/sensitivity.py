@@ -159,7 +159,7 @@ def blame(
 def compare(logits: Floats, reference: Floats, labels: Labels, seed: int) -> Divergence:
     """How far answers, float32 [n, k], lie from reference answers of the same shape."""
     each = metrics.divergence(logits, reference, metrics.kind(labels))
-    counts = metrics.resamples(labels, logits.shape[1], seed)
+    counts = metrics.resamples(metrics.drawn_together(labels), logits.shape[1], seed)
     low, high = np.quantile(counts @ each / len(labels), [0.025, 0.975])
     return Divergence(
         kl=float(each.mean()),
