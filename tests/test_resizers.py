@@ -226,11 +226,13 @@ def test_a_loss_is_flagged_where_it_is_no_chance(wrong: int, state: StageState) 
         (VariantKind.CHANNELS, "bgr"),
     ],
 )
-@pytest.mark.parametrize("trained", [(Resizer.PILLOW,), (Resizer.PILLOW, Resizer.ANDROID)])
+@pytest.mark.parametrize("trained", [(), (Resizer.PILLOW,), (Resizer.PILLOW, Resizer.ANDROID)])
 def test_a_remedys_settings_are_taken_by_a_build(
     kind: VariantKind, name: str, trained: tuple[Resizer, ...]
 ) -> None:
     remedy = judged(kind, name, 50, trained).remedy
+    assert isinstance(remedy, str)
+    assert ("--qat" in remedy) == (not trained and "views." in remedy)
     sets = [word.strip("'") for word in remedy.split() if "=" in word and "." in word]
     assert bool(sets) == (kind is not VariantKind.CHANNELS)
     recipe.load(None, sets)

@@ -49,8 +49,8 @@ class Compared:
     """What all ways are compared with, and how.
 
     `logits`: float32 [n, k], answers to images prepared as deployment.json says. `labels`: of the
-    same images, as in `metrics`. `of`: test images in all. `trained`: views.resizers. `seed`: of
-    the bootstrap.
+    same images, as in `metrics`. `of`: test images in all. `trained`: views.resizers, none where
+    nothing was trained. `seed`: of the bootstrap.
     """
 
     logits: npt.NDArray[np.floating]
@@ -110,7 +110,10 @@ def title(variant: Variant) -> str:
 
 
 def _remedy(variant: Variant, trained: Sequence[Resizer]) -> str | UnsetType:
-    """What helps against the loss in one way, with settings that `edgekd build` takes."""
+    """What helps against the loss in one way, with settings that `edgekd build` takes, or `edgekd
+    convert` where nothing was trained.
+    """
+    qat = "" if trained else "--qat 3 "
     match variant.kind:
         case VariantKind.RESIZER if Resizer(variant.name) in trained:
             return (
@@ -118,26 +121,27 @@ def _remedy(variant: Variant, trained: Sequence[Resizer]) -> str | UnsetType:
                 "on larger pictures with --set data.cache_px=448"
             )
         case VariantKind.RESIZER:
-            names = ",".join(f'"{name}"' for name in dict.fromkeys([*trained, variant.name]))
+            known = dict.fromkeys([*(trained or [Resizer.PILLOW]), variant.name])
+            names = ",".join(f'"{name}"' for name in known)
             return (
                 "resize in the app as deployment.json says, or train on this resizer, too: "
-                f"--set 'views.resizers=[{names}]'"
+                f"{qat}--set 'views.resizers=[{names}]'"
             )
         case VariantKind.FIT:
             return (
-                "fit images in the app as deployment.json says, or train on images that are "
-                f"fitted in this way: --set data.fit={variant.name}"
+                "fit images in the app as deployment.json says, or have them fitted in this way "
+                f"here: --set data.fit={variant.name}"
             )
         case VariantKind.ORIENTATION:
             return (
                 "turn photographs by their EXIF orientation in the app (ExifInterface on Android, "
                 "UIImage.imageOrientation on iOS, ImageOps.exif_transpose of Pillow), or train on "
-                "turned images: --set views.rotate=180"
+                f"turned images: {qat}--set views.rotate=180"
             )
         case VariantKind.COMPRESSION:
             return (
                 "send images with a quality of 90 or more, or train on softer and noisier views: "
-                "--set views.blur=0.5 --set views.noise=0.03"
+                f"{qat}--set views.blur=0.5 --set views.noise=0.03"
             )
         case VariantKind.CHANNELS:
             return "exchange the channels in the app, such as cv2.cvtColor(image, COLOR_BGR2RGB)"

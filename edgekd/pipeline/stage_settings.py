@@ -232,7 +232,9 @@ class ConfidenceSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AppInputsSettings:
-    """Settings of the stage "app_inputs". `fit`: data.fit. `resizers`: views.resizers."""
+    """Settings of the stage "app_inputs". `fit`: data.fit. `resizers`: views.resizers, none where
+    a finished network is converted without training.
+    """
 
     config: AppInputsConfig
     fit: str

@@ -174,7 +174,9 @@ def _confidence(job: Job) -> ConfidenceSettings:
 
 def _app_inputs(job: Job) -> AppInputsSettings:
     recipe = job.recipe
-    return AppInputsSettings(recipe.app_inputs, recipe.data.fit, recipe.views.resizers)
+    trains = recipe.qat.epochs or not job.given
+    resizers = recipe.views.resizers if trains else ()
+    return AppInputsSettings(recipe.app_inputs, recipe.data.fit, resizers)
 
 
 def _bench(job: Job) -> HostBenchSettings:

@@ -19,5 +19,5 @@ def show_app_inputs(say: Say, block: AppInputs) -> None:
     )
     for row in block.rows:
         if row.state is StageState.BEYOND:
-            say(f"[yellow]costs {-row.change.top1 * 100:.1f} points[/] {safe(row.title)}")
+            say(f"[yellow]costs {-row.change.top1 * 100:.1f} points[/]: {safe(row.title)}")
             say(f"        next: {safe(present(row.remedy) or '')}")
