@@ -27,13 +27,14 @@ from edgekd.evaluation.accuracy_record import Change, Figures, Flips, LabelFigur
 RESAMPLES = 1000  # bootstrap draws: the 2.5 % point then rests on 25 of them
 # Draws of an AUC over more than 2 classes, which costs one AUC a class and draw.
 MANY_CLASSES_RESAMPLES = 200
+DRAWS_AT_ONCE = 50  # draws scored together: a few tens of MB for 10,000 images
 # Images from which a class is drawn by itself. Draws within a class of n images have (n - 1) / n of
 # the variance: of 10 images 0.9, so that an interval is 5 % too narrow, and of 1 image none.
 ENOUGH = 10
-DRAWS_AT_ONCE = 50  # draws scored together: a few tens of MB for 10,000 images
 METHODS: dict[Labels, str] = {
-    "one": "paired bootstrap over images, drawn within each class, both networks scored on the "
-    "same draws; 95 % percentile interval",
+    "one": "paired bootstrap over images, drawn within each class (for top-1, classes of fewer "
+    f"than {ENOUGH} images as one), both networks scored on the same draws; 95 % percentile "
+    "interval",
     "many": "paired bootstrap over images, each with all its labels, both networks scored on the "
     "same draws; 95 % percentile interval",
 }
