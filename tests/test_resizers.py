@@ -216,6 +216,19 @@ def test_a_loss_is_flagged_where_it_is_no_chance(wrong: int, state: StageState) 
     assert isinstance(row.remedy, str) == (state == "beyond")
 
 
+def test_one_remedy_serves_all_resizers_that_cost_too_much() -> None:
+    labels = np.arange(200) % 2
+    right = np.eye(2, dtype=np.float32)[labels]
+    wrong = right.copy()
+    wrong[:50] = 1 - wrong[:50]
+    ways = app_variants.variants(16, "squash", coloured=True)
+    shown = [Prepared(way, wrong if way.name in ("android", "ios") else right) for way in ways]
+    before = Compared(right, labels, 200, 0.01, (Resizer.PILLOW,), 0)
+    ((rows, told),) = app_inputs.report(before, shown, []).remedies()
+    assert [row.name for row in rows] == ["android", "ios"]
+    assert """--set 'views.resizers=["pillow","android","ios"]'""" in told
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import StageState
 from edgekd.evaluation.app_inputs_record import AppInput, AppInputs
 
@@ -23,9 +22,9 @@ def lines(block: AppInputs) -> list[str]:
         "|---|---|---|---|---|",
         *map(_row, block.rows),
         *(
-            f"\n**{row.title}** costs more than {block.max_drop * 100:g} points: {remedy}."
-            for row in block.rows
-            if (remedy := present(row.remedy))
+            f"\n**{'; '.join(row.title for row in rows)}** costs more than "
+            f"{block.max_drop * 100:g} points: {remedy}."
+            for rows, remedy in block.remedies()
         ),
     ]
 

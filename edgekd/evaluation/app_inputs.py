@@ -64,22 +64,44 @@ class Compared:
 def report(before: Compared, found: Sequence[Prepared], notes: Sequence[str]) -> AppInputs:
     """The block "app_inputs"."""
     figures = metrics.evaluate(before.logits, before.labels)
+    changes = [
+        metrics.change(before.logits, each.logits, before.labels, before.seed) for each in found
+    ]
+    states = [judged(change, before.max_drop) for change in changes]
+    costly = [
+        each.variant
+        for each, state in zip(found, states, strict=True)
+        if state is StageState.BEYOND
+    ]
     return AppInputs(
         n=len(before.labels),
         of=before.of,
         top1=figures.top1,
         top1_ci95=figures.top1_ci95,
         max_drop=before.max_drop,
-        rows=[_row(before, each) for each in found],
+        rows=[
+            _row(
+                before,
+                each,
+                change,
+                state,
+                _remedy(each.variant, before.trained, costly) if each.variant in costly else UNSET,
+            )
+            for each, change, state in zip(found, changes, states, strict=True)
+        ],
         notes=list(notes),
     )
 
 
-def _row(before: Compared, found: Prepared) -> AppInput:
+def _row(
+    before: Compared,
+    found: Prepared,
+    change: Change,
+    state: StageState,
+    remedy: str | UnsetType,
+) -> AppInput:
     figures = metrics.evaluate(found.logits, before.labels)
     flips = metrics.flips(before.logits, found.logits, before.labels)
-    change = metrics.change(before.logits, found.logits, before.labels, before.seed)
-    state = judged(change, before.max_drop)
     return AppInput(
         kind=found.variant.kind,
         name=found.variant.name,
@@ -91,7 +113,7 @@ def _row(before: Compared, found: Prepared) -> AppInput:
         flips_good=flips.flips_good,
         change=change,
         state=state,
-        remedy=_remedy(found.variant, before.trained) if state is StageState.BEYOND else UNSET,
+        remedy=remedy,
     )
 
 
@@ -109,9 +131,10 @@ def title(variant: Variant) -> str:
     return FITS[variant.name] if variant.kind is VariantKind.FIT else TITLES[variant.kind]
 
 
-def _remedy(variant: Variant, trained: Sequence[Resizer]) -> str | UnsetType:
+def _remedy(variant: Variant, trained: Sequence[Resizer], costly: Sequence[Variant]) -> str:
     """What helps against the loss in one way, with settings that `edgekd build` takes, or `edgekd
-    convert` where nothing was trained.
+    convert` where nothing was trained. `costly`: all ways that cost too much, since one training
+    helps against all of their resizers.
     """
     qat = "" if trained else "--qat 3 "
     match variant.kind:
@@ -121,10 +144,11 @@ def _remedy(variant: Variant, trained: Sequence[Resizer]) -> str | UnsetType:
                 "on larger pictures with --set data.cache_px=448"
             )
         case VariantKind.RESIZER:
-            known = dict.fromkeys([*(trained or [Resizer.PILLOW]), variant.name])
+            wanted = [each.name for each in costly if each.kind is VariantKind.RESIZER]
+            known = dict.fromkeys([*(trained or [Resizer.PILLOW]), *wanted])
             names = ",".join(f'"{name}"' for name in known)
             return (
-                "resize in the app as deployment.json says, or train on this resizer, too: "
+                "resize in the app as deployment.json says, or train on these resizers: "
                 f"{qat}--set 'views.resizers=[{names}]'"
             )
         case VariantKind.FIT:

@@ -5,7 +5,7 @@ other ways.
 from __future__ import annotations
 
 from edgekd.core.intervals import Interval
-from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.core.records import UNSET, Record, UnsetType, present
 from edgekd.data.app_variants import VariantKind
 from edgekd.evaluation.accuracy_record import Change, StageState
 
@@ -45,3 +45,11 @@ class AppInputs(Record, frozen=True, kw_only=True):
     max_drop: float
     rows: list[AppInput]
     notes: list[str]
+
+    def remedies(self) -> list[tuple[list[AppInput], str]]:
+        """What helps, and the ways that cost too much against which it does, in their order."""
+        found: dict[str, list[AppInput]] = {}
+        for row in self.rows:
+            if told := present(row.remedy):
+                found.setdefault(told, []).append(row)
+        return [(rows, told) for told, rows in found.items()]

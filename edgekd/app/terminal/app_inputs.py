@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from edgekd.app.terminal.text import Say, safe
-from edgekd.core.records import present
-from edgekd.evaluation.accuracy_record import StageState
 from edgekd.evaluation.app_inputs_record import AppInputs
 
 
@@ -17,7 +15,7 @@ def show_app_inputs(say: Say, block: AppInputs) -> None:
         f"[bold]in other apps[/] {len(changes)} ways to prepare {block.n} test images change top-1 "
         f"by {min(changes):+.1f} to {max(changes):+.1f} points"
     )
-    for row in block.rows:
-        if row.state is StageState.BEYOND:
+    for rows, remedy in block.remedies():
+        for row in rows:
             say(f"[yellow]costs {-row.change.top1 * 100:.1f} points[/]: {safe(row.title)}")
-            say(f"        next: {safe(present(row.remedy) or '')}")
+        say(f"        next: {safe(remedy)}")

@@ -37,7 +37,7 @@ class AppInputLine:
 
 @dataclasses.dataclass(frozen=True)
 class AppInputsView:
-    """The whole section. `remedies`: (way, what helps) of each that costs too much."""
+    """The whole section. `remedies`: (ways that cost too much, what helps)."""
 
     images: str
     metric: str
@@ -63,7 +63,7 @@ def app_inputs(report: Report) -> AppInputsView | None:
         top1_bound=fmt.bound(block.top1_ci95, fmt.percent),
         max_drop="a point" if block.max_drop == 0.01 else f"{block.max_drop * 100:g} points",
         rows=[_line(row) for row in block.rows],
-        remedies=[(row.title, told) for row in block.rows if (told := present(row.remedy))],
+        remedies=[("; ".join(row.title for row in rows), told) for rows, told in block.remedies()],
         notes=block.notes,
     )
 
