@@ -198,7 +198,8 @@ def _read(path: Path) -> Bench | None:
 
 
 def changes(runs: Sequence[Run]) -> list[Change]:
-    """Each run against the run before it at the same place.
+    """Each run against the last one before it at the same place: of the same model, or of any where
+    there is none.
 
     Noise is SIGMAS standard deviations of the difference of two medians, and at least FLOOR. The
     deviation comes from the spread inside both runs and, with LEAST_RUNS runs of one model, from
@@ -209,7 +210,8 @@ def changes(runs: Sequence[Run]) -> list[Change]:
         before = [run for run in runs[:number] if run.place == later.place]
         if not before:
             continue
-        earlier = before[-1]
+        own = [run for run in before if run.bench.model_sha256 == later.bench.model_sha256]
+        earlier = (own or before)[-1]
         same = [
             math.log(run.p50)
             for run in before

@@ -36,7 +36,10 @@ def run(command: BenchCommand) -> int:
             show_bench(console.say, measured, model if len(result.models) > 1 else None)
         if result.folder is not None:
             changes = bench_history.changes(bench_history.kept(result.folder))
-            show_changes(console.say, [row for row in changes if row.later.path in result.files])
+            new = set(result.files)
+            # Several formats of one network that were measured together are no change.
+            told = [row for row in changes if row.later.path in new and row.earlier.path not in new]
+            show_changes(console.say, told)
     for failure in result.failures:
         text = f"{printable(failure.profile)}: {printable(str(failure.error))}"
         print(f"edgekd: error: {text}", file=sys.stderr)
