@@ -11,11 +11,11 @@ from edgekd.quantization import post_training, qat_network, quick_rounding
 from edgekd.quantization.restoring import rebuild
 
 
-def calibrated(network: Network, images: np.ndarray, rounding: str = "nearest") -> QuantNetwork:
+def calibrated(network: Network, images: np.ndarray, rounding: str = "quick") -> QuantNetwork:
     """`images`: uint8 [n, px, px, 3]. `rounding`: as qat.rounding."""
     prepared = qat_network.prepare(builders.restore(network), network.px, network.mean, network.std)
     batches = [builders.normalised(images, network.mean, network.std)]
-    if rounding == "nearest":
+    if rounding == "quick":
         quick_rounding.quantize(prepared, batches)
     else:
         qat_network.calibrate(prepared, batches)
