@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from edgekd.app import process_launcher
+from edgekd.app import cli, process_launcher
 from edgekd.app.cli import main
 from edgekd.core.errors import RecipeError
 from edgekd.training.processes import Team
@@ -49,6 +50,7 @@ def test_a_process_is_killed_and_the_next_run_resumes(forking: Forking, tmp_path
     out, log = str(tmp_path / "out"), tmp_path / "log.jsonl"
     done = forking.run(["kill", *STUDENT, "--out", out], script=HOSTS)
     assert done.returncode != 0
+    # It comes from the process that misses an answer, or from one that torchrun ends sooner.
     (line,) = told(done.stderr)
     assert "another process of this build has ended" in line
     assert "Traceback" not in done.stderr.partition("torch/distributed/elastic")[0]
@@ -84,6 +86,27 @@ def test_a_process_that_is_killed_is_named(
     monkeypatch.setattr(process_launcher, "PROGRAM", (sys.executable, "-c", kill))
     assert main(["build", "--processes", "3"]) == 2
     assert "process 2 of 3 was ended by SIGKILL" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("processes", "told"),
+    [("2", "ended by the launcher, maybe because another process"), ("1", "interrupted")],
+)
+def test_sigterm_under_a_launcher_names_it(
+    processes: str,
+    told: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setattr(cli, "_check_working_folder", lambda: signal.raise_signal(signal.SIGTERM))
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["doctor"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    assert f"edgekd: {told}" in capfd.readouterr().err
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:

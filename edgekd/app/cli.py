@@ -26,6 +26,10 @@ from edgekd.training import processes
 KEPT = "; finished stages are kept, and the same command resumes"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come. Like Ctrl-C, it lets the command tidy up and then end."""
+
+
 @dataclass(frozen=True)
 class Verb:
     """One command: `run(arguments)` in edgekd/app/verbs/NAME.py, which returns an exit code."""
@@ -108,13 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         streams.finish()
     except EdgeKDError as error:
         return _failed(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as reason:
         if processes.watched():
             # The command that watches this process says so, and may send the signal once more.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
         elif processes.first_to_fail():
-            streams.complain(f"edgekd: interrupted{KEPT if namespace.verb == 'build' else ''}")
+            told = _interrupted(reason)
+            streams.complain(f"edgekd: {told}{KEPT if namespace.verb == 'build' else ''}")
         return 130
     except BrokenPipeError:  # `edgekd report --json | head`: the reader has closed the pipe
         streams.discard()
@@ -122,6 +127,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _failed(crash_log.as_expected(error, namespace.verb, words))
     return code
+
+
+def _interrupted(reason: KeyboardInterrupt) -> str:
+    """Who stopped the command. torchrun sends SIGTERM to a process when another one has ended."""
+    if isinstance(reason, Terminated) and processes.under_launcher():
+        return "ended by the launcher, maybe because another process of this build has ended"
+    return "interrupted"
 
 
 def _check_working_folder() -> None:
@@ -178,7 +190,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 if __name__ == "__main__":
