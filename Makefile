@@ -54,8 +54,8 @@ check: install
 # addresses.
 lock: .venv/installed
 	.venv/bin/uv pip compile pyproject.toml --extra dev --extra dicom --extra efficientnet-lite \
-		--extra formats --extra heif --universal --python-version 3.12 --generate-hashes \
-		--no-header --quiet --output-file requirements.lock
+		--extra formats --extra heif --extra mlflow --extra postgresql --extra wandb --universal \
+		--python-version 3.12 --generate-hashes --no-header --quiet --output-file requirements.lock
 
 clean:
 	rm -rf .venv builds

@@ -35,6 +35,7 @@ ROOMS = (
     "bundle",
     "pipeline",
     "reporting",
+    "search",
     "app",
 )
 HEAVY = {
@@ -55,6 +56,9 @@ HEAVY = {
     "PIL",
     "torch_pruning",
     "accelerate",
+    "optuna",
+    "mlflow",
+    "wandb",
 }
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
 TERMINAL = {
