@@ -32,6 +32,7 @@ from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.comparison_record import Comparison
 from edgekd.reporting.report_record import Report
+from edgekd.search.record import Search
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 # File name without its ending -> the record, and the schema id that the JSON carries.
@@ -56,6 +57,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "lineage": (Lineage, "edgekd.lineage/1"),
     "preprocess_vectors": (PreprocessVectors, "edgekd.preprocess_vectors/1"),
     "report": (Report, "edgekd.report/1"),
+    "search": (Search, "edgekd.search/1"),
     "slow": (Slowness, "edgekd.slow/1"),
     "verify": (Verification, "edgekd.verify/1"),
     "why": (SensitivityReport, "edgekd.why/1"),

@@ -25,3 +25,16 @@ def images_to_tell(share: float, bound: float) -> int | None:
     if share == bound:
         return None
     return math.floor(Z95**2 * bound * (1 - bound) / (share - bound) ** 2) + 1
+
+
+def difference(before: float, before_ci: Interval, after: float, after_ci: Interval) -> Interval:
+    """95 % interval of `after` less `before`, from the interval of each.
+
+    Newcombe 1998, Statistics in Medicine 17, 873-890, method 10, which assumes that the two are
+    independent. Figures from the same images are not, and their interval is too wide rather than
+    too narrow.
+    """
+    value = after - before
+    low = value - math.hypot(after - after_ci[0], before_ci[1] - before)
+    high = value + math.hypot(after_ci[1] - after, before - before_ci[0])
+    return low, high

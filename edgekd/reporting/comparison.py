@@ -7,12 +7,12 @@ new, with an interval computed from both builds' own intervals.
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekd.core import intervals
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import resolved
 from edgekd.core.intervals import Interval
@@ -155,18 +155,13 @@ def _change(first: Report, report: Report) -> BuildChange:
 def difference(
     before: float | None, before_ci: Interval | None, after: float | None, after_ci: Interval | None
 ) -> Difference | None:
-    """`after` less `before`, with a 95 % interval computed from both intervals.
+    """`after` less `before`, with its 95 % interval; None where a figure or an interval is unknown.
 
-    Newcombe 1998, Statistics in Medicine 17, 873-890, method 10, which assumes that the two are
-    independent. Builds that answered the same images are not, and their interval is too wide
-    rather than too narrow. None where either figure or interval is unknown.
+    See `edgekd.core.intervals.difference`.
     """
     if before is None or after is None or before_ci is None or after_ci is None:
         return None
-    value = after - before
-    low = value - math.hypot(after - after_ci[0], before_ci[1] - before)
-    high = value + math.hypot(after_ci[1] - after, before - before_ci[0])
-    return Difference(value, (low, high))
+    return Difference(after - before, intervals.difference(before, before_ci, after, after_ci))
 
 
 def _waterfall(reports: Sequence[Report]) -> list[StageComparison]:
