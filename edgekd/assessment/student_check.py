@@ -67,7 +67,7 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
     """Check the student that these settings ask for."""
     profile = profile.with_edits(settings.edits)
-    return check_student(_student(settings, profile), settings, profile, CLASSES)
+    return check_student(student_of(settings, profile), settings, profile, CLASSES)
 
 
 def untrained(settings: Recipe, profile: DeviceProfile) -> bytes:
@@ -78,11 +78,11 @@ def untrained(settings: Recipe, profile: DeviceProfile) -> bytes:
     from edgekd.assessment.untrained_cache import untrained_model
 
     profile = profile.with_edits(settings.edits)
-    student = _student(settings, profile)
+    student = student_of(settings, profile)
     return untrained_model(student, settings.data.input_px, CLASSES, profile.rules)
 
 
-def _student(settings: Recipe, profile: DeviceProfile) -> ModelSpec:
+def student_of(settings: Recipe, profile: DeviceProfile) -> ModelSpec:
     """The student of these settings, with the edits of the profile."""
     student = spec(settings.distil.student).with_options(settings.distil.options)
     student = input_size.sized(student, settings.data.input_px)

@@ -16,6 +16,7 @@ class Forecast:
     prediction rests on. `size_bytes`: of the .tflite. `memory_bytes`: what the device needs to run
     it. `macs`: multiply-accumulates for one image. `refused`: why the device cannot run it as
     asked, one reason a line, such as an operator that does not map; empty where it can.
+    `too_large`: those of `refused` that are about the device's memory.
     """
 
     candidate: Candidate
@@ -28,3 +29,4 @@ class Forecast:
     memory_bytes: int
     macs: int
     refused: tuple[str, ...] = ()
+    too_large: tuple[str, ...] = ()

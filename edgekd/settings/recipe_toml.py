@@ -17,37 +17,39 @@ from edgekd.settings.setting_types import Toml
 # What tomllib raises for a text that is no TOML: ValueError also for a whole number of more than
 # 4,300 digits, RecursionError for brackets in brackets.
 INVALID = (ValueError, RecursionError)
+START = "edgekd new DIR writes one to start from"
 MARK = "\ufeff"  # the byte-order mark that some Windows editors put before the text
 
 
-def read_text(path: Path) -> str:
-    """The text of a recipe as it is, byte-order mark and line ends included. Raises RecipeError."""
+def read_text(path: Path, what: str = "recipe", how: str = START) -> str:
+    """The text of a recipe as it is, byte-order mark and line ends included. Raises RecipeError.
+
+    For messages, `what` the file is, and `how` to get one.
+    """
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise RecipeError(
-            f"recipe {path} does not exist", "edgekd new DIR writes one to start from"
-        ) from None
+        raise RecipeError(f"{what} {path} does not exist", how) from None
     except OSError as error:
         raise RecipeError(
-            f"recipe {path}: {files.reason(error)}", "name a TOML file that can be read"
+            f"{what} {path}: {files.reason(error)}", "name a TOML file that can be read"
         ) from None
     except ValueError:  # UnicodeDecodeError, or a NUL byte in the name
         raise RecipeError(
-            f"recipe {path} is not text in UTF-8", "save it as UTF-8, or name another file"
+            f"{what} {path} is not text in UTF-8", "save it as UTF-8, or name another file"
         ) from None
 
 
-def read(path: Path) -> dict[str, Toml]:
+def read(path: Path, what: str = "recipe", how: str = START) -> dict[str, Toml]:
     """A recipe's values by key, such as {"seed": 0, "data.input_px": 96}.
 
-    Raises RecipeError that names the file.
+    Raises RecipeError that names the file. `what`, `how`: as in `read_text`.
     """
     try:
-        tables = tomllib.loads(read_text(path).removeprefix(MARK))
+        tables = tomllib.loads(read_text(path, what, how).removeprefix(MARK))
     except INVALID as error:
         raise RecipeError(
-            f"recipe {path} is not valid TOML: {error}", "correct the line that it names"
+            f"{what} {path} is not valid TOML: {error}", "correct the line that it names"
         ) from None
     values: dict[str, Toml] = {}
     for key, value in tables.items():

@@ -75,6 +75,10 @@ class Mapper(abc.ABC):
         """How many bytes of RAM the profile allows for a model."""
         return memory_need.limit(profile)
 
+    def memory_use(self, memory: Memory, file_bytes: int) -> int:
+        """The bytes that `memory_limit` is about: by default the file and the arena together."""
+        return file_bytes + memory.arena_bytes
+
     def too_large(self, memory: Memory, profile: DeviceProfile, file_bytes: int) -> list[str]:
         """The limits of memory that are exceeded, each in one sentence. `file_bytes`: the model."""
         return memory_need.too_large(memory, profile, file_bytes)

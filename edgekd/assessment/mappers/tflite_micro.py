@@ -78,6 +78,11 @@ class TfliteMicro(Mapper):
         return profile.arena_kib * KIB
 
     @override
+    def memory_use(self, memory: Memory, file_bytes: int) -> int:
+        """The arena alone: the file stays in flash."""
+        return memory.arena_bytes
+
+    @override
     def too_large(self, memory: Memory, profile: DeviceProfile, file_bytes: int) -> list[str]:
         """The arena against `arena_kib`, and the model against its share of `flash_kib`."""
         failed = []
