@@ -1,0 +1,187 @@
+"""How the time of a search is spent: how many candidates, on which rungs, for how many epochs.
+
+A search trains many candidates a little, keeps the better ones, and trains these on: successive
+halving. The plan is made when the teacher is ready, and its number of candidates is corrected by
+the measured times while the search runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+# Of the candidates at a rung, one in so many goes on to the next one.
+KEEP_ONE_IN = 3
+# Candidates at the first rung below which training is shortened rather than the choice narrowed.
+WANTED = 9
+# The shortest whole training that is planned: a shorter one says little about a network.
+FEWEST_EPOCHS = 4
+# At least so many candidates are trained to the end: the recommended one and the runner-up.
+FINALISTS = 2
+# What an epoch costs beside the network's own arithmetic (views, losses), as multiply-accumulates
+# for one image: mobilenetv2_035 at 32 px, with 1.2 million, takes an epoch that is about four times
+# as long as its share of a network with 40 million.
+BESIDE = 8_000_000
+# An epoch of quantization-aware training takes so many epochs of float training (mobilenetv2_050
+# and mobilenetv3_small_050 at 64 and 96 px: 2.4 to 3.4).
+QAT_EPOCH = 3.0
+# A network takes part if its shortest training and its build fit into this part of the time.
+LARGEST = 0.5
+# Part of the time that is never planned, for what the estimates do not know.
+SPARE = 0.08
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What work takes on one worker, in seconds.
+
+    `unit`: an epoch of float training, for each multiply-accumulate of an image. `build`: a whole
+    build beside its training: conversion, certificate, benchmark, bundle. `tail`: the epochs of
+    float training that pruning and quantization-aware training of a finalist amount to.
+    """
+
+    unit: float
+    build: float
+    tail: float
+
+    def epoch(self, macs: float) -> float:
+        """One epoch of a network."""
+        return self.unit * (macs + BESIDE)
+
+    def whole(self, macs: float, epochs: float) -> float:
+        """The whole build of a finalist that has `epochs` of float training before it."""
+        return self.build + (epochs + self.tail) * self.epoch(macs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a search sets out to do.
+
+    `epochs`: of training at each rung, in all. `first`: candidates at the first rung. `seconds`:
+    planned for the rungs. `reserve`: seconds that are kept for the whole builds of the finalists.
+    `largest`: multiply-accumulates of the largest network that the time allows to train.
+    """
+
+    epochs: tuple[int, ...]
+    first: int
+    seconds: float
+    reserve: float
+    largest: float
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The candidates at each rung."""
+        return counts(self.first, len(self.epochs))
+
+
+def ladder(whole: int) -> tuple[int, ...]:
+    """The epochs at each rung, in all: a ninth, a third and the whole of a training."""
+    parts = {max(1, round(whole / KEEP_ONE_IN**power)) for power in (2, 1, 0)}
+    return tuple(sorted(parts))
+
+
+def counts(first: int, rungs: int) -> tuple[int, ...]:
+    """The candidates at each rung."""
+    found = [first]
+    for _ in range(rungs - 1):
+        found.append(kept(found[-1]))
+    return tuple(found)
+
+
+def kept(count: int) -> int:
+    """How many of the candidates at a rung go on, when time allows."""
+    return min(count, max(FINALISTS, math.ceil(count / KEEP_ONE_IN)))
+
+
+def seconds(numbers: Sequence[int], epochs: Sequence[int], epoch: float, workers: int) -> float:
+    """Wall time of rungs at which `numbers` candidates train to `epochs`. `epoch`: seconds of one.
+
+    A rung ends when its last candidate does, so the workers are filled up.
+    """
+    before = (0, *epochs)
+    return sum(
+        math.ceil(number / workers) * (end - start) * epoch
+        for number, start, end in zip(numbers, before[: len(epochs)], epochs, strict=True)
+    )
+
+
+def most_first(
+    room: float, epochs: Sequence[int], epoch: float, workers: int, available: int
+) -> int:
+    """The most candidates at the first rung for which the time `room` is enough, or 0."""
+    fitting = 0
+    for first in range(1, available + 1):
+        if seconds(counts(first, len(epochs)), epochs, epoch, workers) > room:
+            break
+        fitting = first
+    return fitting
+
+
+def most_kept(room: float, ended: int, epochs: Sequence[int], epoch: float, workers: int) -> int:
+    """How many of the `ended` candidates at a rung may go on, at least one.
+
+    `epochs`: of the rungs from this one on. `room`: the time for the rungs behind this one.
+    """
+    for number in range(kept(ended), 1, -1):
+        numbers = (0, *counts(number, len(epochs) - 1))
+        if seconds(numbers, epochs, epoch, workers) <= room:
+            return number
+    return min(1, ended)
+
+
+def make(left: float, costs: Costs, macs: Sequence[float], whole: int, workers: int) -> Plan | None:
+    """The plan for the time `left`, in seconds, or None where it is too short for one candidate.
+
+    `macs`: of the candidates, in the order in which they are tried. `whole`: epochs of a whole
+    training, which the plan may shorten.
+    """
+    best: Plan | None = None
+    room = left * (1 - SPARE)
+    shortest = min(whole, FEWEST_EPOCHS)
+    largest = next(
+        (
+            each
+            for each in sorted(macs, reverse=True)
+            if costs.whole(each, shortest) <= LARGEST * room
+        ),
+        min(macs),
+    )
+    field = [each for each in macs if each <= largest]
+    for asked in sorted({*range(whole, shortest, -max(1, whole // 10)), shortest}, reverse=True):
+        plan = _with_epochs(asked, room, costs, field, workers)
+        if plan is None:
+            continue
+        if plan.first >= min(WANTED, len(field)):
+            return plan
+        if best is None or plan.first > best.first:
+            best = plan
+    for asked in range(shortest - 1, 0, -1):
+        best = best or _with_epochs(asked, room, costs, field, workers)
+    return best
+
+
+def _with_epochs(
+    whole: int, room: float, costs: Costs, macs: Sequence[float], workers: int
+) -> Plan | None:
+    epochs = ladder(whole)
+    first = len(macs)
+    for _ in range(3):  # fewer candidates are other ones: their mean changes
+        tried = macs[: max(1, first)]
+        mean = sum(tried) / len(tried)
+        epoch, reserve = costs.epoch(mean), reserved(costs, mean, workers, room)
+        first = most_first(room - reserve, epochs, epoch, workers, len(macs))
+    if not first:
+        return None
+    wall = seconds(counts(first, len(epochs)), epochs, epoch, workers)
+    return Plan(epochs, first, wall, reserve, max(macs))
+
+
+def reserved(costs: Costs, macs: float, workers: int, left: float) -> float:
+    """Seconds to keep for the whole builds of the finalists, whose networks have `macs`.
+
+    Where two builds would take more than half of the time that is `left`, it is kept for one.
+    """
+    one = costs.whole(macs, 0)
+    every = math.ceil(FINALISTS / workers) * one
+    return every if every <= left / 2 else one
