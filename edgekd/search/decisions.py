@@ -259,10 +259,19 @@ def _reserve(now: Situation) -> float:
     Until networks are promoted those of middling size are reckoned with, and then the largest.
     """
     top = max((rung for rung in range(len(now.plan.epochs)) if now.on(Kind.RUNG, rung)), default=0)
-    here = {each.task.candidate for each in now.on(Kind.RUNG, top)}
-    macs = [each.macs for each in now.entrants if each.candidate in here] or [now.plan.largest]
-    size = max(macs) if top else statistics.fmean(macs)
+    sizes = _sizes(now, top)
+    size = max(sizes) if top else statistics.fmean(sizes)
     return planning.reserved(now.costs, size, now.workers, now.left)
+
+
+def _sizes(now: Situation, rung: int) -> list[float]:
+    """Multiply-accumulates of the networks at a rung; at the first, also of those that may come."""
+    here = {each.task.candidate for each in now.on(Kind.RUNG, rung)}
+    found = [each.macs for each in now.entrants if each.candidate in here]
+    if rung == 0 and not now.on(Kind.RUNG, 1):
+        untried = [each.macs for each in now.entrants if each.candidate not in here]
+        found += untried[: max(0, now.plan.first - len(found))]
+    return found or [now.plan.largest]
 
 
 def _room(now: Situation) -> float:
@@ -288,9 +297,7 @@ def scores(trials: Sequence[Trial], now: Situation) -> list[Scored]:
 
 def _epoch(now: Situation) -> float:
     """Seconds of an epoch of a network of middling size among those that take part."""
-    here = {each.task.candidate for each in now.on(Kind.RUNG)}
-    macs = [each.macs for each in now.entrants if each.candidate in here]
-    return now.costs.epoch(statistics.fmean(macs or [each.macs for each in now.entrants]))
+    return now.costs.epoch(statistics.fmean(_sizes(now, 0)))
 
 
 def measured(trials: Sequence[Trial], entrants: Sequence[Entrant], guess: Costs) -> Costs:
