@@ -17,11 +17,14 @@ from edgekd.training.fit_plan import FitPlan, Step, first_rate, rate
 PLAN = FitPlan(epochs=4, lr=0.05, weight_decay=0.01, ema=0.9, optimiser="adamw")
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
+DROP = 0.2  # each step then draws random numbers, which a resumed run has to go on with
 
 
-def network() -> nn.Module:
+def network(drop: float = 0.0) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(drop), nn.Linear(16, 2)
+    )
 
 
 def batches(epoch: int) -> Iterator[torch.Tensor]:
@@ -33,13 +36,24 @@ def train(
     checkpoint: MemoryCheckpoint,
     plan: FitPlan = PLAN,
     stop_after: int | None = None,
+    pause_after: int | None = None,
 ) -> list:
     def loss(rows: torch.Tensor, step: Step) -> torch.Tensor:
         if stop_after is not None and step.index == stop_after:
             raise KeyboardInterrupt
         return nn.functional.cross_entropy(net(X[rows]), Y[rows])
 
-    return fit.fit(net, net, batches, loss, plan, what="distil", steps=4, checkpoint=checkpoint)
+    return fit.fit(
+        net,
+        net,
+        batches,
+        loss,
+        plan,
+        what="distil",
+        steps=4,
+        checkpoint=checkpoint,
+        pause_after=pause_after,
+    )
 
 
 def test_learns_and_tells_each_epoch() -> None:
@@ -53,14 +67,28 @@ def test_learns_and_tells_each_epoch() -> None:
 
 @pytest.mark.parametrize("stop", [1, 5, 11, 14])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(stop: int) -> None:
-    whole = network()
+    whole = network(DROP)
     expected = train(whole, MemoryCheckpoint())
     checkpoint = MemoryCheckpoint()
     with pytest.raises(KeyboardInterrupt):
-        train(network(), checkpoint, stop_after=stop)
-    resumed = network()
+        train(network(DROP), checkpoint, stop_after=stop)
+    resumed = network(DROP)
     assert train(resumed, checkpoint) == expected
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_that_pauses_twice_ends_as_one_that_does_not() -> None:
+    whole = network(DROP)
+    expected = train(whole, MemoryCheckpoint())
+    checkpoint, net = MemoryCheckpoint(), network(DROP)
+    for epochs, reached in ((1, 1), (3, 3), (2, 3)):  # the last pause lies behind
+        net = network(DROP)
+        history = train(net, checkpoint, pause_after=epochs)
+        assert len(history) == fit.epochs_in(checkpoint.data) == reached
+        assert not net.training
+    assert train(net, checkpoint, pause_after=4) == expected
+    for a, b in zip(whole.state_dict().values(), net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 

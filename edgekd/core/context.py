@@ -105,8 +105,9 @@ class Context:
     `source`: the open `data.sources.Source`, which only the stages data and inputs read. `say`:
     prints a text for the user. `hardware`: what networks run on. `ran_on`: is called with the
     device, in words, by a stage that runs a network.
-    prints a text for the user. `answers(what)`: the folder of shards for the answers of a teacher;
-    `what` is JSON that says what decides them.
+    `answers(what)`: the folder of shards for the answers of a teacher;
+    `what` is JSON that says what decides them. `pause_after`: the epochs after which a stage that
+    can pause raises `pause.Paused`; None where it trains to the end.
     """
 
     seed: int = 0
@@ -117,3 +118,4 @@ class Context:
     hardware: Hardware = Hardware()
     ran_on: Callable[[str], None] = unrecorded
     answers: Callable[[Json], Shards] = dataclasses.field(default_factory=MemoryFolders)
+    pause_after: int | None = None

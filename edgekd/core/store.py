@@ -5,6 +5,7 @@
       store/STAGE-KEY16/          one finished stage: entry.json, and one file for each blob
       store/STAGE-KEY16.part      checkpoint of a training that has not finished
       store/answers-KEY16/        the answers of one teacher, in shards (`shard_folders`)
+      store/.claim-STAGE-KEY16    locked while a process of several makes this stage
       model.tflite, report.json   published files
 
 An entry is written under another name, synced to disk, and then renamed. So it is either whole or
@@ -40,6 +41,9 @@ A = TypeVar("A")
 
 # Hex digits of the key in a folder's name: 64 bits. entry.json has the full key, which is compared.
 KEY_LETTERS = 16
+# How the name of a file begins that processes lock. It stays: to remove it while another process
+# waits for it would let a third one in.
+CLAIM = ".claim-"
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,22 @@ class Store:
     def checkpoint(self, stage: str, key: str) -> Checkpoint:
         """The checkpoint of a training: its state after the last whole epoch."""
         return Checkpoint(self, self.entries / f"{stage}-{key[:KEY_LETTERS]}.part")
+
+    @contextlib.contextmanager
+    def alone(self, name: str, key: str) -> Iterator[None]:
+        """Wait until no other process is in this block with the same `name` and `key`.
+
+        The operating system ends the claim of a process that is killed. Processes of several
+        machines exclude each other where the shared disk passes flock on, as NFS does.
+        """
+        claim = self.entries / f"{CLAIM}{name}-{key[:KEY_LETTERS]}"
+        with disk_errors(claim):
+            handle = os.open(claim, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def shards(self, name: str, key: str) -> ShardFolder:
         """The folder of shards with this key: results that grow, and that builds share."""

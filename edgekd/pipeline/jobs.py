@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekd.core.context import Hardware
 from edgekd.core.errors import WeightsError
 from edgekd.core.files import reason
 from edgekd.core.number_formats import NumberFormat
@@ -87,6 +88,12 @@ class Job:
     def given(self) -> bool:
         """Whether a finished network of the user's takes the place of a student to train."""
         return bool(self.recipe.convert.model)
+
+    @property
+    def hardware(self) -> Hardware:
+        """What the build's networks run on."""
+        run = self.recipe.run
+        return Hardware(run.device, run.precision, run.cuda_graphs)
 
     @property
     def formats(self) -> tuple[NumberFormat, ...]:

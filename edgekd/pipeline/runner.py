@@ -12,8 +12,9 @@ from typing import Any
 from edgekd.core import artifacts
 from edgekd.core.allocator import keep_freed_memory
 from edgekd.core.artifacts import Json, canonical_json, sha256
-from edgekd.core.context import Context, Hardware, Progress, mute, silent
+from edgekd.core.context import Context, Progress, mute, silent
 from edgekd.core.errors import StoreError, UnknownName
+from edgekd.core.pause import Pause, Paused
 from edgekd.core.shard_folders import ShardFolder
 from edgekd.core.store import Entry, Store
 from edgekd.pipeline.jobs import Done, Job, load
@@ -39,6 +40,7 @@ def run(
     on_stage: OnStage | None = None,
     say: Callable[[str], None] = mute,
     check: Callable[[Sequence[Stage]], None] | None = None,
+    pause: Pause | None = None,
 ) -> dict[str, Done]:
     """Run the stages of a job, the last of which is `until` where that is given. Returns {stage:
     its result}.
@@ -47,21 +49,24 @@ def run(
     is there. `say` prints text for a person, such as the plan of a cut. `check` is called once,
     before the first stage that has to run, with this stage and those behind it. Under a launcher
     every process calls this function. All of them train in shared stages; the main process alone
-    runs the others and writes every result, which the rest then read.
+    runs the others and writes every result, which the rest then read. `pause`: where to pause a
+    training that a later run continues; it is part of no stage's key.
 
-    Raises UnknownName when the job has no stage `until`. An error of a stage is raised as it is;
-    the results of the stages before it stay in the store.
+    Raises UnknownName when the job has no stage `until`, and Paused at a `pause`, in every process.
+    An error of a stage is raised as it is; the results of the stages before it stay in the store.
     """
     keep_freed_memory()
     rows = chosen(job, until)
     done: dict[str, Done] = {}
     for number, stage in enumerate(rows):
         try:
-            one = _Run(job, store, stage, done, progress, say)
+            one = _Run(job, store, stage, done, progress, say, pause)
             if check and not one.cached:
                 check(rows[number:])
                 check = None
             done[stage.name] = one.done(on_stage)
+        except Paused:
+            raise
         except Exception as error:
             error.add_note(f"stage {stage.name}")
             raise
@@ -135,9 +140,11 @@ class _Run:
         done: Mapping[str, Done],
         progress: Progress,
         say: Callable[[str], None],
+        pause: Pause | None,
     ) -> None:
         self.job, self.store, self.stage, self.parents = job, store, stage, done
         self.progress, self.say = progress, say
+        self.pause_after = pause.epochs if pause and pause.stage == stage.name else None
         self.settings = None if stage.settings is None else stage.settings(job)
         self.together = launched()
         # The main process decides for all: a source or a file may look different on another
@@ -161,16 +168,17 @@ class _Run:
         that writes it.
         """
         checkpoint = self.together.checkpoint(self.store.checkpoint(self.stage.name, self.key))
-        run, devices = self.job.recipe.run, list[str]()
+        devices = list[str]()
         context = Context(
             self.job.recipe.seed,
             self.job.source,
             self.progress,
             checkpoint,
             self.say,
-            Hardware(run.device, run.precision, run.cuda_graphs),
+            self.job.hardware,
             devices.append,
             self._answers,
+            self.pause_after,
         )
         if not (self.stage.shared or self.together.main):
             return None

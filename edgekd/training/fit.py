@@ -82,6 +82,7 @@ def _snapshot(run: Run[Any], kept: _Saved, history: list[HistoryRow]) -> bytes:
             "optimiser": kept.state_dict(),
             "history": history,
             "average": run.average.state_dict() if run.average is not None else None,
+            "random": torch.get_rng_state(),
         },
         buffer,
     )
@@ -98,9 +99,20 @@ def _resume(run: Run[Any], kept: _Saved, state: bytes) -> list[HistoryRow]:
         kept.load_state_dict(loaded["optimiser"])
         if run.average is not None:
             run.average.load_state_dict(loaded["average"])
+        torch.set_rng_state(loaded["random"])  # dropout draws from it
         return list(loaded["history"])
     except Exception:  # a damaged or foreign snapshot raises many types; start again then
         return []
+
+
+def epochs_in(state: bytes | None) -> int:
+    """The epochs that a checkpoint of `fit` holds; 0 for None or one that cannot be read."""
+    if state is None:
+        return 0
+    try:
+        return len(torch.load(io.BytesIO(state), weights_only=True, map_location="cpu")["history"])
+    except Exception:  # a damaged or foreign snapshot raises many types
+        return 0
 
 
 def _same(_step: Step) -> Hashable:
@@ -124,14 +136,16 @@ def fit[B](
     variant: Callable[[Step], Hashable] = _same,
     capturable: bool = True,
     say: Callable[[str], None] = mute,
+    pause_after: int | None = None,
 ) -> list[HistoryRow]:
-    """Train `module` in place; returns one row for each epoch.
+    """Train `module` in place; returns one row for each epoch that is done.
 
     `kept`: the part whose weights are used afterwards (the student without its adapters). With
     `plan.ema` it ends with its averaged weights. `batches(epoch)` yields `steps` batches.
     `evaluate(network)` gives figures for the row of an epoch. `what`: for messages; it begins with
     the name of the stage. `module` and the batches are on `compute.device`. For `variant`,
-    `capturable` and `say` see `steps.Run`.
+    `capturable` and `say` see `steps.Run`. `pause_after`: end early once so many epochs are done in
+    all; a later call with the same checkpoint goes on as if there had been no pause.
 
     Raises TrainingDiverged at the first loss or gradient that is not finite. On a GPU it is raised
     up to half a second later, and names the same step. Raises OutOfMemory when a batch does not fit
@@ -150,7 +164,7 @@ def fit[B](
     state = checkpoint.load()
     history = [] if state is None else _resume(run, made, state)
     with taken.at_work():
-        for epoch in range(len(history), plan.epochs):
+        for epoch in range(len(history), min(plan.epochs, pause_after or plan.epochs)):
             module.train()
             losses = _epoch(run, taken, batches(epoch), epoch, progress)
             module.eval()

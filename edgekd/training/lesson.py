@@ -152,11 +152,13 @@ class Lesson:
         checkpoint: Checkpoint,
         progress: Progress,
         first_epoch: int = 0,
+        pause_after: int | None = None,
     ) -> list[HistoryRow]:
-        """Train the student in place; returns one row for each epoch.
+        """Train the student in place; returns one row for each epoch that is done.
 
         `first_epoch`: number of the first epoch, for views and orders. With distil.answers =
-        "corrected" each row has the "teacher_calls" and the "views_shown" so far.
+        "corrected" each row has the "teacher_calls" and the "views_shown" so far. `pause_after`: as
+        for `fit`.
         """
         distiller = self.distiller(student)
 
@@ -184,6 +186,7 @@ class Lesson:
             compute=self.compute,
             capturable=distiller.capturable,
             say=self.say,
+            pause_after=pause_after,
         )
         student.cpu()
         return history

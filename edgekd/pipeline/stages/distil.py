@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
 from edgekd.core.intervals import wilson
+from edgekd.core.pause import Paused
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
 from edgekd.networks import builders, compute, network_size, timm_networks, weight_files
@@ -41,7 +42,8 @@ def run(
 ) -> Network:
     """Train the student. Without knowledge and `settings.oracle` it learns from the labels alone.
 
-    Raises RecipeError for a loss or a mode that this data or this teacher does not allow.
+    Raises RecipeError for a loss or a mode that this data or this teacher does not allow, and
+    Paused after `context.pause_after` epochs if more remain.
     """
     config, classes, on = settings.config, len(dataset.classes), compute.of(context)
     channels = datasets.student_channels(dataset, settings.channels)
@@ -72,22 +74,32 @@ def run(
         say=context.say,
     )
     plan = taught.fit_plan(config.epochs, first_rate(config.lr, origin))
-    history = taught.teach(student, plan, "distil", context.checkpoint, context.progress)
+    last, progress = context.pause_after, context.progress
+    history = taught.teach(student, plan, "distil", context.checkpoint, progress, pause_after=last)
     own = {"name": model.name, "weights": origin, "lr": plan.lr, "licence": model.licence}
-    size = network_size.size(student, settings.px, len(mean))
-    facts: dict[str, Json] = {**own, **taught.facts(), **size}
-    if taught.groups is not None:
-        facts["groups"] = _group_accuracy(student, taught, taught.groups, dataset)
-    return Network(
+    network = Network(
         arch=model.arch,
         options={**model.options, "num_classes": classes},
         px=settings.px,
         mean=mean,
         std=std,
         history=history,
-        facts=facts,
+        facts={**own, **_facts(student, taught, dataset)},
         state=weight_files.to_bytes(student.state_dict()),
     )
+    if len(history) < config.epochs:
+        raise Paused(network)
+    return network
+
+
+def _facts(student: nn.Module, taught: Lesson, dataset: Dataset) -> dict[str, Json]:
+    """What the report says of the training, of the student's size, and of its groups."""
+    render = taught.feed.render
+    size = network_size.size(student, render.px, render.mean.shape[1])
+    facts: dict[str, Json] = {**taught.facts(), **size}
+    if taught.groups is not None:
+        facts["groups"] = _group_accuracy(student, taught, taught.groups, dataset)
+    return facts
 
 
 def _peer(model: ModelSpec, config: DistilConfig, classes: int, seed: int) -> nn.Module:

@@ -1,0 +1,143 @@
+"""Trials of a search: training that pauses and goes on, and what candidates share."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from edgekd.app import build
+from edgekd.core.artifacts import Network
+from edgekd.core.pause import Pause, Paused
+from edgekd.core.store import Store
+from edgekd.pipeline import runner
+from edgekd.pipeline.jobs import Job
+from edgekd.search import shared_teacher
+from edgekd.search.candidate import Candidate
+from edgekd.search.rung import Part, Rung, rungs
+from edgekd.search.trial import Trials
+from edgekd.settings import recipe
+from edgekd.settings.recipe import Recipe
+from edgekd.settings.setting_types import Toml
+from tests.small_build import STUDENT, TEACHER
+
+SMALL = Candidate(STUDENT, 32)
+PRUNED = Candidate(STUDENT, 32, pruned=0.5)
+LARGE = Candidate(TEACHER, 48)
+# Dropout draws random numbers in every step, which a resumed run has to go on with.
+SETTINGS: dict[str, Toml] = {
+    "data.source": "phantom:120@40",
+    "teacher.name": TEACHER,
+    "teacher.epochs": 1,
+    "distil.epochs": 2,
+    "distil.drop": 0.3,
+    "views.per_image": 1,
+    "prune.steps": 1,
+    "prune.epochs": 1,
+}
+# 1.5 times 48, in patches of 14.
+TRAINED: dict[str, Toml] = {"teacher.name": "vit_small_patch14_dinov2", "teacher.weights": "hub"}
+SHARED = ("data", "teacher", "knowledge", "answers")
+
+
+def job(changes: Mapping[str, Toml]) -> Job:
+    return build.job(recipe.changed(Recipe(), SETTINGS | dict(changes)), "pi4")
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    made = job({})
+    settings = shared_teacher.shared(made, [SMALL, LARGE])
+
+    def job_of(candidate: Candidate) -> Job:
+        return dataclasses.replace(made, recipe=recipe.changed(settings, candidate.settings))
+
+    return Trials(job_of, Store(tmp_path_factory.mktemp("search")))
+
+
+def entries(store: Store, *stages: str) -> list[str]:
+    return sorted(path.name for stage in stages for path in store.entries.glob(f"{stage}-*"))
+
+
+def test_a_student_that_paused_is_the_one_that_did_not(trials: Trials, tmp_path: Path) -> None:
+    made = trials.job_of(SMALL)
+    trials.prepare(SMALL)
+    (tmp_path / "store").mkdir()
+    for name in entries(trials.store, *SHARED):
+        (tmp_path / "store" / name).symlink_to(trials.store.entries / name)
+    whole = runner.run(made, Store(tmp_path), "distil")["distil"].entry
+
+    with pytest.raises(Paused) as paused:
+        runner.run(made, trials.store, "distil", pause=Pause("distil", 1))
+    assert len(paused.value.network.history) == 1
+    assert entries(trials.store, "distil") == [f"distil-{whole.key[:16]}.part"]
+    resumed = runner.run(made, trials.store, "distil")["distil"].entry
+
+    assert (resumed.key, resumed.digest) == (whole.key, whole.digest)
+    assert resumed.load(Network).history[0] == paused.value.network.history[0]
+    assert entries(trials.store, "distil") == [f"distil-{whole.key[:16]}"]
+
+
+def test_candidates_share_everything_but_their_own_training(trials: Trials) -> None:
+    teacher = trials.prepare(SMALL)
+    before = entries(trials.store, *SHARED)
+    score = trials.run(LARGE, Rung(0, 1))
+    assert entries(trials.store, *SHARED) == before
+    assert len(entries(trials.store, "teacher")) == len(entries(trials.store, "answers")) == 1
+    assert score.teacher == teacher
+    assert (score.epochs, score.trained) == (1, 1)
+    assert score.images_per_second
+    assert score.figures.n == 20
+    assert score.value == score.figures.auc
+    promoted = trials.run(LARGE, Rung(1, 2))
+    assert (promoted.epochs, promoted.trained) == (2, 1)
+    again = trials.run(LARGE, Rung(1, 2))
+    assert (again.trained, again.images_per_second) == (0, None)
+    assert again.figures == promoted.figures
+
+
+def test_a_pruned_candidate_is_its_parent_until_the_last_rung(trials: Trials) -> None:
+    assert trials.family(PRUNED) == trials.family(SMALL) != trials.family(LARGE)
+    parent = trials.run(SMALL, Rung(0, 2))
+    assert trials.run(PRUNED, Rung(0, 2)).figures == parent.figures
+    assert not entries(trials.store, "prune")
+    trials.run(PRUNED, Rung(1, 2, Part.PRUNE))
+    assert len(entries(trials.store, "prune")) == 1
+    assert trials.run(SMALL, Rung(1, 2, Part.PRUNE)).figures == parent.figures
+
+
+def test_the_rungs_of_a_search() -> None:
+    assert rungs(27, pruned=False) == [Rung(0, 3), Rung(1, 9), Rung(2, 27)]
+    assert rungs(20, pruned=True)[-2:] == [Rung(2, 20), Rung(3, 20, Part.PRUNE)]
+    assert [rung.epochs for rung in rungs(2, pruned=False)] == [1, 2]
+    assert rungs(1, pruned=False) == [Rung(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "candidates", "px"),
+    [
+        ({}, [SMALL, LARGE], 48),
+        ({}, [SMALL, PRUNED], 0),  # of one size: the teacher of a build without a search
+        ({"teacher.px": 40}, [SMALL, LARGE], 40),
+        ({"teacher.name": "none"}, [SMALL, LARGE], 0),
+        (TRAINED, [SMALL, LARGE], 70),
+    ],
+)
+def test_one_teacher_serves_all_sizes(
+    changes: dict[str, Toml], candidates: list[Candidate], px: int
+) -> None:
+    made = dataclasses.replace(job({}), recipe=recipe.changed(Recipe(), SETTINGS | changes))
+    assert shared_teacher.shared(made, candidates).teacher.px == px
+
+
+def test_one_process_at_a_time_makes_a_stage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.alone("distil", "abc"), store.alone("distil", "other"):
+        claim = (store.entries / ".claim-distil-abc").open()
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    claim.close()
