@@ -6,8 +6,10 @@ Reads a table of published latencies and writes device_profiles/NAME.latency.csv
 tools/fit_profile.py reads. The column `use` says what a row is for:
 
     fit                     the model's shapes are known, and the fit uses the row
-    other                   another runtime or board; the row only tests the fit
+    other                   another board or runtime; its factor on the fit is learnt from the row
     over:WHAT, under:WHAT   the two halves of a ratio between runtimes or boards, paired by model
+    check                   the row only tests the model
+    threads:N               a model measured with 1, 2, 3 and 4 threads in one place
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import torchvision
 from edgekd.assessment.edgetpu.edgetpu_cost import features as edgetpu_features
 from edgekd.assessment.workload import Work
 from edgekd.assessment.workload import features as cpu_features
+from tools.published_detectors import SIZES, Detector
 from tools.published_networks import captured, mobilenet_v1, mobilenet_v2
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
@@ -78,6 +81,11 @@ KNOWN: dict[str, tuple[str, Callable[[], object] | tuple[int, float]]] = {
         "EfficientNet-EdgeTPU",
         lambda: timm.create_model("efficientnet_em"),
     ),
+    # As XNNPACK's README calls them.
+    "mobilenet_v1_1.0": ("MobileNetV1", (1, 1.0)),
+    "mobilenet_v2_1.0": ("MobileNetV2", (2, 1.0)),
+    "mobilenet_v3_large": ("MobileNetV3", lambda: timm.create_model("tf_mobilenetv3_large_100")),
+    "mobilenet_v3_small": ("MobileNetV3", lambda: timm.create_model("tf_mobilenetv3_small_100")),
 }
 
 
@@ -88,6 +96,9 @@ def network(model: str, px: int, precision: str) -> tuple[str, tuple[Work, ...]]
     if match:
         build = mobilenet_v1 if match[1] == "1" else mobilenet_v2
         return f"MobileNetV{match[1]}", tuple(build(float(match[2]), int(match[3]), precision))
+    if spelling(model) in SIZES:
+        detector = Detector(SIZES[spelling(model)])
+        return "EfficientDet-Lite", tuple(captured(detector, px, precision))
     if model not in KNOWN:
         return None
     family, how = KNOWN[model]
@@ -99,7 +110,7 @@ def network(model: str, px: int, precision: str) -> tuple[str, tuple[Work, ...]]
 def fit_rows(rows: Iterable[Row], on_edgetpu: bool = False, use: str = "fit") -> list[Row]:
     """The rows whose networks are known, with features.
 
-    `use`: "fit", or "other" for rows that only test the fit.
+    `use`: "fit", "other" or "check", as in the module's docstring.
     """
     found = []
     for row in rows:
@@ -158,6 +169,19 @@ def ratio_rows(
     return found
 
 
+def thread_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows of models that were measured with each of 1 to 4 threads."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((spelling(row["model"]), row["precision"]), {})[row["threads"]] = row
+    return [
+        {**_plain(row, f"threads:{count}"), "model": model}
+        for (model, _), by_count in found.items()
+        if by_count.keys() == {"1", "2", "3", "4"}
+        for count, row in sorted(by_count.items())
+    ]
+
+
 def spelling(model: str) -> str:
     """One spelling of a model's name, such as efficientdet-lite0 or mobilenet_v1_1.0."""
     text = re.sub(r"_(fp32|int8)$", "", model.lower())
@@ -181,14 +205,6 @@ def collect(table: list[Row]) -> dict[str, list[Row]]:
         ]
 
     ruy = pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu 20.04, fan)", "cpu:tflite-2.4.1-ruy")
-    others = [
-        *pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu, fan)", "cpu:tflite-2.5.0-ruy"),
-        *pick(
-            "Raspberry Pi 4B r1.4 1.8GHz (aarch64 Ubuntu 21.10, passive Flirc)",
-            "cpu:tflite-2.7.1-ruy",
-        ),
-    ]
-    readme = pick("Raspberry Pi 4 (BCM2711, aarch64)", "cpu:xnnpack")
     pi4_new = pick("Raspberry Pi 4B 4GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
     pi5_new = pick("Raspberry Pi 5 8GB (aarch64)", "cpu:tflite-2.18-xnnpack", "4")
     old = {
@@ -198,20 +214,33 @@ def collect(table: list[Row]) -> dict[str, list[Row]]:
         ]
         for board in ("Raspberry Pi 4", "Raspberry Pi 3B")
     }
+    others = [
+        *pick("Raspberry Pi 4B 1.5GHz (aarch64 Ubuntu, fan)", "cpu:tflite-2.5.0-ruy"),
+        *pick(
+            "Raspberry Pi 4B r1.4 1.8GHz (aarch64 Ubuntu 21.10, passive Flirc)",
+            "cpu:tflite-2.7.1-ruy",
+        ),
+        *pick("Raspberry Pi 4 (BCM2711, aarch64)", "cpu:xnnpack"),
+        *pi4_new,
+        *old["Raspberry Pi 4"],
+    ]
     pixel = "Pixel 3 (Android 10)"
     edgetpu = [row for row in table if row["accelerator"] == "edgetpu"]
     return {
         "pi4": [
             *fit_rows(ruy),
             *fit_rows(others, use="other"),
-            *ratio_rows(
-                "XNNPACK over ruy", [*readme, *pi4_new], [*ruy, *old["Raspberry Pi 4"]], spelling
-            ),
+            *thread_rows(pick("Raspberry Pi 4B 4GB (aarch64)", "cpu:tflite-2.18-xnnpack")),
         ],
-        "pi5": ratio_rows("Pi 5 over Pi 4", pi5_new, pi4_new, spelling),
-        "pi3": ratio_rows(
-            "Pi 3B over Pi 4", old["Raspberry Pi 3B"], old["Raspberry Pi 4"], spelling
-        ),
+        "pi5": [
+            *ratio_rows("Pi 5 over Pi 4", pi5_new, pi4_new, spelling),
+            *thread_rows(pick("Raspberry Pi 5 8GB (aarch64)", "cpu:tflite-2.18-xnnpack")),
+            *fit_rows(pi5_new, use="check"),
+        ],
+        "pi3": [
+            *ratio_rows("Pi 3B over Pi 4", old["Raspberry Pi 3B"], old["Raspberry Pi 4"], spelling),
+            *thread_rows(pick("Raspberry Pi 3B 64bit", "cpu:tflite-2.5.0")),
+        ],
         "coral-usb": fit_rows(
             (
                 r

@@ -8,7 +8,8 @@ profiles or for all of them. With --check it writes nothing, and exits 1 if a fi
 fit.
 
 The printed errors are of rows that the fit did not see: 5 folds over 20 shuffles, then each family
-of networks predicted from the other families.
+of networks predicted from the other families. tools/score_latency.py scores the sources that were
+not fitted.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from edgekd.assessment.latency import files
+from edgekd.assessment.latency import files, sources
 from edgekd.assessment.latency.fit import Row
 from edgekd.assessment.latency.fit import fit as fit_model
 from edgekd.assessment.latency.model import (
+    Conditions,
     Factor,
     LatencyModel,
     assumed_factor,
     measured_factor,
 )
+from edgekd.assessment.latency.sources import Source
+from edgekd.core.records import present
 
 PROFILES = Path(__file__).resolve().parent.parent / "device_profiles"
 META = (
@@ -47,6 +52,18 @@ META = (
 )
 # A profile without fitted rows has the model of another profile, times the ratios in its own rows.
 BASE = {"pi5": "pi4", "pi3": "pi4", "pi-zero-2w": "pi3", "coral-pcie": "coral-dev-board"}
+# The conditions that a profile's predictions are for, where they are not those of the fit: those of
+# the newest source with the kernels that LiteRT runs by default.
+FOR = {"pi4": ("Raspberry Pi 4B 4GB (aarch64)", "cpu:tflite-2.18-xnnpack")}
+# The boards of these profiles, as their predictions name them.
+BOARD = {
+    "pi4": "Raspberry Pi 4B",
+    "pi5": "Raspberry Pi 5",
+    "pi3": "Raspberry Pi 3B",
+    "pi-zero-2w": "Raspberry Pi Zero 2 W",
+}
+KERNELS = {"ruy": "ruy", "xnnpack": "XNNPACK"}
+ALL_CORES = 4  # what XNNPACK's README means by "all" on a Raspberry Pi 4
 # Devices without published measurements: an assumed factor with its (value, low, high).
 ASSUMED = {
     "pi-zero-2w": assumed_factor(
@@ -77,7 +94,7 @@ def factors(rows: list[dict[str, str]], precision: str) -> list[Factor]:
     sources: dict[str, list[str]] = {}
     for row in rows:
         side, _, what = row["use"].partition(":")
-        if what and row["precision"] == precision:
+        if side in ("over", "under") and row["precision"] == precision:
             halves.setdefault(what, {}).setdefault(row["model"], {})[side] = float(
                 row["latency_ms"]
             )
@@ -107,29 +124,77 @@ def fit_rows(rows: list[dict[str, str]], precision: str, use: str = "fit") -> li
     ]
 
 
-def elsewhere(rows: list[dict[str, str]], precision: str, model: LatencyModel) -> list[str]:
-    """One line for each other runtime or board: errors and coverage of the model without factors.
+def conditions(row: Mapping[str, str]) -> Conditions:
+    """How a row was measured, from its runtime, such as "cpu:tflite-2.18-xnnpack"."""
+    match = re.fullmatch(r"(?:cpu:)?(?:tflite-([\d.]+))?-?(ruy|xnnpack)?", row["runtime"])
+    threads = ALL_CORES if row["threads"] == "all" else int(row["threads"] or 1)
+    if not match:
+        return Conditions(row["device"], row["runtime"], "", threads)
+    version, kernels = match.groups()
+    runtime = f"TFLite {version}" if version else "TFLite, version not stated"
+    if kernels and not version:
+        runtime = "the library's own benchmark of 2022"
+    return Conditions(row["device"], runtime, KERNELS.get(kernels or "", ""), threads)
 
-    The coverage is the share of measured latencies that lie in the model's interval.
-    """
-    bare = msgspec.structs.replace(model, factors=())
-    lines = []
-    for place in dict.fromkeys(
-        (row["device"], row["runtime"]) for row in rows if row["use"] == "other"
-    ):
-        own = fit_rows(
-            [row for row in rows if (row["device"], row["runtime"]) == place], precision, "other"
+
+def own_conditions(rows: list[dict[str, str]], precision: str) -> Conditions:
+    """How the rows were measured that the fit rests on."""
+    return conditions(
+        next(row for row in rows if row["use"] == "fit" and row["precision"] == precision)
+    )
+
+
+def measured_sources(
+    rows: list[dict[str, str]], precision: str, model: LatencyModel
+) -> dict[tuple[str, str], Source]:
+    """{(device, runtime): source} of the rows with the use `other`."""
+    bare, found = msgspec.structs.replace(model, factors=()), dict[tuple[str, str], Source]()
+    for place in dict.fromkeys((row["device"], row["runtime"]) for row in rows):
+        own = [row for row in rows if (row["device"], row["runtime"]) == place]
+        known = fit_rows(own, precision, "other")
+        if known:
+            first = next(row for row in own if row["use"] == "other")
+            logs = {r.model: math.log(r.latency_ms / bare.cost(r.features)) for r in known}
+            found[place] = Source(
+                conditions(first), logs, tuple(dict.fromkeys(row.source for row in known))
+            )
+    return found
+
+
+def thread_factors(rows: list[dict[str, str]], precision: str) -> dict[str, Factor]:
+    """{threads: factor over the largest number} of the rows with the use `threads:N`."""
+    counted: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        side, _, count = row["use"].partition(":")
+        if side == "threads" and row["precision"] == precision:
+            counted.setdefault(count, {})[row["model"]] = row
+    most = max(counted, default="")
+    return {
+        count: measured_factor(
+            f"{count} thread{'s' if count != '1' else ''} over {most}",
+            {
+                model: float(row["latency_ms"]) / float(counted[most][model]["latency_ms"])
+                for model, row in by_model.items()
+            },
+            tuple(dict.fromkeys(row["source"] for row in by_model.values())),
         )
-        told = [bare.predict(row.features) for row in own]
-        wrong = [abs(1 - p.latency_ms / row.latency_ms) for p, row in zip(told, own, strict=True)]
-        held = sum(
-            p.low_ms <= row.latency_ms <= p.high_ms for p, row in zip(told, own, strict=True)
-        )
-        lines.append(
-            f"  on {place[0]}, {place[1]}, never fitted: mean {sum(wrong) / len(wrong):.1%}, "
-            f"worst {max(wrong):.1%}; intervals hold {held / len(own):.1%} of {len(own)}"
-        )
-    return lines
+        for count, by_model in counted.items()
+        if count != most
+    }
+
+
+def _for(profile: str, rows: list[dict[str, str]], model: LatencyModel) -> LatencyModel:
+    """The model with the factors to the conditions that the profile's predictions are for."""
+    known = measured_sources(rows, model.precision, model)
+    if profile not in FOR or FOR[profile] not in known:
+        return model
+    own = own_conditions(rows, model.precision)
+    target = known[FOR[profile]]
+    every = list(known.values())
+    apart = sources.between(every, own)
+    learnt = (sources.factor(target, every, own), *([apart] if apart else []))
+    at = msgspec.structs.replace(target.conditions, board=BOARD[profile])
+    return msgspec.structs.replace(model, factors=(*model.factors, *learnt), conditions=at)
 
 
 def fit(profile: str) -> dict[str, LatencyModel]:
@@ -141,21 +206,26 @@ def fit(profile: str) -> dict[str, LatencyModel]:
         if profile in ASSUMED:
             ratios.append(ASSUMED[profile])
         if own:
-            first = next(
-                row for row in rows if row["use"] == "fit" and row["precision"] == precision
+            at = own_conditions(rows, precision)
+            place = next(row for row in rows if row["use"] == "fit")
+            model = fit_model(
+                own, place["device"], place["runtime"], at.threads, precision, factors=ratios
             )
-            models[precision] = fit_model(
-                own,
-                first["device"],
-                first["runtime"],
-                int(first["threads"] or 1),
-                precision,
-                factors=ratios,
-            )
+            model = _for(profile, rows, model)
         elif precision in base and ratios:
-            models[precision] = msgspec.structs.replace(
-                base[precision], factors=(*base[precision].factors, *ratios)
+            model = base[precision]
+            there = present(model.conditions)
+            model = msgspec.structs.replace(
+                model,
+                factors=(*model.factors, *ratios),
+                conditions=msgspec.structs.replace(there, board=BOARD[profile])
+                if there
+                else msgspec.UNSET,
             )
+        else:
+            continue
+        by_threads = thread_factors(rows, precision) or present(model.by_threads)
+        models[precision] = msgspec.structs.replace(model, by_threads=by_threads or msgspec.UNSET)
     return models
 
 
@@ -170,8 +240,6 @@ def show(profile: str, models: Mapping[str, LatencyModel]) -> None:
             f"{across}; 90 % intervals hold {found.coverage:.1%} of unseen rows; "
             f"half-width x{math.exp(model.near):.2f} near, x{math.exp(model.far):.2f} far"
         )
-        for line in elsewhere(read_rows(profile), precision, model):
-            print(line)
         for factor in model.factors:
             print(
                 f"  factor {factor.value:.3f}, spread x{math.exp(factor.spread):.2f}: {factor.what}"
@@ -203,10 +271,12 @@ def main() -> int:
         models = fit(profile)
         show(profile, models)
         path, text = PROFILES / f"{profile}.latency.json", files.write(models)
-        if not arguments.check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or not files.same(models, files.read(path)):
+        if path.exists() and files.same(models, files.read(path)):
+            continue
+        if arguments.check:
             stale.append(path.name)
+        else:
+            path.write_text(text, encoding="utf-8")
     if stale:
         print(
             f"{', '.join(stale)} differ from the fit; run: python tools/fit_profile.py",

@@ -60,13 +60,14 @@ class Pricing:
 def pricing(profile: DeviceProfile, precision: str) -> Pricing | None:
     """What operators cost on a profile's device, None where nothing was measured.
 
-    `precision`: "int8", "fp32" or "fp16"; see `workload.precision`. Raises ProfileError when the
+    `precision`: "int8", "fp32" or "fp16"; see `workload.precision`. The profile's number of threads
+    counts, where it was measured. Raises ProfileError when the
     profile's latency file is broken.
     """
     if not profile.latency:
         return None
     model, note = _of_precision(files.read(Path(profile.latency)), precision)
-    return Pricing(model, mapper_for(profile), note)
+    return Pricing(model.with_threads(profile.threads), mapper_for(profile), note)
 
 
 def _of_precision(models: Mapping[str, LatencyModel], wanted: str) -> tuple[LatencyModel, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.assessment.latency.model import LatencyModel
 from edgekd.core.errors import ModelFileError, ProfileError
 from edgekd.core.files import reason
-from edgekd.core.records import Record, from_json, to_json
+from edgekd.core.records import Record, from_json, present, to_json
 
 SCHEMA = "edgekd.latency/1"
 
@@ -58,7 +58,7 @@ def write(models: Mapping[str, LatencyModel]) -> str:
 
 
 def same(one: Mapping[str, LatencyModel], other: Mapping[str, LatencyModel]) -> bool:
-    """Whether two fits agree to 4 digits.
+    """Whether two fits agree to 4 digits, and in the words of their basis.
 
     Linear algebra differs in the last bits between machines.
     """
@@ -70,13 +70,15 @@ def same(one: Mapping[str, LatencyModel], other: Mapping[str, LatencyModel]) -> 
                 model.near,
                 model.far,
                 *(factor.value for factor in model.factors),
+                *(factor.value for factor in (present(model.by_threads) or {}).values()),
             ]
             for name, model in models.items()
         }
 
     mine, theirs = figures(one), figures(other)
     return mine.keys() == theirs.keys() and all(
-        len(mine[name]) == len(theirs[name])
+        one[name].basis() == other[name].basis()
+        and len(mine[name]) == len(theirs[name])
         and np.allclose(mine[name], theirs[name], rtol=1e-4, atol=1e-12)
         for name in mine
     )

@@ -12,8 +12,10 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from edgekd.assessment.latency.intervals import student_halfwidth
-from edgekd.core.records import Record
+from edgekd.core.records import UNSET, Record, UnsetType, present
 
 # How far outside the range of the rows a share of the time may lie before a network counts as
 # foreign.
@@ -21,11 +23,35 @@ SLACK = 0.05
 REACH = 2.0  # how many times longer or shorter than any row a network may take, likewise
 
 
+class Conditions(Record, frozen=True):
+    """How times were measured. `kernels`: the kernel library; `governor`: of the CPU's clock.
+
+    "" where the source does not state it.
+    """
+
+    board: str
+    runtime: str
+    kernels: str
+    threads: int
+    governor: str = ""
+
+    @property
+    def runtime_words(self) -> str:
+        """The runtime and its kernel library, such as "TFLite 2.18 with XNNPACK"."""
+        return self.runtime + (f" with {self.kernels}" if self.kernels else "")
+
+    def words(self) -> str:
+        """All of it in one phrase."""
+        governor = f"governor {self.governor}" if self.governor else "governor not stated"
+        return f"{self.board}, {self.runtime_words}, {_threads(self.threads)}, {governor}"
+
+
 class Factor(Record, frozen=True):
     """A ratio of times between two runtimes or two boards.
 
-    `ratios`: {model: ratio}, from models measured on both; `value` is their geometric mean. With no
-    ratios, `assumed` holds (factor, low, high), and `what` says why.
+    `ratios`: {model: ratio}, from models measured on both; `value` is their geometric mean, or
+    that mean shrunk (sources.py). With no ratios, `assumed` holds (factor, low, high), and `what`
+    says why. `counted`: what the ratios are of.
     """
 
     what: str
@@ -33,6 +59,7 @@ class Factor(Record, frozen=True):
     ratios: dict[str, float]
     sources: tuple[str, ...]
     assumed: tuple[float, float, float] | None = None
+    counted: str = "models measured on both"
 
     @property
     def spread(self) -> float:
@@ -43,6 +70,17 @@ class Factor(Record, frozen=True):
         if self.assumed is not None:
             return max(abs(math.log(bound / self.assumed[0])) for bound in self.assumed[1:])
         return student_halfwidth([math.log(ratio / self.value) for ratio in self.ratios.values()])
+
+    def words(self) -> str:
+        """What it multiplies by and why, in one phrase."""
+        if not self.ratios:
+            return f"times {self.value:.2f} for {self.what} (assumed, never measured)"
+        counted = f"{self.what} ({len(self.ratios)} {self.counted})"
+        return (
+            f"the spread of {counted}"
+            if self.value == 1
+            else f"times {self.value:.2f} for {counted}"
+        )
 
 
 def measured_factor(what: str, ratios: Mapping[str, float], sources: Sequence[str]) -> Factor:
@@ -88,7 +126,9 @@ class LatencyModel(Record, frozen=True, kw_only=True):
     `near` and `far`: half-widths in log units of the 90 % interval, for networks whose time divides
     over the features as the rows' does, and for other networks. `shares`: feature -> least and
     greatest share of the rows' predicted time. `span`: least and most milliseconds of the rows.
-    `factors` multiply the result, each with a spread of its own.
+    `factors` multiply the result, each with a spread of its own. `conditions`: those of the
+    predicted times, with the factors applied; UNSET where they are those of the rows. `by_threads`:
+    what another number of threads multiplies the predicted times by, by that number.
     """
 
     device: str
@@ -105,6 +145,21 @@ class LatencyModel(Record, frozen=True, kw_only=True):
     span: tuple[float, float]
     errors: Errors
     factors: tuple[Factor, ...] = ()
+    conditions: Conditions | UnsetType = UNSET
+    by_threads: dict[str, Factor] | UnsetType = UNSET
+
+    def with_threads(self, threads: int) -> LatencyModel:
+        """The model for another number of threads; the same model where nothing is known of it."""
+        factor = (present(self.by_threads) or {}).get(str(threads))
+        at = present(self.conditions)
+        if factor is None or at is None:
+            return self
+        return msgspec.structs.replace(
+            self,
+            factors=(*self.factors, factor),
+            conditions=msgspec.structs.replace(at, threads=threads),
+            by_threads=UNSET,
+        )
 
     def cost(self, features: Mapping[str, float]) -> float:
         """Predicted milliseconds of these features.
@@ -152,18 +207,18 @@ class LatencyModel(Record, frozen=True, kw_only=True):
 
     def basis(self, strange: str = "") -> str:
         """What a prediction rests on, in words. `strange`: see the method of this name."""
-        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        at = present(self.conditions)
         text = (
-            f"{self.rows} rows ({', '.join(self.families)}) on {self.device}, {self.runtime}, "
-            f"{threads}, {self.precision}"
+            (f"for {at.words()}: " if at else "")
+            + f"{self.rows} rows ({', '.join(self.families)}) on {self.device}, {self.runtime}, "
+            f"{_threads(self.threads)}, {self.precision}"
         )
         for factor in self.factors:
-            backing = (
-                f"{len(factor.ratios)} models measured on both"
-                if factor.ratios
-                else "assumed, never measured"
-            )
-            text += f"; times {factor.value:.2f} for {factor.what} ({backing})"
+            text += f"; {factor.words()}"
         if strange:
             text += f"; wide, because {strange}"
         return f"{text}; 90 % interval"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
