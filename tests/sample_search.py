@@ -118,10 +118,14 @@ def _around(auc: float, images: int) -> tuple[float, float]:
     return round(low, 4), round(high, 4)
 
 
-def _trials(candidates: list[CandidateRow]) -> tuple[list[TrialRow], list[CandidateRow]]:
+def _trials(
+    candidates: list[CandidateRow], planned: int | None
+) -> tuple[list[TrialRow], list[CandidateRow]]:
     """Successive halving over the candidates, and those that it leaves."""
     luck, found, before = random.Random(0), [], 0
-    left = candidates
+    # The most capable ones first, of those whose forecast leaves some room.
+    left = sorted(candidates, key=lambda row: (_first(row).latency_ms > 4.8, -_first(row).macs))
+    left = left[: RUNGS[0].planned] if planned is None else left[:planned]
     for rung in RUNGS:
         scored = sorted(
             ((_auc(row, rung.epochs, luck), row) for row in left), key=lambda pair: -pair[0]
@@ -203,15 +207,17 @@ def _command(row: CandidateRow) -> str:
 
 
 def search(
-    state: SearchState = SearchState.FINISHED, sizes: tuple[int, ...] = (64, 96, 128, 160)
+    state: SearchState = SearchState.FINISHED,
+    sizes: tuple[int, ...] = (64, 96, 128, 160),
+    planned: int | None = None,
 ) -> Search:
-    """A search in a state."""
+    """A search in a state. `planned`: candidates at the first rung; None for the plan's 27."""
     impossible = state is SearchState.NOTHING_FITS
     limits = Limits(0.3 if impossible else 5.0, 2_000_000, None, 1.0)
     everything = rows(sizes)
     missed = [(row, misses(row, limits)) for row in everything]
     candidates = [row for row, lost in missed if not lost]
-    trials, left = _trials(candidates)
+    trials, left = _trials(candidates, planned)
     if state in (SearchState.INTERRUPTED, SearchState.RUNNING):
         trials, left = [row for row in trials if row.rung == 0][:19], []
         trials.append(
@@ -227,7 +233,10 @@ def search(
         )
     if impossible:
         trials, left = [], []
-    finalists = [_finalist(row, number, limits) for number, row in enumerate(left)]
+    finalists = sorted(
+        (_finalist(row, number, limits) for number, row in enumerate(left)),
+        key=lambda row: -(row.auc or 0),
+    )
     if state is SearchState.NOTHING_KEPT:
         finalists = [
             msgspec.structs.replace(

@@ -67,13 +67,16 @@ def page(report: Report, examples: Sequence[Example] = ()) -> str:
     return render("report.html", parts)
 
 
-def render(template: str, parts: Mapping[str, object]) -> str:
-    """A page from templates/. Texts are escaped and lose their control characters."""
-    return _environment().get_template(template).render(**parts)
+def render(template: str, parts: Mapping[str, object], package: str = "edgekd.reporting") -> str:
+    """A page from a package's templates/, which may include those of this room.
+
+    Texts are escaped and lose their control characters.
+    """
+    return _environment(package).get_template(template).render(**parts)
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
     def cleaned(value: Any) -> Any:  # whatever a template prints
         # charts are finished markup, which charts.py has cleaned
         return (
@@ -81,7 +84,9 @@ def _environment() -> jinja2.Environment:
         )
 
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("edgekd.reporting"),
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(package), jinja2.PackageLoader("edgekd.reporting")]
+        ),
         autoescape=True,
         finalize=cleaned,
         trim_blocks=True,
