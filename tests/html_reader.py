@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "circle", "line", "polyline"}
+VOID = {"meta", "link", "img", "br", "wbr", "hr", "input", "rect", "circle", "line", "polyline"}
 SVG_EMPTY = {
     "rect",
     "circle",
@@ -45,7 +47,7 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.texts.append(data)
             if "tr" in self.open:
                 self.rows[-1] += data + " "
@@ -66,8 +68,16 @@ class Page(HTMLParser):
         )
 
 
-def assert_alone(text: str) -> Page:
-    """The page, read, after asserting that it loads nothing from outside."""
+def assert_alone(text: str, script: str = "") -> Page:
+    """The page, read, after asserting that it loads nothing from outside.
+
+    `script`: the only script that it may hold, whose digest its policy has to name.
+    """
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"; script-src 'sha256-{digest}'\">" in text
+        assert text.count(f"<script>{script}</script>") == 1
+        text = text.replace(f"<script>{script}</script>", "")
     read = Page(text)
     for tag, name, value in read.attributes:
         assert name not in ("srcset", "action", "ping", "background", "poster", "xlink:href"), (
@@ -81,7 +91,6 @@ def assert_alone(text: str) -> Page:
             assert re.fullmatch(r"--s:[01]\.\d+", value), value
     assert not re.search(r"@import|url\s*\(", text.split("</style>")[0])
     assert "<script" not in text.lower()
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in read.values(
-        "meta", "content"
-    )
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert any(content.startswith(policy) for content in read.values("meta", "content"))
     return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from collections.abc import Collection
 from typing import Any
 
 from edgekd.core.records import from_json
@@ -422,13 +423,16 @@ EXAMPLES = [
 FIXED = {"schema", "state", "metric", "labels", "origin", "answers", "kind", "part"}
 
 
-def every_text(value: Any, key: str = "") -> Any:
-    """The same report with every text hostile that could come from outside."""
+def every_text(value: Any, key: str = "", fixed: Collection[str] = FIXED) -> Any:
+    """The same record with every text hostile that could come from outside.
+
+    `fixed`: fields that have one of a few values.
+    """
     if isinstance(value, dict):
-        return {name: every_text(item, name) for name, item in value.items()}
+        return {name: every_text(item, name, fixed) for name, item in value.items()}
     if isinstance(value, list):
-        return [every_text(item, key) for item in value]
-    return HOSTILE + value if isinstance(value, str) and key not in FIXED else value
+        return [every_text(item, key, fixed) for item in value]
+    return HOSTILE + value if isinstance(value, str) and key not in fixed else value
 
 
 def other() -> dict[str, Any]:

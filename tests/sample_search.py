@@ -14,18 +14,16 @@ from edgekd.search import front
 from edgekd.search.candidate import Candidate
 from edgekd.search.forecast import Forecast
 from edgekd.search.limits import Limits, Objective
+from edgekd.search.reach import within
 from edgekd.search.record import (
     CandidateRow,
     Choice,
-    Dropped,
-    DropReason,
     EpochScore,
     FinalistRow,
     ForecastRow,
     Latency,
     LimitName,
     Miss,
-    NearMiss,
     RankCorrelation,
     Request,
     RungRow,
@@ -37,7 +35,7 @@ from edgekd.search.record import (
     TrialRow,
     TrialState,
 )
-from edgekd.search.search_rows import candidate_row, names
+from edgekd.search.search_rows import candidate_row, dropped_rows, names
 
 # Name -> millions of multiply-accumulates for an image of 224 px, and of parameters; rounded.
 STUDENTS = {
@@ -79,33 +77,17 @@ def _forecast(candidate: Candidate, profile: str) -> Forecast:
     )
 
 
-def rows(sizes: tuple[int, ...]) -> list[CandidateRow]:
-    """All candidates of the space."""
+def space(sizes: tuple[int, ...]) -> dict[Candidate, dict[str, Forecast]]:
+    """All candidates of the space, each with its forecast on each device."""
     found = [
         Candidate(student, px, pruned, "imagenet")
         for student, px, pruned in itertools.product(STUDENTS, sizes, (0.0, 0.25, 0.5, 0.65))
     ]
-    named = names(found)
-    return [
-        candidate_row(one, named[one], {name: _forecast(one, name) for name in PROFILES})
-        for one in found
-    ]
+    return {one: {name: _forecast(one, name) for name in PROFILES} for one in found}
 
 
 def _first(row: CandidateRow) -> ForecastRow:
     return row.forecasts[0]
-
-
-def misses(row: CandidateRow, limits: Limits) -> list[Miss]:
-    """What a candidate misses at the favourable end of its forecast."""
-    forecast, found = _first(row), []
-    if limits.latency_ms is not None and forecast.low_ms > limits.latency_ms:
-        text = f"at least {forecast.low_ms:.3g} ms, and {limits.latency_ms:g} ms are allowed"
-        found.append(Miss(LimitName.LATENCY, limits.latency_ms, forecast.low_ms, text))
-    if limits.size_bytes is not None and forecast.size_bytes > limits.size_bytes:
-        text = f"{forecast.size_bytes / 1e6:.2f} MB, and {limits.size_bytes / 1e6:g} MB are allowed"
-        found.append(Miss(LimitName.SIZE, limits.size_bytes, forecast.size_bytes, text))
-    return found
 
 
 def _auc(row: CandidateRow, epochs: int, luck: random.Random) -> float:
@@ -174,7 +156,14 @@ def _finalist(row: CandidateRow, number: int, limits: Limits) -> FinalistRow:
         for forecast in row.forecasts
     ]
     short = (
-        [Miss(LimitName.DROP, limits.drop_points, drop * 100, f"{drop * 100:.1f} points below")]
+        [
+            Miss(
+                LimitName.DROP,
+                limits.drop_points,
+                drop * 100,
+                f"{drop * 100:.1f} points of top-1 below the teacher, at most 1 allowed",
+            )
+        ]
         if limits.drop_points is not None and drop * 100 > limits.drop_points
         else []
     )
@@ -214,9 +203,11 @@ def search(
     """A search in a state. `planned`: candidates at the first rung; None for the plan's 27."""
     impossible = state is SearchState.NOTHING_FITS
     limits = Limits(0.3 if impossible else 5.0, 2_000_000, None, 1.0)
-    everything = rows(sizes)
-    missed = [(row, misses(row, limits)) for row in everything]
-    candidates = [row for row, lost in missed if not lost]
+    forecasts = space(sizes)
+    named = names(list(forecasts))
+    reach = within([one["pi4"] for one in forecasts.values()], limits)
+    candidates = [candidate_row(one, named[one], forecasts[one]) for one in reach.candidates]
+    dropped = dropped_rows(reach, named, forecasts)
     trials, left = _trials(candidates, planned)
     if state in (SearchState.INTERRUPTED, SearchState.RUNNING):
         trials, left = [row for row in trials if row.rung == 0][:19], []
@@ -240,15 +231,23 @@ def search(
     if state is SearchState.NOTHING_KEPT:
         finalists = [
             msgspec.structs.replace(
-                row, misses=[Miss(LimitName.DROP, 1.0, 2.3, "2.3 points below the teacher")]
+                row,
+                misses=[
+                    Miss(
+                        LimitName.DROP,
+                        1.0,
+                        2.3,
+                        "2.3 points of top-1 below the teacher, at most 1 allowed",
+                    )
+                ],
             )
             for row in finalists
         ]
-    made = _record(state, limits, len(everything), candidates, missed, trials, finalists)
+    made = _record(state, limits, candidates, dropped, trials, finalists)
     return msgspec.structs.replace(made, fronts=front.fronts(made))
 
 
-def _record(state, limits, considered, candidates, missed, trials, finalists) -> Search:
+def _record(state, limits, candidates, dropped, trials, finalists) -> Search:
     good = state is SearchState.FINISHED
     return Search(
         edgekd="0.2.0",
@@ -271,9 +270,9 @@ def _record(state, limits, considered, candidates, missed, trials, finalists) ->
             f"{limits.latency_ms:g}ms --max-size 2MB --max-drop 1.0 --budget 60m --workers 2",
         ),
         score=ScoreKind.AUC,
-        considered=considered,
+        considered=len(candidates) + dropped.candidates,
         candidates=candidates,
-        dropped=_dropped(missed),
+        dropped=dropped,
         teacher=TeacherRow(
             name="vit_small_patch14_dinov2",
             top1=0.912,
@@ -295,21 +294,3 @@ def _record(state, limits, considered, candidates, missed, trials, finalists) ->
 
 def _choice(row: FinalistRow, why: str) -> Choice:
     return Choice(row.candidate, why, row.folder, row.command)
-
-
-def _dropped(missed: list[tuple[CandidateRow, list[Miss]]]) -> Dropped:
-    lost = [(row, found) for row, found in missed if found]
-    nearest = sorted(lost, key=lambda pair: (len(pair[1]), pair[1][0].found / pair[1][0].allowed))
-    texts = {
-        LimitName.LATENCY: "slower than allowed, even at the favourable end",
-        LimitName.SIZE: "larger than allowed",
-    }
-    return Dropped(
-        candidates=len(lost),
-        reasons=[
-            DropReason(name, count, text)
-            for name, text in texts.items()
-            if (count := sum(any(miss.limit is name for miss in found) for _, found in lost))
-        ],
-        nearest=[NearMiss(row, found) for row, found in nearest[:5]],
-    )

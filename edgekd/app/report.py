@@ -13,6 +13,7 @@ from edgekd.assessment import slowness
 from edgekd.core.errors import RecipeError
 from edgekd.reporting import comparison
 from edgekd.reporting.out_folder import read_report
+from edgekd.search import published
 
 
 def run(asked: Report) -> ReportResult:
@@ -31,7 +32,10 @@ def run(asked: Report) -> ReportResult:
         return ReportResult(folders, slow=tuple(slowness.rank(folder) for folder in folders))
     if len(folders) > 1:
         return ReportResult(folders, comparison=comparison.compare(comparison.read(folders)))
-    return ReportResult(folders, (read_report(folders[0]),))
+    folder = folders[0]
+    if published.is_search(folder):
+        return ReportResult(folders, search=published.read(folder))
+    return ReportResult(folders, (read_report(folder),))
 
 
 def _why(asked: Report, folders: tuple[Path, ...]) -> ReportResult:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgekd.proof.certificate_record import CertificateBody
     from edgekd.reporting.comparison_record import Comparison
     from edgekd.reporting.report_record import Report
+    from edgekd.search.record import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,22 +227,25 @@ class VerifyResult(Judged):
 
 @dataclass(frozen=True)
 class ReportResult:
-    """One report, a comparison of several builds, or the slowest operators of each.
+    """One report, a comparison of several builds, a search, or the slowest operators of each.
 
-    `reports` has the report of a single folder. `comparison` is there for several folders, and
-    `slow` when `why_slow` was asked for.
+    `reports` has the report of a single folder. `comparison` is there for several folders, `search`
+    for the out folder of a search, and `slow` when `why_slow` was asked for.
     """
 
     folders: tuple[Path, ...]
     reports: tuple[Report, ...] = ()
     comparison: Comparison | None = None
     slow: tuple[Slowness, ...] = ()
+    search: Search | None = None
 
     @property
     def report(self) -> Report:
         """The report of the only folder. Raises ModelFileError when several were named."""
         if len(self.reports) != 1:
-            raise ModelFileError("there is no single report", "use `comparison` or `slow`")
+            raise ModelFileError(
+                "there is no single report", "use `comparison`, `search` or `slow`"
+            )
         return self.reports[0]
 
     @property
@@ -249,15 +253,21 @@ class ReportResult:
         """What `edgekd report --json` prints."""
         if self.comparison is not None:
             return self.comparison
+        if self.search is not None:
+            return self.search
         found = self.slow or self.reports
         return found[0] if len(found) == 1 else found
 
     def html(self) -> str:
-        """The report, or the comparison, as a web page that needs no other file."""
+        """The report, the comparison or the search as a web page that needs no other file."""
         if self.comparison is not None:
             from edgekd.reporting import comparison_page
 
             return comparison_page.page(self.comparison)
+        if self.search is not None:
+            from edgekd.search import page
+
+            return page.page(self.search)
         from edgekd.reporting import html_report
 
         return html_report.page(self.report)
@@ -270,6 +280,10 @@ class ReportResult:
                 for row in self.comparison.figures
             ]
             return notebook.table(("figure", *names), rows)
+        if self.search is not None:
+            from edgekd.app import notebook_search
+
+            return notebook_search.table(self.search)
         tables = [BuildResult(folder, report) for folder, report in self._with_folders()]
         return "".join(result._repr_html_() for result in tables)
 

@@ -7,6 +7,7 @@ only move apart, so labels do not overlap there either.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -200,12 +201,9 @@ def _steps(plane: Plane, front: Sequence[tuple[float, float]]) -> str:
     """The front as steps: the best value of y that is to be had up to each x."""
     if len(front) < 2:
         return ""
-    corners, before = [], None
-    for x, y in front:
-        if before is not None:
-            corners.append((x, before))
-        corners.append((x, y))
-        before = y
+    corners = list(front[:1])
+    for (_, before), (x, y) in itertools.pairwise(front):
+        corners += [(x, before), (x, y)]
     trace = " ".join(f"{plane.x(x):.2f},{plane.y(y):.2f}" for x, y in corners)
     foot = plane.frame.foot
     return (

@@ -147,9 +147,7 @@ def _choice(search: Search, head: str, choice: Choice) -> ChoiceView:
 def _figures(search: Search, row: FinalistRow) -> list[KeyFigure]:
     profile = search.request.profile
     latency = row.latency(profile)
-    score, interval = (
-        (row.auc, row.auc_ci95) if search.score == "auc" else (row.top1, row.top1_ci95)
-    )
+    score, interval = words.finalist_score(search, row)
     bound = words.latency_bound(latency)
     return [
         KeyFigure(
@@ -172,9 +170,7 @@ def _figures(search: Search, row: FinalistRow) -> list[KeyFigure]:
 
 
 def _finalist(search: Search, row: FinalistRow) -> FinalistLine:
-    score, interval = (
-        (row.auc, row.auc_ci95) if search.score == "auc" else (row.top1, row.top1_ci95)
-    )
+    score, interval = words.finalist_score(search, row)
     latencies = [row.latency(name) for name in (search.request.profile, *search.request.also)]
     return FinalistLine(
         name=row.candidate,
@@ -227,7 +223,7 @@ def _near_miss(search: Search, row: NearMiss) -> MissLine:
         latency_bound=words.latency_bound(forecast),
         size=words.size(None if forecast is None else forecast.size_bytes),
         memory=words.size(None if forecast is None else forecast.memory_bytes),
-        misses=[f"{words.LIMITS[miss.limit]}: {miss.text}" for miss in row.misses],
+        misses=[miss.text for miss in row.misses],
     )
 
 

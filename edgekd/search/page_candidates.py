@@ -27,7 +27,14 @@ ORDER = {
     TrialState.LOST: 5,
     TrialState.FAILED: 6,
 }
-STYLES = {TrialState.FINALIST: "first", TrialState.STOPPED: "stopped"}
+# The chart's lines: CSS class and name, the uppermost first.
+FINALIST, GOING_ON, STOPPED = ("first", "finalists"), ("going", "going on"), ("stopped", "stopped")
+STYLES = {
+    TrialState.FINALIST: FINALIST,
+    TrialState.STOPPED: STOPPED,
+    TrialState.FAILED: STOPPED,
+    TrialState.LOST: STOPPED,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +65,11 @@ class CandidateLine:
 
 @dataclasses.dataclass(frozen=True)
 class CandidatesView:
-    """Everything about the candidates that were not dropped."""
+    """Everything about the candidates that were not dropped. `legend`: (CSS class, name)."""
 
     score: str
     chart: str
+    legend: list[tuple[str, str]]
     rungs: list[RungLine]
     shown: list[CandidateLine]
     folded: list[CandidateLine]
@@ -80,6 +88,7 @@ def candidates_view(search: Search) -> CandidatesView | None:
     return CandidatesView(
         score=words.SCORES[search.score],
         chart=_chart(search, last),
+        legend=list(dict.fromkeys(STYLES.get(last[row.name].state, GOING_ON) for row in tried)),
         rungs=[_rung(search, number) for number in range(len(search.rungs))],
         shown=lines[:SHOWN],
         folded=lines[SHOWN:],
@@ -124,7 +133,7 @@ def _rung(search: Search, number: int) -> RungLine:
     trials = [row for row in search.trials if row.rung == rung.rung]
     scores = [row.score for row in trials if row.score is not None]
     states = [row.state for row in trials]
-    counts = [f"{states.count(state)} {words.TRIALS[state]}" for state in ORDER if state in states]
+    counts = [words.counted(state, states.count(state)) for state in ORDER if state in states]
     of = "" if rung.stage == "distil" else f" of {rung.stage}"
     return RungLine(
         name=f"{rung.rung + 1}",
@@ -132,7 +141,7 @@ def _rung(search: Search, number: int) -> RungLine:
         trained=len(trials),
         counts=", ".join(counts),
         best=words.score(search.score, max(scores, default=None)),
-        seconds=fmt.seconds(sum(row.seconds for row in trials)),
+        seconds=fmt.seconds(sum(row.seconds for row in trials)) if trials else "",
     )
 
 
@@ -143,7 +152,7 @@ def _chart(search: Search, last: dict[str, TrialRow]) -> str:
     for name, trial in sorted(last.items(), key=lambda pair: -ORDER[pair[1].state]):
         points = _points([row for row in search.trials if row.candidate == name], drawn)
         if points:
-            lines.append(charts.Line(name, points, STYLES.get(trial.state, "second")))
+            lines.append(charts.Line(name, points, STYLES.get(trial.state, GOING_ON)[0]))
     best = max((y for line in lines for _, y in line.points), default=None)
     return charts.lines(
         lines,

@@ -51,9 +51,12 @@ def front_view(search: Search, front: FrontRow) -> FrontView:
     """The charts of one device."""
     stopped = _stopped(search, front)
     behind = _near(stopped, front)
-    named = [row for row in front.points if row.standing is not Standing.BEHIND][:MOST_BARS]
+    # Of unfinished trials there are many, and most are within chance of the front.
+    finalists = front.basis is FrontBasis.FINALISTS
+    least = Standing.WITHIN_CHANCE if finalists else Standing.ON
+    named = [row for row in front.points if row.standing in (Standing.ON, least)][:MOST_BARS]
     limits = search.request.limits
-    least = _least_score(search, front)
+    lowest = _least_score(search, front)
     return FrontView(
         profile=front.profile,
         wide=_chart(search, front, behind, {row.candidate: row.candidate for row in named}),
@@ -67,7 +70,7 @@ def front_view(search: Search, front: FrontRow) -> FrontView:
         key=[row.candidate for row in named],
         basis=_basis(search, front),
         limit_note="The limit on the loss is in points of top-1, and is not drawn."
-        if limits.drop_points is not None and least is None
+        if limits.drop_points is not None and lowest is None
         else "",
         stopped=_told(stopped, behind),
         legend=[

@@ -9,9 +9,10 @@ from edgekd.core.errors import ModelFileError
 from edgekd.core.files import is_file
 from edgekd.core.records import from_json, to_json
 from edgekd.core.store import facts_json, read_json
+from edgekd.search.page import page
 from edgekd.search.record import SCHEMA, Search
 
-FILE = "search.json"
+FILE, PAGE = "search.json", "search.html"
 
 
 def is_search(folder: Path) -> bool:
@@ -20,12 +21,13 @@ def is_search(folder: Path) -> bool:
 
 
 def write(out: Path, search: Search) -> None:
-    """Write search.json, each whole or not at all.
+    """Write search.json, and search.html beside it, each whole or not at all.
 
     Raises StoreError for a full disk or a folder that may not be written to.
     """
     with atomic_files.disk_errors(out):
         atomic_files.replace(out / FILE, facts_json(to_json(search)))
+        atomic_files.replace(out / PAGE, page(search).encode())
 
 
 def read(folder: Path) -> Search:

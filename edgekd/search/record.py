@@ -37,14 +37,13 @@ class ScoreKind(enum.StrEnum):
 
 
 class LimitName(enum.StrEnum):
-    """What a candidate can miss."""
+    """What a candidate can miss. Before training it is a `reach.Reason`."""
 
-    LATENCY = "latency"
-    SIZE = "size"
-    MEMORY = "memory"
-    DROP = "drop"  # points of top-1 below the teacher
     OPERATORS = "operators"  # the device cannot run the network as asked
-    UNKNOWN = "unknown"  # nothing is known of its latency, and a limit is set
+    MEMORY = "memory"
+    SIZE = "size"
+    LATENCY = "latency"
+    DROP = "drop"  # points of top-1 below the teacher
 
 
 class TrialState(enum.StrEnum):
@@ -137,7 +136,7 @@ class Miss(Record, frozen=True):
     """A limit that a candidate misses.
 
     `found`: its figure at the favourable end of the interval, in the unit of the limit; None where
-    there is no figure. `text`: the miss in words, such as "at least 7.3 ms, and 5 ms are allowed".
+    there is no figure. `text`: in words, such as "latency 7.3 ms at best, at most 5 ms allowed".
     """
 
     limit: LimitName
@@ -154,7 +153,7 @@ class NearMiss(Record, frozen=True):
 
 
 class DropReason(Record, frozen=True):
-    """How many candidates miss a limit. One that misses several counts for each of them."""
+    """How many candidates miss a limit. One that misses several counts for the worst of them."""
 
     limit: LimitName
     candidates: int

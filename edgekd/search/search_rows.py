@@ -1,4 +1,4 @@
-"""Rows of search.json from what the search works with: candidates, forecasts, limits."""
+"""Rows of search.json from what the search works with: candidates, forecasts, what was dropped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from collections.abc import Mapping, Sequence
 
 from edgekd.search.candidate import Candidate
 from edgekd.search.forecast import Forecast
-from edgekd.search.record import CandidateRow, ForecastRow
+from edgekd.search.reach import Reach, Reason
+from edgekd.search.record import (
+    CandidateRow,
+    Dropped,
+    DropReason,
+    ForecastRow,
+    LimitName,
+    Miss,
+    NearMiss,
+)
+
+NEAREST = 5  # of the dropped candidates that search.json has; all may be thousands
+WHY = {
+    Reason.OPERATORS: "the device does not run all their operators as the profile asks",
+    Reason.MEMORY: "they need more memory than allowed",
+    Reason.SIZE: "their file is larger than allowed",
+    Reason.LATENCY: "they are slower than allowed, even at the favourable end of the interval",
+}
 
 
 def names(candidates: Sequence[Candidate]) -> dict[Candidate, str]:
@@ -49,4 +66,30 @@ def forecast_row(forecast: Forecast) -> ForecastRow:
         memory_bytes=forecast.memory_bytes,
         macs=forecast.macs,
         refused=list(forecast.refused),
+    )
+
+
+def dropped_rows(
+    reach: Reach,
+    named: Mapping[Candidate, str],
+    forecasts: Mapping[Candidate, Mapping[str, Forecast]],
+) -> Dropped:
+    """What was dropped before training. `forecasts`: of each candidate, as in `candidate_row`."""
+    return Dropped(
+        candidates=len(reach.dropped),
+        reasons=[
+            DropReason(LimitName(reason), count, WHY[reason])
+            for reason, count in reach.counts().items()
+        ],
+        nearest=[
+            NearMiss(
+                candidate_row(candidate, named[candidate], forecasts[candidate]),
+                [
+                    Miss(LimitName(miss.reason), miss.allowed, miss.found, miss.why)
+                    for miss in one.misses
+                ],
+            )
+            for one in reach.nearest(NEAREST)
+            for candidate in (one.forecast.candidate,)
+        ],
     )

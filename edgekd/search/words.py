@@ -35,7 +35,6 @@ LIMITS = {
     LimitName.MEMORY: "memory",
     LimitName.DROP: "loss of accuracy",
     LimitName.OPERATORS: "operators",
-    LimitName.UNKNOWN: "not predicted",
 }
 STANDINGS = {
     Standing.ON: "on the front",
@@ -135,6 +134,13 @@ def size(count: int | None) -> str:
     return f"{count / 1e6:.2f}".rstrip("0").rstrip(".") + " MB"
 
 
+def finalist_score(search: Search, row: FinalistRow) -> tuple[float | None, Interval | None]:
+    """The figure of a finalist that ranks, with its interval."""
+    if search.score is ScoreKind.AUC:
+        return row.auc, row.auc_ci95
+    return row.top1, row.top1_ci95
+
+
 def against_teacher(row: FinalistRow) -> str:
     """A finalist's top-1 less the teacher's, in points; "–" where it is not known."""
     return "–" if row.drop_points is None else points(-row.drop_points / 100)
@@ -150,7 +156,7 @@ def against_bound(row: FinalistRow) -> str:
 
 def faults(row: FinalistRow) -> list[str]:
     """All that is wrong with a finalist: limits that it misses, and gates that it failed."""
-    return [f"{LIMITS[miss.limit]}: {miss.text}" for miss in row.misses] + list(row.gates)
+    return [miss.text for miss in row.misses] + list(row.gates)
 
 
 def certificate(row: FinalistRow) -> str:

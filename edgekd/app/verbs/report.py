@@ -13,13 +13,14 @@ from edgekd.app.results import ReportResult
 from edgekd.app.terminal.bench import show_changes
 from edgekd.app.terminal.build import show_report
 from edgekd.app.terminal.comparison import show_comparison
+from edgekd.app.terminal.search import show_search
 from edgekd.app.terminal.slow import show_slow
 from edgekd.core.errors import RecipeError
 from edgekd.device import bench_history
 
 
 def run(command: ReportCommand) -> int:
-    """Show one report, a comparison, or the slowest operators."""
+    """Show one report, a comparison, a search, or the slowest operators."""
     console = Console()
     with console:
         result = report.run(dataclasses.replace(command, progress=console))
@@ -37,6 +38,8 @@ def _show(console: Console, command: ReportCommand, result: ReportResult) -> Non
         show_slow(console.say, slow)
     if result.comparison is not None:
         show_comparison(console.say, result.comparison)
+    if result.search is not None:
+        show_search(console.say, result.search)
     for folder, found in zip(result.folders, result.reports, strict=False):
         show_report(console.say, found, folder, None)
         if not command.why:
