@@ -98,7 +98,7 @@ def place(tmp_path: Path, server: sshd.Sshd) -> Iterator[Place]:
     server.fresh()
     made = Place(tmp_path, server)
     yield made
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (
         server.sessions() or processes_with(str(tmp_path)) or list(server.temp.iterdir())
     ) and time.monotonic() < end:
