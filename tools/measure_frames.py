@@ -1,10 +1,12 @@
 """Prints what the resize inside the file changes: answers of finished builds behind a frame.
 
-    python -m tools.measure_frames DATA/test builds/DIR ...
+    python -m tools.measure_frames DATA/test builds/DIR ... --factor 3
 
-The trained network of each build is put behind a frame of three times its side. Top-1 of its own
-file and of the framed one on all test images (a folder of class folders), the share of answers
-that are those of Pillow's resize outside, and the range of top-1 over five resizers.
+The trained network of each build is put behind a frame of so many times its side. All test images
+(a folder of class folders) are brought to the frame by Pillow. Printed are top-1 of the build's own
+file and of the framed one; the share of images with the same answer as by Pillow's resize to the
+network's side, of the frame and of the image itself; how far those answers that differ are apart,
+in steps of the output; and the range of top-1 over five resizers.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.core.artifacts import QuantNetwork
+from edgekd.core.frames import FACTORS, USUAL_FACTOR
 from edgekd.core.resizer_names import Resizer
 from edgekd.core.store import Store
 from edgekd.data import images
@@ -29,38 +32,64 @@ from edgekd.quantization.restoring import rebuild
 from edgekd.tflite import runtime
 from tools.measure_resizers import TRAINED
 
+Codes = np.ndarray
+
 
 def main() -> None:
     """Print a row for each build."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("builds", type=Path, nargs="+")
+    parser.add_argument("--factor", type=int, choices=FACTORS, default=USUAL_FACTOR)
     asked = parser.parse_args()
     paths = sorted(asked.data.glob("*/*"))
     classes = sorted({path.parent.name for path in paths})
     labels = np.array([classes.index(path.parent.name) for path in paths])
     pictures = [images.decode(path.read_bytes(), path.name) for path in paths]
-    print("| build | frame | outside | inside | same answer | range outside | range inside |")
-    print("|---" * 7 + "|", flush=True)
+    print(
+        "| build | frame | outside | inside | as Pillow of the frame | as Pillow of the image | "
+        "steps apart | range outside | range inside |"
+    )
+    print("|---" * 9 + "|", flush=True)
     for out in asked.builds:
         trained = _trained(out)
-        whole = framed(
-            trained, builders.create(trained.arch, trained.options), [3 * trained.px] * 2
-        )
-        files = [(out / "model.tflite").read_bytes(), _file(whole)]
-        sides = (trained.px, 3 * trained.px)
-        answers = [
-            [_answers(file, pictures, _by(name, side)) for name in TRAINED]
-            for file, side in zip(files, sides, strict=True)
+        px, side = trained.px, asked.factor * trained.px
+        whole = framed(trained, builders.create(trained.arch, trained.options), [side] * 2)
+        own, with_frame = (out / "model.tflite").read_bytes(), _file(whole)
+        outside = [_codes(own, pictures, _by(name, px)) for name in TRAINED]
+        inside = [_codes(with_frame, pictures, _by(name, side)) for name in TRAINED]
+        first = _by(Resizer.PILLOW, side)
+        of_frame = _codes(own, pictures, lambda image: images.resized(first(image), px, px))  # noqa: B023
+        apart = _apart(outside[0], inside[0])
+        cells = [
+            out.name,
+            f"{side} x {side}",
+            *(f"{_right(each[0], labels):.1%}" for each in (outside, inside)),
+            *(f"{_agree(each, inside[0]):.1%}" for each in (of_frame, outside[0])),
+            f"{min(apart)} to {max(apart)}" if apart else "-",
         ]
-        right = [[float((said == labels).mean()) for said in each] for each in answers]
-        same = float((answers[0][0] == answers[1][0]).mean())
-        ranges = [f"{(max(each) - min(each)) * 100:.1f}" for each in right]
-        print(
-            f"| {out.name} | {sides[1]} x {sides[1]} | {right[0][0]:.1%} | {right[1][0]:.1%} | "
-            f"{same:.1%} | {ranges[0]} | {ranges[1]} |",
-            flush=True,
-        )
+        for each in (outside, inside):
+            right = [_right(codes, labels) for codes in each]
+            cells.append(f"{(max(right) - min(right)) * 100:.1f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _right(codes: Codes, labels: np.ndarray) -> float:
+    return float((codes.argmax(1) == labels).mean())
+
+
+def _agree(one: Codes, other: Codes) -> float:
+    return float((one.argmax(1) == other.argmax(1)).mean())
+
+
+def _apart(one: Codes, other: Codes) -> list[int]:
+    """For each image with two answers: how many steps its own class lost to the other one."""
+    found = []
+    for before, after in zip(one.astype(int), other.astype(int), strict=True):
+        old, new = before.argmax(), after.argmax()
+        if old != new:
+            found.append(int(before[old] - before[new] + after[new] - after[old]))
+    return found
 
 
 def _trained(out: Path) -> QuantNetwork:
@@ -82,12 +111,11 @@ def _by(name: Resizer, side: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda image: images.as_rgb(fitted(image, side, "squash", name))
 
 
-def _answers(
+def _codes(
     file: bytes, pictures: list[np.ndarray], make: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """The class that a file gives each picture."""
-    shown = np.stack([make(picture) for picture in pictures])
-    return np.asarray(runtime.run(file, shown).argmax(1))
+) -> Codes:
+    """The output codes that a file gives each picture, int8 [n, classes]."""
+    return np.asarray(runtime.run(file, np.stack([make(picture) for picture in pictures])))
 
 
 if __name__ == "__main__":

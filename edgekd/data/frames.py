@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.frames import Frame
+from edgekd.core.frames import Filter, Frame
 
 Pixels = NDArray[np.uint8]
-
-SHIFT = 128  # between a pixel and the int8 code that the file computes with
 
 
 def placed(image: Pixels, frame: Frame) -> Pixels:
@@ -34,22 +32,34 @@ def centred(image: Pixels, height: int, width: int) -> Pixels:
 def reduced(frames: Pixels, frame: Frame) -> Pixels:
     """Frames uint8 [n, height, width, c] as the network sees them: uint8 [n, px, px, c].
 
-    As AVERAGE_POOL_2D does it on int8 codes: the mean, rounded half away from zero.
+    As the file does it: rows first, then columns, each rounded to whole pixels.
     """
     found = np.empty((len(frames), frame.px, frame.px, frames.shape[3]), np.uint8)
-    rows, columns = _square(frame)
-    count = frame.factor**2
+    rows = slice(frame.top, frame.top + frame.side)
+    columns = slice(frame.left, frame.left + frame.side)
     for place, whole in enumerate(frames):  # one by one: the sums of all would take much memory
-        cut = whole[rows, columns].astype(np.int32)
-        shape = (frame.px, frame.factor, frame.px, frame.factor, -1)
-        sums = cut.reshape(shape).sum((1, 3)) - SHIFT * count
-        rounded = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
-        found[place] = rounded + SHIFT
+        narrow = _along_rows(whole[rows, columns], frame)
+        found[place] = _along_rows(narrow.swapaxes(0, 1), frame).swapaxes(0, 1)
     return found
 
 
-def _square(frame: Frame) -> tuple[slice, slice]:
-    return (
-        slice(frame.top, frame.top + frame.side),
-        slice(frame.left, frame.left + frame.side),
+def _along_rows(image: Pixels, frame: Frame) -> Pixels:
+    """An image uint8 [h, side, c] reduced along its rows: uint8 [h, px, c]."""
+    pixels = image.astype(np.int32)
+    inner = pixels[:, frame.factor - frame.outside : frame.side - frame.factor + frame.outside]
+    first, last = frame.first_filter, frame.last_filter
+    parts = (
+        _means(pixels[:, : len(first.weights)], first, 1),
+        _means(inner, frame.filter, frame.factor),
+        _means(pixels[:, -len(last.weights) :], last, 1),
     )
+    return np.concatenate(parts, 1).astype(np.uint8)
+
+
+def _means(pixels: NDArray[np.int32], by: Filter, step: int) -> NDArray[np.int32]:
+    """The weighted means of [h, w, c] along the rows, one every `step` pixels, rounded."""
+    count = (pixels.shape[1] - len(by.weights)) // step + 1
+    sums = np.full((len(pixels), count, pixels.shape[2]), by.nudge, np.int32)
+    for place, code in enumerate(by.codes):
+        sums += code * pixels[:, place : place + (count - 1) * step + 1 : step]
+    return (2 * sums + by.divisor) // (2 * by.divisor)

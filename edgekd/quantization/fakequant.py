@@ -230,12 +230,14 @@ class PerChannelWeightFakeQuant(nn.Module):
 
     Input and output: float32 [out, in, kh, kw] or [out, in]. Granularity "per_tensor" gives the
     layer one scale. `attach` names the edges of the layer, which bound the scales
-    (`edgekd.tflite.int8_rules.weight_scale_floor` and `weight_scale_ceiling`).
+    (`edgekd.tflite.int8_rules.weight_scale_floor` and `weight_scale_ceiling`). `step`: the scale of
+    all channels where the weights are given on their grid, and not trained.
     """
 
-    def __init__(self, granularity: str = "per_channel") -> None:
+    def __init__(self, granularity: str = "per_channel", step: float | None = None) -> None:
         super().__init__()
         self.granularity = granularity
+        self.step = step
         self.phase = "float"
         self.scale = torch.ones(1)  # of the last forward pass; the bias is rounded with it
         # In a tuple, so that nn.Module does not register the modules a second time.
@@ -249,6 +251,8 @@ class PerChannelWeightFakeQuant(nn.Module):
 
     def scales(self, weight: Tensor) -> Tensor:
         """max|w| / 127 within the bounds that the layer's edges set: float32 [out] or [1]."""
+        if self.step is not None:
+            return torch.full([len(weight)], self.step, device=weight.device)
         with torch.no_grad():
             flat = weight.detach().abs().flatten(1).amax(dim=1).double() / WEIGHT_LIMIT
             flat = flat.clamp_(min=SCALE_FLOOR)

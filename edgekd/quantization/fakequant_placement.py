@@ -96,6 +96,8 @@ STRIDED = Operator.STRIDED_SLICE
 # A pad with another number than zero becomes this operator.
 FILLED = Operator.PADV2
 CONSTANT = "CONSTANT"  # the writer of an edge that is a constant: a position embedding, a slope
+# In the meta data of a layer whose weights are given on their grid: the step of that grid.
+WEIGHT_STEP = "weight_step"
 operator_table(
     f"{__name__}.RULES",
     [*(rule.op for rule in RULES.values()), DEPTHWISE, STRIDED, FILLED],
@@ -218,7 +220,10 @@ def insert(network: fx.GraphModule, rules: Int8Rules, input_range: Range) -> Non
         node.replace_all_uses_with(quantized)
         quantized.args = (node,)
     for number, (layer, granularity) in enumerate(weights):
-        network.add_module(f"weight_fake_quant_{number}", PerChannelWeightFakeQuant(granularity))
+        network.add_module(
+            f"weight_fake_quant_{number}",
+            PerChannelWeightFakeQuant(granularity, layer.meta.get(WEIGHT_STEP)),
+        )
         with network.graph.inserting_before(layer):
             quantized = network.graph.call_module(f"weight_fake_quant_{number}", (layer.args[1],))
         layer.args = (layer.args[0], quantized, *layer.args[2:])

@@ -39,6 +39,7 @@ from edgekd.quantization.qat_structure import (
     before_softmax,
     constants_in,
     find_layers,
+    layer_state,
     name_edges,
     round_biases,
     writers_of,
@@ -217,7 +218,7 @@ def prepare(
     if rules.softmax == "append":
         folding.append_softmax(graph)
     if frame is not None:
-        put_before(graph, frame)
+        put_before(graph, frame, grid)
     refuse_unknown(graph.graph)
     insert(graph, rules, grid)
     # Without the parameters that nothing reads any more, such as those of folded batch norms.
@@ -294,12 +295,7 @@ def finish(network: QatNetwork) -> Finished:
     set_phase(network, "frozen")
     state: dict[str, Tensor] = {}
     for layer in network.layers:
-        weight = graphs.getattr_path(network.graph, layer.weight).detach()
-        quantizer = network.graph.get_submodule(layer.quantizer)
-        assert isinstance(quantizer, PerChannelWeightFakeQuant)
-        state[f"{layer.name}.weight"] = weight
-        state[f"{layer.name}.bias"] = graphs.getattr_path(network.graph, layer.bias).detach()
-        state[f"{layer.name}.scale"] = quantizer.scales(weight)
+        state |= layer_state(network.graph, layer)
         for part, path in (("weight", layer.weight), ("bias", layer.bias)):
             if path in network.before:
                 state[f"{layer.name}.{part}{BEFORE}"] = network.before[path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.networks.further_outputs import marked
@@ -15,7 +15,7 @@ from edgekd.quantization.fakequant import (
     PerChannelWeightFakeQuant,
 )
 from edgekd.quantization.fakequant_placement import CONSTANT, is_compute, tflite_op
-from edgekd.quantization.graphs import Node, module_of, nodes_of, output_of
+from edgekd.quantization.graphs import Node, getattr_path, module_of, nodes_of, output_of
 from edgekd.quantization.op_limits import activation_of
 
 
@@ -159,6 +159,20 @@ def find_layers(graph: fx.GraphModule) -> list[Layer]:
                 "take a student that shares no weights between layers",
             )
     return layers
+
+
+def layer_state(graph: fx.GraphModule, layer: Layer) -> dict[str, Tensor]:
+    """What an artifact keeps of a layer: `NAME.weight`, `NAME.bias` and `NAME.scale`, as they are
+    now (see `qat_network.Finished`).
+    """
+    weight: Tensor = getattr_path(graph, layer.weight).detach()
+    quantizer = graph.get_submodule(layer.quantizer)
+    assert isinstance(quantizer, PerChannelWeightFakeQuant)
+    return {
+        f"{layer.name}.weight": weight,
+        f"{layer.name}.bias": getattr_path(graph, layer.bias).detach(),
+        f"{layer.name}.scale": quantizer.scales(weight),
+    }
 
 
 def constants_in(graph: fx.GraphModule) -> dict[str, str]:

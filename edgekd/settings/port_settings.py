@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edgekd.core.errors import RecipeError
-from edgekd.core.frames import FACTORS
+from edgekd.core.frames import FACTORS, USUAL_FACTOR
 from edgekd.core.number_formats import NumberFormat
 from edgekd.settings.convert_settings import ConvertConfig
 
@@ -21,7 +21,7 @@ class PortsConfig:
         Literal["outside", "inside"],
         Meta(
             description='"outside": the app resizes images to data.input_px. "inside": the file '
-            "takes a larger frame and reduces it itself, in integers, the same on every platform."
+            "takes a larger frame and reduces it itself, to Pillow's pixels on every platform."
         ),
     ] = "outside"
     frame: Annotated[
@@ -29,8 +29,8 @@ class PortsConfig:
         Meta(
             max_length=2,
             description="Height and width of the frame in pixels, with ports.resize=inside: each "
-            "is at least 3 times data.input_px. The file looks at the largest centred square of "
-            "3, 5 or 7 times that side. Empty: a square of 3 times.",
+            "is at least 2 times data.input_px. The file looks at the largest centred square of "
+            "2, 3, 4, 5 or 7 times that side. Empty: a square of 3 times.",
         ),
     ] = ()
 
@@ -41,9 +41,9 @@ class PortsConfig:
         """
         if self.resize == "outside":
             return ()
-        usual = FACTORS[0] * px
+        usual = USUAL_FACTOR * px
         frame = self.frame or (usual, usual)
-        if len(frame) != 2 or min(frame) < usual:
+        if len(frame) != 2 or min(frame) < FACTORS[0] * px:
             raise RecipeError(
                 f"ports.frame is {list(frame)}, and data.input_px is {px}: expected a height and a "
                 f"width of at least {FACTORS[0]} times that side",

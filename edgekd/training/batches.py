@@ -31,6 +31,8 @@ class Batch:
     teacher's answers: `logits` [b, k], `pooled` [b, d], `grid` [b, d, h, w], `cams` [b, k, h, w]
     (class activation maps), `others` [b, m, k] (logits of further teachers). `rows`: which images
     of the data set these are, int64 [b]. `drawn`: the epoch's view of every image.
+    `antialiased` [b, c, px, px]: the same views resized by Pillow, where a feed is asked for them
+    and they differ.
     """
 
     images: Tensor
@@ -42,6 +44,7 @@ class Batch:
     others: Tensor | None = None
     rows: Tensor | None = None
     drawn: views.Views | None = None
+    antialiased: Tensor | None = None
 
     def moved(self, device: torch.device) -> Batch:
         """The batch on a device, but `drawn`, which stays on the CPU."""
@@ -104,6 +107,7 @@ class Feed:
     The teacher's answers come from `knowledge` (cached; a single view of it serves for all views)
     or from `ask` (live). With `withheld` the targets are the teacher's probabilities in place of
     the labels. Images without a label, and those mixed with one, always have such targets.
+    `antialiased`: whether batches hold their views as Pillow resizes them, too.
     """
 
     render: views.Renderer
@@ -120,6 +124,7 @@ class Feed:
     repeat: int = 0
     ask: Callable[[Tensor, views.Views], dict[str, Tensor]] | None = None
     withheld: bool = False
+    antialiased: bool = False
 
     @property
     def kind(self) -> Labels:
@@ -146,7 +151,11 @@ class Feed:
         """The batches with their images."""
         for sight, batch in gathered:
             moved = batch.moved(self.render.device)
-            yield dataclasses.replace(moved, images=self.render.draw(sight))
+            yield dataclasses.replace(
+                moved,
+                images=self.render.draw(sight),
+                antialiased=self.render.draw_antialiased(sight) if self.antialiased else None,
+            )
 
     def _gathered(self, epoch: int) -> Iterator[tuple[views.Sight, Batch]]:
         """What each view of an epoch is rendered from, and its batch without images."""

@@ -178,15 +178,16 @@ def render(
     views: Views,
     px: int,
     grainy: bool | None = None,
-    resizers: Sequence[Resizer] = ONE_RESIZER,
+    resizers: Sequence[Resizer] = (),
 ) -> Tensor:
     """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
 
     `pixels`: uint8 or uint16 [b, c, h, w], on the device of the views. `grainy`: whether some view
-    has noise; None looks it up. `resizers`: as the setting views.resizers.
+    has noise; None looks it up. `resizers`: those that bring a view to its size. Without any, the
+    view is sampled from images of about that size, which is cheaper and antialiased.
     """
     base = unit(pixels)
-    if tuple(resizers) == ONE_RESIZER:
+    if not resizers:
         image = cut_out(shrunk(base, round(px * MARGIN)), views.affine, px)
     else:
         base = shrunk(base, RESIZED_FROM * px)
@@ -256,8 +257,8 @@ class Renderer:
 
     `pixels`: uint8 or uint16 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of
     the network's input. Results are float32 [b, len(mean), px, px] in channels_last on `device`;
-    grey is repeated for a network with three channels. `resizers`: those that views are resized by
-    (views.resizers); a teacher sees antialiased images only, so that its answers are the best ones.
+    grey is repeated for a network with three channels. `resizers`: the setting views.resizers; a
+    teacher sees antialiased images only, so that its answers are the best ones.
 
     `views` is `gather`, which only looks up and copies, and then `draw`. A thread can gather the
     next batches while the device draws.
@@ -273,7 +274,7 @@ class Renderer:
         resizers: Sequence[Resizer] = ONE_RESIZER,
     ) -> None:
         self.pixels: Pixels = on_device(pixels, device)
-        self.resizers = resizers
+        self.resizers = () if tuple(resizers) == ONE_RESIZER else tuple(resizers)
         self.px = px
         self.device = device
         self.mean = torch.tensor(mean).view(1, -1, 1, 1).to(device)
@@ -304,12 +305,19 @@ class Renderer:
 
     def draw(self, sight: Sight) -> Tensor:
         """The views, rendered on the device."""
+        return self._drawn(sight, self.resizers)
+
+    def draw_antialiased(self, sight: Sight) -> Tensor | None:
+        """The same views, all of them resized by Pillow. None where `draw` gives these already."""
+        return self._drawn(sight, ONE_RESIZER) if self.resizers else None
+
+    def _drawn(self, sight: Sight, resizers: Sequence[Resizer]) -> Tensor:
         own = sight.views.moved(self.device)
-        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy, self.resizers)
+        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy, resizers)
         if sight.partners is not None and sight.partner_views is not None:
             others = sight.partner_views.moved(self.device)
             taken = self.pixels.take(sight.partners)
-            partner = render(taken, others, self.px, sight.partners_grainy, self.resizers)
+            partner = render(taken, others, self.px, sight.partners_grainy, resizers)
             image = mix(image, partner, own.share)
         return self._normalised(image)
 

@@ -162,7 +162,7 @@ def _train(
     def loss(batch: Batch, step: Step) -> Tensor:
         set_phase(network, phase(step))
         with torch.no_grad():
-            said = teacher(batch.images)
+            said = teacher(batch.images if batch.antialiased is None else batch.antialiased)
         logits = network(batch.images)
         followed = logit_losses.follow(logits, said, config.temperature, dataset.labels)
         fitted = label_loss(logits, batch.targets, None)
@@ -219,4 +219,5 @@ def _feed(
         context.seed,
         settings.config.batch,
         cells(settings.balance, labels, groups),
+        antialiased=True,
     )
