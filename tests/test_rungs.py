@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from edgekd.app import build
 from edgekd.core.artifacts import Network
@@ -22,6 +24,7 @@ from edgekd.search.trial import Trials
 from edgekd.settings import recipe
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
+from edgekd.training import step_time
 from tests.small_build import STUDENT, TEACHER
 
 SMALL = Candidate(STUDENT, 32)
@@ -131,6 +134,13 @@ def test_one_teacher_serves_all_sizes(
 ) -> None:
     made = dataclasses.replace(job({}), recipe=recipe.changed(Recipe(), SETTINGS | changes))
     assert shared_teacher.shared(made, candidates).teacher.px == px
+
+
+def test_a_step_is_timed_before_anything_is_trained() -> None:
+    made = job({"data.input_px": 32, "data.cache_px": 40, "distil.student": STUDENT})
+    state = torch.get_rng_state()
+    assert 0 < step_time.seconds_per_image(made.student, made.recipe) < math.inf
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_one_process_at_a_time_makes_a_stage(tmp_path: Path) -> None:

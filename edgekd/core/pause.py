@@ -22,8 +22,10 @@ class Pause:
 class Paused(Exception):
     """A training has paused as asked. It is no error: its checkpoint is saved.
 
-    `network`: what the stage would have made if the training had ended here. Its history has a row
-    for each epoch so far.
+    `network`: the network as it is. Its weights are not the averaged ones that a finished training
+    keeps: early in a training the average still holds much of the first weights, and says little
+    (docs/measured/search.md). Its history has a row for each epoch so far, with figures of the
+    averaged weights.
     """
 
     def __init__(self, network: Network) -> None:

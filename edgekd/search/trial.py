@@ -33,11 +33,12 @@ SPLIT = "val"  # the test images choose nothing: they judge the finished network
 class Score:
     """How well a candidate did at a rung, on the validation images.
 
-    `figures`: of the student with its averaged weights, which are those that a build keeps.
-    `teacher`: the teacher's figures on the same images, None where there is no teacher. `epochs`:
-    of the student's training in all; more than the rung's where another trial went on before.
-    `trained`: how many of them this trial did. `images`: training images of one epoch. `seconds`:
-    what the whole trial took, and `training_seconds` its epochs and the judging after each.
+    `figures`: of the student; at a pause with its present weights, and at the end of its training
+    with the averaged ones that a build keeps. `teacher`: the teacher's figures on the same images,
+    None where there is no teacher. `epochs`: of the student's training in all; more than the rung's
+    where another trial went on before. `trained`: how many of them this trial did. `images`:
+    training images of one epoch. `seconds`: what the whole trial took, and `training_seconds` its
+    epochs and the judging after each.
     """
 
     candidate: Candidate

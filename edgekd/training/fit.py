@@ -144,8 +144,8 @@ def fit[B](
     `plan.ema` it ends with its averaged weights. `batches(epoch)` yields `steps` batches.
     `evaluate(network)` gives figures for the row of an epoch. `what`: for messages; it begins with
     the name of the stage. `module` and the batches are on `compute.device`. For `variant`,
-    `capturable` and `say` see `steps.Run`. `pause_after`: end early once so many epochs are done in
-    all; a later call with the same checkpoint goes on as if there had been no pause.
+    `capturable` and `say` see `steps.Run`. `pause_after`: stop once so many epochs are done in all,
+    with the present weights; a later call with the same checkpoint goes on as if without a pause.
 
     Raises TrainingDiverged at the first loss or gradient that is not finite. On a GPU it is raised
     up to half a second later, and names the same step. Raises OutOfMemory when a batch does not fit
@@ -174,7 +174,7 @@ def fit[B](
                 row |= together.once(functools.partial(evaluate, judged))
             history.append(row)
             checkpoint.save(_snapshot(run, made, history))
-    if average is not None:
+    if average is not None and len(history) == plan.epochs:
         kept.load_state_dict(average.module.state_dict())
     module.eval()
     return history

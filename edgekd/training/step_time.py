@@ -1,0 +1,81 @@
+"""How long a training step takes on this machine, measured before anything is trained."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.core.context import MemoryCheckpoint
+from edgekd.networks import builders, compute
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.settings.recipe import Recipe
+from edgekd.training import threads, views
+from edgekd.training.batches import Batch, Feed
+from edgekd.training.fit import fit
+from edgekd.training.fit_plan import FitPlan, Step, first_rate
+from edgekd.training.losses import label_losses
+
+# Steps that are timed, and those before them: they are slower, because libraries choose their
+# kernels and memory is allocated for the first time.
+TIMED, FIRST = 5, 2
+CLASSES = 2  # the classifier is a small part of a student: more classes take no longer
+BATCH = 32  # where the build chooses the batch (distil.batch = 0), as it does on a CPU
+
+
+@compute.in_full_float32
+def seconds_per_image(model: ModelSpec, recipe: Recipe) -> float:
+    """Seconds of float training for one image on this machine's CPU, by TIMED steps.
+
+    A step does what one of the stage "distil" does: it renders views of random pixels, and runs,
+    updates and averages the network. The losses on the teacher's answers are missing, which take a
+    small part of a step where the answers are cached. Leaves torch's random state as it was.
+    """
+    with torch.random.fork_rng(devices=[]), threads.training():
+        torch.manual_seed(0)
+        net = builders.create(model.arch, {**model.options, "num_classes": CLASSES})
+        mean, std = builders.normalisation(model, net)
+        feed = _feed(recipe, mean, std)
+        ends: list[float] = []
+
+        def loss(batch: Batch, _step: Step) -> Tensor:
+            return label_losses.cross_entropy(net(batch.images), batch.targets)
+
+        def progress(what: str, done: int, total: int, **figures: float) -> None:
+            del what, done, total, figures
+            ends.append(time.perf_counter())
+
+        config = recipe.distil
+        plan = FitPlan(1, first_rate(config.lr, "random"), config.weight_decay, ema=config.ema)
+        fit(
+            net,
+            net,
+            feed.epoch,
+            loss,
+            plan,
+            what="step time",
+            steps=feed.steps,
+            checkpoint=MemoryCheckpoint(),
+            progress=progress,
+        )
+    steps = np.diff(ends)[FIRST - 1 :]
+    return float(statistics.median(steps)) / feed.batch
+
+
+def _feed(recipe: Recipe, mean: list[float], std: list[float]) -> Feed:
+    """Batches of random pixels, for FIRST and TIMED steps."""
+    batch, side = recipe.distil.batch or BATCH, recipe.data.cache_px
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, len(mean), side, side), np.uint8)
+    return Feed(
+        views.Renderer(pixels, recipe.data.input_px, mean, std, resizers=recipe.views.resizers),
+        np.arange(batch, dtype=np.uint64),
+        torch.arange(batch).repeat(FIRST + TIMED),
+        torch.zeros(batch, dtype=torch.long),
+        CLASSES,
+        recipe.views,
+        0,
+        batch,
+    )
