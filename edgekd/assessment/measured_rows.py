@@ -35,9 +35,13 @@ class BenchRuntime(Record, frozen=True):
 
 
 class BenchHost(Record, frozen=True):
-    """The device of a run, and what it said of throttling before and after the run."""
+    """The device of a run, and what it said of throttling before and after the run.
+
+    `governor`: of the CPU's clock, None where it is not known.
+    """
 
     cpu: str | None = None
+    governor: str | None = None
     throttled: Throttled | None = None
 
 

@@ -1,8 +1,8 @@
 """`edgekd profiles fit`: fit a profile's latency model again, on measurements of the user's own.
 
 Each bench JSON, and each row of a kit's result, names its model by sha256. The .tflite is looked
-for beside the file, so that its features can be counted. The profile's published coefficients stay
-as a prior, which is why 8 models are enough for 9 features, and 3 can be used at all.
+for beside the file, so that its features can be counted. Three models give a factor on the
+profile's published model, and more give coefficients (latency/own_device.py).
 """
 
 from __future__ import annotations
@@ -19,28 +19,26 @@ import msgspec
 
 from edgekd.assessment import workload
 from edgekd.assessment.latency import files
-from edgekd.assessment.latency.fit import Prior, Row, fit, held_out, networks
-from edgekd.assessment.latency.model import LatencyModel
+from edgekd.assessment.latency.fit import Row, networks
+from edgekd.assessment.latency.model import Conditions, LatencyModel
+from edgekd.assessment.latency.own_device import ENOUGH, FEWEST, Own, fitted
 from edgekd.assessment.measured_rows import BenchRun, read_runs, rows_by_precision
 from edgekd.core.errors import ProfileError
 from edgekd.core.files import exists, reason
 from edgekd.core.records import Record
 from edgekd.settings.device_profiles import DeviceProfile, load_profile
 
-FEWEST = 3  # models: with fewer, the errors of models that are left out say nothing of a spread
-ENOUGH = 8  # models: from here on the interval is worth having
 # The profile whose coefficients are the prior of a profile that has none: a CPU with the same
 # kernels.
 STAND_IN = "pi4"
-# Weights of the prior that are tried by leaving one model out.
-WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 class RefitRecord(Record, frozen=True):
     """What `edgekd profiles fit --json` prints.
 
-    `prior_weight`: how many rows the prior counts for, by precision. `left_out`: {file: why} of
-    runs that give no time, and {number format: why} of formats with too few models.
+    `prior_weight`: how many rows the prior counts for, by precision, for those whose coefficients
+    were fitted. `factor`: what multiplies the published model, for the others. `left_out`: {file:
+    why} of runs that give no time, and {number format: why} of formats with too few models.
     """
 
     profile: str
@@ -48,38 +46,69 @@ class RefitRecord(Record, frozen=True):
     prior_weight: dict[str, float]
     left_out: dict[str, str]
     models: dict[str, LatencyModel]
+    factor: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Refit:
-    """A fitted profile: the files written, and what `RefitRecord` holds."""
+    """A fitted profile: the files written, its models by precision, and what was left out."""
 
     name: str
     files: tuple[Path, ...]
-    models: dict[str, LatencyModel]
-    weights: dict[str, float]
+    own: dict[str, Own]
     left_out: dict[str, str]
+
+    @property
+    def models(self) -> dict[str, LatencyModel]:
+        """{precision: model}."""
+        return {precision: own.model for precision, own in self.own.items()}
 
     def record(self) -> RefitRecord:
         """For --json."""
-        paths = [str(path) for path in self.files]
-        return RefitRecord(self.name, paths, self.weights, self.left_out, self.models)
+        return RefitRecord(
+            self.name,
+            [str(path) for path in self.files],
+            {
+                precision: own.prior_weight
+                for precision, own in self.own.items()
+                if own.prior_weight is not None
+            },
+            self.left_out,
+            self.models,
+            {
+                precision: own.model.factors[0].value
+                for precision, own in self.own.items()
+                if own.prior_weight is None
+            },
+        )
 
     def lines(self) -> list[str]:
         """For a terminal: errors, files, and what to type next."""
-        lines = [f"left out {path}: {why}" for path, why in self.left_out.items()]
-        for precision, model in self.models.items():
-            few = f"; few models, so it is wide: {ENOUGH} are enough" if model.rows < ENOUGH else ""
-            lines.append(
-                f"{precision}: {model.rows} models; mean error on models left out "
-                f"{model.errors.mean:.1%}, worst {model.errors.worst:.1%}; 90 % interval "
-                f"x{math.exp(model.near):.2f}{few}"
-            )
         return [
-            *lines,
+            *(f"left out {path}: {why}" for path, why in self.left_out.items()),
+            *(f"{precision}: {_told(own)}" for precision, own in self.own.items()),
             *map(str, self.files),
             f"next: edgekd check STUDENT --profile {self.files[0]}",
         ]
+
+
+def _told(own: Own) -> str:
+    """What was learnt, and how wrong it is, in one line."""
+    errors, model = own.model.errors, own.model
+    wrong = f"error on models left out: mean {errors.mean:.1%}, worst {errors.worst:.1%}"
+    if own.prior_weight is None:
+        factor = model.factors[0]
+        count = len(factor.ratios)
+        learnt = (
+            f"{count} models give a factor of {factor.value:.3g} on the published model, 90 % "
+            f"interval x{math.exp(math.hypot(model.near, factor.spread)):.2f}"
+        )
+    else:
+        count = len(model.families)  # each measured file is a family of its own
+        width = math.exp(model.near)
+        learnt = f"coefficients fitted to {count} models, 90 % interval x{width:.2f}"
+    more = "" if count >= ENOUGH else f"; {ENOUGH} models make it narrower"
+    return f"{learnt}; {wrong}{more}"
 
 
 def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], out: Path) -> Refit:
@@ -104,82 +133,72 @@ def refit(profile_name: str, benches: Sequence[Path], folders: Sequence[Path], o
             "; ".join(f"{precision}: {why}" for precision, why in few.items()),
             "measure more models; a kit of several: edgekd bench MODEL --kit DIR --also NAME@PX",
         )
-    models, weights = {}, {}
-    for precision, own in rows.items():
-        if precision not in few:
-            weights[precision], models[precision] = _fitted(profile, precision, own, found.first)
     kept = {precision: own for precision, own in rows.items() if precision not in few}
+    at = _conditions(profile, found.first)
+    made = {
+        precision: fitted(own, _published(profile, precision), at, precision)
+        for precision, own in kept.items()
+    }
     name = f"{profile.name}-fitted"
-    written = _write(out, _texts(profile, name, models, kept))
-    return Refit(name, written, models, weights, {**found.left_out, **few})
+    written = _write(out, _texts(profile, name, made, kept))
+    return Refit(name, written, made, {**found.left_out, **few})
 
 
 def _too_few(rows: Sequence[Row]) -> str:
-    """What is wrong with the number of models, "" where it is enough."""
-    if len({tuple(row.features.values()) for row in rows}) >= FEWEST:
+    """What is missing, "" where the models are enough."""
+    count = max(networks(rows)) + 1
+    if count >= FEWEST:
         return ""
+    missing = FEWEST - count
+    measured = f"{len(rows)} measurement{'s' if len(rows) != 1 else ''}"
     return (
-        f"{len(rows)} measurements of too few different models; at least {FEWEST} models are "
-        f"needed, and {ENOUGH} are enough"
+        f"{measured} of {count} model{'s' if count != 1 else ''}; {missing} more "
+        f"model{'s' if missing != 1 else ''} of other sizes or networks "
+        f"{'are' if missing != 1 else 'is'} needed, because at least {FEWEST} tell a spread"
     )
 
 
-def _fitted(
-    profile: DeviceProfile, precision: str, rows: Sequence[Row], first: BenchRun
-) -> tuple[float, LatencyModel]:
-    """(weight of the prior, model) of the rows of one precision."""
-    start = _prior(profile, precision)
-    weight, prior = _weigh(rows, start)
-    runtime = first.runtime
-    made = fit(
-        rows,
-        f"{profile.title}, {first.host.cpu or 'own measurements'}",
-        f"{runtime.name} {runtime.version}",
-        runtime.threads,
-        precision,
-        prior=prior,
+def _conditions(profile: DeviceProfile, first: BenchRun) -> Conditions:
+    """How the runs were measured."""
+    runtime, host = first.runtime, first.host
+    delegate = "" if runtime.delegate in (None, "none") else str(runtime.delegate)
+    kernels = "XNNPACK" if delegate.lower() == "xnnpack" else delegate
+    board = f"{profile.title}, {host.cpu}" if host.cpu else profile.title
+    return Conditions(
+        board, f"{runtime.name} {runtime.version}", kernels, runtime.threads, host.governor or ""
     )
-    if start is None or len(networks(rows)) >= ENOUGH:
-        return weight, made
-    # What few models do not tell comes from the prior, and is no surer than it is.
-    near, far = max(made.near, start.near), max(made.far, start.far)
-    return weight, msgspec.structs.replace(made, near=near, far=far)
 
 
-def _prior(profile: DeviceProfile, precision: str) -> LatencyModel | None:
-    """The model whose coefficients the fit starts from, None where no model has these features."""
+def _published(profile: DeviceProfile, precision: str) -> LatencyModel | None:
+    """The model that the fit starts from, None where no model has these features.
+
+    To a device with a profile of its own, a stand-in's networks are all foreign ones.
+    """
     for candidate in (profile, load_profile(STAND_IN)):
         if candidate.latency:
             models = files.read(Path(candidate.latency))
             model = models.get(precision) or next(iter(models.values()))
             if set(model.coefficients) == set(workload.FEATURES):
-                return model
+                if candidate is profile:
+                    return model
+                return msgspec.structs.replace(model, near=model.far)
     return None
-
-
-def _weigh(rows: Sequence[Row], start: LatencyModel | None) -> tuple[float, Prior | None]:
-    """The prior with the weight under which models that are left out are predicted best."""
-    if start is None:
-        return 0.0, None
-
-    def wrong(weight: float) -> float:
-        logs = held_out(rows, networks(rows), Prior(start.coefficients, weight))
-        return sum(abs(log) for log in logs)
-
-    best = min(WEIGHTS, key=wrong)
-    return best, Prior(start.coefficients, best)
 
 
 def _texts(
     profile: DeviceProfile,
     name: str,
-    models: dict[str, LatencyModel],
+    made: dict[str, Own],
     rows: dict[str, list[Row]],
 ) -> dict[str, str]:
     """{file name: text} of the profile, its model and its rows; the profile comes first."""
     count = sum(map(len, rows.values()))
     title = json.dumps(f"{profile.title}, own measurements", ensure_ascii=False)
-    source = f"edgekd profiles fit, {count} own measurements in {name}.latency.csv"
+    learnt = " and ".join(
+        f"{precision} {'coefficients' if own.prior_weight is not None else 'factor'}"
+        for precision, own in made.items()
+    )
+    source = f"edgekd profiles fit, {learnt} from {count} own measurements in {name}.latency.csv"
     text = (
         f"# {profile.title}, latency fitted on own measurements.\n"
         f'extends = "{profile.name}"\nname = "{name}"\ntitle = {title}\n'
@@ -188,7 +207,9 @@ def _texts(
     )
     return {
         f"{name}.toml": text,
-        f"{name}.latency.json": files.write(models),
+        f"{name}.latency.json": files.write(
+            {precision: own.model for precision, own in made.items()}
+        ),
         f"{name}.latency.csv": _table(rows),
     }
 
