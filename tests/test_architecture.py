@@ -63,7 +63,7 @@ HEAVY = {
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
 TERMINAL = {
     f"app.terminal.{name}"
-    for name in ("build", "comparison", "formats", "search", "slow", "text", "why")
+    for name in ("build", "builds", "comparison", "formats", "search", "slow", "text", "why")
 }
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone

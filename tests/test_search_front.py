@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edgekd.core.errors import ModelFileError
+from edgekd.reporting.pareto import Point, Standing, standings
 from edgekd.search import front, published
-from edgekd.search.front import Point
-from edgekd.search.record import FrontBasis, SearchState, Source, Standing
+from edgekd.search.record import FrontBasis, SearchState, Source
 from tests.sample_search import search
 
 
@@ -17,7 +17,7 @@ def point(score, latency, wide=0.01):
 
 def test_the_front_holds_what_no_other_dominates():
     rows = [point(0.90, 2), point(0.95, 5), point(0.80, 5), point(0.95, 9), point(0.85, 2)]
-    assert front.standings(rows) == [
+    assert standings(rows) == [
         Standing.ON,
         Standing.ON,
         Standing.BEHIND,
@@ -28,14 +28,14 @@ def test_the_front_holds_what_no_other_dominates():
 
 def test_intervals_that_overlap_leave_a_point_within_chance():
     best, near = point(0.95, 5.0), point(0.945, 5.1)
-    assert front.standings([best, near]) == [Standing.ON, Standing.WITHIN_CHANCE]
+    assert standings([best, near]) == [Standing.ON, Standing.WITHIN_CHANCE]
     sure = point(0.95, 5.0, wide=0), point(0.945, 5.0, wide=0)
-    assert front.standings(sure) == [Standing.ON, Standing.BEHIND]
+    assert standings(sure) == [Standing.ON, Standing.BEHIND]
 
 
 def test_equal_points_are_both_on_the_front():
-    assert front.standings([point(0.9, 3), point(0.9, 3)]) == [Standing.ON, Standing.ON]
-    assert front.standings([]) == []
+    assert standings([point(0.9, 3), point(0.9, 3)]) == [Standing.ON, Standing.ON]
+    assert standings([]) == []
 
 
 def test_finalists_make_the_front_on_every_device_and_trials_before_there_is_one():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgekd.reporting.comparison_record import Comparison
 
 GOOD, BAD = "#1a7f37", "#b42318"  # green and red that are readable on white and on dark grey
 
@@ -33,3 +37,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def bullets(texts: Sequence[str]) -> str:
     """A list of texts; nothing for no text."""
     return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
+
+
+def comparison(body: Comparison) -> str:
+    """Several builds: a column for each of a few, a row for each of many."""
+    from edgekd.reporting import builds_table
+    from edgekd.reporting.comparison import beside
+
+    if beside(body):
+        figures = [
+            (row.name, *("" if value is None else f"{value}" for value in row.values))
+            for row in body.figures
+        ]
+        return table(("figure", *(build.name for build in body.builds)), figures)
+    made = builds_table.table(body)
+    rows = [
+        (build.name, *(column.cells[number].text for column in made.columns))
+        for number, build in enumerate(made.builds)
+    ]
+    return table(("build", *(column.head for column in made.columns)), rows)

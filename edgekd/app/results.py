@@ -261,9 +261,10 @@ class ReportResult:
     def html(self) -> str:
         """The report, the comparison or the search as a web page that needs no other file."""
         if self.comparison is not None:
-            from edgekd.reporting import comparison_page
+            from edgekd.reporting import builds_page, comparison, comparison_page
 
-            return comparison_page.page(self.comparison)
+            few = comparison.beside(self.comparison)
+            return (comparison_page if few else builds_page).page(self.comparison)
         if self.search is not None:
             from edgekd.search import page
 
@@ -274,12 +275,7 @@ class ReportResult:
 
     def _repr_html_(self) -> str:
         if self.comparison is not None:
-            names = [build.name for build in self.comparison.builds]
-            rows = [
-                (row.name, *("" if value is None else f"{value}" for value in row.values))
-                for row in self.comparison.figures
-            ]
-            return notebook.table(("figure", *names), rows)
+            return notebook.comparison(self.comparison)
         if self.search is not None:
             from edgekd.app import notebook_search
 

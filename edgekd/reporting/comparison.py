@@ -16,8 +16,9 @@ from edgekd.core import intervals
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import resolved
 from edgekd.core.intervals import Interval
-from edgekd.core.records import present
+from edgekd.core.records import UNSET, present
 from edgekd.evaluation.accuracy_record import Accuracy, StageRow
+from edgekd.reporting.build_figures import build_figures
 from edgekd.reporting.comparison_figures import figure_rows, last_stage
 from edgekd.reporting.comparison_record import (
     BuildChange,
@@ -27,14 +28,18 @@ from edgekd.reporting.comparison_record import (
     OpRow,
     Setting,
     SettingRow,
+    SkippedFolder,
     StageComparison,
     StageFigures,
 )
 from edgekd.reporting.out_folder import read_report
 from edgekd.reporting.report_record import Report
 
-# The short names of builds, beside their real names. Nobody reads more columns than these.
-LETTERS = "ABCDEFGH"
+# The short names of builds, beside their real names. More are a table with a row for each: nobody
+# compares more columns than these, which have a colour each.
+LETTERS = "ABCD"
+# What a report states as a recipe does. Of the data it has the name, and a recipe has the path.
+COMPARABLE = ("profile", "seed", "distil.student")
 # The stages of report.json's waterfall, in build order.
 ORDER = ("teacher", "student", "pruned", "qat", "onnx", "tflite")
 
@@ -52,13 +57,8 @@ def read(folders: Sequence[Path]) -> list[Build]:
     """Each folder's report and recipe, under the shortest names that tell the folders apart.
 
     A folder is an out folder or the folder of a bundle. Raises ModelFileError for a folder without
-    a report, and RecipeError for too many folders or a broken recipe.toml.
+    a report, and RecipeError for a broken recipe.toml.
     """
-    if len(folders) > len(LETTERS):
-        raise RecipeError(
-            f"{len(folders)} builds are too many to compare side by side",
-            f"name at most {len(LETTERS)} folders",
-        )
     return [
         Build(name, read_report(folder), _recipe(folder / "recipe.toml"))
         for name, folder in zip(_names(folders), folders, strict=True)
@@ -99,8 +99,8 @@ def _flat(where: str, table: Mapping[str, Any]) -> Iterable[tuple[str, Setting]]
             yield f"{where}{key}", value
 
 
-def compare(builds: Sequence[Build]) -> Comparison:
-    """The whole comparison."""
+def compare(builds: Sequence[Build], skipped: Sequence[SkippedFolder] = ()) -> Comparison:
+    """The whole comparison. `skipped`: what was given beside the builds, and is none."""
     reports = [build.report for build in builds]
     return Comparison(
         builds=[_build(build) for build in builds],
@@ -112,7 +112,13 @@ def compare(builds: Sequence[Build]) -> Comparison:
         waterfall=_waterfall(reports),
         ops=_ops(reports),
         settings=_settings(builds),
+        skipped=list(skipped) or UNSET,
     )
+
+
+def beside(comparison: Comparison) -> bool:
+    """Whether the builds are few enough to be shown side by side, in a column each."""
+    return len(comparison.builds) <= len(LETTERS)
 
 
 def _build(build: Build) -> BuildRow:
@@ -133,6 +139,7 @@ def _build(build: Build) -> BuildRow:
         passed=None if certificate is None else certificate.passed,
         gates=present(report.gates) or [],
         verdict=None if accuracy is None else present(accuracy.verdict),
+        figures=build_figures(report),
     )
 
 
@@ -206,15 +213,31 @@ def _ops(reports: Sequence[Report]) -> list[OpRow]:
 def _settings(builds: Sequence[Build]) -> list[SettingRow]:
     """The settings in which the recipes differ, and the profile where it differs.
 
-    A bundle holds no recipe. When any build is a bundle, only what the reports say is compared.
+    A bundle holds no recipe, and is compared by what its report says. It does not hide how the
+    recipes of several others differ.
     """
-    if any(build.recipe is None for build in builds):
+    known = sum(build.recipe is not None for build in builds)
+    if known < len(builds) and known < 2:
         recipes = [_stated(build.report) for build in builds]
     else:
-        recipes = [{**(build.recipe or {}), "profile": build.report.profile} for build in builds]
-    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    rows = [SettingRow(key, [recipe.get(key) for recipe in recipes]) for key in keys]
-    return [row for row in rows if any(value != row.values[0] for value in row.values)]
+        recipes = [
+            {key: _stated(build.report)[key] for key in COMPARABLE}
+            if build.recipe is None
+            else {**build.recipe, "profile": build.report.profile}
+            for build in builds
+        ]
+    found = []
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+        values = [recipe.get(key) for recipe in recipes]
+        # What a bundle's report does not state is not known, and is no difference.
+        stated = [
+            value
+            for value, build, recipe in zip(values, builds, recipes, strict=True)
+            if key in recipe or (build.recipe is not None)
+        ]
+        if any(value != stated[0] for value in stated):
+            found.append(SettingRow(key, values))
+    return found
 
 
 def _stated(report: Report) -> dict[str, Setting]:

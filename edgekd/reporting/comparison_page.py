@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
+from edgekd.core.records import present
 from edgekd.reporting import charts, html_report, interval_charts
 from edgekd.reporting import text as fmt
+from edgekd.reporting.builds_table import state
 from edgekd.reporting.comparison import LETTERS
 from edgekd.reporting.comparison_figures import best, setting, told
 from edgekd.reporting.comparison_record import (
@@ -104,7 +106,7 @@ class SettingLine:
 def page(comparison: Comparison) -> str:
     """The comparison as HTML."""
     builds = [
-        BuildView(letter, f"m{number % interval_charts.STYLES}", build, _state(build))
+        BuildView(letter, f"m{number % interval_charts.STYLES}", build, state(build))
         for number, (letter, build) in enumerate(zip(LETTERS, comparison.builds, strict=False))
     ]
     return html_report.render(
@@ -112,6 +114,7 @@ def page(comparison: Comparison) -> str:
         {
             "builds": builds,
             "same_data": comparison.same_data,
+            "skipped": present(comparison.skipped) or [],
             "synthetic": [view.letter for view in builds if view.build.synthetic],
             "figures": [_figure(row) for row in comparison.figures],
             "changes": list(_changes(comparison)),
@@ -124,15 +127,6 @@ def page(comparison: Comparison) -> str:
             ],
         },
     )
-
-
-def _state(build: BuildRow) -> tuple[str, str]:
-    """(CSS class, words) of a build's gates."""
-    if build.passed is None:
-        return "open", "not finished"
-    if not build.passed:
-        return "bad", "✗ not certified"
-    return ("bad", "✗ failed a gate") if build.gates else ("good", "✓ certified")
 
 
 def _figure(row: FigureRow) -> FigureLine:

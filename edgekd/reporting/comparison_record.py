@@ -9,7 +9,7 @@ import enum
 from typing import Any, Final, Literal
 
 from edgekd.core.intervals import Interval
-from edgekd.core.records import Record
+from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.evaluation.accuracy_record import StageState, Verdict
 
 SCHEMA: Final = "edgekd.comparison/1"
@@ -42,6 +42,41 @@ class Better(enum.StrEnum):
 Value = int | float | str | None
 
 
+class BuildLatency(Record, frozen=True):
+    """The latency of a build on its own device, in milliseconds for one image.
+
+    `low_ms`, `high_ms`: the 90 % interval of a prediction; None for a measurement.
+    """
+
+    latency_ms: float
+    low_ms: float | None
+    high_ms: float | None
+    measured: bool
+
+
+class BuildFigures(Record, frozen=True, kw_only=True):
+    """The figures of one build with their 95 % intervals; None where its report states none.
+
+    `stage`: the last one that was evaluated, whose accuracies they are.
+    """
+
+    stage: str | None
+    top1: float | None
+    top1_ci95: Interval | None
+    auc: float | None
+    auc_ci95: Interval | None
+    latency: BuildLatency | UnsetType = UNSET
+    file_bytes: int | None
+    arena_bytes: int | None
+
+
+class SkippedFolder(Record, frozen=True):
+    """A path that was given and is no finished build. `why`: in a few words."""
+
+    name: str
+    why: str
+
+
 class BuildRow(Record, frozen=True):
     """One build. Names are None where the build has not got there."""
 
@@ -58,6 +93,7 @@ class BuildRow(Record, frozen=True):
     passed: bool | None  # the certificate's verdict
     gates: list[str]
     verdict: Verdict | None
+    figures: BuildFigures | UnsetType = UNSET
 
 
 class FigureRow(Record, frozen=True):
@@ -116,7 +152,10 @@ class SettingRow(Record, frozen=True):
 
 
 class Comparison(Record, frozen=True, kw_only=True):
-    """Builds side by side. `changes`: against the first build, whose own change is None."""
+    """Builds side by side. `changes`: against the first build, whose own change is None.
+
+    `skipped`: paths that were given and are no finished builds.
+    """
 
     schema: Literal["edgekd.comparison/1"] = SCHEMA
     builds: list[BuildRow]
@@ -126,3 +165,4 @@ class Comparison(Record, frozen=True, kw_only=True):
     waterfall: list[StageComparison]
     ops: list[OpRow]
     settings: list[SettingRow]
+    skipped: list[SkippedFolder] | UnsetType = UNSET

@@ -17,11 +17,15 @@ from edgekd.reporting.svg import AXIS, below, safe, svg, ticks, vertical
 
 TITLES = 20  # pixels below the axis' labels for its title
 TOP = 14  # pixels of room above the uppermost mark
+MARK = 32  # pixels from one label of the horizontal axis to the next, at least
 LETTER = 7.1  # pixels of a letter at the labels' size, on average
 LINE = 15  # pixels of a label's line
 # From this ratio of the largest to the smallest value on, an axis is logarithmic: on a linear one
 # most points would lie on top of each other at its beginning.
 LOGARITHMIC = 8
+
+
+type Form = Callable[[float, float], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Title:
     """What an axis shows. `form`: writes a value of an axis whose marks are so far apart."""
 
     text: str
-    form: Callable[[float, float], str]
+    form: Form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +158,7 @@ def _grid(plane: Plane, titles: tuple[Title, Title]) -> list[str]:
     """Lines at the marks, their labels, and what the axes show."""
     across, up = titles
     foot, height = plane.frame.foot, plane.frame.height
+    labelled = _labelled(plane)
     parts = []
     for mark in plane.y_marks:
         y = plane.y(mark)
@@ -166,11 +171,24 @@ def _grid(plane: Plane, titles: tuple[Title, Title]) -> list[str]:
         x = plane.x(mark)
         ends = {"first": mark == plane.x_marks[0], "last": mark == plane.x_marks[-1]}
         parts.append(vertical(x, foot, foot + 4, "grid"))
-        parts.append(below(x, height - TITLES, across.form(mark, _step(plane.x_marks)), **ends))
+        if mark in labelled:
+            text = across.form(mark, _step(plane.x_marks))
+            parts.append(below(x, height - TITLES, text, **ends))
     parts.append(
         f'<text class="tick" x="100%" y="{height - 4}" text-anchor="end">{safe(across.text)}</text>'
     )
     return parts
+
+
+def _labelled(plane: Plane) -> list[float]:
+    """The marks of the horizontal axis whose labels have room, the ends among them."""
+    width = plane.frame.width / 100
+    first, *between, last = plane.x_marks
+    kept = [first]
+    for mark in between:
+        if min(plane.x(mark) - plane.x(kept[-1]), plane.x(last) - plane.x(mark)) * width >= MARK:
+            kept.append(mark)
+    return [*kept, last]
 
 
 def _step(marks: list[float]) -> float:
@@ -199,8 +217,6 @@ def _limits(plane: Plane, limits: tuple[Limit | None, Limit | None]) -> list[str
 
 def _steps(plane: Plane, front: Sequence[tuple[float, float]]) -> str:
     """The front as steps: the best value of y that is to be had up to each x."""
-    if len(front) < 2:
-        return ""
     corners = list(front[:1])
     for (_, before), (x, y) in itertools.pairwise(front):
         corners += [(x, before), (x, y)]

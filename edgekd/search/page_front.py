@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from edgekd.reporting import scatter
+from edgekd.reporting.pareto import Standing
 from edgekd.reporting.scatter import Dot, Frame, Limit, Title
 from edgekd.reporting.svg import decimals
 from edgekd.search import words
@@ -16,7 +17,6 @@ from edgekd.search.record import (
     FrontRow,
     ScoreKind,
     Search,
-    Standing,
 )
 
 STYLES = {Standing.ON: "on", Standing.WITHIN_CHANCE: "near", Standing.BEHIND: "behind"}

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from edgekd.core.intervals import Interval
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import UNSET, Record, UnsetType
+from edgekd.reporting.pareto import Standing
 from edgekd.search.limits import Limits, Objective
 
 SCHEMA: Final = "edgekd.search/1"
@@ -70,14 +71,6 @@ class FrontBasis(enum.StrEnum):
 
     FINALISTS = "finalists"  # whole builds: the .tflite on the test images
     TRIALS = "trials"  # candidates at the last rung that any reached, on validation images
-
-
-class Standing(enum.StrEnum):
-    """Where a point is, beside the front."""
-
-    ON = "on"  # no other point is as accurate and as fast
-    WITHIN_CHANCE = "within chance"  # others are, but the intervals cannot tell
-    BEHIND = "behind"
 
 
 class Request(Record, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgekd.core.intervals import Interval
 from edgekd.core.records import present
+from edgekd.reporting.pareto import Standing
 from edgekd.reporting.text import between, percent, points
 from edgekd.search.limits import Limits, Objective
 from edgekd.search.record import (
@@ -18,7 +19,6 @@ from edgekd.search.record import (
     Search,
     SearchState,
     Source,
-    Standing,
     TrialRow,
     TrialState,
 )

@@ -12,11 +12,13 @@ from edgekd.app.printing import print_json
 from edgekd.app.results import ReportResult
 from edgekd.app.terminal.bench import show_changes
 from edgekd.app.terminal.build import show_report
+from edgekd.app.terminal.builds import show_builds
 from edgekd.app.terminal.comparison import show_comparison
 from edgekd.app.terminal.search import show_search
 from edgekd.app.terminal.slow import show_slow
 from edgekd.core.errors import RecipeError
 from edgekd.device import bench_history
+from edgekd.reporting import comparison
 
 
 def run(command: ReportCommand) -> int:
@@ -37,7 +39,8 @@ def _show(console: Console, command: ReportCommand, result: ReportResult) -> Non
     for slow in result.slow:
         show_slow(console.say, slow)
     if result.comparison is not None:
-        show_comparison(console.say, result.comparison)
+        show = show_comparison if comparison.beside(result.comparison) else show_builds
+        show(console.say, result.comparison)
     if result.search is not None:
         show_search(console.say, result.search)
     for folder, found in zip(result.folders, result.reports, strict=False):
