@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time, `__getattr__` finds 
     from edgekd.app.api import check as check
     from edgekd.app.api import convert as convert
     from edgekd.app.api import report as report
+    from edgekd.app.api import search as search
     from edgekd.app.api import verify as verify
     from edgekd.app.progress import Advanced as Advanced
     from edgekd.app.progress import Note as Note
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time, `__getattr__` finds 
     from edgekd.app.results import BuildResult as BuildResult
     from edgekd.app.results import CheckResult as CheckResult
     from edgekd.app.results import ReportResult as ReportResult
+    from edgekd.app.results import SearchResult as SearchResult
     from edgekd.app.results import VerifyResult as VerifyResult
     from edgekd.core.errors import DataError as DataError
     from edgekd.core.errors import DeviceError as DeviceError
@@ -51,10 +53,10 @@ __version__ = "0.2.0"
 
 # The public names, by the module that defines them.
 _NAMES = {
-    "edgekd.app.api": "bench build check convert report verify",
+    "edgekd.app.api": "bench build check convert report search verify",
     "edgekd.app.progress": "Advanced Note Progress StageFinished StageStarted Update",
     "edgekd.app.results": (
-        "BenchFailure BenchResult BuildResult CheckResult ReportResult VerifyResult"
+        "BenchFailure BenchResult BuildResult CheckResult ReportResult SearchResult VerifyResult"
     ),
     "edgekd.core.errors": (
         "DataError DeviceError EdgeKDError GateFailed MissingExtra ModelFileError ProfileError "

@@ -107,7 +107,11 @@ class Simulation:
 
     def decide(self, trials: Sequence[Trial]) -> Decision:
         first = decisions.before_plan(trials)
-        return decisions.decide(self.situation(trials)) if first is None else first
+        return (
+            decisions.decide(decisions.corrected(self.situation(trials)))
+            if first is None
+            else first
+        )
 
     def result(self, task: Task) -> Outcome:
         assert self.plan is not None

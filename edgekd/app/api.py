@@ -1,4 +1,4 @@
-"""The Python API: `edgekd.build`, `convert`, `check`, `bench`, `verify` and `report`.
+"""The Python API: `edgekd.build`, `convert`, `search`, `check`, `bench`, `verify` and `report`.
 
 Each function takes the fields of its dataclass in edgekd.app.arguments as keyword arguments, and
 returns a typed result of edgekd.app.results. Bad input raises a subclass of edgekd.EdgeKDError. A
@@ -12,8 +12,21 @@ import functools
 import inspect
 from collections.abc import Callable
 
-from edgekd.app import arguments, bench_arguments, command_options, library_warnings
-from edgekd.app.results import BenchResult, BuildResult, CheckResult, ReportResult, VerifyResult
+from edgekd.app import (
+    arguments,
+    bench_arguments,
+    command_options,
+    library_warnings,
+    search_arguments,
+)
+from edgekd.app.results import (
+    BenchResult,
+    BuildResult,
+    CheckResult,
+    ReportResult,
+    SearchResult,
+    VerifyResult,
+)
 
 
 def _takes[**P, A, R](
@@ -73,6 +86,19 @@ def convert(asked: arguments.Convert) -> BuildResult:
     as a build is. Images need no labels: without them, agreement with the float network is shown.
     """
     from edgekd.app import convert as verb
+
+    return verb.run(asked)
+
+
+@_takes(search_arguments.Search)
+def search(asked: search_arguments.Search) -> SearchResult:
+    """Find the best network within limits, and build it with its runner-up.
+
+    Every candidate is predicted first. Those that may keep the limits are trained a little, the
+    better ones longer, and the best are built whole. The same call again goes on where an earlier
+    one stopped. That no network keeps the limits is part of the result.
+    """
+    from edgekd.app import search as verb
 
     return verb.run(asked)
 

@@ -23,6 +23,7 @@ from edgekd.core import cores, files
 from edgekd.core.errors import EdgeKDError, GateFailed, WorkerLost
 from edgekd.training import processes
 
+RESUMED = ("build", "search")
 KEPT = "; finished stages are kept, and the same command resumes"
 
 
@@ -62,6 +63,11 @@ VERBS = (
         "convert",
         "a network that is trained already -> int8 .tflite, certificate, benchmark, report",
         commands.ConvertCommand,
+    ),
+    Verb(
+        "search",
+        "the best network within limits: all candidates predicted, the better ones trained, built",
+        commands.SearchCommand,
     ),
     Verb(
         "check",
@@ -119,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 signal.signal(number, signal.SIG_IGN)
         elif processes.first_to_fail():
             told = _interrupted(reason)
-            streams.complain(f"edgekd: {told}{KEPT if namespace.verb == 'build' else ''}")
+            streams.complain(
+                f"edgekd: {told}{KEPT if namespace.verb in ('build', 'search') else ''}"
+            )
         return 130
     except BrokenPipeError:  # `edgekd report --json | head`: the reader has closed the pipe
         streams.discard()

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from edgekd.app.arguments import Arguments, Build, Check, Convert, PathLike, Report, Verify
 from edgekd.app.bench_arguments import Bench
 from edgekd.app.command_options import ANY_NUMBER, MAY_BE_EMPTY, option, positional
+from edgekd.app.search_arguments import Search
 from edgekd.core.errors import RecipeError
 
 # More than any machine has GPUs. Each process takes several hundred MB of memory.
@@ -47,6 +48,18 @@ class ConvertCommand(Convert):
     """`edgekd convert`."""
 
     json: bool = field(default=False, metadata=option("print report.json"))
+
+
+@dataclass(frozen=True)
+class SearchCommand(Search):
+    """`edgekd search`."""
+
+    _: KW_ONLY
+    write_space: PathLike | None = field(
+        default=None,
+        metadata=option("write FILE.toml with all that --space takes, and end", "FILE.toml"),
+    )
+    json: bool = field(default=False, metadata=option("print search.json"))
 
 
 @dataclass(frozen=True)

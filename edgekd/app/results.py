@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgekd.proof.certificate_record import CertificateBody
     from edgekd.reporting.comparison_record import Comparison
     from edgekd.reporting.report_record import Report
-    from edgekd.search.record import Search
+    from edgekd.search.record import Choice, Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,44 @@ class BuildResult(Judged):
                 notebook.heading(str(self.out), self.passed),
                 notebook.bullets(self.failed),
                 notebook.table(("stage", "top-1", "95 % interval", "agrees with previous"), rows),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult(Judged):
+    """A search: its folder, and its account, which is search.json."""
+
+    out: Path
+    search: Search
+
+    @property
+    def recommended(self) -> Choice | None:
+        """The network that is worth taking, None where no network keeps all limits and gates."""
+        return self.search.recommended
+
+    @property
+    def path(self) -> Path:
+        """The .tflite of the recommended network. Raises ModelFileError where there is none."""
+        if self.search.recommended is None:
+            raise ModelFileError(f"{self.out}: the search recommends no network", self.next_step)
+        return self.out / self.search.recommended.folder / "model.tflite"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                row.candidate,
+                "" if row.top1 is None else f"{row.top1:.1%}",
+                "" if row.auc is None else f"{row.auc:.3f}",
+                *(f"{each.latency_ms:.3g} ms" for each in row.latencies[:1]),
+            )
+            for row in self.search.finalists
+        ]
+        return "".join(
+            (
+                notebook.heading(str(self.out), self.passed),
+                notebook.bullets(self.failed),
+                notebook.table(("network", "top-1", "AUC", "predicted latency"), rows),
             )
         )
 

@@ -26,7 +26,7 @@ def recipe_of(
     """
     if isinstance(start, Recipe):
         text = recipe.to_toml(start)
-        values = {**_by_key(text), **recipe.parse(sets(settings)), **own}
+        values = {**by_key(text), **recipe.parse(sets(settings)), **own}
         return recipe.load(None, (), values)
     return recipe.load(None if start is None else Path(start), sets(settings), own)
 
@@ -38,7 +38,7 @@ def sets(settings: Settings) -> list[str]:
     return [f"{key}={_spelled(key, value)}" for key, value in settings.items()]
 
 
-def _by_key(toml: str) -> dict[str, Toml]:
+def by_key(toml: str) -> dict[str, Toml]:
     """The values of a recipe's text by key: {"data.source": ..., "seed": ...}."""
     found: dict[str, Toml] = {}
     for name, value in tomllib.loads(toml).items():

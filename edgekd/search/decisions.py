@@ -70,14 +70,18 @@ def before_plan(trials: Sequence[Trial]) -> Decision | None:
     return None if teacher[0].state is State.DONE else Decision()
 
 
-def decide(now: Situation) -> Decision:
-    """What a worker that has no task adds, and what it may then claim."""
-    if now.left <= 0:
-        return Decision(ended=True)
+def corrected(now: Situation) -> Situation:
+    """The situation with what trials have measured, and without networks that are too large."""
     field = [each for each in now.entrants if each.macs <= now.plan.largest]
     costs = measured(now.trials, field, now.costs)
-    now = dataclasses.replace(now, entrants=field, costs=costs)
-    if now.on(Kind.BUILD) or now.left <= _reserve(now):
+    return dataclasses.replace(now, entrants=field, costs=costs)
+
+
+def decide(now: Situation) -> Decision:
+    """What a worker that has no task adds, and what it may then claim. `now`: `corrected`."""
+    if now.left <= 0:
+        return Decision(ended=True)
+    if now.on(Kind.BUILD) or now.left <= reserve(now):
         return _build(now)
     missing, ended = _rungs(now)
     return _build(now) if ended and not missing else Decision(missing)
@@ -253,7 +257,7 @@ def _build_seconds(now: Situation, task: Task) -> float:
     return now.costs.whole(size, now.plan.epochs[-1] - trained)
 
 
-def _reserve(now: Situation) -> float:
+def reserve(now: Situation) -> float:
     """Seconds to keep for whole builds.
 
     Until networks are promoted those of middling size are reckoned with, and then the largest.
@@ -276,7 +280,7 @@ def _sizes(now: Situation, rung: int) -> list[float]:
 
 def _room(now: Situation) -> float:
     """Seconds for rungs."""
-    return now.left * (1 - planning.SPARE) - _reserve(now)
+    return now.left * (1 - planning.SPARE) - reserve(now)
 
 
 # --- what trials tell -----------------------------------------------------------------------------

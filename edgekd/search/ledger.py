@@ -107,7 +107,7 @@ class Ledger:
     def __init__(self, kept: BaseStorage, where: str, name: str, me: WorkerId) -> None:
         import optuna
 
-        self.where, self.me = where, me
+        self.where, self.shown, self.me = where, storage.shown(where), me
         self._kept = kept
         with storage.errors(where):
             self._study = optuna.create_study(

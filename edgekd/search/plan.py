@@ -11,8 +11,10 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from edgekd.search import rung
+
 # Of the candidates at a rung, one in so many goes on to the next one.
-KEEP_ONE_IN = 3
+KEEP_ONE_IN = rung.FACTOR
 # Candidates at the first rung below which training is shortened rather than the choice narrowed.
 WANTED = 9
 # The shortest whole training that is planned: a shorter one says little about a network.
@@ -76,9 +78,8 @@ class Plan:
 
 
 def ladder(whole: int) -> tuple[int, ...]:
-    """The epochs at each rung, in all: a ninth, a third and the whole of a training."""
-    parts = {max(1, round(whole / KEEP_ONE_IN**power)) for power in (2, 1, 0)}
-    return tuple(sorted(parts))
+    """The epochs of a training at each rung, in all."""
+    return tuple(each.epochs for each in rung.rungs(whole, pruned=False))
 
 
 def counts(first: int, rungs: int) -> tuple[int, ...]:

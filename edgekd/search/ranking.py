@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 
 from edgekd.search.candidate import Candidate
@@ -75,3 +76,22 @@ def _beats(other: Scored, one: Scored) -> bool:
     """Whether `other` is at least as good in both, and better in one."""
     at_least = other.value >= one.value and other.cost <= one.cost
     return at_least and (other.value > one.value or other.cost < one.cost)
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, where equal values share their mean rank.
+
+    None where all values of a side are equal.
+    """
+    first, second = _ranks(one), _ranks(other)
+    try:
+        return statistics.correlation(first, second)
+    except statistics.StatisticsError:
+        return None
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """The place of each value among all, from 0, with half places for ties."""
+    return [
+        sum(other < value for other in values) + (values.count(value) - 1) / 2 for value in values
+    ]

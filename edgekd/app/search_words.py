@@ -1,0 +1,74 @@
+"""What a search says while it runs, and why it ends without a network."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgekd.app import quantities
+from edgekd.search.ledger import Kind, State, Trial
+from edgekd.search.plan import Plan
+from edgekd.search.record import FinalistRow, Search, SearchState
+
+
+def planned(plan: Plan, left: float) -> str:
+    """The plan in one sentence. `left`: seconds until the search has to be done."""
+    steps = [*zip(plan.counts, plan.epochs, strict=True)]
+    first = f"{steps[0][0]} candidates for {steps[0][1]}"
+    counts = ", ".join([first, *(f"the best {count} for {end}" for count, end in steps[1:])])
+    return (
+        f"plan for {quantities.spoken(left)}: train {counts} epochs (about "
+        f"{quantities.spoken(plan.seconds)}), then build the best two whole (about "
+        f"{quantities.spoken(plan.reserve)}); corrected as times are measured"
+    )
+
+
+def came(trial: Trial) -> str:
+    """What came of a trial, in a few words."""
+    if trial.outcome is None:
+        told = "failed" if trial.state is State.FAILED else "stopped"
+        return f"{told}: {trial.why.partition(chr(10))[0]}"
+    took = quantities.spoken(trial.outcome.seconds)
+    if trial.task.kind is Kind.TEACHER:
+        return f"ready ({took})"
+    if trial.task.kind is Kind.BUILD:
+        row = msgspec.convert(trial.outcome.facts, FinalistRow)
+        faults = [*row.gates, *(miss.text for miss in row.misses)]
+        return f"{'; '.join(faults) or 'keeps every limit and gate'} ({took})"
+    figures = trial.outcome.facts["figures"]
+    auc = figures["auc"]
+    score = f"AUC {auc:.3f}" if auc is not None else f"top-1 {figures['top1']:.1%}"
+    return f"{score} on validation ({took})"
+
+
+def why_nothing(
+    made: Search, trials: tuple[Trial, ...], plan: Plan | None
+) -> tuple[str, str, SearchState]:
+    """Why there is no recommended network, what to do, and how the search ended."""
+    if plan is None:
+        return (
+            "the teacher left too little time to train even one candidate",
+            "give a longer --budget (the teacher is kept), or --teacher-frozen",
+            SearchState.INTERRUPTED,
+        )
+    if made.finalists:
+        faults = [
+            f"{row.candidate}: {'; '.join([*row.gates, *(miss.text for miss in row.misses)])}"
+            for row in made.finalists
+        ]
+        return (
+            "no network that was built keeps every limit and gate\n  " + "\n  ".join(faults),
+            "allow more, or give a longer --budget: the same command goes on",
+            SearchState.NOTHING_KEPT,
+        )
+    failed = [each for each in trials if each.state is State.FAILED]
+    if failed and not any(each.outcome for each in trials if each.task.kind is Kind.RUNG):
+        return (
+            f"every candidate failed; {failed[0].task}: {failed[0].why}",
+            "look at the reasons in search.json",
+            SearchState.NOTHING_KEPT,
+        )
+    return (
+        "the time was up before a whole build was done",
+        "give a longer --budget: the same command goes on",
+        SearchState.INTERRUPTED,
+    )

@@ -1,0 +1,295 @@
+"""The account of a search: from its trials to the record that search.json holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+import edgekd
+from edgekd.core.records import UNSET, from_json
+from edgekd.evaluation.accuracy_record import Figures
+from edgekd.search import decisions, finalist, front, ranking, search_rows
+from edgekd.search.candidate import Candidate
+from edgekd.search.decisions import Situation
+from edgekd.search.forecast import Forecast
+from edgekd.search.ledger import Kind, State, Trial
+from edgekd.search.limits import Objective
+from edgekd.search.reach import Reach, Reason
+from edgekd.search.record import (
+    CandidateRow,
+    Choice,
+    Dropped,
+    DropReason,
+    FinalistRow,
+    LimitName,
+    Miss,
+    NearMiss,
+    RankCorrelation,
+    Request,
+    RungRow,
+    ScoreKind,
+    Search,
+    SearchState,
+    TeacherRow,
+    TrialRow,
+    TrialState,
+)
+
+NEAREST = 5  # candidates that are shown where none fits
+_LIMITS = {
+    Reason.OPERATORS: (LimitName.OPERATORS, "the device cannot run them as asked"),
+    Reason.MEMORY: (LimitName.MEMORY, "more memory than allowed"),
+    Reason.SIZE: (LimitName.SIZE, "larger than allowed"),
+    Reason.LATENCY: (LimitName.LATENCY, "slower than allowed, even at the favourable end"),
+}
+_STATES = {
+    State.WAITING: TrialState.WAITING,
+    State.RUNNING: TrialState.RUNNING,
+    State.FAILED: TrialState.FAILED,
+    State.LOST: TrialState.LOST,
+    State.CLOSED: TrialState.STOPPED,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What is known before training: the forecasts on each device, that of the limits first."""
+
+    forecasts: Mapping[str, Sequence[Forecast]]
+    reach: Reach
+
+    @property
+    def names(self) -> dict[Candidate, str]:
+        """A unique name for each candidate."""
+        first = next(iter(self.forecasts.values()))
+        return search_rows.names([each.candidate for each in first])
+
+    def rows(self, candidates: Sequence[Candidate]) -> list[CandidateRow]:
+        """The rows of candidates."""
+        named = self.names
+        devices = {
+            profile: {each.candidate: each for each in rows}
+            for profile, rows in self.forecasts.items()
+        }
+        return [
+            search_rows.candidate_row(
+                candidate,
+                named[candidate],
+                {profile: known[candidate] for profile, known in devices.items()},
+            )
+            for candidate in candidates
+        ]
+
+
+def before_training(found: Found, request: Request, seconds: float) -> Search:
+    """The account of a search that has no trial yet, or whose candidates all miss a limit."""
+    reach = found.reach
+    nothing = not reach.within
+    return Search(
+        edgekd=edgekd.__version__,
+        state=SearchState.NOTHING_FITS if nothing else SearchState.RUNNING,
+        failed=[nothing_fits(found)] if nothing else [],
+        request=request,
+        score=ScoreKind.TOP1,
+        considered=len(reach.within) + len(reach.dropped),
+        candidates=found.rows(reach.candidates),
+        dropped=_dropped(found),
+        rungs=[],
+        trials=[],
+        finalists=[],
+        fronts=[],
+        recommended=None,
+        runner_up=None,
+        seconds=seconds,
+        notes=[],
+    )
+
+
+def nothing_fits(found: Found) -> str:
+    """Why nothing was trained, in one sentence."""
+    count = len(found.reach.dropped)
+    return f"none of the {count:,} candidates can keep every limit; nothing was trained"
+
+
+def _dropped(found: Found) -> Dropped:
+    reach = found.reach
+    nearest = reach.nearest(NEAREST)
+    rows = found.rows([each.forecast.candidate for each in nearest])
+    return Dropped(
+        candidates=len(reach.dropped),
+        reasons=[
+            DropReason(_LIMITS[reason][0], count, _LIMITS[reason][1])
+            for reason, count in reach.counts().items()
+        ],
+        nearest=[
+            NearMiss(
+                row,
+                [
+                    Miss(_LIMITS[miss.reason][0], miss.allowed, miss.found, miss.why)
+                    for miss in each.misses
+                ],
+            )
+            for row, each in zip(rows, nearest, strict=True)
+        ],
+    )
+
+
+def of(
+    found: Found,
+    request: Request,
+    situation: Situation | None,
+    trials: Sequence[Trial],
+    teacher: str,
+    state: SearchState,
+    seconds: float,
+) -> Search:
+    """The account of a search with trials. `teacher`: its name. `state`: if it has not ended."""
+    made = before_training(found, request, seconds)
+    facts = _teacher_facts(trials)
+    figures = None if facts is None else from_json(Figures, facts, "the teacher's figures")
+    many = any(
+        each.outcome is not None and each.task.kind is Kind.RUNG and _figures(each).auc is not None
+        for each in trials
+    )
+    made = msgspec.structs.replace(
+        made,
+        state=state,
+        score=ScoreKind.AUC if many else ScoreKind.TOP1,
+        teacher=UNSET if figures is None else _teacher(teacher, figures),
+        trials=_trials(trials, found.names),
+        finalists=_finalists(trials),
+    )
+    if situation is None:
+        return made
+    order = [found.names[each.candidate] for each in decisions.finalists(situation)]
+    rows = {row.candidate: row for row in made.finalists}
+    good = [rows[name] for name in order if name in rows and finalist.good(rows[name])]
+    kept = [_choice(row, place, request.objective) for place, row in enumerate(good[:2])]
+    made = msgspec.structs.replace(
+        made,
+        rungs=_rungs(situation),
+        recommended=kept[0] if kept else None,
+        runner_up=kept[1] if len(kept) > 1 else None,
+        rank_correlation=_correlation(situation),
+    )
+    return msgspec.structs.replace(made, fronts=front.fronts(made))
+
+
+def _teacher_facts(trials: Sequence[Trial]) -> dict[str, object] | None:
+    for each in trials:
+        if each.task == decisions.TEACHER and each.outcome is not None:
+            figures: dict[str, object] | None = each.outcome.facts["figures"]
+            return figures
+    return None
+
+
+def _teacher(name: str, figures: Figures) -> TeacherRow:
+    return TeacherRow(
+        name=name,
+        top1=figures.top1,
+        top1_ci95=figures.top1_ci95,
+        auc=figures.auc,
+        auc_ci95=figures.auc_ci95,
+    )
+
+
+def _figures(trial: Trial) -> Figures:
+    assert trial.outcome is not None
+    return from_json(Figures, trial.outcome.facts["figures"], "a trial in the storage")
+
+
+def _rungs(situation: Situation) -> list[RungRow]:
+    plan = situation.plan
+    counts = list(plan.counts)
+    return [
+        RungRow(number, epochs, planned)
+        for number, (epochs, planned) in enumerate(zip(plan.epochs, counts, strict=True))
+    ] + (
+        [RungRow(len(plan.epochs), plan.epochs[-1], counts[-1])]
+        if situation.on(Kind.RUNG, len(plan.epochs))
+        else []
+    )
+
+
+def _trials(trials: Sequence[Trial], names: Mapping[Candidate, str]) -> list[TrialRow]:
+    """The rows of the rungs, without trials that were never run because an earlier one was."""
+    above = {
+        (each.task.candidate, each.task.rung) for each in trials if each.task.kind is Kind.RUNG
+    }
+    built = {each.task.candidate for each in trials if each.task.kind is Kind.BUILD}
+    found = []
+    for each in trials:
+        candidate = each.task.candidate
+        if each.task.kind is not Kind.RUNG or candidate is None or candidate not in names:
+            continue
+        if each.state is State.CLOSED and each.worker is None:
+            continue
+        state = _STATES.get(each.state)
+        if state is None:
+            if (candidate, each.task.rung + 1) in above:
+                state = TrialState.PROMOTED
+            else:
+                state = TrialState.FINALIST if candidate in built else TrialState.STOPPED
+        score = None if each.outcome is None else _figures(each)
+        found.append(
+            TrialRow(
+                candidate=names[candidate],
+                rung=each.task.rung,
+                epochs=0 if each.outcome is None else each.outcome.facts["epochs"],
+                state=state,
+                score=None if each.outcome is None else each.outcome.value,
+                score_ci95=None
+                if score is None
+                else (score.top1_ci95 if score.auc is None else score.auc_ci95),
+                seconds=0.0 if each.outcome is None else each.outcome.seconds,
+                worker="" if each.worker is None else each.worker.name,
+                why=_why(each, state),
+            )
+        )
+    return found
+
+
+def _why(trial: Trial, state: TrialState) -> str:
+    if trial.why:
+        return trial.why.partition("\n")[0]
+    return {
+        TrialState.PROMOTED: "among the best",
+        TrialState.FINALIST: "built whole",
+        TrialState.STOPPED: "not among the best",
+        TrialState.LOST: "its worker ended",
+    }.get(state, "")
+
+
+def _finalists(trials: Sequence[Trial]) -> list[FinalistRow]:
+    return [
+        from_json(FinalistRow, each.outcome.facts, "a build in the storage")
+        for each in trials
+        if each.task.kind is Kind.BUILD and each.outcome is not None
+    ]
+
+
+def _choice(row: FinalistRow, place: int, objective: Objective) -> Choice:
+    what = {
+        Objective.ACCURACY: "the best score on the validation images",
+        Objective.LATENCY: "the lowest predicted latency",
+        Objective.SIZE: "the smallest file",
+    }[objective]
+    whose = "of those that keep every limit and gate"
+    rank = "It has" if place == 0 else "It comes second, by"
+    return Choice(row.candidate, f"{rank} {what} {whose}.", row.folder, row.command)
+
+
+def _correlation(situation: Situation) -> RankCorrelation | msgspec.UnsetType:
+    """Spearman's rho of the first and the last rung, over the candidates that reached both."""
+    last = len(situation.plan.epochs) - 1
+    first = {each.candidate: each.value for each in decisions.scores(
+        situation.on(Kind.RUNG, 0), situation)}  # fmt: skip
+    final = {each.candidate: each.value for each in decisions.scores(
+        situation.on(Kind.RUNG, last), situation)}  # fmt: skip
+    both = [each for each in final if each in first]
+    if last == 0 or len(both) < 3:
+        return UNSET
+    rho = ranking.spearman([first[each] for each in both], [final[each] for each in both])
+    return UNSET if rho is None else RankCorrelation(rho, len(both))
