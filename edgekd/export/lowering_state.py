@@ -17,6 +17,7 @@ from edgekd.core.errors import ModelFileError, UnsupportedNetwork
 from edgekd.export.axis_orders import MAP, file_shape
 from edgekd.export.model_builder import ModelBuilder
 from edgekd.export.onnx_graph import INSIDE
+from edgekd.export.tensor_names import WEIGHT
 from edgekd.export.tensor_places import Places, Stored
 from edgekd.tflite import int8_rules
 from edgekd.tflite.int8_rules import SATURATION
@@ -161,7 +162,7 @@ class Lowering(Places):
         ]
         return [
             self.builder.tensor(
-                f"{layer['layer']}.weight",
+                f"{layer['layer']}{WEIGHT}",
                 codes.shape,
                 "INT8",
                 data=codes,

@@ -17,12 +17,9 @@ from edgekd.core.artifacts import Exported
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.axis_orders import file_shape, long_axes, merged_transpose, natural
 from edgekd.export.model_builder import ModelBuilder
+from edgekd.export.tensor_names import INNER
 from edgekd.tflite import int8_rules
 from edgekd.tflite.operators import Operator
-
-# Suffix of the int8 tensor behind a uint8 input, or before a uint8 output, on the other side of its
-# QUANTIZE.
-INNER = "/int8"
 
 
 @dataclasses.dataclass(frozen=True)

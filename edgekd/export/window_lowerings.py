@@ -9,11 +9,10 @@ import numpy as np
 
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.export.lowering_state import REPORT, Lower, Lowering
+from edgekd.export.tensor_names import BORDER
 from edgekd.tflite import int8_rules
-from edgekd.tflite.int8_rules import PADDING_SAME, windows
+from edgekd.tflite.int8_rules import PADDING_SAME, PADDING_VALID, windows
 from edgekd.tflite.operators import Operator
-
-PADDING_VALID = 1  # schema.fbs, enum Padding
 
 
 def _window(
@@ -40,7 +39,7 @@ def _window(
     ]
     if same == [(before[axis], after[axis]) for axis in (0, 1)]:
         return state.read(source), PADDING_SAME
-    return state.padded(source, f"{edge}/pad", before, after), PADDING_VALID
+    return state.padded(source, f"{edge}{BORDER}", before, after), PADDING_VALID
 
 
 def conv(state: Lowering, node: Any) -> None:
@@ -145,9 +144,9 @@ def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge:
     grown = [int(size + sum(pair)) for size, pair in zip(shape, amounts, strict=True)]
     inputs = [
         state.read(source),
-        state.builder.tensor(f"{edge}/pad_amounts", (4, 2), "INT32", data=amounts),
+        state.builder.tensor(f"{edge}{BORDER}_amounts", (4, 2), "INT32", data=amounts),
         state.builder.tensor(
-            f"{edge}/pad_lowest",
+            f"{edge}{BORDER}_lowest",
             (),
             "INT8",
             data=np.array(int8_rules.INT8_MIN, np.int8),
@@ -155,6 +154,6 @@ def _padded_with_lowest(state: Lowering, source: str, pads: Sequence[int], edge:
             zero_point=[learned["zero_point"]],
         ),
     ]
-    output = state.activation(source, f"{edge}/pad", grown)
+    output = state.activation(source, f"{edge}{BORDER}", grown)
     state.builder.op(Operator.PADV2, inputs, [output], {})
     return output

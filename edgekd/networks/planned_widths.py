@@ -1,38 +1,40 @@
-"""The widths that a student will have after structured pruning, planned on random weights."""
+"""A student in the widths that structured pruning will leave, planned on random weights."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from edgekd.networks import builders, channel_groups, pruning_plan, widths
+from edgekd.networks import builders, channel_groups, pruning_plan, read_modules, widths
 from edgekd.networks.pruning_plan import Limits
 from edgekd.settings.compression_settings import PruneConfig
+from edgekd.settings.loss_reading import Place
 from edgekd.settings.model_specs import CHANNELS, ModelSpec
 
-# The side of the image on which the groups are found. They do not depend on it, and a small one is
-# quick; below 32 pixels a network of stride 32 has no pixel left.
-PX = 64
 
+def narrowed(
+    spec: ModelSpec,
+    config: PruneConfig,
+    multiple: int,
+    classes: int,
+    px: int,
+    reads: tuple[Place, ...] = (),
+) -> ModelSpec:
+    """The student after all cuts of `config`, with its widths among the builder's options.
 
-def planned(
-    spec: ModelSpec, config: PruneConfig, multiple: int, classes: int, px: int = PX
-) -> widths.Widths:
-    """The widths of a student after all cuts of `config`, as in `edgekd.networks.widths`.
-
-    They do not depend on the weights where channels compete within their group alone (scope
-    "local" and a ratio). Losses can keep more channels than are kept here.
+    The widths do not depend on the weights where channels compete within their group alone (scope
+    "local" and a ratio). `multiple`: widths are rounded to it. `reads`: the places whose channels
+    stay whole, since losses read them.
 
     Raises GateFailed when the target cannot be reached or nothing falls, and UnsupportedNetwork
     for a network that cannot be traced.
     """
+    options = {**spec.options, "num_classes": classes}
     with torch.random.fork_rng(devices=[]):
-        options = {**spec.options, "num_classes": classes}
-        net = builders.create(spec.arch, options)
-        before: nn.Module = builders.create(spec.arch, options)
-    found = channel_groups.survey(net, px, spec.options.get(CHANNELS, 3), "magnitude", {})
+        net, before = builders.create(spec.arch, options), builders.create(spec.arch, options)
+    keep = read_modules.why_whole(spec, net, reads)
+    found = channel_groups.survey(net, px, spec.options.get(CHANNELS, 3), "magnitude", keep)
     limits = Limits(config.scope, multiple, {group.name: group.width for group in found.groups})
     whole = pruning_plan.towards(config, found.groups, found.layers, limits, 1.0)
     pruning_plan.check_falls(whole, config, multiple)
     channel_groups.cut(found, whole, net)
-    return widths.of(net, before)
+    return spec.with_options({widths.KEY: widths.of(net, before)})

@@ -128,7 +128,7 @@ def by_ratio(
     groups: Sequence[Group], layers: Sequence[Layer], limits: Limits, ratio: float
 ) -> Plan:
     """The plan that takes about `ratio` of the channels that groups had before the first cut."""
-    kept = _kept(groups, limits, ratio)
+    kept = kept_widths(groups, limits, ratio)
     cuts = {
         group.name: _weakest(group, group.width - kept[group.name])
         for group in groups
@@ -163,8 +163,11 @@ def by_macs(
     return by_ratio(groups, layers, limits, high / GRAIN)
 
 
-def _kept(groups: Iterable[Group], limits: Limits, ratio: float) -> dict[str, int]:
-    """How many channels each group keeps."""
+def kept_widths(groups: Iterable[Group], limits: Limits, ratio: float) -> dict[str, int]:
+    """How many channels each group keeps: {group: channels}.
+
+    In the scope "local" the numbers do not depend on the scores.
+    """
     by_shape: dict[str, list[Group]] = {}
     for group in groups:
         by_shape.setdefault(group.shape if limits.scope == "isomorphic" else group.name, []).append(
@@ -216,17 +219,30 @@ def _weakest(group: Group, count: int) -> tuple[int, ...]:
     return tuple(sorted(order[:count]))
 
 
-def _macs(groups: Iterable[Group], layers: Iterable[Layer], lost: Mapping[str, int]) -> int:
-    """MACs of one image after each group has lost so many channels."""
+def layer_widths(
+    groups: Iterable[Group], layers: Iterable[Layer], lost: Mapping[str, int]
+) -> dict[str, tuple[int, int]]:
+    """{layer: (outputs, inputs)} after each group has lost so many channels."""
     gone: dict[tuple[str, str], int] = {}
     for group in groups:
         for member in group.members:
             place = (member.layer, member.side)
             gone[place] = gone.get(place, 0) + member.times * lost.get(group.name, 0)
+    return {
+        layer.name: (
+            layer.outputs - gone.get((layer.name, "out"), 0),
+            layer.inputs - gone.get((layer.name, "in"), 0),
+        )
+        for layer in layers
+    }
+
+
+def _macs(groups: Iterable[Group], layers: Sequence[Layer], lost: Mapping[str, int]) -> int:
+    """MACs of one image after each group has lost so many channels."""
     total = 0
+    widths = layer_widths(groups, layers, lost)
     for layer in layers:
-        outputs = layer.outputs - gone.get((layer.name, "out"), 0)
-        inputs = layer.inputs - gone.get((layer.name, "in"), 0)
+        outputs, inputs = widths[layer.name]
         if layer.depthwise:
             total += layer.macs * outputs // layer.outputs
         else:

@@ -1,25 +1,52 @@
-"""What devices will make of every candidate, found out before anything is trained."""
+"""What devices will make of every candidate, found out before anything is trained.
+
+Each network is captured once, and its graphs at the other sizes and widths are derived from that
+(`edgekd.assessment.sketches`). What `edgekd check` says of a graph is kept between commands.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from edgekd.assessment import workload
+import msgspec
+
+from edgekd.assessment import kept_files, workload
 from edgekd.assessment.assess import assess, unmet_limits
-from edgekd.assessment.check_record import Prediction
 from edgekd.assessment.format_latency import format_latencies
 from edgekd.assessment.mappers.registry import mapper_for
+from edgekd.assessment.sketch import Asked
+from edgekd.assessment.sketches import Drawn, Sketchbook
 from edgekd.assessment.student_check import CLASSES, student_of
-from edgekd.assessment.untrained_cache import untrained_model
-from edgekd.core.errors import GateFailed, UnsupportedNetwork
+from edgekd.core import artifacts
+from edgekd.core.errors import UnsupportedNetwork
 from edgekd.core.number_formats import NumberFormat
-from edgekd.networks import widths
+from edgekd.core.records import Record
 from edgekd.search.candidate import Candidate
 from edgekd.search.forecast import Forecast
-from edgekd.settings import recipe
+from edgekd.settings import loss_reading, recipe
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.recipe import Recipe
-from edgekd.tflite.flatbuffer import read
+
+KIND = ".forecasts"
+# Where pruning ranks groups of one shape together, how much each loses depends on the weights.
+UNSURE_WIDTHS = "; every group is taken to lose the same share, which prune.scope does not ask for"
+
+
+class Row(Record, frozen=True):
+    """What one device makes of one network: the fields of Forecast, and `Drawn.identity`."""
+
+    identity: str
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    basis: str
+    size_bytes: int
+    memory_bytes: int
+    macs: int
+    refused: tuple[str, ...]
+    too_large: tuple[str, ...]
 
 
 def forecasts(
@@ -36,52 +63,125 @@ def forecasts(
 
     Raises UnknownName and RecipeError for a student that cannot be built at all.
     """
-    found: list[list[Forecast]] = [[] for _ in (profile, *also)]
+    devices = (profile, *also)
+    work = _Forecasting(settings, profile, classes)
+    found: dict[str, list[Forecast]] = {device.name: [] for device in devices}
+    seen: set[tuple[str, str, NumberFormat]] = set()
     for candidate in candidates:
-        for rows, device in zip(found, (profile, *also), strict=True):
-            rows.append(_forecast(candidate, settings, profile, device, classes))
-    return [row for rows in found for row in rows]
+        rows = [work.row(candidate, device) for device in devices]
+        identity = (candidate.weights, rows[0].identity, candidate.number_format)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        for device, row in zip(devices, rows, strict=True):
+            found[device.name].append(_forecast(candidate, device, row, settings))
+    work.keep()
+    return [row for device in devices for row in found[device.name]]
 
 
-def _forecast(
-    candidate: Candidate,
-    settings: Recipe,
-    built_for: DeviceProfile,
-    device: DeviceProfile,
-    classes: int,
-) -> Forecast:
-    asked = recipe.changed(settings, candidate.settings)
-    built_for = built_for.with_edits(asked.edits)
-    student = student_of(asked, built_for)
-    px = candidate.input_px
-    try:
-        if candidate.pruned:
-            from edgekd.networks import planned_widths  # torch
+class _Forecasting:
+    """The rows that are known, by the file that they are kept in and by their place in it."""
 
-            multiple = asked.prune.multiple or built_for.channel_multiple
-            narrow = planned_widths.planned(student, asked.prune, multiple, classes)
-            student = student.with_options({widths.KEY: narrow})
-        sides = asked.ports.sides(px)
-        data = untrained_model(student, px, classes, built_for.rules, sides)
-    except (UnsupportedNetwork, GateFailed) as error:
-        return Forecast(candidate, device.name, None, None, None, "", 0, 0, 0, (error.what,))
-    graph = read(data)
-    judged = assess(graph, device)
-    mapper = mapper_for(device)
-    predicted: Prediction = judged.predicted
-    if candidate.number_format is not NumberFormat.INT8:
-        (row,) = format_latencies(graph, device, [candidate.number_format])
+    def __init__(self, settings: Recipe, built_for: DeviceProfile, classes: int) -> None:
+        self.settings, self.built_for, self.classes = settings, built_for, classes
+        self.reads = loss_reading.of_recipe(settings)
+        self.book = Sketchbook()
+        self.drawn: tuple[Candidate, Drawn | UnsupportedNetwork] | None = None
+        self.files: dict[str, dict[str, Row]] = {}
+        self.changed: set[str] = set()
+        self.digests: dict[str, str] = {}
+
+    def row(self, candidate: Candidate, device: DeviceProfile) -> Row:
+        """What a device makes of a candidate, from the kept files or newly found out."""
+        asked = recipe.changed(self.settings, candidate.settings)
+        built_for = self.built_for.with_edits(asked.edits)
+        multiple = asked.prune.multiple or built_for.channel_multiple
+        network = Asked(
+            student_of(asked, built_for),
+            candidate.input_px,
+            self.classes,
+            built_for.rules,
+            tuple(asked.ports.sides(candidate.input_px)),
+            self.reads,
+        )
+        key = self._file(network, device, multiple)
+        place = f"{candidate.input_px} {candidate.pruned!r} {candidate.number_format}"
+        if key not in self.files:
+            self.files[key] = _read(key)
+        if place not in self.files[key]:
+            self.files[key][place] = self._found(candidate, network, multiple, device)
+            self.changed.add(key)
+        return self.files[key][place]
+
+    def _file(self, network: Asked, device: DeviceProfile, multiple: int) -> str:
+        """The key of the file with the rows of one network on one device, at any size and width."""
+        if device.name not in self.digests:
+            latency = Path(device.latency).read_bytes() if device.latency else b""
+            whole = artifacts.canonical_json([device.to_json(), artifacts.sha256(latency)])
+            self.digests[device.name] = artifacts.sha256(whole)
+        anywhere = dataclasses.replace(network, px=0)
+        return kept_files.key_of(
+            {"network": anywhere.key, "device": self.digests[device.name], "multiple": multiple}
+        )
+
+    def _found(
+        self, candidate: Candidate, network: Asked, multiple: int, device: DeviceProfile
+    ) -> Row:
+        if self.drawn is None or self.drawn[0] != candidate:
+            try:
+                self.drawn = candidate, self.book.draw(network, candidate.pruned, multiple)
+            except UnsupportedNetwork as error:
+                self.drawn = candidate, error
+        drawn = self.drawn[1]
+        if isinstance(drawn, UnsupportedNetwork):
+            return Row(candidate.label, None, None, None, "", 0, 0, 0, (drawn.what,), ())
+        return _judged(drawn, device, candidate.number_format)
+
+    def keep(self) -> None:
+        """Write the files to which rows were added."""
+        for key in self.changed:
+            kept_files.write(key, KIND, msgspec.json.encode(self.files[key]))
+
+
+def _read(key: str) -> dict[str, Row]:
+    kept = kept_files.read(key, KIND)
+    return {} if kept is None else msgspec.json.decode(kept, type=dict[str, Row])
+
+
+def _judged(drawn: Drawn, device: DeviceProfile, number_format: NumberFormat) -> Row:
+    """What `edgekd check` says of a graph."""
+    graph, size = drawn.graph, drawn.file_bytes
+    judged, mapper = assess(graph, device), mapper_for(device)
+    predicted = judged.predicted
+    if number_format is not NumberFormat.INT8:
+        (row,) = format_latencies(graph, device, [number_format])
         predicted = row.predicted
-    return Forecast(
-        candidate,
-        device.name,
+    return Row(
+        drawn.identity,
         predicted.latency_ms,
         predicted.low_ms,
         predicted.high_ms,
         predicted.basis,
-        len(data),
-        mapper.memory_use(judged.memory, len(data)),
+        size,
+        mapper.memory_use(judged.memory, size),
         sum(row.macs for row in workload.work(graph)),
-        tuple(unmet_limits(judged, device, len(data))),
-        tuple(mapper.too_large(judged.memory, device, len(data))),
+        tuple(unmet_limits(judged, device, size)),
+        tuple(mapper.too_large(judged.memory, device, size)),
+    )
+
+
+def _forecast(candidate: Candidate, device: DeviceProfile, row: Row, settings: Recipe) -> Forecast:
+    unsure = candidate.pruned and settings.prune.scope != "local"
+    return Forecast(
+        candidate,
+        device.name,
+        row.latency_ms,
+        row.low_ms,
+        row.high_ms,
+        row.basis + (UNSURE_WIDTHS if unsure else ""),
+        row.size_bytes,
+        row.memory_bytes,
+        row.macs,
+        row.refused,
+        row.too_large,
     )

@@ -26,6 +26,7 @@ are named after the modules that they come from, and not after Keras layers.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def canonical(data: bytes | memoryview) -> bytes:
     """
     graph = read(data)
     model, subgraph = graph.model, graph.model.subgraphs[0]
-    order, place = _tensor_order(graph)
+    order, place = tensor_order(graph)
     names = [graph.tensors[old].name for old in order]
     if len(set(names)) != len(names) or "" in names:
         twice = next((name for name in names if names.count(name) > 1), "")
@@ -113,8 +114,11 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
-def _tensor_order(graph: LiteGraph) -> tuple[list[int], dict[int, int]]:
-    """(old indices in their new order, {old index: new index}); equal parameters share one."""
+def tensor_order(graph: LiteGraph) -> tuple[list[int], dict[int, int]]:
+    """The canonical order of a graph's tensors: (old indices in their new order, {old: new}).
+
+    Equal parameters share one new index, and the first of them is in the order.
+    """
     order: list[int] = list(graph.inputs)
     seen: dict[tuple[Any, ...], int] = {}  # what a parameter holds -> its old index
     same: dict[int, int] = {}
@@ -177,6 +181,12 @@ def _operators(graph: LiteGraph, place: dict[int, int], versions: list[OpVersion
         if op.name in WITHOUT_OPTIONS and len(op.inputs) == 2:
             written.builtinOptions, written.builtinOptionsType = None, parts.BuiltinOptions.NONE
         written.mutatingVariableInputs = written.intermediates = None
+    model.operatorCodes = operator_codes(codes)
+
+
+def operator_codes(codes: Iterable[tuple[str, int, Any]]) -> list[Any]:
+    """The OperatorCodeT of each operator: (name, version, name of a custom one or None)."""
+    parts = schema()
     made = []
     for name, number, custom in codes:
         code = parts.OperatorCodeT()
@@ -187,7 +197,7 @@ def _operators(graph: LiteGraph, place: dict[int, int], versions: list[OpVersion
         )
         code.deprecatedBuiltinCode = min(code.builtinCode, PLACEHOLDER_MAX)
         made.append(code)
-    model.operatorCodes = made
+    return made
 
 
 def _metadata(name: str, buffer: int) -> Any:

@@ -102,6 +102,7 @@ operator_group(f"{__name__}.DATA_INPUT", DATA_INPUT, "its first input holds the 
 # Operators that exist only because some tensor is not int8.
 FLOAT_OPS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 PADDING_SAME = 0  # schema.fbs, enum Padding: the border that gives ceil(size / stride) outputs
+PADDING_VALID = 1  # no border
 # A clamp to [0, 1] behind a layer (hard-sigmoid), without an activation in the file. Its range is
 # observed after the clamp, so zero is code -128, the top is at most 1, and int8 saturation is the
 # clamp.

@@ -19,6 +19,8 @@ from edgekd.data import datasets, tables
 from edgekd.evaluation import metrics
 from edgekd.networks.compute import Compute
 from edgekd.networks.inference import ON_CPU, logits_of
+from edgekd.settings import loss_reading
+from edgekd.settings.loss_reading import Place
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import batch_rule, objective, views
 from edgekd.training.batches import Feed, cells
@@ -126,22 +128,11 @@ class Lesson:
 
         The key "" stands for the pooled features.
         """
+        where = {Place.POOLED: [""], Place.LAST: self.taps[-1:], Place.TAPS: self.taps}
+        terms = [each.loss for each in self.plan.terms]
         found: dict[str, str] = {}
-        where = {"grid": self.taps[-1:], "pooled": [""], "cams": [""]}
-        for term in (each.loss for each in self.plan.terms):
-            taps = (
-                self.taps
-                if term.name == "self_exits"
-                else [module for part in term.method.needs for module in where.get(part, [])]
-            )
-            found |= dict.fromkeys(taps, f"the loss {term.name}")
-        keyed = {each.loss for each in self.plan.keyed}
-        if "exits" in keyed:
-            found |= dict.fromkeys(self.taps, "the exits")
-        if "grid" in keyed:
-            found[self.taps[-1]] = "the grid loss"
-        if "pooled" in keyed:
-            found[""] = "the pooled loss"
+        for place, loss in loss_reading.places(terms, [each.loss for each in self.plan.keyed]):
+            found |= dict.fromkeys(where[place], loss)
         return found
 
     def teach(

@@ -20,6 +20,7 @@ from edgekd.networks import watching
 from edgekd.networks.compute import autocast, device_of
 from edgekd.networks.inference import classify
 from edgekd.settings import loss_catalogue
+from edgekd.settings.loss_reading import KEYED
 from edgekd.settings.recipe import DistilConfig
 from edgekd.training import loss_builder, loss_modules, teacher_blend
 from edgekd.training.batches import Batch
@@ -28,9 +29,6 @@ from edgekd.training.fit_plan import Step
 from edgekd.training.loss_modules import Seen, Setting
 from edgekd.training.losses import feature_losses
 from edgekd.training.processes import Team, team
-
-# Losses with a key of their own in [distil], and which of the teacher's answers each reads.
-KEYED = {"pooled": "pooled", "grid": "grid", "exits": "logits"}
 
 
 @dataclasses.dataclass(frozen=True)
