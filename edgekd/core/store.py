@@ -21,7 +21,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Set
+import time
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ KEY_LETTERS = 16
 # How the name of a file begins that processes lock. It stays: to remove it while another process
 # waits for it would let a third one in.
 CLAIM = ".claim-"
+LOOK = 0.5  # seconds between two looks at a file that another process has locked
 
 
 @dataclass(frozen=True)
@@ -186,17 +188,20 @@ class Store:
         return Checkpoint(self, self.entries / f"{stage}-{key[:KEY_LETTERS]}.part")
 
     @contextlib.contextmanager
-    def alone(self, name: str, key: str) -> Iterator[None]:
+    def alone(self, name: str, key: str, meanwhile: Callable[[], None]) -> Iterator[None]:
         """Wait until no other process is in this block with the same `name` and `key`.
 
-        The operating system ends the claim of a process that is killed. Processes of several
-        machines exclude each other where the shared disk passes flock on, as NFS does.
+        `meanwhile()` is called every LOOK seconds of waiting, and may raise to give up. The
+        operating system ends the claim of a process that is killed. Processes of several machines
+        exclude each other where the shared disk passes flock on, as NFS does.
         """
         claim = self.entries / f"{CLAIM}{name}-{key[:KEY_LETTERS]}"
         with disk_errors(claim):
             handle = os.open(claim, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            while not _locked(handle):
+                meanwhile()
+                time.sleep(LOOK)
             yield
         finally:
             os.close(handle)
@@ -232,6 +237,15 @@ class Store:
     def _replace(self, target: Path, data: Blob) -> None:
         with disk_errors(target):
             atomic_files.replace(target, data)
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file, or return False where another process has locked it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Checkpoint:

@@ -7,6 +7,7 @@ sizes are.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +113,7 @@ class Trials:
         done = self._shared(job)
         images: Dataset = load(done, "data")
         distil = _key(job, Part.DISTIL, done)
-        with self.store.alone(Part.DISTIL, distil):
+        with self._alone(Part.DISTIL, distil):
             before = self._epochs(job, distil)
             began = time.perf_counter()
             student = self._trained(job, Part.DISTIL, Pause(Part.DISTIL, rung.epochs))
@@ -132,6 +133,10 @@ class Trials:
             training_seconds=training_seconds,
         )
 
+    def _alone(self, name: str, key: str) -> contextlib.AbstractContextManager[None]:
+        """A context that one process at a time is in. Waiting is reported as progress."""
+        return self.store.alone(name, key, lambda: self.progress("waits for another worker", 0, 1))
+
     def _shared(self, job: Job) -> dict[str, Done]:
         """The stages before the student's training, {name: result}."""
         names = [stage.name for stage in stages(job)]
@@ -139,7 +144,7 @@ class Trials:
         try:
             return runner.run(job, self.store, last, check=_refuse)
         except _NotThere:
-            with self.store.alone("shared", ""):
+            with self._alone("shared", ""):
                 return runner.run(job, self.store, last, self.progress, say=self.say)
 
     def _trained(self, job: Job, part: Part, pause: Pause | None) -> Network:
@@ -154,7 +159,7 @@ class Trials:
     def _pruned(self, job: Job) -> Network:
         """The student after pruning, whose training is finished."""
         done = runner.run(job, self.store, Part.DISTIL)
-        with self.store.alone(Part.PRUNE, _key(job, Part.PRUNE, done)):
+        with self._alone(Part.PRUNE, _key(job, Part.PRUNE, done)):
             return self._trained(job, Part.PRUNE, None)
 
     def _epochs(self, job: Job, distil: str) -> int:
