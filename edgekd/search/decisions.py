@@ -237,7 +237,7 @@ def finalists(now: Situation) -> list[Scored]:
             whole.append(dataclasses.replace(each, rung=last))
         else:
             whole.append(dataclasses.replace(each, rung=each.rung - 1))
-    return ranking.for_building(whole, now.objective, now.least_top1)
+    return ranking.for_building(whole, now.objective, now.least_top1, last)
 
 
 def _build_seconds(now: Situation, task: Task) -> float:

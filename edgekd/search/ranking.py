@@ -48,17 +48,18 @@ def by_promise(scored: Sequence[Scored]) -> list[Scored]:
 
 
 def for_building(
-    scored: Sequence[Scored], objective: Objective, least_top1: float | None
+    scored: Sequence[Scored], objective: Objective, least_top1: float | None, whole: int
 ) -> list[Scored]:
     """The order in which candidates are built.
 
     Those that were trained longest come first. Of these, first those that keep `least_top1`, what
     the user lets a network lose against the teacher: by score, or by cost if that is the objective.
-    Then the others by their top-1, since they miss it least.
+    Then the others by their top-1, since they miss it least. A network that was not trained to the
+    end, at the rung `whole`, is not held to `least_top1`: it may still get there.
     """
 
     def place(one: Scored) -> tuple[float, ...]:
-        missed = least_top1 is not None and one.top1 < least_top1
+        missed = least_top1 is not None and one.rung >= whole and one.top1 < least_top1
         if missed:
             return -one.rung, 1, -one.top1, one.cost
         if objective is Objective.ACCURACY:

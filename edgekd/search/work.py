@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from edgekd.search.trial import Trials  # torch
 
 PLAN, CLOCK = "plan", "clock"  # facts of the study
-# Seconds of an epoch, for each training image and multiply-accumulate, until a trial has measured
-# it: mobilenetv2_050 at 96 px on one core of a busy machine took 8.6e-10.
-UNIT = 6e-10
 # Seconds of a build beside its training: 74 with 624 test images of 96 px, on one busy core.
 BUILD = 60.0
 
@@ -139,7 +136,7 @@ class SearchWork:
             trials,
             self.terms.entrants,
             self.plan,
-            self.costs,
+            self._costs(teacher.outcome.facts),
             self.left(Kind.BUILD),
             max(self.terms.workers, len(busy)),
             self.terms.objective,
@@ -147,10 +144,9 @@ class SearchWork:
             self.terms.seed,
         )
 
-    @property
-    def costs(self) -> Costs:
-        """What work is expected to cost before any was measured."""
-        return Costs(UNIT * self.terms.images, BUILD, self.terms.tail)
+    def _costs(self, teacher: Json) -> Costs:
+        """What work is expected to cost before a trial was measured."""
+        return Costs(teacher["unit"], BUILD, self.terms.tail)
 
     def _planned(self, teacher: Json) -> Plan | None:
         """The plan that the study remembers; the first worker to see the teacher ready makes it.
@@ -160,7 +156,8 @@ class SearchWork:
         if (kept := self.ledger.fact(PLAN)) is None:
             left = self._span.end - max(self._span.start, teacher["ended"])
             macs = [each.macs for each in self.terms.entrants]
-            made = planning.make(left, self.costs, macs, self.terms.epochs, self.terms.workers)
+            costs = self._costs(teacher)
+            made = planning.make(left, costs, macs, self.terms.epochs, self.terms.workers)
             if made is None:
                 return None
             self.ledger.set_fact(PLAN, msgspec.to_builtins(made))
@@ -200,10 +197,25 @@ class SearchWork:
         figures = self.trials.prepare(self.terms.entrants[0].candidate)
         facts = {
             "figures": None if figures is None else to_json(figures),
+            "unit": self._unit(),
             "ended": self._now(),
         }
         value, top1 = (0.0, 0.0) if figures is None else (ranked(figures), figures.top1)
         return Outcome(value, top1, time.perf_counter() - start, facts=facts)
+
+    def _unit(self) -> float:
+        """Seconds of an epoch for each multiply-accumulate of an image, from some real steps.
+
+        A network of middling size among the first to come is measured.
+        """
+        assert self.trials is not None
+        from edgekd.training import step_time  # torch
+
+        first = sorted(self.terms.entrants[: planning.WANTED], key=lambda each: each.macs)
+        middle = first[len(first) // 2]
+        job = self.trials.job_of(middle.candidate)
+        image = step_time.seconds_per_image(job.student, job.recipe)
+        return image * self.terms.images / (middle.macs + planning.BESIDE)
 
     def _train(self, candidate: Candidate, number: int) -> Outcome:
         assert self.trials is not None
