@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from edgekd.core.errors import RecipeError
+from edgekd.core.frames import Frame
 from edgekd.core.resizer_names import Resizer
-from edgekd.data import app_variants, images, pixel_rules
+from edgekd.data import app_variants, frames, images, pixel_rules
 from edgekd.data.app_variants import VariantKind
 from edgekd.data.dataset_builder import build_dataset
 from edgekd.data.datasets import input_images
@@ -27,6 +28,8 @@ from edgekd.pipeline import runner
 from edgekd.settings import recipe
 from edgekd.settings.recipe import DataConfig, ViewsConfig
 from edgekd.training import answer_keys, views
+from edgekd.training.batches import Batch, Feed
+from edgekd.training.view_sizes import Resizing
 from tests.noise_folder import noise_folder
 
 OBLONG = ((np.arange(9 * 7).reshape(9, 7) * 37) % 256).astype(np.uint8)
@@ -132,7 +135,7 @@ def blobs() -> np.ndarray:
 def shown(*names: Resizer) -> np.ndarray:
     """Views without any other change, in 0..255."""
     drawn = views.draw(STILL, 0, 0, IMAGES, ROWS)
-    render = views.Renderer(blobs(), 16, [0.0], [1.0], resizers=names)
+    render = views.Renderer(blobs(), 16, [0.0], [1.0], resizing=Resizing(names))
     return (render.views(ROWS, drawn) * 255).numpy()[:, 0]
 
 
@@ -146,6 +149,32 @@ def test_each_view_is_resized_by_one_of_the_resizers() -> None:
     assert np.array_equal(nearest, ~area)
     assert 8 < nearest.sum() < 32
     assert np.array_equal(both, shown(Resizer.OPENCV_AREA, Resizer.NEAREST))
+
+
+def test_views_of_a_file_with_its_resize_inside_are_resized_to_its_frame() -> None:
+    by = Resizing.of([Resizer.NEAREST], [40, 36], 16)
+    assert by.side == 32
+    render = views.Renderer(blobs(), 16, [0.0], [1.0], resizing=by)
+    found = (render.views(ROWS, views.draw(STILL, 0, 0, IMAGES, ROWS)) * 255).numpy()[:, 0]
+    framed = np.stack([fitted(image, 32, "squash", Resizer.NEAREST) for image in blobs()[:, 0]])
+    seen = frames.reduced(framed[..., None], Frame(32, 32, 16))[..., 0]
+    np.testing.assert_allclose(found, seen, atol=1.1)  # which the file rounds twice
+
+
+def test_the_teacher_of_int8_training_sees_the_same_views_by_pillow() -> None:
+    def batch(resizer: Resizer) -> Batch:
+        render = views.Renderer(blobs(), 16, [0.0], [1.0], resizing=Resizing((resizer,)))
+        labels, config = torch.zeros(40, dtype=torch.int64), ViewsConfig()
+        feed = Feed(render, IMAGES, ROWS, labels, 2, config, 0, 40, antialiased=True)
+        (found,) = feed.epoch(0)
+        return found
+
+    area, nearest, usual = map(batch, (Resizer.OPENCV_AREA, Resizer.NEAREST, Resizer.PILLOW))
+    assert torch.equal(area.clearest, nearest.clearest)
+    # The same parts of the same images: means of areas are close to Pillow's, pixels are not.
+    assert float((area.images - area.clearest).abs().mean()) < 0.03
+    assert float((nearest.images - nearest.clearest).abs().mean()) > 0.1
+    assert usual.clearest is usual.images
 
 
 def test_a_teacher_sees_and_is_asked_the_same_whatever_the_student_trains_on() -> None:

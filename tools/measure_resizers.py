@@ -1,10 +1,15 @@
 """Prints what students lose when apps resize in other ways, with and without views.resizers.
 
-    python -m tools.measure_resizers DATA --out builds/resizers --px 64 --px 96 --seeds 2
+    python -m tools.measure_resizers DATA --out builds/resizers --px 64 --seeds 2
 
-For each size and seed it builds the same student twice: on images that Pillow resized, and on
-images of five resizers. Both builds differ in nothing else. It prints a Markdown table of top-1 of
-the int8 files, by resizer.
+DATA is a folder with train/ and test/. For each size and seed it builds the same student twice: on
+images that Pillow resized, and on images of five resizers. Both builds differ in nothing else. It
+prints a Markdown table of top-1 of the int8 files on all test images, by resizer, with
+
+* the range over the five resizers, and its 95 % interval over images drawn again,
+* the range that chance alone gives: where each image's five answers are dealt out to the resizers
+  at random, as if all resizers were equally good,
+* unsure: the share of images whose answer depends on the resizer.
 """
 
 from __future__ import annotations
@@ -12,66 +17,98 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 import edgekd
-from edgekd.core.records import present
 from edgekd.core.resizer_names import Resizer
-from edgekd.evaluation.app_inputs_record import AppInputs
+from edgekd.data import images
+from edgekd.data.resizers.algorithms import fitted
+from edgekd.tflite import runtime
 
 TRAINED = (Resizer.PILLOW, Resizer.OPENCV, Resizer.ANDROID, Resizer.IOS, Resizer.NEAREST)
+FURTHER = (Resizer.PILLOW_BICUBIC, Resizer.OPENCV_AREA)
 ARMS = {"today": (Resizer.PILLOW,), "resizers": TRAINED}
+DRAWS = 1000  # of the interval, and of the range by chance
+
+type Right = NDArray[np.bool_]  # [resizers, images]: whether an answer is right
 
 
 def main() -> None:
     """Build all students and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data")
+    parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--student", default="mobilenetv2_035")
     parser.add_argument("--px", type=int, action="append", required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
-    columns = [name.value for name in Resizer]
     print(
-        f"| px | seed | student | {' | '.join(columns)} | range over the five | turned | jpeg60 |"
+        f"| px | seed | student | {' | '.join((*TRAINED, *FURTHER))} | range over the five | "
+        "95 % | by chance | unsure |"
     )
-    print("|---" * (len(columns) + 6) + "|", flush=True)
+    print("|---" * 14 + "|", flush=True)
     for px in asked.px:
+        shown, labels = tested(asked.data / "test", px)
         for seed in range(asked.seeds):
             for arm, resizers in ARMS.items():
-                found = _build(asked, px, seed, arm, resizers)
-                top1 = {row.name: row.top1 for row in found.rows}
-                top1[Resizer.PILLOW] = found.top1
-                five = [top1[name] for name in TRAINED]
-                cells = [f"{top1[name]:.1%}" for name in (*columns, "turned", "jpeg60")]
-                cells.insert(len(columns), f"{(max(five) - min(five)) * 100:.1f} points")
-                print(f"| {px} | {seed} | {arm} | {' | '.join(cells)} |", flush=True)
+                model = _build(asked, px, seed, arm, resizers)
+                print(f"| {px} | {seed} | {arm} | {row(model, shown, labels)} |", flush=True)
+
+
+def tested(folder: Path, px: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All test images by each resizer, uint8 [resizers, n, px, px, 3], and their classes."""
+    paths = sorted(folder.glob("*/*"))
+    classes = sorted({path.parent.name for path in paths})
+    found = np.empty((len(TRAINED) + len(FURTHER), len(paths), px, px, 3), np.uint8)
+    for place, path in enumerate(paths):
+        image = images.decode(path.read_bytes(), path.name)
+        for number, name in enumerate((*TRAINED, *FURTHER)):
+            found[number, place] = images.as_rgb(fitted(image, px, "squash", name))
+    return found, np.array([classes.index(path.parent.name) for path in paths])
+
+
+def row(model: bytes, shown: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+    """The cells of one file."""
+    answers = np.stack([runtime.run(model, each).argmax(1) for each in shown])
+    right = answers == labels
+    five = right[: len(TRAINED)]
+    numbers = np.random.default_rng(0)
+    drawn = [
+        spread(five[:, numbers.integers(five.shape[1], size=five.shape[1])]) for _ in range(DRAWS)
+    ]
+    dealt = [spread(numbers.permuted(five, axis=0)) for _ in range(DRAWS)]
+    unsure = (answers[: len(TRAINED)] != answers[0]).any(0).mean()
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    cells = [f"{share:.1%}" for share in right.mean(1)]
+    cells += [f"{spread(five):.1f}", f"{low:.1f} to {high:.1f}", f"{np.mean(dealt):.1f}"]
+    return " | ".join([*cells, f"{unsure:.1%}"])
+
+
+def spread(right: Right) -> float:
+    """The highest top-1 of several resizers less the lowest, in points."""
+    shares = right.mean(1)
+    return float(shares.max() - shares.min()) * 100
 
 
 def _build(
     asked: argparse.Namespace, px: int, seed: int, arm: str, resizers: tuple[Resizer, ...]
-) -> AppInputs:
-    """The block "app_inputs" of one build."""
+) -> bytes:
+    """The int8 file of one build."""
     names = ",".join(f'"{name}"' for name in resizers)
-    result = edgekd.build(
+    out = asked.out / f"{px}-{seed}-{arm}"
+    edgekd.build(
         data=asked.data,
         profile="pi4",
         teacher="none",
         student=asked.student,
         seed=seed,
-        out=asked.out / f"{px}-{seed}-{arm}",
+        out=out,
         store=asked.out / "store",
-        settings=[
-            *asked.set,
-            f"data.input_px={px}",
-            f"views.resizers=[{names}]",
-            "app_inputs.images=100000",
-        ],
+        settings=[*asked.set, f"data.input_px={px}", f"views.resizers=[{names}]"],
     )
-    assert result.report is not None, result.failed
-    found = present(result.report.app_inputs)
-    assert found is not None
-    return found
+    return (out / "model.tflite").read_bytes()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import ConvertConfig, Recipe, TeacherConfig
+from edgekd.settings.recipe import ConvertConfig, Recipe, TeacherConfig, ViewsConfig
 
 # A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the
 # square of the side.
@@ -94,6 +94,16 @@ class Job:
         """What the build's networks run on."""
         run = self.recipe.run
         return Hardware(run.device, run.precision, run.cuda_graphs)
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """[height, width] of what the file takes where it resizes images itself, else ()."""
+        return self.recipe.ports.sides(self.recipe.data.input_px)
+
+    @property
+    def frame_of_views(self) -> tuple[int, ...]:
+        """The same for views, where they have several resizers. Pillow's hardly depend on it."""
+        return () if self.recipe.views.resizers == ViewsConfig.resizers else self.frame
 
     @property
     def formats(self) -> tuple[NumberFormat, ...]:

@@ -130,7 +130,7 @@ class DistilSettings:
 
     `px`: the side of the student's input. `oracle`: how the teacher is asked during training
     (`config.answers` "live" or "corrected"); None where it is not. `groups_sha256`: of the file
-    `config.groups`.
+    `config.groups`. `frame`: as in `InputsSettings`, where views have several resizers.
     """
 
     config: DistilConfig
@@ -141,6 +141,7 @@ class DistilSettings:
     oracle: OracleSettings | None = None
     weights_content: HashedOnly[str] = ""
     groups_sha256: HashedOnly[str] = ""
+    frame: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +171,8 @@ class AnsweredSettings:
 
 @dataclasses.dataclass(frozen=True)
 class PruneSettings:
-    """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`: as in
-    `DistilSettings`.
+    """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`, `frame`: as
+    in `DistilSettings`.
     """
 
     config: PruneConfig
@@ -181,6 +182,7 @@ class PruneSettings:
     multiple: int
     oracle: OracleSettings | None = None
     groups_sha256: HashedOnly[str] = ""
+    frame: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

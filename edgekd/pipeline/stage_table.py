@@ -60,7 +60,7 @@ def _inputs(job: Job) -> InputsSettings:
         config.golden,
         config.channels,
         job.recipe.views.resizers,
-        job.recipe.ports.sides(config.input_px),
+        job.frame,
     )
 
 
@@ -112,12 +112,12 @@ def _distil(job: Job) -> DistilSettings:
         oracle=_asked_in_training(job),
         weights_content=weights_content(job.student, config.weights, "distil.weights"),
         groups_sha256=file_digest(config.groups, "distil.groups"),
+        frame=job.frame_of_views,
     )
 
 
 def _asked_in_training(job: Job) -> OracleSettings | None:
-    asked = job.teacher is not None and job.recipe.distil.answers != "cached"
-    return _oracle(job) if asked else None
+    return _oracle(job) if job.teacher and job.recipe.distil.answers != "cached" else None
 
 
 def _prune(job: Job) -> PruneSettings:
@@ -129,6 +129,7 @@ def _prune(job: Job) -> PruneSettings:
         multiple=job.recipe.prune.multiple or job.profile.channel_multiple,
         oracle=_asked_in_training(job),
         groups_sha256=file_digest(job.recipe.distil.groups, "distil.groups"),
+        frame=job.frame_of_views,
     )
 
 
@@ -147,7 +148,7 @@ def _qat(job: Job) -> QatSettings:
         balance=balance,
         groups=groups,
         groups_sha256=file_digest(groups, "distil.groups"),
-        frame=job.recipe.ports.sides(job.recipe.data.input_px),
+        frame=job.frame,
     )
 
 
@@ -173,10 +174,9 @@ def _confidence(job: Job) -> ConfidenceSettings:
 
 
 def _app_inputs(job: Job) -> AppInputsSettings:
-    recipe = job.recipe
-    trains = recipe.qat.epochs or not job.given
-    resizers = recipe.views.resizers if trains else ()
-    return AppInputsSettings(recipe.app_inputs, recipe.data.fit, resizers)
+    trains = job.recipe.qat.epochs or not job.given
+    resizers = job.recipe.views.resizers if trains else ()
+    return AppInputsSettings(job.recipe.app_inputs, job.recipe.data.fit, resizers)
 
 
 def _bench(job: Job) -> HostBenchSettings:

@@ -46,6 +46,11 @@ class Batch:
     drawn: views.Views | None = None
     antialiased: Tensor | None = None
 
+    @property
+    def clearest(self) -> Tensor:
+        """The views as a teacher should see them: `antialiased`, where they are, else `images`."""
+        return self.images if self.antialiased is None else self.antialiased
+
     def moved(self, device: torch.device) -> Batch:
         """The batch on a device, but `drawn`, which stays on the CPU."""
         return self if device.type == "cpu" else self.each(lambda part: moved(part, device))

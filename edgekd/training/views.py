@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,13 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd.core.resizer_names import Resizer
 from edgekd.data.on_demand import PixelRows
 from edgekd.networks.compute import CPU, moved, pinned
 from edgekd.settings.recipe import ViewsConfig
 from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
 from edgekd.training.pixels import Pixels, on_device
-from edgekd.training.view_sizes import ONE_RESIZER, RESIZED_FROM, cut_out, resized, shrunk
+from edgekd.training.view_sizes import RESIZED_FROM, Resizing, cut_out, resized, shrunk
 
 # Images are first shrunk (antialiased) to this multiple of the target size, so that zooming in
 # stays sharp.
@@ -178,20 +176,20 @@ def render(
     views: Views,
     px: int,
     grainy: bool | None = None,
-    resizers: Sequence[Resizer] = (),
+    by: Resizing | None = None,
 ) -> Tensor:
     """The view of each image, float32 [b, c, px, px] in 0..1, without mixup (see `mix`).
 
     `pixels`: uint8 or uint16 [b, c, h, w], on the device of the views. `grainy`: whether some view
-    has noise; None looks it up. `resizers`: those that bring a view to its size. Without any, the
-    view is sampled from images of about that size, which is cheaper and antialiased.
+    has noise; None looks it up. `by`: how a view comes to its size. Without it the view is sampled
+    from images of about that size, which is cheaper, and antialiased.
     """
     base = unit(pixels)
-    if not resizers:
+    if by is None:
         image = cut_out(shrunk(base, round(px * MARGIN)), views.affine, px)
     else:
-        base = shrunk(base, RESIZED_FROM * px)
-        image = resized(cut_out(base, views.affine, base.shape[-1]), views.resizer, px, resizers)
+        base = shrunk(base, max(RESIZED_FROM * px, by.side))
+        image = resized(cut_out(base, views.affine, base.shape[-1]), views.resizer, px, by)
     if grainy is None:
         grainy = bool(views.noise.max() > 0)
     image = _photometric(image, views, grainy)
@@ -257,8 +255,8 @@ class Renderer:
 
     `pixels`: uint8 or uint16 [n, c, h, w], usually a memory map. `mean`, `std`: for each channel of
     the network's input. Results are float32 [b, len(mean), px, px] in channels_last on `device`;
-    grey is repeated for a network with three channels. `resizers`: the setting views.resizers; a
-    teacher sees antialiased images only, so that its answers are the best ones.
+    grey is repeated for a network with three channels. `resizing`: as apps do it; a teacher sees
+    antialiased images only, so that its answers are the best ones.
 
     `views` is `gather`, which only looks up and copies, and then `draw`. A thread can gather the
     next batches while the device draws.
@@ -271,10 +269,10 @@ class Renderer:
         mean: list[float],
         std: list[float],
         device: torch.device = CPU,
-        resizers: Sequence[Resizer] = ONE_RESIZER,
+        resizing: Resizing = Resizing(),  # noqa: B008 - it is frozen
     ) -> None:
         self.pixels: Pixels = on_device(pixels, device)
-        self.resizers = () if tuple(resizers) == ONE_RESIZER else tuple(resizers)
+        self.resizing = resizing if resizing.varied else None
         self.px = px
         self.device = device
         self.mean = torch.tensor(mean).view(1, -1, 1, 1).to(device)
@@ -305,19 +303,21 @@ class Renderer:
 
     def draw(self, sight: Sight) -> Tensor:
         """The views, rendered on the device."""
-        return self._drawn(sight, self.resizers)
+        return self._drawn(sight, self.resizing)
 
     def draw_antialiased(self, sight: Sight) -> Tensor | None:
         """The same views, all of them resized by Pillow. None where `draw` gives these already."""
-        return self._drawn(sight, ONE_RESIZER) if self.resizers else None
+        if self.resizing is None:
+            return None
+        return self._drawn(sight, self.resizing.by_pillow())
 
-    def _drawn(self, sight: Sight, resizers: Sequence[Resizer]) -> Tensor:
+    def _drawn(self, sight: Sight, by: Resizing | None) -> Tensor:
         own = sight.views.moved(self.device)
-        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy, resizers)
+        image = render(self.pixels.take(sight.pixels), own, self.px, sight.grainy, by)
         if sight.partners is not None and sight.partner_views is not None:
             others = sight.partner_views.moved(self.device)
             taken = self.pixels.take(sight.partners)
-            partner = render(taken, others, self.px, sight.partners_grainy, resizers)
+            partner = render(taken, others, self.px, sight.partners_grainy, by)
             image = mix(image, partner, own.share)
         return self._normalised(image)
 

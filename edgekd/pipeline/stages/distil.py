@@ -24,6 +24,7 @@ from edgekd.training import views
 from edgekd.training.fit_plan import first_rate
 from edgekd.training.lesson import Groups, Lesson, lesson
 from edgekd.training.teacher_answers import TeacherAnswers
+from edgekd.training.view_sizes import Resizing
 
 BATCH = 64  # images a forward pass, for the accuracy of each group
 # Added to the seed for a peer's first weights. It is far from seeds that are used side by side,
@@ -53,6 +54,7 @@ def run(
     student, origin = timm_networks.pretrained(model, config.weights, classes, model.options)
     mean, std = builders.normalisation(model, student)
     pixels = on_demand.pixels(dataset, context.source)
+    resizing = Resizing.of(settings.view.resizers, settings.frame, settings.px)
     answers = TeacherAnswers.of(
         dataset,
         knowledge,
@@ -68,7 +70,7 @@ def run(
         answers,
         config,
         builders.taps(model, student),
-        views.Renderer(pixels, settings.px, mean, std, on.device, settings.view.resizers),
+        views.Renderer(pixels, settings.px, mean, std, on.device, resizing),
         peer=lambda: _peer(model, config, classes, seed),
         compute=on,
         say=context.say,

@@ -31,6 +31,7 @@ from edgekd.training.fit_plan import Step
 from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.processes import team
 from edgekd.training.teacher_answers import TeacherAnswers
+from edgekd.training.view_sizes import Resizing
 
 
 @compute.in_full_float32
@@ -70,7 +71,12 @@ def run(
         dataclasses.replace(settings.distil, losses=losses),
         builders.taps(settings.model, builders.restore(student)),
         views.Renderer(
-            pixels, student.px, student.mean, student.std, on.device, settings.view.resizers
+            pixels,
+            student.px,
+            student.mean,
+            student.std,
+            on.device,
+            Resizing.of(settings.view.resizers, settings.frame, student.px),
         ),
         compute=on,
         say=context.say,

@@ -38,6 +38,7 @@ from edgekd.training.batches import Batch, Feed, cells
 from edgekd.training.fit import fit
 from edgekd.training.fit_plan import FitPlan, Step
 from edgekd.training.losses import label_losses, logit_losses
+from edgekd.training.view_sizes import Resizing
 
 WARMUP = (
     0.05  # share of the steps in which the learning rate rises: the weights are already trained
@@ -148,6 +149,9 @@ def _train(
 ) -> list[dict[str, float]]:
     """Train the network in place, with the float student as its teacher. Returns a row for each
     epoch.
+
+    Where views are resized by several resizers, the teacher sees Pillow's, so that the network
+    learns to give the same answers whatever an app resizes with.
     """
     config, on = settings.config, compute.exact_of(context)
     teacher = on.place(builders.restore(student))
@@ -162,7 +166,7 @@ def _train(
     def loss(batch: Batch, step: Step) -> Tensor:
         set_phase(network, phase(step))
         with torch.no_grad():
-            said = teacher(batch.images if batch.antialiased is None else batch.antialiased)
+            said = teacher(batch.clearest)
         logits = network(batch.images)
         followed = logit_losses.follow(logits, said, config.temperature, dataset.labels)
         fitted = label_loss(logits, batch.targets, None)
@@ -209,7 +213,12 @@ def _feed(
     pixels = on_demand.pixels(dataset, context.source)
     return Feed(
         views.Renderer(
-            pixels, student.px, student.mean, student.std, device, settings.view.resizers
+            pixels,
+            student.px,
+            student.mean,
+            student.std,
+            device,
+            Resizing.of(settings.view.resizers, settings.frame, student.px),
         ),
         datasets.identities(dataset),
         torch.from_numpy(datasets.rows(dataset, "train")),
