@@ -18,6 +18,7 @@ from edgekd.training.batches import Batch, Feed
 from edgekd.training.fit import fit
 from edgekd.training.fit_plan import FitPlan, Step, first_rate
 from edgekd.training.losses import label_losses
+from edgekd.training.view_sizes import Resizing
 
 # Steps that are timed, and those before them: they are slower, because libraries choose their
 # kernels and memory is allocated for the first time.
@@ -69,8 +70,10 @@ def _feed(recipe: Recipe, mean: list[float], std: list[float]) -> Feed:
     """Batches of random pixels, for FIRST and TIMED steps."""
     batch, side = recipe.distil.batch or BATCH, recipe.data.cache_px
     pixels = np.random.default_rng(0).integers(0, 256, (batch, len(mean), side, side), np.uint8)
+    px = recipe.data.input_px
+    resizing = Resizing.of(recipe.views.resizers, recipe.ports.sides(px), px)
     return Feed(
-        views.Renderer(pixels, recipe.data.input_px, mean, std, resizers=recipe.views.resizers),
+        views.Renderer(pixels, px, mean, std, resizing=resizing),
         np.arange(batch, dtype=np.uint64),
         torch.arange(batch).repeat(FIRST + TIMED),
         torch.zeros(batch, dtype=torch.long),
