@@ -18,7 +18,7 @@ from edgekd.pipeline import runner
 from edgekd.pipeline.jobs import Job
 from edgekd.search import shared_teacher
 from edgekd.search.candidate import Candidate
-from edgekd.search.rung import Part, Rung, rungs
+from edgekd.search.rung import Part, Rung, fewest_epochs, lengths, rungs
 from edgekd.search.trial import Trials
 from edgekd.settings import recipe
 from edgekd.settings.recipe import Recipe
@@ -112,10 +112,21 @@ def test_a_pruned_candidate_is_its_parent_until_the_last_rung(trials: Trials) ->
 
 
 def test_the_rungs_of_a_search() -> None:
-    assert rungs(27, pruned=False) == [Rung(0, 3), Rung(1, 9), Rung(2, 27)]
-    assert rungs(20, pruned=True)[-2:] == [Rung(2, 20), Rung(3, 20, Part.PRUNE)]
-    assert [rung.epochs for rung in rungs(2, pruned=False)] == [1, 2]
-    assert rungs(1, pruned=False) == [Rung(0, 1)]
+    assert lengths(27) == (3, 9, 27)
+    assert lengths(20) == (2, 6, 20)
+    assert lengths(2) == (1, 2)
+    assert lengths(1) == (1,)
+    assert rungs((2, 6), pruned=True) == [Rung(0, 2), Rung(1, 6), Rung(2, 6, Part.PRUNE)]
+    assert rungs((2, 6), pruned=False) == [Rung(0, 2), Rung(1, 6)]
+
+
+def test_the_first_rung_has_a_hundred_steps() -> None:
+    assert fewest_epochs(20, 32) == 100
+    assert fewest_epochs(700, 0) == fewest_epochs(700, 32) == 5
+    assert fewest_epochs(5000, 32) == 1
+    assert lengths(20, 5) == (5, 20)
+    assert lengths(30, 5) == (5, 12, 30)
+    assert lengths(4, 5) == (4,)
 
 
 @pytest.mark.parametrize(

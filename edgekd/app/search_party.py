@@ -18,7 +18,17 @@ from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
 from edgekd.pipeline.jobs import Job
-from edgekd.search import account, entrants, finalist, lease, published, record, request, storage
+from edgekd.search import (
+    account,
+    entrants,
+    finalist,
+    lease,
+    published,
+    record,
+    request,
+    rung,
+    storage,
+)
 from edgekd.search.candidate import Candidate
 from edgekd.search.finalist import About
 from edgekd.search.ledger import Kind, Ledger, Trial
@@ -77,13 +87,15 @@ class Party:
         )
         prunes = any(member.candidate.pruned for each in field for member in each.members)
         items = prepared.job.source.items()
+        images = sum(item.split in ("train", None) for item in items) or len(items)
         return Terms(
             entrants=field,
             limits=prepared.asked.limits,
             objective=objective,
             epochs=settings.distil.epochs,
+            fewest=rung.fewest_epochs(images, settings.distil.batch),
             tail=settings.qat.epochs * QAT_EPOCH + (settings.prune.epochs if prunes else 0),
-            images=sum(item.split in ("train", None) for item in items) or len(items),
+            images=images,
             workers=prepared.asked.workers,
             seed=settings.seed,
         )

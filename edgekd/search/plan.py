@@ -77,11 +77,6 @@ class Plan:
         return counts(self.first, len(self.epochs))
 
 
-def ladder(whole: int) -> tuple[int, ...]:
-    """The epochs of a training at each rung, in all."""
-    return tuple(each.epochs for each in rung.rungs(whole, pruned=False))
-
-
 def counts(first: int, rungs: int) -> tuple[int, ...]:
     """The candidates at each rung."""
     found = [first]
@@ -131,11 +126,18 @@ def most_kept(room: float, ended: int, epochs: Sequence[int], epoch: float, work
     return min(1, ended)
 
 
-def make(left: float, costs: Costs, macs: Sequence[float], whole: int, workers: int) -> Plan | None:
+def make(
+    left: float,
+    costs: Costs,
+    macs: Sequence[float],
+    whole: int,
+    workers: int,
+    fewest: int = 1,
+) -> Plan | None:
     """The plan for the time `left`, in seconds, or None where it is too short for one candidate.
 
     `macs`: of the candidates, in the order in which they are tried. `whole`: epochs of a whole
-    training, which the plan may shorten.
+    training, which the plan may shorten. `fewest`: epochs of the first rung, at least.
     """
     best: Plan | None = None
     room = left * (1 - SPARE)
@@ -150,7 +152,7 @@ def make(left: float, costs: Costs, macs: Sequence[float], whole: int, workers: 
     )
     field = [each for each in macs if each <= largest]
     for asked in sorted({*range(whole, shortest, -max(1, whole // 10)), shortest}, reverse=True):
-        plan = _with_epochs(asked, room, costs, field, workers)
+        plan = _of_lengths(rung.lengths(asked, fewest), room, costs, field, workers)
         if plan is None:
             continue
         if plan.first >= min(WANTED, len(field)):
@@ -158,14 +160,13 @@ def make(left: float, costs: Costs, macs: Sequence[float], whole: int, workers: 
         if best is None or plan.first > best.first:
             best = plan
     for asked in range(shortest - 1, 0, -1):
-        best = best or _with_epochs(asked, room, costs, field, workers)
+        best = best or _of_lengths(rung.lengths(asked, fewest), room, costs, field, workers)
     return best
 
 
-def _with_epochs(
-    whole: int, room: float, costs: Costs, macs: Sequence[float], workers: int
+def _of_lengths(
+    epochs: tuple[int, ...], room: float, costs: Costs, macs: Sequence[float], workers: int
 ) -> Plan | None:
-    epochs = ladder(whole)
     first = len(macs)
     for _ in range(3):  # fewer candidates are other ones: their mean changes
         tried = macs[: max(1, first)]

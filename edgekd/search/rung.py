@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+from collections.abc import Sequence
 
-# Each rung trains so many times as long as the one before, and about one in so many candidates is
+# Each rung trains about so many times as long as the one before, and one in so many candidates is
 # promoted.
 FACTOR = 3
-# Rungs of the student's training; the first has FACTOR ** (RUNGS - 1) times fewer epochs than the
-# last.
+# Rungs of the student's training, where it is long enough: a ninth, a third, and the whole of it.
 RUNGS = 3
+# Steps of the optimiser before the first rung. In trainings of 420 steps in all, the figures after
+# 42 steps said nothing about the final accuracy, and those after 105 did (docs/measured/search.md).
+FEWEST_STEPS = 100
+BATCH = 32  # what a build on a CPU chooses where distil.batch is 0 (`training.batch_rule.BASE`)
 
 
 class Part(enum.StrEnum):
@@ -43,15 +48,30 @@ class Rung:
     part: Part = Part.DISTIL
 
 
-def rungs(epochs: int, *, pruned: bool, count: int = RUNGS, factor: int = FACTOR) -> list[Rung]:
-    """The rungs of a search whose students train for `epochs` epochs, the cheapest first.
+def fewest_epochs(images: int, batch: int) -> int:
+    """The epochs of the first rung, at least: FEWEST_STEPS steps.
 
-    `pruned`: whether there are candidates to prune, which adds a last rung. A training that is too
-    short for `count` different rungs has fewer.
+    `images`: for training. `batch`: as distil.batch; 0 stands for the batch on a CPU.
     """
-    shares = (factor**power for power in reversed(range(count)))
-    lengths = sorted({max(1, round(epochs / share)) for share in shares})
-    parts = [(length, Part.DISTIL) for length in lengths]
+    steps = max(1, images // (batch or BATCH))
+    return math.ceil(FEWEST_STEPS / steps)
+
+
+def lengths(epochs: int, fewest: int = 1) -> tuple[int, ...]:
+    """The epochs at each rung of a training of `epochs` epochs, in all: by about FACTOR from rung
+    to rung, and at least `fewest` at the first one (see `fewest_epochs`).
+    """
+    first = max(fewest, round(epochs / FACTOR ** (RUNGS - 1)), 1)
+    if first >= epochs:
+        return (epochs,)
+    times = epochs / first
+    count = max(1, round(math.log(times, FACTOR)))
+    return tuple(sorted({round(epochs / times ** (part / count)) for part in range(count + 1)}))
+
+
+def rungs(epochs: Sequence[int], *, pruned: bool) -> list[Rung]:
+    """Rungs of these lengths, the cheapest first. `pruned`: whether a last one prunes."""
+    parts = [(end, Part.DISTIL) for end in epochs]
     if pruned:
-        parts.append((epochs, Part.PRUNE))
-    return [Rung(number, length, part) for number, (length, part) in enumerate(parts)]
+        parts.append((epochs[-1], Part.PRUNE))
+    return [Rung(number, end, part) for number, (end, part) in enumerate(parts)]

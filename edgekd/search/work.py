@@ -36,14 +36,16 @@ BUILD = 60.0
 class Terms:
     """What a search is about.
 
-    `epochs`: of a whole training, at most. `tail`: epochs of float training that the pruning and
-    the quantization-aware training of a finalist take as long as. `images`: for training.
+    `epochs`: of a whole training, at most. `fewest`: of the first rung, at least. `tail`: epochs of
+    float training that the pruning and the quantization-aware training of a finalist take as long
+    as. `images`: for training.
     """
 
     entrants: tuple[Entrant, ...]
     limits: Limits
     objective: Objective
     epochs: int
+    fewest: int
     tail: float
     images: int
     workers: int
@@ -157,7 +159,9 @@ class SearchWork:
             left = self._span.end - max(self._span.start, teacher["ended"])
             macs = [each.macs for each in self.terms.entrants]
             costs = self._costs(teacher)
-            made = planning.make(left, costs, macs, self.terms.epochs, self.terms.workers)
+            made = planning.make(
+                left, costs, macs, self.terms.epochs, self.terms.workers, self.terms.fewest
+            )
             if made is None:
                 return None
             self.ledger.set_fact(PLAN, msgspec.to_builtins(made))
@@ -245,7 +249,7 @@ class SearchWork:
     def rungs(self) -> list[rung.Rung]:
         """The rungs of the plan, the last of which prunes."""
         assert self.plan is not None
-        return rung.rungs(self.plan.epochs[-1], pruned=True)
+        return rung.rungs(self.plan.epochs, pruned=True)
 
 
 def ranked(figures: Figures) -> float:

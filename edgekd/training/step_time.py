@@ -13,7 +13,7 @@ from edgekd.core.context import MemoryCheckpoint
 from edgekd.networks import builders, compute
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import Recipe
-from edgekd.training import threads, views
+from edgekd.training import batch_rule, threads, views
 from edgekd.training.batches import Batch, Feed
 from edgekd.training.fit import fit
 from edgekd.training.fit_plan import FitPlan, Step, first_rate
@@ -24,7 +24,6 @@ from edgekd.training.view_sizes import Resizing
 # kernels and memory is allocated for the first time.
 TIMED, FIRST = 5, 2
 CLASSES = 2  # the classifier is a small part of a student: more classes take no longer
-BATCH = 32  # where the build chooses the batch (distil.batch = 0), as it does on a CPU
 
 
 @compute.in_full_float32
@@ -68,7 +67,7 @@ def seconds_per_image(model: ModelSpec, recipe: Recipe) -> float:
 
 def _feed(recipe: Recipe, mean: list[float], std: list[float]) -> Feed:
     """Batches of random pixels, for FIRST and TIMED steps."""
-    batch, side = recipe.distil.batch or BATCH, recipe.data.cache_px
+    batch, side = recipe.distil.batch or batch_rule.BASE, recipe.data.cache_px
     pixels = np.random.default_rng(0).integers(0, 256, (batch, len(mean), side, side), np.uint8)
     px = recipe.data.input_px
     resizing = Resizing.of(recipe.views.resizers, recipe.ports.sides(px), px)
