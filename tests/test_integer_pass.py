@@ -11,6 +11,7 @@ from edgekd.quantization import integer_pass
 from edgekd.quantization.fakequant import ActivationFakeQuant
 from edgekd.quantization.integer_pass import IntegerPass, exact
 from edgekd.quantization.qat_network import predict, set_phase
+from edgekd.quantization.rounded_layers import Constants, RoundedLayer
 from edgekd.tflite.int8_rules import Range
 from tests.small_networks import PX, calibrated, images
 
@@ -20,15 +21,16 @@ class Compared(IntegerPass):
 
     layers = 0
 
-    def _layer(self, n: fx.Node) -> Tensor:
-        found = super()._layer(n)
+    def _sums(self, n: fx.Node) -> Tensor:
+        sums, constants = super()._sums(n), self._layers[n]
+        found = constants.bias + sums.double() * constants.step
         x, weight, bias, *options = n.args
         scale = float(self._edges[x.target].scale)
         real = self.env[x].double() * (scale if x in self._as_codes else 1)
         wanted = n.target(real, self.env[weight], self.env[bias], *options)
         assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-9 * float(wanted.abs().max()))
         self.layers += 1
-        return found
+        return sums
 
 
 @pytest.mark.parametrize("name", ["Branches", "Excite", "Flattened", "Grouped"])
@@ -85,3 +87,28 @@ def test_values_are_rounded_without_a_gradient_as_with_one() -> None:
         found = edge(x)
     assert torch.equal(found, edge(x))
     assert not bool(torch.signbit(found[found == 0]).any())
+
+
+@pytest.mark.parametrize("activation", [(float("-inf"), float("inf")), (0.0, 6.0)])
+def test_codes_that_float32_leaves_open_are_those_of_float64(
+    activation: tuple[float, float],
+) -> None:
+    """Whole sums that lie on both sides of every middle between two codes, for each channel."""
+    step = torch.tensor([2.0, 3.0, 7.0], dtype=torch.float64).sqrt().reshape(1, -1, 1, 1) * 1e-4
+    bias = torch.tensor([0.5, -3.0, 7.3], dtype=torch.float64).reshape(1, -1, 1, 1)
+    scale, grid = 0.0237, (-100, 155)
+    middles = (torch.arange(-110, 165, dtype=torch.float64) + 0.5) * scale
+    sums = ((middles.reshape(1, 1, 1, -1) - bias) / step).floor()
+    sums = torch.cat([sums, sums + 1], 2).float()
+    rounding = RoundedLayer(Constants(torch.ones(3), step, bias), activation, scale, grid)
+    assert rounding.in_float32
+    real = (bias + sums.double() * step).clamp(*activation)
+    assert torch.equal(rounding.codes(sums), (real / scale).round().clamp(*grid).float())
+
+
+def test_the_extremes_of_maps_whose_channels_lie_last() -> None:
+    edge = ActivationFakeQuant()
+    edge.phase = "calibrate"
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    edge(x)
+    assert (float(edge.low), float(edge.high)) == (float(x.min()), float(x.max()))

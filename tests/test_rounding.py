@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.core.errors import TrainingDiverged
+from edgekd.quantization import gptq_rounding
 from edgekd.quantization.gptq_rounding import covariance, round_weights
 
 
@@ -80,3 +81,11 @@ def test_covariance_is_that_of_the_patches() -> None:
     assert torch.allclose(covariance(x, (3, 3), (1, 1), (1, 1), 1)[0], expected, atol=1e-5)
     each = covariance(x, (3, 3), (1, 1), (1, 1), 4)
     assert torch.allclose(each[2], expected[18:27, 18:27], atol=1e-5)
+
+
+def test_patches_that_lie_apart_are_those_of_unfold() -> None:
+    """With a stride, a dilation, a border, and maps whose channels lie last in memory."""
+    x = drawn(3, 4, 9, 11, seed=2).contiguous(memory_format=torch.channels_last)
+    found = gptq_rounding._patches(x, (3, 2), (2, 3), (2, 1), (2, 0))
+    wanted = F.unfold(x, (3, 2), (2, 1), (2, 0), (2, 3))
+    assert torch.equal(found.permute(3, 0, 1, 2, 4, 5).reshape(wanted.shape), wanted)

@@ -32,7 +32,7 @@ from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders, timm_networks
 from edgekd.proof.certificate import Published, certify
 from edgekd.proof.certificate_record import CertificateBody
-from edgekd.quantization import qat_network
+from edgekd.quantization import integer_pass, qat_network
 from edgekd.settings.model_specs import spec as model_spec
 from edgekd.tflite.int8_rules import Int8Rules
 from edgekd.tflite.runtime import logits, run
@@ -184,7 +184,7 @@ def _certificate(
     images: npt.NDArray[np.uint8],
     onnx: bytes,
 ) -> CertificateBody:
-    answers = qat_network.predict(qat_network.exact(network), images)
+    answers = integer_pass.answers(network, images)
     codes, buffer = run(lite.tflite, images), io.BytesIO()
     np.savez(
         buffer,

@@ -15,6 +15,7 @@ from edgekd.core.errors import DataError
 from edgekd.core.pages import Resident
 from edgekd.data import images
 from edgekd.data.bit_depth import Extremes, Grey16, Wide, decide, extremes, scaled, widened
+from edgekd.data.decoded_ahead import DecodedAhead
 from edgekd.data.depth_record import Depth
 from edgekd.data.images import Pixels
 from edgekd.data.pixel_rules import PixelRules
@@ -68,6 +69,9 @@ class Decoded:
     clipped: bool = False
 
 
+AHEAD: DecodedAhead[Decoded] = DecodedAhead()
+
+
 @dataclasses.dataclass(frozen=True)
 class ReadImage:
     """One image on its way into the data set. Its pixels are row `row` of the canvas.
@@ -105,8 +109,9 @@ def read_all(
     rules: PixelRules,
     progress: Progress | None,
     canvas: Canvas | NoCanvas,
+    ahead_px: int | None = None,
 ) -> Reading:
-    """Read every item onto a canvas.
+    """Read every item onto a canvas. `ahead_px`: a further size, as in `decoded`.
 
     Images that do not say what is white are read again when all others are there, because what is
     white is decided from all of them. Raises DataError when that cannot be decided.
@@ -115,7 +120,7 @@ def read_all(
     failures: list[DataError] = []
     undecided: dict[int, tuple[Item, Extremes]] = {}
     wide = clipped = 0
-    for item, image in decoded(source, items, rules, progress):
+    for item, image in decoded(source, items, rules, progress, ahead_px):
         if isinstance(image, DataError):
             failures.append(image)
             continue
@@ -143,11 +148,29 @@ def read_all(
     return Reading(found, canvas, failures, depth, said)
 
 
-def read_one(source: Source, item: Item, rules: PixelRules) -> Decoded | DataError:
-    """Load, hash, decode and fit one image. Returns a DataError, so that all can be listed."""
+def read_one(
+    source: Source, item: Item, rules: PixelRules, ahead_px: int | None = None
+) -> Decoded | DataError:
+    """Load, hash, decode and fit one image. Returns a DataError, so that all can be listed.
+
+    `ahead_px`: a further size, at which the image is kept for a later call.
+    """
+    kept = AHEAD.get(source, (item.name, rules.key()))
+    if kept is not None:
+        return kept
     found = read_original(source, item, rules)
     if isinstance(found, DataError):
         return found
+    if ahead_px is not None and found.pixels is not None and found.pixels.dtype == np.uint8:
+        further = dataclasses.replace(rules, px=ahead_px)
+        fitted = _fitted(found, further)
+        size = 0 if fitted.pixels is None else fitted.pixels.nbytes
+        AHEAD.keep(source, (item.name, further.key()), fitted, size)
+    return _fitted(found, rules)
+
+
+def _fitted(found: Original, rules: PixelRules) -> Decoded:
+    """An image at the size of the rules."""
     picture = found.pixels
     if picture is None:
         return Decoded(None, found.sha256, found.shortest, found.extremes)
@@ -184,13 +207,20 @@ def _scaled(picture: Wide, digest: str, item: Item, rules: PixelRules) -> Origin
 
 
 def decoded(
-    source: Source, items: Sequence[Item], rules: PixelRules, progress: Progress | None
+    source: Source,
+    items: Sequence[Item],
+    rules: PixelRules,
+    progress: Progress | None,
+    ahead_px: int | None = None,
 ) -> Iterator[tuple[Item, Decoded | DataError]]:
-    """Each item, in order, with its image or its error."""
+    """Each item, in order, with its image or its error.
+
+    `ahead_px`: a size at which the same images will be asked for next (`decoded_ahead`).
+    """
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _BATCH):
             batch = items[start : start + _BATCH]
-            found = threads.map(lambda item: read_one(source, item, rules), batch)
+            found = threads.map(lambda item: read_one(source, item, rules, ahead_px), batch)
             for offset, pair in enumerate(zip(batch, found, strict=True)):
                 yield pair
                 if progress:

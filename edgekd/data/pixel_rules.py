@@ -7,7 +7,7 @@ decided (`Depth`), so that the stage "inputs" makes the same pixels from the sam
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 
 from edgekd.core.artifacts import Json
@@ -41,6 +41,10 @@ class PixelRules:
     window: Window = FIRST_WINDOW
     bits: int = 0
     whites: Mapping[str, float] = MappingProxyType({})
+
+    def key(self) -> Hashable:
+        """Equal for rules that make the same pixels."""
+        return self.px, self.fit, self.window, self.bits, frozenset(self.whites.items())
 
     def white(self, wide: Wide) -> float | None:
         """What is white in an image, or None where it is not decided yet."""

@@ -95,17 +95,19 @@ def build(
     classes: list[str],
     seed: int = 0,
     progress: Progress | None = None,
+    ahead_px: int | None = None,
 ) -> Dataset:
     """The images of a source without their labels, split into train, val and test.
 
-    `classes`: the names of what a network answers; no image has one of them yet. Raises DataError
-    for fewer than FEWEST images, and for images as `build_dataset` does.
+    `classes`: the names of what a network answers; no image has one of them yet. `ahead_px`: the
+    size at which they will be asked for next (`decoding.decoded`). Raises DataError for fewer than
+    FEWEST images, and for images as `build_dataset` does.
     """
     items = dataset_builder.limited(source.items(), config.limit, seed)
     native = source.native_px()
     px = min(config.cache_px, native) if native else config.cache_px
     rules = pixel_rules.from_settings(config, px)
-    reading = read_all(source, items, rules, progress, canvas(config, len(items), px))
+    reading = read_all(source, items, rules, progress, canvas(config, len(items), px), ahead_px)
     if reading.failures and config.on_error == "refuse":
         raise data_checks.unreadable(source.name, reading.failures)
     images, copies = data_checks.without_copies(source.name, reading.images, config.duplicates)

@@ -268,7 +268,8 @@ def size_option(arch: str, px: int) -> dict[str, int]:
         with torch.device("meta"):  # without memory for the weights
             create(arch, {"img_size": px})
     except RecipeError as error:
-        if "unexpected keyword argument 'img_size'" in error.what:
+        # Python writes 'img_size' behind these words, and timm's HRNet "(s): ['img_size']".
+        if "unexpected keyword argument" in error.what and "'img_size'" in error.what:
             return {}
     return {} if timm.get_pretrained_cfg_value(arch, "input_size")[-1] == px else {"img_size": px}
 

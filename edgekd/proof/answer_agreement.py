@@ -97,29 +97,33 @@ def check_answers(
     failures: Failures,
     min_agreement: float,
     labels: Labels = "one",
+    codes: npt.NDArray[np.int8] | None = None,
 ) -> EndToEnd:
     """Compare the file with `logits`, float32 [n, classes], on `images`, uint8 [n, px, px,
     channels].
 
     The file runs in the runtime's default kernels, as in an app. `min_agreement` is a share, which
-    `judge` compares with the agreement.
+    `judge` compares with the agreement. `codes`: what the file gave, where it has run already.
     """
     unit = AGREEMENT_UNITS[labels]
     nothing = EndToEnd(images=len(images), answers=unit)
     try:
         runner = LiteRunner(data)
-        found = runner.codes(images).reshape(len(images), -1)
+        given = runner.codes(images) if codes is None else codes
+        found = given.reshape(len(images), -1)
     except (ModelFileError, DeviceError) as error:
         label, expected = "the whole graph", "a runtime that runs it"
         failures.add("end_to_end", "op", label, expected, error.what, error.next_step)
         return nothing
     name, grid = runner.output.name, tensor_range(runner.output)
-    codes = grid.quantize(logits).reshape(len(images), -1)
-    if found.shape != codes.shape:
-        failures.add("end_to_end", "tensor", name, list(codes.shape), list(found.shape))
+    wanted = grid.quantize(logits).reshape(len(images), -1)
+    if found.shape != wanted.shape:
+        failures.add("end_to_end", "tensor", name, list(wanted.shape), list(found.shape))
         return nothing
-    figures = compare(found, codes, labels, grid.zero_point)
-    judged = judge(figures, len(codes) * (codes.shape[1] if labels == "many" else 1), min_agreement)
+    figures = compare(found, wanted, labels, grid.zero_point)
+    judged = judge(
+        figures, len(wanted) * (wanted.shape[1] if labels == "many" else 1), min_agreement
+    )
     if judged.state is AgreementState.FAILS:
         low, high = judged.ci95
         failures.add(

@@ -98,12 +98,13 @@ def certify(
     qat_logits: npt.NDArray[np.float32],
     gates: Gates = Gates(),
     published: Published | None = None,
+    codes: npt.NDArray[np.int8] | None = None,
 ) -> CertificateBody:
     """Compare a .tflite with the trained int8 network.
 
     `images`: of the test split, uint8 [n, px, px, channels]. `qat_logits`: float32 [n, classes],
     the trained network's outputs. Without `published`, some blocks are None, and `verify` refuses.
-
+    `codes`: int8 [n, classes], what the file gave in the default kernels, where it has run already.
     A check that fails does not raise: see `passed` and `failures`. Raises ModelFileError for a file
     that cannot be read, and DataError when images and logits do not fit.
     """
@@ -115,10 +116,9 @@ def certify(
     graph, failures = read(lite.tflite), Failures()
     trained = expected_model.from_trained(qnet)
     named, orders = _places(lite)
-    form = check_form(lite.tflite, graph, failures)
-    shapes = check_shapes(graph, failures)
+    form, shapes = check_form(lite.tflite, graph, failures), check_shapes(graph, failures)
     ranges = check_ranges(trained, named, graph, failures)
-    codes = check_layers(trained, graph, failures)
+    layers = check_layers(trained, graph, failures)
     check_operands(trained, named, orders, graph, failures)
     check_ports(str(qnet.rules.get("io_dtype", "int8")), graph, failures)
     runnable = not failures.of("shapes")
@@ -126,9 +126,9 @@ def certify(
     beside = _Beside(few=images[:OP_LOCAL_IMAGES])
     if published is not None:
         beside = _check_published(published, lite, graph, named, orders, runnable, failures)
-    figures = _Figures(OpLocal(by_op=[]), EndToEnd(), Reference())
+    figures = _Figures()
     if runnable:
-        figures = _run(lite, beside, images, qat_logits, gates, failures)
+        figures = _run(lite, beside, images, qat_logits, gates, codes, failures)
     return CertificateBody(
         model_sha256=sha256(lite.tflite),
         onnx_sha256=None if published is None else sha256(published.onnx),
@@ -139,8 +139,8 @@ def certify(
         canonical=form,
         shapes=shapes,
         ranges=ranges,
-        weights=codes.weights,
-        biases=codes.biases,
+        weights=layers.weights,
+        biases=layers.biases,
         structure=beside.structure,
         edges=beside.edges,
         op_local=figures.op_local,
@@ -207,9 +207,9 @@ def _check_published(
 class _Figures:
     """The blocks that need a runtime."""
 
-    op_local: OpLocal
-    end_to_end: EndToEnd
-    reference: Reference
+    op_local: OpLocal = dataclasses.field(default_factory=lambda: OpLocal(by_op=[]))
+    end_to_end: EndToEnd = dataclasses.field(default_factory=EndToEnd)
+    reference: Reference = dataclasses.field(default_factory=Reference)
 
 
 def _run(
@@ -218,6 +218,7 @@ def _run(
     images: npt.NDArray[np.uint8],
     logits: npt.NDArray[np.float32],
     gates: Gates,
+    codes: npt.NDArray[np.int8] | None,
     failures: Failures,
 ) -> _Figures:
     few = FAMILY_IMAGES if images.shape[1] <= LARGE else FAMILY_IMAGES_IF_LARGE
@@ -227,6 +228,8 @@ def _run(
         op_local = check_ops(lite.tflite, beside.few, failures, gates.max_lsb, "tensorflow")
         reference = msgspec.structs.replace(reference, op_local=op_local)
     op_local = check_ops(lite.tflite, beside.few, failures, gates.max_lsb)
-    end_to_end = check_answers(lite.tflite, images, logits, failures, gates.min_agreement, labels)
+    end_to_end = check_answers(
+        lite.tflite, images, logits, failures, gates.min_agreement, labels, codes
+    )
     families = by_family(lite.tflite, images[part], logits[part], labels)
     return _Figures(op_local, msgspec.structs.replace(end_to_end, families=families), reference)

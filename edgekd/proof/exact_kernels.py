@@ -1,9 +1,10 @@
 """Exact arithmetic of TFLite's int8 operators: exact integer accumulators and one rounding.
 
 Every kernel takes the codes of its inputs and computes in float64 the real number that the
-operation means. Sums of int8 products stay far under 2^53, so they are exact. The kernel then
-multiplies by the scales once and rounds half to even. Runtimes use fixed-point multipliers with one
-or two roundings; `kernel_tolerances` says how far each may differ.
+operation means. Sums of int8 products stay far under 2^53, so they are exact. Where they stay under
+2^24, float32 sums them as exactly, in half of the time. The kernel then multiplies by the scales
+once and rounds half to even. Runtimes use fixed-point multipliers with one or two roundings;
+`kernel_tolerances` says how far each may differ.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from edgekd.proof.operands import Codes, Kernel, Operand, Real, to_codes
 from edgekd.tflite.flatbuffer import LiteOp, LiteTensor
 from edgekd.tflite.int8_rules import PADDING_SAME, windows
 from edgekd.tflite.operators import operator_table
+
+EXACT_IN_FLOAT32 = 2**24  # the first whole number after which float32 leaves some out
 
 
 def _taps(
@@ -49,6 +52,21 @@ def _taps(
             )
 
 
+def _exact_factors(inputs: Sequence[Operand], axes: tuple[int, ...]) -> tuple[Real, Real]:
+    """The map less its zero point and the weights of a convolution, to multiply and add exactly.
+
+    `axes`: those of the weights that an output sums over. float32 where no sum can reach 2^24, up
+    to which it holds every whole number; else float64.
+    """
+    source, weight = inputs[0], inputs[1].codes
+    zero = source.zero_point
+    bounds = np.iinfo(source.codes.dtype)
+    largest = max(zero - int(bounds.min), int(bounds.max) - zero)
+    most = int(np.abs(weight.astype(np.int64)).sum(axis=axes).max(initial=0))
+    kind: Any = np.float32 if most * largest < EXACT_IN_FLOAT32 else np.float64
+    return source.codes.astype(kind) - kind(zero), weight.astype(kind)
+
+
 def _finish_layer(sums: Real, op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     if len(inputs) > 2:
         sums = sums + inputs[2].codes.astype(np.float64)
@@ -62,11 +80,11 @@ def conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor) -> Codes:
     Output channel o reads the input channels of group o // (outputs / groups). Source: TFLite,
     kernels/internal/reference/integer_ops/conv.h.
     """
-    weight = inputs[1].codes.astype(np.float64)
-    groups = inputs[0].codes.shape[3] // weight.shape[3]
+    source, weight = _exact_factors(inputs, axes=(1, 2, 3))
+    groups = source.shape[3] // weight.shape[3]
     filters = np.split(weight, groups, axis=0)
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
+    for row, column, seen in _taps(source, (weight.shape[1], weight.shape[2]), op, 0.0):
         parts = zip(np.split(seen, groups, axis=3), filters, strict=True)
         sums = sums + np.concatenate(
             [part @ filter_[:, row, column, :].T for part, filter_ in parts], axis=3
@@ -79,12 +97,13 @@ def depthwise_conv_2d(op: LiteOp, inputs: Sequence[Operand], output: LiteTensor)
 
     Input channel i and multiplier m give output channel i * multiplier + m.
     """
-    weight = inputs[1].codes.astype(np.float64)
-    multiplier = weight.shape[3] // inputs[0].codes.shape[3]
+    source, weight = _exact_factors(inputs, axes=(1, 2))
+    multiplier = weight.shape[3] // source.shape[3]
     sums: Any = 0.0
-    for row, column, seen in _taps(inputs[0].centred, (weight.shape[1], weight.shape[2]), op, 0.0):
+    for row, column, seen in _taps(source, (weight.shape[1], weight.shape[2]), op, 0.0):
         wide = seen if multiplier == 1 else np.repeat(seen, multiplier, axis=3)
-        sums = sums + wide * weight[0, row, column]
+        product = wide * weight[0, row, column]
+        sums = np.add(sums, product, out=product)
     return _finish_layer(sums, op, inputs, output)
 
 

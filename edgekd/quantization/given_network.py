@@ -40,7 +40,14 @@ def foreign(config: ConvertConfig, options: Options = CONVERT) -> Foreign:
     """The user's network as its form gives it. `options`: how the user writes what `config` says of
     it.
     """
-    return _foreign(config, options, state(config.model))
+    return _foreign(_alone(config), options, state(config.model))
+
+
+def _alone(config: ConvertConfig) -> ConvertConfig:
+    """The config without what does not change the network: what its images are measured against,
+    and what else is made of it.
+    """
+    return dataclasses.replace(config, labels="auto", formats=())
 
 
 @functools.lru_cache(maxsize=2)
@@ -102,9 +109,7 @@ def network(config: ConvertConfig, options: Options = CONVERT) -> Network:
 
     Raises what loading it raises, and UnsupportedNetwork for one that cannot be recorded.
     """
-    # What the images are measured against, and what else is made of it, do not change the network.
-    plain = dataclasses.replace(config, labels="auto", formats=())
-    return _network(plain, options, state(config.model))
+    return _network(_alone(config), options, state(config.model))
 
 
 @functools.lru_cache(maxsize=2)

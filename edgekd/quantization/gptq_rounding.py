@@ -9,8 +9,9 @@ bias takes the change of the mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.core.errors import TrainingDiverged
@@ -48,15 +49,42 @@ def covariance(
         torch.zeros(groups, *shape, dtype=torch.float64) for shape in ((taps,), (taps, taps))
     )
     for part in x.split(IMAGES):
-        patches = F.unfold(part, kernel, dilation, padding, tuple(s * every for s in stride))
-        patches = (
-            patches.unflatten(1, (groups, taps)).permute(1, 2, 0, 3).flatten(2)
-        )  # [groups, k, patches]
+        patches = _patches(part, kernel, [s * every for s in stride], dilation, padding)
+        patches = patches.reshape(groups, taps, -1)
         count += patches.shape[2]
         total += patches.sum(2)
         products += patches @ patches.mT
     mean = total / count
     return products / count - mean[:, :, None] * mean[:, None, :]
+
+
+def _patches(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """What each tap of a kernel reads: [channels, kh, kw, n, out_h, out_w], a view.
+
+    The values of `torch.nn.functional.unfold`, which would read the whole map where patches lie far
+    apart, and whose layout would need one more copy.
+    """
+    for axis in (0, 1):
+        x = _read(x, 2 + axis, kernel[axis], stride[axis], dilation[axis], padding[axis])
+    apart = x.unflatten(3, (-1, kernel[1])).unflatten(2, (-1, kernel[0]))
+    return apart.permute(1, 3, 5, 0, 2, 4)
+
+
+def _read(x: Tensor, axis: int, taps: int, stride: int, dilation: int, padding: int) -> Tensor:
+    """The elements of one axis that `taps` taps read at each output, in that order; 0 outside."""
+    size = x.shape[axis]
+    outputs = (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+    places = torch.arange(outputs)[:, None] * stride + torch.arange(taps) * dilation - padding
+    places = places.flatten()
+    inside = (places >= 0) & (places < size)
+    found = x.index_select(axis, places.clamp(0, size - 1))
+    return found.mul_(inside.reshape(-1, *[1] * (x.ndim - 1 - axis)))
 
 
 def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ def answered(student: Network, *, settings: AnsweredSettings, context: Context) 
         given_network.classes(student),
         context.seed,
         lambda done, total: context.progress("images", done, total),
+        student.px,
     )
     labels = _answers(found, student, settings, context)
     rows: list[ImageRow] = [

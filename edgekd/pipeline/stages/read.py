@@ -7,6 +7,7 @@ from __future__ import annotations
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.context import Context
 from edgekd.data import client_parts, dataset_builder, datasets, input_builder
+from edgekd.data.decoding import AHEAD
 from edgekd.pipeline.stage_settings import DataSettings, InputsSettings
 
 
@@ -33,7 +34,7 @@ def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> I
     trained.
     """
     datasets.student_channels(dataset, settings.channels)
-    return input_builder.build_inputs(
+    found = input_builder.build_inputs(
         context.source,
         dataset,
         settings.px,
@@ -45,3 +46,5 @@ def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> I
         settings.frame,
         lambda done, total: context.progress("inputs", done, total),
     )
+    AHEAD.forget()  # no stage behind this one asks for images of this size
+    return found
