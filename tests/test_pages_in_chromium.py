@@ -1,4 +1,4 @@
-"""report.html and the comparison in real Chromium.
+"""report.html, search.html and the pages of several builds in real Chromium.
 
 The console stays empty, nothing scrolls sideways, and axe-core finds nothing. Needs
 playwright, a Chromium, and EDGEKD_NODE_MODULES with npm's axe-core.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from edgekd.bundle.licences_record import LicenceChain, LicenceLink
 from edgekd.core.records import from_json
 from edgekd.evaluation import conformal, subgroups
 from edgekd.evaluation.confidence_record import OutputKind
-from edgekd.reporting import comparison, comparison_page, html_report
+from edgekd.reporting import builds_page, comparison, comparison_page, html_report
 from edgekd.reporting.report_record import BundleBlock, Report
+from edgekd.search import page as search_page
+from edgekd.search.record import SearchState
 from edgekd.settings.recipe import SubgroupConfig
 from edgekd.tflite.int8_rules import Range
+from tests.sample_builds import builds
 from tests.sample_report import EXAMPLES, other, report, whole
+from tests.sample_search import search
 from tests.two_networks import evaluation
 
 CHROMIUM = (
@@ -93,35 +98,52 @@ PAGES = {
             ]
         )
     ),
-}
+    "builds": lambda: builds_page.page(comparison.compare(builds(40))),
+    "search": lambda: search_page.page(search()),
+    "search of 300": lambda: search_page.page(
+        search(sizes=(64, 80, 96, 112, 128, 144, 160), planned=300)
+    ),
+    **{
+        f"search, {state}": lambda state=state: search_page.page(search(state))
+        for state in (
+            SearchState.NOTHING_FITS, SearchState.NOTHING_KEPT, SearchState.INTERRUPTED
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A Chromium that playwright drives."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_reads_well_everywhere(name: str, tmp_path: Path) -> None:
+def test_a_page_reads_well_everywhere(name: str, browser: Any, tmp_path: Path) -> None:
     """Light and dark, on a phone and on a desktop."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     axe = Path(os.environ.get("EDGEKD_NODE_MODULES", "nowhere"), "axe-core", "axe.min.js")
-    if CHROMIUM is None or not axe.is_file():
-        pytest.skip(
-            "no Chromium is installed, or EDGEKD_NODE_MODULES names no folder with axe-core"
-        )
+    if not axe.is_file():
+        pytest.skip("EDGEKD_NODE_MODULES names no folder with axe-core")
     (tmp_path / "page.html").write_text(PAGES[name](), encoding="utf-8")
     found: dict[str, list[object]] = {}
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for size, (width, height) in WIDTHS.items():
-            for scheme in ("light", "dark"):
-                # bypass_csp: the page's own policy lets no script run, axe-core's neither
-                tab = browser.new_context(
-                    offline=True,
-                    bypass_csp=True,
-                    color_scheme=scheme,
-                    viewport={"width": width, "height": height},
-                ).new_page()
-                found[f"{size}, {scheme}"] = findings(
-                    tab, (tmp_path / "page.html").as_uri(), axe.read_text(encoding="utf-8")
-                )
-        browser.close()
+    for size, (width, height) in WIDTHS.items():
+        for scheme in ("light", "dark"):
+            # bypass_csp: the page's own policy lets no script run, axe-core's neither
+            tab = browser.new_context(
+                offline=True,
+                bypass_csp=True,
+                color_scheme=scheme,
+                viewport={"width": width, "height": height},
+            ).new_page()
+            found[f"{size}, {scheme}"] = findings(
+                tab, (tmp_path / "page.html").as_uri(), axe.read_text(encoding="utf-8")
+            )
     assert len(found) == 4
     assert not any(found.values()), found
 
@@ -132,6 +154,8 @@ def findings(tab: Any, address: str, axe: str) -> list[object]:
     tab.on("console", lambda said: wrong.append(said.text))
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     tab.goto(address)
+    # What is folded has to be as good as the rest.
+    tab.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
     scroll = tab.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
@@ -142,4 +166,113 @@ def findings(tab: Any, address: str, axe: str) -> list[object]:
     tab.evaluate(axe)
     return wrong + tab.evaluate(
         "axe.run().then((told) => told.violations.map((row) => [row.id, row.nodes[0].html]))"
+    )
+
+
+def opened(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
+    """A page under its own policy, and what it writes to the console."""
+    tab = browser.new_context(offline=True, **options).new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(path.as_uri())
+    return tab, said
+
+
+def shown(tab: Any) -> list[str]:
+    """The names of the builds that the table shows, in order."""
+    names: list[str] = tab.evaluate(
+        "[...document.querySelectorAll('table.sortable tbody tr')].filter((row) => !row.hidden)"
+        ".map((row) => row.cells[0].dataset.v)"
+    )
+    return names
+
+
+def on_the_front(tab: Any) -> set[str]:
+    """The builds that the chart draws as the front."""
+    return set(
+        tab.evaluate(
+            "[...document.querySelectorAll('.when-wide g.dot.on')]"
+            ".filter((dot) => dot.style.display !== 'none')"
+            ".map((dot) => dot.querySelector('title').textContent.split(':')[0])"
+        )
+    )
+
+
+def test_builds_are_sorted_and_filtered_from_the_keyboard(browser: Any, tmp_path: Path) -> None:
+    path, made = tmp_path / "page.html", builds(40)
+    path.write_text(builds_page.page(comparison.compare(made)), encoding="utf-8")
+    tab, said = opened(browser, path)
+    latency = {one.name: one.report.device.predicted.latency_ms for one in made}
+    auc = {one.name: one.report.accuracy.waterfall[-1].auc for one in made}
+    assert shown(tab) == sorted(auc, key=lambda name: -auc[name])
+    tab.get_by_role("button", name="latency").focus()
+    for key, sign, order in (("Enter", 1, "ascending"), ("Space", -1, "descending")):
+        tab.keyboard.press(key)
+        assert shown(tab) == sorted(latency, key=lambda name: sign * latency[name])
+        assert tab.get_by_role("columnheader", name="latency").get_attribute("aria-sort") == order
+    assert "40 builds, sorted by latency, highest first" in tab.get_by_role("status").inner_text()
+
+    tab.get_by_label("Filter", exact=True).fill("mobilenetv2 128")
+    few = {name for name in latency if "mobilenetv2" in name and "128" in name}
+    assert set(shown(tab)) == few
+    assert on_the_front(tab) == {
+        name
+        for name in few
+        if not any(latency[o] <= latency[name] and auc[o] > auc[name] for o in few)
+    }
+    tab.get_by_label("data.input_px").select_option("96")
+    assert shown(tab) == []
+    assert tab.get_by_role("status").inner_text().startswith("0 of 40 builds")
+    tab.get_by_role("button", name="Show all").press("Enter")
+    assert len(shown(tab)) == 40
+    assert said == []
+
+
+def test_without_scripts_the_builds_are_a_plain_table(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(builds_page.page(comparison.compare(builds(8))), encoding="utf-8")
+    tab, said = opened(browser, path, java_script_enabled=False)
+    assert tab.get_by_role("row").count() == 9
+    assert tab.get_by_role("button").count() == 0
+    assert not tab.get_by_role("search").is_visible()
+    assert said == []
+
+
+def test_a_button_copies_the_whole_command(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(search_page.page(search()), encoding="utf-8")
+    tab, said = opened(browser, path, permissions=["clipboard-read", "clipboard-write"])
+    tab.get_by_role("button", name="Copy: the command that builds").first.press("Enter")
+    tab.get_by_text("copied", exact=True).first.wait_for()
+    assert tab.evaluate("navigator.clipboard.readText()") == search().recommended.command
+    assert said == []
+
+
+def test_labels_of_the_front_do_not_overlap(browser: Any, tmp_path: Path) -> None:
+    """Neither each other nor a point, at the narrowest and at a wide width of each chart."""
+    path = tmp_path / "page.html"
+    path.write_text(search_page.page(search(SearchState.INTERRUPTED)), encoding="utf-8")
+    for width in (320, 360, 700, 768, 1280, 2400):
+        tab, _ = opened(browser, path, viewport={"width": width, "height": 900})
+        boxes = tab.evaluate(
+            "[...document.querySelectorAll('.scatter')].filter((chart) => chart.clientWidth)"
+            ".map((chart) => ['text.at', 'circle'].map((part) => [...chart.querySelectorAll(part)]"
+            ".map((one) => one.getBoundingClientRect().toJSON())))"
+        )
+        assert boxes
+        for labels, dots in boxes:
+            for number, label in enumerate(labels):
+                for taken in [*labels[:number], *dots]:
+                    assert not overlap(label, taken), (width, label, taken)
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two boxes share more than their edges; fonts differ by some pixels in height."""
+    slack = 3
+    return (
+        one["left"] + slack < other["right"]
+        and other["left"] + slack < one["right"]
+        and one["top"] + slack < other["bottom"]
+        and other["top"] + slack < one["bottom"]
     )
