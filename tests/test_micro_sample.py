@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edgekd.bundle import archive, firmware_check, micro_sample, samples
-from edgekd.bundle.deployment_record import Deployment, Golden
+from edgekd.bundle.deployment_record import Deployment, FurtherOutput, Golden
 from edgekd.bundle.micro_sample import MicroParts
 from edgekd.core.errors import ModelFileError
 from edgekd.settings.device_profiles import load_profile
@@ -81,7 +81,10 @@ def parts(small_bundle: Path) -> MicroParts:
 
 @pytest.fixture(scope="module")
 def sample(parts: MicroParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("micro")
+    return written(parts, tmp_path_factory.mktemp("micro"))
+
+
+def written(parts: MicroParts, folder: Path) -> Path:
     for name, data in micro_sample.render(parts).items():
         path = folder / name.removeprefix(micro_sample.FOLDER)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,9 +155,28 @@ def test_the_host_check_compiles_runs_and_finds_a_wrong_byte(
     assert said(wrong) == "wrong: the model's bytes are not those of the bundle\n"
 
 
+@pytest.mark.parametrize("further", [(), ("features", 'a "quoted" name')])
 def test_the_firmware_is_valid_against_the_runtimes_declarations(
-    sample: Path, tmp_path: Path
+    parts: MicroParts, further: tuple[str, ...], tmp_path: Path
 ) -> None:
+    outputs = [
+        FurtherOutput(
+            index=index,
+            name=name,
+            tensor=name,
+            dtype="uint8",
+            shape=[1, 4, index],
+            axes=[0, 1, 2],
+            scale=0.5,
+            zero_point=131,
+        )
+        for index, name in enumerate(further, 1)
+    ]
+    contract = msgspec.structs.replace(parts.contract, further_outputs=outputs or msgspec.UNSET)
+    sample = written(dataclasses.replace(parts, contract=contract), tmp_path / "sample")
+    header = (sample / "src/contract.h").read_text()
+    assert f"constexpr int kFurther = {len(further)};" in header
+    assert ('{"features", 4, 0.5, 3}' in header) == bool(further)
     adders = " ".join(f"TfLiteStatus {name}();" for name in micro_sample.ADDERS.values())
     for name, text in DECLARED.items():
         header = tmp_path / name

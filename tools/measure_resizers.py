@@ -72,18 +72,24 @@ def tested(folder: Path, px: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
 def row(model: bytes, shown: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     """The cells of one file."""
     answers = np.stack([runtime.run(model, each).argmax(1) for each in shown])
-    right = answers == labels
-    five = right[: len(TRAINED)]
-    numbers = np.random.default_rng(0)
-    drawn = [
-        spread(five[:, numbers.integers(five.shape[1], size=five.shape[1])]) for _ in range(DRAWS)
-    ]
-    dealt = [spread(numbers.permuted(five, axis=0)) for _ in range(DRAWS)]
-    unsure = (answers[: len(TRAINED)] != answers[0]).any(0).mean()
+    shares = [f"{share:.1%}" for share in (answers == labels).mean(1)]
+    return " | ".join([*shares, *range_cells(answers[: len(TRAINED)], labels)])
+
+
+def range_cells(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> list[str]:
+    """Range, its interval, range by chance, and unsure: of answers [resizers, n]."""
+    right, numbers = answers == labels, np.random.default_rng(0)
+    count = right.shape[1]
+    drawn = [spread(right[:, numbers.integers(count, size=count)]) for _ in range(DRAWS)]
+    dealt = [spread(numbers.permuted(right, axis=0)) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    cells = [f"{share:.1%}" for share in right.mean(1)]
-    cells += [f"{spread(five):.1f}", f"{low:.1f} to {high:.1f}", f"{np.mean(dealt):.1f}"]
-    return " | ".join([*cells, f"{unsure:.1%}"])
+    unsure = (answers != answers[0]).any(0).mean()
+    return [
+        f"{spread(right):.1f}",
+        f"{low:.1f} to {high:.1f}",
+        f"{np.mean(dealt):.1f}",
+        f"{unsure:.1%}",
+    ]
 
 
 def spread(right: Right) -> float:

@@ -7,6 +7,7 @@ takes the certified int8 file as it is.
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -174,7 +175,7 @@ def _contract(parts: MicroParts) -> str:
     labels = ", ".join(f'"{samples.line(label)}"' for label in parts.labels)
     source, (height, width) = contract.input, _sides(contract)
     return _header(
-        "What an app must know of the model: sizes, labels, and what its output means.",
+        "What an app must know of the model: sizes, labels, and what its outputs mean.",
         [
             f"constexpr int kHeight = {height};",
             f"constexpr int kWidth = {width};",
@@ -194,10 +195,32 @@ def _contract(parts: MicroParts) -> str:
             f"constexpr double kSlopes[kClasses] = {{{words['SLOPES']}}};",
             f"constexpr double kOffsets[kClasses] = {{{words['OFFSETS']}}};",
             "",
+            *_further(contract),
+            "",
             "// The input code of a pixel.",
             "inline int8_t CodeOf(uint8_t pixel) { return static_cast<int8_t>(pixel - 128); }",
         ],
     )
+
+
+def _further(contract: Deployment) -> list[str]:
+    """The outputs beside the answers. Where there are none, the array holds an unused row."""
+    rows = [
+        f'{{"{samples.line(row.name)}", {math.prod(row.shape)}, {row.scale!r}, '
+        f"{row.zero_point - 128}}}"
+        for row in present(contract.further_outputs) or []
+    ]
+    return [
+        "// The outputs beside the answers, in order; real numbers are made as above.",
+        "struct FurtherOutput {",
+        "  const char* name;",
+        "  unsigned bytes;",
+        "  double scale;",
+        "  int zero_point;",
+        "};",
+        f"constexpr int kFurther = {len(rows)};",
+        f"constexpr FurtherOutput kFurtherOutputs[] = {{{', '.join(rows or ['{}'])}}};",
+    ]
 
 
 def _sides(contract: Deployment) -> tuple[int, int]:

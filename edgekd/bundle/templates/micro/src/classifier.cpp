@@ -24,6 +24,12 @@ Status Begin() {
       made.output(0)->type != kTfLiteInt8 || made.output(0)->bytes != kClasses) {
     return Status::kTensors;
   }
+  for (int k = 0; k < kFurther; ++k) {
+    const TfLiteTensor* further = made.output(k + 1);
+    if (further->type != kTfLiteInt8 || further->bytes != kFurtherOutputs[k].bytes) {
+      return Status::kTensors;
+    }
+  }
   interpreter = &made;
   return Status::kReady;
 }
@@ -34,6 +40,11 @@ const int8_t* Codes(const uint8_t* pixels) {
   for (int k = 0; k < kPixels; ++k) input[k] = CodeOf(pixels[k]);
   if (interpreter->Invoke() != kTfLiteOk) return nullptr;
   return interpreter->output(0)->data.int8;
+}
+
+const int8_t* FurtherCodes(int place) {
+  if (interpreter == nullptr || place < 0 || place >= kFurther) return nullptr;
+  return interpreter->output(place + 1)->data.int8;
 }
 
 size_t ArenaUsed() { return interpreter == nullptr ? 0 : interpreter->arena_used_bytes(); }

@@ -1,4 +1,5 @@
-// The model in TensorFlow Lite Micro: one image in, one answer out.
+// The model in TensorFlow Lite Micro: one image in, one answer out, and further outputs if it has
+// some.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +24,10 @@ Status Begin();
 // Output codes for kPixels bytes: rows from top to bottom, in each pixel the channels in order.
 // The pointer holds until the next call; it is null when the model did not run.
 const int8_t* Codes(const uint8_t* pixels);
+
+// Codes of the output kFurtherOutputs[place] of contract.h for the image that Codes was given last.
+// The pointer holds until the next call of Codes; it is null for a place that the model has not.
+const int8_t* FurtherCodes(int place);
 
 // The arena that the model really took; print it, and lower kArenaBytes to it.
 size_t ArenaUsed();
