@@ -113,6 +113,24 @@ def test_a_front_of_top1_has_the_least_accuracy_as_a_line():
     assert "limit −1 points" not in page(search())
 
 
+def test_a_latency_that_may_be_over_the_limit_is_not_called_kept():
+    """The favourable end of a predicted interval keeps the limit, and the figure does not."""
+    found = search()
+    first = next(row for row in found.finalists if row.candidate == found.recommended.candidate)
+    over = [
+        msgspec.structs.replace(row, latency_ms=5.4, low_ms=4.3, high_ms=6.8)
+        for row in first.latencies
+    ]
+    slower = msgspec.structs.replace(first, latencies=over)
+    rows = [slower if row is first else row for row in found.finalists]
+    found = msgspec.structs.replace(found, finalists=rows)
+    doubt = "latency 5.4 ms predicted, at most 5 ms allowed: the interval holds both"
+    text = assert_alone(page(found), COPY).text
+    assert text.count(doubt) == 2  # with the recommended network, and in the table
+    assert text.count("✓ all kept") == len(rows) - 1
+    assert doubt in " ".join(terminal(found).split())
+
+
 def test_report_shows_the_out_folder_of_a_search(tmp_path, capsys):
     published.write(tmp_path, search())
     assert cli.main(["report", str(tmp_path)]) == 0

@@ -16,16 +16,11 @@ from edgekd.search.decisions import Situation
 from edgekd.search.forecast import Forecast
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.limits import Objective
-from edgekd.search.reach import Reach, Reason
+from edgekd.search.reach import Reach
 from edgekd.search.record import (
     CandidateRow,
     Choice,
-    Dropped,
-    DropReason,
     FinalistRow,
-    LimitName,
-    Miss,
-    NearMiss,
     RankCorrelation,
     Request,
     RungRow,
@@ -37,13 +32,6 @@ from edgekd.search.record import (
     TrialState,
 )
 
-NEAREST = 5  # candidates that are shown where none fits
-_LIMITS = {
-    Reason.OPERATORS: (LimitName.OPERATORS, "the device cannot run them as asked"),
-    Reason.MEMORY: (LimitName.MEMORY, "more memory than allowed"),
-    Reason.SIZE: (LimitName.SIZE, "larger than allowed"),
-    Reason.LATENCY: (LimitName.LATENCY, "slower than allowed, even at the favourable end"),
-}
 _STATES = {
     State.WAITING: TrialState.WAITING,
     State.RUNNING: TrialState.RUNNING,
@@ -66,21 +54,19 @@ class Found:
         first = next(iter(self.forecasts.values()))
         return search_rows.names([each.candidate for each in first])
 
+    @property
+    def by_candidate(self) -> dict[Candidate, dict[str, Forecast]]:
+        """The forecasts of each candidate, by device."""
+        known: dict[Candidate, dict[str, Forecast]] = {}
+        for profile, rows in self.forecasts.items():
+            for each in rows:
+                known.setdefault(each.candidate, {})[profile] = each
+        return known
+
     def rows(self, candidates: Sequence[Candidate]) -> list[CandidateRow]:
         """The rows of candidates."""
-        named = self.names
-        devices = {
-            profile: {each.candidate: each for each in rows}
-            for profile, rows in self.forecasts.items()
-        }
-        return [
-            search_rows.candidate_row(
-                candidate,
-                named[candidate],
-                {profile: known[candidate] for profile, known in devices.items()},
-            )
-            for candidate in candidates
-        ]
+        named, known = self.names, self.by_candidate
+        return [search_rows.candidate_row(each, named[each], known[each]) for each in candidates]
 
 
 def before_training(found: Found, request: Request, seconds: float) -> Search:
@@ -95,7 +81,7 @@ def before_training(found: Found, request: Request, seconds: float) -> Search:
         score=ScoreKind.TOP1,
         considered=len(reach.within) + len(reach.dropped),
         candidates=found.rows(reach.candidates),
-        dropped=_dropped(found),
+        dropped=search_rows.dropped_rows(reach, found.names, found.by_candidate),
         rungs=[],
         trials=[],
         finalists=[],
@@ -111,29 +97,6 @@ def nothing_fits(found: Found) -> str:
     """Why nothing was trained, in one sentence."""
     count = len(found.reach.dropped)
     return f"none of the {count:,} candidates can keep every limit; nothing was trained"
-
-
-def _dropped(found: Found) -> Dropped:
-    reach = found.reach
-    nearest = reach.nearest(NEAREST)
-    rows = found.rows([each.forecast.candidate for each in nearest])
-    return Dropped(
-        candidates=len(reach.dropped),
-        reasons=[
-            DropReason(_LIMITS[reason][0], count, _LIMITS[reason][1])
-            for reason, count in reach.counts().items()
-        ],
-        nearest=[
-            NearMiss(
-                row,
-                [
-                    Miss(_LIMITS[miss.reason][0], miss.allowed, miss.found, miss.why)
-                    for miss in each.misses
-                ],
-            )
-            for row, each in zip(rows, nearest, strict=True)
-        ],
-    )
 
 
 def of(
@@ -207,7 +170,7 @@ def _rungs(situation: Situation) -> list[RungRow]:
         RungRow(number, epochs, planned)
         for number, (epochs, planned) in enumerate(zip(plan.epochs, counts, strict=True))
     ] + (
-        [RungRow(len(plan.epochs), plan.epochs[-1], counts[-1])]
+        [RungRow(len(plan.epochs), plan.epochs[-1], counts[-1], "prune")]
         if situation.on(Kind.RUNG, len(plan.epochs))
         else []
     )

@@ -23,11 +23,12 @@ from edgekd.search.record import (
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceView:
-    """The recommended network or the runner-up. `faults`: what is wrong with it, of limits."""
+    """The recommended network or the runner-up. `doubts`: limits that it may miss."""
 
     head: str
     name: str
     why: str
+    doubts: list[str]
     figures: list[KeyFigure]
     folder: str
     command: str
@@ -50,6 +51,7 @@ class FinalistLine:
     certificate: str
     certificate_style: str
     faults: list[str]
+    doubts: list[str]
     folder: str
     command: str
 
@@ -138,6 +140,7 @@ def _choice(search: Search, head: str, choice: Choice) -> ChoiceView:
         head=head,
         name=choice.candidate,
         why=choice.why,
+        doubts=[] if row is None else words.doubts(search, row),
         figures=[] if row is None else _figures(search, row),
         folder=choice.folder,
         command=choice.command,
@@ -149,7 +152,7 @@ def _figures(search: Search, row: FinalistRow) -> list[KeyFigure]:
     latency = row.latency(profile)
     score, interval = words.finalist_score(search, row)
     bound = words.latency_bound(latency)
-    return [
+    figures = [
         KeyFigure(
             words.score(search.score, score),
             f"{words.SCORES[search.score]} on the test images",
@@ -161,12 +164,11 @@ def _figures(search: Search, row: FinalistRow) -> list[KeyFigure]:
             bound,
         ),
         KeyFigure(words.size(row.size_bytes), "file"),
-        KeyFigure(
-            words.against_teacher(row),
-            "points of top-1 against the teacher",
-            words.against_bound(row),
-        ),
     ]
+    if row.drop_points is not None:
+        name = "points of top-1 against the teacher"
+        figures.append(KeyFigure(words.against_teacher(row), name, words.against_bound(row)))
+    return figures
 
 
 def _finalist(search: Search, row: FinalistRow) -> FinalistLine:
@@ -193,6 +195,7 @@ def _finalist(search: Search, row: FinalistRow) -> FinalistLine:
         certificate=words.certificate(row),
         certificate_style={None: "open", True: "good", False: "bad"}[row.certified],
         faults=words.faults(row),
+        doubts=words.doubts(search, row),
         folder=row.folder,
         command=row.command,
     )

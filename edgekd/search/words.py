@@ -159,6 +159,16 @@ def faults(row: FinalistRow) -> list[str]:
     return [miss.text for miss in row.misses] + list(row.gates)
 
 
+def doubts(search: Search, row: FinalistRow) -> list[str]:
+    """The limits that a finalist may miss: its predicted latency is over, its interval is not."""
+    limit, found = search.request.limits.latency_ms, row.latency(search.request.profile)
+    missed = any(miss.limit is LimitName.LATENCY for miss in row.misses)
+    if limit is None or found is None or missed or found.latency_ms <= limit:
+        return []
+    told = f"latency {found.latency_ms:.3g} ms predicted, at most {limit:g} ms allowed"
+    return [f"{told}: the interval holds both"]
+
+
 def certificate(row: FinalistRow) -> str:
     """A finalist's certificate."""
     return {None: "not yet", True: "passed", False: "failed"}[row.certified]

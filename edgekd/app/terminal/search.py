@@ -71,10 +71,10 @@ def _time(search: Search) -> str:
 
 def _choice(say: Say, search: Search, head: str, choice: Choice) -> None:
     """A network that is worth taking, with the command that builds it."""
-    say(f"\n[bold]{head}[/]: [bold]{safe(choice.candidate)}[/]. {safe(choice.why)}")
+    say(f"\n[bold]{head}[/]: [bold]{safe(choice.candidate)}[/]")
     row = next((row for row in search.finalists if row.candidate == choice.candidate), None)
-    if row is not None:
-        say(Lines([(safe(name), safe(text)) for name, text in _figures(search, row)]))
+    figures = [] if row is None else _figures(search, row)
+    say(Lines([(safe(name), safe(text)) for name, text in [("why", choice.why), *figures]]))
     say(command(choice.command))
 
 
@@ -95,6 +95,7 @@ def _figures(search: Search, row: FinalistRow) -> Iterator[tuple[str, str]]:
                 name,
                 f"{words.latency(latency)} {words.source(latency)}{f' ({bound})' if bound else ''}",
             )
+    yield from (("may miss", text) for text in words.doubts(search, row))
     yield "file", f"{words.size(row.size_bytes)}; certificate {words.certificate(row)}"
     yield "folder", row.folder
 
@@ -106,15 +107,22 @@ def _finalists(search: Search) -> rich.table.Table:
     for row in search.finalists:
         score, interval = words.finalist_score(search, row)
         latency = row.latency(search.request.profile)
-        faults = words.faults(row)
         table.add_row(
             _name(row.candidate),
             f"{words.score(search.score, score)}\n{words.score_bound(search.score, interval)}",
             f"{words.latency(latency)}\n{words.latency_bound(latency)}",
             words.size(row.size_bytes),
-            f"[red]{safe('; '.join(faults))}[/]" if faults else "all kept",
+            _kept(search, row),
         )
     return table
+
+
+def _kept(search: Search, row: FinalistRow) -> str:
+    """What a finalist misses, or may miss."""
+    faults, doubts = words.faults(row), words.doubts(search, row)
+    told = [f"[red]{safe(text)}[/]" for text in faults]
+    told += [f"[yellow]{safe(text)}[/]" for text in doubts]
+    return "; ".join(told) or "all kept"
 
 
 def _rungs(search: Search) -> rich.table.Table:
