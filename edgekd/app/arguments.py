@@ -42,6 +42,7 @@ PX = option("side of the input in pixels, for a model of any size", parse=int)
 LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
 TRUST = option("let code inside MODEL run, as a pickle holds it")
 OUTPUTS = option("outputs to keep of several, the answers (logits) first (default: all)", "A,B")
+TRACK = option("keep settings, figures and pages in mlflow, wandb or tensorboard", "TRACKER")
 SETTING = "change one setting of the recipe; may be repeated"
 SEED = option("seed of every random choice (default: 0)", parse=int)
 
@@ -135,6 +136,7 @@ class Build(Arguments):
     tensorboard: PathLike | None = field(
         default=None, metadata=option("write the figures of training to event files in DIR", "DIR")
     )
+    track: str | None = field(default=None, metadata=TRACK)
     progress: Progress | None = None
 
 

@@ -23,6 +23,8 @@ from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
 from edgekd.app.settings import listed, recipe_of
+from edgekd.app.tracking import kept as tracking_kept
+from edgekd.app.tracking import of_build
 from edgekd.assessment import build_gate
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import bundle_paths, use_check
@@ -67,11 +69,16 @@ def run(asked: Build) -> BuildResult:
     try:
         with (
             tensorboard_log.kept(asked.tensorboard, asked.progress or silent) as curves,
-            event_log.kept(asked.log, curves) as progress,
+            event_log.kept(asked.log, curves) as logged,
+            tracking_kept.kept(asked.track, logged) as tracking,
         ):
+            progress = tracking or logged
             job_ = prepare(asked, progress)
             out = Path(asked.out or BUILDS / default_name(job_))
+            run = tracking and tracking.start(out.name, of_build.settings(job_))
             report = build(job_, out, shared_store(asked), asked.until, progress)
+            if run:
+                of_build.give(run, out, report)
     except GateFailed as refused:
         return BuildResult(out, None, failed=(refused.what,), next_step=refused.next_step)
     return BuildResult(out, report, failed=tuple(present(report.gates) or ()))
