@@ -18,11 +18,13 @@ from edgekd.core.allocator import keep_freed_memory
 from tests.forking import Forking
 from tests.once import once
 
-# Tests must not read or write the sketch cache of the user who runs them.
+# Tests must not read or write the caches of the user who runs them.
 # Workers inherit the folder of the process that starts them, and share what is in it.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["EDGEKD_SKETCHES"] = tempfile.mkdtemp(prefix="edgekd-sketches-")
-    atexit.register(shutil.rmtree, os.environ["EDGEKD_SKETCHES"], ignore_errors=True)
+    os.environ["EDGEKD_CODE_CACHE"] = tempfile.mkdtemp(prefix="edgekd-code-")
+    for folder in ("EDGEKD_SKETCHES", "EDGEKD_CODE_CACHE"):
+        atexit.register(shutil.rmtree, os.environ[folder], ignore_errors=True)
 # torch reads this when it is imported. More threads than cores slow the tests down.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Without bytecode files, each process that a test starts compiles the whole package, which takes

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgekd.core.artifacts import canonical_json, sha256
+from edgekd.pipeline.code_cache import CodeCache
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -124,10 +125,21 @@ def _room(module: str) -> str:
 @functools.cache
 def libraries(module: str) -> frozenset[str]:
     """The distributions that the `code` of a stage's module imports, by their names on PyPI."""
+    kept = _kept().get(module, "libraries")
+    if kept is not None:
+        return frozenset(kept.split())
     used: set[str] = set()
     for name in code(module):
         used |= imports(name)[1] | IMPORTED_BY_NAME.get(name, frozenset())
-    return frozenset(DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in used)
+    found = frozenset(DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in used)
+    _kept().put(module, "libraries", " ".join(sorted(found)))
+    return found
+
+
+@functools.cache
+def _kept() -> CodeCache:
+    """What earlier commands found in the same source files."""
+    return CodeCache(PACKAGE)
 
 
 @functools.cache
@@ -145,9 +157,13 @@ def version(distribution: str) -> str | None:
 
 @functools.cache
 def _code_digest(module: str) -> str:
+    kept = _kept().get(module, "code")
+    if kept is not None:
+        return kept
     digest = hashlib.sha256()
     for name in sorted(code(module)):
         digest.update(_dumped(name))
+    _kept().put(module, "code", digest.hexdigest())
     return digest.hexdigest()
 
 
