@@ -68,6 +68,11 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
 
+# A package's first import binds its name here, and the room edgekd/search has the name of a public
+# function. So it is imported now, and its name is left to the function. The room itself is empty.
+importlib.import_module("edgekd.search")
+globals().pop("search")
+
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used."""

@@ -1,12 +1,14 @@
-"""Times and sizes as people write them on the command line: 15ms, 2MB, 1.5h."""
+"""Times and sizes as people write them on the command line: 15ms, 2MB, 1.5h.
+
+Each function raises argparse.ArgumentTypeError, to which argparse adds the name of the argument.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections.abc import Mapping
-
-from edgekd.core.errors import RecipeError
 
 MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,31 +25,30 @@ _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)\s*
 
 
 def latency(text: str) -> float:
-    """Milliseconds of "15ms" or "0.5s". Raises RecipeError."""
+    """Milliseconds of "15ms" or "0.5s"."""
     return _read(text, MILLISECONDS, "a time with its unit", "15ms or 0.2s")
 
 
 def duration(text: str) -> float:
-    """Seconds of "90m" or "1.5h". Raises RecipeError."""
+    """Seconds of "90m" or "1.5h"."""
     return _read(text, SECONDS, "a time with its unit", "90m or 1.5h")
 
 
 def size(text: str) -> int:
-    """Bytes of "2MB" (2,000,000) or "512KiB" (524,288). Raises RecipeError."""
+    """Bytes of "2MB" (2,000,000) or "512KiB" (524,288)."""
     return round(_read(text, BYTES, "a size with its unit", "2MB or 512KiB"))
 
 
 def _read(text: str, units: Mapping[str, float], expected: str, examples: str) -> float:
     found = _NUMBER.fullmatch(text)
-    unit = "" if found is None else found[2]
-    # M is a million bytes and m a minute: case tells units of one kind apart nowhere.
-    factor = units.get(unit.lower())
+    factor = None if found is None else units.get(found[2].lower())
     if found is None or factor is None:
-        known = ", ".join(units)
-        raise RecipeError(f"{text!r}: expected {expected} ({known})", f"write {examples}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected {expected} ({', '.join(units)}); write {examples}"
+        )
     value = float(found[1]) * factor
     if not 0 < value < math.inf:
-        raise RecipeError(f"{text!r}: expected more than zero", f"write {examples}")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected more than zero; write {examples}")
     return value
 
 

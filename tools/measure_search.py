@@ -1,0 +1,184 @@
+"""A search against five students that are built one by one in the same total time.
+
+    python tools/measure_search.py --data chest-xray/ --minutes 60 --teacher ... --out DIR
+
+First `edgekd search` with a budget. Then five students, in the order in which somebody would try
+them by hand, each with a whole build and a fifth of the time that the search took: the number of
+epochs is what fits. The best of each side is chosen by its float score on the validation images, as
+the search chooses; printed is the AUC (and top-1) of its int8 file on the test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Small students of models/ that fit 5 ms on a Raspberry Pi 4 at some size, with the largest size
+# that does. Somebody who tries by hand finds these sizes with `edgekd check`.
+STUDENTS = (
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "mobilenetv2_035",
+    "mobilenetv4_conv_small_050",
+    "mnasnet_small",
+)
+SIZES = (160, 128, 96, 64)
+# Seconds of a build beside its float training, with three epochs of quantization-aware training
+# that take as long as nine of float training.
+QAT_EPOCHS = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A whole build: its score on the validation images, and its int8 file on the test images."""
+
+    name: str
+    val: float
+    auc: float | None
+    top1: float
+    seconds: float
+
+
+def main() -> None:
+    """Search, build five students, and print both."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--teacher", default="none")
+    parser.add_argument("--teacher-frozen", action="store_true")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--max-latency", default="5ms")
+    parser.add_argument("--max-drop", type=float, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    code = run(
+        asked.out / "search.log",
+        *("search", *common(asked), "--max-latency", asked.max_latency),
+        *(("--max-drop", f"{asked.max_drop:g}") if asked.max_drop is not None else ()),
+        *("--budget", f"{asked.minutes:g}m", "--out", str(asked.out / "search")),
+    )
+    took = time.monotonic() - start
+    found = json.loads((asked.out / "search" / "search.json").read_text())
+    print(f"search: exit code {code} after {took / 60:.1f} of {asked.minutes:g} minutes")
+    print(f"  {found['considered']} candidates, {found['dropped']['candidates']} dropped")
+    for row in found["rungs"]:
+        print(f"  rung {row['rung'] + 1}: {row['epochs']} epochs")
+    for row in found["finalists"]:
+        print(
+            f"  built {row['candidate']}: AUC {row['auc']}, top-1 {row['top1']}, "
+            f"{row['drop_points']} points below the teacher, certified {row['certified']}"
+        )
+    chosen = found["recommended"]
+    print(f"  recommended: {chosen and chosen['candidate']}")
+    print(f"  first rung against last: {found.get('rank_correlation')}")
+    one_by_one(asked, took)
+
+
+def common(asked: argparse.Namespace) -> list[str]:
+    """The arguments that both sides share."""
+    words = ["--profile", "pi4", "--data", asked.data, "--teacher", asked.teacher]
+    words += ["--teacher-frozen"] if asked.teacher_frozen else []
+    words += ["--seed", str(asked.seed)]
+    return words + [word for text in asked.settings for word in ("--set", text)]
+
+
+def one_by_one(asked: argparse.Namespace, total: float) -> None:
+    """Build the five students, each in a fifth of the time, and print the best by validation."""
+    builds, start = [], time.monotonic()
+    for number, student in enumerate(STUDENTS):
+        out = asked.out / student
+        px = largest(student, asked.max_latency)
+        left = (total - (time.monotonic() - start)) / (len(STUDENTS) - number)
+        epochs = affordable(asked, student, px, left)
+        if not epochs:
+            print(f"  {student} at {px} px: no time")
+            continue
+        began = time.monotonic()
+        code = run(out.with_suffix(".log"), *build_words(asked, student, px, epochs, out))
+        seconds = time.monotonic() - began
+        report = json.loads((out / "report.json").read_text()) if code in (0, 1) else None
+        if report is None or "accuracy" not in report:
+            print(f"  {student} at {px} px, {epochs} epochs: exit code {code}")
+            continue
+        rows = {row["stage"]: row for row in report["accuracy"]["waterfall"]}
+        last = report["training"]["distil"][-1]
+        built = Built(
+            f"{student} at {px} px, {epochs} epochs",
+            last.get("auc", last["top1"]),
+            rows["tflite"]["auc"],
+            rows["tflite"]["top1"],
+            seconds,
+        )
+        builds.append(built)
+        print(f"  {built.name}: val {built.val:.4f}, {seconds:.0f} s, exit code {code}, "
+              f"AUC {built.auc}, top-1 {built.top1}")  # fmt: skip
+    print(f"one by one: {(time.monotonic() - start) / 60:.1f} minutes")
+    if builds:
+        best = max(builds, key=lambda each: each.val)
+        print(f"  best on validation: {best.name}: AUC {best.auc}, top-1 {best.top1}")
+
+
+def largest(student: str, limit: str) -> int:
+    """The largest size whose predicted latency keeps the limit, the smallest where none does."""
+    allowed = float(limit.removesuffix("ms"))
+    for px in SIZES:
+        words = ("check", student, "--profile", "pi4", "--set", f"data.input_px={px}", "--json")
+        answer = subprocess.run(
+            [sys.executable, "-m", "edgekd", *words], capture_output=True, check=False
+        )
+        if json.loads(answer.stdout)["predicted"]["latency_ms"] <= allowed:
+            return px
+    return SIZES[-1]
+
+
+def build_words(
+    asked: argparse.Namespace, student: str, px: int, epochs: int, out: Path
+) -> Sequence[str]:
+    """The command line of a build. All share one store, so that one teacher serves where it can."""
+    return (
+        *("build", *common(asked), "--student", student, "--out", str(out)),
+        *("--store", str(asked.out / "store")),
+        *("--set", f"data.input_px={px}", "--set", f"distil.epochs={epochs}"),
+    )
+
+
+def affordable(asked: argparse.Namespace, student: str, px: int, left: float) -> int:
+    """The epochs of float training that a build has time for, at most the recipe's 20.
+
+    Data, teacher and answers are made first, since their time counts, too. Then one epoch is timed.
+    """
+    start = time.monotonic()
+    out = asked.out / f"{student}-first"
+    for until in ("knowledge", "distil"):
+        if asked.teacher == "none" and until == "knowledge":
+            continue
+        began = time.monotonic()
+        code = run(
+            out.with_suffix(".log"), *build_words(asked, student, px, 1, out), "--until", until
+        )
+        if code:
+            return 0
+    one = time.monotonic() - began
+    rest = left - (time.monotonic() - start)
+    return max(0, min(20, int((rest - one) / one) - QAT_EPOCHS))
+
+
+def run(log: Path, *words: str) -> int:
+    """Run one command of edgekd. Returns its exit code."""
+    print(f"edgekd {shlex.join(words)}", flush=True)
+    with log.open("ab") as file:
+        return subprocess.call([sys.executable, "-m", "edgekd", *words], stdout=file, stderr=file)
+
+
+if __name__ == "__main__":
+    main()
