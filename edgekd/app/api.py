@@ -135,7 +135,7 @@ def verify(asked: arguments.Verify) -> VerifyResult:
 
 @_takes(arguments.Report)
 def report(asked: arguments.Report) -> ReportResult:
-    """Read the report of one build, or compare several."""
+    """Read the report of one build or of a search, or compare many builds."""
     from edgekd.app import report as verb
 
     return verb.run(asked)

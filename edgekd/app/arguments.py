@@ -233,10 +233,10 @@ class Verify(Arguments):
 
 @dataclass(frozen=True)
 class Report(Arguments):
-    """Read the report of one build, or compare several."""
+    """Read the report of one build or of a search, or compare many builds."""
 
     folders: PathLike | Sequence[PathLike] = field(
-        metadata=positional("out folder of a build", "DIR", nargs=ONE_OR_MORE)
+        metadata=positional("out folder of a build or a search", "DIR", nargs=ONE_OR_MORE)
     )
     _: KW_ONLY
     why: bool = field(

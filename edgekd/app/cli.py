@@ -84,7 +84,7 @@ VERBS = (
         "check a build or bundle again: hashes, certificate, golden answers",
         commands.VerifyCommand,
     ),
-    Verb("report", "show one build, or several side by side", commands.ReportCommand),
+    Verb("report", "show a build or a search, or compare builds", commands.ReportCommand),
     Verb(
         "profiles",
         "list the device profiles, show one, or refit its latency model",
