@@ -82,6 +82,8 @@ def _snapshot(run: Run[Any], kept: _Saved, history: list[HistoryRow]) -> bytes:
             "optimiser": kept.state_dict(),
             "history": history,
             "average": run.average.state_dict() if run.average is not None else None,
+            # Of the CPU. A GPU has a generator of its own, so that with dropout a resumed training
+            # there is not the uninterrupted one bit for bit.
             "random": torch.get_rng_state(),
         },
         buffer,

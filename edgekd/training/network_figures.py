@@ -23,9 +23,9 @@ def of_split(
 ) -> Figures:
     """The figures with intervals. `source`: where images come from that are not stored.
 
-    The images are those of the data set, resized as training resizes them after each epoch. A
-    build's report judges the network on the device's own inputs instead (`data.input_builder`),
-    which are decoded to the student's size at once.
+    The images are those of the data set, resized as training resizes them after each epoch. The
+    report of a build judges the network on the device's own inputs instead, which are decoded to
+    the student's size at once.
     """
     on = compute.chosen(hardware)
     net = on.place(builders.restore(network))
