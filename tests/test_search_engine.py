@@ -27,7 +27,7 @@ from edgekd.search.entrants import Entrant
 from edgekd.search.forecast import Forecast
 from edgekd.search.lease import Watch, WorkerId
 from edgekd.search.ledger import Kind, Ledger, Outcome, State, Task, Trial
-from edgekd.search.limits import Objective
+from edgekd.search.limits import Limits, Objective
 from edgekd.search.plan import Costs
 from edgekd.search.ranking import Scored
 from edgekd.search.worker import Check, Clock, Worker
@@ -405,6 +405,14 @@ def test_proposals_start_with_the_best_bets_and_then_learn() -> None:
     assert students["c"] > 4
     assert all(each is not None and each.candidate not in tried for each in chosen)
     assert proposals.propose(field[:12], tried, scores, 0) is None
+
+
+def test_candidates_that_are_likely_to_keep_the_limit_come_alone() -> None:
+    """One whose interval alone holds the limit is tried only where no estimate keeps it."""
+    sure, maybe = forecast("a", 64, 10e6), forecast("b", 96, 40e6)  # 0.44 ms; 4 ms, at best 3.2
+    assert entrants.likely([sure, maybe], Limits(latency_ms=3.5)) == (sure,)
+    assert entrants.likely([maybe], Limits(latency_ms=3.5)) == (maybe,)
+    assert entrants.likely([sure, maybe], Limits(size_bytes=10)) == (sure, maybe)
 
 
 def test_the_order_of_builds_heeds_the_allowed_drop() -> None:

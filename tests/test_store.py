@@ -176,8 +176,15 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     living = store.entries / f".tmp-net-{os.getpid()}-x"
     dead.mkdir()
     living.mkdir()
+    # A process of another machine with this number may be alive, unless the file is old.
+    elsewhere = store.entries / f".tmp-net-{child.pid}.0badcafe-x"
+    forgotten = store.entries / f".tmp-net-{child.pid}.0badcafe-y"
+    elsewhere.mkdir()
+    forgotten.mkdir()
+    os.utime(forgotten, (1, 1))
     Store(tmp_path)
     assert (dead.exists(), living.exists()) == (False, True)
+    assert (forgotten.exists(), elsewhere.exists()) == (False, True)
 
 
 def test_kill_while_writing(tmp_path: Path) -> None:

@@ -82,9 +82,8 @@ class Party:
         prepared, settings = self.prepared, self.prepared.job.recipe
         objective = Objective(prepared.asked.objective)
         found = prepared.found
-        field = entrants.of(
-            found.reach.within, found.forecasts[prepared.devices[0].name], objective
-        )
+        likely = entrants.likely(found.reach.within, prepared.asked.limits)
+        field = entrants.of(likely, found.forecasts[prepared.devices[0].name], objective)
         prunes = any(member.candidate.pruned for each in field for member in each.members)
         items = prepared.job.source.items()
         images = sum(item.split in ("train", None) for item in items) or len(items)

@@ -14,6 +14,7 @@ from edgekd.app.search_arguments import Search
 from edgekd.app.settings import sets
 from edgekd.bundle import bundle_paths
 from edgekd.pipeline.jobs import Job
+from edgekd.reporting.text import plural
 from edgekd.search import reach, storage
 from edgekd.search.account import Found
 from edgekd.search.limits import Objective
@@ -93,7 +94,9 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
             if name != asked.profile
         ),
     )
-    progress(Note(f"edgekd: {len(candidates):,} candidates, predicted on {devices[0].name} ..."))
+    progress(
+        Note(f"edgekd: {plural(len(candidates), 'candidate')} to predict on {devices[0].name} ...")
+    )
     classes = len(job.source.labels or {item.label for item in job.source.items()})
     rows = predict.forecasts(candidates, job.recipe, devices[0], devices[1:], classes)
     forecasts = {

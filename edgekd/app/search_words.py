@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgekd.app import quantities
+from edgekd.reporting.text import plural
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.plan import Plan
 from edgekd.search.record import FinalistRow, Search, SearchState
@@ -13,11 +14,11 @@ from edgekd.search.record import FinalistRow, Search, SearchState
 def planned(plan: Plan, left: float) -> str:
     """The plan in one sentence. `left`: seconds until the search has to be done."""
     steps = [*zip(plan.counts, plan.epochs, strict=True)]
-    first = f"{steps[0][0]} candidates for {steps[0][1]}"
+    first = f"{plural(steps[0][0], 'candidate')} for {steps[0][1]}"
     counts = ", ".join([first, *(f"the best {count} for {end}" for count, end in steps[1:])])
     return (
         f"plan for {quantities.spoken(left)}: train {counts} epochs (about "
-        f"{quantities.spoken(plan.seconds)}), then build the best two whole (about "
+        f"{quantities.spoken(plan.seconds)}), then build the best whole (about "
         f"{quantities.spoken(plan.reserve)}); corrected as times are measured"
     )
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import mmap
 import os
+import platform
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgekd.core import files, pages
 from edgekd.core.artifacts import Blob
 from edgekd.core.errors import StoreError
+
+# Seconds after which an unfinished file of another machine belongs to no process any more.
+OLD = 3600
 
 
 def replace(target: Path, *data: Blob) -> None:
@@ -20,7 +27,7 @@ def replace(target: Path, *data: Blob) -> None:
     `data`: the contents, in pieces.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}-0")
+    temporary = target.with_name(f".tmp-{target.name}-{writer()}-0")
     try:
         write(temporary, *data)
         temporary.replace(target)
@@ -66,13 +73,33 @@ def set_aside(path: Path) -> None:
             return
 
 
+def writer() -> str:
+    """This process, as it stands in the name of an unfinished file: its number and its machine."""
+    return f"{os.getpid()}.{_machine()}"
+
+
+@functools.cache
+def _machine() -> str:
+    """What tells machines that share a disk apart, in letters and digits."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 def unfinished(folder: Path) -> list[Path]:
-    """The unfinished files in a folder of processes that do not run on this machine."""
+    """The unfinished files in a folder of processes that do not run any more.
+
+    Whether a process of another machine runs is not known: its files count after OLD seconds.
+    """
     found = []
     for left in folder.glob(".tmp-*"):
-        pid = left.name.split("-")[-2] if left.name.count("-") >= 3 else ""
-        if not _alive(pid):
-            found.append(left)
+        process = left.name.split("-")[-2] if left.name.count("-") >= 3 else ""
+        pid, _, machine = process.partition(".")
+        if machine in ("", _machine()):
+            if not _alive(pid):
+                found.append(left)
+        else:
+            with contextlib.suppress(OSError):  # it is finished now
+                if time.time() - left.stat().st_mtime > OLD:
+                    found.append(left)
     return found
 
 

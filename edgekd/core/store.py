@@ -161,7 +161,7 @@ class Store:
         )
         with disk_errors(self.entries):
             temporary = Path(
-                tempfile.mkdtemp(prefix=f".tmp-{stage}-{os.getpid()}-", dir=self.entries)
+                tempfile.mkdtemp(prefix=f".tmp-{stage}-{atomic_files.writer()}-", dir=self.entries)
             )
             try:
                 for name, blob in packed.blobs.items():

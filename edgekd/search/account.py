@@ -10,7 +10,7 @@ import msgspec
 import edgekd
 from edgekd.core.records import UNSET, from_json
 from edgekd.evaluation.accuracy_record import Figures
-from edgekd.search import decisions, finalist, front, ranking, search_rows
+from edgekd.search import decisions, entrants, finalist, front, ranking, search_rows
 from edgekd.search.candidate import Candidate
 from edgekd.search.decisions import Situation
 from edgekd.search.forecast import Forecast
@@ -89,8 +89,21 @@ def before_training(found: Found, request: Request, seconds: float) -> Search:
         recommended=None,
         runner_up=None,
         seconds=seconds,
-        notes=[],
+        notes=_notes(reach, request),
     )
+
+
+def _notes(reach: Reach, request: Request) -> list[str]:
+    """What the user should know about the candidates that were tried."""
+    tried = len(entrants.likely(reach.within, request.limits))
+    untried = len(reach.within) - tried
+    if not untried:
+        return []
+    told = (
+        f"{untried:,} candidates keep the latency only at the favourable end of their interval; "
+        f"they were not tried, because {tried:,} keep it by the estimate"
+    )
+    return [told]
 
 
 def nothing_fits(found: Found) -> str:

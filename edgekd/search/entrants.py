@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from edgekd.core.number_formats import NumberFormat
 from edgekd.search.candidate import Candidate
 from edgekd.search.forecast import Forecast
-from edgekd.search.limits import Objective
+from edgekd.search.limits import Limits, Objective
 
 # Candidates of one training that are followed to the end, where smaller ones are worth a try.
 MOST_MEMBERS = 3
@@ -39,12 +39,25 @@ def trunk(candidate: Candidate) -> Candidate:
     return dataclasses.replace(candidate, pruned=0.0, number_format=NumberFormat.INT8)
 
 
+def likely(within: Sequence[Forecast], limits: Limits) -> tuple[Forecast, ...]:
+    """The forecasts whose estimate keeps the limit of latency.
+
+    Others keep it at the favourable end of their interval alone. They are tried where no estimate
+    keeps it.
+    """
+    allowed = limits.latency_ms
+    if allowed is None:
+        return tuple(within)
+    found = tuple(each for each in within if each.latency_ms is None or each.latency_ms <= allowed)
+    return found or tuple(within)
+
+
 def of(
     fitting: Sequence[Forecast], every: Iterable[Forecast], objective: Objective
 ) -> tuple[Entrant, ...]:
     """The entrants in the order in which they deserve a try.
 
-    `fitting`: the forecasts within the limits, in the order of the space. `every`: all forecasts.
+    `fitting`: the forecasts that are `likely`, in the order of the space. `every`: all forecasts.
     The first to come is the largest network of each student, then the second largest of each, and
     so on: within a limit, more arithmetic is the best guess at more accuracy.
     """
