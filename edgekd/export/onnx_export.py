@@ -29,6 +29,14 @@ def export(qnet: QuantNetwork, model: nn.Module) -> Exported:
 
 def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
     """The same for a network that exists already, in phase "frozen"."""
+    exported = float_form(qnet, network)
+    state = safetensors.numpy.load(bytes(qnet.state))
+    qdq = with_recipe(write_onnx(network, state, OnnxForm.QDQ), exported)
+    return dataclasses.replace(exported, qdq=qdq)
+
+
+def float_form(qnet: QuantNetwork, network: QatNetwork) -> Exported:
+    """The float form alone, which is all that the .tflite is made from; `qdq` is empty."""
     state = safetensors.numpy.load(bytes(qnet.state))
     ranges: dict[str, ExportedRange] = {
         row["edge"]: {"op": row["op"], "scale": row["scale"], "zero_point": row["zero_point"]}
@@ -44,7 +52,7 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         }
         for row in qnet.layers
     }
-    exported = Exported(
+    return Exported(
         px=network.px,
         ranges=ranges,
         weights=weights,
@@ -52,5 +60,3 @@ def from_network(qnet: QuantNetwork, network: QatNetwork) -> Exported:
         onnx=write_onnx(network, state, OnnxForm.FLOAT),
         qdq=b"",
     )
-    qdq = with_recipe(write_onnx(network, state, OnnxForm.QDQ), exported)
-    return dataclasses.replace(exported, qdq=qdq)

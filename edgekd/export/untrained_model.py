@@ -13,7 +13,7 @@ from torch import nn
 from edgekd.core.artifacts import Json, Network, QuantNetwork
 from edgekd.core.errors import EdgeKDError, UnsupportedNetwork
 from edgekd.core.frames import Frame
-from edgekd.export.onnx_export import from_network
+from edgekd.export.onnx_export import float_form
 from edgekd.export.tflite_convert import convert
 from edgekd.networks import builders
 from edgekd.quantization import qat_network, recording
@@ -98,4 +98,4 @@ def _calibrated_on_noise(
         facts={},
         state=done.state,
     )
-    return bytes(convert(from_network(qnet, network)).tflite)
+    return bytes(convert(float_form(qnet, network)).tflite)

@@ -6,12 +6,12 @@ import functools
 import warnings
 from pathlib import Path
 
-import timm
 import torch
 from torch import nn
 
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
 from edgekd.networks import hub_weights, student_edits, widths
+from edgekd.networks.timm_library import timm
 from edgekd.networks.weight_files import State, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import RANDOM_WEIGHTS, ModelSpec, Options, check_name

@@ -68,24 +68,26 @@ def recognise_activations(network: fx.GraphModule) -> None:
     The longest chain is taken: hard-sigmoid is a part of hard-swish.
     """
     for node in reversed(nodes_of(network.graph)):
-        if node.target in ELEMENTWISE and (node.users or node.op == "output"):
-            _recognise(network, node)
+        read = node.target in ELEMENTWISE and (node.users or node.op == "output")
+        if read and _recognise(network, node):
             network.graph.eliminate_dead_code()
     _prelus(network)
     clean(network)
 
 
-def _recognise(network: fx.GraphModule, last: Node) -> None:
+def _recognise(network: fx.GraphModule, last: Node) -> bool:
+    """Replace the chain that ends in `last`, if it is an activation. Returns whether it was."""
     for source in _sources(last):
         found = _values(last, source)
         for target, keywords, function in ACTIVATIONS:
             if found is not None and bool((found - function(GRID)).abs().max() <= SAME):
                 if last.target is target:
-                    return
+                    return False
                 new = call(network, last, target, source)
                 new.kwargs = keywords
                 replace(network, last, new)
-                return
+                return True
+    return False
 
 
 def _sources(last: Node) -> Iterator[Node]:
