@@ -63,7 +63,17 @@ HEAVY = {
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tensorflow"}
 TERMINAL = {
     f"app.terminal.{name}"
-    for name in ("build", "builds", "comparison", "formats", "search", "slow", "text", "why")
+    for name in (
+        "build",
+        "builds",
+        "check",
+        "comparison",
+        "formats",
+        "search",
+        "slow",
+        "text",
+        "why",
+    )
 }
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60  # lines
 RUNNER = "device.edgebench"  # one file by its nature: it is copied to boards alone
@@ -168,7 +178,7 @@ def test_what_reaches_devices_is_light() -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("timm", {"networks.timm_networks"}),
+        ("timm", {"networks.timm_library"}),
         ("torch_pruning", {"networks.channel_groups"}),
         ("accelerate", {"training.processes"}),
         ("onnx2tf", {"export.float_conversion"}),

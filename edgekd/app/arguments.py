@@ -216,6 +216,14 @@ class Check(Arguments):
     layout: str | None = field(default=None, metadata=LAYOUT)
     outputs: str | None = field(default=None, metadata=OUTPUTS)
     trust: bool = field(default=False, metadata=TRUST)
+    sizes: str | None = field(
+        default=None,
+        metadata=option("also predict a student with these sides of its input, in pixels", "A,B"),
+    )
+    widths: str | None = field(
+        default=None,
+        metadata=option("also predict it without these shares of its channels, 0 to 0.75", "A,B"),
+    )
     settings: Settings = field(
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),

@@ -150,6 +150,26 @@ class FormatLatency(Record, frozen=True):
     predicted: Prediction
 
 
+class OtherSize(Record, frozen=True):
+    """The student at another input size or width, as a build would write it.
+
+    `input_px`: the side of its input. `pruned`: the share of its channels that structured pruning
+    takes. `macs`: multiply-accumulates for one image. `failures`: the profile's limits that are
+    not met, empty where `passed`.
+    """
+
+    input_px: int
+    pruned: float
+    passed: bool
+    ops: int
+    mapped: int
+    macs: int
+    arena_bytes: int
+    file_bytes: int
+    predicted: Prediction
+    failures: list[str]
+
+
 class EditRow(Record, frozen=True):
     """One edit of the network, and what the device makes of the edited graph.
 
@@ -250,3 +270,4 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     compiler: CompilerReport | UnsetType = UNSET
     key: str | UnsetType = UNSET
     formats: list[FormatLatency] | UnsetType = UNSET  # only where more than int8 is asked for
+    others: list[OtherSize] | UnsetType = UNSET  # only where --sizes or --widths asks for them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from edgekd.assessment import untrained_cache
 from edgekd.assessment.sketch import Asked, Sketch
 from edgekd.core.frames import Frame
 from edgekd.export.untrained_model import untrained_tflite
@@ -14,9 +15,12 @@ from edgekd.tflite.int8_rules import Int8Rules
 
 def made(asked: Asked) -> Sketch:
     """Capture a student. Raises what `untrained_tflite` raises."""
-    frame, rules = Frame.of(asked.sides, asked.px), Int8Rules.from_dict(asked.rules)
-    model = untrained_tflite(asked.student, asked.px, asked.classes, rules, frame)
-    found = facts_of(asked.student, asked.px, asked.classes, asked.reads)
+    student, px, classes, rules = asked.student, asked.px, asked.classes, dict(asked.rules)
+    model = untrained_cache.known(student, px, classes, rules, asked.sides)
+    if model is None:
+        frame = Frame.of(asked.sides, px)
+        model = untrained_tflite(student, px, classes, Int8Rules(**rules), frame)
+    found = facts_of(student, px, classes, asked.reads)
     small = zlib.compress(without_weights(model))
     return Sketch(small, found.padded_same, found.groups, found.layers, found.untraced)
 

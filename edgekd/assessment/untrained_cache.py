@@ -28,7 +28,20 @@ def untrained_model(
 
         return untrained_tflite(student, px, classes, Int8Rules(**rules), Frame.of(sides, px))
 
-    return kept_files.kept(kept_files.key_of(asked(student, px, classes, rules, sides)), KIND, make)
+    return kept_files.kept(_key(student, px, classes, rules, sides), KIND, make)
+
+
+def known(
+    student: ModelSpec, px: int, classes: int, rules: dict[str, str], sides: Sequence[int] = ()
+) -> bytes | None:
+    """The same from the folder alone, None where it is not there."""
+    return kept_files.read(_key(student, px, classes, rules, sides), KIND)
+
+
+def _key(
+    student: ModelSpec, px: int, classes: int, rules: dict[str, str], sides: Sequence[int]
+) -> str:
+    return kept_files.key_of(asked(student, px, classes, rules, sides))
 
 
 def asked(

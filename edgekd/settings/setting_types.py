@@ -176,9 +176,9 @@ def words(kind: inspect.Type) -> str:
             return " or ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType() | inspect.ListType():
             item = _bare(kind.item_type)
-            plural = {inspect.StrType: "texts", inspect.FloatType: "numbers"}
-            told = plural.get(type(item), words(item))
-            return f"a list of {told.replace('a whole number', 'whole numbers')}"
+            told = "texts" if isinstance(item, inspect.StrType) else words(item)
+            told = told.replace("a whole number", "whole numbers").replace("a number", "numbers")
+            return f"a list of {told}"
         case inspect.UnionType():
             kinds = [_bare(part) for part in kind.types]
             if {type(part) for part in kinds} == {inspect.IntType, inspect.FloatType}:

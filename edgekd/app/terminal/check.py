@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import rich.box
+import rich.table
+
 from edgekd.app.terminal.text import Lines, Say, safe
 from edgekd.assessment.check_record import (
     CompilerReport,
@@ -13,6 +16,7 @@ from edgekd.assessment.check_record import (
     Memory,
     OpRow,
     Origin,
+    OtherSize,
     Prediction,
     percent,
 )
@@ -29,6 +33,35 @@ def show_check(say: Say, check: DeviceCheck) -> None:
     verdict = "[green]passed[/]" if check.passed else "[red]FAILED[/]"
     say(f"[bold]{safe(check.model)}[/] on [bold]{safe(check.profile)}[/]: {verdict}")
     say(Lines(list(_lines(check))))
+    if others := present(check.others):
+        say(_others(others))
+
+
+def _others(rows: Sequence[OtherSize]) -> rich.table.Table:
+    """The student at other sizes and widths, a line for each."""
+    pruned, partly = any(row.pruned for row in rows), any(row.mapped < row.ops for row in rows)
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("input", justify="right")
+    if pruned:
+        table.add_column("pruned", justify="right")
+    for name in ("ms", "low", "high", "arena KiB", "file KiB"):
+        table.add_column(name, justify="right")
+    if partly:
+        table.add_column("ops map", justify="right")
+    table.add_column("")
+    for row in rows:
+        found = row.predicted
+        times = (found.latency_ms, found.low_ms, found.high_ms)
+        table.add_row(
+            f"{row.input_px} px",
+            *([f"{row.pruned:.3g}"] if pruned else []),
+            *("-" if time is None else f"{time:.3g}" for time in times),
+            f"{row.arena_bytes / 1024:.0f}",
+            f"{row.file_bytes / 1024:.0f}",
+            *([f"{row.mapped} of {row.ops}"] if partly else []),
+            "" if row.passed else "[red]FAILED[/]",
+        )
+    return table
 
 
 def _lines(check: DeviceCheck) -> Iterator[Line]:

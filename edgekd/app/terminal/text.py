@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import rich.box
@@ -10,6 +11,8 @@ import rich.console
 import rich.markup
 import rich.table
 import rich.text
+
+from edgekd.app.terminal.phrases import folded
 
 MARGIN = 2  # columns before a label, and between the longest label and its text
 
@@ -23,19 +26,28 @@ class Lines:
     pairs: Sequence[tuple[str, str]]
 
     def __rich_console__(
-        self, console: rich.console.Console, options: rich.console.ConsoleOptions
+        self,
+        console: rich.console.Console,
+        options: rich.console.ConsoleOptions,
     ) -> rich.console.RenderResult:
         """The pairs as lines of the console's width."""
         labels = [rich.text.Text.from_markup(about) for about, _ in self.pairs]
         indent = max((len(label) for label in labels), default=0) + 2 * MARGIN
         for label, (_, text) in zip(labels, self.pairs, strict=True):
-            body = rich.text.Text.from_markup(text)
-            for row in body.wrap(console, max(options.max_width - indent, 1)):
-                row.rstrip()
+            for row in _rows(rich.text.Text.from_markup(text), options.max_width - indent):
                 line = rich.text.Text(" " * MARGIN) + label
                 line.pad_right(indent - len(line))
                 yield line + row
                 label = rich.text.Text()
+
+
+def _rows(body: rich.text.Text, width: int) -> Iterator[rich.text.Text]:
+    """A text in lines of at most `width` columns, broken between phrases; 1 at least."""
+    for paragraph in body.split("\n", allow_blank=True):
+        ends = itertools.accumulate(map(len, folded(paragraph.plain, max(width, 1))))
+        for row in paragraph.divide([*ends][:-1]):
+            row.rstrip()
+            yield row
 
 
 def safe(text: str) -> str:
