@@ -118,7 +118,11 @@ def scatter(
     if not dots:
         return ""
     plane = _plane(dots, limits, frame)
-    dots = [dot for dot in dots if not plane.logarithmic or dot.x > 0]
+    if plane.logarithmic:
+        dots = [dot for dot in dots if dot.x > 0]
+        front = [point for point in front if point[0] > 0]
+        across, up = limits
+        limits = (across if across is not None and across.value > 0 else None, up)
     parts = [
         *_grid(plane, titles),
         *_limits(plane, limits),

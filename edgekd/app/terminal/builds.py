@@ -13,7 +13,7 @@ from edgekd.reporting.comparison_record import Comparison
 
 SHORT = ("latency", "file")  # columns beside accuracy and gates that fit into 80 columns
 GATES = {"good": "[green]passed[/]", "bad": "[red]failed[/]", "open": "[dim]not done[/]"}
-NAME = 30  # letters of a build's name in a line: what the figures leave of 80 columns
+NAME = 27  # letters of a build's name in a line: what the figures leave of 80 columns
 MOST_VALUES = 6  # of a setting that are named; the others are counted
 
 
