@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.app import micro_answers
+from edgekd.app.terminal.bench import show_bench
 from edgekd.assessment.micro.kernel_scratch import KernelLibrary
 from edgekd.assessment.micro.micro_arena import micro_arena
 from edgekd.assessment.micro.on_this_machine import compared
 from edgekd.assessment.micro.struct_sizes import OP_DATA, PointerBytes
 from edgekd.core.errors import ModelFileError
+from edgekd.core.records import from_json, present
+from edgekd.device.bench_record import Bench
+from edgekd.settings.device_profiles import load_profile
 from edgekd.tflite import micro_runtime
 from edgekd.tflite.flatbuffer import read
 from edgekd.tflite.runtime import LiteRunner, quantize_pixels
 from tests.one_op_files import one_op_file
+from tests.sample_report import bench
 
 pytestmark = pytest.mark.skipif(
     not micro_runtime.installed(), reason="the package tflite-micro is not installed"
@@ -75,3 +81,27 @@ def test_a_student_answers_alike_and_its_arena_is_within_two_per_cent(
 def test_an_operator_without_a_kernel_is_named_in_its_own_words() -> None:
     with pytest.raises(ModelFileError, match="Didn't find op for builtin opcode 'GELU'"):
         micro_runtime.run(one_op_file("GELU"), random_codes(one_op_file("GELU")))
+
+
+def test_a_bench_for_a_microcontroller_has_the_interpreters_answers(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = (small_bundle / "model.tflite").read_bytes()
+    golden = (small_bundle / "golden.npz").read_bytes()
+    result = from_json(Bench, bench(profile="rp2350"), "the sample run")
+    found = micro_answers.added(result, model, golden, load_profile("rp2350"))
+    micro = present(found.micro)
+    assert micro is not None
+    assert micro.golden is not None
+    assert micro.golden.argmax_agreement == 1.0
+    assert micro.arena_bytes > 10_000
+    said: list[str] = []
+    show_bench(said.append, found)
+    assert "times are void" in said[0]
+    assert any("arena" in line and "agree on 100.0%" in line for line in said)
+    assert micro_answers.added(result, model, golden, load_profile("pi4")) is result
+    refused = micro_answers.added(result, one_op_file("GELU"), None, load_profile("rp2350"))
+    assert "TensorFlow Lite Micro refuses the model" in refused.warnings[-1]
+    monkeypatch.setattr(micro_runtime, "installed", lambda: False)
+    without = micro_answers.added(result, model, golden, load_profile("rp2350"))
+    assert without.warnings[-1] == micro_answers.NOT_INSTALLED

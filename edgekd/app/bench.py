@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekd.app import measured_models
+from edgekd.app import measured_models, micro_answers
 from edgekd.app.arguments import PathLike
 from edgekd.app.bench_arguments import Bench
 from edgekd.app.progress import Advanced, Progress, silent
@@ -233,7 +233,7 @@ def _place(asked: Bench, subject: bench_targets.Subject) -> Iterator[bench_targe
         data = bench_targets.read_brought(Path(asked.brought))
         yield bench_targets.brought(subject, data)
     else:
-        yield bench_targets.here(subject)
+        yield micro_answers.beside(bench_targets.here(subject), subject)
 
 
 def _path(given: PathLike | None) -> Path | None:

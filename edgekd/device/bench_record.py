@@ -141,6 +141,18 @@ class GoldenAnswers(Record, frozen=True):
     further: list[FurtherAnswers] | UnsetType = UNSET
 
 
+class MicroAnswers(Record, frozen=True):
+    """The model in TensorFlow Lite Micro's interpreter, on the machine that EdgeKD runs on.
+
+    `version`: of the package tflite-micro. `arena_bytes`: what it allocated, with 64-bit pointers
+    and reference kernels. `golden`: None without a golden set.
+    """
+
+    version: str
+    arena_bytes: Positive
+    golden: GoldenAnswers | None
+
+
 class SoakWindow(Record, frozen=True):
     """One row of a soak's trace.
 
@@ -169,7 +181,8 @@ class Soak(Record, frozen=True):
 
 
 class Bench(Record, frozen=True, kw_only=True):
-    """One measurement. `emulated`: the run was on an emulator, and its times are void.
+    """One measurement. `emulated`: the run was on an emulator, and its times are void. `micro`: for
+    a microcontroller's profile; the times are those of LiteRT here, and void.
 
     `output_sha256`: of the bytes of every output, for the random input and for each golden image.
     """
@@ -189,6 +202,7 @@ class Bench(Record, frozen=True, kw_only=True):
     soak: Soak | None
     emulated: bool
     warnings: list[str]
+    micro: MicroAnswers | UnsetType = UNSET
 
 
 class BenchFailure(Record, frozen=True, kw_only=True):

@@ -21,8 +21,11 @@ def show_bench(say: Say, run: Bench, model: str | None = None) -> None:
     latency, peak = run.latency_ms, run.memory_kib.peak
     cpu, threads = safe(run.host.cpu or "cpu"), run.runtime.threads
     where = f"{safe(run.profile)} ({safe(run.transport)}, {cpu}, {threads} threads)"
+    micro = present(run.micro)
     if run.emulated:
         say(f"[bold]bench[/] {where}: emulated, so its times are void")
+    elif micro is not None:
+        say(f"[bold]bench[/] {where}: no microcontroller, so its times are void")
     else:
         mebibytes = number(peak / 1024 if peak else None, 0)
         say(
@@ -39,16 +42,26 @@ def show_bench(say: Say, run: Bench, model: str | None = None) -> None:
         say(f"      soak of {soak.minutes:g} min: {safe(soak.verdict)} ({safe(soak.reason)})")
     if run.golden is not None:
         golden = run.golden
-        say(
-            f"      golden set: {golden.images} images, answers agree on "
-            f"{golden.argmax_agreement:.1%}{_difference(golden)}"
-        )
+        say(f"      golden set: {_agreement(golden)}")
         for row in present(golden.further) or []:
             if row.max_abs_lsb is not None:
                 off = f"largest difference {row.max_abs_lsb} LSB"
                 say(f"      output {safe(row.name)}: {row.images} images, {off}")
+    if micro is not None:
+        say(
+            f"      TensorFlow Lite Micro {safe(micro.version)} here: arena "
+            f"{micro.arena_bytes / 1024:.0f} KiB with 64-bit pointers"
+            + (f"; golden set: {_agreement(micro.golden)}" if micro.golden else "")
+        )
     for warning in run.warnings:
         say(f"      [yellow]note[/] {safe(warning)}")
+
+
+def _agreement(golden: GoldenAnswers) -> str:
+    return (
+        f"{golden.images} images, answers agree on {golden.argmax_agreement:.1%}"
+        f"{_difference(golden)}"
+    )
 
 
 def _difference(golden: GoldenAnswers) -> str:
