@@ -11,11 +11,13 @@ import pytest
 
 from edgekd.app import cli
 from edgekd.app.progress import Advanced, Note, StageFinished, Update
-from edgekd.app.tracking import of_build, trackers
+from edgekd.app.tracking import of_build, of_search, tensorboard_run, trackers
 from edgekd.app.tracking.background import Background
 from edgekd.app.tracking.kept import kept
 from edgekd.app.tracking.secrets import HIDDEN, hidden
 from edgekd.app.tracking.tracker import Run, Start
+from edgekd.search.record import SearchState
+from tests import sample_search
 from tests.sample_report import report, whole
 
 SECRET = "s3cr3t-of-mine"
@@ -297,3 +299,30 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hidden(text) == (
         f"key {HIDDEN} at postgres://{HIDDEN}@h/db and https://h/x?sig=1&X-Token={HIDDEN}&y=2"
     )
+
+
+def test_a_search_has_a_part_for_each_candidate_that_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    made = sample_search.search(SearchState.FINISHED)
+    (tmp_path / "search.html").write_text("page")
+    seen: list[Update] = []
+    with kept("tensorboard", seen.append) as tracking:
+        assert tracking is not None
+        run = tracking.start("search", of_search.settings(made.request))
+        of_search.give(run, tmp_path, made)
+    assert told(seen) == []
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "search.html").read_text() == "page"
+    assert b"limits." in bytes_below(folder)
+    trained = {row.candidate for row in made.trials} | {row.candidate for row in made.finalists}
+    parts = [path for path in folder.iterdir() if path.is_dir()]
+    assert len(parts) == len(trained) > 1
+    finalist = made.finalists[0]
+    read = EventAccumulator(str(folder / tensorboard_run.file_name(finalist.candidate)))
+    read.Reload()
+    assert [each.value for each in read.Scalars("size/bytes")] == [finalist.size_bytes]
+    assert f"rung/0/{made.score}" in read.Tags()["scalars"]

@@ -14,6 +14,7 @@ from edgekd.app.arguments import (
     RUN_ON,
     SEED,
     SETTING,
+    TRACK,
     Arguments,
     PathLike,
     Settings,
@@ -145,6 +146,7 @@ class Search(Arguments):
     )
     seed: int | None = field(default=None, metadata=SEED)
     device: str | None = field(default=None, metadata=RUN_ON)
+    track: str | None = field(default=None, metadata=TRACK)
     progress: Progress | None = None
 
     def __post_init__(self) -> None:

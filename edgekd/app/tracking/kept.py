@@ -15,11 +15,11 @@ WAIT_AFTER_FAILURE = 5.0
 
 
 @contextlib.contextmanager
-def kept(name: str | None, progress: Progress) -> Iterator[Tracking | None]:
+def kept(name: str | None, progress: Progress, wait: float = WAIT) -> Iterator[Tracking | None]:
     """The tracker of a name, None for no name. It passes updates on to `progress`.
 
-    An exception ends the run as failed, and goes on. Raises UnknownName, and MissingExtra where the
-    tracker is not installed.
+    `wait`: seconds that the end waits for it, at most. An exception ends the run as failed, and
+    goes on. Raises UnknownName, and MissingExtra where the tracker is not installed.
     """
     if name is None:
         yield None
@@ -30,4 +30,4 @@ def kept(name: str | None, progress: Progress) -> Iterator[Tracking | None]:
     except BaseException:
         tracking.close(failed=True, wait=WAIT_AFTER_FAILURE)
         raise
-    tracking.close(failed=False, wait=WAIT)
+    tracking.close(failed=False, wait=wait)

@@ -31,7 +31,7 @@ def begin(start: Start) -> TensorBoardRun:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    name = re.sub(r"[^\w.@-]+", "_", start.name)
+    name = file_name(start.name)
     if start.parent:
         folder = Path(start.parent) / name
     else:
@@ -43,6 +43,11 @@ def begin(start: Start) -> TensorBoardRun:
     writer.add_event(Event(wall_time=time.time(), summary=settings))
     writer.flush()
     return TensorBoardRun(writer, folder)
+
+
+def file_name(name: str) -> str:
+    """A run's name in characters that are safe in file names."""
+    return re.sub(r"[^\w.@-]+", "_", name)
 
 
 class TensorBoardRun:
