@@ -246,6 +246,43 @@ def test_cams_average_to_the_logits() -> None:
     )
 
 
+def test_gram_sees_which_channels_go_together_and_not_where() -> None:
+    t = drawn(2, 6, 3, 3)
+    shuffled = t.flatten(2)[:, :, torch.randperm(9, generator=generator("p"))].view_as(t)
+    assert float(feature_losses.gram(shuffled, t)) == pytest.approx(0, abs=1e-12)
+    assert float(feature_losses.gram(t.flip(1), t)) > 0.01
+
+
+def test_gram_by_hand() -> None:
+    """Two channels are (1, -1) or (-1, 1) after the layer norm, so a Gram matrix is ((1, -1), (-1,
+    1)) for every map, and four channels (a, -a, b, -b) differ by how often they agree.
+    """
+    two = drawn(1, 2, 2, 2) * 100  # so that the layer norm's epsilon is nothing
+    assert float(feature_losses.gram(two, two.flip(1))) == pytest.approx(0, abs=1e-6)
+    same = torch.tensor([1.0, -1, 1, -1]).view(1, 4, 1, 1) * 1e3
+    other = torch.tensor([1.0, 1, -1, -1]).view(1, 4, 1, 1) * 1e3
+    # The products differ by 2 in 8 of 16 entries.
+    assert float(feature_losses.gram(same, other)) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_a_discriminator_that_guesses_has_twice_log_2_and_one_that_knows_has_none() -> None:
+    guess = torch.zeros(4, 1)
+    assert float(feature_losses.told_apart(guess, guess)) == pytest.approx(2 * np.log(2))
+    sure = torch.full((4, 1), 50.0)
+    assert float(feature_losses.told_apart(-sure, sure)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_reversed_gradient_lets_two_sides_pull_against_each_other() -> None:
+    """One step on w * reversed(x): w goes down the loss, and x goes up."""
+    w, x = torch.tensor(2.0, requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    loss = w * adapters.Reversed.apply(x)
+    assert float(loss.detach()) == 6
+    loss.backward()
+    assert w.grad is not None
+    assert x.grad is not None
+    assert (float(w.grad), float(x.grad)) == (3, -2)
+
+
 def test_cat_sees_where_and_not_how_strongly() -> None:
     t = drawn(2, 4, 4, 4)
     assert float(explanation_losses.cat(t * 5, t, side=2)) == pytest.approx(0, abs=1e-12)

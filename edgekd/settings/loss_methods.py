@@ -159,6 +159,29 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             },
             grows=True,
         ),
+        # The weights of the next three are their neighbours', and were not measured yet.
+        "cosine": Method(
+            "cosine of pooled features, beside KD and labels (not yet measured)",
+            "Sanh et al. 2019, arXiv 1910.01108 (DistilBERT's triple loss)",
+            1.0,
+            needs=("pooled",),
+            grows=True,
+        ),
+        "gan": Method(
+            "a discriminator on pooled features, which the student fools (not yet measured)",
+            "Shen et al. 2019, arXiv 1812.02425 (MEAL), after Goodfellow et al. 2014",
+            0.1,
+            needs=("pooled",),
+            parameters={"width": Parameter(128.0, "width of the discriminator", 1.0, 4096.0, True)},
+            grows=True,
+        ),
+        "gram": Method(
+            "Gram matrices of the channels (not yet measured)",
+            "Yim et al. 2017, CVPR (FSP), of one layer with itself",
+            1.0,
+            needs=("grid",),
+            grows=True,
+        ),
         "hcl": Method(
             "grid-aligned features at several scales",
             "Chen et al. 2021, arXiv 2104.09044 (hierarchical context loss)",

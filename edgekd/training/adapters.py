@@ -202,3 +202,20 @@ class Exit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head(self.features(features))
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, whose gradient is negative (Ganin et al. 2016, arXiv 1505.07818).
+
+    What comes after it minimises a loss, and what comes before it maximises the same loss.
+    """
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        """The input."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient with its sign reversed."""
+        return -gradients[0]

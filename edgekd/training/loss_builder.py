@@ -10,7 +10,7 @@ from edgekd.core import plugins
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
 from edgekd.settings.loss_catalogue import Term
-from edgekd.training import adapters, loss_modules
+from edgekd.training import adapters, loss_modules, pooled_modules
 from edgekd.training.batches import Batch
 from edgekd.training.loss_modules import Pure, Seen, Setting, said
 from edgekd.training.losses import (
@@ -117,9 +117,12 @@ _MAKERS: dict[str, Maker] = {
     "dist": _on_logits(logit_losses.dist),
     "dist_batch": _dist_batch,
     "rank": _rank,
-    "srd": lambda at, p: loss_modules.Srd(at, **p),
-    "pefd": lambda at, p: loss_modules.Pefd(at, **p),
-    "infonce": lambda at, p: loss_modules.Infonce(at, **p),
+    "srd": lambda at, p: pooled_modules.Srd(at, **p),
+    "pefd": lambda at, p: pooled_modules.Pefd(at, **p),
+    "infonce": lambda at, p: pooled_modules.Infonce(at, **p),
+    "cosine": lambda at, _p: pooled_modules.Cosine(at),
+    "gan": lambda at, p: pooled_modules.Discriminated(at, **p),
+    "gram": lambda at, _p: loss_modules.OnGrid(at, feature_losses.gram),
     "hcl": lambda at, _p: loss_modules.OnGrid(at, feature_losses.hcl),
     "attention": _attention,
     "rkd": _on_pooled(relation_losses.rkd, reads=True),  # which distances are not 0

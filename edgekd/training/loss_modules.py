@@ -141,51 +141,6 @@ class OfaExits(nn.Module):
         ).mean()
 
 
-class Srd(nn.Module):
-    """SRD: a batch-normalised projection, and the log of a high power of the difference."""
-
-    def __init__(self, at: Setting, power: float) -> None:
-        super().__init__()
-        self.power = power
-        self.adapter = adapters.Normed(at.shapes["pooled"][1], at.teacher["pooled"])
-
-    def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return feature_losses.srd(
-            *self.adapter(seen.pooled, said(batch, "pooled")), power=self.power
-        )
-
-
-class Pefd(nn.Module):
-    """PEFD: the cosine with the mean of several projections."""
-
-    def __init__(self, at: Setting, projectors: float) -> None:
-        super().__init__()
-        self.project = adapters.Ensemble(
-            at.shapes["pooled"][1], at.teacher["pooled"], int(projectors), at.signed
-        )
-
-    def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return feature_losses.cosine(self.project(seen.pooled), said(batch, "pooled"))
-
-
-class Infonce(nn.Module):
-    """InfoNCE between linear embeddings of both networks' pooled features."""
-
-    def __init__(self, at: Setting, temperature: float, width: float) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.student = nn.Linear(at.shapes["pooled"][1], int(width))
-        self.teacher = nn.Linear(at.teacher["pooled"], int(width))
-
-    def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        return feature_losses.infonce(
-            self.student(seen.pooled),
-            self.teacher(said(batch, "pooled")),
-            temperature=self.temperature,
-            images=batch.rows,
-        )
-
-
 class Fair(nn.Module):
     """MFD on a linear projection of the teacher's pooled features; needs each image's group."""
 

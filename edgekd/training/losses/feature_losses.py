@@ -38,7 +38,8 @@ def srd(student: Tensor, teacher: Tensor, *, power: float) -> Tensor:
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine of each pair of vectors [b, d].
 
-    PEFD (Chen et al. 2022, arXiv 2210.15274) uses it on averaged projections.
+    PEFD (Chen et al. 2022, arXiv 2210.15274) uses it on averaged projections, and DistilBERT (Sanh
+    et al. 2019, arXiv 1910.01108) beside KD and the loss on labels.
     """
     return (1 - F.cosine_similarity(student, teacher, dim=1)).mean()
 
@@ -92,6 +93,31 @@ def hcl(student: Tensor, teacher: Tensor) -> Tensor:
             )
             total += weight
     return value / total
+
+
+def gram(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the Gram matrices of maps [b, d, h, w], over their entries.
+
+    Entry (i, j) of a Gram matrix is the mean over places of channel i times channel j. It is the
+    flow-of-solution-procedure matrix (FSP, Yim et al. 2017, CVPR) of one layer with itself: of the
+    teacher one map is kept, and the flow from an earlier layer to it is not. Where things lie in
+    the image has no effect. As in `grid`, channels are layer-normalised at each place.
+    """
+
+    def matrix(x: Tensor) -> Tensor:
+        places = _at_each_place(x).flatten(1, -2)
+        return places.transpose(1, 2) @ places / places.shape[1]
+
+    return F.mse_loss(matrix(student), matrix(teacher))
+
+
+def told_apart(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy of a discriminator's answers [b, 1]: 1 for the teacher, 0 for the student.
+
+    It is the negative of the value function of a GAN (Goodfellow et al. 2014, arXiv 1406.2661,
+    equation 1), and 2 log 2 for a discriminator that guesses.
+    """
+    return F.softplus(-teacher).mean() + F.softplus(student).mean()
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
