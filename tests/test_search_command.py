@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 import edgekd
-from edgekd.app import cli, quantities, search_command
+from edgekd.app import cli, quantities, search_command, search_workers
 from edgekd.app.progress import Note, Update
 from edgekd.app.search_arguments import Search
-from edgekd.core.errors import RecipeError
+from edgekd.core.errors import EdgeKDError, RecipeError, WorkerLost
 from edgekd.search import finalist, published, request, storage
 from edgekd.search.candidate import Candidate
 from edgekd.search.lease import this_worker
@@ -226,3 +227,30 @@ def test_a_small_search_that_is_interrupted_goes_on(tmp_path: Path) -> None:
     assert [row.seconds for row in again.search.finalists] == [
         row.seconds for row in made.finalists
     ]
+
+
+def of_python(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let workers be this program."""
+    first = "import json, os, signal, sys; asked = sys.stdin.buffer.read()"
+    program = (sys.executable, "-c", f"{first}; {code}")
+    monkeypatch.setattr(search_workers, "PROGRAM", program)
+
+
+def test_workers_that_end_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One killed worker leaves its work to the others; an error of one ends all."""
+    asked = Search(max_latency=5.0, workers=2)
+    notes: list[str] = []
+
+    def note(update: Update, /) -> None:
+        notes.append(str(update))
+
+    of_python(monkeypatch, "import pickle; assert pickle.loads(asked).max_latency == 5.0")
+    search_workers.run(asked, 2, note)
+    assert notes == []
+    of_python(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(WorkerLost, match=r"every worker has ended.*SIGKILL"):
+        search_workers.run(asked, 2, note)
+    told = {"code": 2, "what": "the disk is full", "next": "free some space"}
+    of_python(monkeypatch, f"print(json.dumps({told!r})); sys.exit(2)")
+    with pytest.raises(EdgeKDError, match="the disk is full"):
+        search_workers.run(asked, 2, note)

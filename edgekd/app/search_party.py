@@ -18,6 +18,7 @@ from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
 from edgekd.pipeline.jobs import Job
+from edgekd.reporting.text import plural
 from edgekd.search import (
     account,
     entrants,
@@ -31,7 +32,7 @@ from edgekd.search import (
 )
 from edgekd.search.candidate import Candidate
 from edgekd.search.finalist import About
-from edgekd.search.ledger import Kind, Ledger, Trial
+from edgekd.search.ledger import Kind, Ledger, State, Trial
 from edgekd.search.limits import Objective
 from edgekd.search.plan import QAT_EPOCH, Plan
 from edgekd.search.record import FinalistRow, SearchState
@@ -58,6 +59,9 @@ class Party:
             self._terms(), self.ledger, self.build, self._announce, steps_to(progress)
         )
         self.work.begin(prepared.asked.budget)
+        done = sum(each.state is State.DONE for each in self.ledger.trials())
+        if done:
+            progress(Note(f"edgekd: goes on: {plural(done, 'trial')} done so far"))
 
     def _asked(self) -> request.Asked:
         """What the study remembers."""

@@ -16,6 +16,7 @@ from edgekd.search.decisions import Situation
 from edgekd.search.forecast import Forecast
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.limits import Objective
+from edgekd.search.ranking import Scored
 from edgekd.search.reach import Reach
 from edgekd.search.record import (
     CandidateRow,
@@ -139,10 +140,13 @@ def of(
     )
     if situation is None:
         return made
-    order = [found.names[each.candidate] for each in decisions.finalists(situation)]
-    rows = {row.candidate: row for row in made.finalists}
-    good = [rows[name] for name in order if name in rows and finalist.good(rows[name])]
-    kept = [_choice(row, place, request.objective) for place, row in enumerate(good[:2])]
+    rows = {row.candidate: row for row in made.finalists if finalist.good(row)}
+    named = found.names
+    good = [each for each in decisions.finalists(situation) if named[each.candidate] in rows]
+    kept = [
+        _choice(rows[named[each.candidate]], good[: place + 1], made.score, request.objective)
+        for place, each in enumerate(good[:2])
+    ]
     made = msgspec.structs.replace(
         made,
         rungs=_rungs(situation),
@@ -246,15 +250,22 @@ def _finalists(trials: Sequence[Trial]) -> list[FinalistRow]:
     ]
 
 
-def _choice(row: FinalistRow, place: int, objective: Objective) -> Choice:
+def _choice(
+    row: FinalistRow, order: Sequence[Scored], kind: ScoreKind, objective: Objective
+) -> Choice:
+    """The first or the second of those that keep every limit. `order`: up to this one."""
     what = {
-        Objective.ACCURACY: "the best score on the validation images",
+        Objective.ACCURACY: "the best score",
         Objective.LATENCY: "the lowest predicted latency",
         Objective.SIZE: "the smallest file",
     }[objective]
-    whose = "of those that keep every limit and gate"
-    rank = "It has" if place == 0 else "It comes second, by"
-    return Choice(row.candidate, f"{rank} {what} {whose}.", row.folder, row.command)
+    name = "AUC" if kind is ScoreKind.AUC else "top-1"
+    own = f"{name} {order[-1].value:.3f}"
+    if len(order) == 1:
+        why = f"It has {what} of those that keep every limit and gate: {own} on validation images."
+    else:
+        why = f"It comes second: {own} against {order[0].value:.3f} on validation images."
+    return Choice(row.candidate, why, row.folder, row.command)
 
 
 def _correlation(situation: Situation) -> RankCorrelation | msgspec.UnsetType:

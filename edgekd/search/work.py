@@ -64,7 +64,7 @@ class SearchWork:
     """The work of one worker.
 
     `trials`: trains candidates, and is given `advance` as its progress. `build(candidate)`: makes a
-    whole build. `announce`: is told the plan. `now()`: Unix time in seconds.
+    whole build. `announce`: is told a new plan. `now()`: Unix time in seconds.
     """
 
     def __init__(
@@ -166,9 +166,8 @@ class SearchWork:
                 return None
             self.ledger.set_fact(PLAN, msgspec.to_builtins(made))
             kept = self.ledger.fact(PLAN)
-        plan = msgspec.convert(kept, Plan)
-        self.announce(plan, self.left(Kind.BUILD))
-        return plan
+            self.announce(msgspec.convert(kept, Plan), self.left(Kind.BUILD))
+        return msgspec.convert(kept, Plan)
 
     # --- working ----------------------------------------------------------------------------------
 
