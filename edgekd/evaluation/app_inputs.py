@@ -140,8 +140,8 @@ def _remedy(variant: Variant, trained: Sequence[Resizer], costly: Sequence[Varia
     match variant.kind:
         case VariantKind.RESIZER if Resizer(variant.name) in trained:
             return (
-                "the student was trained on this resizer: resize as deployment.json says, or train "
-                "on larger pictures with --set data.cache_px=448"
+                "the student was trained on this resizer: resize as deployment.json says, or put "
+                "the resize into the file: --set ports.resize=inside"
             )
         case VariantKind.RESIZER:
             wanted = [each.name for each in costly if each.kind is VariantKind.RESIZER]
