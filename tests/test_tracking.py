@@ -25,6 +25,13 @@ SETTINGS = {"data.source": f"https://me:{SECRET}@host/x.csv", "seed": "0"}
 FIGURES = {"test/student/top1": 0.75, "size/bytes": 1e6}
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on how busy the machine is."""
+    monkeypatch.setattr("edgekd.app.tracking.kept.WAIT", 3600.0)
+    monkeypatch.setattr("edgekd.app.tracking.kept.WAIT_AFTER_FAILURE", 3600.0)
+
+
 def track(name: str, folder: Path, seen: Callable[[Update], None] = lambda _: None) -> None:
     """A run with a part, a curve, a stage, figures and a file."""
     (folder / "report.html").write_text("page")

@@ -17,7 +17,7 @@ from edgekd.app.tracking.secrets import hidden
 MOST_WAITING = 10_000
 # Seconds that the end of the work waits for calls that are still running: enough for MLflow to make
 # its database on a busy machine.
-WAIT = 30.0
+WAIT = 60.0
 BEHIND = "it takes up figures more slowly than they come"
 LONGEST = 200  # characters of a reason; some servers answer with a page of HTML
 

@@ -15,11 +15,13 @@ WAIT_AFTER_FAILURE = 5.0
 
 
 @contextlib.contextmanager
-def kept(name: str | None, progress: Progress, wait: float = WAIT) -> Iterator[Tracking | None]:
+def kept(
+    name: str | None, progress: Progress, wait: float | None = None
+) -> Iterator[Tracking | None]:
     """The tracker of a name, None for no name. It passes updates on to `progress`.
 
-    `wait`: seconds that the end waits for it, at most. An exception ends the run as failed, and
-    goes on. Raises UnknownName, and MissingExtra where the tracker is not installed.
+    `wait`: seconds that the end waits for it, at most; None for WAIT. An exception ends the run as
+    failed, and goes on. Raises UnknownName, and MissingExtra where the tracker is not installed.
     """
     if name is None:
         yield None
@@ -30,4 +32,4 @@ def kept(name: str | None, progress: Progress, wait: float = WAIT) -> Iterator[T
     except BaseException:
         tracking.close(failed=True, wait=WAIT_AFTER_FAILURE)
         raise
-    tracking.close(failed=False, wait=wait)
+    tracking.close(failed=False, wait=WAIT if wait is None else wait)
