@@ -120,11 +120,11 @@ def test_the_rungs_of_a_search() -> None:
     assert rungs((2, 6), pruned=False) == [Rung(0, 2), Rung(1, 6)]
 
 
-def test_the_first_rung_has_a_hundred_steps() -> None:
-    assert fewest_epochs(20, 32) == 100
-    assert fewest_epochs(700, 0) == fewest_epochs(700, 32) == 5
+def test_the_first_rung_has_enough_steps() -> None:
+    assert fewest_epochs(20, 32) == 140
+    assert fewest_epochs(700, 0) == fewest_epochs(700, 32) == 7
     assert fewest_epochs(5000, 32) == 1
-    assert lengths(20, 5) == (5, 20)
+    assert lengths(20, 7) == (7, 20)
     assert lengths(30, 5) == (5, 12, 30)
     assert lengths(4, 5) == (4,)
 
