@@ -16,6 +16,7 @@ from edgekd.core.records import to_json
 from edgekd.reporting import page_script
 from edgekd.search import published
 from edgekd.search.page import page
+from edgekd.search.page_candidates import candidates_view
 from edgekd.search.record import ScoreKind, Search, SearchState, TrialState
 from tests.conftest import REPOSITORY
 from tests.html_reader import assert_alone
@@ -72,6 +73,20 @@ def test_scores_at_each_rung_stand_in_the_row_of_their_candidate():
     assert len(rows) == len(trials) == 3
     for trial in trials:
         assert any(f"{trial.score:.3f}" in row for row in rows)
+
+
+def test_a_candidate_whose_worker_ended_counts_once():
+    found = search()
+    first = next(row for row in found.trials if row.rung == 0)
+    lost = msgspec.structs.replace(
+        first, state=TrialState.LOST, score=None, score_ci95=None, curve=msgspec.UNSET
+    )
+    again = msgspec.structs.replace(found, trials=[lost, *found.trials])
+    view, before = candidates_view(again), candidates_view(found)
+    assert view.rungs[0].trained == before.rungs[0].trained
+    assert view.rungs[0].counts == before.rungs[0].counts
+    alone = msgspec.structs.replace(found, trials=[lost])
+    assert candidates_view(alone).rungs[0].counts == "1 left by its worker"
 
 
 def test_three_hundred_candidates_are_folded_and_none_is_lost():

@@ -132,13 +132,14 @@ def _rung(search: Search, number: int) -> RungLine:
     rung = search.rungs[number]
     trials = [row for row in search.trials if row.rung == rung.rung]
     scores = [row.score for row in trials if row.score is not None]
-    states = [row.state for row in trials]
+    # A candidate whose worker ended is taken up again: its last trial counts.
+    states = list({row.candidate: row.state for row in trials}.values())
     counts = [words.counted(state, states.count(state)) for state in ORDER if state in states]
     of = "" if rung.stage == "distil" else f" of {rung.stage}"
     return RungLine(
         name=f"{rung.rung + 1}",
         epochs=f"{fmt.plural(rung.epochs, 'epoch')}{of}",
-        trained=len(trials),
+        trained=len(states),
         counts=", ".join(counts),
         best=words.score(search.score, max(scores, default=None)),
         seconds=fmt.seconds(sum(row.seconds for row in trials)) if trials else "",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgekd.core.intervals import Interval
 from edgekd.core.records import present
 from edgekd.reporting.pareto import Standing
-from edgekd.reporting.text import between, percent, points
+from edgekd.reporting.text import between, percent, plural, points
 from edgekd.search.limits import Limits, Objective
 from edgekd.search.record import (
     Dropped,
@@ -154,6 +154,17 @@ def against_bound(row: FinalistRow) -> str:
     return between((-high / 100, -low / 100))
 
 
+def finalists(search: Search) -> list[FinalistRow]:
+    """The finalists: the recommended one, the runner-up, then the others in their order."""
+    chosen = [one.candidate for one in (search.recommended, search.runner_up) if one is not None]
+    last = len(chosen)
+
+    def place(row: FinalistRow) -> int:
+        return chosen.index(row.candidate) if row.candidate in chosen else last
+
+    return sorted(search.finalists, key=place)
+
+
 def faults(row: FinalistRow) -> list[str]:
     """All that is wrong with a finalist: limits that it misses, and gates that it failed."""
     return [miss.text for miss in row.misses] + list(row.gates)
@@ -177,16 +188,19 @@ def certificate(row: FinalistRow) -> str:
 def dropped(block: Dropped, considered: int) -> str:
     """How many candidates cannot meet the limits."""
     if not block.candidates:
-        return f"Each of the {considered:,} candidates can meet the limits."
+        return f"None of {plural(considered, 'candidate')} was dropped: all can meet the limits."
     return (
-        f"{block.candidates:,} of {considered:,} candidates cannot meet the limits, even at the "
-        "favourable end of what is predicted. They were dropped before training."
+        f"{block.candidates:,} of {plural(considered, 'candidate')} cannot meet the limits, even "
+        "at the favourable end of what is predicted. They were dropped before training."
     )
 
 
 def counted(state: TrialState, count: int) -> str:
-    """How many trials ended so: "3 finalists", "18 stopped"."""
-    return f"{count} {TRIALS[state]}{'s' if state is TrialState.FINALIST and count != 1 else ''}"
+    """How many candidates ended so: "3 finalists", "18 stopped"."""
+    if state is TrialState.FINALIST:
+        return plural(count, "finalist")
+    whose = "its worker" if count == 1 else "their workers"
+    return f"{count} {f'left by {whose}' if state is TrialState.LOST else TRIALS[state]}"
 
 
 def last_trials(search: Search) -> dict[str, TrialRow]:

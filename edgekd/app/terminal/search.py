@@ -47,8 +47,9 @@ def _summary(search: Search) -> Iterator[tuple[str, str]]:
     """What was asked, and how many candidates came how far."""
     yield "asked for", words.asked(search)
     trained = len({row.candidate for row in search.trials})
-    counts = [f"{search.considered:,} candidates"]
-    counts += [f"{search.dropped.candidates:,} dropped before training"]
+    lost = search.dropped.candidates
+    counts = [fmt.plural(search.considered, "candidate")]
+    counts += [f"{lost:,} dropped before training"] if lost else []
     counts += [f"{trained:,} trained"] if trained else []
     counts += [f"{len(search.finalists)} built whole"] if search.finalists else []
     yield "looked at", ", ".join(counts)
@@ -104,7 +105,7 @@ def _finalists(search: Search) -> rich.table.Table:
     """Every finalist, with its interval below each figure."""
     table = _table("finalist", words.SCORES[search.score], "latency", "file", "limits and gates")
     table.columns[0].min_width = _longest_word(row.candidate for row in search.finalists)
-    for row in search.finalists:
+    for row in words.finalists(search):
         score, interval = words.finalist_score(search, row)
         latency = row.latency(search.request.profile)
         table.add_row(
