@@ -225,8 +225,14 @@ def test_a_short_budget_narrows_the_choice_and_still_ends_in_time() -> None:
     assert last + done.result(task).seconds <= 500
 
 
-def test_no_plan_without_time_for_one_candidate() -> None:
-    assert plan.make(60, Costs(UNIT, BESIDE_TRAINING, 9), [80e6], EPOCHS, 1) is None
+def test_with_hardly_any_time_the_smallest_network_is_tried() -> None:
+    """The estimates may be wrong: one candidate is begun, and half of the time is for its build."""
+    hurried = plan.make(60, Costs(UNIT, BESIDE_TRAINING, 9), [80e6, 5e6], EPOCHS, 1)
+    assert hurried is not None
+    assert (hurried.counts, hurried.largest) == ((1,), 5e6)
+    done = Simulation(memory(), 1, TEACHING + 60)
+    assert [task.kind for _, _, task in done.run()] == [Kind.TEACHER, Kind.RUNG, Kind.BUILD]
+    assert plan.make(0, Costs(UNIT, BESIDE_TRAINING, 9), [5e6], EPOCHS, 1) is None
 
 
 def test_a_failed_candidate_is_left_out() -> None:

@@ -47,8 +47,8 @@ def why_nothing(
     """Why there is no recommended network, what to do, and how the search ended."""
     if plan is None:
         return (
-            "the teacher left too little time to train even one candidate",
-            "give a longer --budget (the teacher is kept), or --teacher-frozen",
+            "the images and the teacher took the whole time",
+            "give a longer --budget: the same command goes on. --teacher-frozen is quicker",
             SearchState.INTERRUPTED,
         )
     if made.finalists:

@@ -265,7 +265,8 @@ def reserve(now: Situation) -> float:
     top = max((rung for rung in range(len(now.plan.epochs)) if now.on(Kind.RUNG, rung)), default=0)
     sizes = _sizes(now, top)
     size = max(sizes) if top else statistics.fmean(sizes)
-    return planning.reserved(now.costs, size, now.workers, now.left)
+    wanted = planning.reserved(now.costs, size, now.workers, now.left)
+    return min(wanted, now.plan.most_reserve)
 
 
 def _sizes(now: Situation, rung: int) -> list[float]:

@@ -62,13 +62,15 @@ class Plan:
 
     `epochs`: of training at each rung, in all. `first`: candidates at the first rung. `seconds`:
     planned for the rungs. `reserve`: seconds that are kept for the whole builds of the finalists.
-    `largest`: multiply-accumulates of the largest network that the time allows to train.
+    At most `most_reserve` is kept, half of the time. `largest`: multiply-accumulates of the largest
+    network that the time allows to train.
     """
 
     epochs: tuple[int, ...]
     first: int
     seconds: float
     reserve: float
+    most_reserve: float
     largest: float
 
     @property
@@ -134,7 +136,7 @@ def make(
     workers: int,
     fewest: int = 1,
 ) -> Plan | None:
-    """The plan for the time `left`, in seconds, or None where it is too short for one candidate.
+    """The plan for the time `left`, in seconds, or None where nothing is left.
 
     `macs`: of the candidates, in the order in which they are tried. `whole`: epochs of a whole
     training, which the plan may shorten. `fewest`: epochs of the first rung, at least.
@@ -161,7 +163,16 @@ def make(
             best = plan
     for asked in range(shortest - 1, 0, -1):
         best = best or _of_lengths(rung.lengths(asked, fewest), room, costs, field, workers)
-    return best
+    return best or _hurried(room, costs, min(macs), shortest)
+
+
+def _hurried(room: float, costs: Costs, macs: float, epochs: int) -> Plan | None:
+    """The smallest network alone, where the estimates leave no time even for it.
+
+    They may be wrong, and what is trained until the time is up is kept.
+    """
+    took = epochs * costs.epoch(macs)
+    return Plan((epochs,), 1, took, room / 2, room / 2, macs) if room > 0 else None
 
 
 def _of_lengths(
@@ -176,7 +187,7 @@ def _of_lengths(
     if not first:
         return None
     wall = seconds(counts(first, len(epochs)), epochs, epoch, workers)
-    return Plan(epochs, first, wall, reserve, max(macs))
+    return Plan(epochs, first, wall, reserve, room / 2, max(macs))
 
 
 def reserved(costs: Costs, macs: float, workers: int, left: float) -> float:

@@ -92,6 +92,8 @@ class SearchWork:
         if kept is None or kept["end"] <= self._now():
             now = self._now()
             self.ledger.set_fact(CLOCK, {"start": now, "end": now + budget})
+            if not any(each.task.kind is Kind.RUNG for each in self.ledger.trials()):
+                self.ledger.set_fact(PLAN, None)  # nothing rests on it yet
 
     def stop(self) -> None:
         """Give back the rest of the time, where no other worker is at it: the next command has its
