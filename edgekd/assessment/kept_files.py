@@ -35,9 +35,14 @@ def default_folder() -> Path:
 
 def key_of(asked: dict[str, Json]) -> str:
     """The hash of everything that decides a file. `asked`: what was asked for."""
-    libraries = {name: metadata.version(name) for name in LIBRARIES}
-    whole = {**asked, "code": _code(), "libraries": libraries}
+    whole = {**asked, "code": _code(), "libraries": _libraries()}
     return artifacts.sha256(artifacts.canonical_json(whole))[:32]
+
+
+@functools.cache
+def _libraries() -> dict[str, str]:
+    """The version of each of LIBRARIES."""
+    return {name: metadata.version(name) for name in LIBRARIES}
 
 
 @functools.cache

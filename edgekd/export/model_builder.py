@@ -135,6 +135,12 @@ class ModelBuilder:
         """The whole model as canonical bytes, with one input, one output and `further` ones behind
         it, and a signature naming them.
         """
+        return canonical(write(self.model(input_name, output_name, description, further)))
+
+    def model(
+        self, input_name: str, output_name: str, description: str, further: Sequence[str] = ()
+    ) -> Any:
+        """The same as the schema's ModelT, not canonical yet."""
         parts = schema()
         graph = parts.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._ops
@@ -161,7 +167,7 @@ class ModelBuilder:
             buffer = parts.BufferT()
             buffer.data = None if data is None else data.tobytes()
             model.buffers.append(buffer)
-        return canonical(write(model))
+        return model
 
 
 def _port(name: str, index: int) -> Any:

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch_pruning.ops import OPTYPE
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import network_size, watching, widths
+from edgekd.networks import light_imports, network_size, watching, widths
 from edgekd.networks.pruning_plan import Group, Layer, Member, Plan, Side
+
+with light_imports.kept_out():  # it imports torchvision
+    import torch_pruning as tp
+    from torch_pruning.ops import OPTYPE
 
 # How the worth of a channel is computed. A channel's score is the mean over the layers of its
 # group, divided by the mean of the group, so that groups can be compared.

@@ -110,6 +110,22 @@ def canonical(data: bytes | memoryview) -> bytes:
     return write(model)
 
 
+def complete(model: Any, graph: LiteGraph) -> None:
+    """Give the ModelT of a canonical graph what the canonical form adds, in place.
+
+    `model`: with the tensors and operators of the graph, in their order, and a buffer for each
+    tensor.
+    """
+    versions = shared_versions(graph.ops, graph.tensors)
+    names = [(op.name, one.number, None) for op, one in zip(graph.ops, versions, strict=True)]
+    model.operatorCodes = operator_codes(dict.fromkeys(names))
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        tensor.buffer, tensor.hasRank = index + 1, True
+    stated = newest(versions).encode().ljust(MIN_RUNTIME_BYTES, b"\0")
+    model.metadata = [_metadata(MIN_RUNTIME, len(model.buffers) + 1)]
+    model.buffers = [_buffer(None), *model.buffers, _buffer(stated)]
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
