@@ -136,6 +136,7 @@ def test_forecasts_are_those_of_the_check_and_are_kept(
     assert not found[5].refused
     assert found[0].macs > found[1].macs
     assert found[0].size_bytes == found[3].size_bytes
+    assert len([*tmp_path.glob("*.sketch")]) == 2  # none for the edit that changes nothing
     for kept in tmp_path.glob("*.forecasts"):
         kept.write_bytes(b"damaged")  # they are made again
     assert predict.forecasts(candidates, Recipe(), pi, [coral]) == found

@@ -23,7 +23,7 @@ FOLDER_VARIABLE = "EDGEKD_SKETCHES"
 LIBRARIES = ("torch", "timm", "ai-edge-litert", "flatbuffers")  # the libraries that make the files
 # Files that are kept of each kind; the oldest are deleted first. A .tflite takes 1 to 20 MB, a
 # sketch, whose weights are zeros, some 20 KB, and the forecasts of one network on one device 10 KB.
-MOST = {".tflite": 32, ".sketch": 256, ".forecasts": 1024}
+MOST = {".tflite": 32, ".sketch": 256, ".forecasts": 1024, ".edits": 1024}
 
 
 def default_folder() -> Path:

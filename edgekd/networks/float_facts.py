@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import builders, channel_groups, read_modules
+from edgekd.networks import builders, channel_groups, read_modules, student_edits
 from edgekd.networks.pruning_plan import Group, Layer
 from edgekd.settings.loss_reading import Place
 from edgekd.settings.model_specs import CHANNELS, ModelSpec
@@ -29,6 +29,13 @@ class FloatFacts:
     groups: tuple[Group, ...] = ()
     layers: tuple[Layer, ...] = ()
     untraced: str = ""
+
+
+def editable(spec: ModelSpec) -> list[str]:
+    """The edits of `student_edits` for which an unedited student has something to change."""
+    with torch.random.fork_rng(devices=[]):
+        net = builders.create(spec.arch, {**spec.options, "num_classes": 2})
+    return student_edits.places(net)
 
 
 def facts_of(spec: ModelSpec, px: int, classes: int, reads: tuple[Place, ...]) -> FloatFacts:

@@ -57,6 +57,13 @@ def apply(model: nn.Module, edits: Mapping[str, str]) -> nn.Module:
     return model
 
 
+def places(model: nn.Module) -> list[str]:
+    """The edits for which `model` has something to change."""
+    found = {type(module).__name__ for module in model.modules()}
+    kinds = {"hard_swish": HARD_SWISHES, "squeeze_excite": SQUEEZE_EXCITES, "gelu": GELUS}
+    return [edit for edit, names in kinds.items() if found & names]
+
+
 def _replace(model: nn.Module, names: frozenset[str], make: Callable[[], nn.Module]) -> None:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

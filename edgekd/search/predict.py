@@ -14,6 +14,7 @@ import msgspec
 
 from edgekd.assessment import kept_files, workload
 from edgekd.assessment.assess import assess, unmet_limits
+from edgekd.assessment.effective_edits import effective
 from edgekd.assessment.format_latency import format_latencies
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.sketch import Asked
@@ -97,7 +98,7 @@ class _Forecasting:
         built_for = self.built_for.with_edits(asked.edits)
         multiple = asked.prune.multiple or built_for.channel_multiple
         network = Asked(
-            student_of(asked, built_for),
+            effective(student_of(asked, built_for)),
             candidate.input_px,
             self.classes,
             built_for.rules,
