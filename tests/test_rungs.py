@@ -12,6 +12,7 @@ import torch
 
 from edgekd.app import build
 from edgekd.core.artifacts import Network
+from edgekd.core.context import Hardware
 from edgekd.core.pause import Pause, Paused
 from edgekd.core.store import Store
 from edgekd.pipeline import runner
@@ -23,7 +24,7 @@ from edgekd.search.trial import Trials
 from edgekd.settings import recipe
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
-from edgekd.training import step_time
+from edgekd.training import answer_time, step_time
 from tests.small_build import STUDENT, TEACHER
 
 SMALL = Candidate(STUDENT, 32)
@@ -144,6 +145,45 @@ def test_one_teacher_serves_all_sizes(
 ) -> None:
     made = dataclasses.replace(job({}), recipe=recipe.changed(Recipe(), SETTINGS | changes))
     assert shared_teacher.shared(made, candidates).teacher.px == px
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds", "px", "views", "cut"),
+    [
+        ({}, 3000, 238, 8, False),
+        ({}, 1500, 140, 8, True),
+        ({}, 600, 98, 8, True),
+        ({}, 240, 98, 4, True),
+        ({}, 1, 98, 2, True),  # the cheapest there is
+        ({"views.per_image": 4}, 600, 140, 4, True),
+        ({"views.per_image": 16}, 1, 98, 16, True),  # another number than the default was asked for
+        ({"teacher.mode": "finetune", "teacher.epochs": 4}, 3000, 140, 8, True),
+    ],
+)
+def test_the_teacher_takes_a_third_of_the_time(
+    changes: dict[str, Toml], seconds: float, px: int, views: int, cut: bool
+) -> None:
+    asked = recipe.changed(Recipe(), {"teacher.mode": "frozen", **changes})
+    sides = (238, 140, 98)
+
+    def view_seconds(px: int) -> float:
+        return 0.1 * (px / 238) ** 2
+
+    made = shared_teacher.affordable(asked, sides, 1000, seconds, view_seconds)
+    assert made is not None
+    assert (made.px, made.views, made.cut) == (px, views, cut)
+    assert made.settings == {"teacher.px": px, "views.per_image": views}
+
+
+def test_a_teacher_that_is_asked_while_students_train_is_left_alone() -> None:
+    live = recipe.changed(Recipe(), {"distil.answers": "live"})
+    assert shared_teacher.affordable(live, (140,), 1000, 1, lambda _px: 1.0) is None
+    assert shared_teacher.affordable(Recipe(), (), 1000, 1, lambda _px: 1.0) is None
+
+
+def test_a_view_is_timed_before_the_teacher_is_trained() -> None:
+    teacher = job({}).teachers[0]
+    assert 0 < answer_time.seconds_per_view(teacher.spec, 32, "float32", Hardware()) < math.inf
 
 
 def test_a_step_is_timed_before_anything_is_trained() -> None:

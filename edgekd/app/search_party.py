@@ -36,6 +36,7 @@ from edgekd.search.ledger import Kind, Ledger, State, Trial
 from edgekd.search.limits import Objective
 from edgekd.search.plan import QAT_EPOCH, Plan
 from edgekd.search.record import FinalistRow, SearchState
+from edgekd.search.shared_teacher import Teaching
 from edgekd.search.work import SearchWork, Terms
 from edgekd.search.worker import Worker
 from edgekd.settings import device_profiles, recipe
@@ -56,7 +57,12 @@ class Party:
         )
         request.agree(self.ledger, self._asked())
         self.work = SearchWork(
-            self._terms(), self.ledger, self.build, self._announce, steps_to(progress)
+            self._terms(),
+            self.ledger,
+            self.build,
+            self._announce,
+            self._announce_teaching,
+            steps_to(progress),
         )
         self.work.begin(prepared.asked.budget)
         done = sum(each.state is State.DONE for each in self.ledger.trials())
@@ -101,6 +107,7 @@ class Party:
             images=images,
             workers=prepared.asked.workers,
             seed=settings.seed,
+            teacher_sides=prepared.teacher_sides,
         )
 
     # --- working ----------------------------------------------------------------------------------
@@ -118,7 +125,8 @@ class Party:
 
     def job_of(self, candidate: Candidate) -> Job:
         """The job of a candidate's build."""
-        values = dict(candidate.settings)
+        teaching = self.work.teaching
+        values = {**candidate.settings, **(teaching.settings if teaching else {})}
         if self.work.plan is not None:
             values["distil.epochs"] = self.work.plan.epochs[-1]
         job = self.prepared.job
@@ -153,6 +161,9 @@ class Party:
 
     def _announce(self, plan: Plan, left: float) -> None:
         self.progress(Note(f"edgekd: {search_words.planned(plan, left)}"))
+
+    def _announce_teaching(self, teaching: Teaching, left: float) -> None:
+        self.progress(Note(f"edgekd: {search_words.taught(teaching, left)}"))
 
     def _tell(self, trial: Trial) -> None:
         """Say what came of a trial, and bring search.json up to date."""

@@ -28,7 +28,8 @@ class Prepared:
     """All that is known before training.
 
     `job`: what all candidates share, with one of them in the place of the student. `devices`: that
-    of the limits first. `started`: Unix time in seconds.
+    of the limits first. `started`: Unix time in seconds. `teacher_sides`: of the teacher's input,
+    as `shared_teacher.sizes`.
     """
 
     asked: Search
@@ -38,6 +39,7 @@ class Prepared:
     out: Path
     where: str
     started: float
+    teacher_sides: tuple[int, ...] = ()
 
     @property
     def store(self) -> Path:
@@ -103,12 +105,14 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
         device.name: [row for row in rows if row.profile == device.name] for device in devices
     }
     sorted_out = reach.within(forecasts[devices[0].name], limits)
+    sides: tuple[int, ...] = ()
     if sorted_out.within:
+        sides = shared_teacher.sizes(job, sorted_out.candidates)
         shared = shared_teacher.shared(job, sorted_out.candidates)
         job = dataclasses.replace(job, recipe=shared)
     found = Found(forecasts, sorted_out)
     where = asked.storage or storage.default(out)
-    return Prepared(asked, job, devices, found, out, where, started)
+    return Prepared(asked, job, devices, found, out, where, started, sides)
 
 
 def _default_name(job: Job) -> str:

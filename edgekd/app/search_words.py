@@ -6,9 +6,11 @@ import msgspec
 
 from edgekd.app import quantities
 from edgekd.reporting.text import plural
+from edgekd.search import shared_teacher
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.plan import Plan
 from edgekd.search.record import FinalistRow, Search, SearchState
+from edgekd.search.shared_teacher import Teaching
 
 
 def planned(plan: Plan, left: float) -> str:
@@ -21,6 +23,17 @@ def planned(plan: Plan, left: float) -> str:
         f"{quantities.spoken(plan.seconds)}), then build the best whole (about "
         f"{quantities.spoken(plan.reserve)}); corrected as times are measured"
     )
+
+
+def taught(teaching: Teaching, left: float) -> str:
+    """How the teacher is asked, in one sentence. `left`: seconds that the search still has."""
+    told = (
+        f"the teacher sees {plural(teaching.views, 'view')} of each image at {teaching.px} px "
+        f"(about {quantities.spoken(teaching.seconds)})"
+    )
+    if teaching.seconds > shared_teacher.SHARE * left:
+        return f"{told}, which is much of the time; a longer --budget leaves more for candidates"
+    return f"{told}; more would take too much of the time" if teaching.cut else told
 
 
 def came(trial: Trial) -> str:

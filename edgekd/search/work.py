@@ -13,7 +13,7 @@ from edgekd.core import context
 from edgekd.core.artifacts import Json
 from edgekd.core.records import to_json
 from edgekd.evaluation.accuracy_record import Figures
-from edgekd.search import decisions, finalist, rung
+from edgekd.search import decisions, finalist, rung, shared_teacher
 from edgekd.search import plan as planning
 from edgekd.search.candidate import Candidate
 from edgekd.search.decisions import Decision, Situation
@@ -22,12 +22,13 @@ from edgekd.search.ledger import Kind, Ledger, Outcome, State, Trial
 from edgekd.search.limits import Limits, Objective
 from edgekd.search.plan import Costs, Plan
 from edgekd.search.record import FinalistRow
+from edgekd.search.shared_teacher import Teaching
 from edgekd.search.worker import Check
 
 if TYPE_CHECKING:
     from edgekd.search.trial import Trials  # torch
 
-PLAN, CLOCK = "plan", "clock"  # facts of the study
+PLAN, CLOCK, TEACHING = "plan", "clock", "teaching"  # facts of the study
 # Seconds of a build beside its training: 74 with 624 test images of 96 px, on one busy core.
 BUILD = 60.0
 
@@ -38,7 +39,7 @@ class Terms:
 
     `epochs`: of a whole training, at most. `fewest`: of the first rung, at least. `tail`: epochs of
     float training that the pruning and the quantization-aware training of a finalist take as long
-    as. `images`: for training.
+    as. `images`: for training. `teacher_sides`: of the teacher's input, as `shared_teacher.sizes`.
     """
 
     entrants: tuple[Entrant, ...]
@@ -50,6 +51,7 @@ class Terms:
     images: int
     workers: int
     seed: int
+    teacher_sides: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,8 @@ class SearchWork:
     """The work of one worker.
 
     `trials`: trains candidates, and is given `advance` as its progress. `build(candidate)`: makes a
-    whole build. `announce`: is told a new plan. `now()`: Unix time in seconds.
+    whole build. `announce` and `announce_teaching`: are told a new plan, and how the teacher is
+    asked, with the seconds left. `now()`: Unix time in seconds.
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class SearchWork:
         ledger: Ledger,
         build: Callable[[Candidate], FinalistRow],
         announce: Callable[[Plan, float], None],
+        announce_teaching: Callable[[Teaching, float], None],
         progress: context.Progress = context.silent,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.terms, self.ledger, self.build, self.announce = terms, ledger, build, announce
+        self.announce_teaching = announce_teaching
         self.trials: Trials | None = None
         self.plan: Plan | None = None
         self._progress, self._now = progress, now
@@ -199,6 +204,7 @@ class SearchWork:
     def _teach(self) -> Outcome:
         assert self.trials is not None
         start = time.perf_counter()
+        self._choose_teaching()
         figures = self.trials.prepare(self.terms.entrants[0].candidate)
         facts = {
             "figures": None if figures is None else to_json(figures),
@@ -207,6 +213,33 @@ class SearchWork:
         }
         value, top1 = (0.0, 0.0) if figures is None else (ranked(figures), figures.top1)
         return Outcome(value, top1, time.perf_counter() - start, facts=facts)
+
+    @property
+    def teaching(self) -> Teaching | None:
+        """How the teacher is asked, once that is chosen; None where there is nothing to choose."""
+        kept = self.ledger.fact(TEACHING)
+        return None if kept is None else msgspec.convert(kept, Teaching)
+
+    def _choose_teaching(self) -> None:
+        """Choose how the teacher is asked, unless a worker that was killed has done so."""
+        if self.teaching is not None:
+            return
+        assert self.trials is not None
+        from edgekd.training import answer_time  # torch
+
+        job, left = self.trials.job_of(self.terms.entrants[0].candidate), self.left(Kind.BUILD)
+
+        def view_seconds(px: int) -> float:
+            wanted = job.recipe.teacher.precision
+            model = job.teachers[0].spec
+            return answer_time.seconds_per_view(model, px, wanted, job.hardware)
+
+        made = shared_teacher.affordable(
+            job.recipe, self.terms.teacher_sides, self.terms.images, left, view_seconds
+        )
+        if made is not None:
+            self.ledger.set_fact(TEACHING, msgspec.to_builtins(made))
+            self.announce_teaching(made, left)
 
     def _unit(self) -> float:
         """Seconds of an epoch for each multiply-accumulate of an image, from some real steps.

@@ -1,0 +1,43 @@
+"""How long a teacher takes to answer on this machine, measured before it is trained."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from edgekd.core.context import Hardware
+from edgekd.networks import builders, compute, timm_networks
+from edgekd.networks.inference import precision
+from edgekd.settings.model_specs import ModelSpec
+from edgekd.training import threads
+
+# A quarter of the images that a teacher is asked about at a time: enough for the time of one to be
+# that of one in a whole batch.
+BATCH = 8
+CLASSES = 2  # the classifier is a small part of a teacher
+
+
+@compute.in_full_float32
+def seconds_per_view(model: ModelSpec, px: int, wanted: str, hardware: Hardware) -> float:
+    """Seconds of a forward pass for one image of `px` pixels a side, with random weights.
+
+    `wanted`: `teacher.precision` of the recipe. The second of two passes counts, since libraries
+    choose their kernels in the first. Leaves torch's random state as it was.
+    """
+    on = compute.chosen(hardware)
+    with torch.random.fork_rng(devices=[]), threads.computing():
+        torch.manual_seed(0)
+        size = timm_networks.size_option(model.arch, px)
+        options = {**model.options, **size, "num_classes": CLASSES}
+        net = on.place(builders.create(model.arch, options)).eval()
+        mean, _ = builders.normalisation(model, net)
+        images = torch.rand(BATCH, len(mean), px, px).to(on.device)
+        dtype = precision(wanted, net, on)
+        taken = 0.0
+        for _ in range(2):
+            start = time.perf_counter()
+            with torch.inference_mode(), compute.autocast(dtype, on.device):
+                net(images).cpu()  # waits for a GPU
+            taken = time.perf_counter() - start
+    return taken / BATCH
