@@ -15,6 +15,7 @@ from edgekd.core.artifacts import Network
 from edgekd.core.context import Hardware
 from edgekd.core.pause import Pause, Paused
 from edgekd.core.store import Store
+from edgekd.data import dataset_builder, datasets
 from edgekd.pipeline import runner
 from edgekd.pipeline.jobs import Job
 from edgekd.search import shared_teacher
@@ -184,6 +185,14 @@ def test_a_teacher_that_is_asked_while_students_train_is_left_alone() -> None:
 def test_a_view_is_timed_before_the_teacher_is_trained() -> None:
     teacher = job({}).teachers[0]
     assert 0 < answer_time.seconds_per_view(teacher.spec, 32, "float32", Hardware()) < math.inf
+
+
+@pytest.mark.parametrize("limit", [0, 12])
+def test_the_number_of_training_images_is_known_before_one_is_read(limit: int) -> None:
+    made = job({"data.limit": limit})
+    known = dataset_builder.training_images(made.source.items(), made.recipe.data, 0)
+    read = dataset_builder.build_dataset(made.source, made.recipe.data, 0)
+    assert abs(known - len(datasets.rows(read, "train"))) <= 4  # groups stay in one split
 
 
 def test_a_step_is_timed_before_anything_is_trained() -> None:

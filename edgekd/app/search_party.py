@@ -17,6 +17,7 @@ from edgekd.app.settings import by_key
 from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
+from edgekd.data import dataset_builder
 from edgekd.pipeline.jobs import Job
 from edgekd.reporting.text import plural
 from edgekd.search import (
@@ -95,8 +96,9 @@ class Party:
         likely = entrants.likely(found.reach.within, prepared.asked.limits)
         field = entrants.of(likely, found.forecasts[prepared.devices[0].name], objective)
         prunes = any(member.candidate.pruned for each in field for member in each.members)
-        items = prepared.job.source.items()
-        images = sum(item.split in ("train", None) for item in items) or len(items)
+        images = dataset_builder.training_images(
+            prepared.job.source.items(), settings.data, settings.seed
+        )
         return Terms(
             entrants=field,
             limits=prepared.asked.limits,

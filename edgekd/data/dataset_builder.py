@@ -153,6 +153,21 @@ def limited(items: list[Item], limit: int, seed: int) -> list[Item]:
     return [item for index, item in enumerate(items) if index in chosen]
 
 
+def training_images(items: Sequence[Item], config: DataConfig, seed: int) -> int:
+    """How many images training will see, as far as that is known before an image is read.
+
+    Images that turn out to be duplicates, or cannot be read, still count.
+    """
+    unlabelled = sum(item.split == UNLABELLED for item in items)
+    kept = limited([item for item in items if item.split != UNLABELLED], config.limit, seed)
+    number = float(sum(item.split in ("train", None) for item in kept))
+    fewest = FEWEST * len({item.label for item in kept})
+    for into, share in (("test", config.test_share), ("val", config.val_share)):
+        if all(item.split != into for item in kept):
+            number -= max(share * number, fewest)
+    return round(number) + unlabelled
+
+
 def split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
     """The images with their splits; test and val are taken where the source has none."""
     groups = _tied(images)
