@@ -11,16 +11,18 @@ from edgekd.export.untrained_model import untrained_tflite
 from edgekd.networks.float_facts import facts_of
 from edgekd.tflite.flatbuffer import read, write
 from edgekd.tflite.int8_rules import Int8Rules
+from edgekd.training import threads
 
 
 def made(asked: Asked) -> Sketch:
     """Capture a student. Raises what `untrained_tflite` raises."""
     student, px, classes, rules = asked.student, asked.px, asked.classes, dict(asked.rules)
     model = untrained_cache.known(student, px, classes, rules, asked.sides)
-    if model is None:
-        frame = Frame.of(asked.sides, px)
-        model = untrained_tflite(student, px, classes, Int8Rules(**rules), frame)
-    found = facts_of(student, px, classes, asked.reads)
+    with threads.alone():
+        if model is None:
+            frame = Frame.of(asked.sides, px)
+            model = untrained_tflite(student, px, classes, Int8Rules(**rules), frame)
+        found = facts_of(student, px, classes, asked.reads)
     small = zlib.compress(without_weights(model))
     return Sketch(small, found.padded_same, found.groups, found.layers, found.untraced)
 

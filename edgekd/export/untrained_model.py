@@ -19,6 +19,7 @@ from edgekd.networks import builders
 from edgekd.quantization import qat_network, recording
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.tflite.int8_rules import Int8Rules
+from edgekd.training import threads
 
 SEED = 0  # of the random weights and images; shapes do not depend on it
 
@@ -49,7 +50,7 @@ def untrained_tflite(
 def _untrained_tflite(
     spec: ModelSpec, px: int, classes: int, rules: Int8Rules, frame: Frame | None
 ) -> bytes:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads.alone():
         torch.manual_seed(SEED)
         options = {**spec.options, "num_classes": classes}
         model = builders.create(spec.arch, options)

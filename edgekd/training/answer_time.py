@@ -22,11 +22,13 @@ CLASSES = 2  # the classifier is a small part of a teacher
 def seconds_per_view(model: ModelSpec, px: int, wanted: str, hardware: Hardware) -> float:
     """Seconds of a forward pass for one image of `px` pixels a side, with random weights.
 
+    On a CPU every thread answers about images of its own (`teacher_oracle`), so that the time of
+    one thread is divided by their number.
     `wanted`: `teacher.precision` of the recipe. The second of two passes counts, since libraries
     choose their kernels in the first. Leaves torch's random state as it was.
     """
     on = compute.chosen(hardware)
-    with torch.random.fork_rng(devices=[]), threads.computing():
+    with torch.random.fork_rng(devices=[]), threads.alone():
         torch.manual_seed(0)
         size = timm_networks.size_option(model.arch, px)
         options = {**model.options, **size, "num_classes": CLASSES}
@@ -40,4 +42,4 @@ def seconds_per_view(model: ModelSpec, px: int, wanted: str, hardware: Hardware)
             with torch.inference_mode(), compute.autocast(dtype, on.device):
                 net(images).cpu()  # waits for a GPU
             taken = time.perf_counter() - start
-    return taken / BATCH
+    return taken / BATCH / (threads.total() if on.is_host else 1)
