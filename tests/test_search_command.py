@@ -190,6 +190,14 @@ def test_what_cannot_be_kept_is_told_before_training(
     assert made.state is SearchState.NOTHING_FITS
     assert made.dropped.candidates == 1
     assert not (tmp_path / "found" / "trials.journal").exists()
+    # The next step, typed, lets in the nearest candidate.
+    advised = told.err.partition("next: ")[2].partition(" would let in")[0].split()
+    assert sorted(advised[::2]) == ["--max-latency", "--max-size"]
+    values = dict(zip(advised[::2], advised[1::2], strict=True))
+    (nearest,) = made.dropped.nearest
+    least = {miss.limit: miss.found for miss in nearest.misses}
+    assert quantities.latency(values["--max-latency"]) >= least[LimitName.LATENCY]
+    assert quantities.size(values["--max-size"]) >= least[LimitName.SIZE]
 
 
 def test_a_small_search_that_is_interrupted_goes_on(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edgekd.app import search_start, search_workers
+from edgekd.app import search_start, search_words, search_workers
 from edgekd.app.progress import Progress, silent
 from edgekd.app.results import SearchResult
 from edgekd.app.search_arguments import Search
@@ -51,7 +51,10 @@ def _searched(prepared: Prepared, progress: Progress, run_: TrackedRun | None) -
         published.write(prepared.out, made)
         track(made)
         return SearchResult(
-            prepared.out, made, failed=tuple(made.failed), next_step="allow more, or try --space"
+            prepared.out,
+            made,
+            failed=tuple(made.failed),
+            next_step=search_words.what_would_fit(made),
         )
     party = Party(prepared, progress)
     asked = prepared.asked

@@ -65,7 +65,7 @@ class Party:
             self._announce_teaching,
             steps_to(progress),
         )
-        self.work.begin(prepared.asked.budget)
+        self.work.begin(prepared.asked.budget, prepared.started)
         done = sum(each.state is State.DONE for each in self.ledger.trials())
         if done:
             progress(Note(f"edgekd: goes on: {plural(done, 'trial')} done so far"))
@@ -193,9 +193,9 @@ class Party:
         if made.recommended is not None:
             return SearchResult(self.prepared.out, made)
         why, next_step, state = search_words.why_nothing(made, self.ledger.trials(), self.work.plan)
-        made = msgspec.structs.replace(made, state=state, failed=[why])
+        made = msgspec.structs.replace(made, state=state, failed=[*why])
         published.write(self.prepared.out, made)
-        return SearchResult(self.prepared.out, made, failed=(why,), next_step=next_step)
+        return SearchResult(self.prepared.out, made, failed=why, next_step=next_step)
 
 
 def _checked(party: Party) -> Callable[[Update], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from edgekd.app import quantities
@@ -9,7 +11,7 @@ from edgekd.reporting.text import plural
 from edgekd.search import shared_teacher
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.plan import Plan
-from edgekd.search.record import FinalistRow, Search, SearchState
+from edgekd.search.record import FinalistRow, LimitName, Miss, Search, SearchState
 from edgekd.search.shared_teacher import Teaching
 
 
@@ -54,13 +56,36 @@ def came(trial: Trial) -> str:
     return f"{score} on validation ({took})"
 
 
+def what_would_fit(made: Search) -> str:
+    """What to type where no candidate can keep the limits: those that the nearest one can keep."""
+    others = "--space tries other students or sizes"
+    if not made.dropped.nearest:
+        return others
+    flags = [flag for miss in made.dropped.nearest[0].misses if (flag := _allowing(miss))]
+    return f"{' '.join(flags)} would let in the nearest; {others}" if flags else others
+
+
+def _allowing(miss: Miss) -> str:
+    """The argument that allows what a candidate misses, "" where none does."""
+    if miss.found is None:
+        return ""
+    if miss.limit is LimitName.LATENCY:
+        step = 10 ** (math.floor(math.log10(miss.found)) - 2)  # three digits, rounded up
+        return f"--max-latency {math.ceil(miss.found / step) * step:.3g}ms"
+    if miss.limit is LimitName.SIZE:
+        return f"--max-size {math.ceil(miss.found / 1000)}kB"
+    if miss.limit is LimitName.MEMORY:
+        return f"--max-memory {math.ceil(miss.found / 1000)}kB"
+    return ""
+
+
 def why_nothing(
     made: Search, trials: tuple[Trial, ...], plan: Plan | None
-) -> tuple[str, str, SearchState]:
+) -> tuple[tuple[str, ...], str, SearchState]:
     """Why there is no recommended network, what to do, and how the search ended."""
     if plan is None:
         return (
-            "the images and the teacher took the whole time",
+            ("the images and the teacher took the whole time",),
             "give a longer --budget: the same command goes on. --teacher-frozen is quicker",
             SearchState.INTERRUPTED,
         )
@@ -70,19 +95,19 @@ def why_nothing(
             for row in made.finalists
         ]
         return (
-            "no network that was built keeps every limit and gate\n  " + "\n  ".join(faults),
+            ("no network that was built keeps every limit and gate", *faults),
             "allow more, or give a longer --budget: the same command goes on",
             SearchState.NOTHING_KEPT,
         )
     failed = [each for each in trials if each.state is State.FAILED]
     if failed and not any(each.outcome for each in trials if each.task.kind is Kind.RUNG):
         return (
-            f"every candidate failed; {failed[0].task}: {failed[0].why}",
+            (f"every candidate failed; {failed[0].task}: {failed[0].why}",),
             "look at the reasons in search.json",
             SearchState.NOTHING_KEPT,
         )
     return (
-        "the time was up before a whole build was done",
+        ("the time was up before a whole build was done",),
         "give a longer --budget: the same command goes on",
         SearchState.INTERRUPTED,
     )

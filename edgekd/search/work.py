@@ -91,12 +91,14 @@ class SearchWork:
 
     # --- time -------------------------------------------------------------------------------------
 
-    def begin(self, budget: float) -> None:
-        """Set when the search has to be done, or join one that is under way."""
+    def begin(self, budget: float, since: float) -> None:
+        """Set when the search has to be done, or join one that is under way.
+
+        `since`: when the command was started, in seconds of Unix time; its forecasts count, too.
+        """
         kept = self.ledger.fact(CLOCK)
         if kept is None or kept["end"] <= self._now():
-            now = self._now()
-            self.ledger.set_fact(CLOCK, {"start": now, "end": now + budget})
+            self.ledger.set_fact(CLOCK, {"start": since, "end": since + budget})
             if not any(each.task.kind is Kind.RUNG for each in self.ledger.trials()):
                 self.ledger.set_fact(PLAN, None)  # nothing rests on it yet
 
