@@ -6,7 +6,6 @@ prints; when one of them ends early, all end, and one message says why.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from edgekd.app import child_processes
 from edgekd.core import cores
 from edgekd.core.errors import RecipeError, WorkerLost
 from edgekd.training.processes import WATCHED, under_launcher
@@ -24,8 +24,6 @@ PROGRAM = (sys.executable, "-m", "edgekd")
 HERE = "127.0.0.1"
 # Seconds between two looks at the processes.
 LOOK = 0.1
-# Seconds that a process has to end after SIGTERM. It may be in the middle of a long computation.
-GRACE = 30.0
 
 
 def run(words: Sequence[str], count: int) -> int:
@@ -52,7 +50,7 @@ def run(words: Sequence[str], count: int) -> int:
     try:
         code = _wait(workers)
     finally:
-        _end(workers)
+        child_processes.end(workers)  # no step of theirs can succeed without the others
     for rank, worker in enumerate(workers):
         # Those that ended because of SIGTERM were told to.
         if worker.returncode < 0 and worker.returncode != -signal.SIGTERM:
@@ -87,21 +85,6 @@ def _wait(workers: Sequence[subprocess.Popen[bytes]]) -> int:
         if failed or None not in codes:
             return failed[0] if failed else 0
         time.sleep(LOOK)
-
-
-def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the processes that still run; no step of theirs can succeed without the others."""
-    for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    limit = time.monotonic() + GRACE
-    for worker in workers:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(max(0.0, limit - time.monotonic()))
-    for worker in workers:
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
 
 
 def _lost(rank: int, count: int, number: int) -> WorkerLost:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgekd.app import streams
+from edgekd.app import child_processes, streams
 from edgekd.app.progress import Note, Progress, Update
 from edgekd.core import cores
 from edgekd.core.artifacts import Json
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 PROGRAM = (sys.executable, "-c", "from edgekd.app import search_workers; search_workers.main()")
 # Seconds between two looks at the processes.
 LOOK = 0.2
-# Seconds that a process has to end after SIGTERM. It may be in the middle of a long computation.
-GRACE = 30.0
 
 
 def run(asked: Search, count: int, progress: Progress) -> None:
@@ -59,7 +57,10 @@ def run(asked: Search, count: int, progress: Progress) -> None:
                 worker.stdin.close()
         _wait(workers, progress)
     finally:
-        _end(workers)
+        child_processes.end(workers)
+        for worker in workers:
+            if worker.stdout is not None:
+                worker.stdout.close()
 
 
 def _wait(workers: Sequence[subprocess.Popen[bytes]], progress: Progress) -> None:
@@ -103,22 +104,6 @@ def _how(code: int) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
-
-
-def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the processes that still run."""
-    for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    limit = time.monotonic() + GRACE
-    for worker in workers:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(max(0.0, limit - time.monotonic()))
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
-        if worker.stdout is not None:
-            worker.stdout.close()
 
 
 def main() -> None:

@@ -36,18 +36,13 @@ UNSURE_WIDTHS = "; every group is taken to lose the same share, which prune.scop
 
 
 class Row(Record, frozen=True):
-    """What one device makes of one network: the fields of Forecast, and `Drawn.identity`."""
+    """What one device makes of one network, as it is kept, with `Drawn.identity`.
+
+    The network may be that of several candidates: `forecast.candidate` is the first of them.
+    """
 
     identity: str
-    latency_ms: float | None
-    low_ms: float | None
-    high_ms: float | None
-    basis: str
-    size_bytes: int
-    memory_bytes: int
-    macs: int
-    refused: tuple[str, ...]
-    too_large: tuple[str, ...]
+    forecast: Forecast
 
 
 def forecasts(
@@ -135,8 +130,9 @@ class _Forecasting:
                 self.drawn = candidate, error
         drawn = self.drawn[1]
         if isinstance(drawn, UnsupportedNetwork):
-            return Row(candidate.label, None, None, None, "", 0, 0, 0, (drawn.what,), ())
-        return _judged(drawn, device, candidate.number_format)
+            refused = Forecast(candidate, device.name, None, None, None, "", 0, 0, 0, (drawn.what,))
+            return Row(candidate.label, refused)
+        return Row(drawn.identity, _judged(drawn, device, candidate))
 
     def keep(self) -> None:
         """Write the files to which rows were added."""
@@ -149,16 +145,17 @@ def _read(key: str) -> dict[str, Row]:
     return {} if kept is None else msgspec.json.decode(kept, type=dict[str, Row])
 
 
-def _judged(drawn: Drawn, device: DeviceProfile, number_format: NumberFormat) -> Row:
+def _judged(drawn: Drawn, device: DeviceProfile, candidate: Candidate) -> Forecast:
     """What `edgekd check` says of a graph."""
     graph, size = drawn.graph, drawn.file_bytes
     judged, mapper = assess(graph, device), mapper_for(device)
     predicted = judged.predicted
-    if number_format is not NumberFormat.INT8:
-        (row,) = format_latencies(graph, device, [number_format])
+    if candidate.number_format is not NumberFormat.INT8:
+        (row,) = format_latencies(graph, device, [candidate.number_format])
         predicted = row.predicted
-    return Row(
-        drawn.identity,
+    return Forecast(
+        candidate,
+        device.name,
         predicted.latency_ms,
         predicted.low_ms,
         predicted.high_ms,
@@ -173,16 +170,6 @@ def _judged(drawn: Drawn, device: DeviceProfile, number_format: NumberFormat) ->
 
 def _forecast(candidate: Candidate, device: DeviceProfile, row: Row, settings: Recipe) -> Forecast:
     unsure = candidate.pruned and settings.prune.scope != "local"
-    return Forecast(
-        candidate,
-        device.name,
-        row.latency_ms,
-        row.low_ms,
-        row.high_ms,
-        row.basis + (UNSURE_WIDTHS if unsure else ""),
-        row.size_bytes,
-        row.memory_bytes,
-        row.macs,
-        row.refused,
-        row.too_large,
-    )
+    known = row.forecast
+    basis = known.basis + (UNSURE_WIDTHS if unsure else "")
+    return dataclasses.replace(known, candidate=candidate, profile=device.name, basis=basis)
