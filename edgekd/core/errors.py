@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class EdgeKDError(Exception):
@@ -43,6 +44,17 @@ class EdgeKDError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n  next: {self.next_step}" if self.next_step else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is: an error that a worker process raises reaches the process that asked it."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[EdgeKDError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    """An error of a kind whose arguments may be others than those of `EdgeKDError`."""
+    made = kind.__new__(kind, *args)
+    made.__dict__.update(fields)
+    return made
 
 
 class RecipeError(EdgeKDError):

@@ -1,13 +1,15 @@
 """What devices will make of every candidate, found out before anything is trained.
 
 Each network is captured once, and its graphs at the other sizes and widths are derived from that
-(`edgekd.assessment.sketches`). What `edgekd check` says of a graph is kept between commands.
+(`edgekd.assessment.sketches`). What `edgekd check` says of a graph is kept between commands. The
+students are divided among the cores.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +22,7 @@ from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.sketch import Asked
 from edgekd.assessment.sketches import Drawn, Sketchbook
 from edgekd.assessment.student_check import CLASSES, student_of
-from edgekd.core import artifacts
+from edgekd.core import artifacts, cores
 from edgekd.core.errors import UnsupportedNetwork
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import Record
@@ -46,7 +48,7 @@ class Row(Record, frozen=True):
 
 
 def forecasts(
-    candidates: Iterable[Candidate],
+    candidates: Sequence[Candidate],
     settings: Recipe,
     profile: DeviceProfile,
     also: Sequence[DeviceProfile] = (),
@@ -60,19 +62,38 @@ def forecasts(
     Raises UnknownName and RecipeError for a student that cannot be built at all.
     """
     devices = (profile, *also)
-    work = _Forecasting(settings, profile, classes)
-    found: dict[str, list[Forecast]] = {device.name: [] for device in devices}
-    seen: set[tuple[str, str, NumberFormat]] = set()
+    of_student: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        rows = [work.row(candidate, device) for device in devices]
-        identity = (candidate.weights, rows[0].identity, candidate.number_format)
-        if identity in seen:
-            continue
-        seen.add(identity)
-        for device, row in zip(devices, rows, strict=True):
-            found[device.name].append(_forecast(candidate, device, row, settings))
+        of_student.setdefault(candidate.student, []).append(candidate)
+    rows_of = functools.partial(_rows, settings=settings, devices=devices, classes=classes)
+    groups = list(of_student.values())
+    known = {
+        candidate: rows
+        for group, found in zip(groups, cores.in_processes(rows_of, groups), strict=True)
+        for candidate, rows in zip(group, found, strict=True)
+    }
+    seen: dict[tuple[str, str, NumberFormat], Candidate] = {}
+    for candidate in candidates:
+        identity = (candidate.weights, known[candidate][0].identity, candidate.number_format)
+        seen.setdefault(identity, candidate)
+    return [
+        _forecast(candidate, device, known[candidate][place], settings)
+        for place, device in enumerate(devices)
+        for candidate in seen.values()
+    ]
+
+
+def _rows(
+    candidates: Sequence[Candidate],
+    settings: Recipe,
+    devices: Sequence[DeviceProfile],
+    classes: int,
+) -> list[list[Row]]:
+    """What each device makes of each candidate. All candidates are of one student."""
+    work = _Forecasting(settings, devices[0], classes)
+    found = [[work.row(candidate, device) for device in devices] for candidate in candidates]
     work.keep()
-    return [row for device in devices for row in found[device.name]]
+    return found
 
 
 class _Forecasting:
