@@ -51,6 +51,7 @@ def test_every_section_is_there_and_linked(full):
         "bench",
         "training",
         "models",
+        "teacher",
         "data",
         "provenance",
     }

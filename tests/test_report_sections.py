@@ -343,6 +343,13 @@ def test_synthetic_data_is_said_at_the_top():
     assert "Synthetic data." in shown(body).text
 
 
+def test_what_each_step_gained_the_teacher(full):
+    row = "linear head on the class token"
+    assert full.row(row) == f"{row} 91.0% 0.951 0.250 0.31"
+    row = "linear head on the mean of the patch tokens"
+    assert full.row(row) == f"{row} 93.5% 0.200 yes"
+
+
 def test_data_stages_and_provenance(full):
     assert full.row("normal 400") == "normal 400 50 90"
     assert full.row("All") == "All 900 100 200"

@@ -110,6 +110,7 @@ LATER: dict[str, dict[str, Any]] = {
         "layout": "auto",
         "trust": False,
         "rounding": "gptq",
+        "head_features": "auto",
     },
 }
 

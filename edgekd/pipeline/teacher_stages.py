@@ -8,7 +8,7 @@ import functools
 from edgekd.pipeline.jobs import Job, teacher_px, weights_content
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import GivenTeacherSettings, TeacherSettings
-from edgekd.settings.recipe import ViewsConfig
+from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 
 
 def each(usual: Stage, job: Job) -> list[Stage]:
@@ -49,6 +49,7 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
     if config.mode != "frozen":
         # A new view every epoch: how many the student sees does not matter.
         view = dataclasses.replace(view, per_image=1)
+        config = dataclasses.replace(config, head_features=TeacherConfig.head_features)
     return TeacherSettings(config, teacher.spec, view, px, content)
 
 

@@ -30,6 +30,7 @@ from edgekd.reporting.sections import (
     medical,
     origin,
     summary,
+    teachers,
     why,
 )
 from edgekd.reporting.text import readable
@@ -54,6 +55,7 @@ def page(report: Report, examples: Sequence[Example] = ()) -> str:
         "bench": [measurement.measurement(run, report) for run in present(report.bench) or []],
         "training": origin.training(report),
         "models": origin.networks(report),
+        "teacher_steps": teachers.steps(report),
         "data": origin.data(report),
         "confidence": confidence.confidence(report),
         "labels": confidence.labels(report),

@@ -107,6 +107,21 @@ class ClientsBlock(Record, frozen=True):
     mean_top1: float | None
 
 
+class TeacherStep(Record, frozen=True, kw_only=True):
+    """One way to make or to ask a teacher, judged on the plain validation images.
+
+    `kept`: whether the teacher that teaches has this step. `held_out`: the cross-entropy on
+    held-out training images by which it was chosen, where it was.
+    """
+
+    step: str
+    top1: float
+    auc: float | UnsetType = UNSET
+    cross_entropy: float
+    held_out: float | UnsetType = UNSET
+    kept: bool
+
+
 class NetworkBlock(Record, frozen=True, kw_only=True):
     """One network. `input`: height, width and channels.
 
@@ -129,6 +144,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     batch: int | UnsetType = UNSET  # images in a step, where the build chose it
     head_decay: float | UnsetType = UNSET
     metrics: dict[str, Figures] | UnsetType = UNSET  # the teacher's, by split
+    steps: list[TeacherStep] | UnsetType = UNSET  # what each step gained the teacher
     losses: dict[str, float] | UnsetType = UNSET
     notes: list[str] | UnsetType = UNSET
     log: LogBlock | UnsetType = UNSET

@@ -104,6 +104,14 @@ class TeacherConfig:
             "0: chosen by cross-validation.",
         ),
     ] = 0.0
+    head_features: Annotated[
+        Literal["auto", "default", "class", "mean", "class+mean"],
+        Meta(
+            description="Frozen teacher: what the head of a transformer reads: the class token, "
+            'the mean of the patch tokens, or both. "auto": chosen by cross-validation. "default": '
+            "what the network was made for, as networks without a class token have it."
+        ),
+    ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(

@@ -9,7 +9,7 @@ accuracy.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,26 +63,60 @@ class Features:
 
 
 class Head(NamedTuple):
-    """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used."""
+    """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used.
+
+    `held_out`: the cross-entropy in the cross-validation; None where there was none.
+    """
 
     weight: Tensor
     bias: Tensor
     decay: float
+    held_out: float | None = None
+
+
+class Validated(NamedTuple):
+    """The decay that cross-validation chose, and the mean cross-entropy on held-out images."""
+
+    decay: float
+    held_out: float
 
 
 def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
     """Fit a head on the features of n images.
 
     `labels`: int64 [n], or 0 and 1 for each of several labels, [n, k]. `decay`: L2 weight on
-    features scaled to unit variance; 0 means that `best_decay` chooses it.
+    features scaled to unit variance; 0 means that `cross_validated` chooses it.
     """
-    mean, std = _spread(features)
-    scaled = dataclasses.replace(
+    return next(iter(fit_each({"": features}, labels, classes, decay, seed).values()))
+
+
+def fit_each(
+    candidates: Mapping[str, Features], labels: Tensor, classes: int, decay: float, seed: int
+) -> dict[str, Head]:
+    """A head on each of several kinds of features of the same images, by name; see `fit`.
+
+    With more than one candidate, all of them are cross-validated, so that they can be compared.
+    """
+    found = {}
+    for name, features in candidates.items():
+        mean, std = _spread(features)
+        scaled = _scaled(features, mean, std)
+        tried = None
+        if not decay or len(candidates) > 1:
+            decays = (decay,) if decay else DECAYS
+            tried = cross_validated(scaled, labels, classes, seed, decays)
+        own = tried.decay if tried else decay
+        weight, bias = _logistic(scaled, labels, classes, own)
+        bias = bias - (weight / std) @ mean
+        found[name] = Head(weight / std, bias, own, tried.held_out if tried else None)
+    return found
+
+
+def _scaled(features: Features, mean: Tensor, std: Tensor) -> Features:
+    """The features with mean 0 and unit variance."""
+    return dataclasses.replace(
         features, take=lambda view, order: (features.take(view, order) - mean) / std
     )
-    decay = decay or best_decay(scaled, labels, classes, seed)
-    weight, bias = _logistic(scaled, labels, classes, decay)
-    return Head(weight / std, bias - (weight / std) @ mean, decay)
 
 
 def _spread(features: Features) -> tuple[Tensor, Tensor]:
@@ -94,11 +128,17 @@ def _spread(features: Features) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(mean).float(), std.float().clamp(min=1e-6)
 
 
-def best_decay(features: Features, labels: Tensor, classes: int, seed: int) -> float:
-    """The decay of DECAYS with the lowest cross-entropy on held-out images, over FOLDS folds.
+def cross_validated(
+    features: Features,
+    labels: Tensor,
+    classes: int,
+    seed: int,
+    decays: Sequence[float] = DECAYS,
+) -> Validated:
+    """The decay with the lowest cross-entropy on held-out images, over FOLDS folds.
 
-    All views of an image are in one fold, and only its first view is judged. The
-    stronger decay wins a tie, and a single image gets the strongest.
+    `decays`: from strong to weak. All views of an image are in one fold, and only its first view is
+    judged. The stronger decay wins a tie, and a single image gets the strongest.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
     if labels.ndim == 1:
@@ -106,17 +146,18 @@ def best_decay(features: Features, labels: Tensor, classes: int, seed: int) -> f
         order = order[labels[order].argsort(stable=True)]
     known, labels = features.at(order), labels[order]
     fold = torch.arange(len(order)) % FOLDS
-    found = torch.zeros(len(DECAYS))
+    found = torch.zeros(len(decays))
     for number in range(min(FOLDS, len(order))):
         held, start = fold == number, None
         if bool(held.all()):
             break
         # From strong to weak; each fit starts where the one before ended.
-        for place, decay in enumerate(DECAYS):
+        for place, decay in enumerate(decays):
             start = _logistic(Features.of(known[:, ~held]), labels[~held], classes, decay, start)
             said = F.linear(known[0, held], *start)
             found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
-    return DECAYS[int(found.argmin())]
+    best = int(found.argmin())
+    return Validated(decays[best], float(found[best]) / len(order))
 
 
 def _weights(labels: Tensor, classes: int) -> Tensor:

@@ -8,14 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset
+from edgekd.networks import token_pooling
 from edgekd.training.answer_cache import AnswerCache, Column
 from edgekd.training.teacher_oracle import Answers, Backbone, Oracle
 from edgekd.training.views import Views
 
 
-def features(backbone: Backbone, head: nn.Module, dataset: Dataset) -> Column:
-    """The features of a frozen network, whatever its `head` is."""
-    names = {"pooled": "pooled"} | ({"grid": "grid"} if backbone.tap else {})
+def features(backbone: Backbone, head: nn.Module, dataset: Dataset, choice: str = "") -> Column:
+    """The features of a frozen network, whatever its `head` is.
+
+    `choice`: which tokens are its "pooled" features (`token_pooling.CHOICES`), for a backbone that
+    gives tokens. Without a choice each of its features has its own name.
+    """
+    if choice:
+        names = dict.fromkeys(token_pooling.CHOICES[choice], "pooled")
+    else:
+        names = {name: name for name in (token_pooling.PARTS if backbone.tokens else ("pooled",))}
+    if backbone.tap:
+        names["grid"] = "grid"
     return Column(
         {"features": backbone.what(dataset, head)},
         names,
@@ -60,7 +70,7 @@ def _logits(oracle: Oracle, dataset: Dataset) -> Column:
 def _of_frozen(oracle: Oracle, dataset: Dataset, cache: AnswerCache) -> list[Column]:
     """A frozen teacher's features, and the logits that its head makes of them."""
     head = oracle.net.get_classifier()  # type: ignore[operator]
-    known = features(oracle.backbone, head, dataset)
+    known = features(oracle.backbone, head, dataset, oracle.head_features)
     read = cache.answers(known)
     place = torch.full((len(dataset.images),), -1)
     place[cache.shown.rows] = torch.arange(len(cache.shown.rows))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.errors import RecipeError
 from edgekd.data.on_demand import PixelRows
-from edgekd.networks import builders, watching
+from edgekd.networks import builders, token_pooling, watching
 from edgekd.networks.compute import Compute, autocast, moved
 from edgekd.networks.inference import ON_CPU, classify, precision
 from edgekd.training import answer_keys, threads, views
@@ -36,7 +36,9 @@ class Backbone:
 
     `render`: of the views, on the network's device.
 
-    `tap`: the module whose map is its "grid", of `grid_side` cells a side; "" for none.
+    `tap`: the module whose map is its "grid", of `grid_side` cells a side; "" for none. `tokens`:
+    whether it gives the "class" token and the "mean" of the patch tokens in place of "pooled", so
+    that a head of either or of both costs no pass of its own.
     """
 
     def __init__(
@@ -46,17 +48,24 @@ class Backbone:
         dtype: torch.dtype,
         tap: str = "",
         grid_side: int = 0,
+        tokens: bool = False,
     ) -> None:
         self.net, self.render, self.dtype = net, render, dtype
-        self.tap, self.grid_side = tap, grid_side
+        self.tap, self.grid_side, self.tokens = tap, grid_side, tokens
         self.prefix = getattr(net, "num_prefix_tokens", 0)
         self.block = BLOCK if render.device.type == "cpu" else GPU_BLOCK
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
-        """The features of a view of images `rows`, int64 [b]: "pooled" and "grid", float16."""
+        """The features of a view of images `rows`, int64 [b]: "pooled" and "grid", float16.
+
+        With `tokens` there are "class" and "mean" in place of "pooled".
+        """
 
         def features(block: Tensor) -> Answers:
-            _, found = self.look(block, drawn)
+            last, found = self.look(block, drawn)
+            if self.tokens:
+                del found["pooled"]
+                found |= token_pooling.parts(last, self.prefix)
             return {name: value.half() for name, value in found.items()}
 
         return in_blocks(features, rows, self.block)
@@ -83,7 +92,7 @@ class Backbone:
 
         `head`: the part of the network that does not count, if there is one.
         """
-        return {
+        found = {
             "weights": _digest(self.net, head),
             "px": self.render.px,
             "mean": self.render.mean.flatten().tolist(),
@@ -92,6 +101,7 @@ class Backbone:
             "grid": [self.tap, self.grid_side],
             "pixels": answer_keys.of_pixels(dataset),
         }
+        return {**found, "tokens": True} if self.tokens else found
 
 
 class Oracle:
@@ -118,8 +128,10 @@ class Oracle:
         tap = builders.taps(settings.model, self.net)[-1] if settings.grid_side else ""
         render = views.Renderer(pixels, teacher.px, teacher.mean, teacher.std, compute.device)
         dtype = precision(settings.precision, self.net, compute)
-        self.backbone = Backbone(self.net, render, dtype, tap, settings.grid_side)
+        self.head_features = str(teacher.options.get(token_pooling.KEY, ""))
         self.frozen = teacher.facts.get("mode") == "frozen"
+        tokens = self.frozen and bool(self.head_features)
+        self.backbone = Backbone(self.net, render, dtype, tap, settings.grid_side, tokens)
         self.cam_side = settings.cam_side
 
     def ask(self, rows: Tensor, drawn: views.Views) -> Answers:
@@ -132,6 +144,8 @@ class Oracle:
     def what(self, dataset: Dataset) -> Json:
         """What decides an answer about an image besides the image and its view, as JSON."""
         decides = self.backbone.what(dataset, None)
+        if self.head_features:
+            decides = {**decides, token_pooling.KEY: self.head_features}
         return {**decides, "cams": self.cam_side, "frozen": self.frozen}
 
     @torch.inference_mode()
@@ -175,13 +189,15 @@ class Oracle:
         if norm is not None and last.ndim == 3:
             last = norm(last)
         features = tokens_to_map(last, self.backbone.prefix)
-        if not isinstance(head, nn.Linear) or features.shape[1] != head.in_features:
+        width = features.shape[1] * len(token_pooling.CHOICES.get(self.head_features, ("pooled",)))
+        if not isinstance(head, nn.Linear) or width != head.in_features:
             raise RecipeError(
                 f"{type(self.net).__name__} has no class activation maps: its classifier is not "
                 "one linear layer on its last map",
                 "leave distil.losses.cat and e2kd out, or name another teacher",
             )
-        return explanation_losses.cams(features, head.weight)
+        # Of a head on class token and patches, the last columns are those of the patches.
+        return explanation_losses.cams(features, head.weight[:, -features.shape[1] :])
 
 
 def in_blocks(ask: Callable[[Tensor], Answers], rows: Tensor, size: int) -> Answers:

@@ -4,7 +4,6 @@ head on its features, or used as it is.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 
@@ -13,25 +12,30 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset, Json, Network
 from edgekd.core.context import Context
-from edgekd.core.errors import RecipeError
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, network_size, timm_networks, weight_files
+from edgekd.networks import (
+    builders,
+    compute,
+    network_size,
+    timm_networks,
+    token_pooling,
+    weight_files,
+)
 from edgekd.networks.inference import logits_of, precision
 from edgekd.pipeline.stage_settings import TeacherSettings
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import RANDOM_WEIGHTS
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.settings.training_settings import AS_IT_IS
-from edgekd.training import linear_head, teacher_columns, threads, views
+from edgekd.training import threads, views
 from edgekd.training.ahead import ahead
-from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.fit import balanced, fit, shuffled
 from edgekd.training.fit_plan import FitPlan, Step, first_rate
 from edgekd.training.losses import label_losses
 from edgekd.training.processes import team
 from edgekd.training.teacher_figures import TeacherFigures
-from edgekd.training.teacher_oracle import Backbone
+from edgekd.training.teacher_head import FittedHead, HeadFit
 
 EMA = 0.99  # decay of the averaged weights that are kept: an average over about the last 100 steps
 LABEL_SMOOTHING = 0.1  # of a teacher's labels, the value of Szegedy et al. 2016 (arXiv 1512.00567)
@@ -66,7 +70,12 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
         for told in training.figures.told(model.name, origin):
             context.say(told)
     elif config.mode == "frozen":
-        how = {"head_decay": training.fit_head()}
+        head = training.fit_head()
+        how = {"head_decay": head.decay, "steps": [step.to_json() for step in head.steps]}
+        for step in head.steps:
+            context.say(f"      {model.name}, {step.told()}")
+        if head.choice:
+            options[token_pooling.KEY] = head.choice
     else:
         if origin == RANDOM_WEIGHTS:
             context.say(
@@ -196,42 +205,10 @@ class _Training:
             targets = label_losses.mixed(own, other, drawn.share[rows])
             yield self.render.gather(rows, drawn), compute.pinned(targets, self.on.device)
 
-    def fit_head(self) -> float:
-        """Fit a linear head on the frozen backbone's features of the views that training shows.
-        Returns its decay.
-
-        Raises RecipeError when the network's classifier is not one linear layer.
-        """
-        head = self.net.get_classifier()  # type: ignore[operator]
-        if not isinstance(head, nn.Linear):
-            raise RecipeError(
-                f"the classifier of {type(self.net).__name__} is not one linear layer",
-                'use teacher.mode = "finetune"',
-            )
-        config = self.config
-        known = self.labels[self.train]
-        fitted = linear_head.fit(
-            self._features(head), known, self.classes, config.head_decay, self.context.seed
-        )
-        with torch.no_grad():
-            head.weight.copy_(fitted.weight)
-            head.bias.copy_(fitted.bias)
-        return fitted.decay
-
-    def _features(self, head: nn.Module) -> linear_head.Features:
-        """Pooled features of views of the training images.
-
-        The views are those that the student will see, so that the stage "knowledge" does not ask
-        for them again.
-        """
-        # A mixed image has no single label to regress on.
-        unmixed = dataclasses.replace(self.view, mixup=0.0)
-
+    def fit_head(self) -> FittedHead:
+        """Fit a linear head on the frozen backbone's features of the views that training shows."""
         count = min(self.config.head_views or self.view.per_image, self.view.per_image)
-        backbone = Backbone(self.net.eval(), self.render, self.dtype)
-        shown = Shown(self.dataset, self.train, unmixed, self.context.seed, count)
-        cache = AnswerCache(shown, self.context)
-        read = cache.answers(teacher_columns.features(backbone, head, self.dataset))
-        return linear_head.Features(
-            read.views, len(read), lambda view, order: read.take(view, order)["pooled"].float()
+        fitting = HeadFit(
+            self.net, self.render, self.dataset, self.view, count, self.context, self.dtype
         )
+        return fitting.fit(self.config)
