@@ -186,10 +186,11 @@ def test_a_teacher_sees_and_is_asked_the_same_whatever_the_student_trains_on() -
     assert np.array_equal(*keys)
 
 
-def test_a_recipe_without_resizers_keeps_its_keys() -> None:
+def test_a_recipe_without_resizers_and_crops_keeps_its_keys() -> None:
     view = dataclasses.asdict(ViewsConfig())
+    later = ("resizers", "area")
     assert runner._without_later({"view": view, "px": 9, "resizers": ViewsConfig.resizers}) == {
-        "view": {name: value for name, value in view.items() if name != "resizers"},
+        "view": {name: value for name, value in view.items() if name not in later},
         "px": 9,
     }
     varied = {"view": {"resizers": (Resizer.IOS,)}}

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: settings, losses, device profiles, models, errors,
+"""Writes docs/reference/ from the code: settings, presets, losses, device profiles, models, errors,
 the terms of providers, and the lines of device tools.
 
     python tools/write_reference.py
@@ -20,9 +20,10 @@ from edgekd.core.errors import EdgeKDError
 from edgekd.core.resources import folder
 from edgekd.device.log_lines.line import Tool
 from edgekd.device.log_lines.table import TABLE
-from edgekd.settings import device_profiles, model_specs, recipe
+from edgekd.settings import device_profiles, model_specs, presets, recipe
 from edgekd.settings.loss_catalogue import RAMP, WEIGHT
 from edgekd.settings.loss_methods import METHODS, Method, Parameter
+from edgekd.settings.presets import Where
 from edgekd.settings.setting_types import Setting, number
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -57,7 +58,7 @@ def settings() -> str:
         (
             "A recipe is a TOML file with one table per section. All settings have defaults.\n"
             "`--set data.input_px=64` on the command line overrides the recipe. `edgekd new DIR`\n"
-            "writes a recipe with every setting in it."
+            "writes a recipe with every setting in it; those that a preset sets are comments."
         ),
         table(["setting", "default", "value", "meaning"], [_row(recipe.SETTINGS["seed"])]),
     ]
@@ -82,6 +83,33 @@ def settings() -> str:
 
 def _row(setting: Setting) -> list[str]:
     return [f"`{setting.key}`", code(setting.default), setting.expected, setting.description]
+
+
+def preset_values() -> str:
+    """Every value of the presets, with its reason."""
+    parts = [
+        "# Presets",
+        NOTE,
+        (
+            "`distil.preset` fills in the settings that nobody gave: see\n"
+            "[choose_a_preset.md](../how_to/choose_a_preset.md)."
+        ),
+    ]
+    for name, choices in presets.PRESETS.items():
+        rows = [
+            [
+                f"`{choice.key}`",
+                code(recipe.SETTINGS[choice.key].default),
+                code(choice.value),
+                "" if choice.where is Where.ALWAYS else choice.where.value,
+                choice.reason,
+            ]
+            for choice in choices
+        ]
+        parts.append(f"## {name}")
+        heads = ["setting", "default", "here", "only", "why"]
+        parts.append(table(heads, rows) if rows else "The defaults of all settings.")
+    return page(parts)
 
 
 def losses() -> str:
@@ -301,6 +329,7 @@ def device_logs() -> str:
 
 PAGES = {
     "settings.md": settings,
+    "presets.md": preset_values,
     "losses.md": losses,
     "profiles.md": profiles,
     "models.md": models,

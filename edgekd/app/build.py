@@ -39,7 +39,7 @@ from edgekd.networks.foreign.forms import is_foreign, split_weights
 from edgekd.pipeline.jobs import Done, Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
-from edgekd.settings import device_profiles, loss_catalogue, model_specs, recipe
+from edgekd.settings import device_profiles, loss_catalogue, model_specs, preset_record, recipe
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
 from edgekd.training.processes import launched
@@ -95,6 +95,8 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
             progress(Note(f"edgekd: --set {key}={value}"))
         settings = fixed.settings
     made = job(settings, asked.profile)
+    if preset := preset_record.block(settings):
+        progress(Note(f"edgekd: {preset}"))
     for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
         progress(Note(f"edgekd: {told}"))
     if told := format_packages.left_out(settings.convert, made.profile):

@@ -13,7 +13,6 @@ from edgekd.app import build, quantities, search_words
 from edgekd.app.progress import Advanced, Note, Progress, Update, steps_to
 from edgekd.app.results import SearchResult
 from edgekd.app.search_start import Prepared, safe
-from edgekd.app.settings import by_key
 from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
@@ -40,7 +39,7 @@ from edgekd.search.record import FinalistRow, SearchState
 from edgekd.search.shared_teacher import Teaching
 from edgekd.search.work import SearchWork, Terms
 from edgekd.search.worker import Worker
-from edgekd.settings import device_profiles, recipe
+from edgekd.settings import device_profiles, recipe, recipe_toml
 
 FINALISTS = "finalists"  # the folder of whole builds in the out folder
 
@@ -74,7 +73,7 @@ class Party:
         """What the study remembers."""
         prepared, settings = self.prepared, self.prepared.job.recipe
         source = prepared.job.source
-        plain = by_key(recipe.to_toml(settings))
+        plain = recipe_toml.by_key(recipe.to_toml(settings))
         for key in [key for key in plain if key == "data.source" or key.startswith("run.")]:
             del plain[key]  # another machine may see the images elsewhere
         every = [row.candidate for row in prepared.found.forecasts[prepared.devices[0].name]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,9 +24,7 @@ def recipe_of(
     RecipeError or UnknownName.
     """
     if isinstance(start, Recipe):
-        text = recipe.to_toml(start)
-        values = {**by_key(text), **recipe.parse(sets(settings)), **own}
-        return recipe.load(None, (), values)
+        return recipe.extended(start, sets(settings), own)
     return recipe.load(None if start is None else Path(start), sets(settings), own)
 
 
@@ -36,17 +33,6 @@ def sets(settings: Settings) -> list[str]:
     if not isinstance(settings, Mapping):
         return list(settings)
     return [f"{key}={_spelled(key, value)}" for key, value in settings.items()]
-
-
-def by_key(toml: str) -> dict[str, Toml]:
-    """The values of a recipe's text by key: {"data.source": ..., "seed": ...}."""
-    found: dict[str, Toml] = {}
-    for name, value in tomllib.loads(toml).items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{key}": inner for key, inner in value.items()}
-        else:
-            found[name] = value
-    return found
 
 
 def _spelled(key: str, value: Toml) -> str:

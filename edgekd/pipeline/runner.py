@@ -99,7 +99,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 # keep their keys.
 LATER: dict[str, dict[str, Any]] = {
     "": {"resizers": ViewsConfig.resizers, "frame": ()},
-    "view": {"resizers": ViewsConfig.resizers},
+    "view": {"resizers": ViewsConfig.resizers, "area": ViewsConfig.area},
     "config": {
         "options": {},
         "formats": (),
@@ -115,12 +115,23 @@ LATER: dict[str, dict[str, Any]] = {
 }
 
 
+# Settings that only choose the values of others, by the field of the stage's settings that holds
+# them. They stand in no key.
+CHOOSING: dict[str, frozenset[str]] = {
+    "config": frozenset({"preset"}),
+    "distil": frozenset({"preset"}),
+}
+
+
 def _without_later(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage, without those of LATER that are not given."""
+    """The settings of a stage, without those of LATER that are not given, and those of CHOOSING."""
     given = _given(config, LATER[""])
     for name, later in LATER.items():
         if isinstance(table := given.get(name), dict):
             given[name] = _given(table, later)
+    for name, choosing in CHOOSING.items():
+        if isinstance(table := given.get(name), dict):
+            given[name] = {key: value for key, value in table.items() if key not in choosing}
     return given
 
 

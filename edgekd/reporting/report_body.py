@@ -39,6 +39,7 @@ from edgekd.reporting.report_record import (
     Report,
     StageBlock,
 )
+from edgekd.settings import preset_record
 from edgekd.tflite.flatbuffer import read
 
 SPLITS = ("train", "val", "test")
@@ -63,6 +64,7 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         seed=job.recipe.seed,
         data=_data(dataset, done["data"].entry.digest),
         stages=[_stage(name, row) for name, row in done.items()],
+        preset=preset_record.block(job.recipe) or UNSET,
         models={
             role: _network(load(done, stage)) for role, stage in networks.items() if stage in done
         },

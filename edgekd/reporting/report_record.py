@@ -25,6 +25,7 @@ from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
+from edgekd.settings.preset_record import PresetBlock
 
 SCHEMA: Final = "edgekd.report/1"
 
@@ -184,6 +185,7 @@ class Report(Record, frozen=True, kw_only=True):
     seed: int
     data: DataBlock
     stages: list[StageBlock]
+    preset: PresetBlock | UnsetType = UNSET  # absent for "standard"
     models: dict[str, NetworkBlock]  # by role: "teacher", "student", "pruned"
     training: dict[str, list[EpochRow]]  # by stage
     accuracy: Accuracy | UnsetType = UNSET

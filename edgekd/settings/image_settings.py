@@ -206,6 +206,14 @@ class ViewsConfig:
     aspect: Annotated[
         float, Meta(ge=0, le=2, description="Largest change of the aspect ratio, as a natural log.")
     ] = 0.08
+    area: Annotated[
+        Share,
+        Meta(
+            description="Smallest share of the image's area that a crop shows, with sides in a "
+            "ratio of 3:4 to 4:3, in place of scale, shift and aspect; 0: no such crop "
+            "(Szegedy et al. 2015, arXiv 1409.4842)."
+        ),
+    ] = 0.0
     flip: Annotated[Share, Meta(description="Probability of a horizontal mirror image.")] = 0.5
     brightness: Annotated[
         Share, Meta(description="Largest value added to or taken from pixels in 0..1.")

@@ -9,22 +9,21 @@ error that offers the nearest known one.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from edgekd.core.errors import RecipeError, UnknownName
-from edgekd.settings import loss_catalogue, model_specs, recipe_toml
+from edgekd.settings import loss_catalogue, model_specs, presets, recipe_checks, recipe_toml
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.port_settings import PortsConfig
+from edgekd.settings.recipe_tables import LOSSES, SECTIONS, SETTINGS, TABLES, Recipe, changed
 from edgekd.settings.run_settings import RunConfig
-from edgekd.settings.setting_types import Seed, Setting, Toml, check_text, settings_of, spoken
+from edgekd.settings.setting_types import Setting, Toml, check_text, spoken
 from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
 from edgekd.settings.verdict_settings import (
     AppInputsConfig,
@@ -62,56 +61,11 @@ __all__ = [
     "TeacherConfig",
     "ViewsConfig",
     "changed",
+    "extended",
     "load",
     "parse",
     "to_toml",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The whole configuration of a build: one table per stage, and the seed."""
-
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    views: ViewsConfig = dataclasses.field(default_factory=ViewsConfig)
-    teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
-    distil: DistilConfig = dataclasses.field(default_factory=DistilConfig)
-    edits: EditsConfig = dataclasses.field(default_factory=EditsConfig)
-    federated: FederatedConfig = dataclasses.field(default_factory=FederatedConfig)
-    prune: PruneConfig = dataclasses.field(default_factory=PruneConfig)
-    qat: QatConfig = dataclasses.field(default_factory=QatConfig)
-    ports: PortsConfig = dataclasses.field(default_factory=PortsConfig)
-    certify: CertifyConfig = dataclasses.field(default_factory=CertifyConfig)
-    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
-    confidence: ConfidenceConfig = dataclasses.field(default_factory=ConfidenceConfig)
-    app_inputs: AppInputsConfig = dataclasses.field(default_factory=AppInputsConfig)
-    subgroups: SubgroupConfig = dataclasses.field(default_factory=SubgroupConfig)
-    medical: MedicalConfig = dataclasses.field(default_factory=MedicalConfig)
-    card: CardConfig = dataclasses.field(default_factory=CardConfig)
-    bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
-    convert: ConvertConfig = dataclasses.field(default_factory=ConvertConfig)
-    run: RunConfig = dataclasses.field(default_factory=RunConfig)
-    seed: Annotated[Seed, Meta(description="Seed of everything random in a build.")] = 0
-
-
-SECTIONS: dict[str, type] = {
-    name: table for name, table in get_type_hints(Recipe).items() if name != "seed"
-}
-LOSSES = "distil.losses"  # a table inside a section
-TABLES = ("teacher.terms", "distil.options")  # settings that are, or may be, tables
-
-# Every setting by its full name, such as "data.input_px".
-SETTINGS: dict[str, Setting] = {
-    setting.key: setting
-    for setting in (
-        settings_of(Recipe)["seed"],
-        *(
-            setting
-            for section, table in SECTIONS.items()
-            for setting in settings_of(table, f"{section}.").values()
-        ),
-    )
-}
 
 
 def load(
@@ -119,16 +73,46 @@ def load(
 ) -> Recipe:
     """Read a recipe, apply `--set` texts, then `overrides` ({"data.source": ..., "seed": ...}).
 
-    Raises RecipeError or UnknownName with the file or the key in the message.
+    A preset then fills in the settings that none of these gives. Raises RecipeError or UnknownName
+    with the file or the key in the message.
     """
     model_specs.look_beside(path)
     read = {} if path is None else recipe_toml.read(path)
-    typed = parse(sets)
-    values = {**read, **typed, **(overrides or {})}
+    return _layered(read, str(path) if path else "--set", parse(sets), overrides or {})
+
+
+def extended(
+    start: Recipe, sets: Iterable[str] = (), overrides: Mapping[str, Toml] | None = None
+) -> Recipe:
+    """A recipe with `--set` texts and then `overrides` applied, as `load` applies them to a file.
+
+    What the preset of `start` has filled in is filled in again. Of a Recipe that was not loaded,
+    the settings that differ from their defaults count as given.
+    """
+    every = recipe_toml.by_key(to_toml(start))
+    kept = {key: value for key, value in every.items() if key in start.given}
+    base = recipe_toml.by_key(to_toml(_filled(kept, dict.fromkeys(kept, ""), "")))
+    own = {key: value for key, value in every.items() if key in kept or value != base[key]}
+    return _layered(own, "the recipe", parse(sets), overrides or {})
+
+
+def _layered(
+    read: Mapping[str, Toml], where: str, typed: Mapping[str, Toml], overrides: Mapping[str, Toml]
+) -> Recipe:
+    """The checked recipe of values in three layers, the last of which wins. `where`: the first."""
+    values = {**presets.own(read, {**typed, **overrides}), **typed, **overrides}
     # A later value replaces an earlier one, and so does its place in messages.
-    places = {**dict.fromkeys(read, str(path)), **dict.fromkeys(typed, "--set")}
-    places.update(dict.fromkeys(overrides or {}, "the arguments"))
-    return _build(values, places, str(path) if path else "--set")
+    places = {**dict.fromkeys(read, where), **dict.fromkeys(typed, "--set")}
+    places.update(dict.fromkeys(overrides, "the arguments"))
+    recipe = _filled(values, places, where)
+    recipe_checks.check_together(recipe, where)
+    return recipe
+
+
+def _filled(values: Mapping[str, Toml], places: Mapping[str, str], where: str) -> Recipe:
+    """The recipe of some values, and of its preset for the others."""
+    recipe = dataclasses.replace(_build(values, places, where), given=presets.given(values))
+    return changed(recipe, presets.filled(recipe))
 
 
 def parse(sets: Iterable[str]) -> dict[str, Toml]:
@@ -142,15 +126,6 @@ def parse(sets: Iterable[str]) -> dict[str, Toml]:
             )
         values[key.strip()] = recipe_toml.parse_value(value.strip())
     return values
-
-
-def changed(recipe: Recipe, values: Mapping[str, Toml]) -> Recipe:
-    """A recipe with some settings changed ({"data.input_px": 64}). The values are not checked."""
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        table = dataclasses.replace(getattr(recipe, section), **{name: value})
-        recipe = dataclasses.replace(recipe, **{section: table})
-    return recipe
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -190,9 +165,7 @@ def _build(values: Mapping[str, Toml], places: Mapping[str, str], where: str) ->
         _federate(tables, where)
     distil = DistilConfig(**tables.pop("distil"), losses=loss_catalogue.read(losses, where))
     rest = {name: SECTIONS[name](**table) for name, table in tables.items()}
-    recipe = Recipe(**rest, distil=distil, federated=federated, seed=seed)
-    _check_together(recipe, where)
-    return recipe
+    return Recipe(**rest, distil=distil, federated=federated, seed=seed)
 
 
 def _setting(key: str, where: str) -> Setting:
@@ -294,56 +267,3 @@ def _federate(tables: _Tables, where: str) -> None:
             "none",
             "leave one of the two out",
         )
-
-
-def _check_together(recipe: Recipe, where: str) -> None:
-    """Raise RecipeError for settings that contradict each other."""
-    if recipe.prune.ratio and recipe.prune.target_macs:
-        raise RecipeError(
-            f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "
-            "is cut",
-            "leave one of them at 0",
-        )
-    if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:
-        raise RecipeError(
-            f"{where}: qat.alpha is {recipe.qat.alpha}, so that QAT would see the labels that "
-            "distil.labels withholds",
-            "leave qat.alpha at 1",
-        )
-    if recipe.distil.balance == "group" and not recipe.distil.groups:
-        raise RecipeError(
-            f'{where}: distil.balance = "group" needs the group of each image',
-            "name a CSV of image,group in distil.groups",
-        )
-    if recipe.federated.on and recipe.data.cache == "none":
-        raise RecipeError(
-            f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
-            "leave data.cache out",
-        )
-    recipe.ports.check(recipe.data.input_px, recipe.convert, where)
-    _check_labels(recipe.data, where)
-
-
-def _check_labels(data: DataConfig, where: str) -> None:
-    """Raise RecipeError for settings of groups and of uncertain labels that make no sense."""
-    if data.group_pattern and data.group_column not in ("auto", "patient_key"):
-        raise RecipeError(
-            f"{where}: data.group_pattern and data.group_column are both set, and each names the "
-            "groups",
-            "leave one of them out",
-        )
-    try:
-        re.compile(data.group_pattern)
-    except re.error as error:
-        raise RecipeError(
-            f"{where}: data.group_pattern is {data.group_pattern!r}, which is no regular "
-            f"expression ({error})",
-            r"write one such as --set 'data.group_pattern=patient\d+'",
-        ) from None
-    if data.uncertain.startswith("soft:"):
-        low, high = data.uncertain.removeprefix("soft:").split("-")
-        if float(low) > float(high):
-            raise RecipeError(
-                f"{where}: data.uncertain is {data.uncertain!r}, but {low} is more than {high}",
-                f"--set data.uncertain=soft:{high}-{low}",
-            )

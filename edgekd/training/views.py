@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from edgekd.data.on_demand import PixelRows
 from edgekd.networks.compute import CPU, moved, pinned
 from edgekd.settings.recipe import ViewsConfig
+from edgekd.training import view_places
 from edgekd.training.counted_random import Numbers, drawn, number, scramble, shares
 from edgekd.training.pixels import Pixels, on_device
 from edgekd.training.view_sizes import RESIZED_FROM, Resizing, cut_out, resized, shrunk
@@ -104,33 +104,12 @@ def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tens
     added, unless one of them comes to lie closer.
     """
     streams, count = starts(seed, view, images), len(images)
-
-    # In float64, so that the last bit of a float32 does not depend on where an image lies.
-    def uniform(name: str, low: float, high: float) -> NDArray[np.float64]:
-        return low + (high - low) * shares(streams, name)
-
-    def chance(name: str, share: float) -> NDArray[np.float64]:
-        return (shares(streams, name) < share).astype(np.float64)
-
-    zoom = 1 + uniform("zoom", -config.scale, config.scale)
-    stretch = np.exp(uniform("aspect", -config.aspect, config.aspect) / 2)
-    angle = uniform("angle", -config.rotate, config.rotate) * (math.pi / 180)
-    mirror = 1 - 2 * chance("flip", config.flip)
-    cos, sin = np.cos(angle), np.sin(angle)
-    shift_x, shift_y = (
-        uniform(name, -2 * config.shift, 2 * config.shift) for name in ("shift x", "shift y")
-    )
-    affine = np.stack(
-        [  # from output to input coordinates in -1 .. 1, as F.grid_sample uses them
-            np.stack([cos * zoom * stretch * mirror, -sin * zoom / stretch, shift_x], -1),
-            np.stack([sin * zoom * stretch * mirror, cos * zoom / stretch, shift_y], -1),
-        ],
-        1,
-    )
+    uniform = functools.partial(view_places.uniform, streams)
+    chance = functools.partial(view_places.chance, streams)
     side = uniform("side", 0.15, 0.4) * chance("erase", config.erase)  # 2 to 16 % of the area
     left, top = (shares(streams, name) * (1 - side) for name in ("left", "top"))
     return Views(
-        affine=_single(affine),
+        affine=_single(view_places.affine(config, streams)),
         gain=_single(1 + uniform("gain", -config.contrast, config.contrast)),
         offset=_single(uniform("offset", -config.brightness, config.brightness)),
         gamma=_single(np.exp(uniform("gamma", -config.gamma, config.gamma))),

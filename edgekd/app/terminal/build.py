@@ -59,6 +59,8 @@ def show_result(say: Say, result: BuildResult, until: str | None, *, json: bool)
 def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     """One build: its data, the accuracy after each stage, the file, and where the report is."""
     say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
+    if preset := present(report.preset):
+        say(safe(str(preset)))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
     if accuracy := present(report.accuracy):

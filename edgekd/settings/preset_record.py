@@ -1,0 +1,102 @@
+"""What a preset came to in one build: as a record for reports, and in words."""
+
+from __future__ import annotations
+
+import enum
+
+from edgekd.core.records import Record
+from edgekd.settings import presets, recipe_toml
+from edgekd.settings.presets import Choice, Where
+from edgekd.settings.recipe_tables import Recipe, value
+
+Value = bool | int | float | str
+
+
+class By(enum.StrEnum):
+    """Who chose the value of a setting.
+
+    `PLAN`: neither the preset nor the user, such as a search that fits trainings into its time.
+    `NOBODY`: it was left at its default, because the preset's value has no meaning in this build.
+    """
+
+    PRESET = "preset"
+    USER = "user"
+    PLAN = "plan"
+    NOBODY = "nobody"
+
+
+class PresetRow(Record, frozen=True):
+    """A setting of a preset. `preset`: the value there, and `reason` for it. `used`: in the build,
+    chosen `by`.
+    """
+
+    setting: str
+    preset: Value
+    used: Value
+    by: By
+    reason: str
+
+
+class PresetBlock(Record, frozen=True):
+    """The preset of a build, `distil.preset`, with each setting that it has."""
+
+    name: str
+    settings: list[PresetRow]
+
+    def __str__(self) -> str:
+        """In words: "preset quick: distil.epochs 5, qat.epochs 1; yours: views.per_image 4"."""
+        parts = []
+        for by, mark in MARKS.items():
+            rows = [row for row in self.settings if row.by is by]
+            names = [
+                row.setting if by is By.NOBODY else f"{row.setting} {spoken(row.used)}"
+                for row in rows
+            ]
+            if rows:
+                parts.append(f"{mark}{', '.join(names)}")
+            elif by is By.PRESET:
+                parts.append("sets nothing here")
+        return f"preset {self.name}: {'; '.join(parts)}"
+
+
+# How the settings that were chosen in one way are introduced, in this order.
+MARKS = {
+    By.PRESET: "",
+    By.USER: "yours: ",
+    By.PLAN: "planned: ",
+    By.NOBODY: "left out, since no teacher answers about each view: ",
+}
+
+
+def spoken(found: Value) -> str:
+    """A value as it is written behind a setting's name: 0.3, 1, true, "withheld"."""
+    return f"{found:g}" if isinstance(found, float) else recipe_toml.spelled(found)
+
+
+def block(recipe: Recipe) -> PresetBlock | None:
+    """What the preset of a recipe came to; None for "standard", which is the defaults."""
+    name = recipe.distil.preset
+    if name == presets.STANDARD:
+        return None
+    rows = [
+        _row(choice, recipe)
+        for choice in presets.PRESETS[name]
+        if presets.applies(choice, recipe) or _is_left_out(choice, recipe)
+    ]
+    return PresetBlock(name, rows)
+
+
+def _is_left_out(choice: Choice, recipe: Recipe) -> bool:
+    """Whether a setting that does not apply is worth telling of."""
+    return choice.where in (Where.TAUGHT, Where.ANY_VIEW) and not recipe.convert.model
+
+
+def _row(choice: Choice, recipe: Recipe) -> PresetRow:
+    used = value(recipe, choice.key)
+    if presets.applies(choice, recipe) and used == choice.value:
+        by = By.PRESET
+    elif choice.key in recipe.given:
+        by = By.USER
+    else:
+        by = By.PLAN if presets.applies(choice, recipe) else By.NOBODY
+    return PresetRow(choice.key, choice.value, used, by, choice.reason)

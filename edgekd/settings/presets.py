@@ -1,0 +1,164 @@
+"""Presets: sets of ordinary settings that `distil.preset` fills in, each with its reason.
+
+A preset gives a value to the settings that nobody gave: neither the recipe, nor `--set`, nor an
+option of the command line. Whatever is given wins, one setting at a time. "standard" is the
+defaults of all settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+from edgekd.settings.recipe_tables import SETTINGS, Recipe, setting_name
+from edgekd.settings.setting_types import Toml
+from edgekd.settings.training_settings import PresetName
+
+KEY = "distil.preset"
+STANDARD: PresetName = "standard"
+
+
+class Where(enum.Enum):
+    """The builds in which a preset sets a setting."""
+
+    ALWAYS = "everywhere"
+    TAUGHT = "where teachers or clients answer about every view"
+    ANY_VIEW = "where no answers are about whole images alone"
+    FINETUNED = "where the teacher is trained"
+    FROZEN = "where only the teacher's head is fitted"
+    PRUNED = "where the student is pruned"
+    CLIENTS = "where clients teach"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A setting of a preset, by its key. `where` it is set, and the `reason` for its value."""
+
+    key: str
+    value: bool | int | float | str
+    reason: str
+    where: Where = Where.ALWAYS
+
+
+_QUICK = (
+    Choice("distil.epochs", 5, "a quarter of standard; it shows whether a student learns at all"),
+    Choice("views.per_image", 2, "a quarter of standard, and so of the teacher's answers"),
+    Choice("qat.epochs", 1, "the ranges settle within one epoch"),
+    Choice("teacher.epochs", 3, "less than half of standard", Where.FINETUNED),
+    Choice("prune.epochs", 1, "a fifth of standard", Where.PRUNED),
+    Choice("federated.epochs", 5, "clients train as long as the student", Where.CLIENTS),
+)
+
+# Function matching: Beyer et al. 2022 (arXiv 2106.05237), who train 10 to 100 times as long as is
+# usual.
+_PATIENT = (
+    Choice(
+        "distil.epochs",
+        200,
+        "ten times standard, on one long cosine: what the student sees hardly repeats, so that it "
+        "goes on learning",
+    ),
+    Choice(
+        "views.per_image",
+        40,
+        "five times standard; an epoch shows one of them, so that each is seen five times",
+    ),
+    Choice(
+        "views.mixup",
+        1.0,
+        "mixtures show what the teacher answers between the images; it sees the same mixtures",
+        Where.ANY_VIEW,
+    ),
+    Choice(
+        "views.area",
+        0.3,
+        "crops of a third of the image and more are very different inputs, which still show what "
+        "the image is about",
+        Where.ANY_VIEW,
+    ),
+    Choice(
+        "distil.alpha",
+        1.0,
+        "KL divergence alone: the label of an image need not hold for a crop or a mixture",
+        Where.TAUGHT,
+    ),
+    Choice("distil.labels", "withheld", "KL divergence alone", Where.TAUGHT),
+    Choice("distil.pooled", 0.0, "KL divergence alone", Where.TAUGHT),
+    Choice("distil.temperature", 1.0, "the teacher's own answers are matched", Where.TAUGHT),
+    Choice(
+        "teacher.head_views",
+        8,
+        "as many as in standard: the head is fitted on views without mixup, which nothing else "
+        "asks the teacher about",
+        Where.FROZEN,
+    ),
+)
+
+PRESETS: dict[PresetName, tuple[Choice, ...]] = {
+    "quick": _QUICK,
+    "standard": (),
+    "patient": _PATIENT,
+}
+# Every setting that some preset sets.
+KEYS = tuple(dict.fromkeys(choice.key for choices in PRESETS.values() for choice in choices))
+
+
+def filled(recipe: Recipe) -> dict[str, Toml]:
+    """What the preset of a recipe sets in it, by key: choices that apply and are not given."""
+    return {
+        choice.key: choice.value
+        for choice in PRESETS[recipe.distil.preset]
+        if choice.key not in recipe.given and applies(choice, recipe)
+    }
+
+
+def applies(choice: Choice, recipe: Recipe) -> bool:
+    """Whether a build has a use for the setting of a choice."""
+    if recipe.convert.model and not _of_conversion(choice, recipe):
+        return False
+    plain = bool(recipe.distil.logs) or recipe.distil.answers == "corrected"
+    taught = recipe.teacher.name != "none" or recipe.federated.on
+    trained = taught and not recipe.distil.logs and not recipe.federated.on
+    match choice.where:
+        case Where.TAUGHT:
+            return taught and not plain
+        case Where.ANY_VIEW:
+            return not plain
+        case Where.FINETUNED:
+            return trained and recipe.teacher.mode == "finetune" and not recipe.teacher.as_it_is
+        case Where.FROZEN:
+            return trained and recipe.teacher.mode == "frozen"
+        case Where.PRUNED:
+            return bool(recipe.prune.ratio or recipe.prune.target_macs)
+        case Where.CLIENTS:
+            return recipe.federated.on
+        case Where.ALWAYS:
+            return True
+
+
+def _of_conversion(choice: Choice, recipe: Recipe) -> bool:
+    """Whether a finished network of the user's, which QAT alone trains, has a use for a setting."""
+    return bool(recipe.qat.epochs) and choice.key.partition(".")[0] in ("views", "qat")
+
+
+def own(read: Mapping[str, Toml], later: Mapping[str, Toml]) -> dict[str, Toml]:
+    """The values of a recipe's file, without those of its preset where `later` names another one.
+
+    A file that a build has written holds the values of its preset. They are not the user's, and
+    stand back for those of the other preset. A file that names no preset has only the user's.
+    """
+    before, named = read.get(KEY), later.get(KEY)
+    replaced = next((each for name, each in PRESETS.items() if name == before), None)
+    if replaced is None or named is None or before == named:
+        return dict(read)
+    standing = {key: SETTINGS[key].default for key in KEYS}
+    standing |= {choice.key: choice.value for choice in replaced}
+    return {
+        key: value for key, value in read.items() if key not in standing or value != standing[key]
+    }
+
+
+def given(values: Mapping[str, Toml]) -> frozenset[str]:
+    """The settings that some values give, by key."""
+    return frozenset(map(setting_name, values))

@@ -1,0 +1,62 @@
+"""Settings that contradict each other."""
+
+from __future__ import annotations
+
+import re
+
+from edgekd.core.errors import RecipeError
+from edgekd.settings.image_settings import DataConfig
+from edgekd.settings.recipe_tables import Recipe
+
+
+def check_together(recipe: Recipe, where: str) -> None:
+    """Raise RecipeError for settings that contradict each other."""
+    if recipe.prune.ratio and recipe.prune.target_macs:
+        raise RecipeError(
+            f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "
+            "is cut",
+            "leave one of them at 0",
+        )
+    if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:
+        raise RecipeError(
+            f"{where}: qat.alpha is {recipe.qat.alpha}, so that QAT would see the labels that "
+            "distil.labels withholds",
+            "leave qat.alpha at 1, or --set distil.labels=given",
+        )
+    if recipe.distil.balance == "group" and not recipe.distil.groups:
+        raise RecipeError(
+            f'{where}: distil.balance = "group" needs the group of each image',
+            "name a CSV of image,group in distil.groups",
+        )
+    if recipe.federated.on and recipe.data.cache == "none":
+        raise RecipeError(
+            f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
+            "leave data.cache out",
+        )
+    recipe.ports.check(recipe.data.input_px, recipe.convert, where)
+    _check_labels(recipe.data, where)
+
+
+def _check_labels(data: DataConfig, where: str) -> None:
+    """Raise RecipeError for settings of groups and of uncertain labels that make no sense."""
+    if data.group_pattern and data.group_column not in ("auto", "patient_key"):
+        raise RecipeError(
+            f"{where}: data.group_pattern and data.group_column are both set, and each names the "
+            "groups",
+            "leave one of them out",
+        )
+    try:
+        re.compile(data.group_pattern)
+    except re.error as error:
+        raise RecipeError(
+            f"{where}: data.group_pattern is {data.group_pattern!r}, which is no regular "
+            f"expression ({error})",
+            r"write one such as --set 'data.group_pattern=patient\d+'",
+        ) from None
+    if data.uncertain.startswith("soft:"):
+        low, high = data.uncertain.removeprefix("soft:").split("-")
+        if float(low) > float(high):
+            raise RecipeError(
+                f"{where}: data.uncertain is {data.uncertain!r}, but {low} is more than {high}",
+                f"--set data.uncertain=soft:{high}-{low}",
+            )

@@ -1,0 +1,174 @@
+"""Presets fill in what nobody gave, whatever is given wins, and "standard" changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.app import cli
+from edgekd.app import settings as app_settings
+from edgekd.pipeline import runner
+from edgekd.settings import preset_record, presets, recipe
+from edgekd.settings.preset_record import By
+from edgekd.settings.recipe import Recipe, ViewsConfig
+from edgekd.settings.recipe_tables import value
+from edgekd.training import answer_keys, view_places, views
+
+PATIENT, QUICK = "distil.preset=patient", "distil.preset=quick"
+
+
+def by(settings: Recipe) -> dict[str, By]:
+    """Who chose each setting of the preset."""
+    block = preset_record.block(settings)
+    assert block is not None
+    return {row.setting: row.by for row in block.settings}
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_value_of_a_preset_is_one_that_its_setting_takes(name: str) -> None:
+    settings = recipe.load(None, [f"distil.preset={name}"])
+    for choice in presets.PRESETS[settings.distil.preset]:
+        checked = recipe.SETTINGS[choice.key].check(choice.value)
+        assert checked == choice.value
+        assert type(checked) is type(choice.value), choice.key
+        if presets.applies(choice, settings):
+            assert value(settings, choice.key) == choice.value
+            assert choice.value != recipe.SETTINGS[choice.key].default
+
+
+def test_standard_is_the_defaults() -> None:
+    assert recipe.load(None, ["distil.preset=standard"]) == Recipe()
+    assert preset_record.block(Recipe()) is None
+
+
+def test_what_is_given_wins_one_by_one(tmp_path: Path) -> None:
+    """In the recipe, by --set or by an option, and also where it is the default."""
+    file = tmp_path / "r.toml"
+    file.write_text('[distil]\npreset = "patient"\nepochs = 20\n')
+    found = recipe.load(file, ["views.mixup=0"], {"distil.temperature": 3})
+    assert (found.distil.epochs, found.views.mixup, found.distil.temperature) == (20, 0, 3)
+    assert (found.views.area, found.distil.alpha, found.distil.labels) == (0.3, 1, "withheld")
+    chosen = by(found)
+    mine = {"distil.epochs", "views.mixup", "distil.temperature"}
+    assert {key for key, who in chosen.items() if who is By.USER} == mine
+    assert {*chosen.values()} == {By.USER, By.PRESET}
+    told = str(preset_record.block(found))
+    assert told.startswith("preset patient: views.per_image 40, views.area 0.3, ")
+    assert told.endswith("; yours: distil.epochs 20, views.mixup 0, distil.temperature 3")
+
+
+def test_another_preset_by_set_replaces_that_of_the_file(tmp_path: Path) -> None:
+    """Also in a file that a build has written, which holds the values of its own preset."""
+    short, whole = tmp_path / "short.toml", tmp_path / "whole.toml"
+    short.write_text('[distil]\npreset = "patient"\nlr = 0.1\n[qat]\nepochs = 4\n')
+    whole.write_text(recipe.to_toml(recipe.load(short)))
+    assert recipe.load(whole) == recipe.load(short)
+    for file in (short, whole):
+        found = recipe.load(file, [QUICK])
+        expected = recipe.load(None, [QUICK, "distil.lr=0.1", "qat.epochs=4"])
+        assert found == expected
+        back = recipe.load(file, ["distil.preset=standard"])
+        assert back == recipe.load(None, ["distil.lr=0.1", "qat.epochs=4"])
+    bare = tmp_path / "bare.toml"
+    bare.write_text("[distil]\nepochs = 20\n")  # names no preset: its values are the user's
+    assert recipe.load(bare, [PATIENT]).distil.epochs == 20
+
+
+def test_a_new_recipe_leaves_a_preset_its_settings(tmp_path: Path) -> None:
+    assert cli.main(["new", str(tmp_path)]) == 0
+    file = tmp_path / "recipe.toml"
+    assert recipe.load(file) == Recipe()
+    file.write_text(file.read_text().replace('preset = "standard"', 'preset = "patient"'))
+    assert recipe.load(file) == recipe.load(None, [PATIENT])
+
+
+def test_a_recipe_in_python_takes_a_preset() -> None:
+    loaded = recipe.load(None, [PATIENT, "distil.epochs=20"])
+    assert app_settings.recipe_of(loaded, (), {}) == loaded
+    assert app_settings.recipe_of(loaded, [QUICK], {}) == recipe.load(
+        None, [QUICK, "distil.epochs=20"]
+    )
+    edited = dataclasses.replace(loaded, distil=dataclasses.replace(loaded.distil, alpha=0.5))
+    assert app_settings.recipe_of(edited, {"seed": 3}, {}).distil.alpha == 0.5
+    made = Recipe(distil=recipe.DistilConfig(preset="patient", lr=0.1))
+    assert app_settings.recipe_of(made, (), {}) == recipe.load(None, [PATIENT, "distil.lr=0.1"])
+
+
+@pytest.mark.parametrize(
+    ("sets", "mixup", "labels"),
+    [
+        ([], 1.0, "withheld"),
+        (["federated.clients=2"], 1.0, "withheld"),
+        (["distil.answers=live"], 1.0, "withheld"),
+        (["teacher.name=none"], 1.0, "given"),  # the labels are mixed
+        (["distil.logs=answers.csv"], 0.0, "given"),  # about whole images
+        (["distil.answers=corrected"], 0.0, "given"),
+    ],
+)
+def test_patient_is_defined_without_a_teacher_of_every_view(
+    sets: list[str], mixup: float, labels: str
+) -> None:
+    found = recipe.load(None, [PATIENT, *sets])
+    assert (found.distil.epochs, found.views.per_image) == (200, 40)
+    assert (found.views.mixup, found.distil.labels) == (mixup, labels)
+    left = labels == "given"
+    assert ("left out, since no teacher" in str(preset_record.block(found))) == left
+
+
+def test_a_conversion_takes_the_views_of_a_preset_where_it_trains() -> None:
+    given = ["convert.model=net.onnx", PATIENT]
+    trained = recipe.load(None, [*given, "qat.epochs=2"])
+    assert (trained.views.per_image, trained.distil.epochs) == (40, 20)
+    untouched = recipe.load(None, [*given, "qat.epochs=0"])
+    assert untouched.views == ViewsConfig()
+    assert str(preset_record.block(untouched)) == "preset patient: sets nothing here"
+
+
+def test_a_plan_that_changes_a_setting_is_told_apart_from_the_user() -> None:
+    found = recipe.changed(recipe.load(None, [QUICK]), {"distil.epochs": 7})
+    assert str(preset_record.block(found)).endswith("; planned: distil.epochs 7")
+
+
+def test_a_preset_is_in_no_key_and_its_values_are() -> None:
+    config = {"config": {"preset": "quick", "epochs": 5}, "distil": {"preset": "patient"}}
+    assert runner._without_later(config) == {"config": {"epochs": 5}, "distil": {}}
+    assert runner._without_later({"view": {"area": 0.3}}) == {"view": {"area": 0.3}}
+
+
+MANY = np.arange(2000, dtype=np.uint64)
+ROWS = torch.arange(2000)
+
+
+def test_a_crop_lies_in_its_image_and_has_the_area_and_the_sides_that_are_asked_for() -> None:
+    still = ViewsConfig(area=0.3, rotate=0, flip=0)
+    drawn = view_places.affine(still, views.starts(0, 0, MANY))
+    wide, high = drawn[:, 0, 0], drawn[:, 1, 1]
+    assert (drawn[:, 0, 1] == 0).all()
+    area, ratio = wide * high, wide / high
+    assert area.min() == pytest.approx(0.3, abs=0.01)
+    assert area.max() == pytest.approx(1, abs=0.01)
+    assert abs(area.mean() - 0.65) < 0.02
+    assert ratio.min() == pytest.approx(3 / 4, abs=0.01)
+    assert ratio.max() == pytest.approx(4 / 3, abs=0.01)
+    for side, middle in ((wide, drawn[:, 0, 2]), (high, drawn[:, 1, 2])):
+        assert (np.abs(middle) + side <= 1 + 1e-12).all()
+        assert abs(middle.mean()) < 0.02
+
+
+def test_without_crops_views_and_their_keys_are_as_before() -> None:
+    """The sum of what version 0.2.0 drew, and the key that it gave the first answer."""
+    config = ViewsConfig(mixup=0.4)
+    drawn = views.draw(config, 3, 1, MANY, ROWS)
+    assert drawn.affine.double().sum().item() == 1968.297345437164
+    keys = answer_keys.of_view(config, 3, 1, MANY, ROWS, drawn)
+    assert int(keys[0]) == 4719836758359423954
+    cropped = dataclasses.replace(config, area=0.3)
+    other = views.draw(cropped, 3, 1, MANY, ROWS)
+    assert torch.equal(other.partner, drawn.partner)
+    assert not torch.equal(other.affine, drawn.affine)
+    changed = answer_keys.of_view(cropped, 3, 1, MANY, ROWS, other)
+    assert not np.intersect1d(keys, changed).size
