@@ -8,9 +8,11 @@ import re
 
 import pytest
 
+from edgekd.core.records import to_json
 from edgekd.reporting import charts
 from edgekd.reporting.html_report import page
 from edgekd.reporting.text import percent
+from edgekd.settings import preset_record, recipe
 from tests.html_reader import Page
 from tests.sample_report import (
     EXAMPLES,
@@ -358,3 +360,12 @@ def test_data_stages_and_provenance(full):
     assert {SHA, SHA[::-1]} <= set(full.values("code", "title"))
     for told in ("CC BY 4.0", "7 groups have images", SHA, "0.1.0", "21.6 M", "18.1 M"):
         assert told in full.text
+
+
+def test_a_preset_stands_above_the_training_with_its_values_and_reasons(full):
+    assert "Preset" not in full.text
+    settings = recipe.load(None, ["distil.preset=quick", "distil.epochs=7"])
+    found = shown({**whole(), "preset": to_json(preset_record.block(settings))})
+    assert "Preset quick: views.per_image 2, qat.epochs 1, teacher.epochs 3; yours: " in found.text
+    assert found.row("distil.epochs").startswith("distil.epochs 5 7 you ")
+    assert found.row("views.per_image").startswith("views.per_image 2 2 the preset a quarter of")

@@ -1,0 +1,48 @@
+"""What the preset of the build set, and why: the head of the section on training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from edgekd.core.records import present
+from edgekd.reporting.report_record import Report
+from edgekd.settings.preset_record import By, spoken
+
+WHO = {
+    By.PRESET: "the preset",
+    By.USER: "you",
+    By.PLAN: "the plan of the training",
+    By.NOBODY: "left out: no teacher answers about each view",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetLine:
+    """One setting of the preset."""
+
+    setting: str
+    preset: str
+    used: str
+    by: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetView:
+    """The preset in words, and a row for each of its settings."""
+
+    words: str
+    rows: list[PresetLine]
+
+
+def preset(report: Report) -> PresetView | None:
+    """The preset of the build; None for "standard"."""
+    block = present(report.preset)
+    if block is None:
+        return None
+    rows = [
+        PresetLine(row.setting, spoken(row.preset), spoken(row.used), WHO[row.by], row.reason)
+        for row in block.settings
+    ]
+    told = str(block)
+    return PresetView(told[0].upper() + told[1:], rows)
