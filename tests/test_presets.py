@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.app import cli
+from edgekd.app import build, cli, search_command
 from edgekd.app import settings as app_settings
+from edgekd.app.arguments import Build
+from edgekd.app.search_arguments import Search
 from edgekd.pipeline import runner
 from edgekd.settings import preset_record, presets, recipe
 from edgekd.settings.preset_record import By
@@ -84,6 +86,16 @@ def test_a_new_recipe_leaves_a_preset_its_settings(tmp_path: Path) -> None:
     assert recipe.load(file) == Recipe()
     file.write_text(file.read_text().replace('preset = "standard"', 'preset = "patient"'))
     assert recipe.load(file) == recipe.load(None, [PATIENT])
+
+
+def test_the_option_of_build_and_of_search_wins_over_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('[distil]\npreset = "patient"\n')
+    asked = Build(file, preset="quick", settings=["qat.epochs=2"])
+    found = app_settings.recipe_of(asked.recipe, asked.settings, build.own_settings(asked))
+    assert found == recipe.load(None, [QUICK, "qat.epochs=2"])
+    line = search_command.line(Search(file, max_size=2e6, preset="quick"))
+    assert "--preset quick" in line
 
 
 def test_a_recipe_in_python_takes_a_preset() -> None:

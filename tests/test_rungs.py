@@ -158,13 +158,14 @@ def test_one_teacher_serves_all_sizes(
         ({}, 1, 98, 2, True),  # the cheapest there is
         ({"views.per_image": 4}, 600, 140, 4, True),
         ({"views.per_image": 16}, 1, 98, 16, True),  # another number than the default was asked for
+        ({"distil.preset": "patient"}, 1, 98, 2, True),  # whose number nobody asked for
         ({"teacher.mode": "finetune", "teacher.epochs": 4}, 3000, 140, 8, True),
     ],
 )
 def test_the_teacher_takes_a_third_of_the_time(
     changes: dict[str, Toml], seconds: float, px: int, views: int, cut: bool
 ) -> None:
-    asked = recipe.changed(Recipe(), {"teacher.mode": "frozen", **changes})
+    asked = recipe.load(None, (), {"teacher.mode": "frozen", **changes})
     sides = (238, 140, 98)
 
     def view_seconds(px: int) -> float:

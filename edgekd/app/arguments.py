@@ -43,6 +43,9 @@ LAYOUT = option("order of the axes: nchw or nhwc", "LAYOUT")
 TRUST = option("let code inside MODEL run, as a pickle holds it")
 OUTPUTS = option("outputs to keep of several, the answers (logits) first (default: all)", "A,B")
 TRACK = option("keep settings, figures and pages in mlflow, wandb or tensorboard", "TRACKER")
+PRESET = option(
+    "training as a set: quick (a first look), standard or patient (ten times as long)", "NAME"
+)
 SETTING = "change one setting of the recipe; may be repeated"
 SEED = option("seed of every random choice (default: 0)", parse=int)
 
@@ -112,6 +115,7 @@ class Build(Arguments):
     student: str | None = field(
         default=None, metadata=option("network to train and ship", "NAME[@FILE]")
     )
+    preset: str | None = field(default=None, metadata=PRESET)
     formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
         default=None, metadata=option("out folder (default: builds/DATA-STUDENT-PROFILE)", "DIR")

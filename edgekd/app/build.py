@@ -39,7 +39,14 @@ from edgekd.networks.foreign.forms import is_foreign, split_weights
 from edgekd.pipeline.jobs import Done, Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
-from edgekd.settings import device_profiles, loss_catalogue, model_specs, preset_record, recipe
+from edgekd.settings import (
+    device_profiles,
+    loss_catalogue,
+    model_specs,
+    preset_record,
+    presets,
+    recipe,
+)
 from edgekd.settings.recipe import Recipe
 from edgekd.settings.setting_types import Toml
 from edgekd.training.processes import launched
@@ -133,6 +140,8 @@ def own_settings(asked: Build) -> dict[str, Toml]:
         found["teacher.mode"], found["teacher.epochs"] = "finetune", 0
     if asked.student is not None:
         found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
+    if asked.preset is not None:
+        found[presets.KEY] = asked.preset
     if asked.device is not None:
         found["run.device"] = asked.device
     if asked.formats is not None:

@@ -11,6 +11,7 @@ from edgekd.app import quantities
 from edgekd.app.arguments import (
     DEFAULT_PROFILE,
     DEVICE,
+    PRESET,
     RUN_ON,
     SEED,
     SETTING,
@@ -140,6 +141,7 @@ class Search(Arguments):
         default=False,
         metadata=option("use a finished classifier exactly as it is", exclusive="teaching"),
     )
+    preset: str | None = field(default=None, metadata=PRESET)
     settings: Settings = field(
         default=(),
         metadata=option(SETTING, "STAGE.KEY=VALUE", flag="--set", repeated=True),

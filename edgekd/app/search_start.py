@@ -19,7 +19,7 @@ from edgekd.search import reach, storage
 from edgekd.search.account import Found
 from edgekd.search.limits import Objective
 from edgekd.search.record import Request
-from edgekd.settings import device_profiles
+from edgekd.settings import device_profiles, presets
 from edgekd.settings.device_profiles import DeviceProfile
 
 
@@ -59,9 +59,13 @@ class Prepared:
             budget_seconds=self.asked.budget,
             workers=self.asked.workers,
             seed=self.job.recipe.seed,
-            settings=sets(self.asked.settings),
+            settings=[*sets(self.asked.settings), *self._preset()],
             command=search_command.line(self.asked),
         )
+
+    def _preset(self) -> list[str]:
+        """The option --preset as a setting."""
+        return [f"{presets.KEY}={self.asked.preset}"] if self.asked.preset else []
 
 
 def prepare(asked: Search, progress: Progress = silent) -> Prepared:
@@ -79,6 +83,7 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
             teacher=asked.teacher,
             teacher_frozen=asked.teacher_frozen,
             teacher_as_is=asked.teacher_as_is,
+            preset=asked.preset,
             settings=asked.settings,
             seed=asked.seed,
             device=asked.device,

@@ -95,18 +95,20 @@ def affordable(
     """The best teaching that takes at most SHARE of `seconds`, or the cheapest one there is.
 
     Inputs become smaller first (`sides`, the largest first), then views fewer, but only where
-    `views.per_image` has its default: another number was asked for. `images`: to train on.
-    `view_seconds(px)`: the time of the teacher's answer about one view. None where nothing can be
-    chosen: no sides, several teachers, or a teacher that is asked while students are trained.
+    `views.per_image` is the default's or a preset's: another number was asked for. `images`: to
+    train on. `view_seconds(px)`: the time of the teacher's answer about one view. None where
+    nothing can be chosen: no sides, several teachers, or a teacher that is asked while students are
+    trained.
     """
     if not sides or settings.teacher.others or settings.distil.answers != "cached":
         return None
     finetuned = settings.teacher.mode == "finetune"
     steps = STEP * settings.teacher.epochs if finetuned else 0
     most = settings.views.per_image
+    asked = most != ViewsConfig.per_image and "views.per_image" in settings.given
     ways = [(px, most) for px in sides]
     views = most
-    while settings.views.per_image == ViewsConfig.per_image and views // 2 >= FEWEST_VIEWS:
+    while not asked and views // 2 >= FEWEST_VIEWS:
         views //= 2
         ways.append((sides[-1], views))
     made: Teaching | None = None
