@@ -262,8 +262,11 @@ def train(
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
 def test_steps_of_a_gpu_train_the_same_network(optimiser: str, schedule: str) -> None:
     """The loss is scaled and the gradients are scaled back, by powers of two: nothing is lost."""
-    plan = dataclasses.replace(PLAN, optimiser=optimiser, schedule=schedule)
+    plan = dataclasses.replace(
+        PLAN, optimiser=optimiser, schedule=schedule, factors={"0.weight": 0.25, "3.bias": 0.0}
+    )
     (own, rows), (other, others) = train(plan, Compute()), train(plan, DEVICE)
+    assert torch.equal(own[3].bias, network()[3].bias)  # its rate is 0
     for one, two in zip(own.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     assert [row["loss"] for row in others] == pytest.approx([row["loss"] for row in rows], rel=1e-4)

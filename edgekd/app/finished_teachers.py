@@ -10,7 +10,7 @@ from edgekd.core.errors import RecipeError, WeightsError
 from edgekd.data.sources import UNLABELLED
 from edgekd.pipeline.jobs import Job, Teacher
 from edgekd.settings.model_specs import RANDOM_WEIGHTS
-from edgekd.settings.training_settings import TeacherConfig
+from edgekd.settings.teacher_settings import TeacherConfig
 
 # The keys of [distil] that weigh a loss on the teacher's features.
 FEATURES = ("pooled", "grid", "exits")

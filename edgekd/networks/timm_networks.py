@@ -16,6 +16,8 @@ from edgekd.networks.weight_files import State, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import RANDOM_WEIGHTS, ModelSpec, Options, check_name
 
+# The builder's option for the probability of stochastic depth.
+DROP_PATH = "drop_path_rate"
 # Standard deviation of a new classifier's weights, as in torchvision's MobileNets.
 HEAD_STD = 0.01
 
@@ -273,6 +275,17 @@ def size_option(arch: str, px: int) -> dict[str, int]:
         if "unexpected keyword argument" in error.what and "'img_size'" in error.what:
             return {}
     return {} if timm.get_pretrained_cfg_value(arch, "input_size")[-1] == px else {"img_size": px}
+
+
+@functools.cache
+def drops_paths(arch: str) -> bool:
+    """Whether the builder takes a probability of stochastic depth, as transformers' do."""
+    try:
+        with torch.device("meta"):  # without memory for the weights
+            create(arch, {DROP_PATH: 0.5})
+    except RecipeError:
+        return False
+    return True
 
 
 def facts(arch: str) -> tuple[int, int]:

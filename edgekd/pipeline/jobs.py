@@ -195,6 +195,20 @@ def weights_content(model: ModelSpec, weights: str, key: str = "weights") -> str
     return f"{model.package} {version(model.package.replace('_', '-'))}"
 
 
+def pretrained(model: ModelSpec, weights: str) -> bool:
+    """Whether a network has trained weights. `weights`: as in a recipe."""
+    return weights != "none" and bool(weights or model.package)
+
+
+def native_sizes(model: ModelSpec) -> tuple[int, int]:
+    """The sides of a network's input, and of its patches, in pixels; a CNN's patch side is 1."""
+    if model.px and model.patch:
+        return model.px, model.patch
+    from edgekd.networks import timm_networks  # torch: only for a network without a model file
+
+    return timm_networks.facts(model.arch)
+
+
 def teacher_px(model: ModelSpec, student_px: int, config: TeacherConfig) -> int:
     """The side of a teacher's input in pixels.
 
@@ -204,15 +218,9 @@ def teacher_px(model: ModelSpec, student_px: int, config: TeacherConfig) -> int:
     """
     if config.px:
         return config.px
-    native, patch = model.px, model.patch
-    if not native or not patch:
-        from edgekd.networks import (
-            timm_networks,  # torch: only for a network without a file in models/
-        )
-
-        native, patch = timm_networks.facts(model.arch)
+    native, patch = native_sizes(model)
     if config.as_it_is:
         return native
-    if config.weights == "none" or (not config.weights and not model.package):
+    if not pretrained(model, config.weights):
         return student_px
     return min(native // patch, max(1, round(TEACHER_ZOOM * student_px / patch))) * patch

@@ -22,7 +22,7 @@ from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
-from edgekd.settings.recipe import ViewsConfig
+from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import threads
 from edgekd.training.processes import Team, launched
 
@@ -98,7 +98,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 # "" holds fields themselves. They stand in a key only where they are given, so that these builds
 # keep their keys.
 LATER: dict[str, dict[str, Any]] = {
-    "": {"resizers": ViewsConfig.resizers, "frame": ()},
+    "": {"resizers": ViewsConfig.resizers, "frame": (), "tuning": None},
     "view": {"resizers": ViewsConfig.resizers, "area": ViewsConfig.area},
     "config": {
         "options": {},
@@ -110,7 +110,10 @@ LATER: dict[str, dict[str, Any]] = {
         "layout": "auto",
         "trust": False,
         "rounding": "gptq",
-        "head_features": "auto",
+        "head_features": TeacherConfig.head_features,
+        "layer_decay": TeacherConfig.layer_decay,
+        "drop_path": TeacherConfig.drop_path,
+        "head_first": TeacherConfig.head_first,
     },
 }
 

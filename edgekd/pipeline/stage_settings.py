@@ -67,11 +67,20 @@ class InputsSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class TransformerTuning:
+    """How a pretrained transformer is fine-tuned, as the recipe's table [teacher] says it."""
+
+    layer_decay: float
+    drop_path: float
+    head_first: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class TeacherSettings:
     """Settings of a teacher's stage. `px`: the side of its input.
 
     `weights_content`: sha256 of the file `config.weights`, or the version of the package that holds
-    the weights.
+    the weights. `tuning`: of a pretrained transformer that is fine-tuned, else None.
     """
 
     config: TeacherConfig
@@ -79,6 +88,7 @@ class TeacherSettings:
     view: ViewsConfig
     px: int
     weights_content: HashedOnly[str] = ""
+    tuning: TransformerTuning | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from edgekd.pipeline.jobs import Job, teacher_px, weights_content
+from edgekd.pipeline.jobs import Job, native_sizes, pretrained, teacher_px, weights_content
 from edgekd.pipeline.stage import Stage
-from edgekd.pipeline.stage_settings import GivenTeacherSettings, TeacherSettings
+from edgekd.pipeline.stage_settings import (
+    GivenTeacherSettings,
+    TeacherSettings,
+    TransformerTuning,
+)
+from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 
 
@@ -49,8 +54,35 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
     if config.mode != "frozen":
         # A new view every epoch: how many the student sees does not matter.
         view = dataclasses.replace(view, per_image=1)
-        config = dataclasses.replace(config, head_features=TeacherConfig.head_features)
-    return TeacherSettings(config, teacher.spec, view, px, content)
+    tuning = _tuning(config) if _fine_tunes_a_transformer(config, teacher.spec) else None
+    return TeacherSettings(_read(config, tuning), teacher.spec, view, px, content, tuning)
+
+
+def _fine_tunes_a_transformer(config: TeacherConfig, model: ModelSpec) -> bool:
+    """Whether a teacher is a pretrained transformer, that is a network of patches, to be tuned."""
+    if config.mode != "finetune" or config.as_it_is or not pretrained(model, config.weights):
+        return False
+    return native_sizes(model)[1] > 1
+
+
+def _tuning(config: TeacherConfig) -> TransformerTuning:
+    return TransformerTuning(config.layer_decay, config.drop_path, config.head_first)
+
+
+def _read(config: TeacherConfig, tuning: TransformerTuning | None) -> TeacherConfig:
+    """The settings that the stage reads. Others have their defaults, so that they change no key."""
+    found = dataclasses.replace(
+        config,
+        layer_decay=TeacherConfig.layer_decay,
+        drop_path=TeacherConfig.drop_path,
+        head_first=TeacherConfig.head_first,
+    )
+    if config.optimiser == "auto":
+        found = dataclasses.replace(found, optimiser="adamw" if tuning else "sgd")
+    fits_a_head = config.mode == "frozen" or (tuning is not None and tuning.head_first)
+    if not fits_a_head:
+        found = dataclasses.replace(found, head_features=TeacherConfig.head_features)
+    return found
 
 
 def _given(job: Job, number: int) -> GivenTeacherSettings:

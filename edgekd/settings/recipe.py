@@ -24,7 +24,8 @@ from edgekd.settings.port_settings import PortsConfig
 from edgekd.settings.recipe_tables import LOSSES, SECTIONS, SETTINGS, TABLES, Recipe, changed
 from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Setting, Toml, check_text, spoken
-from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
+from edgekd.settings.teacher_settings import TeacherConfig
+from edgekd.settings.training_settings import DistilConfig, FederatedConfig
 from edgekd.settings.verdict_settings import (
     AppInputsConfig,
     BenchConfig,

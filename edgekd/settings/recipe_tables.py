@@ -14,7 +14,8 @@ from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.port_settings import PortsConfig
 from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Seed, Setting, settings_of
-from edgekd.settings.training_settings import DistilConfig, FederatedConfig, TeacherConfig
+from edgekd.settings.teacher_settings import TeacherConfig
+from edgekd.settings.training_settings import DistilConfig, FederatedConfig
 from edgekd.settings.verdict_settings import (
     AppInputsConfig,
     BenchConfig,

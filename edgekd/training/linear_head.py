@@ -26,6 +26,9 @@ DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 FOLDS = 5
 # Images that the decay is chosen on. With more images it hardly matters.
 TRIED = 2000
+# Views of each image by which kinds of features are compared. The views of one image are so much
+# alike that more of them would change the order of two kinds no more than chance does.
+COMPARED = 2
 
 
 # Bytes of float32 features that are kept in memory. More of them are read again for every step of
@@ -63,22 +66,26 @@ class Features:
 
 
 class Head(NamedTuple):
-    """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used.
-
-    `held_out`: the cross-entropy in the cross-validation; None where there was none.
-    """
+    """`weight` float32 [k, d] and `bias` [k] for unscaled features, and the `decay` used."""
 
     weight: Tensor
     bias: Tensor
     decay: float
-    held_out: float | None = None
 
 
 class Validated(NamedTuple):
-    """The decay that cross-validation chose, and the mean cross-entropy on held-out images."""
+    """What cross-validation found: the `decay` with the lowest cross-entropy on held-out images.
+
+    `each`: the cross-entropy of each image, float32 [n], weighted so that all classes count alike.
+    """
 
     decay: float
-    held_out: float
+    each: Tensor
+
+    @property
+    def loss(self) -> float:
+        """The mean cross-entropy."""
+        return float(self.each.mean())
 
 
 def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
@@ -87,29 +94,43 @@ def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: in
     `labels`: int64 [n], or 0 and 1 for each of several labels, [n, k]. `decay`: L2 weight on
     features scaled to unit variance; 0 means that `cross_validated` chooses it.
     """
-    return next(iter(fit_each({"": features}, labels, classes, decay, seed).values()))
+    mean, std = _spread(features)
+    scaled = _scaled(features, mean, std)
+    decay = decay or cross_validated(scaled, labels, classes, seed).decay
+    weight, bias = _logistic(scaled, labels, classes, decay)
+    return Head(weight / std, bias - (weight / std) @ mean, decay)
 
 
-def fit_each(
+def compare(
     candidates: Mapping[str, Features], labels: Tensor, classes: int, decay: float, seed: int
-) -> dict[str, Head]:
-    """A head on each of several kinds of features of the same images, by name; see `fit`.
+) -> dict[str, Validated]:
+    """Cross-validate heads on several kinds of features of the same images, by name; see `fit`.
 
-    With more than one candidate, all of them are cross-validated, so that they can be compared.
+    The first COMPARED views of each image stand for all.
     """
     found = {}
     for name, features in candidates.items():
-        mean, std = _spread(features)
-        scaled = _scaled(features, mean, std)
-        tried = None
-        if not decay or len(candidates) > 1:
-            decays = (decay,) if decay else DECAYS
-            tried = cross_validated(scaled, labels, classes, seed, decays)
-        own = tried.decay if tried else decay
-        weight, bias = _logistic(scaled, labels, classes, own)
-        bias = bias - (weight / std) @ mean
-        found[name] = Head(weight / std, bias, own, tried.held_out if tried else None)
+        few = dataclasses.replace(features, views=min(COMPARED, features.views))
+        scaled = _scaled(few, *_spread(few))
+        found[name] = cross_validated(scaled, labels, classes, seed, (decay,) if decay else DECAYS)
     return found
+
+
+def better(compared: Mapping[str, Validated]) -> str:
+    """The candidate with the lowest cross-entropy, or the first one where the gain may be chance.
+
+    Another one has to gain more than one standard error of the difference on the same images (the
+    rule of Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
+    """
+    first, *others = compared
+    kept = compared[first].each
+    gains = {first: 0.0}
+    for name in others:
+        gain = kept - compared[name].each
+        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
+        if float(gain.mean()) > error:
+            gains[name] = float(gain.mean())
+    return max(gains, key=lambda name: gains[name])
 
 
 def _scaled(features: Features, mean: Tensor, std: Tensor) -> Features:
@@ -146,7 +167,7 @@ def cross_validated(
         order = order[labels[order].argsort(stable=True)]
     known, labels = features.at(order), labels[order]
     fold = torch.arange(len(order)) % FOLDS
-    found = torch.zeros(len(decays))
+    found, said = torch.zeros(len(decays)), torch.zeros(len(decays), len(order), classes)
     for number in range(min(FOLDS, len(order))):
         held, start = fold == number, None
         if bool(held.all()):
@@ -154,10 +175,13 @@ def cross_validated(
         # From strong to weak; each fit starts where the one before ended.
         for place, decay in enumerate(decays):
             start = _logistic(Features.of(known[:, ~held]), labels[~held], classes, decay, start)
-            said = F.linear(known[0, held], *start)
-            found[place] += _loss(said, labels[held], _weights(labels[held], classes)) * held.sum()
-    best = int(found.argmin())
-    return Validated(decays[best], float(found[best]) / len(order))
+            told = said[place, held] = F.linear(known[0, held], *start)
+            found[place] += _loss(told, labels[held], _weights(labels[held], classes)) * held.sum()
+    best, each = int(found.argmin()), torch.zeros(len(order))
+    for held in (fold == number for number in range(FOLDS)):
+        weights = _weights(labels[held], classes) if bool(held.any()) else torch.ones(0)
+        each[held] = _each(said[best, held], labels[held], weights)
+    return Validated(decays[best], each)
 
 
 def _weights(labels: Tensor, classes: int) -> Tensor:
@@ -173,6 +197,15 @@ def _loss(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     if labels.ndim == 2:
         return label_losses.binary_cross_entropy(said, labels.float(), weights)
     return (F.cross_entropy(said, labels, reduction="none") * weights).mean()
+
+
+def _each(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The terms of `_loss`, float32 [n], one for each image."""
+    if labels.ndim == 1:
+        return F.cross_entropy(said, labels, reduction="none") * weights
+    rows = zip(said.split(1), labels.split(1), strict=True)
+    each = [_loss(one, known, weights) for one, known in rows]
+    return torch.stack(each) if each else torch.zeros(0)
 
 
 def _held(features: Features) -> Iterable[tuple[Tensor, Tensor]]:

@@ -17,6 +17,9 @@ from edgekd.training.fit_plan import FitPlan
 
 # Nesterov momentum. With batches of 32 it averages over about 300 images.
 MOMENTUM = 0.9
+# The key of a group of parameters for the factor of their learning rate. A checkpoint of an earlier
+# version has none.
+FACTOR = "factor"
 # Added to the norm under which gradients are divided, as torch.nn.utils.clip_grad_norm_ does.
 TINY = 1e-6
 
@@ -39,14 +42,26 @@ class RatedOptimiser(Protocol):
 
 
 def _groups(module: nn.Module, plan: FitPlan) -> list[dict[str, Any]]:
-    """The parameters that are trained. Only matrices and filters decay.
+    """The parameters that are trained, by the factor of their rate.
 
-    Decay of biases and of norms' scales does not help (Goyal et al. 2017, arXiv 1706.02677).
+    Only matrices and filters decay. Decay of biases and of norms' scales does not help (Goyal et
+    al. 2017, arXiv 1706.02677).
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    parts: dict[float, list[Tensor]] = {1.0: []}  # there are two groups where nothing has a factor
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parts.setdefault(plan.factors.get(name, 1.0), []).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        group
+        for factor, parameters in parts.items()
+        for group in (
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": plan.weight_decay,
+                FACTOR: factor,
+            },
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, FACTOR: factor},
+        )
     ]
 
 
@@ -87,10 +102,11 @@ class _RatedSGD(torch.optim.SGD):
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, device: torch.device) -> None:
         super().__init__(groups, lr=lr, momentum=MOMENTUM, nesterov=True)
-        self.rate = torch.zeros((), device=device)
+        self.rates = [torch.zeros((), device=device) for _ in groups]
 
     def prepare(self, rate: float) -> None:
-        self.rate.fill_(rate)
+        for own, group in zip(self.rates, self.param_groups, strict=True):
+            own.fill_(rate * group.get(FACTOR, 1.0))
 
     def _momenta(self, parameters: list[Tensor]) -> list[Tensor]:
         for parameter in parameters:
@@ -100,7 +116,7 @@ class _RatedSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def update(self) -> None:
-        for group in self.param_groups:
+        for rate, group in zip(self.rates, self.param_groups, strict=True):
             parameters, gradients = _with_gradients(group)
             if not parameters:
                 continue
@@ -109,7 +125,7 @@ class _RatedSGD(torch.optim.SGD):
             torch._foreach_mul_(momenta, MOMENTUM)
             torch._foreach_add_(momenta, decayed)
             change = torch._foreach_add(decayed, momenta, alpha=MOMENTUM)
-            torch._foreach_mul_(change, self.rate)
+            torch._foreach_mul_(change, rate)
             torch._foreach_sub_(parameters, change)
 
     def tensors(self) -> list[Tensor]:
@@ -124,8 +140,9 @@ class _RatedAdamW(torch.optim.AdamW):
         super().__init__(groups, lr=lr)
         self.betas: tuple[float, float] = self.defaults["betas"]
         self.epsilon: float = self.defaults["eps"]
-        # The rate over the first moment's correction, and one over the root of the second's.
-        self.rate = torch.zeros((), device=device)
+        # The rate of each group over the first moment's correction, and one over the root of the
+        # second's.
+        self.rates = [torch.zeros((), device=device) for _ in groups]
         self.root = torch.zeros((), device=device)
         # What decay leaves of the parameters of each group.
         self.left = [torch.ones((), device=device) for _ in groups]
@@ -134,10 +151,11 @@ class _RatedAdamW(torch.optim.AdamW):
     def prepare(self, rate: float) -> None:
         self.count += 1
         first, second = (1 - beta**self.count for beta in self.betas)
-        self.rate.fill_(rate / first)
         self.root.fill_(1 / math.sqrt(second))
-        for left, group in zip(self.left, self.param_groups, strict=True):
-            left.fill_(1 - rate * group["weight_decay"])
+        for own, left, group in zip(self.rates, self.left, self.param_groups, strict=True):
+            scaled = rate * group.get(FACTOR, 1.0)
+            own.fill_(scaled / first)
+            left.fill_(1 - scaled * group["weight_decay"])
 
     def _moments(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         for parameter in parameters:
@@ -150,7 +168,7 @@ class _RatedAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def update(self) -> None:
-        for left, group in zip(self.left, self.param_groups, strict=True):
+        for rate, left, group in zip(self.rates, self.left, self.param_groups, strict=True):
             parameters, gradients = _with_gradients(group)
             if not parameters:
                 continue
@@ -163,7 +181,7 @@ class _RatedAdamW(torch.optim.AdamW):
             torch._foreach_mul_(below, self.root)
             torch._foreach_add_(below, self.epsilon)
             change = torch._foreach_div(means, below)
-            torch._foreach_mul_(change, self.rate)
+            torch._foreach_mul_(change, rate)
             torch._foreach_sub_(parameters, change)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from edgekd.core.errors import TrainingDiverged
 from edgekd.networks.compute import Compute
 from edgekd.training.fit_plan import FitPlan, Step, rate
+from edgekd.training.optimisers import FACTOR
 from edgekd.training.processes import team
 
 # Largest norm of the gradient. With batch norm it is usually far smaller, so that this only limits
@@ -92,7 +93,7 @@ class HostSteps[B]:
     def take(self, batch: B, step: Step) -> list[float]:
         run, together = self.run, team()
         for group in self.optimiser.param_groups:
-            group["lr"] = run.rate(step)
+            group["lr"] = run.rate(step) * group.get(FACTOR, 1.0)
         with together.batch_norm():
             value = run.loss(batch, step)
         shown = together.mean(value)

@@ -36,7 +36,7 @@ class TeacherFigures:
 
     def _figures(self, split: str) -> Json:
         rows, labels = self._rows(split), datasets.training_labels(self.dataset)
-        found: Any = metrics.evaluate(self._answers(rows), labels[rows.numpy()].astype(np.int64))
+        found: Any = metrics.evaluate(self.answers(rows), labels[rows.numpy()].astype(np.int64))
         return to_json(found)
 
     def better_order(self) -> list[int] | None:
@@ -44,9 +44,7 @@ class TeacherFigures:
         if self.dataset.labels == "many":
             return None
         rows, labels = self._rows("val"), datasets.training_labels(self.dataset)
-        return class_order.better_order(
-            metrics.confusion(self._answers(rows), labels[rows.numpy()])
-        )
+        return class_order.better_order(metrics.confusion(self.answers(rows), labels[rows.numpy()]))
 
     def told(self, name: str, origin: str) -> list[str]:
         """What a teacher that is used as it is has to say: that, and a doubtful order of its
@@ -64,6 +62,7 @@ class TeacherFigures:
     def _rows(self, split: str) -> Tensor:
         return torch.from_numpy(datasets.rows(self.dataset, split))
 
-    def _answers(self, rows: Tensor) -> np.ndarray:
+    def answers(self, rows: Tensor) -> np.ndarray:
+        """Logits float32 [b, k] of the plain images `rows`, int64 [b]."""
         images = (self.render.plain(part) for part in rows.split(self.batch))
         return logits_of(self.net, images, self.dtype)

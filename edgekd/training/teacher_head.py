@@ -1,8 +1,7 @@
 """The linear head of a teacher whose backbone stays as it is: which features it reads, and its fit.
 
 A transformer's head may read the class token, the mean of the patch tokens, or both. One pass gives
-all three, so that trying them costs only the fits. The one with the lowest cross-entropy in a
-cross-validation is kept.
+all three, so that trying them costs only the fits. A cross-validation chooses.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from edgekd.networks.compute import autocast
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import linear_head, teacher_columns
 from edgekd.training.answer_cache import AnswerCache, Shown
-from edgekd.training.linear_head import Features, Head
+from edgekd.training.linear_head import Features, Head, Validated
 from edgekd.training.teacher_oracle import BLOCK, Backbone
 from edgekd.training.teacher_steps import Judge, TeacherStep
 from edgekd.training.views import Renderer
@@ -77,15 +76,19 @@ class HeadFit:
         choices = self._choices(config.head_features)
         train = torch.from_numpy(datasets.rows(self.dataset, "train"))
         known = torch.from_numpy(datasets.training_labels(self.dataset))[train]
-        heads = linear_head.fit_each(
-            self._features(head, train, choices),
-            known,
-            len(self.dataset.classes),
-            config.head_decay,
-            self.context.seed,
-        )
-        best = min(heads, key=lambda choice: heads[choice].held_out or 0.0)
-        steps = self._judged(heads, best)
+        features = self._features(head, train, choices)
+        classes, seed = len(self.dataset.classes), self.context.seed
+        tried: dict[str, Validated] = {}
+        best = choices[0]
+        if len(choices) > 1:
+            tried = linear_head.compare(features, known, classes, config.head_decay, seed)
+            best = linear_head.better(tried)
+        heads = {}
+        for choice in choices:
+            # Of the others it is good enough that the comparison chose the decay.
+            decay = config.head_decay or (0.0 if choice == best else tried[choice].decay)
+            heads[choice] = linear_head.fit(features[choice], known, classes, decay, seed)
+        steps = self._judged(heads, tried, best)
         token_pooling.apply(self.net, best)
         _put(self.net.get_classifier(), heads[best])  # type: ignore[operator]
         return FittedHead(best, heads[best].decay, steps)
@@ -125,7 +128,9 @@ class HeadFit:
         return {choice: features(choice) for choice in choices}
 
     @torch.inference_mode()
-    def _judged(self, heads: dict[str, Head], best: str) -> list[TeacherStep]:
+    def _judged(
+        self, heads: dict[str, Head], tried: dict[str, Validated], best: str
+    ) -> list[TeacherStep]:
         """How well each head answers the plain validation images."""
         judge = Judge.of(self.dataset)
         said: dict[str, list[Tensor]] = {choice: [] for choice in heads}
@@ -138,9 +143,9 @@ class HeadFit:
                 f"linear head on {READ[choice]}",
                 torch.cat(said[choice]),
                 kept=choice == best,
-                held_out=head.held_out,
+                held_out=tried[choice].loss if choice in tried else None,
             )
-            for choice, head in heads.items()
+            for choice in heads
         ]
 
     def _plain(self, rows: Tensor, tokens: bool) -> dict[str, Tensor]:

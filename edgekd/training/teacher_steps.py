@@ -34,6 +34,10 @@ class TeacherStep:
     kept: bool
     held_out: float | None = None
 
+    @property
+    def top1(self) -> float:
+        return self.figures["top1"]
+
     def to_json(self) -> Json:
         """The step as report.json has it (`reporting.network_record.TeacherStep`)."""
         found: dict[str, Json] = {"step": self.what, **self.figures}

@@ -18,7 +18,7 @@ from edgekd.networks.foreign.model import TEACHER
 from edgekd.networks.inference import precision
 from edgekd.pipeline.stage_settings import GivenTeacherSettings
 from edgekd.quantization import given_teacher
-from edgekd.settings.training_settings import AS_IT_IS
+from edgekd.settings.teacher_settings import AS_IT_IS
 from edgekd.training import views
 from edgekd.training.processes import team
 from edgekd.training.teacher_figures import TeacherFigures

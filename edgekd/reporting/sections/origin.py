@@ -10,7 +10,7 @@ from edgekd.reporting import charts
 from edgekd.reporting import text as fmt
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import DataBlock, Report, StageBlock
-from edgekd.settings.training_settings import AS_IT_IS
+from edgekd.settings.teacher_settings import AS_IT_IS
 
 TRAINED = {
     "teacher": "Teacher",
