@@ -25,6 +25,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["EDGEKD_CODE_CACHE"] = tempfile.mkdtemp(prefix="edgekd-code-")
     for folder in ("EDGEKD_SKETCHES", "EDGEKD_CODE_CACHE"):
         atexit.register(shutil.rmtree, os.environ[folder], ignore_errors=True)
+# A name without weights takes those of timm's hub where it is reachable. Tests take none.
+os.environ["HF_HUB_OFFLINE"] = "1"
 # torch reads this when it is imported. More threads than cores slow the tests down.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Without bytecode files, each process that a test starts compiles the whole package, which takes

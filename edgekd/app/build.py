@@ -114,12 +114,14 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
 
 
 def _notes(made: Job) -> list[str]:
-    """What is assumed of the user's own networks because nothing says it."""
+    """Where the networks start from, and what is assumed of the user's own networks because
+    nothing says it.
+    """
     if made.given:
         from edgekd.app import given_job
 
         return given_job.notes(made)
-    return finished_teachers.notes(made)
+    return [*first_weights.notes(made), *finished_teachers.notes(made)]
 
 
 def shared_store(asked: Build) -> Path | None:
@@ -194,9 +196,9 @@ def job(settings: Recipe, profile: str) -> Job:
     else:
         classes = len(source.labels)
         label_rules.check_several_labels(settings, classes)
-    first_weights.check(settings, classes)
     early_checks.check_device(settings.run)
-    made = Job(settings, device, source)
+    made = first_weights.found(Job(settings, device, source))
+    first_weights.check(made, classes)
     finished_teachers.check(made)
     early_checks.check_job(made)
     use_check.check(provenance.made_of(made, {}), settings.card)
@@ -222,6 +224,8 @@ def build(
     chosen(job, until)
     store = Store(out, shared)
     with store.lock():
+        if told := first_weights.check_same(job, out):
+            progress(Note(f"edgekd: {told}"))
         store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         if until not in BEFORE_TRAINING:
             checked = _checked(job, out / "check.json")

@@ -165,8 +165,8 @@ def check_files(job: Job, waiting: Sequence[Stage]) -> None:
 
 
 def _check_weights(model: ModelSpec, weights: str, px: int) -> None:
-    """Raise WeightsError when a file of weights is not of this network."""
-    if weights not in ("", "none", "hub"):
+    """Raise WeightsError when a file of weights, or the hub's, is not of this network."""
+    if weights not in ("", "none"):
         from edgekd.networks import timm_networks
 
         timm_networks.check_weights(model, weights, px)

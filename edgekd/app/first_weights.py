@@ -1,38 +1,121 @@
-"""Finds first weights that are missing or do not fit, before any stage runs."""
+"""Decides first weights that the recipe leaves open, and finds those that are missing or do not
+fit, before any stage runs.
+"""
 
 from __future__ import annotations
 
-from edgekd.core.errors import WeightsError
-from edgekd.networks.foreign.forms import is_foreign, split_weights
-from edgekd.settings import model_specs
-from edgekd.settings.recipe import Recipe
+import dataclasses
+from pathlib import Path
+
+from edgekd.core.errors import EdgeKDError, RecipeError, WeightsError
+from edgekd.data import dataset_builder
+from edgekd.data.sources import UNLABELLED
+from edgekd.networks import first_weights
+from edgekd.pipeline.jobs import Job
+from edgekd.reporting import worth_of_weights
+from edgekd.settings import model_specs, recipe
+from edgekd.settings.setting_types import Toml
 
 
-def check(settings: Recipe, classes: int) -> None:
-    """Look for the hub's weights, and for the classifier of a teacher that is used as it is.
+def found(job: Job) -> Job:
+    """The job with the first weights of every network decided, and their origins.
+
+    Raises WeightsError where "hub" was asked for and the weights cannot be had.
+    """
+    if job.given:
+        return job
+    distil = job.recipe.distil
+    own = first_weights.of(
+        model_specs.spec(distil.student),
+        distil.weights,
+        "distil.weights",
+        changed=bool(distil.options),
+    )
+    origins, values = {"student": own}, {"distil.weights": own.weights}
+    named: list[str] = []
+    for teacher in job.teachers:
+        weights = teacher.weights
+        if not teacher.given:
+            first = first_weights.of(teacher.spec, weights, teacher.key)
+            origins[teacher.stage], weights = first, first.weights
+        named.append(weights)
+    changes: dict[str, Toml] = {**values}
+    if named:
+        changes["teacher.weights"] = named[0]
+        changes["teacher.others"] = tuple(
+            f"{teacher.name}@{weights}" if weights else teacher.name
+            for teacher, weights in zip(job.teachers[1:], named[1:], strict=True)
+        )
+    return dataclasses.replace(job, recipe=recipe.changed(job.recipe, changes), origins=origins)
+
+
+def notes(job: Job) -> list[str]:
+    """The origin of each network's first weights, and what trained ones would be worth to the
+    student, a line each.
+    """
+    student = job.recipe.distil.student
+    names = {teacher.stage: teacher.name for teacher in job.teachers}
+    told = [
+        f"first weights of the {role}, {names.get(role, student)}: {first.line}"
+        for role, first in job.origins.items()
+    ]
+    if "student" in job.origins:
+        worth = worth_of_weights.line(student, job.origins["student"], _images(job))
+        told += [worth] if worth else []
+    return told
+
+
+def _images(job: Job) -> int:
+    """About how many labelled training images there will be, as far as that is known now."""
+    labelled = [item for item in job.source.items() if item.split != UNLABELLED]
+    return dataset_builder.training_images(labelled, job.recipe.data, job.recipe.seed)
+
+
+def check(job: Job, classes: int) -> None:
+    """Check the classifier of teachers that are used as they are.
 
     `classes`: of the data. Raises WeightsError. torch is loaded only where there is such a network.
     """
-    teachers = []
-    if settings.teacher.name != "none":
-        named = [
-            (settings.teacher.name, settings.teacher.weights),
-            *(split_weights(other) for other in settings.teacher.others),
-        ]
-        teachers = [row for row in named if not is_foreign(row[0])]
-    for name, weights in [(settings.distil.student, settings.distil.weights), *teachers]:
-        if weights == "hub":
-            from edgekd.networks import timm_networks
-
-            timm_networks.check_hub(model_specs.spec(name))
-    for name, weights in teachers if settings.teacher.as_it_is else []:
-        spec = model_specs.spec(name)
-        if weights == "none" or (not weights and not spec.package):
+    for teacher in job.teachers if job.recipe.teacher.as_it_is else []:
+        if teacher.given:
+            continue
+        if not job.origins[teacher.stage].trained:
             raise WeightsError(
-                f"{name} has random weights, so it cannot teach as it is (teacher.epochs = 0)",
-                f"give its weights, {name}@FILE.safetensors, or train it: --set teacher.epochs=8",
+                f"{teacher.name} has random weights, so it cannot teach as it is "
+                "(teacher.epochs = 0)",
+                f"give its weights, {teacher.name}@FILE.safetensors, or train it: "
+                "--set teacher.epochs=8",
             )
-        if weights != "hub":
-            from edgekd.networks import timm_networks
+        from edgekd.networks import timm_networks
 
-            timm_networks.check_outputs(spec, weights, classes)
+        timm_networks.check_outputs(teacher.spec, teacher.weights, classes)
+
+
+def check_same(job: Job, out: Path) -> str:
+    """Compare with the last build in the folder `out`. Returns a note, "" for nothing to say.
+
+    Raises RecipeError where that build had the hub's weights of this student, and this one would
+    start from random ones because they cannot be had any more.
+    """
+    own, path = job.origins.get("student"), out / "recipe.toml"
+    if own is None or not path.is_file():
+        return ""
+    try:
+        last = recipe.load(path, (), {}).distil
+    except EdgeKDError:
+        return ""  # of another version; the stages' keys tell its results apart
+    if last.student != job.recipe.distil.student:
+        return ""
+    name = last.student
+    if last.weights == model_specs.HUB and own.fell_back:
+        raise RecipeError(
+            f"the last build in {out} started from the hub's weights of {name}, and they cannot "
+            f"be had any more ({own.origin})",
+            "connect this machine, or --set distil.weights=none trains from random weights",
+        )
+    if own.weights == model_specs.HUB and last.weights in ("", first_weights.RANDOM):
+        return (
+            f"the last build in {out} started from random weights of {name}; "
+            "--set distil.weights=none does so again"
+        )
+    return ""

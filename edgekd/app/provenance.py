@@ -89,7 +89,7 @@ def _networks(
         yield NetworkTerms(
             teacher.stage,
             teacher.spec,
-            _origin(done, teacher.stage),
+            _origin(job, done, teacher.stage, teacher.stage),
             weight_licences.of_weights(teacher.spec, teacher.weights),
             stated.get(teacher.stage),
         )
@@ -97,7 +97,8 @@ def _networks(
         yield _given(job)
         return
     licence = weight_licences.of_weights(job.student, job.recipe.distil.weights)
-    yield NetworkTerms("student", job.student, _origin(done, "distil"), licence)
+    origin = _origin(job, done, "student", "distil")
+    yield NetworkTerms("student", job.student, origin, licence)
 
 
 def _given_teacher(
@@ -108,7 +109,8 @@ def _given_teacher(
 
     facts = given_teacher.network(teacher.as_config(job.recipe.teacher)).facts
     licence = str(facts["licence"]) or f"not stated by {facts['weights']}"
-    origin, digest = _origin(done, teacher.stage), str(facts[given_network.DIGEST])
+    origin = _origin(job, done, teacher.stage, teacher.stage)
+    digest = str(facts[given_network.DIGEST])
     return NetworkTerms(teacher.stage, teacher.spec, origin, licence, stated, digest)
 
 
@@ -137,9 +139,12 @@ def _unlabelled(folder: str) -> DataTerms | None:
     )
 
 
-def _origin(done: Mapping[str, Done], stage: str) -> str:
+def _origin(job: Job, done: Mapping[str, Done], role: str, stage: str) -> str:
     """Where the weights of a stage's network come from: of a file its name, without its folder."""
     if stage not in done:
         return "not loaded yet"
+    first = job.origins.get(role)
+    if first is not None and first.published:
+        return first.origin
     stated = str(load(done, stage).facts.get("weights", "not stated"))
     return stated.replace("\\", "/").rsplit("/", 1)[-1]

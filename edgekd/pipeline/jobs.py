@@ -16,6 +16,7 @@ from edgekd.core.store import Entry
 from edgekd.data.sources import Source
 from edgekd.export import format_packages
 from edgekd.networks import input_size
+from edgekd.networks.first_weights import FirstWeights
 from edgekd.networks.foreign.forms import is_foreign, short_name, split_weights
 from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
@@ -78,11 +79,16 @@ def given_spec(model: str) -> ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that decides a build: recipe, device profile, and the open data source."""
+    """Everything that decides a build: recipe, device profile, and the open data source.
+
+    `origins`: where the first weights of "student", "teacher", "teacher2" and so on come from, as
+    they were found before the build. The recipe then names them.
+    """
 
     recipe: Recipe
     profile: DeviceProfile
     source: Source
+    origins: Mapping[str, FirstWeights] = dataclasses.field(default_factory=dict)
 
     @property
     def given(self) -> bool:
@@ -187,9 +193,14 @@ def file_digest(path: str, key: str) -> str:
 def weights_content(model: ModelSpec, weights: str, key: str = "weights") -> str:
     """What stands for the contents of a network's first weights in a stage's key.
 
-    `weights`, as in a recipe: the sha256 of a file; where it is "", the version of the model's
-    package, if it has one. `key`: the recipe's, for messages.
+    `weights`, as in a recipe: the sha256 of a file, of the hub's file for "hub"; where it is "",
+    the version of the model's package, if it has one. `key`: the recipe's, for messages. Raises
+    WeightsError.
     """
+    if weights == model_specs.HUB:
+        from edgekd.networks import hub_weights, timm_networks  # torch, for such builds alone
+
+        return hub_weights.digest(timm_networks.hub_file(model))
     if weights or not model.package:
         return file_digest(weights, key)
     return f"{model.package} {version(model.package.replace('_', '-'))}"

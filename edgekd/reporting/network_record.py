@@ -125,7 +125,10 @@ class TeacherStep(Record, frozen=True, kw_only=True):
 class NetworkBlock(Record, frozen=True, kw_only=True):
     """One network. `input`: height, width and channels.
 
-    `weights`: where its first weights came from.
+    `weights`: where its first weights came from: "random", "hub", a package, or a file's name.
+    `first_weights`: the same in one line for people, with the reason for random ones.
+    `trained_weights`: what trained ones were worth where that was measured, for a student from
+    random ones.
     `losses`: the weight of each loss that trained the student; `notes`: losses that were left out
     or replaced. `groups`: accuracy by training group, of a pruned network its channel groups.
     `digest`: of a finished network of the user's, what its contents hash to: for a file its sha256.
@@ -139,6 +142,8 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     weights: str
     licence: str
     digest: str | UnsetType = UNSET
+    first_weights: str | UnsetType = UNSET
+    trained_weights: str | UnsetType = UNSET
     mode: str | UnsetType = UNSET  # how the teacher was trained
     lr: float | UnsetType = UNSET
     batch: int | UnsetType = UNSET  # images in a step, where the build chose it

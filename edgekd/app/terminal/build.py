@@ -76,6 +76,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         show_medical(say, study)
     if why := present(report.why):
         show_why(say, why)
+    _first_weights(say, report)
     _artifact(say, report)
     if certificate := present(report.certificate):
         _certificate(say, certificate)
@@ -161,6 +162,15 @@ def _verdict(say: Say, verdict: Verdict) -> None:
         say(f"        also: {safe(note)}")
     if verdict.next_step:
         say(f"        next: {safe(verdict.next_step)}")
+
+
+def _first_weights(say: Say, report: Report) -> None:
+    """What the student started from."""
+    student = report.models.get("student")
+    if student is None:
+        return
+    if first := present(student.first_weights):
+        say(f"first weights: {safe(first)}")
 
 
 def _artifact(say: Say, report: Report) -> None:

@@ -70,7 +70,7 @@ class TrainingView:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkLine:
-    """One network's size and origin."""
+    """One network's size and origin. `worth`: what trained weights would be worth to it, or ""."""
 
     role: str
     arch: str
@@ -79,6 +79,7 @@ class NetworkLine:
     input: str
     weights: str
     licence: str
+    worth: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +187,7 @@ def networks(report: Report) -> list[NetworkLine]:
             input=" × ".join(str(side) for side in network.input),
             weights=_weights(network),
             licence=network.licence or "not stated",
+            worth=present(network.trained_weights) or "",
         )
         for role, network in report.models.items()
     ]
@@ -193,7 +195,7 @@ def networks(report: Report) -> list[NetworkLine]:
 
 def _weights(network: NetworkBlock) -> str:
     """Where the weights came from, and the settings that were chosen by the build itself."""
-    told = [network.weights]
+    told = [present(network.first_weights) or network.weights]
     if network.mode == AS_IT_IS:
         told.append("used as it is")
     chosen = {"lr": network.lr, "batch": network.batch, "head decay": network.head_decay}
