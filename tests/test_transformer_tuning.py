@@ -109,7 +109,7 @@ def test_tuning_begins_with_a_head_and_reports_both(dataset: Dataset, weights: P
     begun.load_state_dict(weight_files.read_weights(weights))
     name = "blocks.{}.attn.qkv.weight"
     first, last = (
-        float((ended.get_parameter(at) - begun.get_parameter(at)).norm())
+        float((ended.get_parameter(at) - begun.get_parameter(at)).norm().detach())
         for at in (name.format(0), name.format(len(begun.blocks) - 1))  # type: ignore[arg-type]
     )
     assert 0 < first < last

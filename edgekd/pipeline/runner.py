@@ -98,7 +98,7 @@ def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[st
 # "" holds fields themselves. They stand in a key only where they are given, so that these builds
 # keep their keys.
 LATER: dict[str, dict[str, Any]] = {
-    "": {"resizers": ViewsConfig.resizers, "frame": (), "tuning": None},
+    "": {"resizers": ViewsConfig.resizers, "frame": (), "tuning": None, "average": 1},
     "view": {"resizers": ViewsConfig.resizers, "area": ViewsConfig.area},
     "config": {
         "options": {},
@@ -114,6 +114,7 @@ LATER: dict[str, dict[str, Any]] = {
         "layer_decay": TeacherConfig.layer_decay,
         "drop_path": TeacherConfig.drop_path,
         "head_first": TeacherConfig.head_first,
+        "average_views": TeacherConfig.average_views,
     },
 }
 

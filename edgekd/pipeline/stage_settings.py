@@ -106,10 +106,14 @@ class GivenTeacherSettings:
 
 @dataclasses.dataclass(frozen=True)
 class KnowledgeSettings:
-    """Settings of the stage "knowledge" when teachers are asked."""
+    """Settings of the stage "knowledge" when teachers are asked.
+
+    `average`: over how many views of an image their answers are averaged.
+    """
 
     view: ViewsConfig
     oracle: OracleSettings
+    average: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

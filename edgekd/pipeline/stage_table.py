@@ -80,7 +80,7 @@ def _oracle(job: Job) -> OracleSettings:
 
 
 def _knowledge(job: Job) -> KnowledgeSettings:
-    return KnowledgeSettings(teacher_stages.seen(job.recipe.views), _oracle(job))
+    return teacher_stages.asked(job, _oracle(job))
 
 
 def _logs(job: Job) -> LogSettings:

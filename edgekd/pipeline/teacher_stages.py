@@ -9,11 +9,13 @@ from edgekd.pipeline.jobs import Job, native_sizes, pretrained, teacher_px, weig
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
     GivenTeacherSettings,
+    KnowledgeSettings,
     TeacherSettings,
     TransformerTuning,
 )
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
+from edgekd.training.oracle_settings import OracleSettings
 
 
 def each(usual: Stage, job: Job) -> list[Stage]:
@@ -44,9 +46,14 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
     first.
     """
     teacher = job.teachers[number]
-    # What may be done with the answers does not change them.
+    # What may be done with the answers, and what is done with them, does not change the teacher.
     config = dataclasses.replace(
-        job.recipe.teacher, others=(), name=teacher.name, weights=teacher.weights, terms=""
+        job.recipe.teacher,
+        others=(),
+        name=teacher.name,
+        weights=teacher.weights,
+        terms="",
+        average_views=TeacherConfig.average_views,
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights, teacher.key)
@@ -83,6 +90,12 @@ def _read(config: TeacherConfig, tuning: TransformerTuning | None) -> TeacherCon
     if not fits_a_head:
         found = dataclasses.replace(found, head_features=TeacherConfig.head_features)
     return found
+
+
+def asked(job: Job, oracle: OracleSettings) -> KnowledgeSettings:
+    """Settings of the stage that asks the teachers. `oracle`: how the first one is asked."""
+    view = seen(job.recipe.views)
+    return KnowledgeSettings(view, oracle, job.recipe.teacher.average_views or view.per_image)
 
 
 def _given(job: Job, number: int) -> GivenTeacherSettings:

@@ -18,12 +18,13 @@ from edgekd.core.artifacts import (
     Dataset,
     Evaluation,
     Formats,
+    Knowledge,
     LiteModel,
     Measurement,
     Network,
     sha256,
 )
-from edgekd.core.records import UNSET, from_json, to_json
+from edgekd.core.records import UNSET, from_json, present, to_json
 from edgekd.device.bench_record import Bench
 from edgekd.evaluation import format_accuracy, format_offers, waterfall
 from edgekd.evaluation.accuracy_record import Accuracy, FurtherAccuracy
@@ -32,7 +33,7 @@ from edgekd.networks.first_weights import FirstWeights
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.reporting import worth_of_weights
-from edgekd.reporting.network_record import EpochRow, NetworkBlock
+from edgekd.reporting.network_record import EpochRow, NetworkBlock, TeacherStep
 from edgekd.reporting.report_record import (
     Artifact,
     DataBlock,
@@ -68,11 +69,15 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         data=_data(dataset, done["data"].entry.digest),
         stages=[_stage(name, row) for name, row in done.items()],
         preset=preset_record.block(job.recipe) or UNSET,
-        models={
-            role: _network(load(done, stage), job.origins.get(role), worth.get(role, ""))
-            for role, stage in networks.items()
-            if stage in done
-        },
+        models=_with_steps(
+            {
+                role: _network(load(done, stage), job.origins.get(role), worth.get(role, ""))
+                for role, stage in networks.items()
+                if stage in done
+            },
+            teachers,
+            done,
+        ),
         training={name: _history(load(done, name).history) for name in trained if name in done},
         accuracy=UNSET if "evaluate" not in done else _accuracy(job, done, dataset),
         artifact=UNSET if converted is None else artifact(converted),
@@ -128,6 +133,20 @@ def _network(network: Network, first: FirstWeights | None, worth: str) -> Networ
     if first is None:
         return found
     return msgspec.structs.replace(found, first_weights=first.line, trained_weights=worth or UNSET)
+
+
+def _with_steps(
+    networks: dict[str, NetworkBlock], teachers: list[str], done: Mapping[str, Done]
+) -> dict[str, NetworkBlock]:
+    """The networks, with what asking the teachers in another way gained them."""
+    knowledge: Knowledge | None = load(done, "knowledge")
+    asked = [] if knowledge is None else knowledge.facts.get("steps", [])
+    found = dict(networks)
+    for role, rows in zip(teachers, asked, strict=False):
+        more = [from_json(TeacherStep, row, "a step of the knowledge stage") for row in rows]
+        before = present(found[role].steps) or []
+        found[role] = msgspec.structs.replace(found[role], steps=[*before, *more])
+    return found
 
 
 def _history(rows: list[dict[str, Any]]) -> list[EpochRow]:

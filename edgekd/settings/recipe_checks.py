@@ -33,8 +33,35 @@ def check_together(recipe: Recipe, where: str) -> None:
             f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
             "leave data.cache out",
         )
+    _check_average(recipe, where)
     recipe.ports.check(recipe.data.input_px, recipe.convert, where)
     _check_labels(recipe.data, where)
+
+
+def _check_average(recipe: Recipe, where: str) -> None:
+    """Raise RecipeError where a teacher's answers about several views cannot be averaged."""
+    asked, views = recipe.teacher.average_views, recipe.views
+    if asked == 1 or recipe.teacher.name == "none" or recipe.distil.logs or recipe.federated.on:
+        return
+    if asked > views.per_image:
+        raise RecipeError(
+            f"{where}: teacher.average_views is {asked}, but each image has "
+            f"{views.per_image} views (views.per_image)",
+            f"--set teacher.average_views=0 averages over all of them, or "
+            f"--set views.per_image={asked}",
+        )
+    if views.mixup:
+        raise RecipeError(
+            f"{where}: teacher.average_views is {asked}, but with views.mixup each view of an "
+            "image shows another mixture, and their answers have no common mean",
+            "--set teacher.average_views=1 or --set views.mixup=0",
+        )
+    if recipe.distil.answers != "cached":
+        raise RecipeError(
+            f"{where}: teacher.average_views is {asked}, which needs cached answers, and "
+            f"distil.answers is {recipe.distil.answers!r}",
+            "--set distil.answers=cached or --set teacher.average_views=1",
+        )
 
 
 def _check_labels(data: DataConfig, where: str) -> None:

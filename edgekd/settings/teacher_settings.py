@@ -128,6 +128,16 @@ class TeacherConfig:
             "what the network was made for, as networks without a class token have it."
         ),
     ] = "auto"
+    average_views: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Average the answer about a view with those about the image's next views, "
+            "so many in all. They are answered anyway. 1: each view by itself. 0: all "
+            "(views.per_image).",
+        ),
+    ] = 1
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Meta(

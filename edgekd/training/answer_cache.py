@@ -118,7 +118,8 @@ class AnswerCache:
         what = canonical_json(column.what)
         if what not in self._found:
             self._found[what] = self._complete(column)
-        return self._found[what]
+        found = self._found[what]
+        return dataclasses.replace(found, column={**found.column, "names": column.names})
 
     def _complete(self, column: Column) -> Found:
         folder = self.context.answers(column.what)

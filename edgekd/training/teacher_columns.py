@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Dataset
 from edgekd.networks import token_pooling
+from edgekd.training import view_average
 from edgekd.training.answer_cache import AnswerCache, Column
 from edgekd.training.teacher_oracle import Answers, Backbone, Oracle
 from edgekd.training.views import Views
@@ -34,11 +36,24 @@ def features(backbone: Backbone, head: nn.Module, dataset: Dataset, choice: str 
 
 
 def of_teachers(
-    first: Oracle, others: Sequence[Oracle], dataset: Dataset, cache: AnswerCache
+    first: Oracle, others: Sequence[Oracle], dataset: Dataset, cache: AnswerCache, average: int = 1
 ) -> list[Column]:
-    """The columns of all teachers of a build; the further ones give logits only."""
+    """The columns of all teachers of a build; the further ones give logits only.
+
+    `average`: over how many views of an image the logits are averaged.
+    """
     found = _of_frozen(first, dataset, cache) if _splits(first) else [_whole(first, dataset)]
-    return found + [_logits(other, dataset) for other in others]
+    found += [_logits(other, dataset) for other in others]
+    return [part for column in found for part in _averaged(column, cache, average)]
+
+
+def _averaged(column: Column, cache: AnswerCache, views: int) -> list[Column]:
+    """A column with its logits averaged, in a column of their own, and the rest as it is."""
+    rest = {field: name for field, name in column.names.items() if field != "logits"}
+    if views == 1 or "logits" not in column.names:
+        return [column]
+    found = [view_average.averaged(column, cache, views, cache.shown.dataset.labels)]
+    return found + ([dataclasses.replace(column, names=rest)] if rest else [])
 
 
 def _splits(oracle: Oracle) -> bool:

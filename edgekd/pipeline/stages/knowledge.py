@@ -10,21 +10,24 @@ depend on which process asks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from edgekd.core.artifacts import Dataset, Knowledge, Network, sha256
+from edgekd.core.artifacts import Dataset, Json, Knowledge, Network, sha256
 from edgekd.core.context import Context
 from edgekd.core.records import to_json
 from edgekd.data import answer_logs, datasets, on_demand
 from edgekd.networks import compute
 from edgekd.pipeline.stage_settings import KnowledgeSettings, LogSettings
-from edgekd.training import teacher_columns
+from edgekd.training import teacher_columns, view_average
 from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.cached_answers import knowledge_of
+from edgekd.training.processes import team
 from edgekd.training.teacher_oracle import Oracle
+from edgekd.training.teacher_steps import TeacherStep
 
 
 @compute.in_full_float32
@@ -38,8 +41,8 @@ def run(
     """Ask the teacher about `view.per_image` views of every image to train on, whether it is
     labelled or not.
 
-    Further teachers give logits only. Raises RecipeError when a loss needs maps that the teacher
-    does not have.
+    Further teachers give logits only. Logits are averaged over `settings.average` views. Raises
+    RecipeError when a loss needs maps that the teacher does not have.
     """
     pixels = on_demand.pixels(dataset, context.source)
     on = compute.of(context)
@@ -48,8 +51,22 @@ def run(
     rows = torch.from_numpy(datasets.taught(dataset))
     shown = Shown(dataset, rows, settings.view, context.seed, settings.view.per_image)
     cache = AnswerCache(shown, context)
-    columns = teacher_columns.of_teachers(first, more, dataset, cache)
-    return cache.knowledge(columns, {"source": "teacher"})
+    columns = teacher_columns.of_teachers(first, more, dataset, cache, settings.average)
+    facts: dict[str, Json] = {"source": "teacher"}
+    if settings.average > 1:
+        steps = team().once(lambda: _steps([first, *more], dataset, cache, settings.average))
+        for number, each in enumerate(steps, 1):
+            for step in each:
+                context.say(f"      teacher{number if number > 1 else ''}, {step.told()}")
+        facts["steps"] = [[step.to_json() for step in each] for each in steps]
+    return cache.knowledge(columns, facts)
+
+
+def _steps(
+    oracles: Sequence[Oracle], dataset: Dataset, cache: AnswerCache, views: int
+) -> list[list[TeacherStep]]:
+    """What averaging over views gains each teacher, on the validation images."""
+    return [view_average.judged(oracle, dataset, cache, views) for oracle in oracles]
 
 
 def from_logs(dataset: Dataset, *, settings: LogSettings, context: Context) -> Knowledge:
