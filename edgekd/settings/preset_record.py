@@ -64,7 +64,7 @@ MARKS = {
     By.PRESET: "",
     By.USER: "yours: ",
     By.PLAN: "planned: ",
-    By.NOBODY: "left out, since no teacher answers about each view: ",
+    By.NOBODY: "left out, since the answers are about whole images: ",
 }
 
 
@@ -88,7 +88,7 @@ def block(recipe: Recipe) -> PresetBlock | None:
 
 def _is_left_out(choice: Choice, recipe: Recipe) -> bool:
     """Whether a setting that does not apply is worth telling of."""
-    return choice.where in (Where.TAUGHT, Where.ANY_VIEW) and not recipe.convert.model
+    return choice.where is Where.ANY_VIEW and not recipe.convert.model
 
 
 def _row(choice: Choice, recipe: Recipe) -> PresetRow:

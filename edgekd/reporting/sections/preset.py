@@ -12,7 +12,7 @@ WHO = {
     By.PRESET: "the preset",
     By.USER: "you",
     By.PLAN: "the plan of the training",
-    By.NOBODY: "left out: no teacher answers about each view",
+    By.NOBODY: "left out: the answers are about whole images",
 }
 
 
