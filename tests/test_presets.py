@@ -51,17 +51,15 @@ def test_what_is_given_wins_one_by_one(tmp_path: Path) -> None:
     """In the recipe, by --set or by an option, and also where it is the default."""
     file = tmp_path / "r.toml"
     file.write_text('[distil]\npreset = "patient"\nepochs = 20\n')
-    found = recipe.load(file, ["views.mixup=0"], {"distil.temperature": 3})
-    assert (found.distil.epochs, found.views.mixup, found.distil.temperature) == (20, 0, 3)
-    assert (found.views.area, found.views.per_image) == (0.3, 40)
+    found = recipe.load(file, ["views.per_image=3"], {"distil.temperature": 3})
+    assert (found.distil.epochs, found.views.per_image, found.distil.temperature) == (20, 3, 3)
+    assert found.distil.pooled == 5
     chosen = by(found)
-    mine = {"distil.epochs", "views.mixup"}
+    mine = {"distil.epochs", "views.per_image"}
     assert {key for key, who in chosen.items() if who is By.USER} == mine
     assert {*chosen.values()} == {By.USER, By.PRESET}
     told = str(preset_record.block(found))
-    assert told == (
-        "preset patient: views.per_image 40, views.area 0.3; yours: distil.epochs 20, views.mixup 0"
-    )
+    assert told == "preset patient: distil.pooled 5; yours: distil.epochs 20, views.per_image 3"
 
 
 def test_another_preset_by_set_replaces_that_of_the_file(tmp_path: Path) -> None:
@@ -112,24 +110,22 @@ def test_a_recipe_in_python_takes_a_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "mixup"),
+    ("sets", "pooled"),
     [
-        ([], 1.0),
+        ([], 5.0),
+        (["distil.answers=live"], 5.0),
+        (["distil.answers=corrected"], 1.0),
+        (["teacher.name=none"], 1.0),
+        (["distil.logs=answers.csv"], 1.0),
         (["federated.clients=2"], 1.0),
-        (["distil.answers=live"], 1.0),
-        (["teacher.name=none"], 1.0),  # the labels are mixed
-        (["distil.logs=answers.csv"], 0.0),  # about whole images
-        (["distil.answers=corrected"], 0.0),
     ],
 )
-def test_patient_shows_whole_images_where_the_answers_are_about_them(
-    sets: list[str], mixup: float
-) -> None:
+def test_patient_leaves_out_what_needs_a_teachers_features(sets: list[str], pooled: float) -> None:
     found = recipe.load(None, [PATIENT, *sets])
     assert (found.distil.epochs, found.views.per_image) == (200, 40)
-    assert found.views.mixup == mixup
-    told = str(preset_record.block(found))
-    assert ("left out" in told) == (mixup == 0)
+    assert found.distil.pooled == pooled
+    left = "left out: distil.pooled (only where a teacher shows its features)"
+    assert (left in str(preset_record.block(found))) == (pooled == 1)
 
 
 def test_a_conversion_takes_the_views_of_a_preset_where_it_trains() -> None:

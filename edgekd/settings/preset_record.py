@@ -27,13 +27,14 @@ class By(enum.StrEnum):
 
 class PresetRow(Record, frozen=True):
     """A setting of a preset. `preset`: the value there, and `reason` for it. `used`: in the build,
-    chosen `by`.
+    chosen `by`. `only`: where the preset sets it.
     """
 
     setting: str
     preset: Value
     used: Value
     by: By
+    only: Where
     reason: str
 
 
@@ -49,7 +50,9 @@ class PresetBlock(Record, frozen=True):
         for by, mark in MARKS.items():
             rows = [row for row in self.settings if row.by is by]
             names = [
-                row.setting if by is By.NOBODY else f"{row.setting} {spoken(row.used)}"
+                f"{row.setting} (only {row.only})"
+                if by is By.NOBODY
+                else f"{row.setting} {spoken(row.used)}"
                 for row in rows
             ]
             if rows:
@@ -64,7 +67,7 @@ MARKS = {
     By.PRESET: "",
     By.USER: "yours: ",
     By.PLAN: "planned: ",
-    By.NOBODY: "left out, since the answers are about whole images: ",
+    By.NOBODY: "left out: ",
 }
 
 
@@ -88,7 +91,7 @@ def block(recipe: Recipe) -> PresetBlock | None:
 
 def _is_left_out(choice: Choice, recipe: Recipe) -> bool:
     """Whether a setting that does not apply is worth telling of."""
-    return choice.where is Where.ANY_VIEW and not recipe.convert.model
+    return choice.where is Where.FEATURES and not recipe.convert.model
 
 
 def _row(choice: Choice, recipe: Recipe) -> PresetRow:
@@ -99,4 +102,4 @@ def _row(choice: Choice, recipe: Recipe) -> PresetRow:
         by = By.USER
     else:
         by = By.PLAN if presets.applies(choice, recipe) else By.NOBODY
-    return PresetRow(choice.key, choice.value, used, by, choice.reason)
+    return PresetRow(choice.key, choice.value, used, by, choice.where, choice.reason)

@@ -12,7 +12,7 @@ WHO = {
     By.PRESET: "the preset",
     By.USER: "you",
     By.PLAN: "the plan of the training",
-    By.NOBODY: "left out: the answers are about whole images",
+    By.NOBODY: "nobody: left out",
 }
 
 
