@@ -28,6 +28,7 @@ from edgekd.evaluation.confidence_record import (
     LogitConfidence,
     ProbabilityConfidence,
 )
+from edgekd.pipeline.plan_record import PlanFile
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.comparison_record import Comparison
@@ -55,6 +56,7 @@ SCHEMAS: dict[str, tuple[type[Record], str]] = {
     "latency": (LatencyFile, "edgekd.latency/1"),
     "licences": (LicenceChain, "edgekd.licences/1"),
     "lineage": (Lineage, "edgekd.lineage/1"),
+    "plan": (PlanFile, "edgekd.plan/1"),
     "preprocess_vectors": (PreprocessVectors, "edgekd.preprocess_vectors/1"),
     "report": (Report, "edgekd.report/1"),
     "search": (Search, "edgekd.search/1"),

@@ -116,6 +116,10 @@ class Build(Arguments):
         default=None, metadata=option("network to train and ship", "NAME[@FILE]")
     )
     preset: str | None = field(default=None, metadata=PRESET)
+    minutes: float | None = field(
+        default=None,
+        metadata=option("plan the whole build so that it takes so long", "M", parse=float),
+    )
     formats: str | None = field(default=None, metadata=FORMATS)
     out: PathLike | None = field(
         default=None, metadata=option("out folder (default: builds/DATA-STUDENT-PROFILE)", "DIR")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from edgekd.app import (
     label_rules,
     provenance,
     tensorboard_log,
+    timed_build,
 )
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
@@ -70,7 +72,7 @@ def run(asked: Build) -> BuildResult:
             "edgekd.build runs in one process, and a launcher has started several",
             "torchrun --nproc-per-node 2 -m edgekd build ... trains with several processes",
         )
-    out = Path()
+    out, since = Path(), time.monotonic()
     if asked.out:
         bundle_paths.check_outside("--out", Path(asked.out))
     try:
@@ -83,7 +85,7 @@ def run(asked: Build) -> BuildResult:
             job_ = prepare(asked, progress)
             out = Path(asked.out or BUILDS / default_name(job_))
             run = tracking and tracking.start(out.name, of_build.settings(job_))
-            report = build(job_, out, shared_store(asked), asked.until, progress)
+            report = build(job_, out, shared_store(asked), asked.until, progress, since)
             if run:
                 of_build.give(run, out, report)
     except GateFailed as refused:
@@ -102,7 +104,8 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
             progress(Note(f"edgekd: --set {key}={value}"))
         settings = fixed.settings
     made = job(settings, asked.profile)
-    if preset := preset_record.block(settings):
+    preset = preset_record.block(settings)
+    if preset and not settings.distil.minutes:  # a plan says what becomes of its settings
         progress(Note(f"edgekd: {preset}"))
     for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
         progress(Note(f"edgekd: {told}"))
@@ -144,6 +147,8 @@ def own_settings(asked: Build) -> dict[str, Toml]:
         found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
     if asked.preset is not None:
         found[presets.KEY] = asked.preset
+    if asked.minutes is not None:
+        found[timed_build.KEY] = asked.minutes
     if asked.device is not None:
         found["run.device"] = asked.device
     if asked.formats is not None:
@@ -201,6 +206,7 @@ def job(settings: Recipe, profile: str) -> Job:
     first_weights.check(made, classes)
     finished_teachers.check(made)
     early_checks.check_job(made)
+    timed_build.check(made)
     use_check.check(provenance.made_of(made, {}), settings.card)
     return made
 
@@ -212,9 +218,16 @@ def default_name(job: Job) -> str:
 
 
 def build(
-    job: Job, out: Path, shared: Path | None, until: str | None, progress: Progress = silent
+    job: Job,
+    out: Path,
+    shared: Path | None,
+    until: str | None,
+    progress: Progress = silent,
+    since: float | None = None,
 ) -> Report:
     """Run the stages and publish the files. Returns the report, whose `gates` say what failed.
+
+    `since`: when the command has started, on `time.monotonic`, for a build with `distil.minutes`.
 
     Raises GateFailed when the check before training fails, and any error of a stage.
     """
@@ -231,7 +244,12 @@ def build(
             checked = _checked(job, out / "check.json")
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
-        done = _stages(job, store, until, progress)
+        timed = _timed(job, store, until, progress, since)
+        if timed is None:
+            done = _stages(job, store, until, progress)
+        else:
+            done, job = timed.run(), timed.job
+            store.publish("recipe.toml", recipe.to_toml(job.recipe).encode())
         report = report_body.build_report(job, done)
         if until is None and build_gates.int8_fails(report, job.recipe.certify) and _offers(job):
             told = "int8 loses more than certify.max_drop allows: other formats are measured too"
@@ -249,7 +267,19 @@ def build(
             gates=limits.failed + pack_bundle.gates(job, report),
             undecided=limits.undecided,
         )
+        if timed is not None:
+            report = msgspec.structs.replace(report, plan=timed.block)
         return publish.publish(store, job, done, report)
+
+
+def _timed(
+    job: Job, store: Store, until: str | None, progress: Progress, since: float | None
+) -> timed_build.TimedBuild | None:
+    """The build with a plan for its time, or None where none is asked for."""
+    if not job.recipe.distil.minutes:
+        return None
+    start = time.monotonic() if since is None else since
+    return timed_build.TimedBuild(job, store, until, progress, start)
 
 
 def _stages(job: Job, store: Store, until: str | None, progress: Progress) -> dict[str, Done]:

@@ -17,6 +17,7 @@ from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
 from edgekd.data import dataset_builder
+from edgekd.pipeline.build_costs import QAT_EPOCH
 from edgekd.pipeline.jobs import Job
 from edgekd.reporting.text import plural
 from edgekd.search import (
@@ -34,7 +35,7 @@ from edgekd.search.candidate import Candidate
 from edgekd.search.finalist import About
 from edgekd.search.ledger import Kind, Ledger, State, Trial
 from edgekd.search.limits import Objective
-from edgekd.search.plan import QAT_EPOCH, Plan
+from edgekd.search.plan import Plan
 from edgekd.search.record import FinalistRow, SearchState
 from edgekd.search.shared_teacher import Teaching
 from edgekd.search.work import SearchWork, Terms

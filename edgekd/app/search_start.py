@@ -13,6 +13,7 @@ from edgekd.app.progress import Note, Progress, silent
 from edgekd.app.search_arguments import Search
 from edgekd.app.settings import sets
 from edgekd.bundle import bundle_paths
+from edgekd.core.errors import RecipeError
 from edgekd.pipeline.jobs import Job
 from edgekd.reporting.text import plural
 from edgekd.search import reach, storage
@@ -90,6 +91,12 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
         ),
         progress,
     )
+    if job.recipe.distil.minutes:
+        raise RecipeError(
+            f"distil.minutes is {job.recipe.distil.minutes:g}, and a search plans the time of all "
+            "its trainings together",
+            "leave distil.minutes out, and give --budget",
+        )
     out = Path(asked.out or build.BUILDS / _default_name(job))
     wanted = space.default() if asked.space is None else space.load(Path(asked.space))
     candidates = space.candidates(wanted, job.profile)

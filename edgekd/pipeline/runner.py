@@ -122,8 +122,8 @@ LATER: dict[str, dict[str, Any]] = {
 # Settings that only choose the values of others, by the field of the stage's settings that holds
 # them. They stand in no key.
 CHOOSING: dict[str, frozenset[str]] = {
-    "config": frozenset({"preset"}),
-    "distil": frozenset({"preset"}),
+    "config": frozenset({"preset", "minutes"}),
+    "distil": frozenset({"preset", "minutes"}),
 }
 
 

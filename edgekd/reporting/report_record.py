@@ -22,6 +22,7 @@ from edgekd.evaluation.confidence_record import (
 )
 from edgekd.evaluation.medical_record import Medical
 from edgekd.evaluation.subgroup_record import Subgroups
+from edgekd.pipeline.plan_record import PlanBlock
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.quantization.sensitivity_record import SensitivityReport
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
@@ -186,6 +187,7 @@ class Report(Record, frozen=True, kw_only=True):
     data: DataBlock
     stages: list[StageBlock]
     preset: PresetBlock | UnsetType = UNSET  # absent for "standard"
+    plan: PlanBlock | UnsetType = UNSET
     models: dict[str, NetworkBlock]  # by role: "teacher", "student", "pruned"
     training: dict[str, list[EpochRow]]  # by stage
     accuracy: Accuracy | UnsetType = UNSET

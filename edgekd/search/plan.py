@@ -25,9 +25,6 @@ FINALISTS = 2
 # multiply-accumulates for one image. CPU time of mobilenetv2_035 at 32 px to mobilenetv2_050 at
 # 64 px and resnet18 at 32 px, 3.5 to 7.9 ms for an image, fits 27 million best.
 BESIDE = 27_000_000
-# An epoch of quantization-aware training takes so many epochs of float training (mobilenetv2_050
-# and mobilenetv3_small_050 at 64 and 96 px: 2.4 to 3.4).
-QAT_EPOCH = 3.0
 # A network takes part if its shortest training and its build fit into this part of the time.
 LARGEST = 0.5
 # Part of the time that is never planned, for what the estimates do not know.

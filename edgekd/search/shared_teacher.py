@@ -17,6 +17,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from edgekd.pipeline import build_costs
+from edgekd.pipeline.build_costs import Speeds, Work
 from edgekd.pipeline.jobs import Job, teacher_px
 from edgekd.search.candidate import Candidate
 from edgekd.settings import recipe
@@ -29,9 +31,6 @@ from edgekd.settings.setting_types import Toml
 SHARE = 1 / 3
 # With one view the student would see each image in one way alone.
 FEWEST_VIEWS = 2
-# Forward passes that a training step of the teacher takes as long as: the backward pass computes
-# the gradients of maps and of weights, each with the work of a forward pass.
-STEP = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +101,7 @@ def affordable(
     """
     if not sides or settings.teacher.others or settings.distil.answers != "cached":
         return None
-    finetuned = settings.teacher.mode == "finetune"
-    steps = STEP * settings.teacher.epochs if finetuned else 0
+    work = Work(images, images, 0, 0, sides=tuple(sides))
     most = settings.views.per_image
     asked = most != ViewsConfig.per_image and "views.per_image" in settings.given
     ways = [(px, most) for px in sides]
@@ -113,7 +111,9 @@ def affordable(
         ways.append((sides[-1], views))
     made: Teaching | None = None
     for px, number in ways:
-        taken = images * (number + steps) * view_seconds(px)
+        way = recipe.changed(settings, {"teacher.px": px, "views.per_image": number})
+        speeds = Speeds(0.0, {px: view_seconds(px)})
+        taken = sum(build_costs.teaching_seconds(way, work, speeds).values())
         made = Teaching(px, number, taken, cut=(px, number) != ways[0])
         if taken <= SHARE * seconds:
             break

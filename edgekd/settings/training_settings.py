@@ -39,6 +39,16 @@ class DistilConfig:
             "(docs/how_to/choose_a_preset.md)."
         ),
     ] = "standard"
+    # The longest is a week: a slip of the keyboard above that.
+    minutes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10_080,
+            description="Plans the whole build so that it takes so many minutes on this machine "
+            "(docs/how_to/fit_a_build_into_a_time.md). 0: no plan.",
+        ),
+    ] = 0.0
     student: Annotated[
         str, Meta(min_length=1, description="The network to train: see `edgekd models`.")
     ] = "mobilenetv2_050"

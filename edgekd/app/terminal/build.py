@@ -7,6 +7,7 @@ from pathlib import Path
 import rich.box
 import rich.table
 
+from edgekd.app import plan_words
 from edgekd.app.printing import print_json
 from edgekd.app.results import BuildResult
 from edgekd.app.terminal.app_inputs import show_app_inputs
@@ -61,6 +62,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
     if preset := present(report.preset):
         say(safe(str(preset)))
+    if plan := present(report.plan):
+        say(safe(plan_words.taken(plan)))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
     if accuracy := present(report.accuracy):

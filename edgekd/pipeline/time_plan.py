@@ -1,0 +1,264 @@
+"""The plan of a build that has to fit into a time (`distil.minutes`).
+
+It chooses the preset, the views of each image, the side of the teacher's input, and the epochs of
+every training. What a user gives stays as it is, and the plan works around it. The plan is made
+again at the start of every training, from the time that is left and from what work has really
+taken (`edgekd.app.timed_build`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from edgekd.pipeline import build_costs
+from edgekd.pipeline.build_costs import Speeds, Work
+from edgekd.settings import presets
+from edgekd.settings.preset_record import Value
+from edgekd.settings.recipe import Recipe, changed
+from edgekd.settings.recipe_tables import value
+from edgekd.settings.training_settings import PresetName
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A preset is chosen where the time is enough for so many epochs with it.
+
+    `taught`: whether it is for builds with a teacher alone.
+    """
+
+    preset: PresetName
+    fewest_epochs: int
+    why: str
+    taught: bool = False
+
+
+# The shortest training that is planned: a shorter one says little about a network.
+FEWEST_EPOCHS = 2
+# Which recipe suits a time, the one that needs most of it first.
+RULES = (
+    # Half of the preset's own length. No other number was compared.
+    Rule("patient", 100, "function matching needs a long training", taught=True),
+    Rule("standard", FEWEST_EPOCHS, "it learns fastest from few epochs"),
+)
+# A smaller input of the teacher is chosen where the larger one leaves fewer views than this. An
+# epoch shows one view, and with fewer of them the student sees the same ones again and again.
+ENOUGH_VIEWS = 4
+# The most that the teacher's own training takes of the time, as in a search.
+TEACHER_SHARE = 1 / 3
+# The most that quantization-aware training and the trainings of a pruned network take, as a part of
+# float training: what they take in the default recipe, and a little.
+QAT_SHARE, PRUNE_SHARE = 0.5, 0.8
+# Part of the time that is left free, for what the estimates do not know.
+SPARE = 0.04
+MOST_EPOCHS = 10_000  # the bound of the settings
+# What a plan chooses, beside the preset.
+CHOSEN = (
+    "views.per_image",
+    "teacher.px",
+    "teacher.epochs",
+    "distil.epochs",
+    "prune.epochs",
+    "qat.epochs",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimePlan:
+    """What a build sets out to do.
+
+    `values`: the settings that the plan has chosen, by key. `seconds`: of each stage that is not
+    over. `reasons`: why, a sentence each.
+    """
+
+    values: dict[str, Value]
+    seconds: dict[str, float]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TooShort:
+    """No plan fits. `seconds`: what the `smallest` one takes, and `given`: the settings that it may
+    not make smaller.
+    """
+
+    seconds: float
+    given: tuple[str, ...]
+    smallest: TimePlan
+
+
+def make(left: float, settings: Recipe, work: Work, speeds: Speeds) -> TimePlan | TooShort:
+    """The best plan for the time `left`, in seconds."""
+    room = left * (1 - SPARE)
+    allowed = rules(settings, bool(work.sides))
+    for rule in allowed:
+        based = under(settings, rule.preset)
+        fitted = _fitted(room, based, work, speeds)
+        if fitted is None:
+            continue
+        if rule is allowed[-1] or fitted.distil.epochs >= rule.fewest_epochs:
+            return _plan(based, fitted, rule, work, speeds)
+    based = under(settings, allowed[-1].preset)
+    smallest = _plan(based, _smallest(based, work), allowed[-1], work, speeds)
+    needed = sum(smallest.seconds.values()) / (1 - SPARE)
+    return TooShort(needed, tuple(key for key in CHOSEN if key in settings.given), smallest)
+
+
+def under(settings: Recipe, preset: PresetName) -> Recipe:
+    """The settings with a preset, where they have another one."""
+    if settings.distil.preset == preset:
+        return settings
+    named = changed(settings, {presets.KEY: preset})
+    return changed(named, presets.filled(named))
+
+
+def rules(settings: Recipe, taught: bool) -> list[Rule]:
+    """The rules that apply to a build, the one for the longest time first. `taught`: whether it has
+    a teacher.
+    """
+    if presets.KEY in settings.given:
+        return [Rule(settings.distil.preset, FEWEST_EPOCHS, "it was asked for")]
+    return [rule for rule in RULES if taught or not rule.taught]
+
+
+def _fitted(room: float, based: Recipe, work: Work, speeds: Speeds) -> Recipe | None:
+    """The settings with the best choices of CHOSEN that fit into `room` seconds, if any do.
+
+    The teacher's input becomes smaller before its views become fewer than ENOUGH_VIEWS. There are
+    as many views as training shows as often as the preset does.
+    """
+    often = based.distil.epochs / based.views.per_image
+    if not work.sides or based.distil.answers != "cached" or "views.per_image" in based.given:
+        often = 0.0  # more views cost nothing, or were asked for
+    elif "distil.epochs" in based.given:
+        often = 1.0
+    best: Recipe | None = None
+    for taught in _teachers(room, based, work, speeds):
+        for views in counts(taught, "views.per_image", 1):
+            seen = changed(taught, {"views.per_image": views})
+            fitted = _trained(room, seen, work, speeds)
+            if fitted is None:
+                continue
+            there = build_costs.teacher_choice(seen, work) in work.kept
+            if views > 1 and not there and fitted.distil.epochs < views * often:
+                continue
+            best = fitted
+            break
+        if best is not None and best.views.per_image >= min(ENOUGH_VIEWS, based.views.per_image):
+            break
+    return best
+
+
+def _teachers(room: float, based: Recipe, work: Work, speeds: Speeds) -> Iterator[Recipe]:
+    """The settings with each side of the teacher's input, the largest first.
+
+    Its own training takes at most TEACHER_SHARE of the time, or as little as it can.
+    """
+    free = "teacher.px" not in based.given and len(work.sides) > 1
+    for side in work.sides if free else (based.teacher.px,):
+        # The side that a build chooses by itself stays unnamed, so that stages keep their keys.
+        sized = changed(based, {"teacher.px": 0 if free and side == work.sides[0] else side})
+        made = sized
+        if sized.teacher.mode == "finetune" and work.sides and not sized.teacher.as_it_is:
+            for epochs in counts(sized, "teacher.epochs", 1):
+                made = changed(sized, {"teacher.epochs": epochs})
+                taken = build_costs.seconds(made, work, speeds).get("teacher", 0.0)
+                if taken <= TEACHER_SHARE * room:
+                    break
+        yield made
+
+
+def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | None:
+    """The settings with the student's epochs that fill the time, if it is enough for FEWEST_EPOCHS.
+
+    The epochs behind float training, of a pruned network and with int8 in the loop, are as many as
+    usual where float training is long enough for them.
+    """
+    prunes = counts(seen, "prune.epochs", 1) if build_costs.is_pruned(seen) else [0]
+    for prune in prunes:
+        for qat in counts(seen, "qat.epochs", 0):
+            rest: dict[str, Value] = {"qat.epochs": qat, "distil.epochs": 0}
+            if prune:
+                rest["prune.epochs"] = prune
+            later = changed(seen, rest)
+            fixed = sum(build_costs.seconds(later, work, speeds).values())
+            epochs = _epochs(room - fixed, seen, work, speeds)
+            if epochs is None:
+                continue
+            cuts = prune * seen.prune.steps
+            if prune != prunes[-1] and cuts > PRUNE_SHARE * epochs:
+                continue
+            if qat and qat * speeds.qat > QAT_SHARE * epochs and "qat.epochs" not in seen.given:
+                continue
+            return changed(later, {"distil.epochs": epochs})
+    return None
+
+
+def _epochs(room: float, seen: Recipe, work: Work, speeds: Speeds) -> int | None:
+    """The epochs of float training that fit into `room` seconds; None where they are too few."""
+    if "distil" in work.done:
+        return seen.distil.epochs if room >= 0 else None
+    epoch = build_costs.epoch_seconds(seen, work, speeds)
+    most = min(MOST_EPOCHS, math.floor(room / epoch))
+    if "distil.epochs" in seen.given:
+        return seen.distil.epochs if most >= seen.distil.epochs else None
+    return most if most >= FEWEST_EPOCHS else None
+
+
+def counts(settings: Recipe, key: str, fewest: int) -> list[int]:
+    """The values that a setting may have, the largest first: from what it has down to `fewest`."""
+    most = value(settings, key)
+    return [most] if key in settings.given else [*range(most, min(most, fewest) - 1, -1)]
+
+
+def _smallest(based: Recipe, work: Work) -> Recipe:
+    """The settings with the least work that a plan may choose."""
+    least: dict[str, int] = {
+        "views.per_image": 1,
+        "teacher.px": work.sides[-1] if work.sides else 0,
+        "distil.epochs": FEWEST_EPOCHS,
+        "prune.epochs": 1,
+        "qat.epochs": 0,
+    }
+    if not based.teacher.as_it_is:
+        least["teacher.epochs"] = 1
+    return changed(based, {key: each for key, each in least.items() if key not in based.given})
+
+
+def _plan(based: Recipe, fitted: Recipe, rule: Rule, work: Work, speeds: Speeds) -> TimePlan:
+    values: dict[str, Value] = {presets.KEY: rule.preset}
+    values |= {key: value(fitted, key) for key in presets.filled(based)}
+    used = [key for key in CHOSEN if key not in based.given and _matters(key, fitted, work)]
+    values |= {key: value(fitted, key) for key in used}
+    reasons = _reasons(based, fitted, rule, work)
+    return TimePlan(values, build_costs.seconds(fitted, work, speeds), tuple(reasons))
+
+
+def _matters(key: str, fitted: Recipe, work: Work) -> bool:
+    """Whether a setting of CHOSEN has a meaning in the build."""
+    if key == "teacher.px":
+        return bool(fitted.teacher.px)
+    if key == "teacher.epochs":
+        return bool(work.sides) and fitted.teacher.mode == "finetune"
+    return key != "prune.epochs" or build_costs.is_pruned(fitted)
+
+
+def _reasons(based: Recipe, fitted: Recipe, rule: Rule, work: Work) -> Iterator[str]:
+    """Why the plan is as it is, a sentence each."""
+    yield f"preset {rule.preset}: {rule.why}"
+    for longer in RULES[: RULES.index(rule)] if rule in RULES else ():
+        if work.sides or not longer.taught:
+            yield (
+                f"preset {longer.preset} is chosen from {longer.fewest_epochs} epochs with it, "
+                f"which do not fit: {longer.why}"
+            )
+    for key, why in (
+        ("views.per_image", "the teacher's answers about more would leave too few epochs"),
+        ("teacher.px", "the teacher's answers take less time at this size"),
+        ("teacher.epochs", "more would take more than a third of the time"),
+        ("prune.epochs", "in proportion to the epochs before pruning"),
+        ("qat.epochs", "in proportion to the epochs in float"),
+    ):
+        if key not in based.given and value(fitted, key) != value(based, key):
+            yield f"{key} {value(fitted, key)}: {why}"
