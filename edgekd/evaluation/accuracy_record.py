@@ -234,6 +234,7 @@ class Accuracy(Record, frozen=True, kw_only=True):
     verdict: Verdict | UnsetType = UNSET
     confusion: Confusion | UnsetType = UNSET  # only where an image has exactly one class
     int8: Change | UnsetType = UNSET  # from the float student to the .tflite
+    against_teacher: Change | UnsetType = UNSET  # from the teacher to the .tflite
     device: DeviceRow | UnsetType = UNSET
     # int8 first; both lists are absent where nothing but int8 was asked for
     formats: list[FormatRow] | UnsetType = UNSET

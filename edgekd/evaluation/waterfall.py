@@ -63,6 +63,7 @@ def accuracy(evaluation: Evaluation, images: Images, budget: BudgetConfig) -> Ac
     logits = np.frombuffer(evaluation.logits, np.float32).reshape(
         len(evaluation.stages), len(labels), -1
     )
+    of_stage = dict(zip(evaluation.stages, logits, strict=True))
     rows = [_first(evaluation.stages[0], logits[0], labels)]
     rows += [
         _compared(before, after, logits[number : number + 2], labels, images, budget)
@@ -87,17 +88,18 @@ def accuracy(evaluation: Evaluation, images: Images, budget: BudgetConfig) -> Ac
         ),
         verdict=verdict(rows),
         confusion=confusion,
-        int8=_float_to_int8(dict(zip(evaluation.stages, logits, strict=True)), labels, images.seed),
+        int8=_to_int8("student", of_stage, labels, images.seed),
+        against_teacher=_to_int8("teacher", of_stage, labels, images.seed),
     )
 
 
-def _float_to_int8(
-    logits: dict[str, np.ndarray], labels: np.ndarray, seed: int
+def _to_int8(
+    stage: str, logits: dict[str, np.ndarray], labels: np.ndarray, seed: int
 ) -> Change | UnsetType:
-    """What the .tflite gains over the float student: the sum of all stages between them."""
-    if not {"student", "tflite"} <= logits.keys():
+    """What the .tflite gains over the network of a stage: the sum of all stages between them."""
+    if not {stage, "tflite"} <= logits.keys():
         return UNSET
-    return metrics.change(logits["student"], logits["tflite"], labels, seed)
+    return metrics.change(logits[stage], logits["tflite"], labels, seed)
 
 
 def _first(stage: str, logits: np.ndarray, labels: np.ndarray) -> StageRow:

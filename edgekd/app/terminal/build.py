@@ -28,6 +28,7 @@ from edgekd.evaluation.accuracy_record import (
     VerdictState,
 )
 from edgekd.proof.certificate_record import CertificateBody, EndToEnd
+from edgekd.reporting import kept
 from edgekd.reporting.report_record import DataBlock, Report
 from edgekd.reporting.text import further, metric, number
 
@@ -42,6 +43,7 @@ COLOURS = {
     VerdictState.UNCLEAR: "yellow",
     VerdictState.BAD: "red",
 }
+KEPT = {StageState.WITHIN: "green", StageState.UNCLEAR: "yellow", StageState.BEYOND: "red"}
 COLUMNS = ("95 %", "AUC", "change", "95 % ", "agrees", "lost", "gained", "budget")
 
 
@@ -59,6 +61,9 @@ def show_result(say: Say, result: BuildResult, until: str | None, *, json: bool)
 
 def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     """One build: its data, the accuracy after each stage, the file, and where the report is."""
+    accuracy = present(report.accuracy)
+    if accuracy and (sentence := kept.of_teacher(accuracy)):
+        say(f"\n[{KEPT[sentence.state]}]{safe(sentence.text)}[/]")
     say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
     if preset := present(report.preset):
         say(safe(str(preset)))
@@ -66,7 +71,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(safe(plan_words.taken(plan)))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
-    if accuracy := present(report.accuracy):
+    if accuracy:
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
             _verdict(say, verdict)

@@ -6,6 +6,7 @@ import dataclasses
 
 from edgekd.core.records import present
 from edgekd.evaluation.accuracy_record import Accuracy, Metric, VerdictState
+from edgekd.reporting import kept
 from edgekd.reporting import text as fmt
 from edgekd.reporting.device_answers import ran_on
 from edgekd.reporting.report_record import Report
@@ -35,9 +36,13 @@ class Stamp:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The title, the verdicts, and what the build made, in half-sentences."""
+    """The title, the verdicts, and what the build made, in half-sentences.
+
+    `kept`: how much of its teacher's accuracy the student keeps; None without a teacher.
+    """
 
     title: str
+    kept: kept.Kept | None
     stamps: list[Stamp]
     gates: list[str]
     made: str
@@ -69,6 +74,7 @@ def head(report: Report) -> Head:
     gates = _gates(report)
     return Head(
         title=f"{student.arch if student else report.data.name} for {report.profile}",
+        kept=_kept(report),
         stamps=_stamps(report),
         gates=gates,
         made=_made(report),
@@ -88,6 +94,11 @@ def _learnt(report: Report) -> str:
     if teacher is not None:
         return f"distilled from {teacher.arch}"
     return "trained on the labels alone, without a teacher"
+
+
+def _kept(report: Report) -> kept.Kept | None:
+    accuracy = present(report.accuracy)
+    return None if accuracy is None else kept.of_teacher(accuracy)
 
 
 def _stamps(report: Report) -> list[Stamp]:
