@@ -38,8 +38,13 @@ class Rule:
 FEWEST_EPOCHS = 2
 # Which recipe suits a time, the one that needs most of it first.
 RULES = (
-    # Half of the preset's own length. No other number was compared.
-    Rule("patient", 100, "function matching needs a long training", taught=True),
+    # Half of the preset's own length, set by hand.
+    Rule(
+        "patient",
+        100,
+        "its many views and the teacher's features pay in a long training",
+        taught=True,
+    ),
     Rule("standard", FEWEST_EPOCHS, "it learns fastest from few epochs"),
 )
 # A smaller input of the teacher is chosen where the larger one leaves fewer views than this. An
