@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from edgekd.pipeline import stage_keys, stage_table
+from edgekd.pipeline import knowledge_stages, stage_keys, stage_table
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgekd"
@@ -272,7 +272,7 @@ def test_a_stages_key_covers_all_the_code_that_it_runs() -> None:
     The exception are modules whose effect reaches the stage in its settings.
     """
     modules = sorted(
-        {stage.function.partition(":")[0] for stage in (*stage_table.STAGES, stage_table.LOGS)}
+        {stage.function.partition(":")[0] for stage in (*stage_table.STAGES, knowledge_stages.LOGS)}
     )
     loaded = subprocess.run(
         [sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules)"],

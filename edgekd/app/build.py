@@ -34,13 +34,14 @@ from edgekd.core.errors import GateFailed, RecipeError
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
-from edgekd.data import source_registry
+from edgekd.data import source_registry, unsorted
 from edgekd.data.sources import UNLABELLED
 from edgekd.export import format_packages
 from edgekd.networks.foreign.forms import is_foreign, split_weights
 from edgekd.pipeline.jobs import Done, Job
 from edgekd.pipeline.runner import chosen
 from edgekd.pipeline.runner import run as run_stages
+from edgekd.pipeline.stage_table import stages
 from edgekd.settings import (
     device_profiles,
     loss_catalogue,
@@ -103,7 +104,7 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
         for key, value in fixed.values.items():
             progress(Note(f"edgekd: --set {key}={value}"))
         settings = fixed.settings
-    made = job(settings, asked.profile)
+    made = job(settings, asked.profile, asked.until)
     preset = preset_record.block(settings)
     if preset and not settings.distil.minutes:  # a plan says what becomes of its settings
         progress(Note(f"edgekd: {preset}"))
@@ -166,10 +167,11 @@ def name_and_file(text: str) -> tuple[str, str]:
     return name, file
 
 
-def job(settings: Recipe, profile: str) -> Job:
+def job(settings: Recipe, profile: str, until: str | None = None) -> Job:
     """Open the data source, and check every name in the settings before any work is done.
 
-    Raises UnknownName, RecipeError, ProfileError or DataError.
+    `until`: the last stage that is wanted; up to "pretrain" no image needs a label. Raises
+    UnknownName, RecipeError, ProfileError or DataError.
     """
     device = device_profiles.load_profile(profile).with_edits(settings.edits)
     if settings.convert.model:
@@ -192,6 +194,8 @@ def job(settings: Recipe, profile: str) -> Job:
             from edgekd.networks import timm_networks
 
             timm_networks.check_known(name, role)
+    if until == "pretrain" and (images := unsorted.without_classes(settings.data)) is not None:
+        return _without_labels(Job(settings, device, images, labelled=False))
     source = source_registry.open_all(settings.data)
     if settings.data.unlabelled:
         label_rules.check_unlabelled(settings)
@@ -208,6 +212,15 @@ def job(settings: Recipe, profile: str) -> Job:
     early_checks.check_job(made)
     timed_build.check(made)
     use_check.check(provenance.made_of(made, {}), settings.card)
+    return made
+
+
+def _without_labels(made: Job) -> Job:
+    """The job, once it is checked like one with labels, as far as it goes."""
+    stages(made)
+    made = first_weights.found(made)
+    early_checks.check_device(made.recipe.run)
+    use_check.check(provenance.made_of(made, {}), made.recipe.card)
     return made
 
 

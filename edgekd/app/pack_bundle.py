@@ -25,6 +25,7 @@ from edgekd.evaluation.subgroup_record import Subgroups
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.certificate_record import CertificateBody
 from edgekd.proof.golden import golden_npz
+from edgekd.reporting import pretraining
 from edgekd.reporting.report_record import Report
 
 # Stages without which there is no bundle, and stages whose artifacts files of a bundle repeat.
@@ -183,6 +184,7 @@ def card_facts(
         agreement=accuracy.metric is Metric.AGREEMENT,
         app_inputs=present(report.app_inputs),
         given=report.models["student"].given,
+        pretrained=pretraining.sentence(report),
     )
 
 

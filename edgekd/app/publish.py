@@ -24,8 +24,10 @@ from edgekd.reporting.html_report import page
 from edgekd.reporting.report_record import BundleBlock, Report
 from edgekd.settings.device_profiles import DeviceProfile
 
+PRETRAINED = "pretrained.safetensors"  # a student that knows a teacher's features
 # Files that describe a finished model. A build that stops early removes those of an earlier one.
 MODEL_FILES = (
+    PRETRAINED,
     "model.tflite",
     "model.onnx",
     "golden.npz",
@@ -91,6 +93,8 @@ def _model_files(
     Also returns the report with the model's path, and with what the device's compiler printed.
     """
     files: dict[str, bytes] = {}
+    if "pretrain" in done:
+        files[PRETRAINED] = bytes(load(done, "pretrain").state)
     if "export" in done:
         files["model.onnx"] = bytes(load(done, "export").qdq)
     if "certify" in done:

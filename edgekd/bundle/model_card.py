@@ -50,6 +50,7 @@ class CardFacts:
     bits. `formats`: the files of all number formats, empty for int8 alone. `agreement`: the images
     have no labels, and the float network's answers stand for them. `given`: the network came
     trained. `firmware`: the bundle holds the sample for a microcontroller.
+    `pretrained`: a sentence on features that the student learned before the classes, or "".
     """
 
     edgekd: str
@@ -69,6 +70,7 @@ class CardFacts:
     app_inputs: AppInputs | None = None
     given: bool = False
     firmware: bool = False
+    pretrained: str = ""
 
 
 def limits(card: CardConfig, data_name: str, source: str) -> str:
@@ -126,7 +128,7 @@ def _summary(facts: CardFacts, kind: str) -> str:
     return (
         f"An int8 image classifier for {len(facts.classes)} {kind} ({named}), "
         f"{'' if facts.given else 'distilled, '}quantized and certified by EdgeKD {facts.edgekd} "
-        f"for `{facts.profile}`."
+        f"for `{facts.profile}`." + (f" {plain(facts.pretrained)}" if facts.pretrained else "")
     )
 
 

@@ -168,14 +168,16 @@ def training_images(items: Sequence[Item], config: DataConfig, seed: int) -> int
     return round(number) + unlabelled
 
 
-def split(images: list[ReadImage], config: DataConfig, seed: int) -> list[ReadImage]:
-    """The images with their splits; test and val are taken where the source has none."""
+def split(
+    images: list[ReadImage], config: DataConfig, seed: int, parts: Sequence[str] = ("test", "val")
+) -> list[ReadImage]:
+    """The images with their splits; those of `parts` are taken where the source has none."""
     groups = _tied(images)
     for into, share, stream in (
         ("test", config.test_share, seed),
         ("val", config.val_share, seed + 1),
     ):
-        if any(image.split == into for image in images):
+        if into not in parts or any(image.split == into for image in images):
             continue
         train = [image for image in images if image.split == "train"]
         tied = [groups[image.row] for image in train]

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
+from edgekd.core.files import is_folder, listed
 from edgekd.core.records import UNSET
-from edgekd.data import data_checks, dataset_builder, image_bytes, pixel_rules
+from edgekd.data import data_checks, dataset_builder, dicom_source, image_bytes, pixel_rules
+from edgekd.data.chest_xrays import formats
 from edgekd.data.decoding import Progress, canvas, read_all
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
 from edgekd.data.folder_walk import FolderWalk
 from edgekd.data.images import header_size
-from edgekd.data.sources import SPLITS, Item, Source, SourceFacts
+from edgekd.data.sources import SPLIT_NAMES, SPLITS, Item, Source, SourceFacts
 from edgekd.settings.recipe import DataConfig
 
 # With fewer images no range can be learned, and no agreement be measured: at 0.5 % of wrong
@@ -99,9 +101,10 @@ def build(
 ) -> Dataset:
     """The images of a source without their labels, split into train, val and test.
 
-    `classes`: the names of what a network answers; no image has one of them yet. `ahead_px`: the
-    size at which they will be asked for next (`decoding.decoded`). Raises DataError for fewer than
-    FEWEST images, and for images as `build_dataset` does.
+    `classes`: the names of what a network answers; no image has one of them yet. Without classes
+    the images are to learn features from, and none is put into test. `ahead_px`: the size at which
+    they will be asked for next (`decoding.decoded`). Raises DataError for fewer than FEWEST images,
+    and for images as `build_dataset` does.
     """
     items = dataset_builder.limited(source.items(), config.limit, seed)
     native = source.native_px()
@@ -112,13 +115,18 @@ def build(
         raise data_checks.unreadable(source.name, reading.failures)
     images, copies = data_checks.without_copies(source.name, reading.images, config.duplicates)
     if len(images) < FEWEST:
+        use = (
+            "calibrate a network and to test it, and 128 or more are advised"
+            if classes
+            else "learn features from, and thousands are advised"
+        )
         raise DataError(
-            f"{source.name}: {len(images)} images; at least {FEWEST} are needed to calibrate a "
-            "network and to test it, and 128 or more are advised",
+            f"{source.name}: {len(images)} images; at least {FEWEST} are needed to {use}",
             "add images of the kind that the network will see",
         )
     measured = dataclasses.replace(config, test_share=max(config.test_share, MEASURED))
-    images = dataset_builder.split(images, measured, seed)
+    parts = ("test", "val") if classes else ("val",)
+    images = dataset_builder.split(images, measured, seed, parts)
     groups = data_checks.group_counts(images)
     facts = dataset_builder.DatasetFacts(
         licence=source.facts.licence,
@@ -128,7 +136,7 @@ def build(
         cache="none" if config.cache == "none" else UNSET,
         groups_by=source.facts.groups_by,
         ignored=source.facts.ignored,
-        warnings=[*source.facts.warnings, *reading.warnings, AGREEMENT],
+        warnings=[*source.facts.warnings, *reading.warnings, *([AGREEMENT] if classes else [])],
         fit=config.fit,
         seed=seed,
         counts={},
@@ -136,9 +144,30 @@ def build(
         duplicates=copies,
         skipped=[failure.what for failure in reading.failures],
         depth=UNSET if reading.depth is None else reading.depth,
-        labels_by="network",
+        labels_by="network" if classes else UNSET,
     )
     return dataset_builder.assemble(source.name, classes, px, reading, images, facts)
+
+
+def without_classes(config: DataConfig) -> Source | None:
+    """The images in the folder `config.source`, or None unless it is one without classes: it has
+    fewer than two folders inside, or images beside them.
+
+    A folder with train/ or test/ in it is divided, and has classes. Raises DataError.
+    """
+    folder = Path(config.source).expanduser()
+    if not folder.is_dir() or formats.find_in(folder) is not None or _has_classes(folder):
+        return None
+    return dicom_source.wrapped(FolderOfImages(folder), patients=config.group_column != "")
+
+
+def _has_classes(folder: Path) -> bool:
+    inside = [path for path in listed(folder) if not path.name.startswith((".", "__"))]
+    folders = [path for path in inside if is_folder(path)]
+    if any(path.name.lower() in SPLIT_NAMES for path in folders):
+        return True
+    loose = any(path.suffix.lower() in IMAGE_SUFFIXES for path in inside)
+    return len(folders) >= 2 and not loose
 
 
 def counted(found: Dataset, rows: Sequence[ImageRow]) -> dict[str, Json]:

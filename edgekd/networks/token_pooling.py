@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mean": ("mean",),
     "class+mean": ("class", "mean"),
 }
+ALL = "class+mean"
 
 
 def parts(tokens: Tensor, prefix: int) -> dict[str, Tensor]:

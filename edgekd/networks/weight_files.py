@@ -23,11 +23,24 @@ State = dict[str, Tensor]  # a state dict: {name of the parameter or buffer: its
 _NESTED = ("state_dict", "model", "state_dict_ema")
 
 
-def to_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """The safetensors bytes of a state dict."""
+# The key of a safetensors file's metadata that says what the weights were trained for.
+ABOUT = "edgekd_about"
+
+
+def to_bytes(state: Mapping[str, Tensor], about: str = "") -> bytes:
+    """The safetensors bytes of a state dict. `about`: what the weights are, in a few words."""
     return safetensors.torch.save(
-        {name: value.detach().contiguous().clone() for name, value in state.items()}
+        {name: value.detach().contiguous().clone() for name, value in state.items()},
+        {ABOUT: about} if about else None,
     )
+
+
+def about(path: Path) -> str:
+    """What a safetensors file says of its weights (see `to_bytes`); "" where it says nothing."""
+    if path.suffix != ".safetensors":
+        return ""
+    with safetensors.safe_open(path, "pt") as file:
+        return str((file.metadata() or {}).get(ABOUT, ""))
 
 
 def from_bytes(blob: Blob) -> State:

@@ -9,7 +9,7 @@ from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import AnsweredSettings, GivenSettings
 
-REPLACED = ("data", "teacher", "knowledge", "distil")
+REPLACED = ("data", "teacher", "knowledge", "pretrain", "distil")
 
 
 def _given(job: Job) -> GivenSettings:

@@ -83,12 +83,14 @@ class Job:
 
     `origins`: where the first weights of "student", "teacher", "teacher2" and so on come from, as
     they were found before the build. The recipe then names them.
+    `labelled`: False where no image has a label. Such a job ends with the stage "pretrain".
     """
 
     recipe: Recipe
     profile: DeviceProfile
     source: Source
     origins: Mapping[str, FirstWeights] = dataclasses.field(default_factory=dict)
+    labelled: bool = True
 
     @property
     def given(self) -> bool:

@@ -22,7 +22,7 @@ from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
-from edgekd.settings.recipe import TeacherConfig, ViewsConfig
+from edgekd.settings.recipe import DistilConfig, TeacherConfig, ViewsConfig
 from edgekd.training import threads
 from edgekd.training.processes import Team, launched
 
@@ -88,12 +88,23 @@ def chosen(job: Job, last: str | None) -> tuple[Stage, ...]:
 
 def key(stage: Stage, settings: StageSettings | None, job: Job, done: Mapping[str, Done]) -> str:
     """A stage's key: equal keys mean that the stage would make the same result."""
-    parents = {name: done[name].entry.digest for name in stage.parents if name in done}
+    parents = {
+        name: stage.counts[name](load(done, name))
+        if name in stage.counts
+        else done[name].entry.digest
+        for name in stage.parents
+        if name in done
+    }
     config = {} if settings is None else _without_later(dataclasses.asdict(settings))
     code = source_digest(stage.module)
     return artifacts.stage_key(stage.name, stage.version, config, parents, job.recipe.seed, code)
 
 
+# Settings of [distil] that the stage "pretrain" alone reads.
+_PRETRAINING = {
+    name: getattr(DistilConfig, name)
+    for name in ("pretrain", "pretrain_epochs", "pretrain_lr", "pretrain_grid")
+}
 # Settings that came after builds were stored, by the field of the stage's settings that holds them;
 # "" holds fields themselves. They stand in a key only where they are given, so that these builds
 # keep their keys.
@@ -115,7 +126,9 @@ LATER: dict[str, dict[str, Any]] = {
         "drop_path": TeacherConfig.drop_path,
         "head_first": TeacherConfig.head_first,
         "average_views": TeacherConfig.average_views,
+        **_PRETRAINING,
     },
+    "distil": _PRETRAINING,
 }
 
 

@@ -1,19 +1,18 @@
 """The settings of each stage: one frozen dataclass a stage. They are passed to the stage's function
 and hashed into its key.
 
-A field of type `HashedOnly` is hashed and never read by the stage: it stands for something outside
-the settings that decides the result, such as the contents of a file that the settings name. This
-module loads neither torch nor numpy.
+This module loads neither torch nor numpy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
 
 from edgekd.core.artifacts import Json
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.resizer_names import Resizer
+from edgekd.pipeline.hashed_only import HashedOnly
+from edgekd.pipeline.pretrain_settings import PretrainSettings, UnlabelledSettings
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import (
     AppInputsConfig,
@@ -30,8 +29,6 @@ from edgekd.settings.recipe import (
     ViewsConfig,
 )
 from edgekd.training.oracle_settings import OracleSettings
-
-type HashedOnly[T] = Annotated[T, "part of the stage's key; the stage itself does not read it"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,6 +294,8 @@ StageSettings = (
     | KnowledgeSettings
     | LogSettings
     | ClientSettings
+    | UnlabelledSettings
+    | PretrainSettings
     | DistilSettings
     | GivenSettings
     | AnsweredSettings

@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 
 from edgekd.core import artifacts
-from edgekd.core.errors import RecipeError
 from edgekd.core.number_formats import NumberFormat
 from edgekd.device import edgebench
-from edgekd.pipeline import given_stages, teacher_stages
+from edgekd.pipeline import given_stages, knowledge_stages, pretrain_stages, teacher_stages
 from edgekd.pipeline.jobs import Job, file_digest, weights_content
 from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_settings import (
     AppInputsSettings,
     CertifySettings,
-    ClientSettings,
     ConfidenceSettings,
     DataSettings,
     DistilSettings,
@@ -26,15 +24,12 @@ from edgekd.pipeline.stage_settings import (
     HostBenchSettings,
     InputsSettings,
     KnowledgeSettings,
-    LogSettings,
     PruneSettings,
     QatSettings,
     TeacherPrecision,
 )
 from edgekd.settings import loss_catalogue
 from edgekd.training.oracle_settings import OracleSettings
-
-STRIDE = 32  # input pixels for each cell of a student's last feature map, per side
 
 
 def _data(job: Job) -> DataSettings:
@@ -69,40 +64,26 @@ def _oracle(job: Job) -> OracleSettings:
     assert job.teacher is not None
     if job.teachers[0].given:  # it gives logits alone
         return OracleSettings(precision=job.recipe.teacher.precision, model=job.teacher)
-    side = -(-job.recipe.data.input_px // STRIDE)
-    needs = loss_catalogue.needs(job.recipe.distil.losses)
+    side = pretrain_stages.map_side(job)
+    config = job.recipe.distil
+    needs = loss_catalogue.needs(config.losses)
     return OracleSettings(
         precision=job.recipe.teacher.precision,
         model=job.teacher,
-        grid_side=side if job.recipe.distil.grid or "grid" in needs else 0,
+        grid_side=side if config.grid or "grid" in needs else 0,
         cam_side=side if "cams" in needs else 0,
     )
 
 
 def _knowledge(job: Job) -> KnowledgeSettings:
-    return teacher_stages.asked(job, _oracle(job))
-
-
-def _logs(job: Job) -> LogSettings:
-    config = job.recipe.distil
-    return LogSettings(config.logs, config.logs_max_days, file_digest(config.logs, "distil.logs"))
-
-
-def _clients(job: Job) -> ClientSettings:
-    config = job.recipe.distil
-    return ClientSettings(
-        config=job.recipe.federated,
-        distil=config,
-        model=job.student,
-        view=teacher_stages.seen(job.recipe.views),
-        px=job.recipe.data.input_px,
-        channels=job.recipe.data.channels,
-        weights_content=weights_content(job.student, config.weights, "distil.weights"),
-    )
+    oracle = _oracle(job)
+    if pretrain_stages.maps(job):  # then the teacher is asked once for both trainings
+        oracle = dataclasses.replace(oracle, grid_side=pretrain_stages.map_side(job))
+    return teacher_stages.asked(job, oracle)
 
 
 def _distil(job: Job) -> DistilSettings:
-    config = job.recipe.distil
+    config = pretrain_stages.without_pretraining(job.recipe.distil)
     return DistilSettings(
         config=config,
         model=job.student,
@@ -123,7 +104,7 @@ def _asked_in_training(job: Job) -> OracleSettings | None:
 def _prune(job: Job) -> PruneSettings:
     return PruneSettings(
         config=job.recipe.prune,
-        distil=job.recipe.distil,
+        distil=pretrain_stages.without_pretraining(job.recipe.distil),
         model=job.student,
         view=job.recipe.views,
         multiple=job.recipe.prune.multiple or job.profile.channel_multiple,
@@ -204,12 +185,13 @@ STAGES: tuple[Stage, ...] = (
         _knowledge,
         shared=True,
     ),
+    pretrain_stages.PRETRAIN,
     Stage(
         "distil",
         2,
         "edgekd.pipeline.stages.distil:run",
         artifacts.Network,
-        ("data", "knowledge", "teacher"),
+        ("data", "knowledge", "teacher", "pretrain"),
         _distil,
         shared=True,
     ),
@@ -297,20 +279,6 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-# Clients' answers or logged answers take the place of a teacher's.
-CLIENTS = Stage(
-    "knowledge", 1, "edgekd.pipeline.stages.federated:run", artifacts.Knowledge, ("data",), _clients
-)
-LOGS = Stage(
-    "knowledge",
-    1,
-    "edgekd.pipeline.stages.knowledge:from_logs",
-    artifacts.Knowledge,
-    ("data",),
-    _logs,
-)
-
-
 def stages(job: Job) -> tuple[Stage, ...]:
     """The stages that this job runs, in order. A further teacher has a stage of its own: "teacher2"
     and so on.
@@ -319,32 +287,16 @@ def stages(job: Job) -> tuple[Stage, ...]:
     """
     if job.given:
         return given_stages.of_given(job, tuple(row for row in STAGES if row.wanted(job)))
+    if not job.labelled:
+        return pretrain_stages.without_labels(job)
     rows: list[Stage] = []
     for stage in STAGES:
         if stage.name == "knowledge":
-            rows += _knowledge_stages(job, stage)
+            rows += knowledge_stages.of_job(job, stage)
         elif stage.name == "teacher":
             rows += teacher_stages.each(stage, job)
+        elif stage is pretrain_stages.PRETRAIN:
+            rows += [pretrain_stages.of_job(job)] if stage.wanted(job) else []
         elif stage.wanted(job):
             rows.append(stage)
     return tuple(rows)
-
-
-def _knowledge_stages(job: Job, from_teachers: Stage) -> list[Stage]:
-    """The stage that makes knowledge, or [] where the student has none or asks in training."""
-    config = job.recipe.distil
-    if config.logs:
-        return [LOGS]
-    if job.recipe.federated.on:
-        return [CLIENTS]
-    further = [teacher.stage for teacher in job.teachers[1:]]
-    if config.answers != "cached":
-        if further:
-            raise RecipeError(
-                f"teacher.others needs cached answers, and distil.answers is {config.answers!r}",
-                'set distil.answers="cached", or leave teacher.others out',
-            )
-        return []
-    if job.teacher is None:
-        return []
-    return [dataclasses.replace(from_teachers, parents=(*from_teachers.parents, *further))]

@@ -12,13 +12,16 @@ from edgekd.evaluation.accuracy_record import Figures
 class EpochRow(Record, frozen=True, kw_only=True):
     """One epoch: the mean training loss, and figures on the validation images.
 
-    `cut`: where channels are pruned in several cuts, the number of the cut, from 1.
+    `cosine`: between the student's and the teacher's features, each dimension standardised, where
+    the student learned features. `cut`: where channels are pruned in several cuts, the number of
+    the cut, from 1.
     """
 
     epoch: int
     loss: float
     top1: float | UnsetType = UNSET
     auc: float | UnsetType = UNSET
+    cosine: float | UnsetType = UNSET
     cut: int | UnsetType = UNSET
 
 
@@ -122,6 +125,21 @@ class TeacherStep(Record, frozen=True, kw_only=True):
     kept: bool
 
 
+class Pretraining(Record, frozen=True):
+    """How a student learned a teacher's features before it learned classes, without any label.
+
+    `images`: how many it saw in each epoch. `loss`: mean squared error on standardised features, in
+    the last epoch. `cosine`: with the teacher's standardised features, the mean over the validation
+    images.
+    """
+
+    teacher: str
+    images: int
+    epochs: int
+    loss: float
+    cosine: float
+
+
 class NetworkBlock(Record, frozen=True, kw_only=True):
     """One network. `input`: height, width and channels.
 
@@ -129,6 +147,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     `first_weights`: the same in one line for people, with the reason for random ones.
     `trained_weights`: what trained ones were worth where that was measured, for a student from
     random ones.
+    `pretrained`: what it learned before the classes.
     `losses`: the weight of each loss that trained the student; `notes`: losses that were left out
     or replaced. `groups`: accuracy by training group, of a pruned network its channel groups.
     `digest`: of a finished network of the user's, what its contents hash to: for a file its sha256.
@@ -150,6 +169,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     head_decay: float | UnsetType = UNSET
     metrics: dict[str, Figures] | UnsetType = UNSET  # the teacher's, by split
     steps: list[TeacherStep] | UnsetType = UNSET  # what each step gained the teacher
+    pretrained: Pretraining | UnsetType = UNSET
     losses: dict[str, float] | UnsetType = UNSET
     notes: list[str] | UnsetType = UNSET
     log: LogBlock | UnsetType = UNSET

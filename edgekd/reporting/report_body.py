@@ -55,11 +55,12 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
     # the stage that makes the network of each role
     networks = {
         **dict(zip(teachers, teachers, strict=True)),
+        "pretrained": "pretrain",
         "student": "distil",
         "pruned": "prune",
     }
     worth = {} if job.given else {"student": _worth(job, dataset)}
-    trained = (*teachers, "distil", "prune", "qat")
+    trained = (*teachers, "pretrain", "distil", "prune", "qat")
     converted: LiteModel | None = load(done, "convert") if "convert" in done else None
     bench: Measurement | None = load(done, "bench") if "bench" in done else None
     return Report(

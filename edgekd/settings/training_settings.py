@@ -126,6 +126,25 @@ class DistilConfig:
         Share,
         Meta(description="Share of the steps over which feature losses grow to their full weight."),
     ] = 0.2
+    # A phase of its own before the training above, on images with and without labels.
+    pretrain: Annotated[
+        Literal["none", "features"],
+        Meta(
+            description='"features": the student first learns to give the teacher\'s features, on '
+            "all training images and those of data.unlabelled, without their labels. Builds share "
+            "the result."
+        ),
+    ] = "none"
+    pretrain_epochs: Annotated[
+        Epochs, Meta(description="Number of passes over these images while it learns features.")
+    ] = 20
+    pretrain_lr: Annotated[
+        LearningRate, Meta(description="Learning rate of that phase, chosen as distil.lr is.")
+    ] = 0.0
+    pretrain_grid: Annotated[
+        Weight,
+        Meta(description="Weight of the patch features in that phase. The pooled ones have 1."),
+    ] = 1.0
     seed: Annotated[
         Seed,
         Meta(

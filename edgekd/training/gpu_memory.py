@@ -12,7 +12,7 @@ from edgekd.training.fit_plan import Step
 from edgekd.training.steps import Run
 
 # The stage whose batch a training uses, where its messages begin with another name.
-BATCH_OF = {"prune": "distil"}
+BATCH_OF = {"prune": "distil", "pretrain": "distil"}
 FEWEST = 2  # images that batch norm needs
 
 

@@ -20,6 +20,8 @@ from edgekd.training.processes import team
 # Largest norm of the gradient. With batch norm it is usually far smaller, so that this only limits
 # the first steps.
 CLIP = 5.0
+# The setting of a stage's learning rate, where it is not STAGE.lr.
+RATE_OF = {"pretrain": "distil.pretrain_lr"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,11 @@ class Run[B]:
         """The error for a step whose loss or gradient is not finite."""
         number = step.index - step.epoch * self.steps + 1
         stage = self.what.split()[0]
+        setting = RATE_OF.get(stage, f"{stage}.lr")
         return TrainingDiverged(
             f"{self.what}: the loss is not finite at step {number} of {self.steps} in epoch "
             f"{step.epoch + 1}; the state after epoch {step.epoch} is kept",
-            f"lower the learning rate, for example --set {stage}.lr={self.plan.lr / 4:g}",
+            f"lower the learning rate, for example --set {setting}={self.plan.lr / 4:g}",
         )
 
 

@@ -42,7 +42,7 @@ def of_teachers(
 
     `average`: over how many views of an image the logits are averaged.
     """
-    found = _of_frozen(first, dataset, cache) if _splits(first) else [_whole(first, dataset)]
+    found = _of_frozen(first, dataset, cache) if _splits(first) else [whole(first, dataset)]
     found += [_logits(other, dataset) for other in others]
     return [part for column in found for part in _averaged(column, cache, average)]
 
@@ -61,7 +61,8 @@ def _splits(oracle: Oracle) -> bool:
     return oracle.frozen and not oracle.cam_side
 
 
-def _whole(oracle: Oracle, dataset: Dataset) -> Column:
+def whole(oracle: Oracle, dataset: Dataset) -> Column:
+    """All that a teacher answers."""
     names = ["logits"] if oracle.logits_alone else ["logits", "pooled"]
     names += ["grid"] if oracle.backbone.tap else []
     names += ["cams"] if oracle.cam_side else []

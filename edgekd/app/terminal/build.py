@@ -9,6 +9,7 @@ import rich.table
 
 from edgekd.app import plan_words
 from edgekd.app.printing import print_json
+from edgekd.app.publish import PRETRAINED
 from edgekd.app.results import BuildResult
 from edgekd.app.terminal.app_inputs import show_app_inputs
 from edgekd.app.terminal.bench import show_bench
@@ -28,7 +29,7 @@ from edgekd.evaluation.accuracy_record import (
     VerdictState,
 )
 from edgekd.proof.certificate_record import CertificateBody, EndToEnd
-from edgekd.reporting import kept
+from edgekd.reporting import kept, pretraining
 from edgekd.reporting.report_record import DataBlock, Report
 from edgekd.reporting.text import further, metric, number
 
@@ -71,6 +72,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(safe(plan_words.taken(plan)))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
+    if learned := pretraining.sentence(report):
+        say(safe(learned))
     if accuracy:
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):
@@ -94,6 +97,10 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         show_bench(say, run)
     if until is not None:
         say(f"stopped after {until}, as asked")
+    if until == "pretrain" and (student := report.models.get("pretrained")) is not None:
+        file = safe(str(out / PRETRAINED))
+        say(f"weights: {file}")
+        say(f"   next: edgekd build --data LABELLED --student {safe(student.name)}@{file}")
     say(f"report: {safe(str(out / 'report.html'))}")
 
 

@@ -1,4 +1,5 @@
-"""data, knowledge, teacher -> distil: a student trained on the labels and on the teacher's answers.
+"""data, knowledge, teacher, pretrain -> distil: a student trained on the labels and on the
+teacher's answers.
 
 Adapters, which let feature losses compare networks of different widths, are dropped at the end.
 """
@@ -14,13 +15,20 @@ from edgekd.core.intervals import wilson
 from edgekd.core.pause import Paused
 from edgekd.data import datasets, on_demand
 from edgekd.evaluation import metrics
-from edgekd.networks import builders, compute, network_size, timm_networks, weight_files
+from edgekd.networks import (
+    builders,
+    compute,
+    network_size,
+    timm_networks,
+    token_pooling,
+    weight_files,
+)
 from edgekd.networks.inference import logits_of
 from edgekd.pipeline.stage_settings import DistilSettings
 from edgekd.settings import model_specs
 from edgekd.settings.model_specs import ModelSpec
 from edgekd.settings.recipe import DistilConfig
-from edgekd.training import views
+from edgekd.training import feature_matching, views
 from edgekd.training.fit_plan import first_rate
 from edgekd.training.lesson import Groups, Lesson, lesson
 from edgekd.training.teacher_answers import TeacherAnswers
@@ -37,24 +45,25 @@ def run(
     dataset: Dataset,
     knowledge: Knowledge | None,
     teacher: Network | None,
+    pretrained: Network | None = None,
     *,
     settings: DistilSettings,
     context: Context,
 ) -> Network:
     """Train the student. Without knowledge and `settings.oracle` it learns from the labels alone.
 
-    Raises RecipeError for a loss or a mode that this data or this teacher does not allow, and
-    Paused after `context.pause_after` epochs if more remain.
+    `pretrained`: a student that knows the teacher's features, to start from. Raises RecipeError for
+    a loss or a mode that this data or this teacher does not allow, and Paused after
+    `context.pause_after` epochs if more remain.
     """
     config, classes, on = settings.config, len(dataset.classes), compute.of(context)
-    channels = datasets.student_channels(dataset, settings.channels)
-    model = model_specs.of_channels(settings.model, channels)
-    seed = context.seed + config.seed
+    model, seed = _model(dataset, settings), context.seed + config.seed
     torch.manual_seed(seed)
     student, origin = timm_networks.pretrained(model, config.weights, classes, model.options)
+    learned = _features(student, pretrained, teacher)
     mean, std = builders.normalisation(model, student)
     pixels = on_demand.pixels(dataset, context.source)
-    resizing = Resizing.of(settings.view.resizers, settings.frame, settings.px)
+    by = Resizing.of(settings.view.resizers, settings.frame, settings.px)
     answers = TeacherAnswers.of(
         dataset,
         knowledge,
@@ -70,14 +79,14 @@ def run(
         answers,
         config,
         builders.taps(model, student),
-        views.Renderer(pixels, settings.px, mean, std, on.device, resizing),
+        views.Renderer(pixels, settings.px, mean, std, on.device, by),
         peer=lambda: _peer(model, config, classes, seed),
         compute=on,
         say=context.say,
     )
-    plan = taught.fit_plan(config.epochs, first_rate(config.lr, origin))
-    last, progress = context.pause_after, context.progress
-    history = taught.teach(student, plan, "distil", context.checkpoint, progress, pause_after=last)
+    plan = taught.fit_plan(config.epochs, first_rate(config.lr, "features" if learned else origin))
+    last, saved = context.pause_after, context.checkpoint
+    history = taught.teach(student, plan, "distil", saved, context.progress, pause_after=last)
     own = {"name": model.name, "weights": origin, "lr": plan.lr, "licence": model.licence}
     network = Network(
         arch=model.arch,
@@ -86,12 +95,39 @@ def run(
         mean=mean,
         std=std,
         history=history,
-        facts={**own, **_facts(student, taught, dataset)},
+        facts={**own, **learned, **_facts(student, taught, dataset)},
         state=weight_files.to_bytes(student.state_dict()),
     )
     if len(history) < config.epochs:
         raise Paused(network)
     return network
+
+
+def _model(dataset: Dataset, settings: DistilSettings) -> ModelSpec:
+    """The student's spec, with as many channels as its images have."""
+    channels = datasets.student_channels(dataset, settings.channels)
+    return model_specs.of_channels(settings.model, channels)
+
+
+def _features(
+    student: nn.Module, pretrained: Network | None, teacher: Network | None
+) -> dict[str, Json]:
+    """Let the student start from features that it has learned. What the report says of them.
+
+    Such a student takes the learning rate of one with trained weights.
+    """
+    if pretrained is None:
+        return {}
+    assert teacher is not None
+    with torch.random.fork_rng(devices=[]):
+        feature_matching.start(
+            student,
+            builders.restore(pretrained),
+            builders.restore(teacher),
+            str(pretrained.facts[token_pooling.KEY]),
+            str(teacher.options.get(token_pooling.KEY, "")),
+        )
+    return {"pretrained": pretrained.facts["pretrained"]}
 
 
 def _facts(student: nn.Module, taught: Lesson, dataset: Dataset) -> dict[str, Json]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from edgekd.core.artifacts import Dataset, Inputs
 from edgekd.core.context import Context
-from edgekd.data import client_parts, dataset_builder, datasets, input_builder
+from edgekd.data import client_parts, dataset_builder, datasets, input_builder, unsorted
 from edgekd.data.decoding import AHEAD
+from edgekd.pipeline.pretrain_settings import UnlabelledSettings
 from edgekd.pipeline.stage_settings import DataSettings, InputsSettings
 
 
@@ -25,6 +26,17 @@ def run(*, settings: DataSettings, context: Context) -> Dataset:
     if settings.federated is None:
         return found
     return client_parts.divide(found, settings.federated, context.seed)
+
+
+def unlabelled(*, settings: UnlabelledSettings, context: Context) -> Dataset:
+    """Decode images of which none has a label, to train and validate on. Raises DataError."""
+    return unsorted.build(
+        context.source,
+        settings.config,
+        [],
+        context.seed,
+        lambda done, total: context.progress("images", done, total),
+    )
 
 
 def inputs(dataset: Dataset, *, settings: InputsSettings, context: Context) -> Inputs:

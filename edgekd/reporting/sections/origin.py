@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from edgekd.core.records import UnsetType, present
-from edgekd.reporting import charts
+from edgekd.reporting import charts, pretraining
 from edgekd.reporting import text as fmt
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import DataBlock, Report, StageBlock
@@ -14,6 +14,7 @@ from edgekd.settings.teacher_settings import AS_IT_IS
 
 TRAINED = {
     "teacher": "Teacher",
+    "pretrain": "Student (features, without labels)",
     "distil": "Student (distillation)",
     "prune": "Pruned student",
     "qat": "QAT",
@@ -34,7 +35,8 @@ class Column:
 LOSS = Column("loss", lambda row: row.loss)
 TOP1 = Column("top-1", lambda row: row.top1)
 AUC = Column("AUC", lambda row: row.auc)
-COLUMNS = (LOSS, TOP1, AUC, Column("cut", lambda row: row.cut))
+COSINE = Column("cosine", lambda row: row.cosine)
+COLUMNS = (LOSS, TOP1, AUC, COSINE, Column("cut", lambda row: row.cut))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +58,13 @@ class EpochLine:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingView:
-    """One stage's training. `loss` and `scores` are SVG, or "" where there is nothing to draw."""
+    """One stage's training. `told`: a sentence about it, or "". `loss` and `scores` are SVG, or ""
+    where there is nothing to draw.
+    """
 
     name: str
     epochs: str
+    told: str
     loss: str
     loss_end: str
     scores: str
@@ -120,13 +125,17 @@ class StageLine:
 def training(report: Report) -> list[TrainingView]:
     """Each trained network's figures by epoch."""
     return [
-        _training(TRAINED.get(stage, stage), history)
+        _training(
+            TRAINED.get(stage, stage),
+            history,
+            pretraining.sentence(report) if stage == "pretrain" else "",
+        )
         for stage, history in report.training.items()
         if history
     ]
 
 
-def _training(name: str, history: list[EpochRow]) -> TrainingView:
+def _training(name: str, history: list[EpochRow], about: str) -> TrainingView:
     first, last = history[0], history[-1]
     scores = [
         line
@@ -150,6 +159,7 @@ def _training(name: str, history: list[EpochRow]) -> TrainingView:
     return TrainingView(
         name=name,
         epochs=fmt.plural(len(history), "epoch"),
+        told=about,
         loss=charts.lines([_line(LOSS, history, "first")], told),
         loss_end=fmt.number(last.loss),
         scores=charts.lines(scores, f"{name}: {ends}", shares=True),
