@@ -71,6 +71,7 @@ TERMINAL = {
         "formats",
         "search",
         "slow",
+        "teachers",
         "text",
         "why",
     )

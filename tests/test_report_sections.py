@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from edgekd.app.terminal.teachers import show_teachers
 from edgekd.core.records import to_json
 from edgekd.reporting import charts
 from edgekd.reporting.html_report import page
@@ -350,6 +351,11 @@ def test_what_each_step_gained_the_teacher(full):
     assert full.row(row) == f"{row} 91.0% 0.951 0.250 0.31"
     row = "linear head on the mean of the patch tokens"
     assert full.row(row) == f"{row} 93.5% 0.200 yes"
+    tables = []
+    show_teachers(tables.append, report(whole()))
+    (table,) = tables
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[1:] == [["91.0%", "93.5%"], ["0.951", ""], ["", "yes"]]
 
 
 def test_data_stages_and_provenance(full):

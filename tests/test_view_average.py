@@ -34,7 +34,7 @@ class Asked:
     """A context whose folders of answers last, and that counts the answers."""
 
     def __init__(self) -> None:
-        self.images, self.said, self.folders = 0, list[str](), dict[str, MemoryShards]()
+        self.images, self.folders = 0, dict[str, MemoryShards]()
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
         self.images += total if done == total else 0
@@ -43,7 +43,6 @@ class Asked:
         oracle = OracleSettings("float32", spec(TEACHER))
         context = Context(
             progress=self.progress,
-            say=self.said.append,
             answers=lambda what: self.folders.setdefault(str(what), MemoryShards(str(what))),
         )
         settings = KnowledgeSettings(ViewsConfig(per_image=VIEWS), oracle, average)
@@ -64,10 +63,13 @@ def test_logits_of_every_teacher_are_the_mean_over_the_next_views(dataset: Datas
         p = plain[name].float().softmax(-1)
         wanted = (p + p.roll(-1, dims=0)) / 2  # after the last view comes the first
         torch.testing.assert_close(found[name].float().softmax(-1), wanted, rtol=0.01, atol=1e-3)
-    assert [[row["step"] for row in rows] for rows in said.facts["steps"]] == 2 * [
-        ["one view of each image, as the student sees it", "its answers averaged over 2 such views"]
+    one, both = "one view of each image, as the student sees it", "averaged over 2 views"
+    steps = [[row["step"] for row in rows] for rows in said.facts["steps"]]
+    assert steps == [
+        [one, f"its answers {both}", "all 2 teachers together"],
+        [one, f"its answers {both}"],
     ]
-    assert len(asked.said) >= 4
+    assert [row["kept"] for row in said.facts["steps"][0]] == [False, True, True]
 
 
 def test_the_mean_is_of_probabilities_and_keeps_the_size_of_the_logits() -> None:

