@@ -14,7 +14,7 @@ from edgekd.reporting.text import plural
 from edgekd.settings.preset_record import Value, spoken
 from edgekd.settings.recipe import Recipe
 
-WIDTH = 54  # of what a stage does, in the table
+WIDTH = 60  # of what a stage does, in the table
 # Added to the time that would do, since the next try measures again.
 ROUNDED = 1.1
 
@@ -42,7 +42,7 @@ def what(stage: str, settings: Recipe, work: Work) -> str:
             return f"its answers about {seen}"
         case "distil":
             epochs = plural(settings.distil.epochs, "epoch")
-            return f"{settings.distil.student}: {epochs}, preset {settings.distil.preset}, {seen}"
+            return f"{settings.distil.student}: {epochs}, which show {seen}"
         case "prune":
             cuts, epochs = settings.prune.steps, plural(settings.prune.epochs, "epoch")
             return f"{plural(cuts, 'cut')} with {epochs} each"
@@ -54,10 +54,10 @@ def what(stage: str, settings: Recipe, work: Work) -> str:
             return "conversion, evaluation, certificate, benchmark"
 
 
-def table(block: PlanBlock, left: float) -> str:
+def table(block: PlanBlock, preset: str, left: float) -> str:
     """The plan as a table, before it is carried out. `left`: seconds until the time is up."""
     ahead = sum(row.planned_seconds for row in block.rows if row.stage != "data")
-    lines = [f"plan for {block.minutes:g} minutes:"]
+    lines = [f"plan for {block.minutes:g} minutes, preset {preset}:"]
     lines += [_line(row.stage, row.what, _minutes(row.planned_seconds)) for row in block.rows]
     lines.append(_line("spare", "", _minutes(left - ahead)))
     lines += [f"  {reason}" for reason in block.reasons]

@@ -66,13 +66,19 @@ def check(job: Job) -> None:
 
 
 class TimedBuild:
-    """A build with a plan for its time. `since`: its start, on `time.monotonic`."""
+    """A build with a plan for its time. `since`: its start, on the `clock`, which is in seconds."""
 
     def __init__(
-        self, job: Job, store: Store, until: str | None, progress: Progress, since: float
+        self,
+        job: Job,
+        store: Store,
+        until: str | None,
+        progress: Progress,
+        since: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asked, self._store, self._until = job, store, until
-        self._progress, self._since = progress, since
+        self._progress, self._since, self._clock = progress, since, clock
         untimed = recipe.changed(job.recipe, {KEY: 0.0})
         self._planner = TimePlanner(untimed, job.recipe.distil.minutes)
         self._done: dict[str, Done] = {}
@@ -116,7 +122,7 @@ class TimedBuild:
 
     @property
     def _passed(self) -> float:
-        return time.monotonic() - self._since
+        return self._clock() - self._since
 
     @property
     def _left(self) -> float:
@@ -133,7 +139,8 @@ class TimedBuild:
         speeds = machine_speed.speeds(self.job, work.sides)
         self._planner.begin(work, speeds, self._left, self._passed)
         self._keep()
-        self._say(plan_words.table(self.block, self._left))
+        preset = self._planner.settings.distil.preset
+        self._say(plan_words.table(self.block, preset, self._left))
 
     def _again(self, stage: str, why: str, seen: Seen | None = None) -> bool:
         """Make the plan again. Returns whether that changes the settings of a stage.
@@ -168,13 +175,14 @@ class TimedBuild:
         planner.begins(name)
         for restarts in range(RESTARTS + 1):
             tasks = self._tasks(name) if restarts < RESTARTS else {}
-            job, start = self.job, time.monotonic()
+            job, start = self.job, self._clock()
+            steps, look = steps_to(self._progress), self._looked(name)
             try:
-                self._go(last, Watch(steps_to(self._progress), tasks, self._looked(name)))
+                self._go(last, Watch(steps, tasks, look, self._clock))
                 break
             except _Misjudged:
                 self._forget(job, name)
-        planned, took = planner.seconds(name), time.monotonic() - start
+        planned, took = planner.seconds(name), self._clock() - start
         tells = took > TELLING and not self._done[name].cached
         planner.ends(name, took / planned if tells and planned else 1.0)
 
