@@ -24,6 +24,7 @@ from edgekd.reporting import builds_page, comparison, comparison_page, html_repo
 from edgekd.reporting.report_record import BundleBlock, Report
 from edgekd.search import page as search_page
 from edgekd.search.record import SearchState
+from edgekd.settings import preset_record, recipe
 from edgekd.settings.recipe import SubgroupConfig
 from edgekd.tflite.int8_rules import Range
 from tests.sample_builds import builds
@@ -54,6 +55,7 @@ def full() -> Report:
         ),
         licences=licence_chain(),
         bundle=BundleBlock("0" * 64, 68, 1),
+        preset=preset_record.block(recipe.load(None, ["distil.preset=quick", "qat.epochs=2"])),
     )
 
 

@@ -16,7 +16,7 @@ from edgekd.app.search_arguments import Search
 from edgekd.pipeline import runner
 from edgekd.settings import preset_record, presets, recipe
 from edgekd.settings.preset_record import By
-from edgekd.settings.recipe import Recipe, ViewsConfig
+from edgekd.settings.recipe import Recipe, TeacherConfig, ViewsConfig
 from edgekd.settings.recipe_tables import value
 from edgekd.training import answer_keys, view_places, views
 
@@ -126,6 +126,15 @@ def test_patient_leaves_out_what_needs_a_teachers_features(sets: list[str], pool
     assert found.distil.pooled == pooled
     left = "left out: distil.pooled (only where a teacher shows its features)"
     assert (left in str(preset_record.block(found))) == (pooled == 1)
+
+
+def test_a_setting_of_one_kind_of_teacher_is_set_for_it_alone() -> None:
+    frozen, trained = ["teacher.mode=frozen"], ["teacher.mode=finetune"]
+    assert recipe.load(None, [PATIENT, *frozen]).teacher.head_views == 8
+    assert recipe.load(None, [PATIENT, *trained]).teacher == TeacherConfig()
+    assert recipe.load(None, [QUICK, *trained]).teacher.epochs == 3
+    assert recipe.load(None, [QUICK, *frozen]).teacher.epochs == TeacherConfig.epochs
+    assert recipe.load(None, [QUICK, "teacher.epochs=0"]).teacher.as_it_is
 
 
 def test_a_conversion_takes_the_views_of_a_preset_where_it_trains() -> None:

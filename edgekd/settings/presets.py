@@ -25,6 +25,7 @@ class Where(enum.StrEnum):
     ALWAYS = "everywhere"
     FEATURES = "where a teacher shows its features"
     FINETUNED = "where the teacher is trained"
+    FROZEN = "where only the teacher's head is fitted"
     PRUNED = "where the student is pruned"
     CLIENTS = "where clients teach"
 
@@ -69,6 +70,12 @@ _PATIENT = (
         "in a long training the teacher's features are worth more than its answers",
         Where.FEATURES,
     ),
+    Choice(
+        "teacher.head_views",
+        8,
+        "as in standard: a head on 40 views of each image takes more than five times as long",
+        Where.FROZEN,
+    ),
 )
 
 PRESETS: dict[PresetName, tuple[Choice, ...]] = {
@@ -99,6 +106,8 @@ def applies(choice: Choice, recipe: Recipe) -> bool:
             return taught and recipe.distil.answers != "corrected"
         case Where.FINETUNED:
             return taught and recipe.teacher.mode == "finetune" and not recipe.teacher.as_it_is
+        case Where.FROZEN:
+            return taught and recipe.teacher.mode == "frozen"
         case Where.PRUNED:
             return bool(recipe.prune.ratio or recipe.prune.target_macs)
         case Where.CLIENTS:
