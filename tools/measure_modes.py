@@ -52,7 +52,8 @@ from edgekd.training.lesson import Lesson, lesson
 from edgekd.training.losses import label_losses
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_answers import TeacherAnswers
-from tools.compare_methods import figures, interval
+from tools.compare_images import figures
+from tools.compare_table import interval
 
 ROUNDS = 4  # of the speed measurement; each round measures every kind of answers
 BATCHES = 6  # of 32 images, for each round and kind, after one that is not timed
