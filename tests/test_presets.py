@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,32 @@ def test_the_option_of_build_and_of_search_wins_over_the_recipe(tmp_path: Path) 
     assert found == recipe.load(None, [QUICK, "qat.epochs=2"])
     line = search_command.line(Search(file, max_size=2e6, preset="quick"))
     assert "--preset quick" in line
+
+
+def test_a_build_says_what_its_preset_sets_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the terminal, in the log, in its report and in its recipe."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = ["build", "--data", "phantom:100@32", "--until", "data", "--preset", "quick"]
+    own = ["--set", "qat.epochs=2", "--out", str(out), "--log", str(log)]
+    assert cli.main([*command, *own]) == 0
+    words = (
+        "preset quick: distil.epochs 5, views.per_image 2, teacher.epochs 3; yours: qat.epochs 2"
+    )
+    told = capsys.readouterr()
+    assert f"edgekd: {words}" in told.err
+    assert words in " ".join(told.out.split())
+    assert words in json.loads(log.read_text().splitlines()[0])["text"]
+    block = json.loads((out / "report.json").read_text())["preset"]
+    assert {row["setting"]: row["by"] for row in block["settings"]} == {
+        "distil.epochs": "preset",
+        "views.per_image": "preset",
+        "teacher.epochs": "preset",
+        "qat.epochs": "user",
+    }
+    again = recipe.load(out / "recipe.toml")
+    assert again == recipe.load(None, [QUICK, "qat.epochs=2", 'data.source="phantom:100@32"'])
 
 
 def test_a_recipe_in_python_takes_a_preset() -> None:

@@ -27,14 +27,14 @@ class By(enum.StrEnum):
 
 class PresetRow(Record, frozen=True):
     """A setting of a preset. `preset`: the value there, and `reason` for it. `used`: in the build,
-    chosen `by`. `only`: where the preset sets it.
+    chosen `by`. `only`: where the preset sets it, in words.
     """
 
     setting: str
     preset: Value
     used: Value
     by: By
-    only: Where
+    only: str
     reason: str
 
 
