@@ -118,6 +118,18 @@ def test_a_pruned_student_has_time_for_its_cuts() -> None:
     assert made.values["prune.epochs"] >= 1  # type: ignore[operator]
 
 
+def test_learning_features_first_takes_at_most_as_long_as_what_follows() -> None:
+    features = "distil.pretrain=features"
+    short, long = planned(20, features), planned(200, features, "distil.preset=standard")
+    assert 0 < short.seconds["pretrain"] <= short.seconds["distil"]
+    assert long.values["distil.pretrain_epochs"] == 20
+    there = TeacherChoice("standard", 140, 8, 0)
+    known = dataclasses.replace(WORK, kept=frozenset({there}), pretrained=frozenset({there}))
+    kept = planned(20, features, work=known)
+    assert "pretrain" not in kept.seconds
+    assert kept.values["distil.pretrain_epochs"] == 20  # the store has no other
+
+
 @pytest.mark.parametrize("sets", [(), ("distil.epochs=200",), ("prune.ratio=0.5",)])
 def test_a_time_that_is_too_short_names_one_that_would_do(sets: tuple[str, ...]) -> None:
     made = time_plan.make(60, settings(*sets), WORK, SPEEDS)

@@ -40,6 +40,9 @@ def what(stage: str, settings: Recipe, work: Work) -> str:
             return f"{settings.teacher.name} at {choice.px} px, as it is"
         case "knowledge":
             return f"its answers about {seen}"
+        case "pretrain":
+            epochs = plural(settings.distil.pretrain_epochs, "epoch")
+            return f"{settings.distil.student} learns its features: {epochs}"
         case "distil":
             epochs = plural(settings.distil.epochs, "epoch")
             return f"{settings.distil.student}: {epochs}, which show {seen}"

@@ -24,6 +24,7 @@ BEGINS: dict[str, tuple[str, ...]] = {"teacher": (presets.KEY, "teacher.px")}
 SETTLES: dict[str, tuple[str, ...]] = {
     "teacher": ("teacher.epochs",),
     "knowledge": ("views.per_image",),
+    "pretrain": ("views.per_image", "distil.pretrain_epochs"),
     "distil": (presets.KEY, "views.per_image", "distil.epochs"),
     "prune": ("prune.epochs",),
     "qat": ("qat.epochs",),

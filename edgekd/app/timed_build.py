@@ -54,6 +54,8 @@ def check(job: Job) -> None:
     what = ""
     if job.given:
         what = "a finished network is converted, which no time is planned for"
+    elif not job.labelled:
+        what = "no image has a label, so that the build ends with its pretraining"
     elif settings.federated.on:
         what = "clients train, whose time depends on how the images are divided"
     elif launched().size > 1:
@@ -61,7 +63,7 @@ def check(job: Job) -> None:
     if what:
         raise RecipeError(
             f"{KEY} is {settings.distil.minutes:g}, but {what}",
-            f"leave {KEY} out, and set distil.epochs and qat.epochs",
+            f"leave {KEY} out, and set epochs, such as distil.epochs or distil.pretrain_epochs",
         )
 
 

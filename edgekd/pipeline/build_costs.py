@@ -45,7 +45,8 @@ class Work:
     `images`: to train on, of which `labelled` have a label. `judged` and `tested`: images of the
     validation and of the test split. `formats`: number formats to make. `sides`: of the teacher's
     input, the largest first; empty without a teacher. `kept`: choices of a teacher whose results
-    the store holds. `answered`: answers about views that are there, although the stage that asks
+    the store holds, and `pretrained`: those for which it holds a student with the pretraining that
+    was asked for. `answered`: answers about views that are there, although the stage that asks
     for them has not ended. `done`: stages that are over.
     """
 
@@ -56,6 +57,7 @@ class Work:
     formats: int = 1
     sides: tuple[int, ...] = ()
     kept: frozenset[TeacherChoice] = frozenset()
+    pretrained: frozenset[TeacherChoice] = frozenset()
     answered: int = 0
     done: frozenset[str] = frozenset()
 
@@ -87,10 +89,13 @@ def seconds(settings: Recipe, work: Work, speeds: Speeds) -> dict[str, float]:
     """
     epoch = epoch_seconds(settings, work, speeds)
     prunes = settings.prune.steps * settings.prune.epochs if is_pruned(settings) else 0
+    known = teacher_choice(settings, work) in work.pretrained
+    pretrain = settings.distil.pretrain_epochs if is_pretrained(settings) and not known else 0
     own = (CALIBRATION + settings.qat.epochs * speeds.qat * work.images) * speeds.image
     rest = REST_IMAGES + REST_PER_TESTED * work.tested
     found = {
         **teaching_seconds(settings, work, speeds),
+        "pretrain": pretrain * epoch,
         "distil": settings.distil.epochs * epoch,
         "prune": prunes * epoch,
         "qat": own,
@@ -102,6 +107,11 @@ def seconds(settings: Recipe, work: Work, speeds: Speeds) -> dict[str, float]:
 def is_pruned(settings: Recipe) -> bool:
     """Whether the student is pruned."""
     return bool(settings.prune.ratio or settings.prune.target_macs)
+
+
+def is_pretrained(settings: Recipe) -> bool:
+    """Whether the student first learns the teacher's features."""
+    return settings.distil.pretrain != "none"
 
 
 def epoch_seconds(settings: Recipe, work: Work, speeds: Speeds) -> float:

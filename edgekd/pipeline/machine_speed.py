@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from edgekd.core.artifacts import Dataset
 from edgekd.core.store import Store
@@ -26,6 +26,7 @@ def work(job: Job, done: Mapping[str, Done], store: Store) -> Work:
 
     images: Dataset = load(done, "data")
     found = sides(job)
+    kept = dict(_kept(job, done, store, found))
     return Work(
         images=len(datasets.taught(images)),
         labelled=len(datasets.rows(images, "train")),
@@ -33,7 +34,8 @@ def work(job: Job, done: Mapping[str, Done], store: Store) -> Work:
         tested=len(datasets.rows(images, "test")),
         formats=len(job.formats),
         sides=found,
-        kept=frozenset(_kept(job, done, store, found)),
+        kept=frozenset(kept),
+        pretrained=frozenset(choice for choice, whole in kept.items() if whole),
     )
 
 
@@ -81,8 +83,10 @@ def _view_seconds(job: Job, teacher: Teacher, side: int, image: float) -> float:
 
 def _kept(
     job: Job, done: Mapping[str, Done], store: Store, found: tuple[int, ...]
-) -> Iterator[TeacherChoice]:
-    """The choices of a teacher that a plan may choose and whose results the store holds."""
+) -> Iterator[tuple[TeacherChoice, bool]]:
+    """The choices of a teacher that a plan has and whose results the store holds, and whether it
+    holds the student that has learned the teacher's features, too.
+    """
     for rule, side in itertools.product(time_plan.rules(job.recipe, bool(found)), found):
         based = time_plan.under(job.recipe, rule.preset)
         if len(found) > 1:
@@ -97,12 +101,13 @@ def _kept(
             if store.find("teacher", runner.key(stage, asked, made, done)) is None:
                 continue
             seen = changed(based, {"views.per_image": views})
-            if _is_kept(dataclasses.replace(job, recipe=seen), done, store):
-                yield teacher_choice(seen, Work(0, 0, 0, 0, sides=found))
+            there = _there(dataclasses.replace(job, recipe=seen), done, store)
+            if "knowledge" in there or seen.distil.answers != "cached":
+                yield teacher_choice(seen, Work(0, 0, 0, 0, sides=found)), "pretrain" in there
 
 
-def _is_kept(job: Job, done: Mapping[str, Done], store: Store) -> bool:
-    """Whether the store holds what all stages before "distil" make."""
+def _there(job: Job, done: Mapping[str, Done], store: Store) -> Set[str]:
+    """The stages before "distil" whose results the store holds, as far as all before them."""
     known = dict(done)
     for stage in stages(job):
         if stage.name == "distil":
@@ -111,6 +116,6 @@ def _is_kept(job: Job, done: Mapping[str, Done], store: Store) -> bool:
             settings = None if stage.settings is None else stage.settings(job)
             entry = store.find(stage.name, runner.key(stage, settings, job, known))
             if entry is None:
-                return False
+                break
             known[stage.name] = Done(entry, cached=True)
-    return True
+    return known.keys()

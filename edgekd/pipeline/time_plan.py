@@ -9,6 +9,7 @@ taken (`edgekd.app.timed_build`).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -52,9 +53,10 @@ RULES = (
 ENOUGH_VIEWS = 4
 # The most that the teacher's own training takes of the time, as in a search.
 TEACHER_SHARE = 1 / 3
-# The most that quantization-aware training and the trainings of a pruned network take, as a part of
-# float training: what they take in the default recipe, and a little.
-QAT_SHARE, PRUNE_SHARE = 0.5, 0.8
+# The most that other trainings of the student take, as a part of float training: learning features
+# before it, those of a pruned network, and with int8 arithmetic. It is what they take with the
+# default settings, and a little.
+PRETRAIN_SHARE, PRUNE_SHARE, QAT_SHARE = 1.0, 0.8, 0.5
 # Part of the time that is left free, for what the estimates do not know.
 SPARE = 0.04
 MOST_EPOCHS = 10_000  # the bound of the settings
@@ -63,6 +65,7 @@ CHOSEN = (
     "views.per_image",
     "teacher.px",
     "teacher.epochs",
+    "distil.pretrain_epochs",
     "distil.epochs",
     "prune.epochs",
     "qat.epochs",
@@ -177,26 +180,35 @@ def _teachers(room: float, based: Recipe, work: Work, speeds: Speeds) -> Iterato
 def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | None:
     """The settings with the student's epochs that fill the time, if it is enough for FEWEST_EPOCHS.
 
-    The epochs behind float training, of a pruned network and with int8 in the loop, are as many as
-    usual where float training is long enough for them.
+    The epochs before and behind float training are as many as usual where it is long enough for
+    them.
     """
-    prunes = counts(seen, "prune.epochs", 1) if build_costs.is_pruned(seen) else [0]
-    for prune in prunes:
-        for qat in counts(seen, "qat.epochs", 0):
-            rest: dict[str, Value] = {"qat.epochs": qat, "distil.epochs": 0}
-            if prune:
-                rest["prune.epochs"] = prune
-            later = changed(seen, rest)
-            fixed = sum(build_costs.seconds(later, work, speeds).values())
-            epochs = _epochs(room - fixed, seen, work, speeds)
-            if epochs is None:
-                continue
-            cuts = prune * seen.prune.steps
-            if prune != prunes[-1] and cuts > PRUNE_SHARE * epochs:
-                continue
-            if qat and qat * speeds.qat > QAT_SHARE * epochs and "qat.epochs" not in seen.given:
-                continue
-            return changed(later, {"distil.epochs": epochs})
+    known = build_costs.teacher_choice(seen, work) in work.pretrained
+    free = build_costs.is_pretrained(seen) and not known
+    before = counts(seen, "distil.pretrain_epochs", 1) if free else []
+    cuts = counts(seen, "prune.epochs", 1) if build_costs.is_pruned(seen) else []
+    int8 = counts(seen, "qat.epochs", 0)
+    for features, cut, qat in itertools.product(before or [0], cuts or [0], int8):
+        others: dict[str, Value] = {"qat.epochs": qat, "distil.epochs": 0}
+        others |= {"distil.pretrain_epochs": features} if before else {}
+        others |= {"prune.epochs": cut} if cuts else {}
+        made = changed(seen, others)
+        fixed = sum(build_costs.seconds(made, work, speeds).values())
+        epochs = _epochs(room - fixed, seen, work, speeds)
+        if epochs is None:
+            continue
+        # The last of the possible values is taken however short the training is.
+        limits = (
+            (before, features, 1, PRETRAIN_SHARE),
+            (cuts, cut, seen.prune.steps, PRUNE_SHARE),
+            (int8, qat, speeds.qat, QAT_SHARE),
+        )
+        if all(
+            value_ == possible[-1] or each * value_ <= share * epochs
+            for possible, value_, each, share in limits
+            if possible
+        ):
+            return changed(made, {"distil.epochs": epochs})
     return None
 
 
@@ -223,6 +235,7 @@ def _smallest(based: Recipe, work: Work) -> Recipe:
         "views.per_image": 1,
         "teacher.px": work.sides[-1] if work.sides else 0,
         "distil.epochs": FEWEST_EPOCHS,
+        "distil.pretrain_epochs": 1,
         "prune.epochs": 1,
         "qat.epochs": 0,
     }
@@ -246,6 +259,8 @@ def _matters(key: str, fitted: Recipe, work: Work) -> bool:
         return bool(fitted.teacher.px)
     if key == "teacher.epochs":
         return bool(work.sides) and fitted.teacher.mode == "finetune"
+    if key == "distil.pretrain_epochs":
+        return build_costs.is_pretrained(fitted)
     return key != "prune.epochs" or build_costs.is_pruned(fitted)
 
 
@@ -262,6 +277,7 @@ def _reasons(based: Recipe, fitted: Recipe, rule: Rule, work: Work) -> Iterator[
         ("views.per_image", "the teacher's answers about more would leave too few epochs"),
         ("teacher.px", "the teacher's answers take less time at this size"),
         ("teacher.epochs", "more would take more than a third of the time"),
+        ("distil.pretrain_epochs", "at most as long as the training behind it"),
         ("prune.epochs", "in proportion to the epochs before pruning"),
         ("qat.epochs", "in proportion to the epochs in float"),
     ):
