@@ -72,6 +72,19 @@ def test_diseases_show_where_they_should() -> None:
     assert lung["opacity"] > lung["normal"]
 
 
+def test_advanced_cases_differ_more_from_normal_ones_than_usual_cases() -> None:
+    usual, advanced = (open_source(f"{kind}:120@48") for kind in ("phantom", "phantom-advanced"))
+    assert usual.fingerprint() != advanced.fingerprint()
+    moved: dict[str, list[float]] = {name: [] for name in phantom.CLASSES}
+    for one, other in zip(usual.items()[:24], advanced.items()[:24], strict=True):
+        assert (one.label, one.split) == (other.label, other.split)
+        healthy = phantom.render(0, int(one.name.removeprefix("synthetic-")), 48, ())
+        near, far = (np.abs(s.load(one).astype(float) - healthy).mean() for s in (usual, advanced))
+        moved[one.label].append(far - near)
+    assert not any(moved["normal"])
+    assert all(np.mean(moved[name]) > 1 for name in phantom.FINDINGS)
+
+
 def test_another_size_shows_the_same_patient() -> None:
     small = phantom.render(0, 4, 96).astype(float)
     large = phantom.render(0, 4, 192).astype(float).reshape(96, 2, 96, 2).mean(axis=(1, 3))

@@ -16,6 +16,7 @@ from PIL import Image
 from edgekd.app import build, cli
 from edgekd.core.errors import DataError, EdgeKDError, RecipeError, UnknownName
 from edgekd.data import dataset_builder, source_registry
+from edgekd.data.phantom_source import Kind
 from edgekd.data.splits import FEWEST, hold_out
 from edgekd.evaluation import label_thresholds, metrics
 from edgekd.settings import recipe
@@ -136,7 +137,7 @@ def test_a_label_that_a_split_lacks_is_refused() -> None:
             ]
 
     with pytest.raises(DataError, match="test/opacity: 0"):
-        dataset_builder.build_dataset(Without(120, 16, several=True), DataConfig())
+        dataset_builder.build_dataset(Without(120, 16, kind=Kind.SEVERAL), DataConfig())
 
 
 def test_splits_share_each_label_and_divide_no_group() -> None:

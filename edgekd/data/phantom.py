@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
 from edgekd.data import exposure
-from edgekd.data.phantom_anatomy import draw_anatomy, draw_view, grid
+from edgekd.data.phantom_anatomy import USUAL, Severity, draw_anatomy, draw_view, grid
 from edgekd.data.phantom_rays import project
 
 # Part of the source's fingerprint. Raise it whenever a change moves a pixel.
@@ -82,15 +82,20 @@ def findings(index: int) -> tuple[str, ...]:
 
 
 def render(
-    seed: int, index: int, px: int = PX, diseases: Collection[str] | None = None
+    seed: int,
+    index: int,
+    px: int = PX,
+    diseases: Collection[str] | None = None,
+    severity: Severity = USUAL,
 ) -> NDArray[np.uint8]:
     """Draw image `index` of the set `seed`: uint8 [px, px], bone white.
 
-    `diseases`: what to draw; None means the image's label only. Anatomy and disease belong to the
-    patient; position, breath, exposure and window belong to the image.
+    `diseases`: what to draw; None means the image's label only. `severity`: how severe diseases
+    are. Anatomy and disease belong to the patient; position, breath, exposure and window belong to
+    the image.
     """
     shown = (label(index),) if diseases is None else diseases
-    body = draw_anatomy(np.random.default_rng([seed, patient(index), 1]), shown)
+    body = draw_anatomy(np.random.default_rng([seed, patient(index), 1]), shown, severity)
     rng = np.random.default_rng([seed, index, 2])
     view = draw_view(rng, body)
     x, y = grid(px, view)

@@ -17,6 +17,28 @@ from edgekd.data.exposure import FIELD_CM, Map
 
 
 @dataclasses.dataclass(frozen=True)
+class Severity:
+    """The range of severities that diseases are drawn from.
+
+    0 can hardly be told from normal. 1 is a heart of 0.625 of the chest's width, 7 cm of fluid, or
+    a consolidation about 7 cm wide that fills two thirds of its air. More than 1 is worse still.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def draw(self, rng: Generator, a: float, b: float) -> float:
+        """Beta(a, b), stretched to the range."""
+        return self.low + (self.high - self.low) * rng.beta(a, b)
+
+
+USUAL = Severity()
+# So far from normal that a linear map of 24 x 24 pixels, fitted on 360 images, sorts 84 % of others
+# into their classes. A range of 0.8 to 1.3 gave it 76 %.
+ADVANCED = Severity(1.2, 1.8)
+
+
+@dataclasses.dataclass(frozen=True)
 class Opacity:
     """A consolidation: a blob in a lung, and the share of its air that is filled."""
 
@@ -58,10 +80,11 @@ class Anatomy:
     fluid: tuple[float, float]  # height of pleural fluid above the costophrenic angle
 
 
-def draw_anatomy(rng: Generator, diseases: Collection[str]) -> Anatomy:
-    """Draw a patient with some diseases.
+def draw_anatomy(rng: Generator, diseases: Collection[str], severity: Severity = USUAL) -> Anatomy:
+    """Draw a patient with some diseases, as severe as `severity` says.
 
-    Mild cases of the classes overlap on purpose, so that no network should reach 100 %.
+    With the usual range, mild cases of the classes overlap on purpose, so that no network should
+    reach 100 %.
     """
     size = rng.normal(1.0, 0.05)
     width = 12.6 * size * rng.normal(1.0, 0.03)
@@ -69,9 +92,9 @@ def draw_anatomy(rng: Generator, diseases: Collection[str]) -> Anatomy:
     dome = 7.2 * size + rng.normal(0.0, 0.7)
     heart = rng.normal(0.455, 0.027)
     if "cardiomegaly" in diseases:
-        heart = 0.515 + 0.11 * rng.beta(1.3, 1.6)  # the textbook limit is 0.50
-    opacities = _draw_opacities(rng, width, apex, dome) if "opacity" in diseases else ()
-    fluid = _draw_fluid(rng) if "effusion" in diseases else (0.0, 0.0)
+        heart = 0.515 + 0.11 * severity.draw(rng, 1.3, 1.6)  # the textbook limit is 0.50
+    opacities = _draw_opacities(rng, width, apex, dome, severity) if "opacity" in diseases else ()
+    fluid = _draw_fluid(rng, severity) if "effusion" in diseases else (0.0, 0.0)
     scars = tuple(
         Scar(
             float(rng.choice((-1.0, 1.0))) * rng.uniform(4.5, 0.7 * width),
@@ -100,11 +123,13 @@ def draw_anatomy(rng: Generator, diseases: Collection[str]) -> Anatomy:
     )
 
 
-def _draw_opacities(rng: Generator, width: float, apex: float, dome: float) -> tuple[Opacity, ...]:
+def _draw_opacities(
+    rng: Generator, width: float, apex: float, dome: float, range_: Severity
+) -> tuple[Opacity, ...]:
     """One opacity, or two in 35 % of the patients."""
     found = []
     for _ in range(1 + int(rng.random() < 0.35)):
-        severity = rng.beta(1.4, 1.3)
+        severity = range_.draw(rng, 1.4, 1.3)
         radius = 1.3 + 2.3 * severity * rng.uniform(0.7, 1.2)
         side = rng.choice((-1.0, 1.0))
         y = rng.uniform(apex + 5.0, dome - 0.5)
@@ -120,9 +145,9 @@ def _draw_opacities(rng: Generator, width: float, apex: float, dome: float) -> t
     return tuple(found)
 
 
-def _draw_fluid(rng: Generator) -> tuple[float, float]:
+def _draw_fluid(rng: Generator, severity: Severity) -> tuple[float, float]:
     """Pleural fluid on one side, and less of it on the other in 25 % of the patients."""
-    height = 1.0 + 6.0 * rng.beta(1.1, 2.0)
+    height = 1.0 + 6.0 * severity.draw(rng, 1.1, 2.0)
     side = int(rng.random() < 0.5)
     other = height * rng.uniform(0.3, 0.9) if rng.random() < 0.25 else 0.0
     return (height, other) if side == 0 else (other, height)

@@ -3,9 +3,12 @@
 phantom             2,000 images to train and validate on and 600 to test, 96 px
 phantom:600@128     600 images in all, 128 px
 phantom-multi       an image shows none, one or several of three diseases
+phantom-advanced    every disease is advanced, so that a small network learns the set in a minute
 """
 
 from __future__ import annotations
+
+import enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +16,24 @@ from numpy.typing import NDArray
 from edgekd.core.artifacts import canonical_json, sha256
 from edgekd.core.errors import DataError
 from edgekd.data import phantom
+from edgekd.data.phantom_anatomy import ADVANCED, USUAL
 from edgekd.data.sources import Item, SourceFacts, together
+
+
+class Kind(enum.StrEnum):
+    """Which diseases the images show. The values are the names for `--data`."""
+
+    USUAL = "phantom"  # one class out of four; mild cases look like normal ones
+    SEVERAL = "phantom-multi"  # none, one or several of three diseases
+    ADVANCED = "phantom-advanced"  # one class out of four, without mild cases
 
 
 class PhantomSource:
     """Synthetic radiographs: `train` for train and val, and `test`.
 
-    `count`: images in all, divided as 2,000 to 600. `px`: side in pixels. `several`: an image shows
-    none, one or several of three diseases, instead of one class out of four. Images of train and
-    test never share a patient, and the first images stay the same when `count` grows. The same
-    `count`, `px` and `seed` give the same pixels.
+    `count`: images in all, divided as 2,000 to 600. `px`: side in pixels. Images of train and test
+    never share a patient, and the first images stay the same when `count` grows. The same `count`,
+    `px`, `seed` and `kind` give the same pixels.
 
     Raises DataError for fewer than 80 images (each class would have fewer than 5 in test), and for
     a size outside 16 to 512 px.
@@ -33,9 +44,8 @@ class PhantomSource:
         count: int = phantom.TRAIN_IMAGES + phantom.TEST_IMAGES,
         px: int = phantom.PX,
         seed: int = 0,
-        several: bool = False,
+        kind: Kind = Kind.USUAL,
     ) -> None:
-        kind = "phantom-multi" if several else "phantom"
         if count < phantom.FEWEST_IMAGES:
             raise DataError(
                 f"{kind}:{count}: too few images for {len(phantom.CLASSES)} classes in three "
@@ -49,7 +59,8 @@ class PhantomSource:
                 f"{kind}:{count}@96",
             )
         self.px, self.seed = px, seed
-        self.labels = list(phantom.FINDINGS) if several else None
+        self.labels = list(phantom.FINDINGS) if kind is Kind.SEVERAL else None
+        self._severity = ADVANCED if kind is Kind.ADVANCED else USUAL
         default = count == phantom.TRAIN_IMAGES + phantom.TEST_IMAGES
         self.name = kind + ("" if default else f":{count}") + ("" if px == phantom.PX else f"@{px}")
         self.facts = SourceFacts(
@@ -76,7 +87,8 @@ class PhantomSource:
 
     def load(self, item: Item) -> NDArray[np.uint8]:
         """Draw one image: uint8 [px, px]."""
-        return phantom.render(self.seed, self._index[item.name], self.px, item.findings)
+        index = self._index[item.name]
+        return phantom.render(self.seed, index, self.px, item.findings, self._severity)
 
     def native_px(self) -> int:
         """The size at which images are drawn."""

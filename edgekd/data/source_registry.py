@@ -14,7 +14,7 @@ from edgekd.data import class_names, dicom_source, label_csv, unlabelled
 from edgekd.data.chest_xrays import formats
 from edgekd.data.folders import EXPECTED, FolderSource
 from edgekd.data.label_source import LabelSource
-from edgekd.data.phantom_source import PhantomSource
+from edgekd.data.phantom_source import Kind, PhantomSource
 from edgekd.data.plugin_source import GROUP, PluginSource
 from edgekd.data.providers import ElpvSource, FashionMnistSource, MedmnistSource
 from edgekd.data.shards import ShardSource
@@ -22,8 +22,8 @@ from edgekd.data.sources import Source
 from edgekd.settings.recipe import DataConfig
 
 # What stands before the ":" or "@" of a built-in source.
-_KINDS = frozenset({"phantom", "phantom-multi", "elpv", "fashion-mnist", "shards", "medmnist"})
-_BUILT_IN = ("phantom", "phantom-multi", "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
+_KINDS = frozenset({*Kind, "elpv", "fashion-mnist", "shards", "medmnist"})
+_BUILT_IN = (*Kind, "elpv", "fashion-mnist", "medmnist:pneumoniamnist")
 
 
 def open_all(config: DataConfig) -> Source:
@@ -45,7 +45,8 @@ def open_source(text: str, config: DataConfig | None = None) -> Source:
     `text` is one of:
 
     * "phantom", "phantom:600", "phantom:600@128": built-in synthetic radiographs, how many, and
-      their size in pixels; with "phantom-multi" an image may show none or several diseases
+      their size in pixels; with "phantom-multi" an image may show none or several diseases, and
+      with "phantom-advanced" no disease is mild
     * "labels.csv", "labels.csv.gz": images and their labels, one class or several labels an image
       (`label_csv`)
     * "shards:DIR", "shards:DIR/train-{000..015}.tar": WebDataset shards (`shards`)
@@ -79,10 +80,8 @@ def open_source(text: str, config: DataConfig | None = None) -> Source:
             f"--data is {text}",
             "leave it out, or give --data FILE.csv",
         )
-    if kind in ("phantom", "phantom-multi"):
-        options = {"count": _whole(rest, text)} if rest else {}
-        options |= {"px": _whole(size, text)} if size else {}
-        return PhantomSource(**options, several=kind == "phantom-multi")
+    if kind in set(Kind):
+        return _phantom(Kind(kind), rest, size, text)
     if text == "elpv":
         return ElpvSource()
     if kind == "fashion-mnist":
@@ -99,6 +98,13 @@ def open_source(text: str, config: DataConfig | None = None) -> Source:
     if files.exists(path, "--data") or "/" in text or "\\" in text:
         return FolderSource(path, config)
     raise _unknown(text)
+
+
+def _phantom(kind: Kind, count: str, px: str, whole: str) -> PhantomSource:
+    """The synthetic radiographs of "KIND:COUNT@PX", where COUNT and PX may be empty."""
+    options = {"count": _whole(count, whole)} if count else {}
+    options |= {"px": _whole(px, whole)} if px else {}
+    return PhantomSource(**options, kind=kind)
 
 
 def _fashion_mnist(folder: str) -> FashionMnistSource:
