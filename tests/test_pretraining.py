@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from edgekd.app import build, cli
-from edgekd.core.artifacts import Dataset
+from edgekd.core.artifacts import Dataset, Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.core.pause import Paused
@@ -22,7 +22,8 @@ from edgekd.networks import builders, timm_networks, weight_files
 from edgekd.pipeline import runner, stage_table
 from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.pretrain_settings import BackboneSettings, PretrainSettings
-from edgekd.pipeline.stages import pretrain
+from edgekd.pipeline.stage_settings import KnowledgeSettings
+from edgekd.pipeline.stages import knowledge, pretrain
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.recipe import DataConfig, ViewsConfig
 from edgekd.training.feature_matching import Spread, Standardised, start
@@ -93,6 +94,27 @@ def test_labels_names_and_the_order_of_images_change_neither_key_nor_weights(
     assert one.state == two.state
     assert one.facts["pretrained"]["images"] == len(datasets.taught(dataset))
     assert one.history[-1]["loss"] < one.history[0]["loss"]
+
+
+def test_what_the_stage_knowledge_asked_is_not_asked_again(dataset: Dataset, weights: Path) -> None:
+    asked: list[int] = []
+
+    def progress(what: str, done: int, total: int, **figures: float) -> None:
+        if what == "teacher views":
+            asked.append(total)
+
+    net, _ = timm_networks.pretrained(model_specs.spec(TEACHER), str(weights), 4, {})
+    state = weight_files.to_bytes(net.state_dict())
+    mean, std = builders.normalisation(model_specs.spec(TEACHER), net)
+    facts = {"name": TEACHER, "mode": "frozen"}
+    teacher = Network(TEACHER, {"num_classes": 4}, PX, mean, std, [], facts, state)
+    context, once = Context(progress=progress), settings(weights)
+    about = KnowledgeSettings(once.view, once.oracle)
+    knowledge.run(dataset, teacher, settings=about, context=context)
+    assert asked == [len(datasets.taught(dataset)) * once.view.per_image] * len(asked)
+    asked.clear()
+    pretrain.run(dataset, settings=once, context=context)
+    assert set(asked) == {len(datasets.rows(dataset, "val"))}
 
 
 def test_another_image_or_another_split_changes_the_key(dataset: Dataset) -> None:

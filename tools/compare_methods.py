@@ -89,7 +89,11 @@ class Setup:
 def job(
     arguments: argparse.Namespace, row: Row, seed: int, beside: Mapping[str, Toml] | None = None
 ) -> Job:
-    """The build of one row and seed. `beside`: settings of rows with a teacher."""
+    """The build of one row and seed. `beside`: settings of rows with a teacher.
+
+    A row that learns features first does so in a part of these settings' epochs: half, unless it
+    says how many.
+    """
     teacher, _, weights = arguments.teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
     overrides = {
@@ -101,12 +105,21 @@ def job(
         "distil.weights": student_weights,
         "distil.seed": seed,
         **row.sets,
-        **(beside if beside and row.teacher else {}),
+        **(_shared_out(beside, row.sets) if beside and row.teacher else {}),
     }
     sets = (*BUDGET, *arguments.set)
     if row.preset:  # what is given would win over the preset
         sets = tuple(text for text in sets if text.partition("=")[0].strip() not in presets.KEYS)
     return build.job(recipe.load(arguments.recipe, sets, overrides), arguments.profile)
+
+
+def _shared_out(beside: Mapping[str, Toml], sets: Mapping[str, Toml]) -> dict[str, Toml]:
+    """The settings `beside`, with their epochs divided where a row learns features first."""
+    if sets.get("distil.pretrain", "none") == "none":
+        return dict(beside)
+    whole = int(beside["distil.epochs"])
+    first = int(sets.get("distil.pretrain_epochs", whole // 2))
+    return {**beside, "distil.pretrain_epochs": first, "distil.epochs": max(1, whole - first)}
 
 
 def set_up(arguments: argparse.Namespace, log: Path, store: Store, console: Console) -> Setup:
@@ -210,7 +223,8 @@ class Students:
             found = int8_figures(load(done, "convert"), load(wider, "inputs"), self.setup.judges)
         else:
             found = figures(student, self.setup.judges)
-        seconds = self.costs.of(done["distil"].entry.key)
+        own = [name for name in ("pretrain", "distil") if name in done]
+        seconds = math.fsum(self.costs.of(done[name].entry.key) for name in own)
         return _result(found, seconds, self.costs.answers(done), asked)
 
     def _of_script(self, wanted: Job) -> Result:

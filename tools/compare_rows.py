@@ -79,6 +79,7 @@ def methods(log: Path, second: str) -> list[Row]:
         PLAIN_KD,
         Row("default", "the default recipe: KD + orthogonal projector (VkD)", {}),
         *(Row(name, titles[name], {**LABELS, **losses[name]}) for name in IN_PLACE_OF_KD),
+        Row("features", "features first, then the default recipe", {"distil.pretrain": "features"}),
         Row("fitnet", "KD + grid-aligned FitNet", {**KD, "distil.grid": 1.0}),
         Row("ofa", "KD + OFA exits", {**KD, "distil.exits": 1.0}),
         *(

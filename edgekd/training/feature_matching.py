@@ -24,6 +24,11 @@ from edgekd.training.loss_modules import said
 
 # Added to a standard deviation: a dimension that never varies would be divided by 0.
 TINY = 1e-6
+# How many times the mean squared error the loss is. Divided among hundreds of dimensions, its
+# gradient would hardly move a student by the learning rates that suit labels. After 72 steps on 288
+# X-rays, the cosine on validation images was 0.11 with 1, 0.19 with 10, and 0.08 with 40, where the
+# bound on the gradient's norm held the student back.
+SCALE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +93,20 @@ class Matching(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def loss(self, batch: Batch, _step: Step) -> Tensor:
-        """Mean squared error on standardised features: of the pooled ones, and of the patches."""
+        """SCALE times the mean squared error on standardised features: of the pooled ones, and of
+        the patches.
+        """
         with autocast(self.precision, batch.images.device):
             last = self.student.forward_features(batch.images)  # type: ignore[operator]
             pooled = self.student.forward_head(last, pre_logits=True)  # type: ignore[operator]
         last = last.float()
         given = classify(self.student, last, pooled.float())
-        value = F.mse_loss(given, self.pooled(said(batch, "pooled")))
+        value = SCALE * F.mse_loss(given, self.pooled(said(batch, "pooled")))
         if self.grid is None or self.project is None:
             return value
         own = self.project(places(self.student, last))
         teacher = adapters.resize_map(self.grid(said(batch, "grid")), own.shape[-1])
-        return value + self.weight * F.mse_loss(own, teacher)
+        return value + SCALE * self.weight * F.mse_loss(own, teacher)
 
     @torch.inference_mode()
     def cosine(self, student: nn.Module, seen: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -35,7 +35,7 @@ from edgekd.training import batch_rule, teacher_columns, views
 from edgekd.training.answer_cache import AnswerCache, Column, Shown
 from edgekd.training.batches import Feed
 from edgekd.training.cached_answers import CachedAnswers
-from edgekd.training.feature_matching import Matching, Spread, places
+from edgekd.training.feature_matching import SCALE, Matching, Spread, places
 from edgekd.training.fit import HistoryRow, fit
 from edgekd.training.fit_plan import FitPlan, first_rate
 from edgekd.training.teacher_oracle import Backbone, Oracle
@@ -253,7 +253,7 @@ def _fitted(
         pause_after=context.pause_after,
     )
     matching.cpu().unstandardised()
-    return history
+    return [{**row, "loss": row["loss"] / SCALE} for row in history]
 
 
 def _told(teacher: str, images: int, history: list[HistoryRow]) -> Json:
