@@ -124,7 +124,7 @@ def test_a_plan_keeps_what_has_begun_and_gives_the_time_that_is_left() -> None:
     first = planner.settings
     planner.begins("teacher")
     faster = dataclasses.replace(SPEEDS, views={140: 0.003, 98: 0.0015})
-    changed = planner.again(880, "it is faster", faster, WORK)
+    changed = planner.again(1500, "it is faster", faster, WORK)
     assert "views.per_image" in changed
     assert planner.settings.teacher.px == first.teacher.px == 98  # its answers would be lost
     planner.ends("teacher", 1.0)
@@ -137,8 +137,10 @@ def test_a_plan_keeps_what_has_begun_and_gives_the_time_that_is_left() -> None:
     assert planner.speeds.image == pytest.approx(2 * SPEEDS.image)
     planner.again(1.0, "nothing is left", planner.speeds, planner.work)
     assert planner.settings.qat.epochs == 0
-    block = planner.block({"data": 9.0, "inputs": 1.0, "teacher2": 2.0}, 60.0)
-    assert [row.seconds for row in block.rows[:2]] == [10.0, 2.0]
+    block = planner.block({"data": 9.0, "teacher": 1.0, "teacher2": 2.0}, 60.0)
+    assert [row.seconds for row in block.rows[:2]] == [10.0, 3.0]
+    widths = {len(line) for line in plan_words.taken(block)[1:]}
+    assert len(widths) == 1
     assert [row.stage for row in block.rows] == [
         *("data", "teacher", "distil", "qat", build_costs.REST),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edgekd.core.records import present
 from edgekd.pipeline import build_costs
@@ -14,7 +14,6 @@ from edgekd.reporting.text import plural
 from edgekd.settings.preset_record import Value, spoken
 from edgekd.settings.recipe import Recipe
 
-WIDTH = 60  # of what a stage does, in the table
 # Added to the time that would do, since the next try measures again.
 ROUNDED = 1.1
 
@@ -59,28 +58,36 @@ def what(stage: str, settings: Recipe, work: Work) -> str:
 
 def table(block: PlanBlock, preset: str, left: float) -> str:
     """The plan as a table, before it is carried out. `left`: seconds until the time is up."""
-    ahead = sum(row.planned_seconds for row in block.rows if row.stage != "data")
-    lines = [f"plan for {block.minutes:g} minutes, preset {preset}:"]
-    lines += [_line(row.stage, row.what, _minutes(row.planned_seconds)) for row in block.rows]
-    lines.append(_line("spare", "", _minutes(left - ahead)))
-    lines += [f"  {reason}" for reason in block.reasons]
-    return "\n".join(lines)
+    ahead = sum(row.planned_seconds for row in block.rows if present(row.seconds) is None)
+    parts = [(row.stage, row.what, _minutes(row.planned_seconds)) for row in block.rows]
+    return "\n".join(
+        [
+            f"plan for {block.minutes:g} minutes, preset {preset}:",
+            *_aligned([*parts, ("spare", "", _minutes(left - ahead))]),
+            *(f"  {reason}" for reason in block.reasons),
+        ]
+    )
 
 
-def taken(block: PlanBlock) -> str:
-    """What each part took beside what was planned, after the build."""
+def taken(block: PlanBlock) -> list[str]:
+    """What each part took beside what was planned, in lines, after the build."""
     whole = present(block.seconds)
-    took = "" if whole is None else f", and the command took {_minutes(whole)}"
-    lines = [f"planned for {block.minutes:g} minutes{took}; planned and taken:"]
+    took = "" if whole is None else f"; the command took {_minutes(whole)}"
+    parts = [("minutes", "", "planned  taken")]
     for row in block.rows:
         seconds = present(row.seconds)
-        taken_ = "" if seconds is None else _minutes(seconds)
-        lines.append(_line(row.stage, row.what, f"{_minutes(row.planned_seconds)} {taken_:>6}"))
-    return "\n".join(lines)
+        told = "" if seconds is None else _minutes(seconds)
+        parts.append((row.stage, row.what, f"{_minutes(row.planned_seconds)} {told:>6}"))
+    return [f"planned for {block.minutes:g} minutes{took}", *_aligned(parts)]
 
 
-def _line(stage: str, does: str, minutes: str) -> str:
-    return f"  {stage:<10} {does:<{WIDTH}} {minutes:>6}".rstrip()
+def _aligned(parts: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Lines of three columns, the last of which is aligned to the right."""
+    widths = [max(len(part[column]) for part in parts) for column in range(3)]
+    return [
+        f"  {stage:<{widths[0]}}  {does:<{widths[1]}}  {times:>{widths[2]}}"
+        for stage, does, times in parts
+    ]
 
 
 def _minutes(seconds: float) -> str:

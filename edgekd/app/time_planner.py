@@ -53,7 +53,8 @@ class TimePlanner:
         Raises RecipeError where that is too short for the smallest plan.
         """
         self.work, self.speeds = work, speeds
-        self._rows[DATA] = PlanRow(DATA, plan_words.read(work), round(passed, 1))
+        so_far = round(passed, 1)  # with the start of the command, and the measuring
+        self._rows[DATA] = PlanRow(DATA, plan_words.read(work), so_far, so_far)
         made = time_plan.make(left, self.asked, work, speeds)
         if isinstance(made, TooShort):
             raise RecipeError(*plan_words.too_short(self.minutes, passed, made))
@@ -110,7 +111,7 @@ class TimePlanner:
         """
         sums = dict.fromkeys(self._rows, 0.0)
         for stage, each in taken.items():
-            if (row := row_of(stage)) in sums:
+            if (row := row_of(stage)) in sums and row != DATA:
                 sums[row] += each
         rows = [
             msgspec.structs.replace(row, seconds=round(sums[name], 1)) if sums[name] else row

@@ -70,7 +70,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     if preset := present(report.preset):
         say(safe(str(preset)))
     if plan := present(report.plan):
-        say(safe(plan_words.taken(plan)))
+        for line in plan_words.taken(plan):
+            say(safe(line))
     for warning in report.data.warnings:
         say(f"[yellow]warning[/] {safe(warning)}")
     show_teachers(say, report)
