@@ -15,6 +15,7 @@ from edgekd.app import settings as app_settings
 from edgekd.app.arguments import Build
 from edgekd.app.search_arguments import Search
 from edgekd.pipeline import runner
+from edgekd.pipeline.stage_table import STAGES
 from edgekd.settings import preset_record, presets, recipe
 from edgekd.settings.preset_record import By
 from edgekd.settings.recipe import Recipe, TeacherConfig, ViewsConfig
@@ -179,9 +180,29 @@ def test_a_plan_that_changes_a_setting_is_told_apart_from_the_user() -> None:
 
 
 def test_a_preset_is_in_no_key_and_its_values_are() -> None:
-    config = {"config": {"preset": "quick", "epochs": 5}, "distil": {"preset": "patient"}}
-    assert runner._without_later(config) == {"config": {"epochs": 5}, "distil": {}}
-    assert runner._without_later({"view": {"area": 0.3}}) == {"view": {"area": 0.3}}
+    """Whoever gives the values: a build with the same ones finds its stages in the store."""
+    common = ['data.source="phantom:100@32"', "prune.ratio=0.25", "distil.weights=none"]
+    chosen = recipe.load(None, [*common, QUICK])
+    values = presets.filled(recipe.load(None, [*common, QUICK]))
+    assert len(values) == 5
+    asked = [f"{key}={each}" for key, each in values.items()]
+    given = recipe.load(None, common + asked)
+    assert in_keys(chosen) == in_keys(given)
+    assert "preset" not in json.dumps(in_keys(chosen), default=str)
+    cropped = in_keys(recipe.changed(chosen, {"views.area": 0.3}))
+    changed = {name for name, table in in_keys(chosen).items() if table != cropped[name]}
+    assert changed >= {"teacher", "knowledge", "distil", "prune", "qat"}
+    assert not changed & {"data", "inputs"}
+
+
+def in_keys(settings: Recipe) -> dict[str, object]:
+    """What stands of a recipe in the key of each stage."""
+    made = build.job(settings, "pi4")
+    return {
+        stage.name: runner._without_later(dataclasses.asdict(stage.settings(made)))
+        for stage in STAGES
+        if stage.settings is not None and stage.name != "bench"
+    }
 
 
 MANY = np.arange(2000, dtype=np.uint64)
