@@ -375,3 +375,22 @@ def test_a_preset_stands_above_the_training_with_its_values_and_reasons(full):
     assert "Preset quick: views.per_image 2, qat.epochs 1, teacher.epochs 3; yours: " in found.text
     assert found.row("distil.epochs").startswith("distil.epochs 5 7 you ")
     assert found.row("views.per_image").startswith("views.per_image 2 2 the preset a quarter of")
+
+
+def test_a_plan_stands_above_the_training_with_planned_and_taken_times(full):
+    assert "Planned for" not in full.text
+    row = {"stage": "distil", "what": "9 epochs", "planned_seconds": 240.0, "seconds": 270.0}
+    plan = {
+        "minutes": 10,
+        "settings": {"distil.epochs": 9},
+        "reasons": ["preset standard: it learns fastest"],
+        "corrections": ["distil takes 1.3 times as long: distil.epochs 9 instead of 12"],
+        "rows": [row, {"stage": "rest", "what": "benchmark", "planned_seconds": 60.0}],
+        "seconds": 630.0,
+    }
+    found = shown({**whole(), "plan": plan})
+    assert "Planned for 10 minutes, and the command took 10 min 30 s." in found.text
+    assert found.row("distil 9 epochs") == "distil 9 epochs 4 min 00 s 4 min 30 s"
+    assert found.row("rest benchmark").endswith("1 min 00 s –")
+    for told in ("distil.epochs=9", "it learns fastest", "Corrected: distil takes 1.3 times"):
+        assert told in found.text

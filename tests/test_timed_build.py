@@ -13,7 +13,7 @@ from edgekd.app.arguments import Build
 from edgekd.app.progress import Advanced, StageFinished, Update
 from edgekd.app.stage_watch import LEAST_SECONDS, LOOKS, Seen, Watch
 from edgekd.app.time_planner import TimePlanner
-from edgekd.app.timed_build import FILE, TimedBuild
+from edgekd.app.timed_build import FILE, TimedBuild, check
 from edgekd.core.errors import RecipeError
 from edgekd.core.store import Store
 from edgekd.pipeline import build_costs, machine_speed
@@ -156,9 +156,17 @@ def test_a_time_that_is_too_short_says_which_would_do() -> None:
     TimePlanner(planner.asked, minutes).begin(WORK, SPEEDS, 60 * minutes - 10, 10)
 
 
-def test_a_build_that_no_time_is_planned_for_is_refused() -> None:
-    with pytest.raises(RecipeError, match="clients train"):
-        job("distil.minutes=5", "federated.clients=2", "teacher.name=none")
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["federated.clients=2", "teacher.name=none"], "clients train"),
+        (["convert.model=net.onnx"], "a finished network is converted"),
+    ],
+)
+def test_a_build_that_no_time_is_planned_for_is_refused(sets: list[str], told: str) -> None:
+    made = dataclasses.replace(job(), recipe=recipe.load(None, [*SETS, "distil.minutes=5", *sets]))
+    with pytest.raises(RecipeError, match=told):
+        check(made)
 
 
 def test_changes_of_a_plan_in_words() -> None:

@@ -177,7 +177,9 @@ def job(settings: Recipe, profile: str, until: str | None = None) -> Job:
     if settings.convert.model:
         from edgekd.app import given_job  # torch
 
-        return given_job.job(settings, device)
+        given = given_job.job(settings, device)
+        timed_build.check(given)
+        return given
     if is_foreign(settings.distil.student):
         raise RecipeError(
             f"{settings.distil.student} is a finished network, and a student is trained from a "
