@@ -113,6 +113,11 @@ def test_several_labels_an_image() -> None:
     torch.testing.assert_close(
         said[:, 0], -said[:, 1], rtol=0.05, atol=0.05
     )  # each label by itself, and these are opposite
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(features.shape, generator=draw)
+    candidates = {"noise": Features.of(noise), "features": Features.of(features)}
+    tried = linear_head.compare(candidates, labels[:, :2], 2, 1.0, 0)
+    assert linear_head.better(tried) == "features"
 
 
 def test_one_image_and_a_class_without_any() -> None:

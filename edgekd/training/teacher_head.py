@@ -23,6 +23,7 @@ from edgekd.settings.recipe import TeacherConfig, ViewsConfig
 from edgekd.training import linear_head, teacher_columns
 from edgekd.training.answer_cache import AnswerCache, Shown
 from edgekd.training.linear_head import Features, Head, Validated
+from edgekd.training.processes import team
 from edgekd.training.teacher_oracle import BLOCK, Backbone
 from edgekd.training.teacher_steps import Judge, TeacherStep
 from edgekd.training.views import Renderer
@@ -88,7 +89,7 @@ class HeadFit:
             # Of the others it is good enough that the comparison chose the decay.
             decay = config.head_decay or (0.0 if choice == best else tried[choice].decay)
             heads[choice] = linear_head.fit(features[choice], known, classes, decay, seed)
-        steps = self._judged(heads, tried, best)
+        steps = team().once(lambda: self._judged(heads, tried, best))
         token_pooling.apply(self.net, best)
         _put(self.net.get_classifier(), heads[best])  # type: ignore[operator]
         return FittedHead(best, heads[best].decay, steps)
