@@ -35,8 +35,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	.venv/bin/edgekd build --profile pi4 --data phantom:3000 --teacher tf_efficientnet_lite0 \
-		--student mobilenetv4_conv_small_050 --set teacher.epochs=4 --set distil.epochs=20 --out $(DEMO)
+	.venv/bin/edgekd build examples/demo.toml --profile pi4 --out $(DEMO)
 
 # One worker more than there are cores, since some tests wait for a process; and one torch thread per
 # worker: more threads than cores would slow every worker down. A file's tests share one worker.

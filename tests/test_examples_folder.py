@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from edgekd.data import source_registry
+from edgekd.settings import model_specs, recipe
 from tests.conftest import REPOSITORY
 from tests.forking import Forking
 
@@ -18,6 +20,12 @@ SMALL = (
     *("views.per_image=1", "bench.runs=5", "bench.min_seconds=0.05", "certify.max_drop=1"),
     "certify.min_agreement=0",
 )
+
+
+def test_the_demo_is_a_recipe_of_today() -> None:
+    demo = recipe.load(EXAMPLES / "demo.toml")
+    assert source_registry.open_source(demo.data.source).facts.synthetic
+    assert model_specs.spec(demo.distil.student).arch
 
 
 def run(
