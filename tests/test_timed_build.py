@@ -137,6 +137,7 @@ def test_a_plan_keeps_what_has_begun_and_gives_the_time_that_is_left() -> None:
     assert planner.speeds.image == pytest.approx(2 * SPEEDS.image)
     planner.again(1.0, "nothing is left", planner.speeds, planner.work)
     assert planner.settings.qat.epochs == 0
+    assert planner.settings.given == planner.asked.given  # a plan's choices are not the user's
     block = planner.block({"data": 9.0, "teacher": 1.0, "teacher2": 2.0}, 60.0)
     assert [row.seconds for row in block.rows[:2]] == [10.0, 3.0]
     widths = {len(line) for line in plan_words.taken(block)[1:]}

@@ -140,7 +140,8 @@ class TimePlanner:
     def _adopt(self, made: TimePlan) -> None:
         """Take a plan. Rows of stages that are over stay as they are."""
         self._values = {**self._values, **made.values}
-        self.settings = changed(self._base(), made.values)
+        fitted = changed(self._base(), made.values)
+        self.settings = dataclasses.replace(fitted, given=self.asked.given)
         over = {name: row for name, row in self._rows.items() if name in {DATA, *self.work.done}}
         ahead = {
             stage: PlanRow(stage, plan_words.what(stage, self.settings, self.work), round(s, 1))

@@ -15,7 +15,7 @@ Value = bool | int | float | str
 class By(enum.StrEnum):
     """Who chose the value of a setting.
 
-    `PLAN`: neither the preset nor the user, such as a search that fits trainings into its time.
+    `PLAN`: neither the preset nor the user, but a search or `distil.minutes`, to fit into a time.
     `NOBODY`: it was left at its default, because the preset's value has no meaning in this build.
     """
 
