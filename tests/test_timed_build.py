@@ -14,6 +14,7 @@ from edgekd.app.progress import Advanced, StageFinished, Update
 from edgekd.app.stage_watch import LEAST_SECONDS, LOOKS, Seen, Watch
 from edgekd.app.time_planner import TimePlanner
 from edgekd.app.timed_build import FILE, TimedBuild, check
+from edgekd.app.tracking import of_build
 from edgekd.core.errors import RecipeError
 from edgekd.core.store import Store
 from edgekd.pipeline import build_costs, machine_speed
@@ -51,6 +52,7 @@ def test_the_settings_of_a_plan_repeat_the_build(tmp_path: Path) -> None:
     plan = json.loads((tmp_path / "out" / "report.json").read_text())["plan"]
     assert plan["minutes"] == 60
     assert plan["settings"]["views.per_image"] == 1
+    assert of_build.figures(made)["plan/views.per_image"] == 1
     assert {row["stage"] for row in plan["rows"] if row.get("seconds")} == {
         *("data", "teacher", "knowledge", "distil"),
     }
@@ -153,7 +155,7 @@ def test_a_time_that_is_too_short_says_which_would_do() -> None:
     with pytest.raises(RecipeError) as caught:
         planner.begin(WORK, SPEEDS, 110, 10)
     assert "distil.minutes is 2" in caught.value.what
-    minutes = float(str(caught.value.next_step).rpartition("=")[2])
+    minutes = float(str(caught.value.next_step).rpartition(" ")[2])
     TimePlanner(planner.asked, minutes).begin(WORK, SPEEDS, 60 * minutes - 10, 10)
 
 

@@ -105,7 +105,7 @@ def too_short(minutes: float, passed: float, found: TooShort) -> tuple[str, str]
         f"distil.minutes is {minutes:g}, and the smallest build{fixed} takes about "
         f"{_minutes(needed)} minutes on this machine ({told})"
     )
-    return what, f"--set distil.minutes={would}"
+    return what, f"--minutes {would}"
 
 
 def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> str:

@@ -43,7 +43,9 @@ def give(run: TrackedRun, out: Path, report: Report) -> None:
 
 
 def figures(report: Report) -> dict[str, float]:
-    """The figures of a report: accuracy by stage, size, latency, memory and gates."""
+    """The figures of a report: accuracy by stage, size, latency, memory, gates, and what a plan for
+    a time has chosen.
+    """
     found: dict[str, float | None] = {}
     accuracy = present(report.accuracy)
     for row in accuracy.waterfall if accuracy else ():
@@ -60,6 +62,10 @@ def figures(report: Report) -> dict[str, float]:
         found[f"latency/measured_ms/{place}"] = None if bench.emulated else bench.latency_ms.p50
     if certificate := present(report.certificate):
         found["certificate/passed"] = certificate.passed
+    # The settings were given to the run before the plan was made.
+    if plan := present(report.plan):
+        numbers = {key: each for key, each in plan.settings.items() if not isinstance(each, str)}
+        found |= {f"plan/{key}": each for key, each in numbers.items()}
     found["gates/failed"] = len(present(report.gates) or ())
     found["gates/undecided"] = len(present(report.undecided) or ())
     return {name: float(value) for name, value in found.items() if value is not None}
