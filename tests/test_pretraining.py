@@ -275,6 +275,9 @@ def test_a_folder_without_classes_makes_weights_that_another_build_starts_from(
     assert cli.main([*asked, *features, "--until", "pretrain", "--out", str(out)]) == 0
     file, said = out / "pretrained.safetensors", capsys.readouterr().out.replace("\n", "")
     assert f"--student {STUDENT}@{file}" in said
+    told = f"The student first learned the features of {TEACHER} on 15 images without labels"
+    assert told in said
+    assert told in (out / "report.html").read_text()
     report = json.loads((out / "report.json").read_text())
     assert report["models"]["pretrained"]["pretrained"]["images"] == 15
     assert report["data"]["classes"] == []
@@ -287,12 +290,20 @@ def test_a_folder_without_classes_makes_weights_that_another_build_starts_from(
 
     refused = {
         (): "one class only",  # the whole build needs classes
-        ("--until", "pretrain"): "no image has a label",
+        ("--until", "pretrain"): "distil.pretrain is none",
         (*features, "--until", "pretrain", "--set", "teacher.mode=finetune"): "trained on labels",
     }
     for more, part in refused.items():
         assert cli.main([*asked[:-1], *more, "--out", str(out)]) == 2
         assert part in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_search_does_not_pretrain_each_of_its_students(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["search", "--data", "phantom:100@40", "--profile", "pi4", "--max-size", "2MB"]
+    assert cli.main([*asked, "--set", "distil.pretrain=features", "--out", str(tmp_path)]) == 2
+    assert "--set distil.pretrain=none" in capsys.readouterr().err
 
 
 def test_too_few_images_without_classes_are_refused(tmp_path: Path) -> None:

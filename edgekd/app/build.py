@@ -196,6 +196,11 @@ def job(settings: Recipe, profile: str, until: str | None = None) -> Job:
             from edgekd.networks import timm_networks
 
             timm_networks.check_known(name, role)
+    if until == "pretrain" and settings.distil.pretrain == "none":
+        raise RecipeError(
+            "--until pretrain: distil.pretrain is none, so that there is no such stage",
+            "--set distil.pretrain=features adds it",
+        )
     if until == "pretrain" and (images := unsorted.without_classes(settings.data)) is not None:
         return _without_labels(Job(settings, device, images, labelled=False))
     source = source_registry.open_all(settings.data)
@@ -222,6 +227,7 @@ def _without_labels(made: Job) -> Job:
     stages(made)
     made = first_weights.found(made)
     early_checks.check_device(made.recipe.run)
+    timed_build.check(made)
     use_check.check(provenance.made_of(made, {}), made.recipe.card)
     return made
 

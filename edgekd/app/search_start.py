@@ -22,6 +22,7 @@ from edgekd.search.limits import Objective
 from edgekd.search.record import Request
 from edgekd.settings import device_profiles, presets
 from edgekd.settings.device_profiles import DeviceProfile
+from edgekd.settings.recipe import DistilConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +92,7 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
         ),
         progress,
     )
-    if job.recipe.distil.minutes:
-        raise RecipeError(
-            f"distil.minutes is {job.recipe.distil.minutes:g}, and a search plans the time of all "
-            "its trainings together",
-            "leave distil.minutes out, and give --budget",
-        )
+    _check_distil(job.recipe.distil)
     out = Path(asked.out or build.BUILDS / _default_name(job))
     wanted = space.default() if asked.space is None else space.load(Path(asked.space))
     candidates = space.candidates(wanted, job.profile)
@@ -125,6 +121,22 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
     found = Found(forecasts, sorted_out)
     where = asked.storage or storage.default(out)
     return Prepared(asked, job, devices, found, out, where, started, sides)
+
+
+def _check_distil(config: DistilConfig) -> None:
+    """Raise RecipeError for settings that make no sense for many students."""
+    if config.minutes:
+        raise RecipeError(
+            f"distil.minutes is {config.minutes:g}, and a search plans the time of all "
+            "its trainings together",
+            "leave distil.minutes out, and give --budget",
+        )
+    if config.pretrain != "none":
+        raise RecipeError(
+            "distil.pretrain is features, and each of a search's students would learn them before "
+            "the search could drop it",
+            "search with --set distil.pretrain=none, and build what it recommends with features",
+        )
 
 
 def _default_name(job: Job) -> str:

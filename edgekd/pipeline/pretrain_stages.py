@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgekd.core import artifacts
-from edgekd.core.errors import DataError, RecipeError
+from edgekd.core.errors import RecipeError
 from edgekd.data import image_sets
 from edgekd.pipeline.jobs import Job, teacher_px, weights_content
 from edgekd.pipeline.pretrain_settings import (
@@ -150,14 +150,9 @@ def of_job(job: Job) -> Stage:
 def without_labels(job: Job) -> tuple[Stage, ...]:
     """The stages of a job without labels: it ends with a student that knows features.
 
-    Raises DataError where the recipe does not ask for that, and RecipeError for a teacher that has
-    to be trained on labels.
+    Raises RecipeError for a teacher that has no features, or that has to be trained on labels.
     """
-    if not wanted(job):
-        raise DataError(
-            f"{job.source.name}: no image has a label, and distil.pretrain is none",
-            "--set distil.pretrain=features --until pretrain teaches a student features alone",
-        )
+    assert wanted(job), "such a job is made for this stage alone"
     if not _untrained(job):
         name = job.teachers[0].name
         raise RecipeError(
