@@ -24,29 +24,36 @@ from edgekd.settings.training_settings import PresetName
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A preset is chosen where the time is enough for so many epochs with it.
+    """A preset is chosen where the time is enough for so many epochs and views with it.
 
     `taught`: whether it is for builds with a teacher alone.
     """
 
     preset: PresetName
     fewest_epochs: int
+    fewest_views: int
     why: str
     taught: bool = False
+
+    def suits(self, fitted: Recipe) -> bool:
+        """Whether the settings that fit into the time have enough epochs and views."""
+        enough = fitted.distil.epochs >= self.fewest_epochs
+        return enough and fitted.views.per_image >= self.fewest_views
 
 
 # The shortest training that is planned: a shorter one says little about a network.
 FEWEST_EPOCHS = 2
 # Which recipe suits a time, the one that needs most of it first.
 RULES = (
-    # Half of the preset's own length, set by hand.
+    # Half of the preset's own numbers, set by hand.
     Rule(
         "patient",
-        100,
-        "its many views and the teacher's features pay in a long training",
+        fewest_epochs=100,
+        fewest_views=20,
+        why="its many views and the teacher's features pay in a long training",
         taught=True,
     ),
-    Rule("standard", FEWEST_EPOCHS, "it learns fastest from few epochs"),
+    Rule("standard", FEWEST_EPOCHS, fewest_views=1, why="it learns fastest from few epochs"),
 )
 # A smaller input of the teacher is chosen where the larger one leaves fewer views than this. An
 # epoch shows one view, and with fewer of them the student sees the same ones again and again.
@@ -57,7 +64,8 @@ TEACHER_SHARE = 1 / 3
 # before it, those of a pruned network, and with int8 arithmetic. It is what they take with the
 # default settings, and a little.
 PRETRAIN_SHARE, PRUNE_SHARE, QAT_SHARE = 1.0, 0.8, 0.5
-# Part of the time that is left free, for what the estimates do not know.
+# Part of the time that is left free, for what the estimates do not know. It may be used to round
+# the epochs up, which lie far apart in a short training.
 SPARE = 0.04
 MOST_EPOCHS = 10_000  # the bound of the settings
 # What a plan chooses, beside the preset.
@@ -105,7 +113,7 @@ def make(left: float, settings: Recipe, work: Work, speeds: Speeds) -> TimePlan 
         fitted = _fitted(room, based, work, speeds)
         if fitted is None:
             continue
-        if rule is allowed[-1] or fitted.distil.epochs >= rule.fewest_epochs:
+        if rule is allowed[-1] or rule.suits(fitted):
             return _plan(based, fitted, rule, work, speeds)
     based = under(settings, allowed[-1].preset)
     smallest = _plan(based, _smallest(based, work), allowed[-1], work, speeds)
@@ -126,7 +134,7 @@ def rules(settings: Recipe, taught: bool) -> list[Rule]:
     a teacher.
     """
     if presets.KEY in settings.given:
-        return [Rule(settings.distil.preset, FEWEST_EPOCHS, "it was asked for")]
+        return [Rule(settings.distil.preset, FEWEST_EPOCHS, 1, "it was asked for")]
     return [rule for rule in RULES if taught or not rule.taught]
 
 
@@ -217,10 +225,12 @@ def _epochs(room: float, seen: Recipe, work: Work, speeds: Speeds) -> int | None
     if "distil" in work.done:
         return seen.distil.epochs if room >= 0 else None
     epoch = build_costs.epoch_seconds(seen, work, speeds)
-    most = min(MOST_EPOCHS, math.floor(room / epoch))
+    fitting = room / epoch
     if "distil.epochs" in seen.given:
-        return seen.distil.epochs if most >= seen.distil.epochs else None
-    return most if most >= FEWEST_EPOCHS else None
+        return seen.distil.epochs if fitting >= seen.distil.epochs else None
+    if fitting < FEWEST_EPOCHS:
+        return None
+    return min(MOST_EPOCHS, math.floor(fitting + min(0.5, SPARE * fitting)))
 
 
 def counts(settings: Recipe, key: str, fewest: int) -> list[int]:
@@ -270,8 +280,8 @@ def _reasons(based: Recipe, fitted: Recipe, rule: Rule, work: Work) -> Iterator[
     for longer in RULES[: RULES.index(rule)] if rule in RULES else ():
         if work.sides or not longer.taught:
             yield (
-                f"preset {longer.preset} is chosen from {longer.fewest_epochs} epochs with it, "
-                f"which do not fit: {longer.why}"
+                f"preset {longer.preset} is chosen where {longer.fewest_epochs} epochs and "
+                f"{longer.fewest_views} views fit: {longer.why}"
             )
     for key, why in (
         ("views.per_image", "the teacher's answers about more would leave too few epochs"),
