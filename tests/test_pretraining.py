@@ -306,6 +306,26 @@ def test_a_search_does_not_pretrain_each_of_its_students(
     assert "--set distil.pretrain=none" in capsys.readouterr().err
 
 
+def test_a_folder_without_classes_takes_the_unlabelled_folder_with_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    for index in range(3):
+        picture = Image.fromarray(phantom.render(0, 50 + index, 40))
+        picture.save(tmp_path / "more" / f"{index}.png")
+    config = DataConfig(source=str(photos), unlabelled=str(tmp_path / "more"))
+    source = build.unsorted.without_classes(config)
+    assert source is not None
+    made = build.unsorted.build(source, config, [])
+    splits = [row["split"] for row in made.images]
+    assert {split: splits.count(split) for split in set(splits)} == {
+        "train": 15,
+        "val": 5,
+        "unlabelled": 3,
+    }
+    assert len(image_sets.rows(made, image_sets.TRAINING)) == 18
+
+
 def test_too_few_images_without_classes_are_refused(tmp_path: Path) -> None:
     Image.fromarray(phantom.render(0, 0, 40)).save(tmp_path / "one.png")
     made = build.unsorted.without_classes(DataConfig(source=str(tmp_path)))

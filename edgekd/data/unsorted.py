@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 from edgekd.core.artifact_rows import ImageRow
 from edgekd.core.artifacts import Dataset, Json
 from edgekd.core.errors import DataError
-from edgekd.core.files import is_folder, listed
+from edgekd.core.files import expanded, is_folder, listed
 from edgekd.core.records import UNSET
-from edgekd.data import data_checks, dataset_builder, dicom_source, image_bytes, pixel_rules
+from edgekd.data import (
+    data_checks,
+    dataset_builder,
+    dicom_source,
+    image_bytes,
+    pixel_rules,
+    unlabelled,
+)
 from edgekd.data.chest_xrays import formats
 from edgekd.data.decoding import Progress, canvas, read_all
 from edgekd.data.file_kinds import IMAGE_SUFFIXES
@@ -73,6 +80,10 @@ class FolderOfImages:
     def items(self) -> list[Item]:
         """Every image, without a label."""
         return [Item(name, "") for name in self._paths]
+
+    def file(self, item: Item) -> Path:
+        """Where an image lies."""
+        return self._paths[item.name]
 
     def load(self, item: Item) -> bytes | NDArray[np.uint8]:
         """The file's bytes. Raises DataError when it cannot be read."""
@@ -150,15 +161,19 @@ def build(
 
 
 def without_classes(config: DataConfig) -> Source | None:
-    """The images in the folder `config.source`, or None unless it is one without classes: it has
-    fewer than two folders inside, or images beside them.
+    """The images in the folder `config.source`, with those of `config.unlabelled`, or None unless
+    it is one without classes: it has fewer than two folders inside, or images beside them.
 
     A folder with train/ or test/ in it is divided, and has classes. Raises DataError.
     """
     folder = Path(config.source).expanduser()
     if not folder.is_dir() or formats.find_in(folder) is not None or _has_classes(folder):
         return None
-    return dicom_source.wrapped(FolderOfImages(folder), patients=config.group_column != "")
+    source: Source = FolderOfImages(folder)
+    if config.unlabelled:
+        further = expanded(config.unlabelled, "data.unlabelled")
+        source = unlabelled.WithUnlabelled(source, further)
+    return dicom_source.wrapped(source, patients=config.group_column != "")
 
 
 def _has_classes(folder: Path) -> bool:

@@ -42,6 +42,7 @@ from edgekd.training.teacher_oracle import Backbone, Oracle
 from edgekd.training.view_sizes import Resizing
 
 BATCH = 64  # validation images a forward pass
+SOME = 1024  # answers that are read at a time: patch features take up to 150 KB each in float64
 
 
 @compute.in_full_float32
@@ -180,7 +181,10 @@ def _matching(
     """The student beside what compares it, with the spread of the teacher's features."""
 
     def spread(name: str) -> Spread:
-        return Spread.of(part[name] for view in range(said.views) for part in said.all(view))
+        parts = torch.arange(said.count).split(SOME)
+        return Spread.of(
+            said.take(view, part)[name] for view in range(said.views) for part in parts
+        )
 
     pooled = spread("pooled")
     if not settings.oracle.grid_side:
