@@ -288,8 +288,8 @@ def build(
             gates=limits.failed + pack_bundle.gates(job, report),
             undecided=limits.undecided,
         )
-        if timed is not None:
-            report = msgspec.structs.replace(report, plan=timed.block)
+        if timed is not None and (plan := timed.block).rows:  # none where nothing is trained
+            report = msgspec.structs.replace(report, plan=plan)
         return publish.publish(store, job, done, report)
 
 

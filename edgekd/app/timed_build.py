@@ -33,9 +33,9 @@ from edgekd.training.processes import launched
 KEY = "distil.minutes"
 FILE = "plan.json"  # in the out folder
 READING = "inputs"  # the last stage before the plan
-# Seconds that a stage has to take for its speed to say something of later ones: shorter ones spend
-# much of their time on what they begin with.
-TELLING = 30.0
+# The stages that train the student, and the seconds that one has to take for its speed to say
+# something of later ones: shorter ones spend much of their time on what they begin with.
+TRAINED, TELLING = ("pretrain", "distil", "prune", "qat"), 30.0
 # How often a stage begins again at most. On a machine whose speed changes all the time, more often
 # would lose more than it gains.
 RESTARTS = 2
@@ -185,19 +185,22 @@ class TimedBuild:
             except _Misjudged:
                 self._forget(job, name)
         planned, took = planner.seconds(name), self._clock() - start
-        tells = took > TELLING and not self._done[name].cached
+        tells = name in TRAINED and took > TELLING and not self._done[name].cached
         planner.ends(name, took / planned if tells and planned else 1.0)
 
     def _tasks(self, name: str) -> dict[str, float]:
         """The task of a stage that is watched, with the seconds that it is planned for."""
-        planned = self._planner.seconds(name)
+        planner = self._planner
+        settings, work, speeds = planner.settings, planner.work, planner.speeds
+        planned = planner.seconds(name)
         if name == "prune":  # what is cut changes its speed
             return {}
         if name == "qat":
-            return {name: planned - build_costs.CALIBRATION * self._planner.speeds.image}
-        frozen = self._planner.settings.teacher.mode == "frozen"
-        answers = name == "knowledge" or (name == "teacher" and frozen)
-        return {ANSWERS if answers else name: planned}
+            return {name: planned - build_costs.CALIBRATION * speeds.image}
+        if name == "knowledge" or (name == "teacher" and settings.teacher.mode == "frozen"):
+            view = speeds.views.get(build_costs.teacher_choice(settings, work).px, 0.0)
+            return {ANSWERS: (build_costs.asked(settings, work)[name] - work.answered) * view}
+        return {name: planned}
 
     def _looked(self, name: str) -> Callable[[Seen], None]:
         """What a look at a stage leads to: it begins again where another plan is better."""
