@@ -50,8 +50,11 @@ _QUICK = (
 )
 
 # After Beyer et al. 2022 (arXiv 2106.05237), where training takes 10 to 100 times as long as is
-# usual. Their loss, KL divergence alone, gained nothing in a long training here, whereas the pooled
-# features that it leaves out gained the most (docs/measured/distillation.md).
+# usual. The losses differ from theirs, KL divergence alone. With it, one student of 350 images of
+# Fashion-MNIST came to 75.5 % in 160 epochs, labels alone to 76.6 %, and the losses of standard to
+# 80.4 %. On 180 X-rays and 300 epochs standard gave 84.6 %, and five times the weight of the
+# teacher's features 86.5 %; the teacher has 86.9 %. One seed each; mixtures and crops were not
+# compared then.
 _PATIENT = (
     Choice(
         "distil.epochs",
