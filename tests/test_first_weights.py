@@ -172,6 +172,15 @@ def test_random_weights_never_take_the_place_of_the_hubs_unasked(tmp_path: Path)
     assert of_job.check_same(job(student=SMALL, weights="none"), tmp_path) == ""
 
 
+def test_another_student_of_a_search_has_an_origin_of_its_own() -> None:
+    made = job(student="mobilenetv2_050", weights="none")
+    file = recipe.changed(made.recipe, {"distil.weights": "other.safetensors"})
+    assert of_job.for_student(made, file).origins["student"].line == (
+        "from the file other.safetensors"
+    )
+    assert made.origins["student"].line == "random, as distil.weights says"
+
+
 @pytest.mark.parametrize(
     ("student", "weights", "images", "said"),
     [

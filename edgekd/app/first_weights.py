@@ -14,6 +14,7 @@ from edgekd.networks import first_weights
 from edgekd.pipeline.jobs import Job
 from edgekd.reporting import worth_of_weights
 from edgekd.settings import model_specs, recipe
+from edgekd.settings.recipe import DistilConfig, Recipe
 from edgekd.settings.setting_types import Toml
 
 
@@ -24,13 +25,7 @@ def found(job: Job) -> Job:
     """
     if job.given:
         return job
-    distil = job.recipe.distil
-    own = first_weights.of(
-        model_specs.spec(distil.student),
-        distil.weights,
-        "distil.weights",
-        changed=bool(distil.options),
-    )
+    own = _of_student(job.recipe.distil)
     origins, values = {"student": own}, {"distil.weights": own.weights}
     named: list[str] = []
     for teacher in job.teachers:
@@ -47,6 +42,17 @@ def found(job: Job) -> Job:
             for teacher, weights in zip(job.teachers[1:], named[1:], strict=True)
         )
     return dataclasses.replace(job, recipe=recipe.changed(job.recipe, changes), origins=origins)
+
+
+def for_student(job: Job, settings: Recipe) -> Job:
+    """The job with other settings, whose student may start from other weights."""
+    origins = {**job.origins, "student": _of_student(settings.distil)}
+    return dataclasses.replace(job, recipe=settings, origins=origins)
+
+
+def _of_student(distil: DistilConfig) -> first_weights.FirstWeights:
+    spec, changed = model_specs.spec(distil.student), bool(distil.options)
+    return first_weights.of(spec, distil.weights, "distil.weights", changed=changed)
 
 
 def notes(job: Job) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from edgekd.app import build, quantities, search_words
+from edgekd.app import build, first_weights, quantities, search_words
 from edgekd.app.progress import Advanced, Note, Progress, Update, steps_to
 from edgekd.app.results import SearchResult
 from edgekd.app.search_start import Prepared, safe
@@ -134,7 +134,8 @@ class Party:
         job = self.prepared.job
         settings = recipe.changed(job.recipe, values)
         profile = device_profiles.load_profile(self.prepared.asked.profile)
-        return dataclasses.replace(job, recipe=settings, profile=profile.with_edits(settings.edits))
+        made = first_weights.for_student(job, settings)
+        return dataclasses.replace(made, profile=profile.with_edits(settings.edits))
 
     def build(self, candidate: Candidate) -> FinalistRow:
         """Make the whole build of a candidate in a folder of its own."""

@@ -65,7 +65,7 @@ def of(spec: ModelSpec, asked: str, key: str, *, changed: bool = False) -> First
     may not fit. Raises WeightsError where "hub" was asked for and cannot be had.
     """
     if asked == RANDOM:
-        return FirstWeights(RANDOM, "random, as asked", trained=False)
+        return FirstWeights(RANDOM, f"random, as {key} says", trained=False)
     if asked == HUB:
         return _of_hub(spec)
     if asked:
