@@ -19,8 +19,9 @@ JUDGED = 1 / STEP
 # How much longer a step takes with losses on the teacher's features, which the timed steps lack
 # (mobilenetv2_050 with the default losses: 35 s against 27 s at 64 px, and as much at 96 px).
 FEATURES = 1.3
-# Calibration, folding and rounding that "qat" begins with, in images of float training.
-CALIBRATION = 1000
+# Calibration, folding and rounding that "qat" begins with, in images of float training: 6 s where
+# one took 8 ms.
+CALIBRATION = 700
 # A row of features in the fits of a frozen teacher's heads, in images of float training: 40 s for
 # 9,388 rows of 384, where a trained image took 8 ms.
 HEAD_ROW = 0.5
@@ -28,7 +29,9 @@ HEAD_ROW = 0.5
 # The certificate and the saliency look at a fixed number of images, the evaluation at all of them
 # in float and in int8, and "app_inputs" at many ways to prepare some of them. With 624 test images
 # of 96 px it took 33 s of CPU, of which 8 s for the teacher.
-REST_SECONDS, REST_IMAGES, REST_PER_TESTED = 10.0, 800, 2.0
+REST_SECONDS, REST_IMAGES, REST_PER_TESTED = 6.0, 800, 2.0
+# Answers of the teacher that its maps of saliency take: 10 s at 98 px, and 21 s at 140 px.
+SALIENCY = 700
 
 REST = "rest"  # stands for all stages behind "qat"
 
@@ -101,7 +104,7 @@ def seconds(settings: Recipe, work: Work, speeds: Speeds) -> dict[str, float]:
     own = (CALIBRATION + settings.qat.epochs * speeds.qat * work.images) * speeds.image
     rest = REST_SECONDS + (REST_IMAGES + REST_PER_TESTED * work.tested) * speeds.image
     if work.sides:
-        rest += work.tested * speeds.views[teacher_choice(settings, work).px]
+        rest += (SALIENCY + work.tested) * speeds.views[teacher_choice(settings, work).px]
     found = {
         **teaching_seconds(settings, work, speeds),
         "pretrain": pretrain * epoch,
