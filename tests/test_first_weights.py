@@ -200,7 +200,7 @@ def test_few_images_and_random_weights_say_what_trained_ones_are_worth(
         assert "0.976 against 0.965" in line
 
 
-@pytest.mark.parametrize("page", {row.source for row in worth_of_weights.MEASURED})
+@pytest.mark.parametrize("page", sorted({row.source for row in worth_of_weights.MEASURED}))
 def test_the_figures_stand_on_the_pages_that_are_named(page: str) -> None:
     text = (Path(__file__).parent.parent / page).read_text(encoding="utf-8")
     for row in worth_of_weights.MEASURED:
