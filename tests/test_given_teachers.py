@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from edgekd.app import build
-from edgekd.app.arguments import Build
+from edgekd.app import build, build_settings
+from edgekd.app.arguments import Build, Settings
+from edgekd.app.settings import recipe_of
 from edgekd.core.artifacts import Dataset, ImageRow, Network
 from edgekd.core.context import Context
 from edgekd.core.errors import EdgeKDError
@@ -180,8 +181,27 @@ def test_it_is_said_what_is_assumed_and_what_is_left_out(tmp_path: Path) -> None
 
 
 def test_the_path_of_a_file_may_hold_an_at_sign() -> None:
-    assert build.name_and_file("a@b/my.onnx") == ("a@b/my.onnx", "")
-    assert build.name_and_file("resnet18@x.safetensors") == ("resnet18", "x.safetensors")
+    assert build_settings.name_and_file("a@b/my.onnx") == ("a@b/my.onnx", "")
+    assert build_settings.name_and_file("resnet18@x.safetensors") == ("resnet18", "x.safetensors")
     teacher = Teacher("teacher", "torchvision:resnet18", "DEFAULT")
     assert (teacher.given, teacher.spec.name) == (True, "resnet18")
     assert teacher.as_config(TeacherConfig()).model == "torchvision:resnet18@DEFAULT"
+
+
+@pytest.mark.parametrize(
+    ("student", "settings", "weights"),
+    [
+        ("resnet18", ["distil.weights=none"], "none"),  # of the same command
+        ("resnet18", {"distil.weights": "none"}, "none"),
+        ("resnet18", [], ""),  # the recipe's file may mean another network's
+        ("resnet18@x.safetensors", [], "x.safetensors"),
+    ],
+)
+def test_a_name_leaves_the_weights_that_the_same_command_sets(
+    tmp_path: Path, student: str, settings: Settings, weights: str
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('[distil]\nstudent = "mobilenetv2_050"\nweights = "w.safetensors"\n')
+    own = build_settings.own(Build(file, student=student, settings=settings))
+    found = recipe_of(file, settings, own).distil
+    assert (found.student, found.weights) == ("resnet18", weights)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.app import build, cli, search_command
+from edgekd.app import build, build_settings, cli, search_command
 from edgekd.app import settings as app_settings
 from edgekd.app.arguments import Build
 from edgekd.app.search_arguments import Search
@@ -93,7 +93,7 @@ def test_the_option_of_build_and_of_search_wins_over_the_recipe(tmp_path: Path) 
     file = tmp_path / "r.toml"
     file.write_text('[distil]\npreset = "patient"\n')
     asked = Build(file, preset="quick", settings=["qat.epochs=2"])
-    found = app_settings.recipe_of(asked.recipe, asked.settings, build.own_settings(asked))
+    found = app_settings.recipe_of(asked.recipe, asked.settings, build_settings.own(asked))
     assert found == recipe.load(None, [QUICK, "qat.epochs=2"])
     line = search_command.line(Search(file, max_size=2e6, preset="quick"))
     assert "--preset quick" in line

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgekd.app import (
+    build_settings,
     early_checks,
     event_log,
     finished_teachers,
@@ -24,7 +25,7 @@ from edgekd.app import (
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, notes_to, silent, stages_to, steps_to
 from edgekd.app.results import BuildResult
-from edgekd.app.settings import listed, recipe_of
+from edgekd.app.settings import recipe_of
 from edgekd.app.tracking import kept as tracking_kept
 from edgekd.app.tracking import of_build
 from edgekd.assessment import build_gate
@@ -47,11 +48,9 @@ from edgekd.settings import (
     loss_catalogue,
     model_specs,
     preset_record,
-    presets,
     recipe,
 )
 from edgekd.settings.recipe import Recipe
-from edgekd.settings.setting_types import Toml
 from edgekd.training.processes import launched
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def run(asked: Build) -> BuildResult:
 
 def prepare(asked: Build, progress: Progress = silent) -> Job:
     """The job that the arguments describe, with the edits of `fix` applied."""
-    settings = recipe_of(asked.recipe, asked.settings, own_settings(asked))
+    settings = recipe_of(asked.recipe, asked.settings, build_settings.own(asked))
     if asked.fix:
         from edgekd.assessment import auto_fix
 
@@ -131,40 +130,6 @@ def _notes(made: Job) -> list[str]:
 def shared_store(asked: Build) -> Path | None:
     """The folder of `store`, or None when the build keeps its stages in its out folder."""
     return None if asked.store is None else Path(asked.store)
-
-
-def own_settings(asked: Build) -> dict[str, Toml]:
-    """The arguments that stand for keys of the recipe, by key."""
-    found: dict[str, Toml] = {}
-    if asked.data is not None:
-        found["data.source"] = str(asked.data)
-    if asked.teacher is not None:
-        found["teacher.name"], found["teacher.weights"] = name_and_file(asked.teacher)
-    if asked.teacher_frozen:
-        found["teacher.mode"] = "frozen"
-    if asked.teacher_as_is:
-        found["teacher.mode"], found["teacher.epochs"] = "finetune", 0
-    if asked.student is not None:
-        found["distil.student"], found["distil.weights"] = name_and_file(asked.student)
-    if asked.preset is not None:
-        found[presets.KEY] = asked.preset
-    if asked.minutes is not None:
-        found[timed_build.KEY] = asked.minutes
-    if asked.device is not None:
-        found["run.device"] = asked.device
-    if asked.formats is not None:
-        found["convert.formats"] = [*listed(asked.formats)]
-    if asked.seed is not None:
-        found["seed"] = asked.seed
-    return found
-
-
-def name_and_file(text: str) -> tuple[str, str]:
-    """NAME@FILE as (name, file); the file is "" where there is none. Raises RecipeError."""
-    name, file = split_weights(text)
-    if text.endswith("@"):
-        raise RecipeError(f"{text!r} names no file after @", "write NAME@FILE, or NAME alone")
-    return name, file
 
 
 def job(settings: Recipe, profile: str, until: str | None = None) -> Job:
