@@ -25,9 +25,11 @@ from edgekd.training import linear_head, views
 from edgekd.training.linear_head import Features, Validated
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
+from tests import small_vit
 from tests.answers import arrays
+from tests.small_vit import PX, VIT
 
-VIT, PX, WIDTH = "test_vit", 32, 64
+WIDTH = 64
 VIEW = ViewsConfig(per_image=2)
 
 
@@ -38,12 +40,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a network without a classifier, as a self-supervised backbone has them."""
-    torch.manual_seed(0)
-    net = builders.create(VIT, {"num_classes": 0, "img_size": PX})
-    path = tmp_path_factory.mktemp("weights") / "vit.safetensors"
-    path.write_bytes(weight_files.to_bytes(net.state_dict()))
-    return path
+    return small_vit.saved(tmp_path_factory.mktemp("weights"))
 
 
 class Asked:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from edgekd.app import build
 from edgekd.core.artifacts import Dataset, Network
@@ -21,8 +20,8 @@ from edgekd.pipeline.stages import teacher
 from edgekd.settings import recipe
 from edgekd.settings.model_specs import spec
 from edgekd.settings.recipe import DataConfig, Recipe, TeacherConfig, ViewsConfig
-
-VIT, PX = "test_vit", 32
+from tests import small_vit
+from tests.small_vit import PX, VIT
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +31,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    net = builders.create(VIT, {"num_classes": 0, "img_size": PX})
-    path = tmp_path_factory.mktemp("weights") / "vit.safetensors"
-    path.write_bytes(weight_files.to_bytes(net.state_dict()))
-    return path
+    return small_vit.saved(tmp_path_factory.mktemp("weights"))
 
 
 def settings(**given: Any) -> TeacherSettings:
