@@ -27,6 +27,7 @@ from edgekd.core.records import present
 from edgekd.device.bench import bench
 from edgekd.device.bench_settings import BenchSettings
 from edgekd.device.transports import LocalTransport
+from edgekd.pipeline.jobs import Job
 from edgekd.reporting.report_record import Report
 from edgekd.settings import device_profiles, recipe
 
@@ -69,8 +70,8 @@ class Round:
     pruned: float
 
 
-def build(arguments: argparse.Namespace, name: str, seed: int, sets: Sequence[str]) -> Built:
-    """Build one student. `sets`: settings beside those of the command line."""
+def opened(arguments: argparse.Namespace, seed: int, sets: Sequence[str]) -> Job:
+    """The build of one student. `sets`: settings beside those of the command line."""
     teacher, _, weights = arguments.teacher.partition("@")
     student, _, student_weights = arguments.student.partition("@")
     overrides = {
@@ -83,10 +84,14 @@ def build(arguments: argparse.Namespace, name: str, seed: int, sets: Sequence[st
         "distil.weights": student_weights,
         "distil.seed": seed,
     }
-    job = building.job(
-        recipe.load(arguments.recipe, [*arguments.set, *sets], overrides), arguments.profile
-    )
-    out = arguments.out / f"{student}-{name}-{seed}"
+    settings = recipe.load(arguments.recipe, [*arguments.set, *sets], overrides)
+    return building.job(settings, arguments.profile)
+
+
+def build(arguments: argparse.Namespace, name: str, seed: int, sets: Sequence[str]) -> Built:
+    """Build one student. `sets`: settings beside those of the command line."""
+    job = opened(arguments, seed, sets)
+    out = arguments.out / f"{job.recipe.distil.student}-{name}-{seed}"
     print(f"== {out}", file=sys.stderr, flush=True)
     with Console() as console:
         report = building.build(job, out, arguments.out / "store", None, console)
