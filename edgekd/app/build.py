@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,8 +94,13 @@ def run(asked: Build) -> BuildResult:
     return BuildResult(out, report, failed=tuple(present(report.gates) or ()))
 
 
-def prepare(asked: Build, progress: Progress = silent) -> Job:
-    """The job that the arguments describe, with the edits of `fix` applied."""
+def prepare(
+    asked: Build, progress: Progress = silent, notes: Callable[[Job], list[str]] | None = None
+) -> Job:
+    """The job that the arguments describe, with the edits of `fix` applied.
+
+    `notes(job)`: what to tell of its networks; None for all that a build tells.
+    """
     settings = recipe_of(asked.recipe, asked.settings, build_settings.own(asked))
     if asked.fix:
         from edgekd.assessment import auto_fix
@@ -111,7 +117,7 @@ def prepare(asked: Build, progress: Progress = silent) -> Job:
         progress(Note(f"edgekd: {told}"))
     if told := format_packages.left_out(settings.convert, made.profile):
         progress(Note(f"edgekd: {told}"))
-    for told in _notes(made):
+    for told in (notes or _notes)(made):
         progress(Note(f"edgekd: {told}"))
     return made
 

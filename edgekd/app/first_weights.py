@@ -59,16 +59,22 @@ def notes(job: Job) -> list[str]:
     """The origin of each network's first weights, and what trained ones would be worth to the
     student, a line each.
     """
-    student = job.recipe.distil.student
-    names = {teacher.stage: teacher.name for teacher in job.teachers}
-    told = [
-        f"first weights of the {role}, {names.get(role, student)}: {first.line}"
-        for role, first in job.origins.items()
-    ]
-    if "student" in job.origins:
-        worth = worth_of_weights.line(student, job.origins["student"], _images(job))
-        told += [worth] if worth else []
+    told = notes_of_teachers(job)
+    if (own := job.origins.get("student")) is not None:
+        student = job.recipe.distil.student
+        worth = worth_of_weights.line(student, own, _images(job))
+        told = [_origin("student", student, own), *told, *([worth] if worth else [])]
     return told
+
+
+def notes_of_teachers(job: Job) -> list[str]:
+    """The origin of each teacher's first weights, a line each."""
+    origins = ((teacher, job.origins.get(teacher.stage)) for teacher in job.teachers)
+    return [_origin(teacher.stage, teacher.name, first) for teacher, first in origins if first]
+
+
+def _origin(role: str, name: str, first: first_weights.FirstWeights) -> str:
+    return f"first weights of the {role}, {name}: {first.line}"
 
 
 def _images(job: Job) -> int:

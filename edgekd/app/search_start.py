@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from edgekd.app import build, search_command
+from edgekd.app import build, finished_teachers, first_weights, search_command
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, silent
 from edgekd.app.search_arguments import Search
@@ -91,6 +91,7 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
             device=asked.device,
         ),
         progress,
+        _notes,
     )
     _check_distil(job.recipe.distil)
     out = Path(asked.out or build.BUILDS / _default_name(job))
@@ -121,6 +122,11 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
     found = Found(forecasts, sorted_out)
     where = asked.storage or storage.default(out)
     return Prepared(asked, job, devices, found, out, where, started, sides)
+
+
+def _notes(job: Job) -> list[str]:
+    """What a build tells of its teachers. The job's student only stands for all candidates."""
+    return [*first_weights.notes_of_teachers(job), *finished_teachers.notes(job)]
 
 
 def _check_distil(config: DistilConfig) -> None:
