@@ -20,10 +20,18 @@ def calibrated(
     classes: int = 3,
     rules: Int8Rules | None = None,
     edits: dict[str, str] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> QuantNetwork:
-    """The QuantNetwork of a timm network that was calibrated and not trained."""
+    """The QuantNetwork of a timm network that was calibrated and not trained.
+
+    `more`: further options of its builder.
+    """
     torch.manual_seed(0)
-    options: dict[str, Any] = {"num_classes": classes, **({"edits": edits} if edits else {})}
+    options: dict[str, Any] = {
+        "num_classes": classes,
+        **({"edits": edits} if edits else {}),
+        **(more or {}),
+    }
     network = qat_network.prepare(builders.create(arch, options), px, HALF, HALF, rules)
     qat_network.calibrate(
         network, [torch.rand(16, 3, px, px, generator=torch.Generator().manual_seed(1)) * 2 - 1]

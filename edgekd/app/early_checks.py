@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgekd.app import medical_figures
+from edgekd.assessment import layer_prices
 from edgekd.core.context import Hardware
 from edgekd.core.errors import DataError, RecipeError, UnknownName
 from edgekd.data import answer_logs, tables
@@ -41,6 +42,8 @@ def check_job(job: Job) -> None:
     format_packages.check(job.formats, job.profile)
     _check_modes(job)
     range_pins.parse(job.recipe.qat.pin)
+    if job.recipe.prune.low_rank:
+        layer_prices.of(job.profile)
     if job.recipe.subgroups.column:
         subgroup_values(job)
     medical_figures.check_columns(job)
@@ -161,6 +164,7 @@ def check_files(job: Job, waiting: Sequence[Stage]) -> None:
                     settings.multiple,
                     job.recipe.data.input_px,
                     classes,
+                    settings.prices,
                 )
 
 

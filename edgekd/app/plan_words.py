@@ -46,14 +46,20 @@ def what(stage: str, settings: Recipe, work: Work) -> str:
             epochs = plural(settings.distil.epochs, "epoch")
             return f"{settings.distil.student}: {epochs}, which show {seen}"
         case "prune":
-            cuts, epochs = settings.prune.steps, plural(settings.prune.epochs, "epoch")
-            return f"{plural(cuts, 'cut')} with {epochs} each"
+            return _pruning(settings)
         case "qat" if settings.qat.epochs:
             return f"{plural(settings.qat.epochs, 'epoch')} with int8 arithmetic"
         case "qat":
             return "int8 from the calibration images, without training"
         case _:
             return "conversion, evaluation, certificate, benchmark"
+
+
+def _pruning(settings: Recipe) -> str:
+    config = settings.prune
+    steps = [plural(config.cuts, "cut")] if config.cuts else []
+    steps += ["low-rank pairs"] if config.low_rank else []
+    return f"{' and '.join(steps)} with {plural(config.epochs, 'epoch')} each"
 
 
 def table(block: PlanBlock, preset: str, left: float) -> str:

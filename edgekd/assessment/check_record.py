@@ -170,6 +170,25 @@ class OtherSize(Record, frozen=True):
     failures: list[str]
 
 
+class PairRow(Record, frozen=True):
+    """A pointwise layer that becomes two, of `inputs` -> `rank` -> `outputs` channels.
+
+    `macs_before`, `macs`: its multiply-accumulates, and those of the two. `ms_before`, `ms`: the
+    same in predicted milliseconds on the device. `energy`: the share of the variance of its outputs
+    that the rank keeps; absent before training.
+    """
+
+    layer: str
+    inputs: int
+    rank: int
+    outputs: int
+    macs_before: int
+    macs: int
+    ms_before: float
+    ms: float
+    energy: float | UnsetType = UNSET
+
+
 class EditRow(Record, frozen=True):
     """One edit of the network, and what the device makes of the edited graph.
 

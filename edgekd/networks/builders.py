@@ -27,8 +27,8 @@ MERGES = ("fuse", "reparameterize", "switch_to_deploy")
 def create(arch: str, options: Options) -> nn.Module:
     """A network with random weights, in channels_last memory format and in eval mode.
 
-    `options`: the builder's, with "edits" (see `student_edits`), "widths" (see `widths`) and
-    "head_features" (see `token_pooling`).
+    `options`: the builder's, with "edits" (see `student_edits`), "widths" (see `widths`),
+    "low_rank" (see `low_rank`) and "head_features" (see `token_pooling`).
 
     Raises UnknownName for a name that timm does not have, and RecipeError for a size or an option
     that the network refuses.

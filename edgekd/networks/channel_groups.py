@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgekd.core.artifacts import Json
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import light_imports, network_size, watching, widths
+from edgekd.networks import light_imports, low_rank, network_size, watching, widths
 from edgekd.networks.pruning_plan import Group, Layer, Member, Plan, Side
 
 with light_imports.kept_out():  # it imports torchvision
@@ -61,6 +62,10 @@ class Survey:
     layers: tuple[Layer, ...]
     graph: tp.DependencyGraph
     roots: Mapping[str, Root]
+
+
+# The survey of a network that loses no channels.
+NOTHING = Survey((), (), tp.DependencyGraph(), {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +135,27 @@ def cut(found: Survey, plan: Plan, model: nn.Module) -> None:
     for parameter in model.parameters():
         parameter.grad = None
     model.to(memory_format=torch.channels_last)
+
+
+def outcome(before: Survey, pruned: nn.Module) -> list[dict[str, Json]]:
+    """The width of each group before and after, and why it stayed whole where it did.
+
+    `before`: the survey before the first cut.
+    """
+    now = {
+        low_rank.whole_name(name): len(module.weight)
+        for name, module in pruned.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+    return [
+        {
+            "group": group.name,
+            "before": group.width,
+            "after": now[group.name],
+            "whole": group.whole,
+        }
+        for group in before.groups
+    ]
 
 
 def _traced(
@@ -204,7 +230,7 @@ def _why_whole(subject: _Subject, raw: RawGroup, members: tuple[Member, ...]) ->
     if kept:
         return kept
     for member in members:
-        if _merged_later(subject.model, member.layer):
+        if merged_later(subject.model, member.layer):
             return f"{member.layer} is a training branch that is merged later"
     return _obstacle(raw)
 
@@ -231,7 +257,7 @@ def _obstacle(raw: RawGroup) -> str:
     return ""
 
 
-def _merged_later(model: nn.Module, layer: str) -> bool:
+def merged_later(model: nn.Module, layer: str) -> bool:
     """Whether timm merges the layer into another one after training.
 
     timm then uses numbers of channels that it noted when it built the network.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, student_edits, token_pooling, widths
+from edgekd.networks import hub_weights, low_rank, student_edits, token_pooling, widths
 from edgekd.networks.timm_library import timm
 from edgekd.networks.weight_files import State, about, from_package, read_weights
 from edgekd.settings import model_specs
@@ -56,7 +56,7 @@ def _check_tag(arch: str) -> None:
 
 def _for_timm(options: Options) -> Options:
     """The options that timm's builder takes."""
-    own = (student_edits.KEY, widths.KEY, token_pooling.KEY)
+    own = (student_edits.KEY, widths.KEY, low_rank.KEY, token_pooling.KEY)
     return {key: value for key, value in options.items() if key not in own}
 
 
@@ -64,6 +64,7 @@ def _edited(model: nn.Module, options: Options) -> nn.Module:
     """The model with EdgeKD's own options applied."""
     student_edits.apply(model, options.get(student_edits.KEY, {}))
     widths.apply(model, options.get(widths.KEY, {}))
+    low_rank.apply(model, options.get(low_rank.KEY, {}))
     token_pooling.apply(model, options.get(token_pooling.KEY, ""))
     return _channels_last(model.eval())
 

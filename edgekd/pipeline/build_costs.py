@@ -98,7 +98,7 @@ def seconds(settings: Recipe, work: Work, speeds: Speeds) -> dict[str, float]:
     behind "qat".
     """
     epoch = epoch_seconds(settings, work, speeds)
-    prunes = settings.prune.steps * settings.prune.epochs if is_pruned(settings) else 0
+    prunes = settings.prune.trainings * settings.prune.epochs
     known = teacher_choice(settings, work) in work.pretrained
     pretrain = settings.distil.pretrain_epochs if is_pretrained(settings) and not known else 0
     own = (CALIBRATION + settings.qat.epochs * speeds.qat * work.images) * speeds.image
@@ -118,7 +118,7 @@ def seconds(settings: Recipe, work: Work, speeds: Speeds) -> dict[str, float]:
 
 def is_pruned(settings: Recipe) -> bool:
     """Whether the student is pruned."""
-    return bool(settings.prune.ratio or settings.prune.target_macs)
+    return settings.prune.on
 
 
 def is_pretrained(settings: Recipe) -> bool:

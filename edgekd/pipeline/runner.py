@@ -22,7 +22,7 @@ from edgekd.pipeline.stage import Stage
 from edgekd.pipeline.stage_keys import source_digest
 from edgekd.pipeline.stage_settings import StageSettings
 from edgekd.pipeline.stage_table import stages
-from edgekd.settings.recipe import DistilConfig, TeacherConfig, ViewsConfig
+from edgekd.settings.recipe import DistilConfig, PruneConfig, TeacherConfig, ViewsConfig
 from edgekd.training import threads
 from edgekd.training.processes import Team, launched
 
@@ -109,7 +109,13 @@ _PRETRAINING = {
 # "" holds fields themselves. They stand in a key only where they are given, so that these builds
 # keep their keys.
 LATER: dict[str, dict[str, Any]] = {
-    "": {"resizers": ViewsConfig.resizers, "frame": (), "tuning": None, "average": 1},
+    "": {
+        "resizers": ViewsConfig.resizers,
+        "frame": (),
+        "tuning": None,
+        "average": 1,
+        "prices": None,
+    },
     "view": {"resizers": ViewsConfig.resizers, "area": ViewsConfig.area},
     "config": {
         "options": {},
@@ -126,6 +132,7 @@ LATER: dict[str, dict[str, Any]] = {
         "drop_path": TeacherConfig.drop_path,
         "head_first": TeacherConfig.head_first,
         "average_views": TeacherConfig.average_views,
+        "low_rank": PruneConfig.low_rank,
         **_PRETRAINING,
     },
     "distil": _PRETRAINING,

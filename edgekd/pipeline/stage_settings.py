@@ -11,6 +11,7 @@ import dataclasses
 from edgekd.core.artifacts import Json
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.resizer_names import Resizer
+from edgekd.networks.low_rank_plan import LayerPrices
 from edgekd.pipeline.hashed_only import HashedOnly
 from edgekd.pipeline.pretrain_settings import PretrainSettings, UnlabelledSettings
 from edgekd.settings.model_specs import ModelSpec
@@ -183,7 +184,7 @@ class AnsweredSettings:
 @dataclasses.dataclass(frozen=True)
 class PruneSettings:
     """Settings of the stage "prune". `multiple`: widths are multiples of it. `oracle`, `frame`: as
-    in `DistilSettings`.
+    in `DistilSettings`. `prices`: what layers cost on the device, where `config.low_rank` asks.
     """
 
     config: PruneConfig
@@ -194,6 +195,7 @@ class PruneSettings:
     oracle: OracleSettings | None = None
     groups_sha256: HashedOnly[str] = ""
     frame: tuple[int, ...] = ()
+    prices: LayerPrices | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import dataclasses
 from edgekd.core import artifacts
 from edgekd.core.number_formats import NumberFormat
 from edgekd.device import edgebench
+from edgekd.networks.low_rank_plan import LayerPrices
 from edgekd.pipeline import given_stages, knowledge_stages, pretrain_stages, teacher_stages
 from edgekd.pipeline.jobs import Job, file_digest, weights_content
 from edgekd.pipeline.stage import Stage
@@ -111,11 +112,20 @@ def _prune(job: Job) -> PruneSettings:
         oracle=_asked_in_training(job),
         groups_sha256=file_digest(job.recipe.distil.groups, "distil.groups"),
         frame=job.frame_of_views,
+        prices=_layer_prices(job),
     )
 
 
+def _layer_prices(job: Job) -> LayerPrices | None:
+    if not job.recipe.prune.low_rank:
+        return None
+    from edgekd.assessment import layer_prices  # numpy
+
+    return layer_prices.of(job.profile)
+
+
 def _prunes(job: Job) -> bool:
-    return bool(job.recipe.prune.ratio or job.recipe.prune.target_macs)
+    return job.recipe.prune.on
 
 
 def _qat(job: Job) -> QatSettings:

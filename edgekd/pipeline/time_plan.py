@@ -208,7 +208,7 @@ def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | 
         # The last of the possible values is taken however short the training is.
         limits = (
             (before, features, 1, PRETRAIN_SHARE),
-            (cuts, cut, seen.prune.steps, PRUNE_SHARE),
+            (cuts, cut, seen.prune.trainings, PRUNE_SHARE),
             (int8, qat, speeds.qat, QAT_SHARE),
         )
         if all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgekd.assessment.check_record import PairRow
 from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.evaluation.accuracy_record import Figures
@@ -49,12 +50,16 @@ class Size(Record, frozen=True):
 
 
 class Cut(Record, frozen=True):
-    """One cut of pruning: the size after it, and how many channels it removed."""
+    """One cut of pruning: the size after it, and how many channels it removed.
+
+    `layers`: how many pointwise layers became two, in the step that makes low-rank pairs.
+    """
 
     cut: int
     params: int
     macs: int
     channels: int
+    layers: int | UnsetType = UNSET
 
 
 class PrunedGroup(Record, frozen=True):
@@ -177,6 +182,8 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     groups: dict[str, GroupShares] | list[PrunedGroup] | UnsetType = UNSET
     before: Size | UnsetType = UNSET  # of a pruned network: its size before
     cuts: list[Cut] | UnsetType = UNSET
+    pairs: list[PairRow] | UnsetType = UNSET  # with prune.low_rank
+    kept_whole: dict[str, int] | UnsetType = UNSET  # pointwise layers that are no pair, by reason
 
     @property
     def given(self) -> bool:

@@ -112,7 +112,7 @@ def applies(choice: Choice, recipe: Recipe) -> bool:
         case Where.FROZEN:
             return taught and recipe.teacher.mode == "frozen"
         case Where.PRUNED:
-            return bool(recipe.prune.ratio or recipe.prune.target_macs)
+            return recipe.prune.on
         case Where.CLIENTS:
             return recipe.federated.on
         case Where.ALWAYS:

@@ -1,5 +1,5 @@
-"""data, knowledge, teacher, distil -> prune: the student is made narrower in several cuts and
-fine-tuned after each.
+"""data, knowledge, teacher, distil -> prune: the student is made narrower in several cuts, wide
+pointwise layers become low-rank pairs, and it is fine-tuned after each of these steps.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ from torch import nn
 
 from edgekd.core.artifacts import Dataset, Json, Knowledge, Network
 from edgekd.core.context import Context
-from edgekd.core.errors import GateFailed, UnsupportedNetwork
+from edgekd.core.errors import GateFailed
 from edgekd.data import on_demand
 from edgekd.networks import (
     builders,
     channel_groups,
     compute,
+    low_rank,
     network_size,
+    pruning_check,
     pruning_plan,
     weight_files,
     widths,
 )
 from edgekd.networks.pruning_plan import Limits, Plan
 from edgekd.pipeline.stage_settings import PruneSettings
-from edgekd.settings.recipe import PruneConfig
-from edgekd.training import before_step, views
-from edgekd.training.fit_plan import Step
+from edgekd.training import loss_gradients, low_rank_step, views
 from edgekd.training.lesson import Lesson, lesson
-from edgekd.training.processes import team
 from edgekd.training.teacher_answers import TeacherAnswers
 from edgekd.training.view_sizes import Resizing
 
@@ -44,10 +43,10 @@ def run(
     settings: PruneSettings,
     context: Context,
 ) -> Network:
-    """Cut `config.steps` times until the ratio or the MACs of the recipe are reached, and fine-tune
-    after each cut.
+    """Cut `config.cuts` times until the ratio or the MACs of the recipe are reached, then divide
+    wide pointwise layers in two, and fine-tune after each of these steps.
 
-    Fine-tuning repeats what distillation did. The plan is printed before the first channel is cut.
+    Fine-tuning repeats what distillation did. Each plan is printed before it is carried out.
     Raises GateFailed when the MACs would not fall, and UnsupportedNetwork for a network that cannot
     be traced, or that has other MACs after a cut than planned.
     """
@@ -81,10 +80,10 @@ def run(
         compute=on,
         say=context.say,
     )
-    work = _Work(student, settings.config, taught, settings.multiple, context)
+    work = _Work(student, settings, taught, context)
     work.resume()
     work.announce()
-    while work.step < settings.config.steps:
+    while work.step < settings.config.trainings:
         work.cut()
         work.teach()
     return work.result()
@@ -95,30 +94,33 @@ class _Work:
     all of it.
 
     `step`: fine-tunings that are finished. `is_cut`: whether the cut of the next step is made.
-    `snapshot`: the checkpoint of the fine-tuning that was under way. `widths`: of the layers whose
-    width differs from the builder's.
+    `snapshot`: the checkpoint of the fine-tuning that was under way. `options`: of the network's
+    builder, with the widths and the ranks that it has by now. `pairs`: what the report says of
+    low-rank pairs.
     """
 
     def __init__(
-        self, student: Network, config: PruneConfig, taught: Lesson, multiple: int, context: Context
+        self, student: Network, settings: PruneSettings, taught: Lesson, context: Context
     ) -> None:
-        self.student, self.config, self.taught, self.context = student, config, taught, context
+        self.student, self.settings, self.taught, self.context = student, settings, taught, context
+        self.config = settings.config
         self.net = builders.restore(student)
         self.dense = network_size.size(self.net, student.px, len(student.mean))
-        self.first_survey = self._survey()
+        self.first_survey = self._survey() if self.config.cuts else channel_groups.NOTHING
         full = {group.name: group.width for group in self.first_survey.groups}
-        self.limits = Limits(config.scope, multiple, full)
+        self.limits = Limits(self.config.scope, settings.multiple, full)
         self.step = 0
         self.is_cut = False
         self.snapshot: bytes | None = None
         self.history: list[dict[str, Json]] = []
-        self.widths: dict[str, list[int]] = {}
+        self.options = dict(student.options)
         self.cuts: list[dict[str, Json]] = []
+        self.pairs: dict[str, Json] = {}
 
     def _survey(self) -> channel_groups.Survey:
         """The groups of channels that can be cut, with the importance of each channel."""
         if self.config.importance == "taylor":
-            _gradients(self.net, self.taught, self.config.batches)
+            loss_gradients.add_up(self.net, self.taught, self.config.batches)
         classifier = _name_of(self.net, self.net.get_classifier())  # type: ignore[operator]
         keep = {
             module or classifier: f"read by {loss}" for module, loss in self.taught.read().items()
@@ -139,8 +141,10 @@ class _Work:
         """
         config = self.config
         if self.step or self.is_cut:
-            if self.step < config.steps:
-                self.context.say(f"prune: continues at cut {self.step + 1} of {config.steps}")
+            if self.step < config.trainings:
+                self.context.say(f"prune: continues at {self._next()}")
+            return
+        if not config.cuts:
             return
         whole = self._plan(self.first_survey, 1.0)
         falls = whole.macs < whole.macs_before
@@ -149,48 +153,62 @@ class _Work:
             self.context.say(pruning_plan.table(whole, title))
         pruning_plan.check_falls(whole, config, self.limits.multiple)
 
-    def cut(self) -> None:
-        """Plan the next cut by the weights as they are now, print the plan, and cut.
+    def _next(self) -> str:
+        """The step that comes next, for a message."""
+        if self.step < self.config.cuts:
+            return f"cut {self.step + 1} of {self.config.cuts}"
+        return "low ranks"
 
-        Raises UnsupportedNetwork when the network does not run after the cut, or has other MACs
-        than planned.
+    def cut(self) -> None:
+        """Make the next step: a cut of channels, or after the last one low-rank pairs.
+
+        Each is planned by the weights as they are now, and the plan is printed. Raises what
+        `_cut_channels` and `low_rank_step.carry_out` raise.
         """
         if self.is_cut:
             return
-        found = self._survey() if self.step else self.first_survey
-        plan = self._plan(found, (self.step + 1) / self.config.steps)
-        title = f"prune: cut {self.step + 1} of {self.config.steps}"
-        self.context.say(pruning_plan.table(plan, title))
-        channel_groups.cut(found, plan, self.net)
-        channels = sum(map(len, plan.cuts.values()))
-        self.cuts.append({"cut": self.step + 1, **self._size_after(plan), "channels": channels})
-        self.widths = widths.of(self.net, builders.create(self.student.arch, self.student.options))
+        if self.step < self.config.cuts:
+            self._cut_channels()
+        else:
+            self._divide_layers()
         self.is_cut = True
         self.save(None)
 
-    def _size_after(self, plan: Plan) -> network_size.Size:
-        """Parameters and MACs of the network that was just cut."""
-        try:
-            now = network_size.size(self.net, self.student.px, len(self.student.mean))
-        except RuntimeError as error:
-            raise UnsupportedNetwork(
-                f"{self.student.arch} does not run after the cut: {str(error).splitlines()[0]}",
-                "its code refers to channels by number: choose another student, or leave [prune] "
-                "out",
-            ) from error
-        if now["macs"] != plan.macs:
-            raise UnsupportedNetwork(
-                f"{self.student.arch} has {now['macs']} MACs after the cut, and the plan said "
-                f"{plan.macs}",
-                "EdgeKD cannot follow this network's graph: choose another student, or leave "
-                "[prune] out",
-            )
-        return now
+    def _cut_channels(self) -> None:
+        """Raises UnsupportedNetwork when the network does not run after the cut, or has other MACs
+        than planned.
+        """
+        found = self._survey() if self.step else self.first_survey
+        plan = self._plan(found, (self.step + 1) / self.config.cuts)
+        self.context.say(pruning_plan.table(plan, f"prune: {self._next()}"))
+        channel_groups.cut(found, plan, self.net)
+        size = pruning_check.size_after(self.net, plan, self.student)
+        channels = sum(map(len, plan.cuts.values()))
+        self.cuts.append({"cut": self.step + 1, **size, "channels": channels})
+        built = builders.create(self.student.arch, self.student.options)
+        self.options[widths.KEY] = widths.of(self.net, built)
+
+    def _divide_layers(self) -> None:
+        """Make low-rank pairs of the layers that the device runs faster so."""
+        settings, student = self.settings, self.student
+        assert settings.prices is not None
+        made = low_rank_step.carry_out(
+            self.net,
+            self.taught,
+            self.config,
+            settings.multiple,
+            settings.prices,
+            self.context.say,
+        )
+        size = network_size.size(self.net, student.px, len(student.mean))
+        row = {"cut": self.step + 1, **size, "channels": 0, "layers": len(made.ranks)}
+        self.cuts.append(row)
+        self.options[low_rank.KEY], self.pairs = made.ranks, made.facts
 
     def teach(self) -> None:
-        """Fine-tune after a cut. A cut that took no channel needs no fine-tuning."""
-        config = self.config
-        if self.cuts[-1]["channels"]:
+        """Fine-tune after a step. One that changed nothing needs no fine-tuning."""
+        config, last = self.config, self.cuts[-1]
+        if last["channels"] or last.get("layers"):
             # The first weights of adapters are then the same after a resume.
             torch.manual_seed(self.taught.seed + self.step)
             # The views continue after those that distillation ended with.
@@ -198,7 +216,7 @@ class _Work:
             rows = self.taught.teach(
                 self.net,
                 self.taught.fit_plan(config.epochs, config.lr),
-                f"prune {self.step + 1}/{config.steps}",
+                f"prune {self.step + 1}/{config.trainings}",
                 _Inner(self),
                 self.context.progress,
                 first_epoch,
@@ -227,11 +245,12 @@ class _Work:
             **size,
             "before": self.dense,
             "cuts": self.cuts,
-            "groups": self._groups(),
+            "groups": channel_groups.outcome(self.first_survey, self.net),
+            **self.pairs,
         }
         return Network(
             arch=student.arch,
-            options={**student.options, widths.KEY: self.widths},
+            options=self.options,
             px=student.px,
             mean=student.mean,
             std=student.std,
@@ -239,23 +258,6 @@ class _Work:
             facts=facts,
             state=weight_files.to_bytes(self.net.state_dict()),
         )
-
-    def _groups(self) -> list[dict[str, Json]]:
-        """The width of each group before and after, and why it stayed whole where it did."""
-        now = {
-            name: len(module.weight)
-            for name, module in self.net.named_modules()
-            if isinstance(module, nn.Conv2d | nn.Linear)
-        }
-        return [
-            {
-                "group": group.name,
-                "before": group.width,
-                "after": now[group.name],
-                "whole": group.whole,
-            }
-            for group in self.first_survey.groups
-        ]
 
     def save(self, snapshot: bytes | None) -> None:
         """Write the checkpoint. `snapshot`: the checkpoint of a fine-tuning that is under way."""
@@ -269,7 +271,8 @@ class _Work:
                 "is_cut": self.is_cut,
                 "cuts": self.cuts,
                 "history": self.history,
-                "widths": self.widths,
+                "options": self.options,
+                "pairs": self.pairs,
                 "state": self.net.state_dict(),
                 "snapshot": inner,
             },
@@ -286,15 +289,14 @@ class _Work:
             return
         try:
             kept = torch.load(io.BytesIO(saved), weights_only=True)
-            net = builders.create(
-                self.student.arch, {**self.student.options, widths.KEY: kept["widths"]}
-            )
+            net = builders.create(self.student.arch, kept["options"])
             net.load_state_dict(kept["state"])
             snapshot = None if kept["snapshot"] is None else kept["snapshot"].numpy().tobytes()
             self.step, self.is_cut, self.cuts, self.history = (
                 kept[k] for k in ("step", "is_cut", "cuts", "history")
             )
-            self.net, self.snapshot, self.widths = net, snapshot, kept["widths"]
+            self.net, self.snapshot = net, snapshot
+            self.options, self.pairs = kept["options"], kept["pairs"]
         # A checkpoint that is torn or of another network raises errors of many types. Starting over
         # is always right.
         except Exception:
@@ -313,22 +315,6 @@ class _Inner:
     def load(self) -> bytes | None:
         snapshot, self.work.snapshot = self.work.snapshot, None
         return snapshot
-
-
-def _gradients(net: nn.Module, taught: Lesson, batches: int) -> None:
-    """Sum the gradients of the loss over training batches.
-
-    Feature losses count nothing here: their adapters are untrained. Batch norms keep their
-    statistics.
-    """
-    distiller = taught.distiller(net).eval()
-    net.zero_grad()
-    for part in before_step.parts(distiller):
-        part.before_step()
-    for _, batch in zip(range(batches), taught.feed.epoch(0), strict=False):
-        distiller.loss(batch, Step(0, 1, 0)).backward()
-    net.cpu()  # with its gradients
-    team().average_gradients(net)
 
 
 def _name_of(net: nn.Module, module: nn.Module) -> str:
