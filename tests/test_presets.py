@@ -14,6 +14,7 @@ from edgekd.app import build, build_settings, cli, search_command
 from edgekd.app import settings as app_settings
 from edgekd.app.arguments import Build
 from edgekd.app.search_arguments import Search
+from edgekd.core.errors import RecipeError, UnknownName
 from edgekd.pipeline import runner
 from edgekd.pipeline.stage_table import STAGES
 from edgekd.settings import preset_record, presets, recipe
@@ -32,16 +33,24 @@ def by(settings: Recipe) -> dict[str, By]:
     return {row.setting: row.by for row in block.settings}
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_value_of_a_preset_is_one_that_its_setting_takes(name: str) -> None:
-    settings = recipe.load(None, [f"distil.preset={name}"])
-    for choice in presets.PRESETS[settings.distil.preset]:
-        checked = recipe.SETTINGS[choice.key].check(choice.value)
-        assert checked == choice.value
-        assert type(checked) is type(choice.value), choice.key
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [(family, name) for family in presets.FAMILIES for name in family.presets],
+    ids=str,
+)
+def test_every_value_of_a_preset_is_one_that_its_setting_takes(
+    family: presets.Family, name: str
+) -> None:
+    assert set(recipe.SETTINGS[family.key].choices) == set(family.presets)
+    assert recipe.SETTINGS[family.key].default == family.plain
+    settings = recipe.load(None, [f"{family.key}={name}"])
+    for choice in family.presets[name]:
+        wanted = choice.value_for(settings.distil.epochs)
+        checked = recipe.SETTINGS[choice.key].check(wanted)
+        assert checked == wanted
+        assert type(checked) is type(wanted), choice.key
         if presets.applies(choice, settings):
-            assert value(settings, choice.key) == choice.value
-            assert choice.value != recipe.SETTINGS[choice.key].default
+            assert value(settings, choice.key) == wanted
 
 
 def test_standard_is_the_defaults() -> None:
@@ -79,6 +88,60 @@ def test_another_preset_by_set_replaces_that_of_the_file(tmp_path: Path) -> None
     bare = tmp_path / "bare.toml"
     bare.write_text("[distil]\nepochs = 20\n")  # names no preset: its values are the user's
     assert recipe.load(bare, [PATIENT]).distil.epochs == 20
+
+
+DPQ = "prune.preset=distil-prune-quantise"
+
+
+def test_the_compression_keeps_its_proportion_to_float_training() -> None:
+    """15 epochs behind 24, as where it was measured, in a quick and in a patient training, too."""
+    for sets, epochs, after, qat in (
+        ([], 20, 5, 3),
+        ([QUICK], 5, 1, 1),
+        ([PATIENT], 200, 50, 30),
+        (["distil.epochs=24"], 24, 6, 4),
+    ):
+        found = recipe.load(None, [*sets, DPQ])
+        assert (found.distil.epochs, found.prune.epochs, found.qat.epochs) == (epochs, after, qat)
+        assert (found.prune.target_macs, found.prune.steps) == (0.62, 3)
+    quick = recipe.load(None, [QUICK, DPQ])
+    assert "qat.epochs" not in by(quick)  # the later family's
+    block = preset_record.block(quick, presets.COMPRESSION)
+    assert str(block) == (
+        "preset distil-prune-quantise: prune.target_macs 0.62, prune.steps 3, prune.epochs 1, "
+        "prune.lr 0.02, qat.epochs 1"
+    )
+
+
+@pytest.mark.parametrize("goal", ["prune.ratio=0.3", "prune.target_latency=9ms"])
+def test_another_goal_of_pruning_takes_the_place_of_the_presets(goal: str) -> None:
+    found = recipe.load(None, [DPQ, goal, "prune.epochs=2"])
+    assert not found.prune.target_macs
+    told = str(preset_record.block(found, presets.COMPRESSION))
+    assert "target_macs" not in told
+    assert told.endswith("; yours: prune.epochs 2")
+    unpruned = recipe.load(None, [DPQ, "prune.target_macs=0"])
+    assert unpruned.qat.epochs == 3
+    assert recipe.load(None, [DPQ, "convert.model=net.onnx"]).prune.target_macs == 0
+
+
+def test_a_file_of_both_families_gives_way_to_either(tmp_path: Path) -> None:
+    """The epochs of the one follow those of the other."""
+    whole = tmp_path / "whole.toml"
+    whole.write_text(recipe.to_toml(recipe.load(None, [PATIENT, DPQ, "distil.lr=0.1"])))
+    assert recipe.load(whole) == recipe.load(None, [PATIENT, DPQ, "distil.lr=0.1"])
+    assert recipe.load(whole, [QUICK]) == recipe.load(None, [QUICK, DPQ, "distil.lr=0.1"])
+    none = recipe.load(whole, ["prune.preset=none"])
+    assert none == recipe.load(None, [PATIENT, "distil.lr=0.1"])
+
+
+def test_one_option_names_a_preset_of_each_family() -> None:
+    named = presets.of_names(["quick", "distil-prune-quantise"])
+    assert named == {"distil.preset": "quick", "prune.preset": "distil-prune-quantise"}
+    with pytest.raises(RecipeError, match="quick and patient"):
+        presets.of_names(["quick", "patient"])
+    with pytest.raises(UnknownName, match="quikc"):
+        recipe.load(None, [], presets.of_names(["quikc"]))
 
 
 def test_a_new_recipe_leaves_a_preset_its_settings(tmp_path: Path) -> None:
@@ -182,9 +245,9 @@ def test_a_plan_that_changes_a_setting_is_told_apart_from_the_user() -> None:
 def test_a_preset_is_in_no_key_and_its_values_are() -> None:
     """Whoever gives the values: a build with the same ones finds its stages in the store."""
     common = ['data.source="phantom:100@32"', "prune.ratio=0.25", "distil.weights=none"]
-    chosen = recipe.load(None, [*common, QUICK])
-    values = presets.filled(recipe.load(None, [*common, QUICK]))
-    assert len(values) == 5
+    chosen = recipe.load(None, [*common, QUICK, DPQ])
+    values = presets.filled(recipe.load(None, [*common, QUICK, DPQ]))
+    assert len(values) == 7
     asked = [f"{key}={each}" for key, each in values.items()]
     given = recipe.load(None, common + asked)
     assert in_keys(chosen) == in_keys(given)

@@ -13,7 +13,7 @@ from edgekd.core.records import to_json
 from edgekd.reporting import charts
 from edgekd.reporting.html_report import page
 from edgekd.reporting.text import percent
-from edgekd.settings import preset_record, recipe
+from edgekd.settings import preset_record, presets, recipe
 from tests.html_reader import Page
 from tests.sample_report import (
     EXAMPLES,
@@ -375,6 +375,10 @@ def test_a_preset_stands_above_the_training_with_its_values_and_reasons(full):
     assert "Preset quick: views.per_image 2, qat.epochs 1, teacher.epochs 3; yours: " in found.text
     assert found.row("distil.epochs").startswith("distil.epochs 5 7 you ")
     assert found.row("views.per_image").startswith("views.per_image 2 2 the preset a quarter of")
+    settings = recipe.load(None, ["prune.preset=distil-prune-quantise"])
+    both = {"prune_preset": to_json(preset_record.block(settings, presets.COMPRESSION))}
+    found = shown({**whole(), **both})
+    assert found.row("prune.target_macs").startswith("prune.target_macs 0.62 0.62 the preset as in")
 
 
 def test_a_plan_stands_above_the_training_with_planned_and_taken_times(full):

@@ -11,7 +11,7 @@ from edgekd.pipeline import build_costs, time_plan
 from edgekd.pipeline.build_costs import Speeds, TeacherChoice, Work
 from edgekd.pipeline.time_plan import TimePlan, TooShort
 from edgekd.settings import presets, recipe
-from edgekd.settings.preset_record import Value
+from edgekd.settings.presets import Value
 from edgekd.settings.recipe import Recipe
 
 # 5,000 X-rays on two cores: an epoch takes 33 s, and a view of each image 125 s or 60 s.

@@ -114,7 +114,10 @@ def methods(log: Path, second: str) -> list[Row]:
 def of_presets() -> list[Row]:
     """A row for each preset. It has the preset's own epochs and views."""
     return [
-        Row(name, f"preset {name}", {presets.KEY: name}, preset=True) for name in presets.PRESETS
+        Row(name, f"preset {name}", {family.key: name}, preset=True)
+        for family in presets.FAMILIES
+        for name in family.presets
+        if family is presets.TRAINING or name != family.plain
     ]
 
 

@@ -23,7 +23,7 @@ from edgekd.device.log_lines.table import TABLE
 from edgekd.settings import device_profiles, model_specs, presets, recipe
 from edgekd.settings.loss_catalogue import RAMP, WEIGHT
 from edgekd.settings.loss_methods import METHODS, Method, Parameter
-from edgekd.settings.presets import Where
+from edgekd.settings.presets import Choice, EpochShare, Where
 from edgekd.settings.setting_types import Setting, number
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -91,25 +91,35 @@ def preset_values() -> str:
         "# Presets",
         NOTE,
         (
-            "`distil.preset` fills in the settings that nobody gave: see\n"
-            "[choose_a_preset.md](../how_to/choose_a_preset.md)."
+            "`distil.preset` and `prune.preset` fill in the settings that nobody gave: see\n"
+            "[choose_a_preset.md](../how_to/choose_a_preset.md). `prune.preset` wins where both\n"
+            "set the same one."
         ),
     ]
-    for name, choices in presets.PRESETS.items():
-        rows = [
-            [
-                f"`{choice.key}`",
-                code(recipe.SETTINGS[choice.key].default),
-                code(choice.value),
-                "" if choice.where is Where.ALWAYS else choice.where.value,
-                choice.reason,
+    for family in presets.FAMILIES:
+        parts.append(f"## {family.key}")
+        for name, choices in family.presets.items():
+            rows = [
+                [
+                    f"`{choice.key}`",
+                    code(recipe.SETTINGS[choice.key].default),
+                    _preset_value(choice),
+                    "" if choice.where is Where.ALWAYS else choice.where.value,
+                    choice.reason,
+                ]
+                for choice in choices
             ]
-            for choice in choices
-        ]
-        parts.append(f"## {name}")
-        heads = ["setting", "default", "here", "only", "why"]
-        parts.append(table(heads, rows) if rows else "The defaults of all settings.")
+            parts.append(f"### {name}")
+            heads = ["setting", "default", "here", "only", "why"]
+            nothing = "The defaults of all settings." if name == "standard" else "Sets nothing."
+            parts.append(table(heads, rows) if rows else nothing)
     return page(parts)
+
+
+def _preset_value(choice: Choice) -> str:
+    """A value as it stands in a table; a share of the epochs as a product."""
+    value = choice.value
+    return f"`{value}`" if isinstance(value, EpochShare) else code(value)
 
 
 def losses() -> str:

@@ -44,7 +44,9 @@ TRUST = option("let code inside MODEL run, as a pickle holds it")
 OUTPUTS = option("outputs to keep of several, the answers (logits) first (default: all)", "A,B")
 TRACK = option("keep settings, figures and pages in mlflow, wandb or tensorboard", "TRACKER")
 PRESET = option(
-    "training as a set: quick (a first look), standard or patient (ten times as long)", "NAME"
+    "settings as a set: quick (a first look), standard or patient (ten times as long), and beside "
+    "it distil-prune-quantise (a pruned student)",
+    "NAME[,NAME]",
 )
 SETTING = "change one setting of the recipe; may be repeated"
 SEED = option("seed of every random choice (default: 0)", parse=int)

@@ -49,6 +49,7 @@ from edgekd.settings import (
     loss_catalogue,
     model_specs,
     preset_record,
+    presets,
     recipe,
 )
 from edgekd.settings.recipe import Recipe
@@ -110,9 +111,9 @@ def prepare(
             progress(Note(f"edgekd: --set {key}={value}"))
         settings = fixed.settings
     made = job(settings, asked.profile, asked.until)
-    preset = preset_record.block(settings)
-    if preset and not settings.distil.minutes:  # a plan says what becomes of its settings
-        progress(Note(f"edgekd: {preset}"))
+    for family in presets.FAMILIES if not settings.distil.minutes else ():
+        if preset := preset_record.block(settings, family):
+            progress(Note(f"edgekd: {preset}"))
     for told in use_check.warnings(provenance.made_of(made, {}), settings.card):
         progress(Note(f"edgekd: {told}"))
     if told := format_packages.left_out(settings.convert, made.profile):
@@ -236,6 +237,8 @@ def build(
             checked = _checked(job, out / "check.json")
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
+            if cut := job.latency_cut:
+                progress(Note(f"edgekd: {cut}"))
         timed = _timed(job, store, until, progress, since)
         if timed is None:
             done = _stages(job, store, until, progress)

@@ -25,7 +25,7 @@ def own(asked: Build) -> dict[str, Toml]:
     if asked.student is not None:
         found |= _network(asked.student, "distil.student", "distil.weights", asked.settings)
     if asked.preset is not None:
-        found[presets.KEY] = asked.preset
+        found |= presets.of_names(listed(asked.preset))
     if asked.minutes is not None:
         found[timed_build.KEY] = asked.minutes
     if asked.device is not None:

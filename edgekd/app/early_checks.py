@@ -157,13 +157,12 @@ def check_files(job: Job, waiting: Sequence[Stage]) -> None:
             case PruneSettings():
                 from edgekd.networks import pruning_check
 
-                classes = len(job.source.labels or {item.label for item in job.source.items()})
                 pruning_check.check(
                     settings.model,
                     settings.config,
                     settings.multiple,
                     job.recipe.data.input_px,
-                    classes,
+                    job.classes,
                     settings.prices,
                 )
 

@@ -11,7 +11,8 @@ from edgekd.pipeline.build_costs import Work
 from edgekd.pipeline.plan_record import PlanBlock
 from edgekd.pipeline.time_plan import TooShort
 from edgekd.reporting.text import plural
-from edgekd.settings.preset_record import Value, spoken
+from edgekd.settings.preset_record import spoken
+from edgekd.settings.presets import Value
 from edgekd.settings.recipe import Recipe
 
 # Added to the time that would do, since the next try measures again.

@@ -10,7 +10,8 @@ import math
 import re
 from collections.abc import Mapping
 
-MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+from edgekd.settings.times import MILLISECONDS
+
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {
     "b": 1,

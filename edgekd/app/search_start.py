@@ -11,7 +11,7 @@ from edgekd.app import build, finished_teachers, first_weights, search_command
 from edgekd.app.arguments import Build
 from edgekd.app.progress import Note, Progress, silent
 from edgekd.app.search_arguments import Search
-from edgekd.app.settings import sets
+from edgekd.app.settings import listed, sets
 from edgekd.bundle import bundle_paths
 from edgekd.core.errors import RecipeError
 from edgekd.pipeline.jobs import Job
@@ -67,7 +67,8 @@ class Prepared:
 
     def _preset(self) -> list[str]:
         """The option --preset as a setting."""
-        return [f"{presets.KEY}={self.asked.preset}"] if self.asked.preset else []
+        named = presets.of_names(listed(self.asked.preset or ""))
+        return [f"{key}={name}" for key, name in named.items()]
 
 
 def prepare(asked: Search, progress: Progress = silent) -> Prepared:

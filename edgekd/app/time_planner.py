@@ -14,7 +14,7 @@ from edgekd.pipeline.build_costs import REST, Speeds, Work
 from edgekd.pipeline.plan_record import PlanBlock, PlanRow
 from edgekd.pipeline.time_plan import TimePlan, TooShort
 from edgekd.settings import presets, recipe_tables
-from edgekd.settings.preset_record import Value
+from edgekd.settings.presets import Value
 from edgekd.settings.recipe import Recipe, changed
 
 DATA = "data"  # the row of what comes before the plan

@@ -142,6 +142,31 @@ class Prediction(Record, frozen=True):
     basis: str
     time_by_op: dict[str, float] | UnsetType = UNSET
 
+    @property
+    def spoken(self) -> str:
+        """The latency with its interval: "11.9 ms (10.8 to 13.1)". It must be known."""
+        return f"{self.latency_ms:.3g} ms ({self.low_ms:.3g} to {self.high_ms:.3g})"
+
+
+class LatencyCut(Record, frozen=True):
+    """The smallest cut of a student whose predicted latency keeps `prune.target_latency`.
+
+    `ratio`: the share of its channels that each group loses, before widths are rounded. `before`,
+    `after`: what is predicted for the int8 student before and after the cut.
+    """
+
+    target_ms: float
+    ratio: float
+    before: Prediction
+    after: Prediction
+
+    def __str__(self) -> str:
+        """In one line."""
+        return (
+            f"prune.target_latency {self.target_ms:g} ms: predicted {self.before.spoken} before "
+            f"pruning, and {self.after.spoken} after it, as with prune.ratio={self.ratio:g}"
+        )
+
 
 class FormatLatency(Record, frozen=True):
     """The predicted latency of the network in a number format other than int8."""
@@ -290,3 +315,4 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     key: str | UnsetType = UNSET
     formats: list[FormatLatency] | UnsetType = UNSET  # only where more than int8 is asked for
     others: list[OtherSize] | UnsetType = UNSET  # only where --sizes or --widths asks for them
+    pruned: LatencyCut | UnsetType = UNSET  # only where prune.target_latency asks for it

@@ -23,7 +23,8 @@ from edgekd.assessment.loading import installed_lacks
 from edgekd.assessment.mappers.registry import mapper_for
 from edgekd.assessment.micro.on_this_machine import compared
 from edgekd.core import files
-from edgekd.core.errors import DeviceError, ModelFileError
+from edgekd.core.errors import DeviceError, GateFailed, ModelFileError
+from edgekd.core.records import present
 from edgekd.export import format_packages
 from edgekd.networks import input_size
 from edgekd.settings import recipe
@@ -65,9 +66,24 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
 
 
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
-    """Check the student that these settings ask for."""
+    """Check the student that these settings ask for, and whether pruning keeps its target."""
     profile = profile.with_edits(settings.edits)
-    return check_student(student_of(settings, profile), settings, profile, CLASSES)
+    student = student_of(settings, profile)
+    check = check_student(student, settings, profile, CLASSES)
+    if not settings.prune.target_latency:
+        return check
+    from edgekd.assessment import latency_cut
+
+    try:
+        cut = latency_cut.planned(student, settings, profile, CLASSES)
+    except GateFailed as error:
+        return msgspec.structs.replace(
+            check,
+            passed=False,
+            failures=[*check.failures, error.what],
+            next_step=present(check.next_step) or error.next_step,
+        )
+    return msgspec.structs.replace(check, pruned=cut)
 
 
 def untrained(settings: Recipe, profile: DeviceProfile) -> bytes:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekd.assessment.check_record import LatencyCut
 from edgekd.core.context import Hardware
 from edgekd.core.errors import WeightsError
 from edgekd.core.files import reason
 from edgekd.core.number_formats import NumberFormat
 from edgekd.core.store import Entry
-from edgekd.data.sources import Source
+from edgekd.data.sources import UNLABELLED, Source
 from edgekd.export import format_packages
 from edgekd.networks import input_size
 from edgekd.networks.first_weights import FirstWeights
@@ -157,6 +159,25 @@ class Job:
         if self.recipe.data.channels == "1":
             spec = model_specs.of_channels(spec, 1)
         return spec.edited(self.profile.edits)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the source has."""
+        if self.source.labels is not None:
+            return len(self.source.labels)
+        return len({item.label for item in self.source.items() if item.split != UNLABELLED})
+
+    @functools.cached_property
+    def latency_cut(self) -> LatencyCut | None:
+        """The cut that keeps `prune.target_latency`, or None where there is no such target.
+
+        Raises what `edgekd.assessment.latency_cut.planned` raises.
+        """
+        if not self.recipe.prune.target_latency or self.given or not self.labelled:
+            return None
+        from edgekd.assessment import latency_cut  # numpy, for such builds alone
+
+        return latency_cut.planned(self.student, self.recipe, self.profile, self.classes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from edgekd.core.records import UNSET, Record, UnsetType
-from edgekd.settings.preset_record import Value
+from edgekd.settings.presets import Value
 
 SCHEMA: Final = "edgekd.plan/1"
 

@@ -127,6 +127,7 @@ LATER: dict[str, dict[str, Any]] = {
         "layout": "auto",
         "trust": False,
         "rounding": "gptq",
+        "target_latency": "",
         "head_features": TeacherConfig.head_features,
         "layer_decay": TeacherConfig.layer_decay,
         "drop_path": TeacherConfig.drop_path,

@@ -30,6 +30,7 @@ from edgekd.pipeline.stage_settings import (
     TeacherPrecision,
 )
 from edgekd.settings import loss_catalogue
+from edgekd.settings.recipe import PruneConfig
 from edgekd.training.oracle_settings import OracleSettings
 
 
@@ -104,7 +105,7 @@ def _asked_in_training(job: Job) -> OracleSettings | None:
 
 def _prune(job: Job) -> PruneSettings:
     return PruneSettings(
-        config=job.recipe.prune,
+        config=_cut(job),
         distil=pretrain_stages.without_pretraining(job.recipe.distil),
         model=job.student,
         view=job.recipe.views,
@@ -122,6 +123,17 @@ def _layer_prices(job: Job) -> LayerPrices | None:
     from edgekd.assessment import layer_prices  # numpy
 
     return layer_prices.of(job.profile)
+
+
+def _cut(job: Job) -> PruneConfig:
+    """The table [prune], with the share that keeps a target of latency in the place of the target.
+
+    The stage needs no device for it, and a recipe that asks for that share finds the same result.
+    """
+    cut = job.latency_cut
+    if cut is None:
+        return job.recipe.prune
+    return dataclasses.replace(job.recipe.prune, ratio=cut.ratio, target_latency="")
 
 
 def _prunes(job: Job) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from edgekd.pipeline import build_costs
 from edgekd.pipeline.build_costs import Speeds, Work
 from edgekd.settings import presets
-from edgekd.settings.preset_record import Value
+from edgekd.settings.presets import Value
 from edgekd.settings.recipe import Recipe, changed
 from edgekd.settings.recipe_tables import value
 from edgekd.settings.training_settings import PresetName

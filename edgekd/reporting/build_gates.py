@@ -1,8 +1,9 @@
-"""The limits of [certify]: what a build failed, and what too few test images leave undecided.
+"""The limits of [certify] and prune.target_latency: what a build failed, and what too few test
+images leave undecided.
 
-A limit is compared with a 95 % interval, not with the figure itself. The build fails if the whole
-interval is on the wrong side. If the figure is on the wrong side but the interval holds the limit,
-the images are too few to tell: the report says so, and how many images would do.
+A limit of [certify] is compared with a 95 % interval, not with the figure itself. The build fails
+if the whole interval is on the wrong side. If the figure is on the wrong side but the interval
+holds the limit, the images are too few to tell: the report says so, and how many images would do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from edgekd.evaluation.accuracy_record import Accuracy, Change, Metric
 from edgekd.evaluation.format_offers import offers
 from edgekd.evaluation.stage_verdicts import WORDS
 from edgekd.proof.certificate_record import AgreementState, CertificateBody
+from edgekd.reporting import pruning
 from edgekd.reporting.report_record import Report
 from edgekd.settings.verdict_settings import CertifyConfig
 
@@ -30,8 +32,13 @@ class GateOutcome:
 
 
 def judge(report: Report, limits: CertifyConfig, qat_epochs: int) -> GateOutcome:
-    """Compare the report with the limits of [certify]. `qat_epochs`: of this build."""
+    """Compare the report with the limits of [certify], and with the latency that was asked for.
+
+    `qat_epochs`: of this build.
+    """
     outcome = GateOutcome([], [])
+    if missed := pruning.missed(report):
+        outcome.failed.append(missed)
     if certificate := present(report.certificate):
         _certificate(certificate, outcome)
     if accuracy := present(report.accuracy):

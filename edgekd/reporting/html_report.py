@@ -56,7 +56,7 @@ def page(report: Report, examples: Sequence[Example] = ()) -> str:
         "device": device.device(report),
         "bench": [measurement.measurement(run, report) for run in present(report.bench) or []],
         "plan": plan.plan(report),
-        "preset": preset.preset(report),
+        "presets": preset.presets(report),
         "training": origin.training(report),
         "models": origin.networks(report),
         "teacher_steps": teachers.steps(report),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgekd.assessment.check_record import PairRow
+from edgekd.assessment.check_record import LatencyCut, PairRow
 from edgekd.core.intervals import Interval
 from edgekd.core.records import UNSET, Record, UnsetType
 from edgekd.evaluation.accuracy_record import Figures
@@ -184,6 +184,7 @@ class NetworkBlock(Record, frozen=True, kw_only=True):
     cuts: list[Cut] | UnsetType = UNSET
     pairs: list[PairRow] | UnsetType = UNSET  # with prune.low_rank
     kept_whole: dict[str, int] | UnsetType = UNSET  # pointwise layers that are no pair, by reason
+    latency: LatencyCut | UnsetType = UNSET  # of one that was pruned to prune.target_latency
 
     @property
     def given(self) -> bool:

@@ -42,7 +42,7 @@ from edgekd.reporting.report_record import (
     Report,
     StageBlock,
 )
-from edgekd.settings import preset_record
+from edgekd.settings import preset_record, presets
 from edgekd.tflite.flatbuffer import read
 
 SPLITS = ("train", "val", "test")
@@ -69,8 +69,10 @@ def build_report(job: Job, done: Mapping[str, Done]) -> Report:
         seed=job.recipe.seed,
         data=_data(dataset, done["data"].entry.digest),
         stages=[_stage(name, row) for name, row in done.items()],
-        preset=preset_record.block(job.recipe) or UNSET,
-        models=_with_steps(
+        preset=preset_record.block(job.recipe, presets.TRAINING) or UNSET,
+        prune_preset=preset_record.block(job.recipe, presets.COMPRESSION) or UNSET,
+        models=_with_more(
+            job,
             {
                 role: _network(load(done, stage), job.origins.get(role), worth.get(role, ""))
                 for role, stage in networks.items()
@@ -136,10 +138,12 @@ def _network(network: Network, first: FirstWeights | None, worth: str) -> Networ
     return msgspec.structs.replace(found, first_weights=first.line, trained_weights=worth or UNSET)
 
 
-def _with_steps(
-    networks: dict[str, NetworkBlock], teachers: list[str], done: Mapping[str, Done]
+def _with_more(
+    job: Job, networks: dict[str, NetworkBlock], teachers: list[str], done: Mapping[str, Done]
 ) -> dict[str, NetworkBlock]:
-    """The networks, with what asking the teachers in another way gained them."""
+    """The networks, with what asking the teachers in another way gained them, and with the latency
+    that the student was pruned to.
+    """
     knowledge: Knowledge | None = load(done, "knowledge")
     asked = [] if knowledge is None else knowledge.facts.get("steps", [])
     found = dict(networks)
@@ -147,6 +151,8 @@ def _with_steps(
         more = [from_json(TeacherStep, row, "a step of the knowledge stage") for row in rows]
         before = present(found[role].steps) or []
         found[role] = msgspec.structs.replace(found[role], steps=[*before, *more])
+    if "pruned" in found and (cut := job.latency_cut):
+        found["pruned"] = msgspec.structs.replace(found["pruned"], latency=cut)
     return found
 
 

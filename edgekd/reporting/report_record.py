@@ -187,6 +187,7 @@ class Report(Record, frozen=True, kw_only=True):
     data: DataBlock
     stages: list[StageBlock]
     preset: PresetBlock | UnsetType = UNSET  # absent for "standard"
+    prune_preset: PresetBlock | UnsetType = UNSET  # absent for "none"
     plan: PlanBlock | UnsetType = UNSET
     models: dict[str, NetworkBlock]  # by role: "teacher", "student", "pruned"
     training: dict[str, list[EpochRow]]  # by stage

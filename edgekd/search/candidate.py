@@ -33,6 +33,9 @@ class Candidate:
             "distil.weights": self.weights,
             "data.input_px": self.input_px,
             "prune.ratio": self.pruned,
+            # The other goals of pruning, which a recipe may have.
+            "prune.target_macs": 0.0,
+            "prune.target_latency": "",
         }
         found |= {f"edits.{key}": value for key, value in self.edits}
         if self.number_format is not NumberFormat.INT8:

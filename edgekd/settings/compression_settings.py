@@ -17,6 +17,7 @@ from edgekd.settings.setting_types import (
     Temperature,
     WeightDecay,
 )
+from edgekd.settings.times import TIME, milliseconds
 
 _EDIT = 'Empty: what the device profile says. "keep": no change.'
 
@@ -50,9 +51,17 @@ class PruneConfig:
     """Structured pruning between distil and qat, with distil's losses: channels are cut, then wide
     pointwise layers become low-rank pairs.
 
-    Off if `ratio`, `target_macs` and `low_rank` are all 0.
+    Off unless `ratio`, `target_macs` or `target_latency` says how much is cut, or `low_rank` is
+    more than 0.
     """
 
+    preset: Annotated[
+        Literal["none", "distil-prune-quantise"],
+        Meta(
+            description="Fills in the settings of pruning and QAT that are not given "
+            "(docs/how_to/choose_a_preset.md)."
+        ),
+    ] = "none"
     # 0.75 is pruning_plan.MOST: a quarter of every group of channels stays.
     ratio: Annotated[
         float, Meta(ge=0, le=0.75, description="Share of its channels that each group loses.")
@@ -66,6 +75,16 @@ class PruneConfig:
             "unpruned student's.",
         ),
     ] = 0.0
+    target_latency: Annotated[
+        str,
+        Meta(
+            pattern=TIME,
+            examples=["12ms", "0.2s"],
+            description="Latency of the pruned int8 student on the device, as it is predicted; the "
+            "smallest cut that keeps it is made (docs/how_to/prune_to_a_latency.md). Empty: no "
+            "target.",
+        ),
+    ] = ""
     # By multiply-adds and not by accuracy, so that the network is known before it is trained. Above
     # 0.9 the second operator costs more than is saved.
     low_rank: Annotated[
@@ -124,12 +143,17 @@ class PruneConfig:
     @property
     def cuts(self) -> int:
         """How many times channels are cut."""
-        return self.steps if self.ratio or self.target_macs else 0
+        return self.steps if self.ratio or self.target_macs or self.target_latency else 0
 
     @property
     def trainings(self) -> int:
         """How many times the student is fine-tuned: after each cut, and after low-rank pairs."""
         return self.cuts + bool(self.low_rank)
+
+    @property
+    def target_ms(self) -> float:
+        """`target_latency` in milliseconds; 0 where there is none."""
+        return milliseconds(self.target_latency)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,8 @@ import enum
 
 from edgekd.core.records import Record
 from edgekd.settings import presets, recipe_toml
-from edgekd.settings.presets import Choice, Where
+from edgekd.settings.presets import TRAINING, Choice, Family, Value, Where
 from edgekd.settings.recipe_tables import Recipe, value
-
-Value = bool | int | float | str
 
 
 class By(enum.StrEnum):
@@ -39,7 +37,7 @@ class PresetRow(Record, frozen=True):
 
 
 class PresetBlock(Record, frozen=True):
-    """The preset of a build, `distil.preset`, with each setting that it has."""
+    """A preset of a build, of `distil.preset` or `prune.preset`, with each setting that it has."""
 
     name: str
     settings: list[PresetRow]
@@ -76,15 +74,16 @@ def spoken(found: Value) -> str:
     return f"{found:g}" if isinstance(found, float) else recipe_toml.spelled(found)
 
 
-def block(recipe: Recipe) -> PresetBlock | None:
-    """What the preset of a recipe came to; None for "standard", which is the defaults."""
-    name = recipe.distil.preset
-    if name == presets.STANDARD:
+def block(recipe: Recipe, family: Family = TRAINING) -> PresetBlock | None:
+    """What the preset of a recipe came to; None for the one that sets nothing."""
+    name = value(recipe, family.key)
+    if name == family.plain:
         return None
+    effective = presets.effective(family, recipe)
     rows = [
         _row(choice, recipe)
-        for choice in presets.PRESETS[name]
-        if presets.applies(choice, recipe) or _is_left_out(choice, recipe)
+        for choice in family.chosen(recipe)
+        if choice in effective or _is_left_out(choice, recipe)
     ]
     return PresetBlock(name, rows)
 
@@ -95,11 +94,11 @@ def _is_left_out(choice: Choice, recipe: Recipe) -> bool:
 
 
 def _row(choice: Choice, recipe: Recipe) -> PresetRow:
-    used = value(recipe, choice.key)
-    if presets.applies(choice, recipe) and used == choice.value:
+    used, preset = value(recipe, choice.key), choice.value_for(recipe.distil.epochs)
+    if presets.applies(choice, recipe) and used == preset:
         by = By.PRESET
     elif choice.key in recipe.given:
         by = By.USER
     else:
         by = By.PLAN if presets.applies(choice, recipe) else By.NOBODY
-    return PresetRow(choice.key, choice.value, used, by, choice.where, choice.reason)
+    return PresetRow(choice.key, preset, used, by, choice.where, choice.reason)

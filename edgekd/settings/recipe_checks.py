@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 
 from edgekd.core.errors import RecipeError
+from edgekd.settings.compression_settings import PruneConfig
 from edgekd.settings.image_settings import DataConfig
 from edgekd.settings.recipe_tables import Recipe
 
 
 def check_together(recipe: Recipe, where: str) -> None:
     """Raise RecipeError for settings that contradict each other."""
-    if recipe.prune.ratio and recipe.prune.target_macs:
-        raise RecipeError(
-            f"{where}: prune.ratio and prune.target_macs are both set, and each decides how much "
-            "is cut",
-            "leave one of them at 0",
-        )
+    _check_cut(recipe.prune, where)
     if recipe.distil.labels == "withheld" and recipe.qat.alpha < 1:
         raise RecipeError(
             f"{where}: qat.alpha is {recipe.qat.alpha}, so that QAT would see the labels that "
@@ -36,6 +32,27 @@ def check_together(recipe: Recipe, where: str) -> None:
     _check_average(recipe, where)
     recipe.ports.check(recipe.data.input_px, recipe.convert, where)
     _check_labels(recipe.data, where)
+
+
+# The settings that say how much pruning takes.
+GOALS = ("ratio", "target_macs", "target_latency")
+
+
+def _check_cut(prune: PruneConfig, where: str) -> None:
+    """Raise RecipeError for settings of [prune] that contradict each other."""
+    goals = [f"prune.{name}" for name in GOALS if getattr(prune, name)]
+    if len(goals) > 1:
+        raise RecipeError(
+            f"{where}: {' and '.join(goals)} are set, and each decides how much is cut",
+            "leave out all but one",
+        )
+    if prune.target_latency and prune.scope != "local":
+        raise RecipeError(
+            f'{where}: prune.target_latency needs prune.scope = "local": with '
+            f'"{prune.scope}" the trained weights decide how much each group loses, so that no '
+            "latency can be predicted before training",
+            "--set prune.scope=local, or set prune.target_macs instead",
+        )
 
 
 def _check_average(recipe: Recipe, where: str) -> None:

@@ -103,6 +103,8 @@ class Setting:
     @property
     def example(self) -> object:
         """A value that the setting takes, for messages: its default, or the first of a list."""
+        if self.default == "" and (examples := self._told().get("examples")):
+            return examples[0]
         if isinstance(self.default, tuple) and self.default:
             return "'[" + ", ".join(f'"{value}"' for value in self.default) + "]'"
         if self.default != ():

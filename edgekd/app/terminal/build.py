@@ -30,7 +30,7 @@ from edgekd.evaluation.accuracy_record import (
     VerdictState,
 )
 from edgekd.proof.certificate_record import CertificateBody, EndToEnd
-from edgekd.reporting import kept, pretraining
+from edgekd.reporting import kept, pretraining, pruning
 from edgekd.reporting.report_record import DataBlock, Report
 from edgekd.reporting.text import further, metric, number
 
@@ -67,7 +67,7 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     if accuracy and (sentence := kept.of_teacher(accuracy)):
         say(f"\n[{KEPT[sentence.state]}]{safe(sentence.text)}[/]")
     say(f"{_data(report.data)}; for [bold]{safe(report.profile)}[/], seed {report.seed}")
-    if preset := present(report.preset):
+    for preset in filter(None, (present(report.preset), present(report.prune_preset))):
         say(safe(str(preset)))
     if plan := present(report.plan):
         for line in plan_words.taken(plan):
@@ -77,6 +77,8 @@ def show_report(say: Say, report: Report, out: Path, until: str | None) -> None:
     show_teachers(say, report)
     if learned := pretraining.sentence(report):
         say(safe(learned))
+    if pruned := pruning.sentence(report):
+        say(safe(pruned))
     if accuracy:
         say(_waterfall(accuracy))
         if verdict := present(accuracy.verdict):

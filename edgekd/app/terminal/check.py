@@ -80,6 +80,8 @@ def _lines(check: DeviceCheck) -> Iterator[Line]:
     yield from _latency("latency", check.predicted)
     for row in present(check.formats) or []:
         yield from _latency(row.format, row.predicted)
+    if cut := present(check.pruned):
+        yield "pruned", safe(str(cut))
     for edit in check.edits:
         yield "edit", f"{safe(edit.edit)}: {safe(edit.why)} [dim]({safe(edit.how)})[/]"
     for note in check.notes:

@@ -11,7 +11,8 @@ from edgekd.core.errors import RecipeError
 from edgekd.settings import presets, recipe, recipe_toml
 
 NOTE = f"""\
-# {presets.KEY} chooses the values behind "# ". To choose one yourself, take its "# " away.
+# {" and ".join(family.key for family in presets.FAMILIES)} choose the values behind "# ".
+# To choose one yourself, take its "# " away.
 """
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from edgekd.core.records import UnsetType, present
-from edgekd.reporting import charts, pretraining
+from edgekd.reporting import charts, pretraining, pruning
 from edgekd.reporting import text as fmt
 from edgekd.reporting.network_record import EpochRow, NetworkBlock
 from edgekd.reporting.report_record import DataBlock, Report, StageBlock
@@ -124,12 +124,9 @@ class StageLine:
 
 def training(report: Report) -> list[TrainingView]:
     """Each trained network's figures by epoch."""
+    about = {"pretrain": pretraining.sentence(report), "prune": pruning.sentence(report)}
     return [
-        _training(
-            TRAINED.get(stage, stage),
-            history,
-            pretraining.sentence(report) if stage == "pretrain" else "",
-        )
+        _training(TRAINED.get(stage, stage), history, about.get(stage, ""))
         for stage, history in report.training.items()
         if history
     ]

@@ -1,4 +1,4 @@
-"""What the preset of the build set, and why: the head of the section on training."""
+"""What the presets of the build set, and why: the head of the section on training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 from edgekd.core.records import present
 from edgekd.reporting.report_record import Report
-from edgekd.settings.preset_record import By, spoken
+from edgekd.settings.preset_record import By, PresetBlock, spoken
 
 WHO = {
     By.PRESET: "the preset",
@@ -35,11 +35,12 @@ class PresetView:
     rows: list[PresetLine]
 
 
-def preset(report: Report) -> PresetView | None:
-    """The preset of the build; None for "standard"."""
-    block = present(report.preset)
-    if block is None:
-        return None
+def presets(report: Report) -> list[PresetView]:
+    """The presets of the build, without those that set nothing."""
+    return [_view(block) for block in map(present, (report.preset, report.prune_preset)) if block]
+
+
+def _view(block: PresetBlock) -> PresetView:
     rows = [
         PresetLine(row.setting, spoken(row.preset), spoken(row.used), WHO[row.by], row.reason)
         for row in block.settings
