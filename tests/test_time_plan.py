@@ -36,9 +36,12 @@ def test_a_plan_takes_the_time(minutes: float) -> None:
     assert 0.85 * 60 * minutes <= taken <= 60 * minutes
 
 
-def test_more_time_never_means_less_training() -> None:
-    plans = [planned(minutes).values for minutes in (6, 10, 15, 30, 45, 90)]
-    for key in ("distil.epochs", "qat.epochs"):
+@pytest.mark.parametrize(
+    ("sets", "keys"), [((), ()), (("prune.ratio=0.5",), ("prune.epochs",))], ids=["whole", "pruned"]
+)
+def test_more_time_never_means_less_training(sets: tuple[str, ...], keys: tuple[str, ...]) -> None:
+    plans = [planned(minutes, *sets).values for minutes in (12, 15, 20, 30, 45, 60, 90, 200)]
+    for key in ("distil.epochs", "qat.epochs", *keys):
         found = [each[key] for each in plans]
         assert found == sorted(found)  # type: ignore[type-var]
     assert plans[0]["distil.epochs"] != plans[-1]["distil.epochs"]

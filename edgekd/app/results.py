@@ -171,10 +171,11 @@ class CheckResult(Judged):
 
     def _repr_html_(self) -> str:
         mapped, predicted = self.check.mapped, self.check.predicted
-        latency = predicted.latency_ms
+        latency, cut = predicted.latency_ms, present(self.check.pruned)
         rows = [
             ("operators that map", f"{mapped.mapped} of {mapped.ops}"),
             ("predicted latency", "unknown" if latency is None else f"{latency:.3g} ms"),
+            *([("the same after pruning", cut.after.spoken)] if cut else []),
             ("tensor arena", f"{self.check.memory.arena_bytes / 1024:.0f} KiB"),
             ("parameters", f"{self.check.memory.parameter_bytes / 1024:.0f} KiB"),
         ]

@@ -196,7 +196,8 @@ def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | 
     before = counts(seen, "distil.pretrain_epochs", 1) if free else []
     cuts = counts(seen, "prune.epochs", 1) if build_costs.is_pruned(seen) else []
     int8 = counts(seen, "qat.epochs", 0)
-    for features, cut, qat in itertools.product(before or [0], cuts or [0], int8):
+    behind = list(_shrinking(cuts or [0], int8))
+    for features, (cut, qat) in itertools.product(before or [0], behind):
         others: dict[str, Value] = {"qat.epochs": qat, "distil.epochs": 0}
         others |= {"distil.pretrain_epochs": features} if before else {}
         others |= {"prune.epochs": cut} if cuts else {}
@@ -218,6 +219,25 @@ def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | 
         ):
             return changed(made, {"distil.epochs": epochs})
     return None
+
+
+def _shrinking(*possible: list[int]) -> Iterator[tuple[int, ...]]:
+    """A value of each list, from the first values to the last ones, one step at a time.
+
+    The setting that has lost the smallest part becomes smaller next, so that none is gone while
+    another is still whole. `possible`: the values of each setting, as `counts` gives them.
+    """
+    places = [0] * len(possible)
+    while True:
+        yield tuple(each[place] for each, place in zip(possible, places, strict=True))
+        parts = {
+            number: each[place] / each[0]
+            for number, (each, place) in enumerate(zip(possible, places, strict=True))
+            if place + 1 < len(each)
+        }
+        if not parts:
+            return
+        places[max(parts, key=parts.__getitem__)] += 1
 
 
 def _epochs(room: float, seen: Recipe, work: Work, speeds: Speeds) -> int | None:
