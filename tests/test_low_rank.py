@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.app import cli
-from edgekd.assessment import layer_prices
+from edgekd.app import cli, search_start
+from edgekd.app.terminal import check as terminal_check
+from edgekd.assessment import layer_prices, student_check
 from edgekd.assessment.prediction import pricing
 from edgekd.assessment.workload import Work
 from edgekd.core.artifacts import Network
 from edgekd.core.context import Context, MemoryCheckpoint
 from edgekd.core.errors import GateFailed, RecipeError
-from edgekd.core.records import to_json
+from edgekd.core.records import present, to_json
 from edgekd.data import dataset_builder
 from edgekd.data.phantom_source import PhantomSource
 from edgekd.networks import (
@@ -37,10 +38,11 @@ from edgekd.pipeline.jobs import Job
 from edgekd.pipeline.stage_settings import PruneSettings
 from edgekd.pipeline.stages import prune
 from edgekd.proof.certificate import certify
+from edgekd.reporting import pruning
 from edgekd.settings import model_specs, recipe
 from edgekd.settings.device_profiles import load_profile
 from edgekd.settings.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
-from tests import small_networks, trained
+from tests import sample_report, small_networks, trained
 from tests.routes import follow
 from tests.small_build import STUDENT
 
@@ -276,3 +278,53 @@ def test_a_device_without_measurements_is_refused(
     assert "prune.low_rank needs a latency model of host" in capsys.readouterr().err
     assert cli.main(["build", *words, "--set", "prune.low_rank=1", "--out", out]) == 2
     assert "prune.low_rank is 1" in capsys.readouterr().err
+
+
+def test_a_finished_network_is_not_pruned() -> None:
+    with pytest.raises(RecipeError, match=r"some\.onnx is a finished network"):
+        recipe.load(None, ["convert.model=some.onnx", "prune.low_rank=0.5"])
+
+
+# What is told ------------------------------------------------------------------------------------
+
+
+def test_the_check_predicts_what_the_plan_says() -> None:
+    """The time of the whole network with pairs, predicted from its graph, falls by the plan's."""
+    sets = ["distil.student=mobilenetv2_050", "data.input_px=96", "prune.low_rank=0.5"]
+    check = student_check.check_recipe(recipe.load(None, sets), load_profile("pi4"))
+    block = present(check.low_rank)
+    assert block is not None
+    before, after = block.before.latency_ms, block.after.latency_ms
+    assert before is not None
+    assert after is not None
+    assert before == check.predicted.latency_ms
+    assert [row.layer for row in block.pairs] == ["blocks.6.0.conv_pwl", "conv_head"]
+    saved = sum(row.ms_before - row.ms for row in block.pairs)
+    assert before - after == pytest.approx(saved, rel=1e-3)
+    said = [f"{about} {text}" for about, text in terminal_check._lines(check)]
+    assert any(line.startswith("low rank 2 of 35 pointwise layers") for line in said)
+    # Nothing is wide enough at a multiple of 512, and no channels are cut either.
+    alone = recipe.load(None, [*sets, "prune.multiple=512"])
+    refused = student_check.check_recipe(alone, load_profile("pi4"))
+    assert not refused.passed
+    assert "divides no layer" in refused.failures[0]
+
+
+def test_the_report_tells_of_the_pairs() -> None:
+    row = {"layer": "conv_head", "inputs": 160, "rank": 64, "outputs": 1280}
+    row |= {"macs_before": 1000, "macs": 450, "ms_before": 0.112, "ms": 0.0731, "energy": 0.98}
+    body = sample_report.whole()
+    pruned = {**body["models"]["student"], "pairs": [row], "kept_whole": {"gives the classes": 1}}
+    body["models"]["pruned"] = pruned
+    told = pruning.sentence(sample_report.report(body))
+    assert "1 of 2 pointwise layers became low-rank pairs: -55% of their" in told
+    assert "0.112 to 0.0731 ms" in told
+    assert "98.0% of the variance" in told
+    del body["models"]["pruned"]
+    assert pruning.sentence(sample_report.report(body)) == ""
+
+
+def test_a_search_refuses_pairs() -> None:
+    with pytest.raises(RecipeError, match=r"build what the search recommends with --set prune"):
+        search_start._check_prune(PruneConfig(low_rank=0.5))
+    search_start._check_prune(PruneConfig())

@@ -22,7 +22,7 @@ from edgekd.search.limits import Objective
 from edgekd.search.record import Request
 from edgekd.settings import device_profiles, presets
 from edgekd.settings.device_profiles import DeviceProfile
-from edgekd.settings.recipe import DistilConfig
+from edgekd.settings.recipe import DistilConfig, PruneConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,7 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
         _notes,
     )
     _check_distil(job.recipe.distil)
+    _check_prune(job.recipe.prune)
     out = Path(asked.out or build.BUILDS / _default_name(job))
     wanted = space.default() if asked.space is None else space.load(Path(asked.space))
     candidates = space.candidates(wanted, job.profile)
@@ -128,6 +129,17 @@ def prepare(asked: Search, progress: Progress = silent) -> Prepared:
 def _notes(job: Job) -> list[str]:
     """What a build tells of its teachers. The job's student only stands for all candidates."""
     return [*first_weights.notes_of_teachers(job), *finished_teachers.notes(job)]
+
+
+def _check_prune(config: PruneConfig) -> None:
+    """Raise RecipeError for low-rank pairs, which no candidate is predicted with."""
+    if config.low_rank:
+        raise RecipeError(
+            f"prune.low_rank is {config.low_rank:g}, and a search predicts its candidates without "
+            "low-rank pairs",
+            "leave it out, and build what the search recommends with --set "
+            f"prune.low_rank={config.low_rank:g}",
+        )
 
 
 def _check_distil(config: DistilConfig) -> None:

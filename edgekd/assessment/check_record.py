@@ -236,6 +236,22 @@ class EditRow(Record, frozen=True):
     ends_at: OpRow | None
 
 
+class LowRankBlock(Record, frozen=True):
+    """What `prune.low_rank` makes of the student, by its shapes alone.
+
+    `share`: of its multiply-accumulates that a pair of layers may have. `kept_whole`: how many
+    pointwise layers are no pair, by reason. `before`, `after`: what is predicted for the int8
+    student without and with the pairs; where channels are cut, too, after these cuts.
+    """
+
+    share: float
+    pairs: list[PairRow]
+    kept_whole: dict[str, int]
+    before: Prediction
+    after: Prediction
+    notes: list[str]
+
+
 class CompiledBlock(Record, frozen=True):
     """What stands in a compiled Edge TPU file.
 
@@ -316,3 +332,4 @@ class DeviceCheck(Record, frozen=True, kw_only=True):
     formats: list[FormatLatency] | UnsetType = UNSET  # only where more than int8 is asked for
     others: list[OtherSize] | UnsetType = UNSET  # only where --sizes or --widths asks for them
     pruned: LatencyCut | UnsetType = UNSET  # only where prune.target_latency asks for it
+    low_rank: LowRankBlock | UnsetType = UNSET  # only where prune.low_rank asks for it

@@ -66,17 +66,28 @@ def settings_of(text: str, sets: Sequence[str]) -> Recipe:
 
 
 def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
-    """Check the student that these settings ask for, and whether pruning keeps its target."""
+    """Check the student that these settings ask for, whether pruning keeps its target, and where
+    low-rank pairs gain.
+    """
     profile = profile.with_edits(settings.edits)
     student = student_of(settings, profile)
     check = check_student(student, settings, profile, CLASSES)
-    unknown = not check.passed and check.predicted.latency_ms is None  # the failures say why
-    if not settings.prune.target_latency or unknown:
+    if not check.passed and check.predicted.latency_ms is None:  # the failures say why
         return check
-    from edgekd.assessment import latency_cut
-
     try:
-        cut = latency_cut.planned(student, settings, profile, CLASSES)
+        if settings.prune.target_latency:
+            from edgekd.assessment import latency_cut
+
+            cut = latency_cut.planned(student, settings, profile, CLASSES)
+            check = msgspec.structs.replace(check, pruned=cut)
+            settings = recipe.changed(
+                settings, {"prune.target_latency": "", "prune.ratio": cut.ratio}
+            )
+        if settings.prune.low_rank:
+            from edgekd.assessment import low_rank_check
+
+            pairs = low_rank_check.block(settings, student, profile, CLASSES)
+            check = msgspec.structs.replace(check, low_rank=pairs)
     except GateFailed as error:
         return msgspec.structs.replace(
             check,
@@ -84,7 +95,7 @@ def check_recipe(settings: Recipe, profile: DeviceProfile) -> DeviceCheck:
             failures=[*check.failures, error.what],
             next_step=present(check.next_step) or error.next_step,
         )
-    return msgspec.structs.replace(check, pruned=cut)
+    return check
 
 
 def untrained(settings: Recipe, profile: DeviceProfile) -> bytes:

@@ -36,7 +36,7 @@ NAMES = {
 NEXT_STEPS = {
     "student": "train longer (distil.epochs), use a wider student or more pixels (data.input_px), "
     "or learn from another teacher",
-    "pruned": "prune fewer channels, or train longer after pruning",
+    "pruned": "prune less, or train longer after pruning (prune.epochs)",
     "qat": "run `edgekd report --why` with the build's folder: it names the operators that cost "
     "most accuracy and what helps",
     "onnx": "read the certificate's failures, which name the tensor or operator; then build again "

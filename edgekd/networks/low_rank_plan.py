@@ -22,6 +22,7 @@ from edgekd.core.errors import GateFailed
 # accuracy, and less lies within what a model of whole networks knows about one layer. No other
 # value was compared.
 LEAST_GAIN = 0.1
+SLOW = f"would not be faster by {LEAST_GAIN:.0%} on the device"
 # Bytes of one bias of an int8 layer.
 BIAS = 4
 # Layers that the printed plan names for each reason.
@@ -153,7 +154,7 @@ def planned(layers: Iterable[Pointwise], share: float, multiple: int, prices: La
         if not why and not rank:
             why = f"too narrow for a rank of {multiple} at {share:g} of the multiply-accumulates"
         elif not why and made.ms > (1 - LEAST_GAIN) * made.ms_before:
-            why = f"would not be faster by {LEAST_GAIN:.0%} on the device"
+            why = SLOW
         if why:
             whole.setdefault(why, []).append(layer.name)
         else:
@@ -167,10 +168,11 @@ def check_gains(plan: Ranks) -> None:
         return
     counted = (f"{count} {reason}" for reason, count in plan.kept_whole.items())
     why = "; ".join(counted) or "the network has no pointwise layer"
+    lower = f"ask for lower ranks (--set prune.low_rank={plan.share / 2:.2g}), "
     raise GateFailed(
         f"prune: low_rank {plan.share:g} divides no layer: {why}",
-        f"ask for lower ranks (--set prune.low_rank={plan.share / 2:.2g}), set a smaller "
-        "prune.multiple, or leave prune.low_rank out: this network is faster as it is",
+        f"{lower if SLOW in plan.whole else ''}set a smaller prune.multiple, or leave "
+        "prune.low_rank out",
     )
 
 

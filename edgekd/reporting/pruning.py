@@ -1,9 +1,10 @@
-"""A student that was pruned to a latency, in words."""
+"""A student that was pruned to a latency, or has low-rank pairs of layers, in words."""
 
 from __future__ import annotations
 
 from edgekd.assessment.check_record import LatencyCut
 from edgekd.core.records import present
+from edgekd.reporting import text
 from edgekd.reporting.report_record import Report
 
 
@@ -14,9 +15,31 @@ def latency_cut(report: Report) -> LatencyCut | None:
 
 
 def sentence(report: Report) -> str:
-    """The target, and what is predicted before and after pruning; "" without a target."""
+    """The target of latency with what is predicted before and after pruning, and the low-rank
+    pairs; "" without either.
+    """
     cut = latency_cut(report)
-    return "" if cut is None else f"{cut}."
+    return " ".join(filter(None, ["" if cut is None else f"{cut}.", _pairs(report)]))
+
+
+def _pairs(report: Report) -> str:
+    """How many layers became pairs, what they save, and what of their outputs stays; "" without."""
+    network = report.models.get("pruned")
+    pairs = None if network is None else present(network.pairs)
+    if network is None or pairs is None:
+        return ""
+    whole = sum((present(network.kept_whole) or {}).values())
+    if not pairs:
+        return f"No pointwise layer became a low-rank pair; {whole} stayed whole."
+    macs = sum(row.macs for row in pairs) / sum(row.macs_before for row in pairs) - 1
+    before, after = sum(row.ms_before for row in pairs), sum(row.ms for row in pairs)
+    least = min(present(row.energy) or 0.0 for row in pairs)
+    layers = text.plural(len(pairs) + whole, "pointwise layer")
+    return (
+        f"{len(pairs)} of {layers} became low-rank pairs: {macs:+.0%} of their "
+        f"multiply-accumulates, {before:.3g} to {after:.3g} ms as predicted for {report.profile}; "
+        f"each keeps at least {least:.1%} of the variance of its outputs."
+    )
 
 
 def missed(report: Report) -> str:

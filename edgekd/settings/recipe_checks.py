@@ -29,6 +29,12 @@ def check_together(recipe: Recipe, where: str) -> None:
             f'{where}: data.cache is "none", but [federated] gives each client its images decoded',
             "leave data.cache out",
         )
+    if recipe.convert.model and recipe.prune.on:
+        raise RecipeError(
+            f"{where}: [prune] is set, but {recipe.convert.model} is a finished network, which no "
+            "stage fine-tunes after a cut",
+            "leave the settings of [prune] out, or train a student: edgekd build --student NAME",
+        )
     _check_average(recipe, where)
     recipe.ports.check(recipe.data.input_px, recipe.convert, where)
     _check_labels(recipe.data, where)

@@ -12,6 +12,7 @@ from edgekd.assessment.check_record import (
     CompilerReport,
     DeviceCheck,
     LoadBlock,
+    LowRankBlock,
     MappedBlock,
     Memory,
     OpRow,
@@ -26,6 +27,7 @@ from edgekd.core.records import present
 
 # A line of the answer: what it is about ("" for what goes on), and the text with its markup.
 type Line = tuple[str, str]
+PAIRS = 5  # low-rank pairs that are shown
 
 
 def show_check(say: Say, check: DeviceCheck) -> None:
@@ -82,6 +84,8 @@ def _lines(check: DeviceCheck) -> Iterator[Line]:
         yield from _latency(row.format, row.predicted)
     if cut := present(check.pruned):
         yield "pruned", safe(str(cut))
+    if pairs := present(check.low_rank):
+        yield from _pairs(pairs)
     for edit in check.edits:
         yield "edit", f"{safe(edit.edit)}: {safe(edit.why)} [dim]({safe(edit.how)})[/]"
     for note in check.notes:
@@ -179,6 +183,21 @@ def _latency(what: str, predicted: Prediction) -> Iterator[Line]:
     else:
         bounds = f"{predicted.low_ms:.3g} to {predicted.high_ms:.3g}"
         yield what, f"{predicted.latency_ms:.3g} ms, {bounds}; {safe(predicted.basis)}"
+
+
+def _pairs(block: LowRankBlock) -> Iterator[Line]:
+    """The low-rank pairs, those that save most first, and how many layers are none."""
+    before, after = block.before.latency_ms, block.after.latency_ms
+    total = len(block.pairs) + sum(block.kept_whole.values())
+    times = "" if before is None or after is None else f": {before:.3g} -> {after:.3g} ms"
+    yield "low rank", f"{len(block.pairs)} of {total} pointwise layers become two{times}"
+    for row in sorted(block.pairs, key=lambda row: row.ms - row.ms_before)[:PAIRS]:
+        shape = f"{row.inputs} -> {row.rank} -> {row.outputs}"
+        yield "", f"{safe(row.layer)} {shape}, {row.ms_before:.3g} -> {row.ms:.3g} ms"
+    if len(block.pairs) > PAIRS:
+        yield "", f"and {len(block.pairs) - PAIRS} more (--json has all)"
+    yield from (("", f"whole: {count} {safe(why)}") for why, count in block.kept_whole.items())
+    yield from (("", safe(note)) for note in block.notes)
 
 
 def _grouped(fallback: Sequence[OpRow]) -> dict[tuple[str, str], list[str]]:
