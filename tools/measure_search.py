@@ -3,9 +3,10 @@
     python tools/measure_search.py --data chest-xray/ --minutes 60 --teacher ... --out DIR
 
 First `edgekd search` with a budget. Then five students, in the order in which somebody would try
-them by hand, each with a whole build and a fifth of the time that the search took: the number of
-epochs is what fits. The best of each side is chosen by its float score on the validation images, as
-the search chooses; printed is the AUC (and top-1) of its int8 file on the test images.
+them by hand, each with `edgekd build --minutes` and an equal part of the time that the search was
+given; they share one store, so that what is learned about the teacher once is not asked again. The
+best of each side is chosen by its float score on the validation images, as the search chooses;
+printed is the AUC (and top-1) of its int8 file on the test images. `--only` runs one side.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-# Small students of models/ that fit 5 ms on a Raspberry Pi 4 at some size, with the largest size
-# that does. Somebody who tries by hand finds these sizes with `edgekd check`.
+# Small students of models/ that fit 5 ms on a Raspberry Pi 4 at 96 px or less. At larger sizes
+# some fit, too, and have time for a third of the epochs.
 STUDENTS = (
     "mobilenetv2_050",
     "mobilenetv3_small_050",
@@ -29,10 +29,7 @@ STUDENTS = (
     "mobilenetv4_conv_small_050",
     "mnasnet_small",
 )
-SIZES = (160, 128, 96, 64)
-# Seconds of a build beside its float training, with three epochs of quantization-aware training
-# that take as long as nine of float training.
-QAT_EPOCHS = 9
+SIZES = (96, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +54,18 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--only", choices=("search", "builds"))
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.only != "builds":
+        searched(asked)
+    if asked.only != "search":
+        one_by_one(asked)
+
+
+def searched(asked: argparse.Namespace) -> None:
+    """Search, and print what was found."""
     start = time.monotonic()
     code = run(
         asked.out / "search.log",
@@ -81,7 +87,6 @@ def main() -> None:
     chosen = found["recommended"]
     print(f"  recommended: {chosen and chosen['candidate']}")
     print(f"  first rung against last: {found.get('rank_correlation')}")
-    one_by_one(asked, took)
 
 
 def common(asked: argparse.Namespace) -> list[str]:
@@ -92,36 +97,37 @@ def common(asked: argparse.Namespace) -> list[str]:
     return words + [word for text in asked.settings for word in ("--set", text)]
 
 
-def one_by_one(asked: argparse.Namespace, total: float) -> None:
+def one_by_one(asked: argparse.Namespace) -> None:
     """Build the five students, each in a fifth of the time, and print the best by validation."""
     builds, start = [], time.monotonic()
     for number, student in enumerate(STUDENTS):
-        out = asked.out / student
-        px = largest(student, asked.max_latency)
-        left = (total - (time.monotonic() - start)) / (len(STUDENTS) - number)
-        epochs = affordable(asked, student, px, left)
-        if not epochs:
-            print(f"  {student} at {px} px: no time")
-            continue
+        out, px = asked.out / student, largest(student, asked.max_latency)
+        left = asked.minutes - (time.monotonic() - start) / 60
+        minutes = left / (len(STUDENTS) - number)
         began = time.monotonic()
-        code = run(out.with_suffix(".log"), *build_words(asked, student, px, epochs, out))
+        code = run(
+            out.with_suffix(".log"),
+            *("build", *common(asked), "--student", student, "--minutes", f"{minutes:.1f}"),
+            *("--set", f"data.input_px={px}"),
+            *("--out", str(out), "--store", str(asked.out / "store")),
+        )
         seconds = time.monotonic() - began
-        report = json.loads((out / "report.json").read_text()) if code in (0, 1) else None
-        if report is None or "accuracy" not in report:
-            print(f"  {student} at {px} px, {epochs} epochs: exit code {code}")
+        report = json.loads((out / "report.json").read_text()) if code in (0, 1) else {}
+        if "accuracy" not in report:
+            print(f"  {student} at {px} px, {minutes:.1f} min: exit code {code}", flush=True)
             continue
         rows = {row["stage"]: row for row in report["accuracy"]["waterfall"]}
-        last = report["training"]["distil"][-1]
+        history = report["training"]["distil"]
         built = Built(
-            f"{student} at {px} px, {epochs} epochs",
-            last.get("auc", last["top1"]),
+            f"{student} at {px} px, {len(history)} epochs",
+            history[-1].get("auc", history[-1]["top1"]),
             rows["tflite"]["auc"],
             rows["tflite"]["top1"],
             seconds,
         )
         builds.append(built)
-        print(f"  {built.name}: val {built.val:.4f}, {seconds:.0f} s, exit code {code}, "
-              f"AUC {built.auc}, top-1 {built.top1}")  # fmt: skip
+        print(f"  {built.name}: val {built.val:.4f}, {seconds / 60:.1f} of {minutes:.1f} min, "
+              f"exit code {code}, AUC {built.auc}, top-1 {built.top1}", flush=True)  # fmt: skip
     print(f"one by one: {(time.monotonic() - start) / 60:.1f} minutes")
     if builds:
         best = max(builds, key=lambda each: each.val)
@@ -139,38 +145,6 @@ def largest(student: str, limit: str) -> int:
         if json.loads(answer.stdout)["predicted"]["latency_ms"] <= allowed:
             return px
     return SIZES[-1]
-
-
-def build_words(
-    asked: argparse.Namespace, student: str, px: int, epochs: int, out: Path
-) -> Sequence[str]:
-    """The command line of a build. All share one store, so that one teacher serves where it can."""
-    return (
-        *("build", *common(asked), "--student", student, "--out", str(out)),
-        *("--store", str(asked.out / "store")),
-        *("--set", f"data.input_px={px}", "--set", f"distil.epochs={epochs}"),
-    )
-
-
-def affordable(asked: argparse.Namespace, student: str, px: int, left: float) -> int:
-    """The epochs of float training that a build has time for, at most the recipe's 20.
-
-    Data, teacher and answers are made first, since their time counts, too. Then one epoch is timed.
-    """
-    start = time.monotonic()
-    out = asked.out / f"{student}-first"
-    for until in ("knowledge", "distil"):
-        if asked.teacher == "none" and until == "knowledge":
-            continue
-        began = time.monotonic()
-        code = run(
-            out.with_suffix(".log"), *build_words(asked, student, px, 1, out), "--until", until
-        )
-        if code:
-            return 0
-    one = time.monotonic() - began
-    rest = left - (time.monotonic() - start)
-    return max(0, min(20, int((rest - one) / one) - QAT_EPOCHS))
 
 
 def run(log: Path, *words: str) -> int:
