@@ -22,14 +22,16 @@ import pytest
 from edgekd.core.errors import MissingExtra, RecipeError, StoreError, TrainingDiverged
 from edgekd.search import decisions, entrants, lease, ledger, plan, proposals, ranking, storage
 from edgekd.search.candidate import Candidate
-from edgekd.search.decisions import Decision, Situation
+from edgekd.search.decisions import Decision
 from edgekd.search.entrants import Entrant
+from edgekd.search.finishing import Finishing
 from edgekd.search.forecast import Forecast
 from edgekd.search.lease import Watch, WorkerId
 from edgekd.search.ledger import Kind, Ledger, Outcome, State, Task, Trial
 from edgekd.search.limits import Limits, Objective
 from edgekd.search.plan import Costs
 from edgekd.search.ranking import Scored
+from edgekd.search.situation import Situation
 from edgekd.search.worker import Check, Clock, Worker
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 EPOCHS = 20
 TEACHING, BESIDE_TRAINING = 200.0, 60.0  # seconds
 UNIT = 1.2e-7  # seconds of an epoch for each multiply-accumulate
+FINISHING = Finishing(EPOCHS, cuts=3, prune=5, qat=3)
+COSTS = Costs(UNIT, BESIDE_TRAINING, FINISHING)
 
 
 def forecast(student: str, px: int, macs: float, pruned: float = 0.0) -> Forecast:
@@ -57,7 +61,6 @@ EVERY = [
 ]
 FITTING = [each for each in EVERY if each.low_ms is not None and each.low_ms <= 4]
 ENTRANTS = entrants.of(FITTING, EVERY, Objective.ACCURACY)
-MACS = {each.candidate: each.macs for each in ENTRANTS}
 
 
 def memory() -> BaseStorage:
@@ -94,24 +97,19 @@ class Simulation:
             for n in range(self.workers)
         ]
         self.log: list[tuple[float, int, Task]] = []
-        self.now, self.plan = 0.0, plan.make(
-            self.budget - TEACHING, Costs(UNIT, BESIDE_TRAINING, 9), [*MACS.values()], EPOCHS,
-            self.workers,
-        )  # fmt: skip
+        self.now, self.plan = (
+            0.0,
+            plan.make(self.budget - TEACHING, COSTS, self.field, EPOCHS, self.workers),
+        )
 
     def situation(self, trials: Sequence[Trial]) -> Situation:
         assert self.plan is not None
-        costs = Costs(UNIT, BESIDE_TRAINING, 9)
         left = self.budget - self.now
-        return Situation(trials, self.field, self.plan, costs, left, self.workers, self.objective)
+        return Situation(trials, self.field, self.plan, COSTS, left, self.workers, self.objective)
 
     def decide(self, trials: Sequence[Trial]) -> Decision:
         first = decisions.before_plan(trials)
-        return (
-            decisions.decide(decisions.corrected(self.situation(trials)))
-            if first is None
-            else first
-        )
+        return decisions.decide(self.situation(trials).corrected()) if first is None else first
 
     def result(self, task: Task) -> Outcome:
         assert self.plan is not None
@@ -119,10 +117,16 @@ class Simulation:
             return Outcome(0.95, 0.9, TEACHING)
         macs = {each.candidate: each.macs for each in EVERY}
         epoch = UNIT * (macs[entrants.trunk(task.candidate)] + plan.BESIDE)
+        length = self.plan.epochs[-1]
+        cutting = FINISHING.fine_tuning(length, pruned=bool(task.candidate.pruned)) * epoch
         if task.kind is Kind.BUILD:
-            return Outcome(0.9, 0.9, BESIDE_TRAINING + 9 * epoch)
+            cut = Task(Kind.RUNG, task.candidate, len(self.plan.epochs))
+            trials = self.ledgers[0].trials()
+            done = any(each.task == cut and each.state is State.DONE for each in trials)
+            rest = FINISHING.int8(length) * epoch + (0.0 if done else cutting)
+            return Outcome(0.9, 0.9, BESIDE_TRAINING + rest)
         if task.rung == len(self.plan.epochs):  # cut and trained on
-            return Outcome(true_score(task.candidate), 0.9, 5 * epoch)
+            return Outcome(true_score(task.candidate), 0.9, cutting)
         end = self.plan.epochs[task.rung]
         epochs = end - (self.plan.epochs[task.rung - 1] if task.rung else 0)
         share = (end / self.plan.epochs[-1]) ** 0.3
@@ -225,14 +229,37 @@ def test_a_short_budget_narrows_the_choice_and_still_ends_in_time() -> None:
     assert last + done.result(task).seconds <= 500
 
 
+@pytest.mark.parametrize("budget", [500, 700, 1000, 1500, 2500])
+def test_the_training_behind_cuts_is_part_of_the_time(budget: float) -> None:
+    """All candidates are pruned, and each build ends in time, however short that is."""
+    cut = [each for each in FITTING if each.candidate.pruned]
+    done = Simulation(memory(), 1, budget, field=entrants.of(cut, EVERY, Objective.ACCURACY))
+    log = done.run()
+    assert done.built()
+    last, _, task = log[-1]
+    assert last + done.result(task).seconds <= budget
+
+
+def test_a_shorter_training_has_shorter_ones_behind_it() -> None:
+    """In proportion, at least one epoch, and not where the user has set the number."""
+    assert FINISHING.settings(EPOCHS) == {"prune.epochs": 5, "qat.epochs": 3}
+    assert FINISHING.settings(8) == {"prune.epochs": 2, "qat.epochs": 1}
+    assert FINISHING.settings(1) == {"prune.epochs": 1, "qat.epochs": 1}
+    fixed = dataclasses.replace(FINISHING, fixed=frozenset({"prune.epochs"}))
+    assert fixed.settings(1) == {"prune.epochs": 5, "qat.epochs": 1}
+    assert dataclasses.replace(FINISHING, qat=0).settings(8)["qat.epochs"] == 0
+
+
 def test_with_hardly_any_time_the_smallest_network_is_tried() -> None:
     """The estimates may be wrong: one candidate is begun, and half of the time is for its build."""
-    hurried = plan.make(60, Costs(UNIT, BESIDE_TRAINING, 9), [80e6, 5e6], EPOCHS, 1)
+    hurried = plan.make(60, COSTS, ENTRANTS, EPOCHS, 1)
     assert hurried is not None
-    assert (hurried.counts, hurried.largest) == ((1,), 5e6)
+    assert hurried.counts == (1,)
+    quickest = plan.fitting(ENTRANTS, COSTS, hurried.longest)
+    assert {each.macs for each in quickest} == {min(each.macs for each in ENTRANTS)}
     done = Simulation(memory(), 1, TEACHING + 60)
     assert [task.kind for _, _, task in done.run()] == [Kind.TEACHER, Kind.RUNG, Kind.BUILD]
-    assert plan.make(0, Costs(UNIT, BESIDE_TRAINING, 9), [5e6], EPOCHS, 1) is None
+    assert plan.make(0, COSTS, ENTRANTS, EPOCHS, 1) is None
 
 
 def test_a_failed_candidate_is_left_out() -> None:

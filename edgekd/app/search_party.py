@@ -17,7 +17,6 @@ from edgekd.core.errors import GateFailed
 from edgekd.core.records import present
 from edgekd.core.store import Store
 from edgekd.data import dataset_builder
-from edgekd.pipeline.build_costs import QAT_EPOCH
 from edgekd.pipeline.jobs import Job
 from edgekd.reporting.text import plural
 from edgekd.search import (
@@ -33,6 +32,7 @@ from edgekd.search import (
 )
 from edgekd.search.candidate import Candidate
 from edgekd.search.finalist import About
+from edgekd.search.finishing import Finishing
 from edgekd.search.ledger import Kind, Ledger, State, Trial
 from edgekd.search.limits import Objective
 from edgekd.search.plan import Plan
@@ -95,7 +95,6 @@ class Party:
         found = prepared.found
         likely = entrants.likely(found.reach.within, prepared.asked.limits)
         field = entrants.of(likely, found.forecasts[prepared.devices[0].name], objective)
-        prunes = any(member.candidate.pruned for each in field for member in each.members)
         images = dataset_builder.training_images(
             prepared.job.source.items(), settings.data, settings.seed
         )
@@ -103,9 +102,8 @@ class Party:
             entrants=field,
             limits=prepared.asked.limits,
             objective=objective,
-            epochs=settings.distil.epochs,
+            finishing=Finishing.of(settings),
             fewest=rung.fewest_epochs(images, settings.distil.batch),
-            tail=settings.qat.epochs * QAT_EPOCH + (settings.prune.epochs if prunes else 0),
             images=images,
             workers=prepared.asked.workers,
             seed=settings.seed,
@@ -130,7 +128,8 @@ class Party:
         teaching = self.work.teaching
         values = {**candidate.settings, **(teaching.settings if teaching else {})}
         if self.work.plan is not None:
-            values["distil.epochs"] = self.work.plan.epochs[-1]
+            epochs = self.work.plan.epochs[-1]
+            values |= {"distil.epochs": epochs, **self.work.terms.finishing.settings(epochs)}
         job = self.prepared.job
         settings = recipe.changed(job.recipe, values)
         profile = device_profiles.load_profile(self.prepared.asked.profile)

@@ -12,7 +12,6 @@ from edgekd.core.records import UNSET, from_json
 from edgekd.evaluation.accuracy_record import Figures
 from edgekd.search import decisions, entrants, finalist, front, ranking, search_rows
 from edgekd.search.candidate import Candidate
-from edgekd.search.decisions import Situation
 from edgekd.search.forecast import Forecast
 from edgekd.search.ledger import Kind, State, Trial
 from edgekd.search.limits import Objective
@@ -32,6 +31,7 @@ from edgekd.search.record import (
     TrialRow,
     TrialState,
 )
+from edgekd.search.situation import Situation
 
 _STATES = {
     State.WAITING: TrialState.WAITING,
@@ -271,10 +271,10 @@ def _choice(
 def _correlation(situation: Situation) -> RankCorrelation | msgspec.UnsetType:
     """Spearman's rho of the first and the last rung, over the candidates that reached both."""
     last = len(situation.plan.epochs) - 1
-    first = {each.candidate: each.value for each in decisions.scores(
-        situation.on(Kind.RUNG, 0), situation)}  # fmt: skip
-    final = {each.candidate: each.value for each in decisions.scores(
-        situation.on(Kind.RUNG, last), situation)}  # fmt: skip
+    first, final = (
+        {each.candidate: each.value for each in situation.scores(situation.on(Kind.RUNG, rung))}
+        for rung in (0, last)
+    )
     both = [each for each in final if each in first]
     if last == 0 or len(both) < 3:
         return UNSET

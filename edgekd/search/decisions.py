@@ -16,41 +16,12 @@ from edgekd.search import proposals, ranking
 from edgekd.search.candidate import Candidate
 from edgekd.search.entrants import Entrant
 from edgekd.search.ledger import ENDED_WELL, Kind, State, Task, Trial, given_up
-from edgekd.search.limits import Objective
-from edgekd.search.plan import Costs, Plan
 from edgekd.search.ranking import Scored
+from edgekd.search.situation import Situation
 
 TEACHER = Task(Kind.TEACHER)
 # Candidates that are built before a search gives up on finding one that keeps limits and gates.
 MOST_BUILDS = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class Situation:
-    """All that a decision rests on.
-
-    `left`: seconds until the deadline. `workers`: that work at present. `least_top1`: what a
-    candidate must reach on the validation images to stay within the drop that is allowed. `seed`:
-    of the sampler.
-    """
-
-    trials: Sequence[Trial]
-    entrants: Sequence[Entrant]
-    plan: Plan
-    costs: Costs
-    left: float
-    workers: int
-    objective: Objective
-    least_top1: float | None = None
-    seed: int = 0
-
-    def on(self, kind: Kind, rung: int = 0) -> list[Trial]:
-        """The trials of one kind and rung that were not lost, closed or failed."""
-        return [
-            each
-            for each in self.trials
-            if each.task.kind is kind and each.task.rung == rung and each.state in ENDED_WELL
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +39,6 @@ def before_plan(trials: Sequence[Trial]) -> Decision | None:
     if not teacher:
         return Decision(ended=True) if TEACHER in given_up(trials) else Decision((TEACHER,))
     return None if teacher[0].state is State.DONE else Decision()
-
-
-def corrected(now: Situation) -> Situation:
-    """The situation with what trials have measured, and without networks that are too large."""
-    field = [each for each in now.entrants if each.macs <= now.plan.largest]
-    costs = measured(now.trials, field, now.costs)
-    return dataclasses.replace(now, entrants=field, costs=costs)
 
 
 def decide(now: Situation) -> Decision:
@@ -101,11 +65,11 @@ def _rungs(now: Situation) -> tuple[tuple[Task, ...], bool]:
         if not closed:
             return (), False
         here, above = now.on(Kind.RUNG, rung), now.on(Kind.RUNG, rung + 1)
-        done = scores(here, now)
+        done = now.scores(here)
         running = len(here) - len(done)
         keep = max(_keep(now, rung, len(here)), len({each.task for each in above}))
         # Whatever the others at this rung reach, these stay among the best `keep`.
-        certain = ranking.by_promise(done)[: max(0, keep - running)]
+        certain = _promising(now, done, above)[: max(0, keep - running)]
         wanted = [Task(Kind.RUNG, each.candidate, rung + 1) for each in certain]
         if missing := _missing(now, wanted):
             return missing, False
@@ -116,6 +80,19 @@ def _rungs(now: Situation) -> tuple[tuple[Task, ...], bool]:
     missing = _missing(now, wanted)
     live = [each for each in now.on(Kind.RUNG, last + 1) if each.state is not State.DONE]
     return missing, not missing and not live
+
+
+def _promising(now: Situation, done: Sequence[Scored], above: Sequence[Trial]) -> list[Scored]:
+    """The candidates of a rung whose training and build can still end in time, the best first.
+
+    Where there is none, the one that takes the least time goes on. `above`: trials one rung up.
+    """
+    promoted = {each.task.candidate for each in above}
+    takes = {each.candidate: _build_seconds(now, Task(Kind.BUILD, each.candidate)) for each in done}
+    room = now.left * (1 - planning.SPARE)
+    order = ranking.by_promise(done)
+    found = [each for each in order if each.candidate in promoted or takes[each.candidate] <= room]
+    return found or sorted(order, key=lambda each: takes[each.candidate])[:1]
 
 
 def _missing(now: Situation, wanted: Sequence[Task]) -> tuple[Task, ...]:
@@ -151,7 +128,7 @@ def _further(now: Situation) -> Task | None:
         return missing[0]
     if _closed(now) or any(each.state is State.WAITING for each in now.on(Kind.RUNG)):
         return None
-    known = {each.candidate: each.value for each in scores(now.on(Kind.RUNG), now)}
+    known = {each.candidate: each.value for each in now.scores(now.on(Kind.RUNG))}
     tried = _tried(now)
     chosen = proposals.propose(now.entrants, tried, known, now.seed * 1000 + len(tried))
     return None if chosen is None else Task(Kind.RUNG, chosen.candidate)
@@ -188,16 +165,29 @@ def _steps(epochs: Sequence[int], rung: int) -> tuple[int, ...]:
 
 
 def _pruned(now: Situation) -> list[Task]:
-    """The tasks that cut the best networks, where candidates of them are pruned."""
-    last = len(now.plan.epochs) - 1
-    members = {each.candidate: each.members for each in now.entrants}
-    best = ranking.by_promise(scores(now.on(Kind.RUNG, last), now))[: planning.FINALISTS]
-    return [
-        Task(Kind.RUNG, member.candidate, last + 1)
-        for each in best
-        for member in members.get(each.candidate, ())
-        if member.candidate.pruned
-    ]
+    """The tasks that cut the best networks, where candidates of them are pruned.
+
+    A cut takes several epochs of fine-tuning. What has no time before the builds is left out: the
+    build of a candidate then cuts it.
+    """
+    members = {each.candidate: each for each in now.entrants}
+    best = ranking.by_promise(now.scores(now.on(Kind.RUNG, now.pruning - 1)))
+    begun = {each.task for each in now.on(Kind.RUNG, now.pruning)}
+    room = now.left * (1 - planning.SPARE) - _finishing(now, tuned=True)
+    found: list[Task] = []
+    for each in best[: planning.FINALISTS]:
+        entrant = members.get(each.candidate)
+        for member in entrant.members if entrant else ():
+            if not member.candidate.pruned:
+                continue
+            task = Task(Kind.RUNG, member.candidate, now.pruning)
+            if task not in begun:
+                assert entrant is not None
+                room -= now.costs.fine_tuning(entrant, now.epochs) / now.workers
+                if room < 0:
+                    return found
+            found.append(task)
+    return found
 
 
 # --- whole builds ---------------------------------------------------------------------------------
@@ -226,8 +216,8 @@ def finalists(now: Situation) -> list[Scored]:
     """All candidates with a score, in the order in which they are built."""
     best: dict[Candidate, Scored] = {}
     for rung in range(len(now.plan.epochs) + 1):
-        best |= {each.candidate: each for each in scores(now.on(Kind.RUNG, rung), now)}
-    last = len(now.plan.epochs) - 1
+        best |= {each.candidate: each for each in now.scores(now.on(Kind.RUNG, rung))}
+    last = now.pruning - 1
     whole = []
     for each in best.values():
         # A candidate that is yet to be pruned was not scored at its own size.
@@ -242,41 +232,48 @@ def finalists(now: Situation) -> list[Scored]:
 
 def _build_seconds(now: Situation, task: Task) -> float:
     """The time that a whole build is expected to take, with the training that is left to do."""
-    trained = max(
-        (
-            now.plan.epochs[min(each.task.rung, len(now.plan.epochs) - 1)]
-            for each in now.trials
-            if each.task.candidate == task.candidate
-            and each.task.kind is Kind.RUNG
-            and each.state is State.DONE
-        ),
-        default=0,
-    )
-    macs = {each.candidate: each.macs for each in now.entrants}
-    size = macs.get(task.candidate, max(macs.values())) if task.candidate else 0.0
-    return now.costs.whole(size, now.plan.epochs[-1] - trained)
+    done = [
+        each.task.rung
+        for each in now.trials
+        if each.task.candidate == task.candidate
+        and each.task.kind is Kind.RUNG
+        and each.state is State.DONE
+    ]
+    trained = max((now.plan.epochs[min(rung, now.pruning - 1)] for rung in done), default=0)
+    found = {member.candidate: each for each in now.entrants for member in each.members}
+    entrant = found.get(task.candidate) if task.candidate else None
+    if entrant is None:
+        entrant = max(now.entrants, key=now.costs.epoch)
+    pruned = task.candidate is None or bool(task.candidate.pruned)
+    whole = not now.costs.finishing.fine_tuning(now.epochs, pruned=pruned)
+    rest = (now.epochs - trained) * now.costs.epoch(entrant)
+    return rest + now.costs.finish(entrant, now.epochs, tuned=whole or now.pruning in done)
 
 
 def reserve(now: Situation) -> float:
-    """Seconds to keep for whole builds.
-
-    Until networks are promoted those of middling size are reckoned with, and then the largest.
-    """
-    top = max((rung for rung in range(len(now.plan.epochs)) if now.on(Kind.RUNG, rung)), default=0)
-    sizes = _sizes(now, top)
-    size = max(sizes) if top else statistics.fmean(sizes)
-    wanted = planning.reserved(now.costs, size, now.workers, now.left)
+    """Seconds to keep for whole builds: with their fine-tuning, until the rung of that begins."""
+    wanted = _finishing(now, tuned=bool(now.on(Kind.RUNG, now.pruning)))
     return min(wanted, now.plan.most_reserve)
 
 
-def _sizes(now: Situation, rung: int) -> list[float]:
-    """Multiply-accumulates of the networks at a rung; at the first, also of those that may come."""
+def _finishing(now: Situation, tuned: bool) -> float:
+    """Seconds for the whole builds of the finalists. `tuned`: without their fine-tuning.
+
+    Until networks are promoted those of middling size are reckoned with, and then the largest.
+    """
+    top = max((rung for rung in range(now.pruning) if now.on(Kind.RUNG, rung)), default=0)
+    each = [now.costs.finish(one, now.epochs, tuned) for one in _at(now, top)]
+    return planning.reserved(max(each) if top else statistics.fmean(each), now.workers, now.left)
+
+
+def _at(now: Situation, rung: int) -> list[Entrant]:
+    """The candidates at a rung; at the first, also those that may come."""
     here = {each.task.candidate for each in now.on(Kind.RUNG, rung)}
-    found = [each.macs for each in now.entrants if each.candidate in here]
+    found = [each for each in now.entrants if each.candidate in here]
     if rung == 0 and not now.on(Kind.RUNG, 1):
-        untried = [each.macs for each in now.entrants if each.candidate not in here]
+        untried = [each for each in now.entrants if each.candidate not in here]
         found += untried[: max(0, now.plan.first - len(found))]
-    return found or [now.plan.largest]
+    return found or [*now.entrants]
 
 
 def _room(now: Situation) -> float:
@@ -284,44 +281,6 @@ def _room(now: Situation) -> float:
     return now.left * (1 - planning.SPARE) - reserve(now)
 
 
-# --- what trials tell -----------------------------------------------------------------------------
-
-
-def scores(trials: Sequence[Trial], now: Situation) -> list[Scored]:
-    """The scores of finished trials. A candidate has at most one at a rung."""
-    forecasts = {member.candidate: member for each in now.entrants for member in each.members}
-    found = []
-    for each in trials:
-        candidate, outcome = each.task.candidate, each.outcome
-        if candidate is None or outcome is None or candidate not in forecasts:
-            continue
-        cost = ranking.cost(forecasts[candidate], now.objective)
-        found.append(Scored(candidate, outcome.value, outcome.top1, each.task.rung, cost))
-    return found
-
-
 def _epoch(now: Situation) -> float:
     """Seconds of an epoch of a network of middling size among those that take part."""
-    return now.costs.epoch(statistics.fmean(_sizes(now, 0)))
-
-
-def measured(trials: Sequence[Trial], entrants: Sequence[Entrant], guess: Costs) -> Costs:
-    """The costs, as far as trials have measured them."""
-    macs = {each.candidate: each.macs for each in entrants}
-    seconds = units = 0.0
-    for each in trials:
-        if each.outcome is None or each.task.kind is not Kind.RUNG or not each.outcome.epochs:
-            continue
-        if each.task.candidate in macs:
-            seconds += each.outcome.seconds
-            units += each.outcome.epochs * (macs[each.task.candidate] + planning.BESIDE)
-    costs = dataclasses.replace(guess, unit=seconds / units) if units else guess
-    built = [
-        each.outcome.seconds
-        - (costs.tail + each.outcome.epochs) * costs.epoch(macs[each.task.candidate])
-        for each in trials
-        if each.task.kind is Kind.BUILD and each.outcome and each.task.candidate in macs
-    ]
-    # A build that came from the store took no time, and tells nothing.
-    longest = max((took for took in built if took > 0), default=0.0)
-    return dataclasses.replace(costs, build=longest) if longest else costs
+    return statistics.fmean(now.costs.epoch(each) for each in _at(now, 0))

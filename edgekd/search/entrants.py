@@ -33,6 +33,11 @@ class Entrant:
         """The candidate that stands for the training in trials."""
         return self.members[0].candidate
 
+    @property
+    def pruned(self) -> bool:
+        """Whether a candidate that may come of it is pruned."""
+        return any(member.candidate.pruned for member in self.members)
+
 
 def trunk(candidate: Candidate) -> Candidate:
     """The unpruned int8 candidate with the same float training."""

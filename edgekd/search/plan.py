@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 
 from edgekd.search import rung
+from edgekd.search.entrants import Entrant
+from edgekd.search.finishing import Finishing
 
 # Of the candidates at a rung, one in so many goes on to the next one.
 KEEP_ONE_IN = rung.FACTOR
@@ -36,21 +39,34 @@ class Costs:
     """What work takes on one worker, in seconds.
 
     `unit`: an epoch of float training, for each multiply-accumulate of an image. `build`: a whole
-    build beside its training: conversion, certificate, benchmark, bundle. `tail`: the epochs of
-    float training that pruning and quantization-aware training of a finalist amount to.
+    build beside its training: conversion, certificate, benchmark, bundle. `finishing`: the training
+    of a finalist behind its float training.
     """
 
     unit: float
     build: float
-    tail: float
+    finishing: Finishing
 
-    def epoch(self, macs: float) -> float:
-        """One epoch of a network."""
-        return self.unit * (macs + BESIDE)
+    def epoch(self, entrant: Entrant) -> float:
+        """One epoch of float training."""
+        return self.unit * (entrant.macs + BESIDE)
 
-    def whole(self, macs: float, epochs: float) -> float:
-        """The whole build of a finalist that has `epochs` of float training before it."""
-        return self.build + (epochs + self.tail) * self.epoch(macs)
+    def fine_tuning(self, entrant: Entrant, epochs: int) -> float:
+        """The fine-tuning behind `epochs` of float training, of a pruned candidate if any is."""
+        tuning = self.finishing.fine_tuning(epochs, pruned=entrant.pruned)
+        return tuning * self.epoch(entrant)
+
+    def finish(self, entrant: Entrant, epochs: int, tuned: bool = False) -> float:
+        """The whole build of a finalist that has all its `epochs` of float training.
+
+        `tuned`: whether its fine-tuning is done, too, or none is needed.
+        """
+        int8 = self.finishing.int8(epochs) * self.epoch(entrant)
+        return self.build + int8 + (0.0 if tuned else self.fine_tuning(entrant, epochs))
+
+    def whole(self, entrant: Entrant, epochs: int) -> float:
+        """The build of a candidate without any training before."""
+        return self.finish(entrant, epochs) + epochs * self.epoch(entrant)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +75,8 @@ class Plan:
 
     `epochs`: of training at each rung, in all. `first`: candidates at the first rung. `seconds`:
     planned for the rungs. `reserve`: seconds that are kept for the whole builds of the finalists.
-    At most `most_reserve` is kept, half of the time. `largest`: multiply-accumulates of the largest
-    network that the time allows to train.
+    At most `most_reserve` is kept, half of the time. `longest`: seconds that the shortest training
+    and the build of a candidate may take; others take no part.
     """
 
     epochs: tuple[int, ...]
@@ -68,7 +84,7 @@ class Plan:
     seconds: float
     reserve: float
     most_reserve: float
-    largest: float
+    longest: float
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -128,30 +144,23 @@ def most_kept(room: float, ended: int, epochs: Sequence[int], epoch: float, work
 def make(
     left: float,
     costs: Costs,
-    macs: Sequence[float],
+    entrants: Sequence[Entrant],
     whole: int,
     workers: int,
     fewest: int = 1,
 ) -> Plan | None:
     """The plan for the time `left`, in seconds, or None where nothing is left.
 
-    `macs`: of the candidates, in the order in which they are tried. `whole`: epochs of a whole
-    training, which the plan may shorten. `fewest`: epochs of the first rung, at least.
+    `entrants`: in the order in which they are tried. `whole`: epochs of a whole training, which the
+    plan may shorten. `fewest`: epochs of the first rung, at least.
     """
     best: Plan | None = None
     room = left * (1 - SPARE)
     shortest = min(whole, FEWEST_EPOCHS)
-    largest = next(
-        (
-            each
-            for each in sorted(macs, reverse=True)
-            if costs.whole(each, shortest) <= LARGEST * room
-        ),
-        min(macs),
-    )
-    field = [each for each in macs if each <= largest]
+    field = fitting(entrants, costs, LARGEST * room)
+    longest = max(LARGEST * room, *(shortest_build(each, costs) for each in field))
     for asked in sorted({*range(whole, shortest, -max(1, whole // 10)), shortest}, reverse=True):
-        plan = _of_lengths(rung.lengths(asked, fewest), room, costs, field, workers)
+        plan = _of_lengths(rung.lengths(asked, fewest), room, longest, costs, field, workers)
         if plan is None:
             continue
         if plan.first >= min(WANTED, len(field)):
@@ -159,39 +168,61 @@ def make(
         if best is None or plan.first > best.first:
             best = plan
     for asked in range(shortest - 1, 0, -1):
-        best = best or _of_lengths(rung.lengths(asked, fewest), room, costs, field, workers)
-    return best or _hurried(room, costs, min(macs), shortest)
+        lengths = rung.lengths(asked, fewest)
+        best = best or _of_lengths(lengths, room, longest, costs, field, workers)
+    return best or _hurried(room, costs, field, shortest)
 
 
-def _hurried(room: float, costs: Costs, macs: float, epochs: int) -> Plan | None:
-    """The smallest network alone, where the estimates leave no time even for it.
+def shortest_build(entrant: Entrant, costs: Costs) -> float:
+    """Seconds of the build of a candidate with the shortest training."""
+    return costs.whole(entrant, min(FEWEST_EPOCHS, costs.finishing.epochs))
+
+
+def fitting(entrants: Sequence[Entrant], costs: Costs, longest: float) -> list[Entrant]:
+    """Who takes part: whose shortest training and build take at most `longest` seconds.
+
+    The one that takes the least time always does.
+    """
+    found = [each for each in entrants if shortest_build(each, costs) <= longest]
+    return found or [min(entrants, key=lambda each: shortest_build(each, costs))]
+
+
+def _hurried(room: float, costs: Costs, field: Sequence[Entrant], epochs: int) -> Plan | None:
+    """The quickest network alone, where the estimates leave no time even for it.
 
     They may be wrong, and what is trained until the time is up is kept.
     """
-    took = epochs * costs.epoch(macs)
-    return Plan((epochs,), 1, took, room / 2, room / 2, macs) if room > 0 else None
+    quickest = min(field, key=costs.epoch)
+    took = epochs * costs.epoch(quickest)
+    longest = shortest_build(quickest, costs)
+    return Plan((epochs,), 1, took, room / 2, room / 2, longest) if room > 0 else None
 
 
 def _of_lengths(
-    epochs: tuple[int, ...], room: float, costs: Costs, macs: Sequence[float], workers: int
+    epochs: tuple[int, ...],
+    room: float,
+    longest: float,
+    costs: Costs,
+    field: Sequence[Entrant],
+    workers: int,
 ) -> Plan | None:
-    first = len(macs)
+    first = len(field)
     for _ in range(3):  # fewer candidates are other ones: their mean changes
-        tried = macs[: max(1, first)]
-        mean = sum(tried) / len(tried)
-        epoch, reserve = costs.epoch(mean), reserved(costs, mean, workers, room)
-        first = most_first(room - reserve, epochs, epoch, workers, len(macs))
+        tried = field[: max(1, first)]
+        epoch = statistics.fmean(costs.epoch(each) for each in tried)
+        one = statistics.fmean(costs.finish(each, epochs[-1]) for each in tried)
+        reserve = reserved(one, workers, room)
+        first = most_first(room - reserve, epochs, epoch, workers, len(field))
     if not first:
         return None
     wall = seconds(counts(first, len(epochs)), epochs, epoch, workers)
-    return Plan(epochs, first, wall, reserve, room / 2, max(macs))
+    return Plan(epochs, first, wall, reserve, room / 2, longest)
 
 
-def reserved(costs: Costs, macs: float, workers: int, left: float) -> float:
-    """Seconds to keep for the whole builds of the finalists, whose networks have `macs`.
+def reserved(one: float, workers: int, left: float) -> float:
+    """Seconds to keep for the whole builds of the finalists, each of which takes `one`.
 
     Where two builds would take more than half of the time that is `left`, it is kept for one.
     """
-    one = costs.whole(macs, 0)
     every = math.ceil(FINALISTS / workers) * one
     return every if every <= left / 2 else one

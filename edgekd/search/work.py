@@ -16,13 +16,15 @@ from edgekd.evaluation.accuracy_record import Figures
 from edgekd.search import decisions, finalist, rung, shared_teacher
 from edgekd.search import plan as planning
 from edgekd.search.candidate import Candidate
-from edgekd.search.decisions import Decision, Situation
+from edgekd.search.decisions import Decision
 from edgekd.search.entrants import Entrant
+from edgekd.search.finishing import Finishing
 from edgekd.search.ledger import Kind, Ledger, Outcome, State, Trial
 from edgekd.search.limits import Limits, Objective
 from edgekd.search.plan import Costs, Plan
 from edgekd.search.record import FinalistRow
 from edgekd.search.shared_teacher import Teaching
+from edgekd.search.situation import Situation
 from edgekd.search.worker import Check
 
 if TYPE_CHECKING:
@@ -37,17 +39,16 @@ BUILD = 60.0
 class Terms:
     """What a search is about.
 
-    `epochs`: of a whole training, at most. `fewest`: of the first rung, at least. `tail`: epochs of
-    float training that the pruning and the quantization-aware training of a finalist take as long
-    as. `images`: for training. `teacher_sides`: of the teacher's input, as `shared_teacher.sizes`.
+    `finishing`: how long a whole training is, at most, and what comes behind it. `fewest`: epochs
+    of the first rung, at least. `images`: for training. `teacher_sides`: of the teacher's input, as
+    `shared_teacher.sizes`.
     """
 
     entrants: tuple[Entrant, ...]
     limits: Limits
     objective: Objective
-    epochs: int
+    finishing: Finishing
     fewest: int
-    tail: float
     images: int
     workers: int
     seed: int
@@ -127,7 +128,7 @@ class SearchWork:
         situation = self.situation(trials)
         if situation is None:
             return Decision(ended=True)
-        situation = decisions.corrected(situation)
+        situation = situation.corrected()
         self._reserve = decisions.reserve(situation)
         return decisions.decide(situation)
 
@@ -157,7 +158,7 @@ class SearchWork:
 
     def _costs(self, teacher: Json) -> Costs:
         """What work is expected to cost before a trial was measured."""
-        return Costs(teacher["unit"], BUILD, self.terms.tail)
+        return Costs(teacher["unit"], BUILD, self.terms.finishing)
 
     def _planned(self, teacher: Json) -> Plan | None:
         """The plan that the study remembers; the first worker to see the teacher ready makes it.
@@ -166,10 +167,14 @@ class SearchWork:
         """
         if (kept := self.ledger.fact(PLAN)) is None:
             left = self._span.end - max(self._span.start, teacher["ended"])
-            macs = [each.macs for each in self.terms.entrants]
-            costs = self._costs(teacher)
+            terms = self.terms
             made = planning.make(
-                left, costs, macs, self.terms.epochs, self.terms.workers, self.terms.fewest
+                left,
+                self._costs(teacher),
+                terms.entrants,
+                terms.finishing.epochs,
+                terms.workers,
+                terms.fewest,
             )
             if made is None:
                 return None
