@@ -28,7 +28,6 @@ from edgekd.networks import (
     factorising,
     low_rank,
     low_rank_plan,
-    pruning_check,
     weight_files,
     widths,
 )
@@ -115,13 +114,6 @@ def test_prices_are_those_of_the_check() -> None:
         assert WIDE.ms(layer_prices.of(profile)) == pytest.approx(known.one(work))
     with pytest.raises(RecipeError, match=r"latency model of host.* profiles fit host"):
         layer_prices.of(load_profile("host"))
-
-
-def test_a_device_without_a_gain_is_refused_before_training() -> None:
-    spec = model_specs.spec("mobilenetv2_035")
-    with pytest.raises(GateFailed, match=r"low_rank 0\.5 divides no layer"):
-        pruning_check.check(spec, PruneConfig(low_rank=0.5), 512, 32, 2, PRICES)
-    pruning_check.check(spec, PruneConfig(low_rank=0.5), 8, 32, 2, PRICES)
 
 
 # The pair -----------------------------------------------------------------------------------------
@@ -216,7 +208,7 @@ class Kept(MemoryCheckpoint):
 
 
 def test_the_stage_continues_where_it_stopped() -> None:
-    """From every checkpoint of a build with a cut and pairs, to the same network."""
+    """From every checkpoint since the pairs were made behind a cut, to the same network."""
     dataset = dataset_builder.build_dataset(PhantomSource(100, 40), DataConfig())
     spec = model_specs.spec(STUDENT)
     options = {"num_classes": len(dataset.classes)}
@@ -269,6 +261,18 @@ def test_a_recipe_without_pairs_keeps_its_key() -> None:
     assert held["config"]["low_rank"] == 0.5
 
 
+def test_a_build_knows_its_pairs_before_it_trains() -> None:
+    sets = ["distil.student=mobilenetv2_050", "data.input_px=96", "prune.low_rank=0.5"]
+    source, device = PhantomSource(80, 32), load_profile("pi4")
+    known = Job(recipe.load(None, sets), device, source).low_rank
+    assert str(known).startswith("prune.low_rank 0.5: 2 of 35 pointwise layers become two, predict")
+    sets += ["prune.multiple=512"]
+    with pytest.raises(GateFailed, match="divides no layer"):
+        _ = Job(recipe.load(None, sets), device, source).low_rank
+    sets += ["prune.ratio=0.3", "prune.scope=isomorphic"]  # trained weights decide
+    assert Job(recipe.load(None, sets), device, source).low_rank is None
+
+
 def test_a_device_without_measurements_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,7 +306,7 @@ def test_the_check_predicts_what_the_plan_says() -> None:
     saved = sum(row.ms_before - row.ms for row in block.pairs)
     assert before - after == pytest.approx(saved, rel=1e-3)
     said = [f"{about} {text}" for about, text in terminal_check._lines(check)]
-    assert any(line.startswith("low rank 2 of 35 pointwise layers") for line in said)
+    assert any(line.startswith("low rank prune.low_rank 0.5: 2 of 35 pointwise") for line in said)
     # Nothing is wide enough at a multiple of 512, and no channels are cut either.
     alone = recipe.load(None, [*sets, "prune.multiple=512"])
     refused = student_check.check_recipe(alone, load_profile("pi4"))

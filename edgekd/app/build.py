@@ -237,8 +237,9 @@ def build(
             checked = _checked(job, out / "check.json")
             store.publish("check.json", facts_json(to_json(checked)))
             build_gate.refuse(checked)
-            if cut := job.latency_cut:
-                progress(Note(f"edgekd: {cut}"))
+            for pruned in (job.latency_cut, job.low_rank):
+                if pruned:
+                    progress(Note(f"edgekd: {pruned}"))
         timed = _timed(job, store, until, progress, since)
         if timed is None:
             done = _stages(job, store, until, progress)

@@ -163,7 +163,6 @@ def check_files(job: Job, waiting: Sequence[Stage]) -> None:
                     settings.multiple,
                     job.recipe.data.input_px,
                     job.classes,
-                    settings.prices,
                 )
 
 

@@ -251,6 +251,15 @@ class LowRankBlock(Record, frozen=True):
     after: Prediction
     notes: list[str]
 
+    def __str__(self) -> str:
+        """In one line."""
+        total = len(self.pairs) + sum(self.kept_whole.values())
+        layers = f"{len(self.pairs)} of {total} pointwise layers become two"
+        told = f"prune.low_rank {self.share:g}: {layers}"
+        if self.before.latency_ms is None or self.after.latency_ms is None:
+            return told
+        return f"{told}, predicted {self.before.spoken} without and {self.after.spoken} with that"
+
 
 class CompiledBlock(Record, frozen=True):
     """What stands in a compiled Edge TPU file.

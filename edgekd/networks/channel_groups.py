@@ -17,7 +17,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd.core.artifacts import Json
 from edgekd.core.errors import UnsupportedNetwork
-from edgekd.networks import light_imports, low_rank, network_size, watching, widths
+from edgekd.networks import (
+    light_imports,
+    low_rank,
+    memory_format,
+    network_size,
+    watching,
+    widths,
+)
 from edgekd.networks.pruning_plan import Group, Layer, Member, Plan, Side
 
 with light_imports.kept_out():  # it imports torchvision
@@ -134,7 +141,10 @@ def cut(found: Survey, plan: Plan, model: nn.Module) -> None:
         found.graph.get_pruning_group(root.layer, root.cut, list(channels)).prune()
     for parameter in model.parameters():
         parameter.grad = None
-    model.to(memory_format=torch.channels_last)
+        # With the strides of a newly built network, so that it computes the same, bit by bit, when
+        # it is built again from its widths.
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    memory_format.channels_last(model)
 
 
 def outcome(before: Survey, pruned: nn.Module) -> list[dict[str, Json]]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from edgekd.core.errors import RecipeError
+from edgekd.networks import memory_format
 
 KEY = "low_rank"
 # The names of the two layers, within the name of the layer that they replace.
@@ -87,7 +87,7 @@ def pair(layer: Layer, rank: int) -> nn.Sequential:
 
 def put(model: nn.Module, name: str, made: nn.Sequential) -> None:
     """Put a pair in the place of a layer."""
-    model.set_submodule(name, made.to(memory_format=torch.channels_last))
+    model.set_submodule(name, memory_format.channels_last(made))
 
 
 def whole_name(name: str) -> str:

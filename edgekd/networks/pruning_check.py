@@ -14,38 +14,24 @@ from edgekd.networks import (
     builders,
     channel_groups,
     network_size,
-    planned_ranks,
     pruning_plan,
 )
-from edgekd.networks.low_rank_plan import LayerPrices, check_gains
 from edgekd.networks.network_size import Size
 from edgekd.networks.pruning_plan import Limits, Plan
 from edgekd.settings.compression_settings import PruneConfig
 from edgekd.settings.model_specs import CHANNELS, ModelSpec
 
 
-def check(
-    model: ModelSpec,
-    config: PruneConfig,
-    multiple: int,
-    px: int,
-    classes: int,
-    prices: LayerPrices | None = None,
-) -> None:
+def check(model: ModelSpec, config: PruneConfig, multiple: int, px: int, classes: int) -> None:
     """Plan the whole cut on a student with random weights, and throw the plan away.
 
     Where channels compete within their group, the number that each group loses does not depend on
     the weights. Groups of one shape that compete with each other (scope "isomorphic") are not
     checked. The real plan may leave more channels whole than this one, since losses can read them.
 
-    Where no channels are cut, low-rank pairs alone have to gain on the device.
-
-    `multiple`: widths are rounded to it. `prices`: of layers, for low-rank pairs. Raises GateFailed
-    when the target cannot be reached or nothing falls, and UnsupportedNetwork for a network that
-    cannot be traced.
+    `multiple`: widths are rounded to it. Raises GateFailed when the target cannot be reached or
+    nothing falls, and UnsupportedNetwork for a network that cannot be traced.
     """
-    if prices is not None and not config.cuts:
-        check_gains(planned_ranks.planned(model, config, multiple, px, classes, prices))
     if not config.cuts or config.scope != "local":
         return
     with torch.random.fork_rng(devices=[]):

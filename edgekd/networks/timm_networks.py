@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from edgekd.core.errors import RecipeError, UnknownName, WeightsError
-from edgekd.networks import hub_weights, low_rank, student_edits, token_pooling, widths
+from edgekd.networks import (
+    hub_weights,
+    low_rank,
+    memory_format,
+    student_edits,
+    token_pooling,
+    widths,
+)
 from edgekd.networks.timm_library import timm
 from edgekd.networks.weight_files import State, about, from_package, read_weights
 from edgekd.settings import model_specs
@@ -66,18 +73,7 @@ def _edited(model: nn.Module, options: Options) -> nn.Module:
     widths.apply(model, options.get(widths.KEY, {}))
     low_rank.apply(model, options.get(low_rank.KEY, {}))
     token_pooling.apply(model, options.get(token_pooling.KEY, ""))
-    return _channels_last(model.eval())
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    """The model with its weights of four axes in channels_last memory format.
-
-    `Module.to` refuses a network that has weights of five axes, too, such as timm's LambdaNetworks.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return model
+    return memory_format.channels_last(model.eval())
 
 
 def reparameterised(model: nn.Module) -> nn.Module:

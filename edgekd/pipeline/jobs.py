@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.assessment.check_record import LatencyCut
+from edgekd.assessment.check_record import LatencyCut, LowRankBlock
 from edgekd.core.context import Hardware
 from edgekd.core.errors import WeightsError
 from edgekd.core.files import reason
@@ -24,7 +24,7 @@ from edgekd.pipeline.stage_keys import version
 from edgekd.settings import model_specs
 from edgekd.settings.device_profiles import DeviceProfile
 from edgekd.settings.model_specs import ModelSpec
-from edgekd.settings.recipe import ConvertConfig, Recipe, TeacherConfig, ViewsConfig
+from edgekd.settings.recipe import ConvertConfig, Recipe, TeacherConfig, ViewsConfig, changed
 
 # A pretrained teacher sees images of 1.5 times the student's side: a ViT's cost grows with the
 # square of the side.
@@ -178,6 +178,26 @@ class Job:
         from edgekd.assessment import latency_cut  # numpy, for such builds alone
 
         return latency_cut.planned(self.student, self.recipe, self.profile, self.classes)
+
+    @functools.cached_property
+    def low_rank(self) -> LowRankBlock | None:
+        """The pairs that `prune.low_rank` makes, or None where it is 0, or where trained weights
+        decide the widths.
+
+        Raises what `edgekd.assessment.low_rank_check.block` raises.
+        """
+        config = self.recipe.prune
+        if not config.low_rank or self.given or not self.labelled:
+            return None
+        if config.cuts and config.scope != "local":
+            return None
+        from edgekd.assessment import low_rank_check  # numpy, for such builds alone
+
+        cut, settings = self.latency_cut, self.recipe
+        if cut is not None:
+            goals = {"prune.target_latency": "", "prune.ratio": cut.ratio}
+            settings = changed(settings, goals)
+        return low_rank_check.block(settings, self.student, self.profile, self.classes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -187,10 +187,7 @@ def _latency(what: str, predicted: Prediction) -> Iterator[Line]:
 
 def _pairs(block: LowRankBlock) -> Iterator[Line]:
     """The low-rank pairs, those that save most first, and how many layers are none."""
-    before, after = block.before.latency_ms, block.after.latency_ms
-    total = len(block.pairs) + sum(block.kept_whole.values())
-    times = "" if before is None or after is None else f": {before:.3g} -> {after:.3g} ms"
-    yield "low rank", f"{len(block.pairs)} of {total} pointwise layers become two{times}"
+    yield "low rank", safe(str(block))
     for row in sorted(block.pairs, key=lambda row: row.ms - row.ms_before)[:PAIRS]:
         shape = f"{row.inputs} -> {row.rank} -> {row.outputs}"
         yield "", f"{safe(row.layer)} {shape}, {row.ms_before:.3g} -> {row.ms:.3g} ms"
