@@ -20,16 +20,14 @@ PRUNE, QAT = "prune.epochs", "qat.epochs"
 class Finishing:
     """How long finalists are trained behind `epochs` of float training, which the recipe asks for.
 
-    `cuts`: fine-tunings of a candidate that is pruned, of `prune` epochs each. `others`:
-    fine-tunings of every candidate. `qat`: epochs in int8. `fixed`: which of PRUNE and QAT the user
-    has set; they stay.
+    `cuts`: fine-tunings of a candidate that is pruned, of `prune` epochs each. `qat`: epochs in
+    int8. `fixed`: which of PRUNE and QAT the user has set; they stay.
     """
 
     epochs: int
     cuts: int
     prune: int
     qat: int
-    others: int = 0
     fixed: frozenset[str] = frozenset()
 
     @classmethod
@@ -40,7 +38,6 @@ class Finishing:
             recipe.prune.steps,
             recipe.prune.epochs,
             recipe.qat.epochs,
-            int(bool(recipe.prune.low_rank)),
             frozenset({PRUNE, QAT} & set(recipe.given)),
         )
 
@@ -50,8 +47,7 @@ class Finishing:
 
     def fine_tuning(self, epochs: int, *, pruned: bool) -> float:
         """Epochs of fine-tuning, each of which takes as long as one of float training."""
-        trainings = self.others + (self.cuts if pruned else 0)
-        return float(trainings * self._shortened(PRUNE, self.prune, epochs))
+        return float(self.cuts * self._shortened(PRUNE, self.prune, epochs)) if pruned else 0.0
 
     def int8(self, epochs: int) -> float:
         """The epochs of float training that training in int8 takes as long as."""
