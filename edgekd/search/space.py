@@ -69,11 +69,13 @@ class Space:
             "weights as NAME@FILE or NAME@none."
         ),
     ]
-    # Multiples of 32, the total stride of the MobileNets, so that no map is cut at an edge.
+    # Steps of a seventh to a quarter: a whole network at the largest size that keeps a latency
+    # needs no fine-tuning, which one that is pruned at the next size does. Multiples of 16, half of
+    # the total stride of the MobileNets, so that the last stride alone meets an odd side.
     input_px: Annotated[
         tuple[Annotated[int, Meta(ge=32, le=1024)], ...],
         Meta(description="Sides of the input, in pixels."),
-    ] = (64, 96, 128, 160)
+    ] = (64, 80, 96, 112, 128, 160)
     # 0.75 is the most that pruning takes (pruning_plan.MOST).
     pruned: Annotated[
         tuple[Annotated[float, Meta(ge=0, le=0.75)], ...],
