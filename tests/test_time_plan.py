@@ -37,13 +37,24 @@ def test_a_plan_takes_the_time(minutes: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "keys"), [((), ()), (("prune.ratio=0.5",), ("prune.epochs",))], ids=["whole", "pruned"]
+    ("sets", "keys"),
+    [
+        ((), ()),
+        (("prune.ratio=0.5",), ("prune.epochs",)),
+        # Another preset has other values.
+        (
+            ("distil.pretrain=features", "distil.preset=standard"),
+            ("distil.pretrain_epochs",),
+        ),
+    ],
+    ids=["whole", "pruned", "features first"],
 )
 def test_more_time_never_means_less_training(sets: tuple[str, ...], keys: tuple[str, ...]) -> None:
     plans = [planned(minutes, *sets).values for minutes in (12, 15, 20, 30, 45, 60, 90, 200)]
     for key in ("distil.epochs", "qat.epochs", *keys):
         found = [each[key] for each in plans]
         assert found == sorted(found)  # type: ignore[type-var]
+    assert all(each["qat.epochs"] for each in plans[3:])
     assert plans[0]["distil.epochs"] != plans[-1]["distil.epochs"]
 
 

@@ -9,7 +9,6 @@ taken (`edgekd.app.timed_build`).
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -196,8 +195,7 @@ def _trained(room: float, seen: Recipe, work: Work, speeds: Speeds) -> Recipe | 
     before = counts(seen, "distil.pretrain_epochs", 1) if free else []
     cuts = counts(seen, "prune.epochs", 1) if build_costs.is_pruned(seen) else []
     int8 = counts(seen, "qat.epochs", 0)
-    behind = list(_shrinking(cuts or [0], int8))
-    for features, (cut, qat) in itertools.product(before or [0], behind):
+    for features, cut, qat in _shrinking(before or [0], cuts or [0], int8):
         others: dict[str, Value] = {"qat.epochs": qat, "distil.epochs": 0}
         others |= {"distil.pretrain_epochs": features} if before else {}
         others |= {"prune.epochs": cut} if cuts else {}
