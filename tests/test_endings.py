@@ -13,6 +13,8 @@ from edgekd.core import files
 from edgekd.core.errors import EdgeKDError, PathError
 from tests.conftest import REPOSITORY
 
+LONG_NAME = "n" * 300  # file systems allow 255 bytes
+
 
 def told(error: Exception) -> tuple[str, str]:
     """The message for an error, and the text of its log, which is removed."""
@@ -136,3 +138,20 @@ def test_paths_that_cannot_be_looked_at(tmp_path: Path) -> None:
             files.is_folder(path, "--data")
     with pytest.raises(PathError, match="no home folder"):
         files.expanded("~nobody-of-this-name/x", "--data")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", LONG_NAME, "--data", "phantom:120@32"),
+        ("convert", f"torchvision:resnet18@{LONG_NAME}", "--data", "phantom:120@32"),
+        ("search", "--write-space", LONG_NAME),
+    ],
+)
+def test_a_name_that_is_too_long_for_a_file(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words]) == 2
+    said = capsys.readouterr().err
+    assert "file name too long\n  next: name a path" in said
+    assert "traceback" not in said

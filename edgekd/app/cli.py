@@ -119,11 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeKDError as error:
         return _failed(error)
     except KeyboardInterrupt as reason:
-        if processes.watched():
-            # The command that watches this process says so, and may send the signal once more.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-        elif processes.first_to_fail():
+        # Otherwise the command that watches this process says so.
+        if not processes.watched() and processes.first_to_fail():
             told = _interrupted(reason)
             streams.complain(
                 f"edgekd: {told}{KEPT if namespace.verb in ('build', 'search') else ''}"
@@ -134,6 +131,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         return _failed(crash_log.as_expected(error, namespace.verb, words))
+    finally:
+        if processes.watched():
+            # This process ends now. The command that watches it may tell it to, maybe once more,
+            # and Python would print a traceback while it leaves.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
     return code
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from edgekd.app import preprocessing, provenance
 from edgekd.assessment import student_check
 from edgekd.assessment.check_record import DeviceCheck
 from edgekd.bundle import use_check
+from edgekd.core import files
 from edgekd.core.artifacts import Network
 from edgekd.core.errors import DataError, RecipeError, UnsupportedNetwork
 from edgekd.core.frames import Frame
@@ -94,13 +93,15 @@ def _source(settings: Recipe, network: Network) -> tuple[Source, str]:
 
 def _opened(config: DataConfig) -> tuple[Source, bool]:
     """The source, and whether its images have labels."""
-    folder = Path(config.source).expanduser()
+    folder = files.expanded(config.source, "--data")
     try:
         source = source_registry.open_all(config)
-        if len({item.label for item in source.items()}) > 1 or not folder.is_dir():
+        if len({item.label for item in source.items()}) > 1 or not files.is_folder(
+            folder, "--data"
+        ):
             return source, True
     except DataError:
-        if not folder.is_dir():
+        if not files.is_folder(folder, "--data"):
             raise
     return unsorted.FolderOfImages(folder), False
 

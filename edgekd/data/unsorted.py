@@ -166,8 +166,12 @@ def without_classes(config: DataConfig) -> Source | None:
 
     A folder with train/ or test/ in it is divided, and has classes. Raises DataError.
     """
-    folder = Path(config.source).expanduser()
-    if not folder.is_dir() or formats.find_in(folder) is not None or _has_classes(folder):
+    folder = expanded(config.source, "--data")
+    if (
+        not is_folder(folder, "--data")
+        or formats.find_in(folder) is not None
+        or _has_classes(folder)
+    ):
         return None
     source: Source = FolderOfImages(folder)
     if config.unlabelled:

@@ -11,7 +11,7 @@ from edgekd.app.commands import SearchCommand
 from edgekd.app.console import Console
 from edgekd.app.printing import print_json
 from edgekd.app.terminal.search import show_search
-from edgekd.core import atomic_files
+from edgekd.core import atomic_files, files
 from edgekd.core.errors import RecipeError
 
 
@@ -35,7 +35,7 @@ def _write_space(path: Path) -> None:
     """Write a file for --space, with every key. Raises RecipeError where there is one."""
     from edgekd.search import space
 
-    if path.exists():
+    if files.exists(path, "--write-space"):
         raise RecipeError(f"{path} exists already", "name another file, or remove it first")
     with atomic_files.disk_errors(path):
         atomic_files.replace(path, space.to_toml(space.default()).encode())

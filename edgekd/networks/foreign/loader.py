@@ -10,18 +10,19 @@ load("resnet18@weights.safetensors")     a network of timm with weights; also NA
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from edgekd.core import files
 from edgekd.core.errors import ModelFileError
 from edgekd.networks.foreign.forms import FORMS, FUNCTION, OTHERS
 from edgekd.networks.foreign.model import Asked, Foreign
+
+MODEL = "the model"  # in messages
 
 
 def load(text: str, asked: Asked) -> Foreign:
     """The network that a text names. Raises what its form raises, and ModelFileError for a file of
     another kind.
     """
-    path = Path(text).expanduser()
+    path = files.expanded(text, MODEL)
     suffix = path.suffix.lower() if "@" not in text else ""
     if suffix == ".onnx":
         from edgekd.networks.foreign import onnx_file
@@ -35,9 +36,9 @@ def load(text: str, asked: Asked) -> Foreign:
         raise ModelFileError(
             f"{text}: convert takes {FORMS}", OTHERS[suffix].format(name=path.name)
         )
-    if path.is_file():
+    if files.is_file(path, MODEL):
         raise ModelFileError(f"{text}: not a file that convert takes", f"name one of {FORMS}")
-    if path.is_dir():
+    if files.is_folder(path, MODEL):
         raise ModelFileError(f"{text} is a folder; convert takes {FORMS}", "name a file in it")
     if text.startswith("torchvision:"):
         from edgekd.networks.foreign import torchvision_name

@@ -10,6 +10,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
+from edgekd.core import files
 from edgekd.core.errors import UnknownName, WeightsError
 from edgekd.networks import weight_files
 from edgekd.networks.foreign.model import Asked, Foreign
@@ -58,7 +59,7 @@ def _outputs(state: State) -> int:
 
 def _published(name: str, weights: str) -> Any:
     """The entry of torchvision for its own weights; None for a file and for no weights."""
-    if not weights or Path(weights).exists():
+    if not weights or files.exists(Path(weights), "the weights"):
         return None
     entries = torchvision.models.get_model_weights(name)
     names = [*entries.__members__, "DEFAULT"]
