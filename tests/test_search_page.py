@@ -65,6 +65,21 @@ def test_the_recommended_network_comes_first_with_its_figures():
         assert figure in recommended
 
 
+def test_what_latencies_rest_on_is_said_once_for_each_device():
+    found = search()
+    for number, row in enumerate(found.candidates[:3]):
+        noted = [
+            msgspec.structs.replace(each, basis=f"{each.basis}; wide, because of {number}")
+            for each in row.forecasts
+        ]
+        found.candidates[number] = msgspec.structs.replace(row, forecasts=noted)
+    text = assert_alone(page(found), COPY).text
+    devices = {each.profile for each in found.candidates[0].forecasts}
+    assert text.count("latencies rest on") == len(devices)
+    assert f"further notes on 3 of {len(found.candidates)} candidates" in text
+    assert "because of" not in text
+
+
 def test_scores_at_each_rung_stand_in_the_row_of_their_candidate():
     found = search()
     trials = [row for row in found.trials if row.state is TrialState.FINALIST]

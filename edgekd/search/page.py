@@ -236,7 +236,6 @@ def _facts(search: Search) -> list[tuple[str, str]]:
     request, teacher = search.request, present(search.teacher)
     workers = sorted({row.worker for row in search.trials})
     budget = request.budget_seconds
-    bases = {row.basis for one in search.candidates for row in one.forecasts if row.latency_ms}
     rows = [
         ("data", request.data),
         ("digest of the data", "" if request.data_digest is None else request.data_digest[:16]),
@@ -256,7 +255,22 @@ def _facts(search: Search) -> list[tuple[str, str]]:
             if teacher is None
             else f"{teacher.name}: top-1 {fmt.percent(teacher.top1)} on the validation images",
         ),
-        ("latencies rest on", "; ".join(sorted(bases))),
+        *(("latencies rest on", text) for text in _bases(search)),
         ("EdgeKD", search.edgekd),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _bases(search: Search) -> list[str]:
+    """What the latencies on each device rest on: what all of its forecasts share, said once."""
+    found: dict[str, list[list[str]]] = {}
+    for row in (row for one in search.candidates for row in one.forecasts):
+        if row.latency_ms is not None:
+            found.setdefault(row.profile, []).append(row.basis.split("; "))
+    texts = []
+    for parts in found.values():
+        shared = [part for part in parts[0] if all(part in each for each in parts)]
+        more = sum(len(each) > len(shared) for each in parts)
+        notes = f"; further notes on {more} of {len(parts)} candidates are in search.json"
+        texts.append("; ".join(shared) + (notes if more else ""))
+    return texts
