@@ -116,7 +116,9 @@ def stamp(search: Search) -> Stamp:
         return Stamp(
             "bad", "Nothing fits", "No candidate can meet the limits. Nothing was trained."
         )
-    kept = f"{good} of {fmt.plural(len(finalists), 'finalist')} keep every limit and pass the gates"
+    verbs = ("keeps", "passes") if good == 1 else ("keep", "pass")
+    counted = f"{good} of {fmt.plural(len(finalists), 'finalist')}"
+    kept = f"{counted} {verbs[0]} every limit and {verbs[1]} the gates"
     if search.recommended is None:
         return Stamp("bad", "Nothing keeps every limit", f"{kept}.")
     return Stamp("good", "Found", f"{kept}.")
