@@ -96,9 +96,8 @@ def _opened(config: DataConfig) -> tuple[Source, bool]:
     folder = files.expanded(config.source, "--data")
     try:
         source = source_registry.open_all(config)
-        if len({item.label for item in source.items()}) > 1 or not files.is_folder(
-            folder, "--data"
-        ):
+        several = len({item.label for item in source.items()}) > 1
+        if several or not files.is_folder(folder, "--data"):
             return source, True
     except DataError:
         if not files.is_folder(folder, "--data"):

@@ -170,19 +170,19 @@ def _pruned(now: Situation) -> list[Task]:
     A cut takes several epochs of fine-tuning. What has no time before the builds is left out: the
     build of a candidate then cuts it.
     """
-    members = {each.candidate: each for each in now.entrants}
+    entrants = {each.candidate: each for each in now.entrants}
     best = ranking.by_promise(now.scores(now.on(Kind.RUNG, now.pruning - 1)))
     begun = {each.task for each in now.on(Kind.RUNG, now.pruning)}
     room = now.left * (1 - planning.SPARE) - _finishing(now, tuned=True)
     found: list[Task] = []
     for each in best[: planning.FINALISTS]:
-        entrant = members.get(each.candidate)
-        for member in entrant.members if entrant else ():
+        if (entrant := entrants.get(each.candidate)) is None:
+            continue
+        for member in entrant.members:
             if not member.candidate.pruned:
                 continue
             task = Task(Kind.RUNG, member.candidate, now.pruning)
             if task not in begun:
-                assert entrant is not None
                 room -= now.costs.fine_tuning(entrant, now.epochs) / now.workers
                 if room < 0:
                     return found

@@ -78,11 +78,10 @@ def _measured(now: Situation) -> Costs:
     found = {each.candidate: each for each in now.entrants}
     seconds = units = 0.0
     for each in now.trials:
-        if each.outcome is None or each.task.kind is not Kind.RUNG or not each.outcome.epochs:
-            continue
-        if (entrant := found.get(each.task.candidate)) is not None:  # type: ignore[arg-type]
-            seconds += each.outcome.seconds
-            units += each.outcome.epochs * (entrant.macs + planning.BESIDE)
+        candidate, outcome = each.task.candidate, each.outcome
+        if each.task.kind is Kind.RUNG and outcome and outcome.epochs and candidate in found:
+            seconds += outcome.seconds
+            units += outcome.epochs * (found[candidate].macs + planning.BESIDE)
     costs = dataclasses.replace(now.costs, unit=seconds / units) if units else now.costs
     tuned = {each.task.candidate for each in now.on(Kind.RUNG, now.pruning)}
     bare = dataclasses.replace(costs, build=0.0)
