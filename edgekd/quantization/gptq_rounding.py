@@ -10,6 +10,7 @@ bias takes the change of the mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,26 +66,43 @@ def _patches(
     dilation: Sequence[int],
     padding: Sequence[int],
 ) -> Tensor:
-    """What each tap of a kernel reads: [channels, kh, kw, n, out_h, out_w], a view.
+    """What each tap of a kernel reads: [channels, kh, kw, n, out_h, out_w].
 
     The values of `torch.nn.functional.unfold`, which would read the whole map where patches lie far
     apart, and whose layout would need one more copy.
     """
-    for axis in (0, 1):
-        x = _read(x, 2 + axis, kernel[axis], stride[axis], dilation[axis], padding[axis])
-    apart = x.unflatten(3, (-1, kernel[1])).unflatten(2, (-1, kernel[0]))
-    return apart.permute(1, 3, 5, 0, 2, 4)
+    rows, columns = (
+        _reads(*axis) for axis in zip(x.shape[2:], kernel, stride, dilation, padding, strict=True)
+    )
+    found = x.new_zeros(x.shape[1], *kernel, len(x), rows.outputs, columns.outputs)
+    for row, (to_row, from_row) in enumerate(rows.taps):
+        for column, (to_column, from_column) in enumerate(columns.taps):
+            read = x[:, :, from_row, from_column].transpose(0, 1)
+            found[:, row, column, :, to_row, to_column] = read
+    return found
 
 
-def _read(x: Tensor, axis: int, taps: int, stride: int, dilation: int, padding: int) -> Tensor:
-    """The elements of one axis that `taps` taps read at each output, in that order; 0 outside."""
-    size = x.shape[axis]
+class _Reads(NamedTuple):
+    """What the taps of a kernel read along one axis.
+
+    `taps`: for each tap, the outputs for which it reads inside the map, and the elements that it
+    reads for them.
+    """
+
+    outputs: int
+    taps: list[tuple[slice, slice]]
+
+
+def _reads(size: int, taps: int, stride: int, dilation: int, padding: int) -> _Reads:
     outputs = (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
-    places = torch.arange(outputs)[:, None] * stride + torch.arange(taps) * dilation - padding
-    places = places.flatten()
-    inside = (places >= 0) & (places < size)
-    found = x.index_select(axis, places.clamp(0, size - 1))
-    return found.mul_(inside.reshape(-1, *[1] * (x.ndim - 1 - axis)))
+    found = []
+    for tap in range(taps):
+        start = tap * dilation - padding  # what the first output reads
+        first = max(0, -(start // stride))
+        end = max(first, min(outputs, (size - 1 - start) // stride + 1))
+        inside = slice(first * stride + start, end * stride + start, stride)
+        found.append((slice(first, end), inside))
+    return _Reads(outputs, found)
 
 
 def round_weights(weight: Tensor, scale: Tensor, moments: Tensor) -> Tensor:
