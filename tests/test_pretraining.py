@@ -272,7 +272,8 @@ def test_a_folder_without_classes_makes_weights_that_another_build_starts_from(
     out = tmp_path / "out"
     asked = command(photos, "--teacher", f"{TEACHER}@{weights}", "--teacher-frozen")
     features = ("--set", "distil.pretrain=features")
-    assert cli.main([*asked, *features, "--until", "pretrain", "--out", str(out)]) == 0
+    terms = ("--set", "teacher.terms=non-commercial")
+    assert cli.main([*asked, *features, *terms, "--until", "pretrain", "--out", str(out)]) == 0
     file, said = out / "pretrained.safetensors", capsys.readouterr().out.replace("\n", "")
     assert f"--student {STUDENT}@{file}" in said
     told = f"The student first learned the features of {TEACHER} on 15 images without labels"
@@ -287,6 +288,11 @@ def test_a_folder_without_classes_makes_weights_that_another_build_starts_from(
     assert origin == f"pretrained.safetensors (features of {TEACHER}, 15 images)"
     known = weight_files.read_weights(file)
     assert torch.equal(student.state_dict()["conv_stem.weight"], known["conv_stem.weight"])
+    another = ("--student", f"{STUDENT}@{file}", "--teacher", "none", "--data", "phantom:80@40")
+    assert cli.main([*asked, *another, "--set", "card.use=commercial"]) == 1
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "(Apache-2.0 (timm); learned from photos (data, not stated: a folder carries" in told
+    assert f"{TEACHER} (teacher, not stated for the weights in {weights.name}, for non-comm" in told
 
     refused = {
         (): "one class only",  # the whole build needs classes

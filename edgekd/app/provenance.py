@@ -60,6 +60,11 @@ def licence_chain(job: Job, done: Mapping[str, Done]) -> LicenceChain:
     return licences.chain(made_of(job, done), job.recipe.card)
 
 
+def licence_of_weights(job: Job, done: Mapping[str, Done]) -> str:
+    """The licence of the student's weights, and of all that they were learned from, in words."""
+    return licences.of_student(made_of(job, done), job.recipe.card)
+
+
 def made_of(job: Job, done: Mapping[str, Done]) -> Parts:
     """Everything that the model is made from, with its terms.
 

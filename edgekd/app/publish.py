@@ -17,6 +17,7 @@ from edgekd.core.records import present, to_json
 from edgekd.core.store import Store, facts_json
 from edgekd.evaluation import format_accuracy
 from edgekd.evaluation.examples import Example, choose
+from edgekd.networks import weight_licences
 from edgekd.pipeline.jobs import Done, Job, load
 from edgekd.proof.golden import golden_npz
 from edgekd.reporting import report_body
@@ -94,7 +95,8 @@ def _model_files(
     """
     files: dict[str, bytes] = {}
     if "pretrain" in done:
-        files[PRETRAINED] = bytes(load(done, "pretrain").state)
+        licence = provenance.licence_of_weights(job, done)
+        files[PRETRAINED] = weight_licences.stating(load(done, "pretrain").state, licence)
     if "export" in done:
         files["model.onnx"] = bytes(load(done, "export").qdq)
     if "certify" in done:

@@ -212,6 +212,27 @@ def model_links(parts: Parts, card: CardConfig) -> list[LicenceLink]:
     return links + [network_link(network, card) for network in parts.networks]
 
 
+def of_student(parts: Parts, card: CardConfig) -> str:
+    """The licence of the student's weights, in words for a file that another build starts from.
+
+    It names everything that the weights were learned from, and so carries the terms on.
+    """
+    links = model_links(parts, card)
+    own = next(row for row in links if role(row) == "student")
+    return f"{own.licence}; learned from " + ", ".join(
+        f"{row.name} ({role(row)}, {_terms(row)})" for row in links if row is not own
+    )
+
+
+def _terms(row: LicenceLink) -> str:
+    """A link's licence, in words that say as much as the link does."""
+    if row.non_commercial and not non_commercial(row.licence):
+        return f"{row.licence}, for non-commercial use"
+    if row.unknown and not unknown(row.licence):
+        return f"{row.licence}, terms not stated"
+    return row.licence
+
+
 def chain(parts: Parts, card: CardConfig) -> LicenceChain:
     """The licence chain of a build: its parts, EdgeKD itself, and the installed packages."""
     links = model_links(parts, card)

@@ -1,10 +1,13 @@
-"""The licence of a network's first weights: of timm's hub, of a file, of a package, or of none."""
+"""The licence of a network's first weights: of timm's hub, of a file, of a package, or of none; and
+a file of weights that states its own.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from edgekd.core.artifacts import Blob
 from edgekd.settings.model_specs import ModelSpec
 
 # The licence of timm's code, which is all that a network of random weights comes from:
@@ -24,6 +27,8 @@ HUB_LICENCES = {
 # Names under which a safetensors file's metadata may state a licence.
 METADATA = ("licence", "license")
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit for the header
+LENGTH = 8  # bytes that hold the header's length, little-endian
+ALIGNED = 8  # bytes; the tensors behind the header begin at a multiple of it
 
 
 def of_weights(spec: ModelSpec, weights: str) -> str:
@@ -59,9 +64,24 @@ def of_file(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
+            size = int.from_bytes(file.read(LENGTH), "little")
             header = json.loads(file.read(size)) if size <= LONGEST_HEADER else {}
         metadata = header.get("__metadata__") or {}
         return next((str(metadata[key]) for key in METADATA if metadata.get(key)), "")
     except (OSError, ValueError, AttributeError):
         return ""  # a damaged file is refused with a reason where its weights are read
+
+
+def stating(weights: Blob, licence: str) -> bytes:
+    """A safetensors file whose metadata state a licence, as `of_file` reads it.
+
+    The header is JSON behind its length in 8 bytes, padded with spaces; tensors count from its end:
+    https://huggingface.co/docs/safetensors
+    """
+    whole = bytes(weights)
+    end = LENGTH + int.from_bytes(whole[:LENGTH], "little")
+    header = json.loads(whole[LENGTH:end])
+    header["__metadata__"] = {**header.get("__metadata__", {}), METADATA[0]: licence}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    return len(text).to_bytes(LENGTH, "little") + text + whole[end:]
