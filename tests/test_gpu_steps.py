@@ -31,6 +31,7 @@ from edgekd.training import (
     fit,
     objective,
     pixels,
+    threads,
     views,
 )
 from edgekd.training import optimisers as optimisers_
@@ -354,27 +355,45 @@ def test_a_full_gpu_names_the_batch_that_fits() -> None:
 # --- what they rest on ----------------------------------------------------------------------------
 
 
-def test_a_projection_is_the_same_with_and_without_its_inverse() -> None:
-    features = torch.randn(5, 12)
-    for d_in, d_out in ((12, 7), (12, 20)):
-        stream = torch.Generator().manual_seed(0)
-        made = adapters.Orthogonal(d_in, d_out, stream)
-        made.raw.data += 0.1 * torch.randn(made.raw.shape, generator=stream)
-        grown = []
-        for inverse in (False, True):
-            made.raw.grad = None
-            lower = made._lower()
-            gram = made._gram()
-            factor = torch.linalg.inv(lower)
-            if inverse:
-                factor = adapters.inverse_factor(gram, factor.detach())
-            value = (
-                features @ factor @ made.raw if made.widens else features @ made.raw.T @ factor.T
-            )
-            torch.testing.assert_close(value, made(features), rtol=1e-4, atol=1e-5)
-            value.square().sum().add(value[:, 0].sum()).backward()
-            grown.append(made.raw.grad)
-        torch.testing.assert_close(grown[1], grown[0], rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize(("d_in", "d_out"), [(12, 7), (12, 20), (9, 9)])
+@pytest.mark.parametrize("kind", ["_on_host", "_on_device"])
+def test_a_projection_has_torchs_own_derivative(d_in: int, d_out: int, kind: str) -> None:
+    stream = torch.Generator().manual_seed(0)
+    made = adapters.Orthogonal(d_in, d_out, stream)
+    made.raw.data += 0.1 * torch.randn(made.raw.shape, generator=stream)
+    features = torch.randn(5, d_in, generator=stream, requires_grad=True)
+    weights = made.raw.detach().clone().requires_grad_()
+    lower = torch.linalg.cholesky(weights @ weights.T)
+    basis = torch.linalg.solve_triangular(lower, weights, upper=False)
+    expected = features @ basis if made.widens else features @ basis.T
+    expected.square().sum().add(expected[:, 0].sum()).backward()
+    wanted, features.grad = features.grad, None
+
+    made.inverse.copy_(torch.linalg.inv(lower.detach()))
+    found = adapters._Projection.apply(features, made.raw, getattr(made, kind)(), made.widens)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    found.square().sum().add(found[:, 0].sum()).backward()
+    torch.testing.assert_close(made.raw.grad, weights.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(features.grad, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_projection_learns_the_same_beside_the_step(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of two backward passes add up, with a thread for them and without."""
+    monkeypatch.setattr(threads, "preparing", lambda: cores - 1)
+    made = adapters.Orthogonal(12, 7, torch.Generator().manual_seed(0))
+    features = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for times in (1, 2):
+        made.raw.grad = None
+        made.before_step()
+        for _ in range(times):
+            made(features)[:, 0].sum().backward()
+        assert made.raw.grad is not None
+        gradients.append(made.raw.grad / times)
+    torch.testing.assert_close(*gradients)
 
 
 def test_ranges_on_a_gpu_are_those_of_the_file() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 @runtime_checkable
 class BeforeStep(Protocol):
-    """A module that computes something before each step, where it is on a GPU."""
+    """A module that computes something before each step, or begins to."""
 
     def before_step(self) -> None: ...
 

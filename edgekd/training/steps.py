@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgekd.core.errors import TrainingDiverged
 from edgekd.networks.compute import Compute
+from edgekd.training import before_step
 from edgekd.training.fit_plan import FitPlan, Step, rate
 from edgekd.training.optimisers import FACTOR
 from edgekd.training.processes import team
@@ -89,6 +90,7 @@ class HostSteps[B]:
 
     def __init__(self, run: Run[B], optimiser: torch.optim.Optimizer) -> None:
         self.run, self.optimiser = run, optimiser
+        self.early = before_step.parts(run.module)
 
     def at_work(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
@@ -97,6 +99,8 @@ class HostSteps[B]:
         run, together = self.run, team()
         for group in self.optimiser.param_groups:
             group["lr"] = run.rate(step) * group.get(FACTOR, 1.0)
+        for module in self.early:
+            module.before_step()
         with together.batch_norm():
             value = run.loss(batch, step)
         shown = together.mean(value)
