@@ -2,8 +2,9 @@
 
 torch shares the work of one operator among threads that wait for each other at its end. On two
 cores of which another process takes a part, such a step took five to fifteen times as long. A core
-is therefore left to a thread that prepares the next batches and waits for nobody, and a teacher's
-blocks of images are computed by threads of their own.
+is therefore left to a thread that prepares the next batches and waits for nobody, and to the parts
+of a loss that the student's passes do not wait for (`edgekd.training.beside`). A teacher's blocks
+of images are computed by threads of their own.
 """
 
 from __future__ import annotations
