@@ -35,10 +35,11 @@ def seconds_per_image(
     """Seconds of float training for one image on this machine, by TIMED steps.
 
     A step does what one of the stage "distil" does: it renders views of random pixels, and runs,
-    updates and averages the network. The losses on the teacher's answers are missing, which take a
-    small part of a step where the answers are cached. A GPU tells of its steps late and several at
-    a time: the time of all steps counts there, with what it takes to start. Leaves torch's random
-    state as it was.
+    updates and averages the network. The losses on the teacher's answers are missing. A second core
+    computes most of them beside the step (`edgekd.training.beside`); with one core, those on pooled
+    features take two fifths of a step. A GPU tells of its steps late and several at a time: the
+    time of all steps counts there, with what it takes to start. Leaves torch's random state as it
+    was.
     """
     on = compute.chosen(hardware)
     with torch.random.fork_rng(devices=[]), threads.training():
