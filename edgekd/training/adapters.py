@@ -139,6 +139,7 @@ class _HostBasis:
             gradient = wait()
             weights.grad = gradient if weights.grad is None else weights.grad + gradient
 
+        # As torch's own FullyShardedDataParallel ends its backward passes; there is no public way.
         torch.autograd.Variable._execution_engine.queue_callback(add)
 
     @torch.no_grad()
@@ -185,7 +186,7 @@ class _Projection(torch.autograd.Function):
         left, right, seen = (features, grad, back) if widens else (grad, features, out)
 
         def change() -> Tensor:
-            """DW - K W."""
+            """The difference dW - K W."""
             lower = (left.T @ seen).tril_()
             both = lower + lower.tril(-1).T
             return torch.addmm(left.T @ right, both, basis.rows, alpha=-1)
