@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from edgekd.core.errors import RecipeError
-from edgekd.training import adapters
+from edgekd.training import adapters, orthogonal
 from edgekd.training.losses import explanation_losses, feature_losses, relation_losses
 from edgekd.training.views import generator
 
@@ -23,7 +23,7 @@ def rotation(d: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(40, 12), (12, 40), (16, 16)])
 def test_orthogonal_stays_orthonormal_under_training(d_in: int, d_out: int) -> None:
-    adapter = adapters.Orthogonal(d_in, d_out, generator("t"))
+    adapter = orthogonal.Orthogonal(d_in, d_out, generator("t"))
     optimiser = torch.optim.SGD(adapter.parameters(), lr=0.05, momentum=0.9)  # as the recipe trains
     x, y = (
         torch.randn(32, d, generator=torch.Generator().manual_seed(d + 1)) for d in (d_in, d_out)

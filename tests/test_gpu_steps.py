@@ -24,12 +24,12 @@ from edgekd.settings.loss_catalogue import METHODS, Term
 from edgekd.settings.recipe import DistilConfig, ViewsConfig
 from edgekd.tflite import int8_rules
 from edgekd.training import (
-    adapters,
     batch_rule,
     before_step,
     device_steps,
     fit,
     objective,
+    orthogonal,
     pixels,
     threads,
     views,
@@ -359,7 +359,7 @@ def test_a_full_gpu_names_the_batch_that_fits() -> None:
 @pytest.mark.parametrize("kind", ["_on_host", "_on_device"])
 def test_a_projection_has_torchs_own_derivative(d_in: int, d_out: int, kind: str) -> None:
     stream = torch.Generator().manual_seed(0)
-    made = adapters.Orthogonal(d_in, d_out, stream)
+    made = orthogonal.Orthogonal(d_in, d_out, stream)
     made.raw.data += 0.1 * torch.randn(made.raw.shape, generator=stream)
     features = torch.randn(5, d_in, generator=stream, requires_grad=True)
     weights = made.raw.detach().clone().requires_grad_()
@@ -370,7 +370,7 @@ def test_a_projection_has_torchs_own_derivative(d_in: int, d_out: int, kind: str
     wanted, features.grad = features.grad, None
 
     made.inverse.copy_(torch.linalg.inv(lower.detach()))
-    found = adapters._Projection.apply(features, made.raw, getattr(made, kind)(), made.widens)
+    found = orthogonal._Projection.apply(features, made.raw, getattr(made, kind)(), made.widens)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     found.square().sum().add(found[:, 0].sum()).backward()
     torch.testing.assert_close(made.raw.grad, weights.grad, rtol=1e-3, atol=1e-4)
@@ -383,7 +383,7 @@ def test_a_projection_learns_the_same_beside_the_step(
 ) -> None:
     """Gradients of two backward passes add up, with a thread for them and without."""
     monkeypatch.setattr(threads, "preparing", lambda: cores - 1)
-    made = adapters.Orthogonal(12, 7, torch.Generator().manual_seed(0))
+    made = orthogonal.Orthogonal(12, 7, torch.Generator().manual_seed(0))
     features = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
     gradients = []
     for times in (1, 2):

@@ -21,7 +21,7 @@ from edgekd.pipeline.stage_settings import DistilSettings, KnowledgeSettings, Pr
 from edgekd.pipeline.stages import distil, knowledge, prune
 from edgekd.settings import model_specs
 from edgekd.settings.recipe import DataConfig, DistilConfig, PruneConfig, ViewsConfig
-from edgekd.training import adapters, views
+from edgekd.training import orthogonal, views
 from edgekd.training.fit import balanced, shuffled
 from edgekd.training.lesson import lesson
 from edgekd.training.losses import label_losses
@@ -80,7 +80,7 @@ def by_hand(dataset: Dataset, said: Knowledge, config: DistilConfig) -> dict[str
     student = builders.create("mobilenetv2_035", {"num_classes": len(dataset.classes)})
     nn.init.normal_(student.get_classifier().weight, std=0.01)  # type: ignore[operator]
     nn.init.zeros_(student.get_classifier().bias)  # type: ignore[operator]
-    project = adapters.Orthogonal(1280, answers["pooled"].shape[-1], generator("adapter", SEED))
+    project = orthogonal.Orthogonal(1280, answers["pooled"].shape[-1], generator("adapter", SEED))
     mean, std = builders.normalisation(STUDENT, student)
     render = views.Renderer(datasets.pixels(dataset), PX, mean, std)
     labels, train = torch.from_numpy(datasets.labels(dataset)), torch.tensor(said.rows)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgekd.core.artifacts import Labels
 from edgekd.core.errors import RecipeError
-from edgekd.training import adapters
+from edgekd.training import adapters, orthogonal
 from edgekd.training.batches import Batch
 from edgekd.training.losses import (
     explanation_losses,
@@ -99,7 +99,7 @@ class Pooled(nn.Module):
 
     def __init__(self, at: Setting) -> None:
         super().__init__()
-        self.project = adapters.Orthogonal(
+        self.project = orthogonal.Orthogonal(
             at.shapes["pooled"][1], at.teacher["pooled"], generator("adapter", at.seed)
         )
 

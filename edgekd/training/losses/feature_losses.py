@@ -19,7 +19,7 @@ TINY = 1e-12
 def pooled(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth-L1 between projected student and layer-normalised teacher features, both [b, d].
 
-    VkD (Miles et al. 2024, arXiv 2403.06213). The projection is orthogonal (adapters.Orthogonal),
+    VkD (Miles et al. 2024, arXiv 2403.06213). The projection is orthogonal (training.orthogonal),
     so that only the student's features can lower the loss. The teacher's features are whitened by a
     layer norm without parameters.
     """
