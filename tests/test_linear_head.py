@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgekd.training import linear_head
-from edgekd.training.linear_head import DECAYS, Features, Head
+from edgekd.training.linear_head import DECAYS, Head
+from edgekd.training.view_features import Features
 
 
 def fit(features: Tensor, labels: Tensor, classes: int, decay: float, seed: int) -> Head:

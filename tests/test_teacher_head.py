@@ -22,9 +22,10 @@ from edgekd.pipeline.stages import knowledge, teacher
 from edgekd.settings.model_specs import spec
 from edgekd.settings.recipe import DataConfig, TeacherConfig, ViewsConfig
 from edgekd.training import linear_head, views
-from edgekd.training.linear_head import Features, Validated
+from edgekd.training.linear_head import Validated
 from edgekd.training.oracle_settings import OracleSettings
 from edgekd.training.teacher_oracle import Oracle
+from edgekd.training.view_features import Features
 from tests import small_vit
 from tests.answers import arrays
 from tests.small_vit import PX, VIT

@@ -133,10 +133,14 @@ def set_up(arguments: argparse.Namespace, log: Path, store: Store, console: Cons
         divided = load(run(whole, store, "data", steps_to(console)), "data")
         arguments.data = str(log.parent / "divided")
         divide(Path(arguments.data), whole.source, divided)
-    first = job(arguments, PLAIN_KD, arguments.seeds[0])
+    labelled = job(arguments, PLAIN_KD, arguments.seeds[0])
+    dataset: Dataset = load(run(labelled, store, "data", steps_to(console)), "data")
+    plain = job(arguments, NONE, 0)
+    beside = unlabelled_settings(arguments, log.parent, plain, dataset)
+    first = job(arguments, PLAIN_KD, arguments.seeds[0], beside)
     costs = Costs(arguments.out / "costs.json")
     done = run(first, store, "teacher", steps_to(console), costs.watch(stages_to(console)))
-    dataset, teacher = load(done, "data"), load(done, "teacher")
+    teacher = load(done, "teacher")
     judges = load(run(_judged(arguments, first), store, "data", steps_to(console)), "data")
     if shared := contents(dataset, "train") & contents(judges, "test"):
         sys.exit(
@@ -145,11 +149,10 @@ def set_up(arguments: argparse.Namespace, log: Path, store: Store, console: Cons
         )
     dtype = precision("auto", builders.restore(teacher))
     write_log(log, teacher, dataset, dtype)
-    plain = job(arguments, NONE, 0)
     return Setup(
         dataset=dataset,
         judges=judges,
-        beside=unlabelled_settings(arguments, log.parent, plain, dataset),
+        beside=beside,
         teacher=figures(teacher, judges, dtype),
         train=len(datasets.rows(dataset, "train")),
         epochs=plain.recipe.distil.epochs,

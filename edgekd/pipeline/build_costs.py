@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from edgekd.settings.recipe import Recipe
+from edgekd.settings.teacher_settings import SELF_TRAINED_VIEWS
 from edgekd.settings.training_settings import PresetName
 
 # An epoch of quantization-aware training takes so many epochs of float training (mobilenetv2_050
@@ -146,6 +147,8 @@ def asked(settings: Recipe, work: Work) -> dict[str, int]:
     heads = 0
     if settings.teacher.mode == "frozen":
         heads = work.labelled * min(settings.teacher.head_views or views, views)
+        if settings.teacher.self_training:
+            heads += (work.images - work.labelled) * min(SELF_TRAINED_VIEWS, views)
     if settings.distil.answers != "cached":
         return {"teacher": heads, "knowledge": 0}
     shared = 0 if settings.views.mixup else heads

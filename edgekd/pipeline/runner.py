@@ -133,6 +133,7 @@ LATER: dict[str, dict[str, Any]] = {
         "drop_path": TeacherConfig.drop_path,
         "head_first": TeacherConfig.head_first,
         "average_views": TeacherConfig.average_views,
+        "self_training": 0,
         "low_rank": PruneConfig.low_rank,
         **_PRETRAINING,
     },

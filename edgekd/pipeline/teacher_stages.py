@@ -54,6 +54,7 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
         weights=teacher.weights,
         terms="",
         average_views=TeacherConfig.average_views,
+        self_training=_rounds(job),
     )
     px = teacher_px(teacher.spec, job.recipe.data.input_px, config)
     content = weights_content(teacher.spec, config.weights, teacher.key)
@@ -63,6 +64,12 @@ def settings(job: Job, number: int = 0) -> TeacherSettings:
         view = dataclasses.replace(view, per_image=1)
     tuning = _tuning(config) if _fine_tunes_a_transformer(config, teacher.spec) else None
     return TeacherSettings(_read(config, tuning), teacher.spec, view, px, content, tuning)
+
+
+def _rounds(job: Job) -> int:
+    """How often a teacher's head trains itself: never without images that have no label."""
+    config = job.recipe.teacher
+    return config.self_training if config.mode == "frozen" and job.recipe.data.unlabelled else 0
 
 
 def _fine_tunes_a_transformer(config: TeacherConfig, model: ModelSpec) -> bool:

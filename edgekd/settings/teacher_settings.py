@@ -12,6 +12,9 @@ from edgekd.settings.setting_types import OPTIMISER, Batch, LearningRate, Weight
 from edgekd.settings.training_settings import FIRST_RATE, WEIGHTS
 
 AS_IT_IS = "as it is"  # how a finished classifier teaches, beside the values of teacher.mode
+# Views of an image without a label that a frozen teacher's head trains itself on. Its fit takes as
+# much longer as there are more of them, and the head was as good with two as with three.
+SELF_TRAINED_VIEWS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +131,16 @@ class TeacherConfig:
             "what the network was made for, as networks without a class token have it."
         ),
     ] = "auto"
+    self_training: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100,
+            description="Frozen, with data.unlabelled: how often the fitted head answers about the "
+            "images without labels and is fitted again on its own answers. 0: it is fitted on the "
+            "labels alone.",
+        ),
+    ] = 6
     average_views: Annotated[
         int,
         Meta(

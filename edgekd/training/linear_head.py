@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from edgekd.training.fit import balanced
 from edgekd.training.losses import label_losses
+from edgekd.training.view_features import Features, spread, standardised
 
 # Iterations of L-BFGS. A convex problem of a few thousand weights converges well before that.
 STEPS = 200
@@ -31,38 +32,7 @@ TRIED = 2000
 COMPARED = 2
 
 
-# Bytes of float32 features that are kept in memory. More of them are read again for every step of
-# the fit.
-HELD = 256 << 20
-# Rows that are read at a time.
-PART = 1 << 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Features of `views` views of `count` images.
-
-    `take(view, order)`: those of some images, float32 [b, d]; `order`: int64 [b].
-    """
-
-    views: int
-    count: int
-    take: Callable[[int, Tensor], Tensor]
-
-    @classmethod
-    def of(cls, features: Tensor) -> Features:
-        """Features in memory, float32 [views, n, d]."""
-        return cls(len(features), features.shape[1], lambda view, order: features[view, order])
-
-    def at(self, order: Tensor) -> Tensor:
-        """All views of some images, float32 [views, b, d]."""
-        return torch.stack([self.take(view, order) for view in range(self.views)])
-
-    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows, a part at a time: the image of each, int64 [b], and its features [b, d]."""
-        for view in range(self.views):
-            for order in torch.arange(self.count).split(PART):
-                yield order, self.take(view, order)
+Weights = tuple[Tensor, Tensor]  # weight float32 [k, d] and bias [k]
 
 
 class Head(NamedTuple):
@@ -94,10 +64,10 @@ def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: in
     `labels`: int64 [n], or 0 and 1 for each of several labels, [n, k]. `decay`: L2 weight on
     features scaled to unit variance; 0 means that `cross_validated` chooses it.
     """
-    mean, std = _spread(features)
-    scaled = _scaled(features, mean, std)
-    decay = decay or cross_validated(scaled, labels, classes, seed).decay
-    weight, bias = _logistic(scaled, labels, classes, decay)
+    mean, std = spread(features)
+    known = standardised(features, mean, std)
+    decay = decay or cross_validated(known, labels, classes, seed).decay
+    weight, bias = logistic(known, labels, classes, decay)
     return Head(weight / std, bias - (weight / std) @ mean, decay)
 
 
@@ -111,8 +81,8 @@ def compare(
     found = {}
     for name, features in candidates.items():
         few = dataclasses.replace(features, views=min(COMPARED, features.views))
-        scaled = _scaled(few, *_spread(few))
-        found[name] = cross_validated(scaled, labels, classes, seed, (decay,) if decay else DECAYS)
+        known = standardised(few, *spread(few))
+        found[name] = cross_validated(known, labels, classes, seed, (decay,) if decay else DECAYS)
     return found
 
 
@@ -133,22 +103,6 @@ def better(compared: Mapping[str, Validated]) -> str:
     return max(gains, key=lambda name: gains[name])
 
 
-def _scaled(features: Features, mean: Tensor, std: Tensor) -> Features:
-    """The features with mean 0 and unit variance."""
-    return dataclasses.replace(
-        features, take=lambda view, order: (features.take(view, order) - mean) / std
-    )
-
-
-def _spread(features: Features) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, float32 [d], the latter at least 1e-6."""
-    rows = features.views * features.count
-    mean = sum(part.double().sum(0) for _, part in features.parts()) / rows
-    squares = sum((part.double() - mean).square().sum(0) for _, part in features.parts())
-    std = torch.as_tensor(squares / max(1, rows - 1)).sqrt()
-    return torch.as_tensor(mean).float(), std.float().clamp(min=1e-6)
-
-
 def cross_validated(
     features: Features,
     labels: Tensor,
@@ -161,27 +115,45 @@ def cross_validated(
     `decays`: from strong to weak. All views of an image are in one fold, and only its first view is
     judged. The stronger decay wins a tie, and a single image gets the strongest.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
-    if labels.ndim == 1:
-        # Sorted by class, so that every fold gets its share of each.
-        order = order[labels[order].argsort(stable=True)]
+    order = judged(labels, seed)
     known, labels = features.at(order), labels[order]
-    fold = torch.arange(len(order)) % FOLDS
     found, said = torch.zeros(len(decays)), torch.zeros(len(decays), len(order), classes)
-    for number in range(min(FOLDS, len(order))):
-        held, start = fold == number, None
-        if bool(held.all()):
-            break
+    for held in folds(len(order)):
+        start = None
         # From strong to weak; each fit starts where the one before ended.
         for place, decay in enumerate(decays):
-            start = _logistic(Features.of(known[:, ~held]), labels[~held], classes, decay, start)
+            start = logistic(Features.of(known[:, ~held]), labels[~held], classes, decay, start)
             told = said[place, held] = F.linear(known[0, held], *start)
             found[place] += _loss(told, labels[held], _weights(labels[held], classes)) * held.sum()
-    best, each = int(found.argmin()), torch.zeros(len(order))
-    for held in (fold == number for number in range(FOLDS)):
-        weights = _weights(labels[held], classes) if bool(held.any()) else torch.ones(0)
-        each[held] = _each(said[best, held], labels[held], weights)
-    return Validated(decays[best], each)
+    best = int(found.argmin())
+    return Validated(decays[best], losses(said[best], labels, classes))
+
+
+def judged(labels: Tensor, seed: int) -> Tensor:
+    """The images of a cross-validation, int64 [m]: at most TRIED of those with `labels`."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:TRIED]
+    # Sorted by class, so that every fold gets its share of each.
+    return order[labels[order].argsort(stable=True)] if labels.ndim == 1 else order
+
+
+def folds(count: int) -> Iterator[Tensor]:
+    """Which of `count` images each fold holds out, bool [count]. A single image has no fold."""
+    fold = torch.arange(count) % FOLDS
+    for number in range(min(FOLDS, count)):
+        if not bool((fold == number).all()):
+            yield fold == number
+
+
+def losses(said: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The cross-entropy of each image, float32 [n], from the logits [n, k] about it in its fold.
+
+    In each fold all classes count alike.
+    """
+    each, fold = torch.zeros(len(labels)), torch.arange(len(labels)) % FOLDS
+    for number in range(min(FOLDS, len(labels))):
+        held = fold == number
+        each[held] = _each(said[held], labels[held], _weights(labels[held], classes))
+    return each
 
 
 def _weights(labels: Tensor, classes: int) -> Tensor:
@@ -208,51 +180,44 @@ def _each(said: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return torch.stack(each) if each else torch.zeros(0)
 
 
-def _held(features: Features) -> Iterable[tuple[Tensor, Tensor]]:
-    """The parts of all features: in memory if they are few, else read again each time."""
-    width = features.take(0, torch.zeros(1, dtype=torch.long)).shape[1]
-    if features.views * features.count * width * 4 > HELD:
-        return _Again(features.parts)
-    orders, parts = zip(*features.parts(), strict=True)
-    return [(torch.cat(orders), torch.cat(parts))]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Again[T]:
-    """An iterable that calls `start` for every pass over it."""
-
-    start: Callable[[], Iterator[T]]
-
-    def __iter__(self) -> Iterator[T]:
-        return self.start()
-
-
-def _logistic(
+def logistic(
     features: Features,
     labels: Tensor,
     classes: int,
     decay: float,
-    start: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
+    start: Weights | None = None,
+) -> Weights:
     """The minimum of cross-entropy + decay/2 |W|^2 over all views, by L-BFGS from `start` or 0."""
-    parts, rows = _held(features), features.views * features.count
+    parts, rows = features.held(), features.views * features.count
     # Every view has the same labels, so that the weights of the first hold for all.
     weights = _weights(torch.cat([labels] * features.views), classes)
+
+    def pieces(weight: Tensor, bias: Tensor) -> Iterator[Tensor]:
+        for order, x in parts:
+            own = weights if labels.ndim == 2 else weights[order]
+            yield _loss(F.linear(x, weight, bias), labels[order], own) * (len(x) / rows)
+
     width = next(iter(parts))[1].shape[1]
-    weight, bias = start or (torch.zeros(classes, width), torch.zeros(classes))
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    return minimum(pieces, decay, start or (torch.zeros(classes, width), torch.zeros(classes)))
+
+
+def minimum(
+    pieces: Callable[[Tensor, Tensor], Iterable[Tensor]], decay: float, start: Weights
+) -> Weights:
+    """The weight [k, d] and bias [k] with the least loss + decay/2 |W|^2, by L-BFGS from `start`.
+
+    `pieces(weight, bias)`: scalars that add up to the loss; one is held in memory at a time.
+    """
+    weight, bias = (each.clone().requires_grad_() for each in start)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
         value = decay / 2 * weight.square().sum()
         value.backward()
-        for order, x in parts:
-            own = weights if labels.ndim == 2 else weights[order]
-            part = _loss(F.linear(x, weight, bias), labels[order], own)
-            part = part * (len(x) / rows)
-            part.backward()
-            value = value + part.detach()
+        for piece in pieces(weight, bias):
+            piece.backward()
+            value = value + piece.detach()
         return value.detach()
 
     optimiser.step(closure)

@@ -1,13 +1,14 @@
 """The linear head of a teacher whose backbone stays as it is: which features it reads, and its fit.
 
 A transformer's head may read the class token, the mean of the patch tokens, or both. One pass gives
-all three, so that trying them costs only the fits. A cross-validation chooses.
+all three, so that trying them costs only the fits. A cross-validation chooses. Where there are
+images without labels, the head then trains itself on them (`self_training`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +18,19 @@ from edgekd.core.artifacts import Dataset
 from edgekd.core.context import Context
 from edgekd.core.errors import RecipeError
 from edgekd.data import datasets
+from edgekd.data.sources import UNLABELLED
 from edgekd.networks import token_pooling
 from edgekd.networks.compute import autocast
 from edgekd.settings.recipe import TeacherConfig, ViewsConfig
-from edgekd.training import linear_head, teacher_columns
+from edgekd.settings.teacher_settings import SELF_TRAINED_VIEWS
+from edgekd.training import linear_head, self_training, teacher_columns
 from edgekd.training.answer_cache import AnswerCache, Shown
-from edgekd.training.linear_head import Features, Head, Validated
+from edgekd.training.linear_head import Head, Validated
 from edgekd.training.processes import team
+from edgekd.training.self_training import SelfTraining
 from edgekd.training.teacher_oracle import BLOCK, Backbone
 from edgekd.training.teacher_steps import Judge, TeacherStep
+from edgekd.training.view_features import Features
 from edgekd.training.views import Renderer
 
 # What a head reads, in words, by the choice in `token_pooling.CHOICES`.
@@ -35,6 +40,20 @@ READ = {
     "mean": "the mean of the patch tokens",
     "class+mean": "the class token and the mean of the patch tokens",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class TriedHead:
+    """A head that was fitted. `what`: in words. `choice`: what it reads, as in READ.
+
+    `validated`: its cross-validation, if there was one. `kept`: whether it is the teacher's.
+    """
+
+    what: str
+    choice: str
+    head: Head
+    kept: bool
+    validated: Validated | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,24 +94,81 @@ class HeadFit:
                 'use teacher.mode = "finetune"',
             )
         choices = self._choices(config.head_features)
-        train = torch.from_numpy(datasets.rows(self.dataset, "train"))
-        known = torch.from_numpy(datasets.training_labels(self.dataset))[train]
-        features = self._features(head, train, choices)
-        classes, seed = len(self.dataset.classes), self.context.seed
-        tried: dict[str, Validated] = {}
-        best = choices[0]
-        if len(choices) > 1:
-            tried = linear_head.compare(features, known, classes, config.head_decay, seed)
-            best = linear_head.better(tried)
-        heads = {}
-        for choice in choices:
+        features = self._features(head, self._rows("train"), self.views, choices)
+        tried = self._tried(config, features)
+        best = _kept(tried)
+        if config.self_training and len(rows := self._some_unlabelled()):
+            views = min(SELF_TRAINED_VIEWS, self.views)
+            more = self._features(head, rows, views, choices)[best.choice]
+            tried = self._self_trained(config, tried, features[best.choice], more)
+            best = _kept(tried)
+        steps = team().once(lambda: self._judged(tried))
+        token_pooling.apply(self.net, best.choice)
+        _put(self.net.get_classifier(), best.head)  # type: ignore[operator]
+        return FittedHead(best.choice, best.head.decay, steps)
+
+    def _rows(self, split: str) -> Tensor:
+        return torch.from_numpy(datasets.rows(self.dataset, split))
+
+    @property
+    def _known(self) -> Tensor:
+        """The labels of the training images, as `datasets.training_labels` has them."""
+        return torch.from_numpy(datasets.training_labels(self.dataset))[self._rows("train")]
+
+    def _some_unlabelled(self) -> Tensor:
+        """The images without labels that a head learns from, in random order."""
+        rows = self._rows(UNLABELLED)
+        draw = torch.Generator().manual_seed(self.context.seed)
+        return rows[torch.randperm(len(rows), generator=draw)[: self_training.IMAGES]]
+
+    def _tried(self, config: TeacherConfig, features: Mapping[str, Features]) -> list[TriedHead]:
+        """A head for each choice of what it may read, fitted on the labels."""
+        known, classes, seed = self._known, len(self.dataset.classes), self.context.seed
+        compared: dict[str, Validated] = {}
+        best = next(iter(features))
+        if len(features) > 1:
+            compared = linear_head.compare(features, known, classes, config.head_decay, seed)
+            best = linear_head.better(compared)
+        tried = []
+        for choice, read in features.items():
             # Of the others it is good enough that the comparison chose the decay.
-            decay = config.head_decay or (0.0 if choice == best else tried[choice].decay)
-            heads[choice] = linear_head.fit(features[choice], known, classes, decay, seed)
-        steps = team().once(lambda: self._judged(heads, tried, best))
-        token_pooling.apply(self.net, best)
-        _put(self.net.get_classifier(), heads[best])  # type: ignore[operator]
-        return FittedHead(best, heads[best].decay, steps)
+            decay = config.head_decay or (0.0 if choice == best else compared[choice].decay)
+            head = linear_head.fit(read, known, classes, decay, seed)
+            what = f"linear head on {READ[choice]}"
+            tried.append(TriedHead(what, choice, head, choice == best, compared.get(choice)))
+        return tried
+
+    def _self_trained(
+        self,
+        config: TeacherConfig,
+        tried: Sequence[TriedHead],
+        labelled: Features,
+        unlabelled: Features,
+    ) -> list[TriedHead]:
+        """The heads that were tried, and the best one after self-training.
+
+        It is kept unless it holds out worse. `labelled`, `unlabelled`: the features that the best
+        one reads, of the training images and of those without labels.
+        """
+        best, known, seed = _kept(tried), self._known, self.context.seed
+        classes = len(self.dataset.classes)
+        training = SelfTraining(
+            labelled, known, unlabelled, self.dataset.labels, classes, config.self_training
+        )
+        compared = {"": labelled}
+        before = linear_head.compare(compared, known, classes, best.head.decay, seed)[""]
+        after = training.held_out(best.head.decay, seed)
+        kept = after.loss <= before.loss
+        images = self._rows(UNLABELLED)
+        more = TriedHead(
+            f"the same head, self-trained on {len(images):,} images without labels",
+            best.choice,
+            training.fit(best.head),
+            kept,
+            after,
+        )
+        told = dataclasses.replace(best, kept=not kept, validated=before)
+        return [*(told if each is best else each for each in tried), more]
 
     def _choices(self, wanted: str) -> list[str]:
         """What heads may read, the network's own choice first; [""] for its pooled features."""
@@ -110,12 +186,14 @@ class HeadFit:
         own = token_pooling.own(self.net)
         return [own, *(choice for choice in token_pooling.CHOICES if choice != own)]
 
-    def _features(self, head: nn.Module, train: Tensor, choices: list[str]) -> dict[str, Features]:
-        """Features of views of the training images, by what a head reads of them."""
+    def _features(
+        self, head: nn.Module, rows: Tensor, views: int, choices: list[str]
+    ) -> dict[str, Features]:
+        """Features of views of some images, by what a head reads of them."""
         # A mixed image has no single label to regress on.
         unmixed = dataclasses.replace(self.view, mixup=0.0)
         backbone = Backbone(self.net.eval(), self.render, self.dtype, tokens=choices != [""])
-        shown = Shown(self.dataset, train, unmixed, self.context.seed, self.views)
+        shown = Shown(self.dataset, rows, unmixed, self.context.seed, views)
         cache = AnswerCache(shown, self.context)
         answers = cache.answers(teacher_columns.features(backbone, head, self.dataset))
 
@@ -129,24 +207,23 @@ class HeadFit:
         return {choice: features(choice) for choice in choices}
 
     @torch.inference_mode()
-    def _judged(
-        self, heads: dict[str, Head], tried: dict[str, Validated], best: str
-    ) -> list[TeacherStep]:
+    def _judged(self, tried: Sequence[TriedHead]) -> list[TeacherStep]:
         """How well each head answers the plain validation images."""
         judge = Judge.of(self.dataset)
-        said: dict[str, list[Tensor]] = {choice: [] for choice in heads}
+        said: list[list[Tensor]] = [[] for _ in tried]
         for rows in judge.rows.split(BLOCK):
-            known = self._plain(rows, tokens="" not in heads)
-            for choice, head in heads.items():
-                said[choice].append(F.linear(_read(known, choice), head.weight, head.bias))
+            known = self._plain(rows, tokens=any(each.choice for each in tried))
+            for told, each in zip(said, tried, strict=True):
+                read = _read(known, each.choice)
+                told.append(F.linear(read, each.head.weight, each.head.bias))
         return [
             judge.step(
-                f"linear head on {READ[choice]}",
-                torch.cat(said[choice]),
-                kept=choice == best,
-                held_out=tried[choice].loss if choice in tried else None,
+                each.what,
+                torch.cat(told),
+                kept=each.kept,
+                held_out=None if each.validated is None else each.validated.loss,
             )
-            for choice in heads
+            for told, each in zip(said, tried, strict=True)
         ]
 
     def _plain(self, rows: Tensor, tokens: bool) -> dict[str, Tensor]:
@@ -158,6 +235,11 @@ class HeadFit:
         prefix = int(getattr(net, "num_prefix_tokens", 0))
         known = token_pooling.parts(last, prefix) if tokens else {"pooled": pooled}
         return {name: value.float().cpu() for name, value in known.items()}
+
+
+def _kept(tried: Sequence[TriedHead]) -> TriedHead:
+    (found,) = (each for each in tried if each.kept)
+    return found
 
 
 def _read(known: Mapping[str, Tensor], choice: str) -> Tensor:
