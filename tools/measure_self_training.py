@@ -6,7 +6,7 @@ Draws `--labelled` images of each class from the training images, several times.
 on them, and then trains itself on all other training images, whose labels it does not see. Prints a
 Markdown table by the number of rounds: top-1, AUC and cross-entropy on the test images, the gain in
 top-1 with its 95 % interval over the draws, and how often the teacher would keep the head
-(`held out`). The last row is a head on all labels.
+(`kept`). The last row is a head on all labels.
 
 `data.limit` says how many training images there are in all, `--judged` how many test images.
 """
@@ -42,7 +42,7 @@ ROUNDS = (1, 3, 6, 12)
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One head on images that it never saw. `kept`: whether it held out no worse."""
+    """One head on images that it never saw. `kept`: whether it held out no worse, by more than chance."""
 
     top1: float
     auc: float
@@ -85,7 +85,7 @@ def compare(
     before = linear_head.compare({"": of}, told, classes, head.decay, seed)[""]
     for rounds in ROUNDS:
         training = SelfTraining(of, told, Features.of(known[:, rest]), "one", classes, rounds)
-        kept = training.held_out(head.decay, seed).loss <= before.loss
+        kept = not training.held_out(head.decay, seed).worse_than(before)
         found[rounds] = judges.judge(training.fit(head), kept)
     return found
 
@@ -136,7 +136,7 @@ def main() -> None:
         f"{arguments.labelled} labelled images of each of {classes} classes, {len(labels)} "
         f"training and {len(test)} test images\n"
     )
-    print("| rounds | top-1 | gain | AUC | cross-entropy | held out | each draw |")
+    print("| rounds | top-1 | gain | AUC | cross-entropy | kept | each draw |")
     print("|---|---|---|---|---|---|---|")
     before = [each[0] for each in found]
     print(row("labels alone", before, None))

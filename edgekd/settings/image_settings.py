@@ -43,8 +43,8 @@ class DataConfig:
     unlabelled: Annotated[
         str,
         Meta(
-            description="A folder of images without labels. The teacher labels them, and they are "
-            "used for distillation only."
+            description="A folder of images without labels. The teacher labels them, the student "
+            "learns from them, and so does the head of a frozen teacher (teacher.self_training)."
         ),
     ] = ""
     # 96 keeps MobileNetV2 under 10 ms on a Pi 4. Below 32 a network of stride 32 has no pixel left.

@@ -57,6 +57,19 @@ class Validated(NamedTuple):
         """The mean cross-entropy."""
         return float(self.each.mean())
 
+    def gain(self, over: Validated) -> tuple[float, float]:
+        """By how much the loss is lower than another one's on the same images, and the standard
+        error of that, which is infinite for a single image.
+        """
+        gain = over.each - self.each
+        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
+        return float(gain.mean()), error
+
+    def worse_than(self, other: Validated) -> bool:
+        """Whether the loss on the same images is higher by more than one standard error."""
+        gain, error = self.gain(other)
+        return gain < -error
+
 
 def fit(features: Features, labels: Tensor, classes: int, decay: float, seed: int) -> Head:
     """Fit a head on the features of n images.
@@ -93,13 +106,11 @@ def better(compared: Mapping[str, Validated]) -> str:
     rule of Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
     """
     first, *others = compared
-    kept = compared[first].each
     gains = {first: 0.0}
     for name in others:
-        gain = kept - compared[name].each
-        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
-        if float(gain.mean()) > error:
-            gains[name] = float(gain.mean())
+        gain, error = compared[name].gain(compared[first])
+        if gain > error:
+            gains[name] = gain
     return max(gains, key=lambda name: gains[name])
 
 

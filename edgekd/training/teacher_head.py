@@ -147,8 +147,8 @@ class HeadFit:
     ) -> list[TriedHead]:
         """The heads that were tried, and the best one after self-training.
 
-        It is kept unless it holds out worse. `labelled`, `unlabelled`: the features that the best
-        one reads, of the training images and of those without labels.
+        It is kept unless it clearly holds out worse. `labelled`, `unlabelled`: the features that
+        the best one reads, of the training images and of those without labels.
         """
         best, known, seed = _kept(tried), self._known, self.context.seed
         classes = len(self.dataset.classes)
@@ -158,7 +158,7 @@ class HeadFit:
         compared = {"": labelled}
         before = linear_head.compare(compared, known, classes, best.head.decay, seed)[""]
         after = training.held_out(best.head.decay, seed)
-        kept = after.loss <= before.loss
+        kept = not after.worse_than(before)
         images = self._rows(UNLABELLED)
         more = TriedHead(
             f"the same head, self-trained on {len(images):,} images without labels",
