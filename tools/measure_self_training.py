@@ -42,7 +42,7 @@ ROUNDS = (1, 3, 6, 12)
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """One head on images that it never saw. `kept`: whether it held out no worse, by more than chance."""
+    """One head on images that it never saw. `kept`: whether a teacher would keep it."""
 
     top1: float
     auc: float
