@@ -186,9 +186,9 @@ def test_a_teacher_sees_and_is_asked_the_same_whatever_the_student_trains_on() -
     assert np.array_equal(*keys)
 
 
-def test_a_recipe_without_resizers_and_crops_keeps_its_keys() -> None:
+def test_a_recipe_without_later_settings_of_views_keeps_its_keys() -> None:
     view = dataclasses.asdict(ViewsConfig())
-    later = ("resizers", "area")
+    later = ("resizers", "area", "plain")
     assert runner._without_later({"view": view, "px": 9, "resizers": ViewsConfig.resizers}) == {
         "view": {name: value for name, value in view.items() if name not in later},
         "px": 9,

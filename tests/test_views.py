@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from edgekd.settings.recipe import ViewsConfig
-from edgekd.training import views
+from edgekd.training import answer_keys, views
 
 STILL = ViewsConfig(
     scale=0,
@@ -64,6 +64,29 @@ def test_no_augmentation_is_the_plain_image() -> None:
     rows = torch.arange(6)
     still = renderer(px=40).views(rows, views.draw(STILL, 0, 0, SIX, rows))
     assert torch.allclose(still, renderer(px=40).plain(rows), atol=1e-3)
+
+
+def test_only_the_first_view_is_plain_and_the_others_stay_as_they_are() -> None:
+    rows = torch.arange(6)
+    usual = ViewsConfig(noise=0.1, erase=1.0, mixup=1.0)
+    plain = dataclasses.replace(usual, plain=True)
+    first = renderer(px=40).views(rows, views.draw(plain, 0, 0, SIX, rows))
+    assert torch.allclose(first, renderer(px=40).plain(rows), atol=1e-3)
+    before, after = (views.draw(config, 0, 1, SIX, rows) for config in (usual, plain))
+    for field in dataclasses.fields(before):
+        assert torch.equal(getattr(before, field.name), getattr(after, field.name)), field.name
+
+
+def test_answers_about_other_views_are_shared_with_builds_without_a_plain_one() -> None:
+    rows = torch.arange(6)
+
+    def keys(view: int, plain: bool) -> list[int]:
+        config = ViewsConfig(plain=plain)
+        drawn = views.draw(config, 0, view, SIX, rows)
+        return list(answer_keys.of_view(config, 0, view, SIX, rows, drawn))
+
+    assert keys(1, True) == keys(1, False)
+    assert not set(keys(0, True)) & set(keys(0, False))
 
 
 def test_mirror() -> None:

@@ -116,7 +116,11 @@ LATER: dict[str, dict[str, Any]] = {
         "average": 1,
         "prices": None,
     },
-    "view": {"resizers": ViewsConfig.resizers, "area": ViewsConfig.area},
+    "view": {
+        "resizers": ViewsConfig.resizers,
+        "area": ViewsConfig.area,
+        "plain": ViewsConfig.plain,
+    },
     "config": {
         "options": {},
         "formats": (),

@@ -194,6 +194,13 @@ class ViewsConfig:
             description="Distinct views per image. Epoch e uses view e modulo this number.",
         ),
     ] = 8
+    plain: Annotated[
+        bool,
+        Meta(
+            description="The first view of each image is the image itself, without any change, as "
+            "the deployed network sees it."
+        ),
+    ] = False
     scale: Annotated[
         float, Meta(ge=0, le=0.9, description="The zoom is drawn from 1 - scale to 1 + scale.")
     ] = 0.15

@@ -32,6 +32,8 @@ def of_view(
     del ranges["resizers"]
     if not config.area:  # answers from before this setting have keys without it
         del ranges["area"]
+    if not views.is_plain(config, view):  # other views are the same with and without it
+        del ranges["plain"]
     asked, partners = rows.numpy(), drawn.partner[rows].numpy()
     keys = scramble(
         views.starts(seed, view, images[asked]) ^ number("ranges", canonical_json(ranges))

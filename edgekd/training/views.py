@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,6 +104,7 @@ def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tens
     rows that mixup partners are drawn from, int64 [m]. An image keeps its partner when images are
     added, unless one of them comes to lie closer.
     """
+    config = unchanged(config) if is_plain(config, view) else config
     streams, count = starts(seed, view, images), len(images)
     uniform = functools.partial(view_places.uniform, streams)
     chance = functools.partial(view_places.chance, streams)
@@ -120,6 +122,19 @@ def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tens
         share=_mixup(streams, config.mixup) if config.mixup > 0 else torch.ones(count),
         resizer=_single(uniform("resizer", 0, 1)),
     )
+
+
+def is_plain(config: ViewsConfig, view: int) -> bool:
+    """Whether a view shows each image as it is."""
+    return config.plain and view == 0
+
+
+def unchanged(config: ViewsConfig) -> ViewsConfig:
+    """The settings of views that change nothing."""
+    ranges: dict[str, Any] = {
+        field.name: 0.0 for field in dataclasses.fields(config) if isinstance(field.default, float)
+    }
+    return dataclasses.replace(config, **ranges)
 
 
 def _single(values: NDArray[np.float64]) -> Tensor:
