@@ -159,9 +159,8 @@ class HeadFit:
         before = linear_head.compare(compared, known, classes, best.head.decay, seed)[""]
         after = training.held_out(best.head.decay, seed)
         kept = not after.worse_than(before)
-        images = self._rows(UNLABELLED)
         more = TriedHead(
-            f"the same head, self-trained on {len(images):,} images without labels",
+            f"{best.what}, self-trained on images without labels ({unlabelled.count:,})",
             best.choice,
             training.fit(best.head),
             kept,
