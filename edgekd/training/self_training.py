@@ -25,8 +25,8 @@ from edgekd.training.linear_head import Head, Validated, Weights
 from edgekd.training.losses import label_losses
 from edgekd.training.view_features import Features, spread, standardised
 
-# Share of the images without labels in the loss. With 0.5 the head gained less on each of three sets
-# (docs/measured/distillation.md). Larger shares were not compared.
+# Share of the images without labels in the loss. With 0.5 the head gained less on each of three
+# sets (docs/measured/distillation.md). Larger shares were not compared.
 SHARE = 0.8
 # L2 weight of the fit on many soft answers, for features of unit variance: what cross-validation
 # chooses for thousands of labels. Others were not compared.
