@@ -25,6 +25,7 @@ from edgekd.pipeline.jobs import Job, load, teacher_px
 from edgekd.pipeline.runner import run
 from edgekd.settings.model_specs import spec
 from edgekd.training import linear_head, views
+from edgekd.training.view_features import Features
 from tools.measure_modes import opened
 
 
@@ -70,6 +71,41 @@ def training_features(job: Job, dataset: Dataset, network: Backbone) -> Tensor:
     return torch.stack(known)
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A frozen network's features and the labels of its images.
+
+    `known`: of the training images, float32 [views, n, d]; see `training_features`. `judged`: of
+    the plain test images, [m, d]. `labels`, `truth`: of both, int64. `teacher`: in words.
+    """
+
+    known: Tensor
+    labels: Tensor
+    judged: Tensor
+    truth: Tensor
+    classes: int
+    teacher: str
+
+
+def prepared(arguments: argparse.Namespace) -> Prepared:
+    """What the arguments ask for."""
+    wanted, store = arguments.set, Store(arguments.out, None)
+    job = opened(arguments)
+    dataset: Dataset = load(run(job, store, "data"), "data")
+    arguments.set = [*wanted, f"data.limit={arguments.judged}"]
+    judges: Dataset = load(run(opened(arguments), store, "data"), "data")
+    classes = len(dataset.classes)
+    network = backbone(job, arguments.teacher, classes)
+    return Prepared(
+        training_features(job, dataset, network),
+        torch.from_numpy(datasets.labels(dataset, "train")),
+        network.features(judges, torch.from_numpy(datasets.rows(judges, "test"))),
+        torch.from_numpy(datasets.labels(judges, "test")),
+        classes,
+        f"{arguments.teacher.partition('@')[0]} at {network.px} px on {dataset.name}",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -85,27 +121,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    wanted, store = arguments.set, Store(arguments.out, None)
-    job = opened(arguments)
-    dataset: Dataset = load(run(job, store, "data"), "data")
-    arguments.set = [*wanted, f"data.limit={arguments.judged}"]
-    judges: Dataset = load(run(opened(arguments), store, "data"), "data")
-    classes = len(dataset.classes)
-    network = backbone(job, arguments.teacher, classes)
-    labels = torch.from_numpy(datasets.labels(dataset))[datasets.rows(dataset, "train")]
-    truth = torch.from_numpy(datasets.labels(judges, "test"))
-    known = training_features(job, dataset, network)
-    judged = network.features(judges, torch.from_numpy(datasets.rows(judges, "test")))
-    print(
-        f"{arguments.teacher.partition('@')[0]} at {network.px} px on {dataset.name}, "
-        f"{len(labels)} training and {len(truth)} test images\n"
-    )
+    asked = prepared(arguments)
+    classes, labels, truth = asked.classes, asked.labels, asked.truth
+    print(f"{asked.teacher}, {len(labels)} training and {len(truth)} test images\n")
     print("| decay | top-1 | cross-entropy | chosen |\n|---|---|---|---|")
-    every = linear_head.Features.of(known)
+    every = Features.of(asked.known)
     chosen = [linear_head.fit(every, labels, classes, 0.0, seed).decay for seed in arguments.seeds]
     for decay in linear_head.DECAYS:
         head = linear_head.fit(every, labels, classes, decay, 0)
-        said = F.linear(judged, head.weight, head.bias)
+        said = F.linear(asked.judged, head.weight, head.bias)
         times = f"{chosen.count(decay)} of {len(chosen)} seeds" if decay in chosen else ""
         print(
             f"| {decay:g} | {100 * (said.argmax(1) == truth).float().mean():.1f} | "

@@ -22,20 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgekd.core.artifacts import Dataset
-from edgekd.core.store import Store
-from edgekd.data import datasets
 from edgekd.evaluation import metrics
-from edgekd.pipeline.jobs import load
-from edgekd.pipeline.runner import run
 from edgekd.training import linear_head
 from edgekd.training.linear_head import Head
 from edgekd.training.self_training import SelfTraining
 from edgekd.training.view_features import Features
 from tools.compare_table import interval
-from tools.measure_head import backbone, training_features
 from tools.measure_head import parser as head_parser
-from tools.measure_modes import opened
+from tools.measure_head import prepared
 
 ROUNDS = (1, 3, 6, 12)
 
@@ -116,25 +110,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    wanted, store = arguments.set, Store(arguments.out, None)
-    job = opened(arguments)
-    dataset: Dataset = load(run(job, store, "data"), "data")
-    arguments.set = [*wanted, f"data.limit={arguments.judged}"]
-    judges: Dataset = load(run(opened(arguments), store, "data"), "data")
-    classes = len(dataset.classes)
-    network = backbone(job, arguments.teacher, classes)
-    labels = torch.from_numpy(datasets.labels(dataset, "train"))
-    known = training_features(job, dataset, network)
-    test = network.features(judges, torch.from_numpy(datasets.rows(judges, "test")))
-    images = Images(test, torch.from_numpy(datasets.labels(judges, "test")))
+    asked = prepared(arguments)
+    labels, classes = asked.labels, asked.classes
+    images = Images(asked.judged, asked.truth)
     found = [
-        compare(known, labels, classes, arguments.labelled, seed, images)
+        compare(asked.known, labels, classes, arguments.labelled, seed, images)
         for seed in arguments.seeds
     ]
     print(
-        f"{arguments.teacher.partition('@')[0]} at {network.px} px on {dataset.name}, "
-        f"{arguments.labelled} labelled images of each of {classes} classes, {len(labels)} "
-        f"training and {len(test)} test images\n"
+        f"{asked.teacher}, {arguments.labelled} labelled images of each of {classes} classes, "
+        f"{len(labels)} training and {len(asked.truth)} test images\n"
     )
     print("| rounds | top-1 | gain | AUC | cross-entropy | kept | each draw |")
     print("|---|---|---|---|---|---|---|")
@@ -142,7 +127,7 @@ def main() -> None:
     print(row("labels alone", before, None))
     for rounds in ROUNDS:
         print(row(str(rounds), [each[rounds] for each in found], before))
-    whole = linear_head.fit(Features.of(known), labels, classes, 0.0, 0)
+    whole = linear_head.fit(Features.of(asked.known), labels, classes, 0.0, 0)
     print(row("all labels", [images.judge(whole)], None))
 
 
