@@ -150,11 +150,14 @@ class HeadFit:
         It is kept unless it clearly holds out worse. `labelled`, `unlabelled`: the features that
         the best one reads, of the training images and of those without labels.
         """
+        rounds = config.self_training
+        self.context.say(
+            f"      teacher's head: {rounds} rounds of self-training, with {unlabelled.count:,} "
+            "images without labels"
+        )
         best, known, seed = _kept(tried), self._known, self.context.seed
         classes = len(self.dataset.classes)
-        training = SelfTraining(
-            labelled, known, unlabelled, self.dataset.labels, classes, config.self_training
-        )
+        training = SelfTraining(labelled, known, unlabelled, self.dataset.labels, classes, rounds)
         compared = {"": labelled}
         before = linear_head.compare(compared, known, classes, best.head.decay, seed)[""]
         after = training.held_out(best.head.decay, seed)
