@@ -80,6 +80,13 @@ def test_a_class_that_most_unlabelled_images_have_does_not_take_over() -> None:
     assert (torch.bincount(said, minlength=CLASSES) > 0.7 * 1000).all()
 
 
+def test_a_single_image_without_a_label_does_no_harm() -> None:
+    known, test = clouds(90, 0), clouds(3000, 100)
+    head = linear_head.fit(Features.of(known[0]), known[1], CLASSES, 0.1, 0)
+    same = training(known, clouds(1, 50)[0][:1]).fit(head)
+    assert right(same, test) > right(head, test) - 0.05
+
+
 def test_no_round_leaves_the_head_as_it_is() -> None:
     known, unlabelled = clouds(30, 0), clouds(300, 50)[0]
     head = linear_head.fit(Features.of(known[0]), known[1], CLASSES, 0.1, 0)

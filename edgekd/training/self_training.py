@@ -51,7 +51,7 @@ class SelfTraining:
 
     def fit(self, head: Head) -> Head:
         """A better head than `head`, which was fitted on the labels alone."""
-        mean, std = spread(self.unlabelled)
+        mean, std = spread(self.labelled, self.unlabelled)
         start = head.weight * std, head.bias + head.weight @ mean
         weight, bias = self._standardised(mean, std)._rounds(start)
         weight = weight / std
@@ -64,7 +64,7 @@ class SelfTraining:
         images without labels.
         """
         few = self._few(linear_head.TRIED)
-        few = few._standardised(*spread(few.unlabelled))
+        few = few._standardised(*spread(few.labelled, few.unlabelled))
         order = linear_head.judged(self.labels, seed)
         known, labels = few.labelled.at(order), self.labels[order]
         said = torch.zeros(len(order), self.classes)

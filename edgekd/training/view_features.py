@@ -57,11 +57,16 @@ def standardised(features: Features, mean: Tensor, std: Tensor) -> Features:
     )
 
 
-def spread(features: Features) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, float32 [d], the latter at least 1e-6."""
-    rows = features.views * features.count
-    mean = sum(part.double().sum(0) for _, part in features.parts()) / rows
-    squares = sum((part.double() - mean).square().sum(0) for _, part in features.parts())
+def spread(*features: Features) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, float32 [d], over all views of all images.
+
+    The standard deviation is at least 1e-6.
+    """
+    rows = sum(each.views * each.count for each in features)
+    mean = sum(part.double().sum(0) for each in features for _, part in each.parts()) / rows
+    squares = sum(
+        (part.double() - mean).square().sum(0) for each in features for _, part in each.parts()
+    )
     std = torch.as_tensor(squares / max(1, rows - 1)).sqrt()
     return torch.as_tensor(mean).float(), std.float().clamp(min=1e-6)
 
