@@ -76,9 +76,11 @@ def compare(
     of, told = Features.of(known[:, chosen]), labels[chosen]
     head = linear_head.fit(of, told, classes, 0.0, seed)
     found = {0: judges.judge(head)}
-    before = linear_head.compare({"": of}, told, classes, head.decay, seed)[""]
+    rest_of = Features.of(known[:, rest])
+    untrained = SelfTraining(of, told, rest_of, "one", classes, rounds=0)
+    before = untrained.held_out_before(head.decay, seed)
     for rounds in ROUNDS:
-        training = SelfTraining(of, told, Features.of(known[:, rest]), "one", classes, rounds)
+        training = dataclasses.replace(untrained, rounds=rounds)
         kept = not training.held_out(head.decay, seed).worse_than(before)
         found[rounds] = judges.judge(training.fit(head), kept)
     return found

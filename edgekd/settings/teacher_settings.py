@@ -12,8 +12,8 @@ from edgekd.settings.setting_types import OPTIMISER, Batch, LearningRate, Weight
 from edgekd.settings.training_settings import FIRST_RATE, WEIGHTS
 
 AS_IT_IS = "as it is"  # how a finished classifier teaches, beside the values of teacher.mode
-# Views of an image without a label that a frozen teacher's head trains itself on. More of them
-# would make its fit as much slower.
+# Views of an image without a label that a frozen teacher's head trains itself on. The fit takes
+# longer with more of them.
 SELF_TRAINED_VIEWS = 2
 
 

@@ -57,6 +57,11 @@ class SelfTraining:
         weight = weight / std
         return Head(weight, bias - weight @ mean, DECAY)
 
+    def held_out_before(self, decay: float, seed: int) -> Validated:
+        """The cross-validation on the same images of heads that are fitted on the labels alone."""
+        candidates = {"": self.labelled}
+        return linear_head.compare(candidates, self.labels, self.classes, decay, seed)[""]
+
     def held_out(self, decay: float, seed: int) -> Validated:
         """The cross-validation of `linear_head.cross_validated`, with self-training in each fold.
 

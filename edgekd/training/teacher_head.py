@@ -158,8 +158,7 @@ class HeadFit:
         best, known, seed = _kept(tried), self._known, self.context.seed
         classes = len(self.dataset.classes)
         training = SelfTraining(labelled, known, unlabelled, self.dataset.labels, classes, rounds)
-        compared = {"": labelled}
-        before = linear_head.compare(compared, known, classes, best.head.decay, seed)[""]
+        before = training.held_out_before(best.head.decay, seed)
         after = training.held_out(best.head.decay, seed)
         kept = not after.worse_than(before)
         more = TriedHead(
