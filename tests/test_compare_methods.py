@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from edgekd.settings import presets
 from tools import compare_methods, compare_rows
 from tools.compare_rows import KD, NONE, Row
-from tools.compare_table import Block, Result, closed, interval, table
+from tools.compare_table import Block, Result, closed, half_width, interval, table
 
 
 def test_the_share_of_the_gap_is_a_ratio_of_paired_means() -> None:
@@ -20,7 +21,14 @@ def test_the_share_of_the_gap_is_a_ratio_of_paired_means() -> None:
     assert share == pytest.approx(sum(gains) / sum(gaps))
     rest = [a - share * b for a, b in zip(gains, gaps, strict=True)]
     spread = math.sqrt(sum(one * one for one in rest) / 2)  # their mean is 0
-    assert half == pytest.approx(4.303 * spread / math.sqrt(3) / (sum(gaps) / 3))
+    assert half == pytest.approx(4.30265 * spread / math.sqrt(3) / (sum(gaps) / 3))
+
+
+def test_the_interval_of_many_seeds_is_students() -> None:
+    # 12 differences: 2.201 standard errors (Student's t with 11 degrees of freedom)
+    values = [0.01 * (place % 2) for place in range(12)]
+    error = statistics.stdev(values) / math.sqrt(12)
+    assert half_width(values) == pytest.approx(2.201 * error, rel=1e-3)
 
 
 def test_no_gap_and_one_seed_have_no_interval() -> None:
@@ -87,6 +95,19 @@ def test_every_row_is_beside_labels_alone_with_its_steps_and_views() -> None:
 def test_a_row_without_a_name_is_refused(text: str) -> None:
     with pytest.raises(SystemExit, match="expected NAME=SETTING"):
         compare_rows.own(text)
+
+
+def test_an_unknown_setting_stops_a_comparison_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare_methods", "--data", "phantom:120@32", "--teacher", "test_byobnet"]
+    command += ["--rows", "kd", "--row", "mine=distil.explain=5", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=r"row mine: unknown recipe key 'distil.explain'") as left:
+        compare_methods.main()
+    assert "did you mean" in str(left.value)
+    assert not list(out.rglob("artifact*"))
 
 
 def test_a_run_is_resumed_from_its_store(

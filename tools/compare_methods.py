@@ -42,7 +42,7 @@ from edgekd.app import build
 from edgekd.app.console import Console
 from edgekd.app.progress import stages_to, steps_to
 from edgekd.core.artifacts import Dataset, canonical_json, sha256
-from edgekd.core.errors import RecipeError
+from edgekd.core.errors import EdgeKDError, RecipeError
 from edgekd.core.store import Store
 from edgekd.data import datasets
 from edgekd.networks import builders, weight_files
@@ -274,6 +274,8 @@ def compare(
     log, named = folder / "teacher_log.csv", arguments.data
     known = [*compare_rows.methods(log, arguments.second_teacher), *compare_rows.of_presets()]
     order = compare_rows.chosen(known, arguments.rows, map(compare_rows.own, arguments.row))
+    for row in sorted(order, key=lambda row: row.name == row.alone):  # the user's own rows first
+        _known_settings(arguments, row)
     setup = set_up(arguments, log, store, console)
     students = Students(arguments, setup, store, console)
     results: Results = {}
@@ -294,6 +296,19 @@ def compare(
             text = table(order, [*before, block], arguments.metric) + "\n"
             (arguments.out / "table.md").write_text(text, encoding="utf-8")
     return setup, order, block
+
+
+def _known_settings(arguments: argparse.Namespace, row: Row) -> None:
+    """Raise SystemExit for a row with a setting that does not exist, before anything is trained.
+
+    A method that is not defined for these classes is only refused in the table.
+    """
+    try:
+        job(arguments, row, arguments.seeds[0])
+    except RecipeError:
+        pass
+    except EdgeKDError as error:
+        sys.exit(f"row {row.name}: {error.what}\n  next: {error.next_step}")
 
 
 def parser() -> argparse.ArgumentParser:

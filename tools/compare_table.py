@@ -8,11 +8,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from scipy import stats
+
 from tools.compare_rows import Row
 
 Metric = Literal["top1", "auc"]
-# Two-sided 95 % points of Student's t, by degrees of freedom.
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def half_width(values: Sequence[float]) -> float:
     if len(values) < 2:
         return math.nan
     spread = statistics.stdev(values) / math.sqrt(len(values))
-    return T95.get(len(values) - 1, 1.96) * spread
+    return float(stats.t.ppf(0.975, len(values) - 1)) * spread
 
 
 def interval(differences: Sequence[float]) -> str:

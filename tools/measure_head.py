@@ -106,21 +106,30 @@ def prepared(arguments: argparse.Namespace) -> Prepared:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def network_parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line of a tool that reads a frozen teacher's features.
+
+    `description`: its module's docstring, whose first line is shown.
+    """
+    made = argparse.ArgumentParser(description=description.splitlines()[0] if description else None)
     made.add_argument("--data", default="fashion-mnist")
     made.add_argument("--teacher", required=True, help="NAME@FILE")
-    made.add_argument("--judged", type=int, default=200, help="test images per class; 0: all")
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     made.add_argument("--set", action="append", default=[])
     made.add_argument("--out", type=Path, default=Path("builds/head"))
     made.set_defaults(student="mobilenetv2_050", profile="pi4")
     return made
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line of a tool that judges heads on test images, too."""
+    made = network_parser(description)
+    made.add_argument("--judged", type=int, default=200, help="test images per class; 0: all")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return made
+
+
 def main() -> None:
-    arguments = parser().parse_args()
+    arguments = parser(__doc__).parse_args()
     asked = prepared(arguments)
     classes, labels, truth = asked.classes, asked.labels, asked.truth
     print(f"{asked.teacher}, {len(labels)} training and {len(truth)} test images\n")

@@ -103,8 +103,7 @@ def row(name: str, each: list[Judged], before: list[Judged] | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = head_parser()
-    made.description = __doc__.splitlines()[0] if __doc__ else None
+    made = head_parser(__doc__)
     made.add_argument("--labelled", type=int, default=25, help="labelled images per class")
     made.set_defaults(out=Path("builds/self-training"))
     return made

@@ -104,7 +104,7 @@ def draw(config: ViewsConfig, seed: int, view: int, images: Numbers, among: Tens
     rows that mixup partners are drawn from, int64 [m]. An image keeps its partner when images are
     added, unless one of them comes to lie closer.
     """
-    config = _unchanged(config) if is_plain(config, view) else config
+    config = unchanged(config) if is_plain(config, view) else config
     streams, count = starts(seed, view, images), len(images)
     uniform = functools.partial(view_places.uniform, streams)
     chance = functools.partial(view_places.chance, streams)
@@ -129,7 +129,7 @@ def is_plain(config: ViewsConfig, view: int) -> bool:
     return config.plain and view == 0
 
 
-def _unchanged(config: ViewsConfig) -> ViewsConfig:
+def unchanged(config: ViewsConfig) -> ViewsConfig:
     """The settings of views that change nothing."""
     ranges: dict[str, Any] = {
         field.name: 0.0 for field in dataclasses.fields(config) if isinstance(field.default, float)
