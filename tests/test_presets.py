@@ -20,9 +20,10 @@ from edgekd.pipeline.stage_table import STAGES
 from edgekd.settings import preset_record, presets, recipe
 from edgekd.settings.preset_record import By
 from edgekd.settings.recipe import Recipe, TeacherConfig, ViewsConfig
-from edgekd.settings.recipe_tables import value
+from edgekd.settings.recipe_tables import loss_named, value
 from edgekd.training import answer_keys, view_places, views
 
+INFONCE = "distil.losses.infonce"
 PATIENT, QUICK = "distil.preset=patient", "distil.preset=quick"
 
 
@@ -46,9 +47,10 @@ def test_every_value_of_a_preset_is_one_that_its_setting_takes(
     settings = recipe.load(None, [f"{family.key}={name}"])
     for choice in family.presets[name]:
         wanted = choice.value_for(settings.distil.epochs)
-        checked = recipe.SETTINGS[choice.key].check(wanted)
-        assert checked == wanted
-        assert type(checked) is type(wanted), choice.key
+        if not loss_named(choice.key):
+            checked = recipe.SETTINGS[choice.key].check(wanted)
+            assert checked == wanted
+            assert type(checked) is type(wanted), choice.key
         if presets.applies(choice, settings):
             assert value(settings, choice.key) == wanted
 
@@ -70,7 +72,36 @@ def test_what_is_given_wins_one_by_one(tmp_path: Path) -> None:
     assert {key for key, who in chosen.items() if who is By.USER} == mine
     assert {*chosen.values()} == {By.USER, By.PRESET}
     told = str(preset_record.block(found))
-    assert told == "preset patient: distil.pooled 5; yours: distil.epochs 20, views.per_image 3"
+    assert told == (
+        "preset patient: distil.pooled 5, distil.losses.infonce 0.8; yours: distil.epochs 20, "
+        "views.per_image 3"
+    )
+
+
+def test_a_loss_of_a_preset_is_one_setting_among_others(tmp_path: Path) -> None:
+    """It is added to the user's losses, gives way to a weight of the user's, and can be off."""
+    weights = {"rkd": 25.0, "infonce": 0.8}
+    beside = recipe.load(None, [PATIENT, "distil.losses.rkd=25"])
+    assert {term.name: term.weight for term in beside.distil.losses} == weights
+    more = recipe.load(None, [PATIENT, "distil.losses.infonce=2"])
+    assert value(more, INFONCE) == 2
+    assert by(more)[INFONCE] is By.USER
+    wider = recipe.load(None, [PATIENT, "distil.losses.infonce.width=64"])
+    assert [(term.weight, term.parameters["width"]) for term in wider.distil.losses] == [(0.8, 64)]
+    off = recipe.load(None, [PATIENT, f"{INFONCE}=0"])
+    assert not off.distil.losses
+    assert by(off)[INFONCE] is By.USER
+    file = tmp_path / "whole.toml"
+    for settings in (beside, more, wider, off, recipe.load(None, [PATIENT])):
+        file.write_text(recipe.to_toml(settings))
+        assert recipe.load(file) == settings
+        assert recipe.load(file, ["distil.lr=0.1"]) == recipe.extended(settings, ["distil.lr=0.1"])
+    assert recipe.load(file, ["distil.preset=standard"]) == Recipe()  # of patient and no more
+
+
+@pytest.mark.parametrize("unfit", ["teacher.name=none", "teacher.epochs=0", "distil.logs=a.csv"])
+def test_a_loss_of_a_preset_stays_out_where_no_features_are_learned(unfit: str) -> None:
+    assert not recipe.load(None, [PATIENT, unfit]).distil.losses
 
 
 def test_another_preset_by_set_replaces_that_of_the_file(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from edgekd.settings import device_profiles, model_specs, presets, recipe
 from edgekd.settings.loss_catalogue import RAMP, WEIGHT
 from edgekd.settings.loss_methods import METHODS, Method, Parameter
 from edgekd.settings.presets import Choice, EpochShare, Where
+from edgekd.settings.recipe_tables import value
 from edgekd.settings.setting_types import Setting, number
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -102,7 +103,7 @@ def preset_values() -> str:
             rows = [
                 [
                     f"`{choice.key}`",
-                    code(recipe.SETTINGS[choice.key].default),
+                    code(value(recipe.Recipe(), choice.key)),
                     _preset_value(choice),
                     "" if choice.where is Where.ALWAYS else choice.where.value,
                     choice.reason,
@@ -118,8 +119,8 @@ def preset_values() -> str:
 
 def _preset_value(choice: Choice) -> str:
     """A value as it stands in a table; a share of the epochs as a product."""
-    value = choice.value
-    return f"`{value}`" if isinstance(value, EpochShare) else code(value)
+    found = choice.value
+    return f"`{found}`" if isinstance(found, EpochShare) else code(found)
 
 
 def losses() -> str:

@@ -90,7 +90,8 @@ def block(recipe: Recipe, family: Family = TRAINING) -> PresetBlock | None:
 
 def _is_left_out(choice: Choice, recipe: Recipe) -> bool:
     """Whether a setting that does not apply is worth telling of."""
-    return choice.where is Where.FEATURES and not recipe.convert.model
+    told = choice.where in (Where.FEATURES, Where.LEARNED_FEATURES)
+    return told and not recipe.convert.model
 
 
 def _row(choice: Choice, recipe: Recipe) -> PresetRow:

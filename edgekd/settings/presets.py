@@ -13,11 +13,20 @@ import enum
 from collections.abc import Iterable, Mapping
 
 from edgekd.core.errors import RecipeError
-from edgekd.settings.recipe_tables import SETTINGS, Recipe, changed, setting_name, value
+from edgekd.settings import loss_catalogue
+from edgekd.settings.recipe_tables import (
+    LOSSES,
+    Recipe,
+    changed,
+    loss_named,
+    setting_name,
+    value,
+)
 from edgekd.settings.setting_types import Toml
 from edgekd.settings.training_settings import DistilConfig
 
 KEY = "distil.preset"
+OFF = 0.0  # the weight of a loss that is not used
 Value = bool | int | float | str
 
 
@@ -26,6 +35,7 @@ class Where(enum.StrEnum):
 
     ALWAYS = "everywhere"
     FEATURES = "where a teacher shows its features"
+    LEARNED_FEATURES = "where a teacher shows its features, and EdgeKD fits at least its head"
     FINETUNED = "where the teacher is trained"
     FROZEN = "where only the teacher's head is fitted"
     NO_GOAL = "where no other setting says how much is cut"
@@ -75,7 +85,8 @@ _QUICK = (
 # Fashion-MNIST came to 75.5 % in 160 epochs, labels alone to 76.6 %, and the losses of standard to
 # 80.4 %. On 180 X-rays and 300 epochs standard gave 84.6 %, and five times the weight of the
 # teacher's features 86.5 %; the teacher has 86.9 %. One seed each; mixtures and crops were not
-# compared then.
+# compared then. The contrast was compared later, with six seeds on the same X-rays and on two other
+# sets.
 _PATIENT = (
     Choice(
         "distil.epochs",
@@ -93,6 +104,13 @@ _PATIENT = (
         5.0,
         "in a long training the teacher's features are worth more than its answers",
         Where.FEATURES,
+    ),
+    Choice(
+        "distil.losses.infonce",
+        0.8,
+        "beside the larger weight of the features it is worth two points of top-1 more "
+        "(docs/measured/distillation.md)",
+        Where.LEARNED_FEATURES,
     ),
     Choice(
         "teacher.head_views",
@@ -219,6 +237,8 @@ def applies(choice: Choice, recipe: Recipe) -> bool:
     match choice.where:
         case Where.FEATURES:
             return taught and recipe.distil.answers != "corrected"
+        case Where.LEARNED_FEATURES:  # a finished network may give nothing but its answers
+            return taught and recipe.distil.answers != "corrected" and not recipe.teacher.as_it_is
         case Where.FINETUNED:
             return taught and recipe.teacher.mode == "finetune" and not recipe.teacher.as_it_is
         case Where.FROZEN:
@@ -238,6 +258,19 @@ def _of_conversion(choice: Choice, recipe: Recipe) -> bool:
     return bool(recipe.qat.epochs) and choice.key.partition(".")[0] in ("views", "qat")
 
 
+def losses_off(recipe: Recipe) -> dict[str, Toml]:
+    """The losses that the presets of a recipe would have turned on and that it turns off, by name.
+
+    A recipe has to say so, or the preset would turn them on again.
+    """
+    return {
+        loss_named(choice.key): OFF
+        for family in FAMILIES
+        for choice in effective(family, recipe)
+        if loss_named(choice.key) and not value(recipe, choice.key)
+    }
+
+
 def own(read: Mapping[str, Toml], later: Mapping[str, Toml]) -> dict[str, Toml]:
     """The values of a recipe's file, without those of its presets where `later` names another one.
 
@@ -251,20 +284,33 @@ def own(read: Mapping[str, Toml], later: Mapping[str, Toml]) -> dict[str, Toml]:
         return dict(read)
     told = read.get("distil.epochs")
     epochs = told if isinstance(told, int) else DistilConfig.epochs
-    standing: dict[str, object] = {}
+    standing: dict[str, Value] = {}
     for family, choices in known:
-        standing = {key: SETTINGS[key].default for key in family.keys} | standing
+        standing = {key: value(Recipe(), key) for key in family.keys} | standing
         standing |= {choice.key: choice.value_for(epochs) for choice in choices}
     return {
         key: value_
         for key, value_ in read.items()
-        if key not in standing or value_ != standing[key]
+        if key not in standing or not _is(key, value_, standing[key])
     }
 
 
+def _is(key: str, found: Toml, preset: Value) -> bool:
+    """Whether a value of a file is a preset's. A loss may stand there with all its parameters."""
+    if name := loss_named(key):
+        return loss_catalogue.read({name: found}, key) == loss_catalogue.read({name: preset}, key)
+    return found == preset
+
+
 def given(values: Mapping[str, Toml]) -> frozenset[str]:
-    """The settings that some values give, by key."""
-    return frozenset(map(setting_name, values))
+    """The settings that some values give, by key, and each loss that they give."""
+    found = set(map(setting_name, values))
+    for key, value_ in values.items():
+        if key == LOSSES and isinstance(value_, dict):
+            found |= {f"{LOSSES}.{name}" for name in value_}
+        elif name := loss_named(key):
+            found.add(f"{LOSSES}.{name.partition('.')[0]}")
+    return frozenset(found)
 
 
 def of_names(names: Iterable[str]) -> dict[str, Toml]:

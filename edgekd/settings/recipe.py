@@ -93,7 +93,11 @@ def extended(
     every = recipe_toml.by_key(to_toml(start))
     kept = {key: value for key, value in every.items() if key in start.given}
     base = recipe_toml.by_key(to_toml(_filled(kept, dict.fromkeys(kept, ""), "")))
-    own = {key: value for key, value in every.items() if key in kept or value != base[key]}
+    own = {
+        key: value
+        for key, value in every.items()
+        if key in kept or value != base.get(key, presets.OFF)  # only a loss may lack a key
+    }
     return _layered(own, "the recipe", parse(sets), overrides or {})
 
 
@@ -135,7 +139,7 @@ def to_toml(recipe: Recipe) -> str:
     for section in SECTIONS:
         tables[section] = dict(vars(getattr(recipe, section)))
     losses = loss_catalogue.plain(recipe.distil.losses)
-    tables["distil"] = {**vars(recipe.distil), "losses": losses}
+    tables["distil"] = {**vars(recipe.distil), "losses": {**presets.losses_off(recipe), **losses}}
     return recipe_toml.write(tables)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 from msgspec import Meta
 
+from edgekd.settings import loss_catalogue
 from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatConfig
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
@@ -84,8 +85,15 @@ def setting_name(key: str) -> str:
     return next((table for table in (LOSSES, *TABLES) if key.startswith(f"{table}.")), key)
 
 
+def loss_named(key: str) -> str:
+    """NAME of the key "distil.losses.NAME", and "" of another key."""
+    return key.removeprefix(f"{LOSSES}.") if key.startswith(f"{LOSSES}.") else ""
+
+
 def value(recipe: Recipe, key: str) -> Any:
-    """The value of a setting."""
+    """The value of a setting, or the weight of a loss, "distil.losses.NAME", which is 0 if off."""
+    if name := loss_named(key):
+        return next((term.weight for term in recipe.distil.losses if term.name == name), 0.0)
     section, _, name = key.rpartition(".")
     return getattr(getattr(recipe, section) if section else recipe, name)
 
@@ -93,9 +101,13 @@ def value(recipe: Recipe, key: str) -> Any:
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """A recipe with some settings changed ({"data.input_px": 64}). The values are not checked.
 
-    They do not count as given by a user.
+    They do not count as given by a user. "distil.losses.NAME" changes one loss of several.
     """
     for key, value in values.items():
+        if name := loss_named(key):
+            every = {**loss_catalogue.plain(recipe.distil.losses), name: value}
+            recipe = changed(recipe, {LOSSES: loss_catalogue.read(every, key)})
+            continue
         section, _, name = key.partition(".")
         table = dataclasses.replace(getattr(recipe, section), **{name: value})
         recipe = dataclasses.replace(recipe, **{section: table})

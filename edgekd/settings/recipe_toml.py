@@ -12,6 +12,7 @@ import tomlkit.exceptions
 
 from edgekd.core import files
 from edgekd.core.errors import RecipeError
+from edgekd.settings.recipe_tables import LOSSES
 from edgekd.settings.setting_types import Toml
 
 # What tomllib raises for a text that is no TOML: ValueError also for a whole number of more than
@@ -60,13 +61,17 @@ def by_key(text: str) -> dict[str, Toml]:
 
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, Toml]:
-    """The values of a recipe's tables by key."""
+    """The values of a recipe's tables by key. Each loss of [distil.losses] has a key of its own."""
     values: dict[str, Toml] = {}
     for key, value in tables.items():
         if isinstance(value, dict):
             values.update({f"{key}.{name}": inner for name, inner in value.items()})
         else:
             values[key] = value
+    losses = values.get(LOSSES)
+    if isinstance(losses, dict) and losses:
+        del values[LOSSES]
+        values.update({f"{LOSSES}.{name}": inner for name, inner in losses.items()})
     return values
 
 
