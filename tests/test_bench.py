@@ -374,10 +374,22 @@ def test_a_job_that_ends_leaves_no_children(temp, monkeypatch):
     assert not list(temp.iterdir())
 
 
-def test_ctrl_c_leaves_nothing(tmp_path, temp):
+# As on a busy machine: the job runs, and Popen has not returned yet.
+LATE = (
+    "import subprocess, time\n"
+    "class Late(subprocess.Popen):\n"
+    "    def __init__(self, *given, **named):\n"
+    "        super().__init__(*given, **named)\n"
+    "        time.sleep(2)\n"
+    "subprocess.Popen = Late\n"
+)
+
+
+@pytest.mark.parametrize("before", ["", LATE], ids=["running", "starting"])
+def test_ctrl_c_leaves_nothing(before, temp):
     mark = f"edgekd-test-{os.getpid()}-interrupted"
     script = (
-        "import signal, sys; from edgekd.device.transports import *\n"
+        f"{before}import signal, sys; from edgekd.device.transports import *\n"
         # a shell starts background jobs, also in CI, with SIGINT ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "files = {'job.py': b'import time; time.sleep(60)'}\n"

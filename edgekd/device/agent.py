@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn, TypedDict
@@ -102,8 +103,33 @@ def run_job(
 def _run_in(
     folder: Path, command: list[str], on_line: Callable[[bytes], None], limits: Limits
 ) -> int:
+    # Another thread starts the process. An interrupt, which Python raises in the main thread, may
+    # come when the process runs and Popen has not returned yet; then nobody would know what to end.
+    pool = ThreadPoolExecutor(1)
+    start = pool.submit(_start, folder, command)
+    listener = None
     try:
-        process = subprocess.Popen(
+        process = start.result()
+        listener = threading.Thread(target=_listen, args=(process.stderr, on_line), daemon=True)
+        listener.start()
+        return process.wait(limits.timeout_s)
+    except subprocess.TimeoutExpired:
+        raise JobError(
+            f"the job did not end within {limits.timeout_s:g} s and was stopped",
+            "give a longer --timeout, fewer --runs or a smaller model",
+        ) from None
+    finally:  # after a timeout and an interrupt too; and a job that ended may have left children
+        pool.shutdown()
+        if start.exception() is None:
+            end_group(start.result(), limits.grace_s)
+        if listener is not None and listener.is_alive():
+            listener.join(limits.grace_s)
+
+
+def _start(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    """The process of a command in a session of its own. Raises JobError."""
+    try:
+        return subprocess.Popen(
             command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -116,18 +142,6 @@ def _run_in(
             f"{command[0]} cannot be started: {error.strerror}",
             "check that this program exists and may be run",
         ) from error
-    listener = threading.Thread(target=_listen, args=(process.stderr, on_line), daemon=True)
-    listener.start()
-    try:
-        return process.wait(limits.timeout_s)
-    except subprocess.TimeoutExpired:
-        raise JobError(
-            f"the job did not end within {limits.timeout_s:g} s and was stopped",
-            "give a longer --timeout, fewer --runs or a smaller model",
-        ) from None
-    finally:  # after a timeout and an interrupt too; and a job that ended may have left children
-        end_group(process, limits.grace_s)
-        listener.join(limits.grace_s)
 
 
 def _listen(stream: IO[bytes], on_line: Callable[[bytes], None]) -> None:
