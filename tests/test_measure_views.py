@@ -15,12 +15,13 @@ from tools.measure_views import ALL, changes
 
 
 def test_each_view_has_one_kind_of_change() -> None:
-    config = ViewsConfig(rotate=5.0, mixup=0.5, blur=0.0)
+    config = ViewsConfig(rotate=5.0, mixup=0.5, blur=0.0, plain=True)
     found = dict(changes(config))
     single = found["views.rotate=5"]
     assert (single.rotate, single.scale, single.flip) == (5.0, 0.0, 0.0)
     assert not {"views.blur=0", "views.mixup=0.5", "views.per_image=8"} & set(found)
     assert found[ALL].mixup == 0
+    assert not any(each.plain for each in found.values())
     assert found[ALL].scale == config.scale
 
 

@@ -39,15 +39,17 @@ Z95 = 1.96
 def changes(config: ViewsConfig) -> Iterator[tuple[str, ViewsConfig]]:
     """Each kind of change that the settings allow, as KEY=VALUE, with views of nothing else.
 
-    Mixing two images is left out, since a mixed image has no single label.
+    Mixing two images is left out, since a mixed image has no single label. Every view is changed,
+    also where the recipe's first view is the image itself.
     """
+    config = dataclasses.replace(config, mixup=0.0, plain=False)
     none = views.unchanged(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if value != getattr(none, field.name) and field.name != "mixup":
+        if value != getattr(none, field.name):
             single = dataclasses.replace(none, **{field.name: value})
             yield f"views.{field.name}={value:g}", single
-    yield ALL, dataclasses.replace(config, mixup=0.0)
+    yield ALL, config
 
 
 def parser() -> argparse.ArgumentParser:

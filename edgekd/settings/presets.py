@@ -16,6 +16,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.settings import loss_catalogue
 from edgekd.settings.recipe_tables import (
     LOSSES,
+    OFF,
     Recipe,
     changed,
     loss_named,
@@ -26,7 +27,6 @@ from edgekd.settings.setting_types import Toml
 from edgekd.settings.training_settings import DistilConfig
 
 KEY = "distil.preset"
-OFF = 0.0  # the weight of a loss that is not used
 Value = bool | int | float | str
 
 
@@ -234,11 +234,12 @@ def applies(choice: Choice, recipe: Recipe) -> bool:
     if recipe.convert.model and not _of_conversion(choice, recipe):
         return False
     taught = recipe.teacher.name != "none" and not (recipe.distil.logs or recipe.federated.on)
+    features = taught and recipe.distil.answers != "corrected"
     match choice.where:
         case Where.FEATURES:
-            return taught and recipe.distil.answers != "corrected"
+            return features
         case Where.LEARNED_FEATURES:  # a finished network may give nothing but its answers
-            return taught and recipe.distil.answers != "corrected" and not recipe.teacher.as_it_is
+            return features and not recipe.teacher.as_it_is
         case Where.FINETUNED:
             return taught and recipe.teacher.mode == "finetune" and not recipe.teacher.as_it_is
         case Where.FROZEN:

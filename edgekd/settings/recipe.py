@@ -21,7 +21,7 @@ from edgekd.settings.compression_settings import EditsConfig, PruneConfig, QatCo
 from edgekd.settings.convert_settings import ConvertConfig
 from edgekd.settings.image_settings import DataConfig, ViewsConfig
 from edgekd.settings.port_settings import PortsConfig
-from edgekd.settings.recipe_tables import LOSSES, SECTIONS, SETTINGS, TABLES, Recipe, changed
+from edgekd.settings.recipe_tables import LOSSES, OFF, SECTIONS, SETTINGS, TABLES, Recipe, changed
 from edgekd.settings.run_settings import RunConfig
 from edgekd.settings.setting_types import Setting, Toml, check_text, spoken
 from edgekd.settings.teacher_settings import TeacherConfig
@@ -96,7 +96,7 @@ def extended(
     own = {
         key: value
         for key, value in every.items()
-        if key in kept or value != base.get(key, presets.OFF)  # only a loss may lack a key
+        if key in kept or value != base.get(key, OFF)  # only a loss may lack a key
     }
     return _layered(own, "the recipe", parse(sets), overrides or {})
 

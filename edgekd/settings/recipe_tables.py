@@ -64,6 +64,7 @@ SECTIONS: dict[str, type] = {
     name: table for name, table in get_type_hints(Recipe).items() if name not in ("seed", "given")
 }
 LOSSES = "distil.losses"  # a table inside a section
+OFF = 0.0  # the weight of a loss that is not used
 TABLES = ("teacher.terms", "distil.options")  # settings that are, or may be, tables
 
 # Every setting by its full name, such as "data.input_px".
@@ -93,7 +94,7 @@ def loss_named(key: str) -> str:
 def value(recipe: Recipe, key: str) -> Any:
     """The value of a setting, or the weight of a loss, "distil.losses.NAME", which is 0 if off."""
     if name := loss_named(key):
-        return next((term.weight for term in recipe.distil.losses if term.name == name), 0.0)
+        return next((term.weight for term in recipe.distil.losses if term.name == name), OFF)
     section, _, name = key.rpartition(".")
     return getattr(getattr(recipe, section) if section else recipe, name)
 
